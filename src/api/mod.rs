@@ -1,0 +1,165 @@
+//! What each route does: a request's head becomes a [`Plan`], the plan and the body an [`Outcome`].
+//! Bytes and moments in, values out; knows no socket.
+
+pub mod publish;
+mod stats;
+pub mod subscribe;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::clock::Now;
+use crate::config::Settings;
+use crate::http::response::House;
+use crate::http::target::Target;
+use crate::http::{Head, Method, Problem, Response};
+use crate::hub::{Hub, WorkerId};
+use crate::metrics::Metrics;
+
+/// What all workers and the broker's own methods share.
+pub struct Service {
+    /// Order and history.
+    pub hub: Arc<Hub>,
+    /// The configuration, with every default filled in.
+    pub settings: Settings,
+    /// Counters.
+    pub metrics: Metrics,
+    draining: AtomicBool,
+}
+
+impl Service {
+    /// A service that is not draining.
+    pub fn new(hub: Arc<Hub>, settings: Settings, metrics: Metrics) -> Self {
+        Self { hub, settings, metrics, draining: AtomicBool::new(false) }
+    }
+
+    /// From now on nothing new is taken.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing new is taken.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// What a worker lends to the routes for one turn.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The shared parts.
+    pub service: &'a Service,
+    /// What every answer's head needs.
+    pub house: House<'a>,
+    /// The moment of this turn.
+    pub now: Now,
+    /// The calling worker.
+    pub worker: WorkerId,
+}
+
+/// What a head asks for, before its body has come.
+#[derive(Debug)]
+pub enum Plan {
+    /// The answer is known; a body is read and dropped.
+    Answer(Response),
+    /// The request is refused; a body is not waited for.
+    Refuse(Problem),
+    /// The body is to be published.
+    Publish(publish::Request),
+    /// A stream is to be opened; a body is read and dropped.
+    Subscribe(subscribe::Request),
+}
+
+impl Plan {
+    /// Whether the body's content matters.
+    pub fn wants_body(&self) -> bool {
+        matches!(self, Self::Publish(_))
+    }
+
+    /// Carries the plan out, now that the whole body is here.
+    pub fn finish(self, body: &[u8], context: Context<'_>) -> Outcome {
+        match self {
+            Self::Answer(response) => Outcome::Answer(response),
+            Self::Refuse(problem) => Outcome::Answer(problem.into()),
+            Self::Subscribe(request) => Outcome::Subscribe(request),
+            Self::Publish(request) => publish::finish(&request, body, context),
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is answered.
+    Answer(Response),
+    /// It opens a stream.
+    Subscribe(subscribe::Request),
+    /// The hub has no room for it now; try again.
+    Wait(publish::Pending),
+}
+
+/// Decides on a request by its head.
+pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
+    if head.method == Method::Options {
+        return Plan::Answer(preflight(&head.target));
+    }
+    let plan = Route::parse(&head.target).and_then(|route| match (route, head.method) {
+        (Route::Publish(topic), Method::Post) => publish::plan(&topic, head),
+        (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head),
+        (Route::Stats, Method::Get | Method::Head) => Ok(Plan::Answer(stats::answer(context))),
+        (Route::Health, Method::Get | Method::Head) => Ok(health(context.service)),
+        (route, _) => Err(Problem::method_not_allowed(route.allow())),
+    });
+    plan.unwrap_or_else(Plan::Refuse)
+}
+
+/// A path that is served, with its decoded parameter.
+enum Route<'a> {
+    Publish(Cow<'a, str>),
+    Subscribe(Cow<'a, str>),
+    Stats,
+    Health,
+}
+
+impl<'a> Route<'a> {
+    fn parse(target: &Target<'a>) -> Result<Self, Problem> {
+        let mut segments = target.segments();
+        let first = segments.next().transpose()?.unwrap_or_default();
+        let second = segments.next().transpose()?;
+        match (first.as_ref(), second, segments.next()) {
+            ("publish", Some(topic), None) => Ok(Self::Publish(topic)),
+            ("subscribe", Some(topics), None) => Ok(Self::Subscribe(topics)),
+            ("stats", None, None) => Ok(Self::Stats),
+            ("healthz", None, None) => Ok(Self::Health),
+            _ => Err(Problem::new(
+                404,
+                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, GET /stats and GET /healthz",
+            )),
+        }
+    }
+
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => "POST, OPTIONS",
+            Self::Subscribe(_) | Self::Stats | Self::Health => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+fn preflight(target: &Target<'_>) -> Response {
+    let allow = Route::parse(target).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
+    Response::preflight(allow)
+}
+
+fn health(service: &Service) -> Plan {
+    if service.is_draining() {
+        return Plan::Refuse(draining());
+    }
+    Plan::Answer(Response::new(200, "text/plain", "ok"))
+}
+
+/// The answer to what comes too late.
+fn draining() -> Problem {
+    Problem::unavailable("the broker is shutting down; try again when it is back", 5)
+}

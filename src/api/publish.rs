@@ -1,0 +1,111 @@
+//! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
+
+use crate::http::{Head, Problem, Response};
+use crate::hub::{NoRoom, Published, TopicName};
+use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
+
+use super::{Context, Outcome, Plan};
+
+/// A publish whose body is still to come.
+#[derive(Debug)]
+pub struct Request {
+    topic: TopicName,
+    kind: Kind,
+}
+
+/// How the body is to be read.
+#[derive(Debug)]
+enum Kind {
+    /// SSE text.
+    Text,
+    /// The data itself.
+    Data { event: Option<String>, id: Option<String> },
+}
+
+/// A publish that waits for room in the inboxes of the topic's listeners.
+#[derive(Debug)]
+pub struct Pending {
+    topic: TopicName,
+    drafts: Vec<Draft>,
+}
+
+pub(super) fn plan(topic: &str, head: &Head<'_>) -> Result<Plan, Problem> {
+    let topic = TopicName::parse(topic).map_err(|bad| Problem::bad_request(bad.to_string()))?;
+    if !head.has_framing {
+        return Err(Problem::new(411, "a publish needs a body with a Content-Length, or a chunked one"));
+    }
+    let kind = if is_data(head.content_type) {
+        let parameter = |name| head.target.query.get(name).map(|value| value.map(String::from));
+        Kind::Data { event: parameter("event")?, id: parameter("id")? }
+    } else {
+        Kind::Text
+    };
+    Ok(Plan::Publish(Request { topic, kind }))
+}
+
+/// Whether a media type says that the body is the data; parameters such as charset say nothing here.
+fn is_data(content_type: Option<&str>) -> bool {
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case("text/plain")
+}
+
+pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Outcome::Answer(Problem::bad_request("the body is not UTF-8").into());
+    };
+    match drafts(&request.kind, text) {
+        Ok(drafts) => try_publish(Pending { topic: request.topic, drafts }, context),
+        Err(error) => Outcome::Answer(Problem::bad_request(error.to_string()).into()),
+    }
+}
+
+fn drafts(kind: &Kind, text: &str) -> Result<Vec<Draft>, PublishError> {
+    match kind {
+        Kind::Text => drafts_from_text(text),
+        Kind::Data { event, id } => drafts_from_data(text, event.as_deref(), id.as_deref()),
+    }
+}
+
+/// Publishes, or gives the publish back to wait.
+pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
+    if context.service.is_draining() {
+        return Outcome::Answer(super::draining().into());
+    }
+    let Pending { topic, drafts } = pending;
+    match context.service.hub.publish(&topic, drafts, context.now.wall_micros, Some(context.worker)) {
+        Ok(published) => Outcome::Answer(accepted(published)),
+        Err(NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
+    }
+}
+
+fn accepted(published: Published) -> Response {
+    let Published { id, events, subscribers } = published;
+    let duplicate = if published.is_duplicate() { ",\"duplicate\":true" } else { "" };
+    Response::json(format!("{{\"id\":\"{id}\",\"events\":{events},\"subscribers\":{subscribers}{duplicate}}}"))
+}
+
+/// The answer when waiting for room took too long.
+pub fn no_room() -> Problem {
+    Problem::unavailable("the broker can't keep up with this topic now; nothing was published, try again", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_data;
+
+    #[test]
+    fn two_media_types_mean_data() {
+        for data in ["application/json", "TEXT/plain; charset=utf-8", " application/json ;x=y"] {
+            assert!(is_data(Some(data)), "{data}");
+        }
+        for text in [
+            None,
+            Some(""),
+            Some("text/event-stream"),
+            Some("application/x-www-form-urlencoded"),
+            Some("application/jsonl"),
+        ] {
+            assert!(!is_data(text), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `GET /subscribe/{topic},…`: from the request to the bytes a stream opens with.
+
+use crate::clock::millis;
+use crate::http::{Head, Problem, Reply, Version};
+use crate::hub::{Joined, Position, TopicName};
+use crate::sse::{Framing, stream};
+
+use super::{Context, Plan};
+
+/// The most topics of one subscription.
+pub const MAX_TOPICS: usize = 64;
+
+/// The query parameters that may carry a position, in the order in which they count.
+const POSITION_PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "evs_last_event_id"];
+
+/// The span in milliseconds after which a client that finds the broker full is told to come back.
+const COME_BACK_MILLIS: std::ops::RangeInclusive<u64> = 5_000..=15_000;
+
+/// A stream to be opened.
+#[derive(Debug)]
+pub struct Request {
+    topics: Vec<TopicName>,
+    position: Option<String>,
+    prime: bool,
+}
+
+/// What became of a [`Request`]; the bytes to send first are written in both cases.
+#[derive(Debug)]
+pub enum Opened {
+    /// The subscriber is registered.
+    Joined(Joined, Framing),
+    /// The stream has ended before it began: the broker is full or draining.
+    Ended,
+}
+
+pub(super) fn plan(topics: &str, head: &Head<'_>) -> Result<Plan, Problem> {
+    let topics = topics
+        .split(',')
+        .map(TopicName::parse)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|bad| Problem::bad_request(bad.to_string()))?;
+    if topics.len() > MAX_TOPICS {
+        return Err(Problem::bad_request("a subscription has at most 64 topics; open another one for the rest"));
+    }
+    let position = match head.last_event_id {
+        Some(id) => Some(id.to_owned()),
+        None => position_of_query(head)?,
+    };
+    Ok(Plan::Subscribe(Request { topics, position, prime: head.target.query.has("prime") }))
+}
+
+fn position_of_query(head: &Head<'_>) -> Result<Option<String>, Problem> {
+    for name in POSITION_PARAMETERS {
+        if let Some(id) = head.target.query.get(name)?.filter(|id| !id.is_empty()) {
+            return Ok(Some(id.into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Registers the subscriber and writes the head and the opening, both for one and the same write.
+pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+    let framing = match reply.version {
+        Version::Http11 => Framing::Chunked,
+        Version::Http10 => Framing::Plain,
+    };
+    let position = request.position.as_deref().map_or(Position::Live, Position::After);
+    let service = context.service;
+    let joined = match service.hub.join(context.worker, &request.topics, position) {
+        Ok(joined) if !service.is_draining() => joined,
+        Ok(joined) => {
+            let topics: Vec<_> = joined.topics.iter().map(|topic| topic.id).collect();
+            service.hub.leave(context.worker, &topics);
+            return end_at_once(reply, framing, context, out);
+        }
+        Err(_) => return end_at_once(reply, framing, context, out),
+    };
+    write_head(reply, context, out);
+    let prime = (request.prime && position == Position::Live).then_some(joined.newest);
+    stream::opening(jittered(millis(service.settings.retry)), prime, framing, out);
+    if let (Some(gap), Some(after)) = (joined.gap, &request.position) {
+        stream::gap(after, gap.oldest, framing, out);
+    }
+    Opened::Joined(joined, framing)
+}
+
+/// HEAD on a stream: only the head, then done.
+pub fn head_only(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
+    reply.write_stream_head(context.house, out);
+}
+
+/// A stream without chunks can end only with its connection.
+fn write_head(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
+    let keep_alive = reply.keep_alive && reply.version == Version::Http11;
+    Reply { keep_alive, ..reply }.write_stream_head(context.house, out);
+}
+
+/// Any status but 200 would stop an EventSource for good, so a full broker answers 200, a time, and the end.
+fn end_at_once(reply: Reply, framing: Framing, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+    write_head(Reply { keep_alive: false, ..reply }, context, out);
+    stream::opening(fastrand::u64(COME_BACK_MILLIS), None, framing, out);
+    out.extend_from_slice(stream::end(framing));
+    Opened::Ended
+}
+
+/// The reconnection time ±33 %, so that clients that were cut off together don't come back together.
+fn jittered(retry_millis: u64) -> u64 {
+    let third = retry_millis / 3;
+    retry_millis - third + fastrand::u64(0..=2 * third)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jittered;
+
+    #[test]
+    fn reconnection_times_are_spread_by_a_third() {
+        let drawn: Vec<_> = (0..1000).map(|_| jittered(3000)).collect();
+        assert!(drawn.iter().all(|millis| (2000..=4000).contains(millis)));
+        assert!(drawn.iter().min() < Some(&2200) && drawn.iter().max() > Some(&3800));
+        assert_eq!(jittered(1), 1);
+    }
+}

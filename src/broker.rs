@@ -1,0 +1,280 @@
+//! The composition root: raises the descriptor limit, binds, starts the workers, and drains and
+//! stops them again. What only the whole broker can do is here and nowhere else.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::api::Service;
+use crate::clock::{Clock, millis};
+use crate::config::{Config, ConfigError, Settings};
+use crate::hub::{BadTopic, Hub, HubLimits, NoRoom, TopicName, inbox};
+use crate::metrics::Metrics;
+use crate::sse::{Event, EventError};
+use crate::worker::{Duty, Gate, Station, Worker};
+
+/// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+
+/// A running broker. Dropping it stops it as [`Broker::shutdown`] does.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use esker::{Broker, Config, Event};
+///
+/// let broker = Broker::start(Config::new().no_auth(true).port(0))?;
+/// println!("listening on http://{}", broker.local_addr());
+/// let published = broker.publish("greeting1", &Event::new("hello"))?;
+/// assert_eq!(published.events, 1);
+/// broker.shutdown();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Broker {
+    service: Shared,
+    address: SocketAddr,
+    clock: Clock,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// The service, which has nothing to show in a debug print.
+#[derive(Clone)]
+struct Shared(Arc<Service>);
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
+    }
+}
+
+/// Why a broker can't start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration can't hold.
+    Config(ConfigError),
+    /// The address can't be listened on.
+    Bind(SocketAddr, io::Error),
+    /// The system refused something else.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another --port"
+            ),
+            Self::Bind(address, error) => {
+                write!(f, "can't listen on {address}: {error}; choose another --bind or --port")
+            }
+            Self::System(error) => write!(f, "the system refused to start the broker: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Why an event was not published. Nothing of it was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The topic's name is none.
+    Topic(BadTopic),
+    /// The event can't go on the wire.
+    Event(EventError),
+    /// The broker can't take it now; try again a little later.
+    Full,
+    /// The broker is shutting down.
+    Draining,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(error) => error.fmt(f),
+            Self::Event(error) => error.fmt(f),
+            Self::Full => f.write_str("the broker can't keep up with this topic now; try again"),
+            Self::Draining => f.write_str("the broker is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+impl Broker {
+    /// Binds, starts the workers and returns; the broker then serves until it is shut down or dropped.
+    #[expect(clippy::needless_pass_by_value, reason = "a builder's value reads best handed over")]
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let settings = config.settle(raise_descriptor_limit())?;
+        let listener = listen(&settings)?;
+        let address = listener.local_addr()?;
+        let clock = Clock::new();
+        let stations = (0..settings.threads).map(|_| Station::new()).collect::<io::Result<Vec<_>>>()?;
+        let (outboxes, inboxes): (Vec<_>, Vec<_>) = stations.iter().map(|station| inbox(station.bell())).unzip();
+        let hub = Arc::new(Hub::new(hub_limits(&settings), outboxes, clock.now().wall_micros));
+        let gate = Arc::new(Gate::new(settings.max_connections, settings.max_connections_per_ip));
+        let metrics = Metrics::new(settings.threads);
+        let service = Arc::new(Service::new(hub, settings, metrics));
+        let (letters, mails): (Vec<_>, Vec<_>) = stations.iter().map(|_| crossbeam_channel::unbounded()).unzip();
+        let mut broker = Self { service: Shared(service), address, clock, workers: Vec::new() };
+        let mut listener = Some(mio::net::TcpListener::from_std(listener));
+        for (id, ((station, inbox), mail)) in stations.into_iter().zip(inboxes).zip(mails).enumerate() {
+            let duty = Duty {
+                id,
+                service: Arc::clone(&broker.service.0),
+                gate: Arc::clone(&gate),
+                clock,
+                inbox,
+                mail,
+                letters: letters.clone(),
+                listener: listener.take(),
+            };
+            let worker = Worker::new(station, duty)?;
+            let thread = std::thread::Builder::new().name(format!("esker-{id}")).spawn(|| worker.run())?;
+            broker.workers.push(thread);
+        }
+        broker.announce();
+        Ok(broker)
+    }
+
+    fn announce(&self) {
+        let settings = &self.service.0.settings;
+        log::info!(
+            "esker {} listens on http://{} with {} threads, up to {} connections, without authentication",
+            env!("CARGO_PKG_VERSION"),
+            self.address,
+            settings.threads,
+            settings.max_connections,
+        );
+    }
+
+    /// The address it listens on, with the port that was chosen if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Publishes one event, as `POST /publish/{topic}` does.
+    pub fn publish(&self, topic: &str, event: &Event) -> Result<Published, PublishError> {
+        let topic = TopicName::parse(topic).map_err(PublishError::Topic)?;
+        let draft = event.draft().map_err(PublishError::Event)?;
+        if self.service.0.is_draining() {
+            return Err(PublishError::Draining);
+        }
+        let now = self.clock.now().wall_micros;
+        match self.service.0.hub.publish(&topic, vec![draft], now, None) {
+            Ok(published) => Ok(published),
+            Err(NoRoom(_)) => Err(PublishError::Full),
+        }
+    }
+
+    /// Ends all streams, answers what is being asked, takes nothing new, and returns when all
+    /// workers have ended: after ten seconds at most.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.service.0.drain();
+        (0..self.workers.len()).for_each(|worker| self.service.0.hub.ring(worker));
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                log::error!("a worker ended in a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub use crate::hub::Published;
+
+/// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
+///
+/// ```no_run
+/// # fn main() -> Result<(), esker::StartError> {
+/// esker::run(esker::Config::new().no_auth(true).origin("*"))
+/// # }
+/// ```
+pub fn run(config: Config) -> Result<(), StartError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let broker = Broker::start(config)?;
+    signals.forever().next();
+    let is_second = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
+    }
+    log::info!("draining: streams end, at most 10 s; a second signal exits at once");
+    broker.shutdown();
+    log::info!("stopped");
+    Ok(())
+}
+
+fn hub_limits(settings: &Settings) -> HubLimits {
+    HubLimits {
+        events_per_topic: settings.history,
+        age_micros: millis(settings.history_age) * 1000,
+        bytes: settings.history_bytes,
+        topics: settings.max_topics,
+        subscribers: settings.max_subscribers,
+    }
+}
+
+/// Raises the soft limit to the hard one, and answers it.
+fn raise_descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.and_then(|current| usize::try_from(current).ok()).unwrap_or(1 << 30)
+}
+
+/// A listener whose options every accepted socket inherits, so that they cost no syscall each.
+fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(settings.bind, settings.port);
+    bind(address, settings).map_err(|error| StartError::Bind(address, error))
+}
+
+fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // An event must not wait for the acknowledgement of the one before.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // A peer that vanished without a word is noticed by what it does not acknowledge.
+    let patience = u32::try_from(millis(settings.stall)).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(&socket, patience)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}

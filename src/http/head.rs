@@ -1,0 +1,440 @@
+//! A request's head: what httparse reads of it, and what RFC 9112 asks of it beyond that. A head
+//! that is not beyond doubt is refused, because whatever follows could be smuggled.
+
+use super::problem::Problem;
+use super::target::{Target, is_host};
+
+/// The longest head in bytes.
+pub const MAX_HEAD: usize = 16 << 10;
+/// The longest request target in bytes.
+pub const MAX_TARGET: usize = 8 << 10;
+/// The most header fields.
+pub const MAX_FIELDS: usize = 64;
+
+/// What the method asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// OPTIONS
+    Options,
+    /// A method that the standards know and no resource here allows.
+    Unallowed,
+}
+
+/// The version that the answer must be understood in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1 and whatever minor version comes after
+    Http11,
+}
+
+/// How the request's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// So many bytes; 0 also for a request without a body.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`
+    Chunked,
+}
+
+/// A well-formed request head. Borrowed from the bytes that were read.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// What is asked for.
+    pub method: Method,
+    /// Of what.
+    pub target: Target<'a>,
+    /// In which version.
+    pub version: Version,
+    /// Whether the connection goes on afterwards.
+    pub keep_alive: bool,
+    /// What follows.
+    pub framing: Framing,
+    /// Whether a length or a transfer coding was given at all.
+    pub has_framing: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// `Origin`
+    pub origin: Option<&'a str>,
+    /// `Content-Type`
+    pub content_type: Option<&'a str>,
+    /// `Last-Event-ID`, unless empty
+    pub last_event_id: Option<&'a str>,
+}
+
+/// What the bytes so far amount to.
+#[derive(Debug)]
+pub enum Parsed<'a> {
+    /// More bytes are needed.
+    Partial,
+    /// A head, and how many bytes it took.
+    Complete(Head<'a>, usize),
+}
+
+/// Reads a head from the beginning of `bytes`.
+pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Partial) => check_partial(bytes).map(|()| Parsed::Partial),
+        Ok(httparse::Status::Complete(len)) if len > MAX_HEAD => Err(too_long(bytes)),
+        Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete(Head::from_request(&request)?, len)),
+        Err(error) => Err(refusal(error, bytes)),
+    }
+}
+
+/// Refuses what can no longer become a head, and a later HTTP's preface as soon as it shows.
+fn check_partial(bytes: &[u8]) -> Result<(), Problem> {
+    if bytes.starts_with(b"PRI * HTTP/2") {
+        return Err(bad_version());
+    }
+    let is_long_target = target_of(bytes).is_some_and(|target| target.len() > MAX_TARGET);
+    if is_long_target || bytes.len() > MAX_HEAD {
+        return Err(too_long(bytes));
+    }
+    Ok(())
+}
+
+fn too_long(bytes: &[u8]) -> Problem {
+    match target_of(bytes) {
+        Some(target) if target.len() > MAX_TARGET => target_too_long(),
+        _ => Problem::new(431, "the request head is longer than 16 KiB or has more than 64 fields; send less"),
+    }
+}
+
+fn target_too_long() -> Problem {
+    Problem::new(414, "the request target is longer than 8 KiB; send long values in a header field or body")
+}
+
+/// The first line that is not empty, as far as it has come.
+fn first_line(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.split(|&b| b == b'\n').find(|line| !line.is_empty() && *line != b"\r")
+}
+
+/// The second word of the first line, as far as it has come.
+fn target_of(bytes: &[u8]) -> Option<&[u8]> {
+    first_line(bytes)?.split(|&b| b == b' ').nth(1)
+}
+
+fn bad_version() -> Problem {
+    Problem::new(505, "this broker speaks HTTP/1.1 and HTTP/1.0; put a proxy in front of it for later versions")
+}
+
+fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
+    use httparse::Error;
+    if target_of(bytes).is_some_and(|target| target.len() > MAX_TARGET) {
+        return target_too_long();
+    }
+    match error {
+        Error::TooManyHeaders => too_long(bytes),
+        Error::Version if names_another_http(bytes) => bad_version(),
+        Error::HeaderName => Problem::bad_request(
+            "a header field's name is malformed: a space before the colon, a folded line or a stray character",
+        ),
+        Error::HeaderValue => {
+            Problem::bad_request("a header field's value has a control character such as a bare CR or NUL")
+        }
+        _ => Problem::bad_request("the request line is malformed; it must be like `GET /stats HTTP/1.1`"),
+    }
+}
+
+/// Whether the first line ends in `HTTP/` and a version; `HTTP/x` would be no HTTP at all.
+fn names_another_http(bytes: &[u8]) -> bool {
+    let third = first_line(bytes).and_then(|line| line.split(|&b| b == b' ').nth(2));
+    let version = third.and_then(|word| word.strip_prefix(b"HTTP/"));
+    version.is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
+}
+
+impl<'a> Head<'a> {
+    fn from_request(request: &httparse::Request<'_, 'a>) -> Result<Self, Problem> {
+        let target = request.path.unwrap_or_default();
+        if target.len() > MAX_TARGET {
+            return Err(target_too_long());
+        }
+        let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
+        let fields = Fields::collect(request.headers)?;
+        fields.check_host(version)?;
+        let framing = fields.framing(version)?;
+        let method = parse_method(request.method.unwrap_or_default())?;
+        let target = parse_target(method, target)?;
+        Ok(Self {
+            method,
+            target,
+            version,
+            keep_alive: fields.keeps_alive(version),
+            framing: framing.unwrap_or(Framing::Length(0)),
+            has_framing: framing.is_some(),
+            expects_continue: fields.expects_continue(version)?,
+            origin: fields.origin,
+            content_type: fields.content_type,
+            last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
+        })
+    }
+}
+
+fn parse_method(name: &str) -> Result<Method, Problem> {
+    match name {
+        "GET" => Ok(Method::Get),
+        "HEAD" => Ok(Method::Head),
+        "POST" => Ok(Method::Post),
+        "OPTIONS" => Ok(Method::Options),
+        "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Ok(Method::Unallowed),
+        _ => Err(Problem::new(501, "the method is not known here; use GET, HEAD, POST or OPTIONS (in capitals)")),
+    }
+}
+
+fn parse_target(method: Method, text: &str) -> Result<Target<'_>, Problem> {
+    match (method, text) {
+        // CONNECT's target is an authority; no resource allows it, whatever it names.
+        (Method::Unallowed, _) if !text.starts_with('/') => Ok(Target { path: "*", query: super::Query("") }),
+        (Method::Options, _) | (_, "/") => Target::parse(text),
+        (_, "*") => Err(Problem::bad_request("the request target * belongs to OPTIONS alone")),
+        _ => Target::parse(text),
+    }
+}
+
+/// The fields that this server looks at, gathered in one pass.
+#[derive(Default)]
+struct Fields<'a> {
+    hosts: usize,
+    host: &'a str,
+    lengths: usize,
+    length: &'a str,
+    codings: Vec<&'a str>,
+    connection: Vec<&'a str>,
+    expect: Vec<&'a str>,
+    origin: Option<&'a str>,
+    content_type: Option<&'a str>,
+    last_event_id: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    fn collect(headers: &[httparse::Header<'a>]) -> Result<Self, Problem> {
+        let mut fields = Self::default();
+        for header in headers {
+            fields.add(header)?;
+        }
+        Ok(fields)
+    }
+
+    fn add(&mut self, header: &httparse::Header<'a>) -> Result<(), Problem> {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // By length first: most fields are none of ours, and the text is looked at only for those that are.
+        match header.name.len() {
+            4 if is("host") => {
+                self.hosts += 1;
+                self.host = text(header)?;
+            }
+            14 if is("content-length") => {
+                self.lengths += 1;
+                self.length = text(header)?;
+            }
+            17 if is("transfer-encoding") => self.codings.extend(list(text(header)?)),
+            10 if is("connection") => self.connection.extend(list(text(header)?)),
+            6 if is("expect") => self.expect.extend(list(text(header)?)),
+            6 if is("origin") => self.origin = Some(text(header)?),
+            12 if is("content-type") => self.content_type = Some(text(header)?),
+            13 if is("last-event-id") => self.last_event_id = Some(text(header)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, version: Version) -> Result<(), Problem> {
+        match (self.hosts, version) {
+            (0, Version::Http10) => Ok(()),
+            (1, _) if is_host(self.host) => Ok(()),
+            (1, _) => Err(Problem::bad_request("the Host field is not a host name with an optional port")),
+            (0, _) => Err(Problem::bad_request("an HTTP/1.1 request must have a Host field")),
+            _ => Err(Problem::bad_request("the request has more than one Host field")),
+        }
+    }
+
+    /// RFC 9112 section 6: whatever could be read in two ways is refused.
+    fn framing(&self, version: Version) -> Result<Option<Framing>, Problem> {
+        match (self.codings.as_slice(), self.lengths) {
+            ([], 0) => Ok(None),
+            ([], 1) => parse_length(self.length).map(|length| Some(Framing::Length(length))),
+            ([], _) => Err(Problem::bad_request("the Content-Length field is repeated")),
+            (_, 1..) => Err(Problem::bad_request("Content-Length and Transfer-Encoding exclude each other")),
+            (_, 0) if version == Version::Http10 => {
+                Err(Problem::bad_request("HTTP/1.0 has no Transfer-Encoding; send a Content-Length"))
+            }
+            ([coding], 0) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(Framing::Chunked)),
+            (codings, 0) => Err(bad_codings(codings)),
+        }
+    }
+
+    fn keeps_alive(&self, version: Version) -> bool {
+        let has = |option: &str| self.connection.iter().any(|found| found.eq_ignore_ascii_case(option));
+        match version {
+            _ if has("close") => false,
+            Version::Http11 => true,
+            Version::Http10 => has("keep-alive"),
+        }
+    }
+
+    fn expects_continue(&self, version: Version) -> Result<bool, Problem> {
+        match self.expect.as_slice() {
+            // An HTTP/1.0 client can't mean it (RFC 9110 section 10.1.1).
+            _ if version == Version::Http10 => Ok(false),
+            [] => Ok(false),
+            [only] if only.eq_ignore_ascii_case("100-continue") => Ok(true),
+            _ => Err(Problem::new(417, "the only expectation understood here is 100-continue")),
+        }
+    }
+}
+
+fn text<'a>(header: &httparse::Header<'a>) -> Result<&'a str, Problem> {
+    std::str::from_utf8(header.value)
+        .map_err(|_| Problem::bad_request(format!("the field {} is not UTF-8", header.name)))
+}
+
+/// A field's comma-separated elements. An empty field is one empty element, so that it is seen.
+fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim)
+}
+
+fn parse_length(text: &str) -> Result<u64, Problem> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Problem::bad_request("Content-Length is not one decimal number"));
+    }
+    text.parse().map_err(|_| Problem::new(413, "Content-Length is larger than any body"))
+}
+
+fn bad_codings(codings: &[&str]) -> Problem {
+    if codings.iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("chunked")) {
+        return Problem::bad_request("chunked must be the only transfer coding, named once");
+    }
+    Problem::new(501, "the only transfer coding understood here is chunked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(text: &str) -> u16 {
+        match parse(text.as_bytes()) {
+            Ok(Parsed::Complete(..)) => 200,
+            Ok(Parsed::Partial) => 100,
+            Err(problem) => problem.status,
+        }
+    }
+
+    fn with(fields: &str) -> String {
+        format!("POST /publish/greeting HTTP/1.1\r\nHost: h\r\n{fields}\r\n")
+    }
+
+    #[test]
+    fn a_head_is_partial_at_every_byte_but_the_last() {
+        let text = "POST /publish/greeting?x=1 HTTP/1.1\r\nHost: h:80\r\nLast-Event-ID: 7\r\nContent-Length: 5\r\n\r\n";
+        for end in 0..text.len() {
+            assert_eq!(status(&text[..end]), 100, "{end}");
+        }
+        let Ok(Parsed::Complete(head, len)) = parse(text.as_bytes()) else { panic!("not complete") };
+        assert_eq!(len, text.len());
+        assert_eq!((head.method, head.version, head.keep_alive), (Method::Post, Version::Http11, true));
+        assert_eq!((head.framing, head.last_event_id), (Framing::Length(5), Some("7")));
+    }
+
+    #[test]
+    fn what_could_be_smuggled_is_refused() {
+        for (fields, expected) in [
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+            ("Content-Length: 5, 5\r\n", 400),
+            ("Content-Length: +5\r\n", 400),
+            ("Content-Length: -5\r\n", 400),
+            ("Content-Length: \r\n", 400),
+            ("Content-Length: 0x5\r\n", 400),
+            ("Content-Length: 99999999999999999999\r\n", 413),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: chunked, chunked\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: \r\n", 400),
+            ("Transfer-Encoding: gzip, chunked\r\n", 501),
+            ("Transfer-Encoding: chunked, gzip\r\n", 501),
+            ("Transfer-Encoding: xchunked\r\n", 501),
+            ("Transfer-Encoding: \u{b}chunked\r\n", 400),
+            ("Transfer-Encoding : chunked\r\n", 400),
+            ("Content-Length : 5\r\n", 400),
+            ("X: a\r\n b\r\n", 400),
+            ("X: a\rb\r\n", 400),
+            ("X: a\0b\r\n", 400),
+            ("X\r\n", 400),
+            (": x\r\n", 400),
+            ("Host: h\r\n", 400),
+            ("Expect: 200-ok\r\n", 417),
+            ("Transfer-Encoding: Chunked\r\n", 200),
+            ("Expect: 100-Continue\r\n", 200),
+            ("X: caf\u{e9}\r\n", 200),
+        ] {
+            assert_eq!(status(&with(fields)), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn request_lines() {
+        for (line, expected) in [
+            ("GET / HTTP/1.1", 200),
+            ("GET http://h/stats HTTP/1.1", 200),
+            ("OPTIONS * HTTP/1.1", 200),
+            ("CONNECT h:80 HTTP/1.1", 200),
+            ("GET * HTTP/1.1", 400),
+            ("GET stats HTTP/1.1", 400),
+            ("GET /  HTTP/1.1", 400),
+            ("GET  / HTTP/1.1", 400),
+            ("GET / HTTP/1.1 ", 400),
+            ("GET /", 400),
+            ("GET / http/1.1", 400),
+            ("GET / HTTP/x", 400),
+            ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/0.9", 505),
+            ("get / HTTP/1.1", 501),
+            ("BREW / HTTP/1.1", 501),
+            ("G@T / HTTP/1.1", 400),
+        ] {
+            assert_eq!(status(&format!("{line}\r\nHost: h\r\n\r\n")), expected, "{line}");
+        }
+        assert_eq!(status("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
+        assert_eq!(status("PRI * HTTP/2"), 505);
+    }
+
+    #[test]
+    fn hosts_are_demanded_and_checked() {
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.0\r\n\r\n"), 200);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 200);
+        assert_eq!(status("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn lengths_have_bounds() {
+        let long_target = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(MAX_TARGET));
+        assert_eq!(status(&long_target), 414);
+        assert_eq!(status(&long_target[..MAX_TARGET + 10]), 414);
+        assert_eq!(status(&with(&format!("X: {}\r\n", "a".repeat(MAX_HEAD)))), 431);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD))), 431);
+        assert_eq!(status(&with(&"X: a\r\n".repeat(MAX_FIELDS))), 431);
+        assert_eq!(status(&with(&"X: a\r\n".repeat(MAX_FIELDS - 1))), 200);
+    }
+
+    #[test]
+    fn persistence_follows_version_and_connection() {
+        let keeps = |text: &str| match parse(text.as_bytes()) {
+            Ok(Parsed::Complete(head, _)) => head.keep_alive,
+            other => panic!("{other:?}"),
+        };
+        assert!(keeps("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert!(!keeps("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n"));
+        assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
+        assert!(keeps("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+    }
+}

@@ -1,0 +1,58 @@
+//! Errors for clients: `application/problem+json` (RFC 9457) that says what to do.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+
+use super::response::Response;
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status code.
+    pub status: u16,
+    /// What is wrong and what to do about it.
+    pub detail: Cow<'static, str>,
+    /// For 405: the methods that are allowed here.
+    pub allow: Option<&'static str>,
+    /// For 503: seconds after which another try makes sense.
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// An error with this status and advice.
+    pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, detail: detail.into(), allow: None, retry_after: None }
+    }
+
+    /// 400: the request is not what the standards or this broker's contract say.
+    pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, detail)
+    }
+
+    /// 405 with the methods that are allowed.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let detail = format!("this resource allows {allow}");
+        Self { allow: Some(allow), ..Self::new(405, detail) }
+    }
+
+    /// 503 with the seconds to wait.
+    pub fn unavailable(detail: &'static str, retry_after: u32) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(503, detail) }
+    }
+}
+
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        let title = super::response::reason(problem.status);
+        let body = json!({"title": title, "status": problem.status, "detail": problem.detail});
+        let mut response = Self::new(problem.status, "application/problem+json", body.to_string());
+        if let Some(allow) = problem.allow {
+            response = response.field("Allow", allow);
+        }
+        if let Some(seconds) = problem.retry_after {
+            response = response.field("Retry-After", seconds.to_string());
+        }
+        response
+    }
+}

@@ -1,0 +1,149 @@
+//! Answers as bytes. A [`Reply`] is what the request demands of any answer (version, persistence,
+//! HEAD, origin); a [`Response`] is the answer itself.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use super::cors::{Cors, Origins};
+use super::head::Version;
+
+/// An answer with a body of known length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    content_type: &'static str,
+    body: Cow<'static, [u8]>,
+    fields: Vec<(&'static str, Cow<'static, str>)>,
+    preflight: bool,
+}
+
+impl Response {
+    /// An answer with a body.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
+        let body = Cow::Owned(body.into().into_bytes());
+        Self { status, content_type, body, fields: Vec::new(), preflight: false }
+    }
+
+    /// 200 with JSON.
+    pub fn json(body: impl Into<String>) -> Self {
+        Self::new(200, "application/json", body)
+    }
+
+    /// 204 to any OPTIONS, preflight or not.
+    pub fn preflight(allow: &'static str) -> Self {
+        Self { preflight: true, ..Self::new(204, "", "") }.field("Allow", allow)
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+/// What a request demands of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The version to speak.
+    pub version: Version,
+    /// Whether the connection goes on after the answer.
+    pub keep_alive: bool,
+    /// HEAD: no body.
+    pub head_only: bool,
+    /// Who may read it.
+    pub cors: Cors,
+}
+
+/// What the broker adds to every answer.
+#[derive(Clone, Copy, Debug)]
+pub struct House<'a> {
+    /// The `Date` field's value.
+    pub date: &'a str,
+    /// The configured origins.
+    pub origins: &'a Origins,
+}
+
+impl Reply {
+    /// For a request that could not be read as far as its version: 1.1, and then the end.
+    pub fn to_unreadable(origins: &Origins) -> Self {
+        Self { version: Version::Http11, keep_alive: false, head_only: false, cors: origins.decide(None) }
+    }
+
+    /// Writes an answer with its body.
+    pub fn write(&self, response: &Response, house: House<'_>, out: &mut Vec<u8>) {
+        self.status_line(response.status, house, out);
+        if response.status != 204 {
+            let _ = write!(
+                out,
+                "Content-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+                response.content_type,
+                response.body.len()
+            );
+        }
+        if response.preflight {
+            out.extend_from_slice(super::cors::PREFLIGHT.as_bytes());
+        }
+        for (name, value) in &response.fields {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
+        self.persistence(out);
+        out.extend_from_slice(b"\r\n");
+        if !self.head_only {
+            out.extend_from_slice(&response.body);
+        }
+    }
+
+    /// Writes the head of a stream.
+    pub fn write_stream_head(&self, house: House<'_>, out: &mut Vec<u8>) {
+        self.status_line(200, house, out);
+        out.extend_from_slice(
+            b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n",
+        );
+        match self.version {
+            Version::Http11 => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Version::Http10 => {}
+        }
+        self.persistence(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn status_line(&self, status: u16, house: House<'_>, out: &mut Vec<u8>) {
+        // RFC 9110 section 2.5: the server's own highest minor version, whatever the request's.
+        let _ = write!(out, "HTTP/1.1 {status} {}\r\nDate: {}\r\n", reason(status), house.date);
+        house.origins.write(self.cors, out);
+    }
+
+    fn persistence(&self, out: &mut Vec<u8>) {
+        match (self.keep_alive, self.version) {
+            (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+            (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (true, Version::Http11) => {}
+        }
+    }
+}
+
+/// The standard's phrase for a status code.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

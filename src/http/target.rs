@@ -1,0 +1,164 @@
+//! Request targets (RFC 9112 section 3.2) and queries: which form, which path, which parameters.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::problem::Problem;
+
+/// A target's path and query, still encoded. The asterisk form has the path `*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Begins with a slash, or is `*`.
+    pub path: &'a str,
+    /// What follows the question mark.
+    pub query: Query<'a>,
+}
+
+impl<'a> Target<'a> {
+    /// Reads the origin, absolute and asterisk forms. The authority form belongs to CONNECT alone.
+    pub fn parse(text: &'a str) -> Result<Self, Problem> {
+        check_characters(text)?;
+        let rest = match text.as_bytes() {
+            b"*" => return Ok(Self { path: "*", query: Query("") }),
+            [b'/', ..] => text,
+            _ => strip_authority(text)?,
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { path, query: Query(query) })
+    }
+
+    /// The path's segments after the leading slash, decoded one by one.
+    pub fn segments(&self) -> impl Iterator<Item = Result<Cow<'a, str>, Problem>> {
+        self.path.strip_prefix('/').unwrap_or(self.path).split('/').map(|segment| {
+            percent_decode_str(segment)
+                .decode_utf8()
+                .map_err(|_| Problem::bad_request("the path is not UTF-8 after percent-decoding"))
+        })
+    }
+}
+
+fn check_characters(text: &str) -> Result<(), Problem> {
+    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err(Problem::bad_request(
+            "the request target has a character that does not belong there; percent-encode it",
+        ));
+    }
+    let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    if text.bytes().enumerate().any(|(at, b)| b == b'%' && !(is_hex(at + 1) && is_hex(at + 2))) {
+        return Err(Problem::bad_request("a % in the request target is not followed by two hexadecimal digits"));
+    }
+    Ok(())
+}
+
+fn strip_authority(text: &str) -> Result<&str, Problem> {
+    let bad = || Problem::bad_request("the request target must be a path such as /stats, or an http URI");
+    let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(bad());
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    if end == 0 || !is_host(&rest[..end]) {
+        return Err(bad());
+    }
+    Ok(&rest[end..])
+}
+
+/// Whether a text is `uri-host [ ":" port ]` (RFC 9110 section 7.2). Empty is a host, too.
+pub fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rfind(']') {
+        Some(end) => (&text[..=end], text[end + 1..].strip_prefix(':').or(text[end + 1..].is_empty().then_some(""))),
+        None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
+    };
+    let port_is_good = port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let host_is_good = match host.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(is_ip_literal),
+        None => host.bytes().all(is_reg_name_byte),
+    };
+    port_is_good && host_is_good
+}
+
+fn is_ip_literal(text: &str) -> bool {
+    let is_future = text.starts_with(['v', 'V']) && text.len() > 3;
+    text.parse::<std::net::Ipv6Addr>().is_ok() || (is_future && text.bytes().all(|b| is_reg_name_byte(b) || b == b':'))
+}
+
+fn is_reg_name_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)
+}
+
+/// A query of `name=value` pairs, decoded as forms are: `+` is a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query<'a>(pub &'a str);
+
+impl<'a> Query<'a> {
+    /// The pairs in order, names decoded.
+    pub fn pairs(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+        self.0.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name).unwrap_or(Cow::Borrowed(name)), value)
+        })
+    }
+
+    /// Whether a parameter is there, with or without a value.
+    pub fn has(self, name: &str) -> bool {
+        self.pairs().any(|(found, _)| found == name)
+    }
+
+    /// The first value of a parameter.
+    pub fn get(self, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
+        let found = self.pairs().find(|(found, _)| found == name);
+        found
+            .map(|(_, value)| {
+                decode(value).ok_or_else(|| {
+                    Problem::bad_request(format!("the query parameter {name} is not UTF-8 after percent-decoding"))
+                })
+            })
+            .transpose()
+    }
+}
+
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('+') {
+        return percent_decode_str(text).decode_utf8().ok();
+    }
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_a_target() {
+        let path = |text| Target::parse(text).map(|target| (target.path, target.query.0)).ok();
+        assert_eq!(path("/a?b=c?d"), Some(("/a", "b=c?d")));
+        assert_eq!(path("http://h:80/a"), Some(("/a", "")));
+        assert_eq!(path("HTTPS://h?x"), Some(("/", "x")));
+        assert_eq!(path("*"), Some(("*", "")));
+        for bad in ["", "a", "ftp://h/", "http:///a", "http://u@h/", "/a#b", "/%zz", "/%4", "/\u{e9}", "/a b"] {
+            assert_eq!(path(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["", "h", "h:", "h:80", "127.0.0.1:3000", "[::1]", "[::1]:80", "a%20b", "[v1.x]"] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in ["u@h", "h:80:90", "h:x", "[::1", "::1", "[::1]x", "a b", "h/", "h?", "[]", "[zz]"] {
+            assert!(!is_host(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn queries_are_decoded_as_forms_are() {
+        let query = Query("a=1+2%2B&&b&c=%FF&a=3");
+        assert_eq!(query.get("a").unwrap().as_deref(), Some("1 2+"));
+        assert!(query.has("b") && !query.has("d"));
+        assert_eq!(query.get("b").unwrap().as_deref(), Some(""));
+        assert!(query.get("c").is_err());
+    }
+}

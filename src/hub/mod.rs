@@ -1,0 +1,375 @@
+//! The hub: the one place where order is made. Under one short lock it gives an event its id, puts
+//! its frame into the topic's feed and into the inbox of every worker that has a listener.
+//! Knows no socket, reads no clock and makes no syscall inside the lock.
+//!
+//! ```text
+//! publish ──► lock: room? id, stamp, feed, inboxes ──► unlock ──► ring the workers
+//! join    ──► lock: listener counted, position found, retained frames copied ──► unlock
+//! ```
+//! Registering interest and copying what is retained is one critical section, so a subscriber
+//! neither misses nor doubles an event between its past and its present.
+
+mod feeds;
+mod inbox;
+mod position;
+mod retain;
+mod topic;
+mod window;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use feeds::{Feed, Feeds, Slot};
+pub use inbox::{Bell, Inbox, MAX_DEBT_BYTES, MAX_DEBT_EVENTS, Notice, Outbox, inbox};
+pub use position::Position;
+pub use topic::{BadTopic, TopicId, TopicName};
+pub use window::Window;
+
+use crate::sse::{Draft, Frame};
+
+/// Index of a worker.
+pub type WorkerId = usize;
+
+/// What the hub retains and admits at most.
+#[derive(Clone, Copy, Debug)]
+pub struct HubLimits {
+    /// Retained events per topic.
+    pub events_per_topic: usize,
+    /// Age in microseconds after which an event is no longer retained.
+    pub age_micros: u64,
+    /// Bytes retained in all topics together, overhead included.
+    pub bytes: usize,
+    /// Topics that retain an event or have a listener.
+    pub topics: usize,
+    /// Subscribers in all workers together.
+    pub subscribers: usize,
+}
+
+/// A publish that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The id of the last event; of a mere repetition, the id it got the first time.
+    pub id: u64,
+    /// How many of the events were new.
+    pub events: usize,
+    /// Subscribers of the topic at that moment.
+    pub subscribers: usize,
+}
+
+impl Published {
+    /// Whether none of the events was new.
+    pub fn is_duplicate(&self) -> bool {
+        self.events == 0
+    }
+}
+
+/// A publish that can't be taken now, with the drafts for another try.
+#[derive(Debug)]
+pub struct NoRoom(pub Vec<Draft>);
+
+/// Why a subscriber is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Events between a position and the oldest retained one are gone, or the position is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The oldest id still retained in these topics.
+    pub oldest: Option<u64>,
+}
+
+/// What a subscriber begins with.
+#[derive(Debug)]
+pub struct Joined {
+    /// Everything after this id is owed to the subscriber.
+    pub cursor: u64,
+    /// The newest id of the whole broker at that moment.
+    pub newest: u64,
+    /// To be told before anything else.
+    pub gap: Option<Gap>,
+    /// The topics, in ascending order, without doubles.
+    pub topics: Vec<JoinedTopic>,
+}
+
+/// One topic of a join.
+#[derive(Debug)]
+pub struct JoinedTopic {
+    /// Its key.
+    pub id: TopicId,
+    /// What the worker's replica starts from, if the worker had no listener before.
+    pub backlog: Option<Backlog>,
+}
+
+/// A copy of a feed.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Frames up to this id are gone.
+    pub evicted_through: u64,
+    /// The retained ones, oldest first.
+    pub frames: Vec<Arc<Frame>>,
+}
+
+/// Numbers for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubCounts {
+    /// Topics that retain an event or have a listener.
+    pub topics: usize,
+    /// Subscribers.
+    pub subscribers: usize,
+    /// Events accepted since the start.
+    pub published: u64,
+    /// Events not accepted again because their id was retained.
+    pub duplicates: u64,
+    /// Retained events.
+    pub history_events: usize,
+    /// What they cost in memory.
+    pub history_bytes: usize,
+}
+
+/// What the hub notes of a topic, beside its feed.
+struct Topic {
+    name: TopicName,
+    serial: u64,
+    listeners: Box<[u32]>,
+    own_ids: HashMap<Arc<str>, u64>,
+}
+
+impl Topic {
+    fn subscribers(&self) -> usize {
+        self.listeners.iter().map(|&count| count as usize).sum()
+    }
+}
+
+struct State {
+    first_id: u64,
+    last_id: u64,
+    serials: u64,
+    names: HashMap<TopicName, Slot>,
+    feeds: Feeds<Topic>,
+    /// Topics without event and listener, kept for the mark of what they have lost, by that mark.
+    tombstones: BTreeMap<u64, Slot>,
+    /// The highest mark of a topic that was forgotten altogether.
+    forgotten_through: u64,
+    subscribers: usize,
+    published: u64,
+    duplicates: u64,
+}
+
+/// See the module's page.
+pub struct Hub {
+    limits: HubLimits,
+    outboxes: Vec<Outbox>,
+    state: Mutex<State>,
+    floor: AtomicU64,
+}
+
+impl Hub {
+    /// A hub whose first id is larger than `now_micros`.
+    pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, now_micros: u64) -> Self {
+        let state = State {
+            first_id: now_micros,
+            last_id: now_micros,
+            serials: 0,
+            names: HashMap::new(),
+            feeds: Feeds::default(),
+            tombstones: BTreeMap::new(),
+            forgotten_through: 0,
+            subscribers: 0,
+            published: 0,
+            duplicates: 0,
+        };
+        Self { limits, outboxes, state: Mutex::new(state), floor: AtomicU64::new(0) }
+    }
+
+    /// No frame with an id up to this is retained anywhere: what age and the total of bytes have evicted.
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// What it retains and admits at most.
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
+    /// Wakes a worker.
+    pub fn ring(&self, worker: WorkerId) {
+        self.outboxes[worker].ring();
+    }
+
+    /// Accepts all drafts, in order, or none. `from` is the calling worker, which needs no waking.
+    pub fn publish(
+        &self,
+        name: &TopicName,
+        drafts: Vec<Draft>,
+        now_micros: u64,
+        from: Option<WorkerId>,
+    ) -> Result<Published, NoRoom> {
+        let mut state = self.lock();
+        let Some(slot) = self.slot_of(&mut state, name) else {
+            return Err(NoRoom(drafts));
+        };
+        let mut heard = HeardBy::default();
+        let cost = drafts.iter().map(Draft::cost).sum();
+        for (worker, &count) in state.feeds.get(slot).note.listeners.iter().enumerate() {
+            if count > 0 {
+                if !self.outboxes[worker].has_room(drafts.len(), cost) {
+                    state.bury_if_idle(slot);
+                    return Err(NoRoom(drafts));
+                }
+                heard.insert(worker);
+            }
+        }
+        let published = self.append_all(&mut state, slot, drafts, now_micros, &heard);
+        drop(state);
+        for worker in heard.iter().filter(|&worker| Some(worker) != from) {
+            self.outboxes[worker].ring();
+        }
+        Ok(published)
+    }
+
+    fn append_all(&self, state: &mut State, slot: Slot, drafts: Vec<Draft>, now: u64, heard: &HeardBy) -> Published {
+        let topic = TopicId { serial: state.feeds.get(slot).note.serial, slot };
+        let mut published = Published { id: 0, events: 0, subscribers: state.feeds.get(slot).note.subscribers() };
+        let mut repeated = None;
+        for draft in drafts {
+            if let Some(first) = draft.own_id().and_then(|own| state.feeds.get(slot).note.own_ids.get(own)) {
+                repeated = Some(*first);
+                state.duplicates += 1;
+                continue;
+            }
+            let frame = state.stamp(draft, now);
+            published.id = frame.id();
+            published.events += 1;
+            for worker in heard.iter() {
+                self.outboxes[worker].send(Notice { topic, frame: Arc::clone(&frame) });
+            }
+            self.retain(state, slot, frame);
+        }
+        if let (0, Some(first)) = (published.events, repeated) {
+            published.id = first;
+        }
+        state.published += published.events as u64;
+        state.bury_if_idle(slot);
+        published
+    }
+
+    /// Admits a subscriber of `worker` to the topics, resuming after `position`.
+    pub fn join(&self, worker: WorkerId, names: &[TopicName], position: Position<'_>) -> Result<Joined, Full> {
+        let mut state = self.lock();
+        if state.subscribers >= self.limits.subscribers {
+            return Err(Full);
+        }
+        let mut slots = Vec::with_capacity(names.len());
+        for name in names {
+            match self.slot_of(&mut state, name) {
+                Some(slot) => slots.push(slot),
+                None => {
+                    slots.iter().for_each(|&slot| state.bury_if_idle(slot));
+                    return Err(Full);
+                }
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        state.subscribers += 1;
+        let (cursor, gap) = position::resolve(&state, &slots, position);
+        let newest = state.last_id;
+        let mut topics: Vec<_> = slots.iter().map(|&slot| state.listen(slot, worker)).collect();
+        topics.sort_unstable_by_key(|topic| topic.id);
+        Ok(Joined { cursor, newest, gap, topics })
+    }
+
+    /// A subscriber of `worker` to these topics has left.
+    pub fn leave(&self, worker: WorkerId, topics: &[TopicId]) {
+        let mut state = self.lock();
+        state.subscribers -= 1;
+        for topic in topics {
+            state.feeds.note_mut(topic.slot).listeners[worker] -= 1;
+            state.bury_if_idle(topic.slot);
+        }
+    }
+
+    /// The numbers of this moment.
+    pub fn counts(&self) -> HubCounts {
+        let state = self.lock();
+        HubCounts {
+            topics: state.live_topics(),
+            subscribers: state.subscribers,
+            published: state.published,
+            duplicates: state.duplicates,
+            history_events: state.feeds.events(),
+            history_bytes: state.feeds.bytes(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topic's slot; a new topic gets one unless there are too many.
+    fn slot_of(&self, state: &mut State, name: &TopicName) -> Option<Slot> {
+        if let Some(&slot) = state.names.get(name) {
+            state.unbury(slot);
+            return Some(slot);
+        }
+        if state.live_topics() >= self.limits.topics {
+            return None;
+        }
+        state.serials += 1;
+        let topic = Topic {
+            name: *name,
+            serial: state.serials,
+            listeners: vec![0; self.outboxes.len()].into(),
+            own_ids: HashMap::new(),
+        };
+        let slot = state.feeds.open(state.forgotten_through, topic);
+        state.names.insert(*name, slot);
+        Some(slot)
+    }
+}
+
+impl State {
+    /// Gives a draft its id: the time, or the next number where time stands still or went back.
+    fn stamp(&mut self, draft: Draft, now_micros: u64) -> Arc<Frame> {
+        self.last_id = now_micros.max(self.last_id + 1);
+        draft.stamp(self.last_id)
+    }
+
+    fn listen(&mut self, slot: Slot, worker: WorkerId) -> JoinedTopic {
+        let topic = self.feeds.note_mut(slot);
+        topic.listeners[worker] += 1;
+        let is_first = topic.listeners[worker] == 1;
+        let id = TopicId { serial: topic.serial, slot };
+        let backlog = is_first.then(|| {
+            let window = &self.feeds.get(slot).window;
+            Backlog { evicted_through: window.evicted_through(), frames: window.frames().cloned().collect() }
+        });
+        JoinedTopic { id, backlog }
+    }
+
+    fn live_topics(&self) -> usize {
+        self.feeds.count() - self.tombstones.len()
+    }
+}
+
+/// The workers that hear of a publish: a set without an allocation for up to 64 of them.
+#[derive(Default)]
+struct HeardBy {
+    first: u64,
+    rest: Vec<WorkerId>,
+}
+
+impl HeardBy {
+    fn insert(&mut self, worker: WorkerId) {
+        match worker {
+            0..64 => self.first |= 1 << worker,
+            _ => self.rest.push(worker),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = WorkerId> {
+        let first = self.first;
+        (0..64).filter(move |bit| first >> bit & 1 == 1).chain(self.rest.iter().copied())
+    }
+}

@@ -1,0 +1,105 @@
+//! The name of a topic, checked and folded once, and the key it has while the hub knows it.
+//! Refuses to know where the name came from.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// A topic's name: 8 to 64 ASCII letters and digits, folded to lower case. Kept inline, so that a
+/// request needs no allocation to hold one.
+#[derive(Clone, Copy)]
+pub struct TopicName {
+    bytes: [u8; TopicName::MAX],
+    len: u8,
+}
+
+/// Why a text is no topic name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadTopic;
+
+impl fmt::Display for BadTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a topic is 8 to 64 ASCII letters and digits, such as temperature1")
+    }
+}
+
+impl std::error::Error for BadTopic {}
+
+impl TopicName {
+    /// The shortest name.
+    pub const MIN: usize = 8;
+    /// The longest name.
+    pub const MAX: usize = 64;
+
+    /// Checks and folds a name.
+    pub fn parse(text: &str) -> Result<Self, BadTopic> {
+        let len = text.len();
+        if !(Self::MIN..=Self::MAX).contains(&len) || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(BadTopic);
+        }
+        let mut bytes = [0; Self::MAX];
+        bytes[..len].copy_from_slice(text.as_bytes());
+        bytes.make_ascii_lowercase();
+        Ok(Self { bytes, len: len as u8 })
+    }
+
+    /// The folded name.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl PartialEq for TopicName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for TopicName {}
+
+impl Hash for TopicName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for TopicName {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the hub and the workers call a topic by. The serial is never used twice, so a notice still
+/// in an inbox can't be taken for one of a later topic in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicId {
+    /// Counts the topics the hub has opened.
+    pub serial: u64,
+    /// Where the hub keeps it.
+    pub slot: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folds_and_keeps_the_bounds() {
+        assert_eq!(TopicName::parse("GreetInG1").unwrap().as_str(), "greeting1");
+        for bad in ["", "seven77", "with space", "with-dash", "ümlaut123", &"a".repeat(65)] {
+            assert_eq!(TopicName::parse(bad), Err(BadTopic), "{bad}");
+        }
+        assert!(TopicName::parse(&"a".repeat(64)).is_ok());
+        assert!(TopicName::parse("eight888").is_ok());
+    }
+}

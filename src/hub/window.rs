@@ -1,0 +1,81 @@
+//! One feed: the run of a topic's newest frames, ascending by id. Refuses to know who listens.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::sse::Frame;
+
+/// The retained frames of one topic and the mark below which frames are gone.
+#[derive(Debug, Default)]
+pub struct Window {
+    frames: VecDeque<Arc<Frame>>,
+    evicted_through: u64,
+}
+
+impl Window {
+    /// An empty window in which everything up to `evicted_through` counts as gone.
+    pub fn new(evicted_through: u64) -> Self {
+        Self { frames: VecDeque::new(), evicted_through }
+    }
+
+    /// The largest id that this feed no longer has. A position before it has lost events.
+    pub fn evicted_through(&self) -> u64 {
+        self.evicted_through
+    }
+
+    /// The number of retained frames.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether nothing is retained.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The id of the oldest retained frame.
+    pub fn oldest(&self) -> Option<u64> {
+        self.frames.front().map(|frame| frame.id())
+    }
+
+    /// The id of the newest frame there ever was.
+    pub fn newest(&self) -> u64 {
+        self.frames.back().map_or(self.evicted_through, |frame| frame.id())
+    }
+
+    /// The retained frames, oldest first.
+    pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        self.frames.iter()
+    }
+
+    /// The retained frames whose id is larger than `cursor`, oldest first.
+    pub fn after(&self, cursor: u64) -> impl Iterator<Item = &Arc<Frame>> {
+        self.frames.range(self.index_after(cursor)..)
+    }
+
+    /// How many frames follow `cursor`; the usual answers, none and one, are found without a search.
+    fn index_after(&self, cursor: u64) -> usize {
+        let len = self.frames.len();
+        match self.frames.iter().rev().take(2).take_while(|frame| frame.id() > cursor).count() {
+            0 => len,
+            1 => len - 1,
+            _ => self.frames.partition_point(|frame| frame.id() <= cursor),
+        }
+    }
+
+    /// Appends a frame; its id must be larger than [`Window::newest`].
+    pub(super) fn push(&mut self, frame: Arc<Frame>) {
+        debug_assert!(frame.id() > self.newest(), "a feed ascends");
+        self.frames.push_back(frame);
+    }
+
+    /// Removes the oldest frame.
+    pub(super) fn pop(&mut self) -> Option<Arc<Frame>> {
+        let frame = self.frames.pop_front()?;
+        self.evicted_through = frame.id();
+        if self.frames.is_empty() {
+            self.frames = VecDeque::new();
+        }
+        Some(frame)
+    }
+}

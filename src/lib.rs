@@ -1,0 +1,85 @@
+//! Esker is a server-sent-events broker: `POST` an event, and every browser, curl or service that
+//! listens gets it at once, in order, and after a broken connection exactly from where it was.
+//!
+//! The binary is a thin wrapper around this library, which can be embedded:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = esker::Broker::start(esker::Config::new().no_auth(true).port(0).origin("*"))?;
+//! broker.publish("greeting1", &esker::Event::new("hello").name("greeting"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The house
+//!
+//! Publishers and subscribers speak HTTP to a fixed pool of **workers**, each one thread with one
+//! poll, owning its sockets alone. A publish goes through the **hub**, the one place where order is
+//! made: under one short lock it gives the event its id, puts the frame into the topic's feed and
+//! into the inbox of each worker that has a listener. Each worker keeps a replica of the feeds that
+//! its subscribers listen to, and writes from it. A subscriber is a socket and a **cursor**; nothing
+//! is queued for it. Live delivery, catching up after a stall and resuming after a disconnect are
+//! one move: *write the frames after the cursor*.
+//!
+//! ```text
+//! main    arguments → logger → run → exit code
+//! cli     one table of options: parsing, --help, environment twins
+//! config  what can be set; every bound has a name and a unit
+//! clock   the only reader of clocks
+//! metrics counters
+//! broker  composition root: bind, start, drain, stop
+//! http/   bytes ↔ HTTP                                          knows no topic, no socket
+//! sse/    text ↔ events ↔ frames                                knows no socket
+//! hub/    ids, topics, feeds, who listens; one leaf lock        knows no socket, reads no clock
+//! api/    one file per route: request → outcome                 knows no socket
+//! worker/ the event loops: accept, exchange, audiences, serve, sweep
+//! ```
+//! Calls go down only: main → cli, broker → worker → api → http, sse, hub.
+//!
+//! # Lexicon
+//!
+//! **worker** a loop thread · **turn** one pass of it · **exchange** one connection's requests and
+//! answers · **subscriber** a socket in its stream · **event** what was published · **frame** an
+//! event's wire bytes, encoded once and shared · **draft** a frame without its id · **id** the
+//! broker-wide order · **feed** a retained run of frames · **cursor** the last id given to a socket
+//! · **audience** a worker's subscribers to the same set of feeds · **seat** an index in it ·
+//! **absence** what is noted of a subscriber without a seat · **rest** a frame half written ·
+//! **debt** what the hub sent a worker and the worker has not yet served.
+//!
+//! # Invariants
+//!
+//! 1. Ids grow strictly over the whole broker; each feed ascends; a replica is complete up to its
+//!    newest id whenever somebody is served from it.
+//! 2. What is acknowledged is in its feed before the answer leaves.
+//! 3. A subscriber gets every event after its cursor once, in order, or a `gap` event; never silence.
+//! 4. Delivery allocates nothing and locks nothing. An idle subscriber costs a slab entry and a seat.
+//! 5. No subscriber can slow another, a publisher or the hub; each turn is bounded and resumable.
+//! 6. Every queue, buffer, map and timer has a named bound. Full means an honest refusal or backpressure.
+//! 7. After a write a subscriber is exactly one of seated, hungry (more to write, no edge will come),
+//!    blocked (an edge will come) and gone.
+//! 8. Accepting survives the want of descriptors and goes on by itself.
+//! 9. Payloads never reach a log.
+#![forbid(unsafe_code)]
+
+mod api;
+mod broker;
+mod clock;
+mod config;
+mod http;
+mod metrics;
+
+// Not part of the public API: open for this repository's binary, tests and benches alone.
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod hub;
+#[doc(hidden)]
+pub mod sse;
+#[doc(hidden)]
+pub mod worker;
+
+pub use broker::{Broker, PublishError, Published, StartError, run};
+pub use cli::UsageError;
+pub use config::{Config, ConfigError};
+pub use hub::BadTopic;
+pub use sse::{Event, EventError};

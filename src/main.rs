@@ -1,0 +1,34 @@
+//! The binary: arguments, logger, run, exit code. Everything else is the library's.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use esker::cli::{self, Command};
+
+fn main() -> ExitCode {
+    let command = cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name));
+    match command {
+        Ok(Command::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Run(config)) => {
+            start_logging();
+            match esker::run(*config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, 1),
+            }
+        }
+        Err(error) => fail(&format_args!("{error}\nesker --help shows all options"), 2),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
+    eprintln!("esker: {error}");
+    ExitCode::from(status)
+}
+
+fn start_logging() {
+    let levels = std::env::var("ESKER_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_else(|_| "info".into());
+    env_logger::Builder::new().parse_filters(&levels).init();
+}

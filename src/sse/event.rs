@@ -1,0 +1,147 @@
+//! An event as a program builds it. Refuses to know how it travels.
+
+use std::fmt;
+
+use super::frame::Draft;
+
+/// The longest id of a publisher's own, in bytes: a client must be able to send it back in a request head.
+pub const MAX_OWN_ID: usize = 4096;
+
+/// One server-sent event, ready to publish.
+///
+/// ```
+/// use esker::Event;
+/// let event = Event::new("21.5").name("temperature").id("reading-17");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    pub(super) name: Option<String>,
+    pub(super) data: String,
+    pub(super) id: Option<String>,
+    pub(super) retry: Option<u64>,
+}
+
+/// Why an event can't be put on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventError {
+    /// The name has a CR, LF or NUL.
+    Name,
+    /// The id has a CR, LF or NUL.
+    Id,
+    /// The id is longer than 4096 bytes.
+    LongId,
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "an event's name must not contain CR, LF or NUL",
+            Self::Id => "an event's id must not contain CR, LF or NUL",
+            Self::LongId => "an event's id must not be longer than 4096 bytes, or clients could not send it back",
+        })
+    }
+}
+
+impl std::error::Error for EventError {}
+
+impl Event {
+    /// An event with this data, each line of which becomes one `data:` line.
+    pub fn new(data: impl Into<String>) -> Self {
+        Self { data: data.into(), ..Self::default() }
+    }
+
+    /// Names it, so that `EventSource.addEventListener(name, …)` hears it.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Gives it an id of your own, by which subscribers may resume and repetitions are noticed.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Asks clients to wait so many milliseconds before they reconnect.
+    #[must_use]
+    pub fn retry_millis(mut self, millis: u64) -> Self {
+        self.retry = Some(millis);
+        self
+    }
+
+    pub(crate) fn draft(&self) -> Result<Draft, EventError> {
+        let name = check_name(self.name.as_deref())?;
+        let id = check_id(self.id.as_deref())?;
+        Ok(encode(self.retry, name, &self.data, id))
+    }
+}
+
+/// An empty name is no name.
+pub(super) fn check_name(name: Option<&str>) -> Result<Option<&str>, EventError> {
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) if breaks_a_line(name) => Err(EventError::Name),
+        name => Ok(name),
+    }
+}
+
+/// An empty id is no id: on the wire it would take the client's position away.
+pub(super) fn check_id(id: Option<&str>) -> Result<Option<&str>, EventError> {
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) if breaks_a_line(id) => Err(EventError::Id),
+        Some(id) if id.len() > MAX_OWN_ID => Err(EventError::LongId),
+        id => Ok(id),
+    }
+}
+
+fn breaks_a_line(text: &str) -> bool {
+    text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0))
+}
+
+pub(super) fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) -> Draft {
+    let lines = data.bytes().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
+    let mut writer = Draft::writer(
+        data.len() + lines * "data: ".len() + 1 + name.map_or(0, |name| name.len() + 8) + id.map_or(0, str::len) + 27,
+    );
+    if let Some(millis) = retry {
+        writer.line(&format!("retry: {millis}"));
+    }
+    if let Some(name) = name {
+        writer.field("event", name);
+    }
+    for line in super::parse::data_lines(data) {
+        writer.field("data", line);
+    }
+    writer.finish(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::Framing;
+
+    fn wire(event: &Event) -> String {
+        let frame = event.draft().unwrap().stamp(9);
+        String::from_utf8(frame.wire(Framing::Plain).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn every_line_of_the_data_is_a_data_line() {
+        assert_eq!(wire(&Event::new("a\nb\r\nc\rd")), "data: a\ndata: b\ndata: c\ndata: d\nid: 9\n\n");
+        assert_eq!(wire(&Event::new("")), "data: \nid: 9\n\n");
+        assert_eq!(wire(&Event::new("a\n")), "data: a\ndata: \nid: 9\n\n");
+        let full = Event::new(" x").name("n").id("i").retry_millis(5);
+        assert_eq!(wire(&full), "retry: 5\nevent: n\ndata:  x\nid: i\n\n");
+    }
+
+    #[test]
+    fn nothing_is_smuggled_through_a_name_or_an_id() {
+        for bad in ["a\nb", "a\rb", "a\0b"] {
+            assert_eq!(Event::new("x").name(bad).draft().unwrap_err(), EventError::Name);
+            assert_eq!(Event::new("x").id(bad).draft().unwrap_err(), EventError::Id);
+        }
+        assert_eq!(Event::new("x").id("i".repeat(4097)).draft().unwrap_err(), EventError::LongId);
+        assert_eq!(wire(&Event::new("x").name("").id("")), "data: x\nid: 9\n\n");
+    }
+}

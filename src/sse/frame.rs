@@ -1,0 +1,203 @@
+//! The wire bytes of one event: encoded once as a complete HTTP chunk, then shared by every socket
+//! of every worker. A [`Draft`] has room at both ends; stamping it with its id makes it a [`Frame`].
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+/// What a retained frame costs beyond its bytes: the shared allocation, its place in feeds and inboxes.
+pub const FRAME_OVERHEAD: usize = 128;
+
+/// Room for the chunk-size line: eight hexadecimal digits and CRLF.
+const HEADER_ROOM: usize = 10;
+/// Room for `id: ` and 20 digits, LF, the blank line, and the CRLF that ends the chunk.
+const TRAILER_ROOM: usize = 4 + 20 + 1 + 1 + 2;
+
+/// How a stream's bytes are delimited on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// HTTP/1.1: `Transfer-Encoding: chunked`.
+    Chunked,
+    /// HTTP/1.0: the bytes as they are, ended by the end of the connection.
+    Plain,
+}
+
+/// An event's immutable wire bytes.
+#[derive(Debug)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    start: u8,
+    id: u64,
+    own_id: Option<Arc<str>>,
+}
+
+impl Frame {
+    /// The event's id in the broker's order.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The id that the publisher gave it, which is the one on the wire.
+    pub fn own_id(&self) -> Option<&Arc<str>> {
+        self.own_id.as_ref()
+    }
+
+    /// The bytes to write to a stream.
+    pub fn wire(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => &self.bytes[usize::from(self.start)..],
+            Framing::Plain => &self.bytes[HEADER_ROOM..self.bytes.len() - 2],
+        }
+    }
+
+    /// What it costs in memory.
+    pub fn cost(&self) -> usize {
+        cost(&self.bytes)
+    }
+}
+
+fn cost(bytes: &Vec<u8>) -> usize {
+    bytes.capacity() + FRAME_OVERHEAD
+}
+
+/// A frame without its id. Stamping neither allocates nor copies, for it happens inside the hub's lock.
+#[derive(Debug)]
+pub struct Draft(Arc<Frame>);
+
+impl Draft {
+    /// Starts to encode an event whose lines take about `capacity` bytes.
+    pub fn writer(capacity: usize) -> DraftWriter {
+        let mut bytes = Vec::with_capacity(HEADER_ROOM + capacity + TRAILER_ROOM);
+        bytes.resize(HEADER_ROOM, 0);
+        DraftWriter { bytes }
+    }
+
+    /// The id that the publisher gave it.
+    pub fn own_id(&self) -> Option<&str> {
+        self.0.own_id.as_deref()
+    }
+
+    /// What it will cost in memory.
+    pub fn cost(&self) -> usize {
+        self.0.cost()
+    }
+
+    /// Makes it the frame with this id.
+    pub fn stamp(mut self, id: u64) -> Arc<Frame> {
+        // A draft is never shared, so this always succeeds; without it the frame would merely lack its id.
+        if let Some(frame) = Arc::get_mut(&mut self.0) {
+            frame.id = id;
+            if frame.own_id.is_none() {
+                write_line(&mut frame.bytes, |bytes| write!(bytes, "id: {id}"));
+            }
+            frame.close();
+        }
+        self.0
+    }
+}
+
+impl Frame {
+    /// Ends the event and the chunk, and writes the chunk's size right before the payload.
+    fn close(&mut self) {
+        self.bytes.push(b'\n');
+        let size = self.bytes.len() - HEADER_ROOM;
+        self.bytes.extend_from_slice(b"\r\n");
+        let mut digits = size;
+        let mut start = HEADER_ROOM - 2;
+        self.bytes[start..HEADER_ROOM].copy_from_slice(b"\r\n");
+        loop {
+            start -= 1;
+            self.bytes[start] = b"0123456789abcdef"[digits & 15];
+            digits >>= 4;
+            if digits == 0 {
+                break;
+            }
+        }
+        self.start = start as u8;
+    }
+}
+
+/// Writes an event's lines, one after the other; the id comes last and by itself.
+#[derive(Debug)]
+pub struct DraftWriter {
+    bytes: Vec<u8>,
+}
+
+impl DraftWriter {
+    /// A whole line, kept as it is: a comment, `retry` or an unknown field.
+    pub fn line(&mut self, line: &str) {
+        self.bytes.extend_from_slice(line.as_bytes());
+        self.bytes.push(b'\n');
+    }
+
+    /// A field; the one space after the colon is what every parser strips and some naive ones need.
+    pub fn field(&mut self, name: &str, value: &str) {
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        self.line(value);
+    }
+
+    /// Ends the draft. The publisher's own id takes the place of the broker's on the wire.
+    pub fn finish(mut self, own_id: Option<&str>) -> Draft {
+        if let Some(id) = own_id {
+            self.field("id", id);
+        }
+        let own_id = own_id.map(Arc::from);
+        Draft(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, own_id }))
+    }
+}
+
+/// Writing to a vector can't fail.
+fn write_line(bytes: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
+    let _ = write(bytes);
+    bytes.push(b'\n');
+}
+
+/// Bytes for the wire that are no published event: the opening, a heartbeat, a gap, the end.
+pub fn chunk(payload: &[u8], framing: Framing, out: &mut Vec<u8>) {
+    if framing == Framing::Chunked {
+        let _ = write!(out, "{:x}\r\n", payload.len());
+    }
+    out.extend_from_slice(payload);
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(data: &str, own: Option<&str>) -> Draft {
+        let mut writer = Draft::writer(data.len() + 7);
+        writer.field("data", data);
+        writer.finish(own)
+    }
+
+    #[test]
+    fn a_frame_is_one_chunk_with_the_id_last() {
+        let frame = draft("hello", None).stamp(1_763_000_000_000_000);
+        assert_eq!(frame.wire(Framing::Plain), b"data: hello\nid: 1763000000000000\n\n");
+        assert_eq!(frame.wire(Framing::Chunked), b"22\r\ndata: hello\nid: 1763000000000000\n\n\r\n");
+    }
+
+    #[test]
+    fn a_publishers_own_id_takes_the_place() {
+        let frame = draft("x", Some("mine")).stamp(7);
+        assert_eq!(frame.wire(Framing::Plain), b"data: x\nid: mine\n\n");
+        assert_eq!((frame.id(), frame.own_id().map(|id| &**id)), (7, Some("mine")));
+    }
+
+    #[test]
+    fn sizes_of_every_length_are_exact_and_nothing_is_reallocated() {
+        for len in [0, 1, 15, 16, 255, 256, 4095, 4096, 70_000, 1 << 20] {
+            let draft = draft(&"x".repeat(len), None);
+            let before = draft.cost();
+            let frame = draft.stamp(u64::MAX);
+            let text = String::from_utf8(frame.wire(Framing::Chunked).to_vec()).unwrap();
+            let (size, rest) = text.split_once("\r\n").unwrap();
+            assert_eq!(usize::from_str_radix(size, 16).unwrap(), rest.len() - 2);
+            assert!(!size.starts_with('0') && rest.ends_with("\n\n\r\n"));
+            assert_eq!(frame.cost(), before);
+        }
+    }
+}

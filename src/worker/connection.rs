@@ -1,0 +1,179 @@
+//! A connection while it speaks HTTP: its socket, its exchange, and what could not yet be
+//! understood or written. Buffers exist only while they hold something.
+
+use std::io::{self, Read, Write};
+
+use mio::net::TcpStream;
+
+use super::exchange::Exchange;
+use super::streams::Ticket;
+
+/// So much unwritten output, and no further request is looked at before it is written.
+pub const MAX_OUTPUT: usize = 64 << 10;
+/// So much is read and dropped after an answer that ends the connection, so that the client sees the
+/// answer and not a reset.
+pub const MAX_LINGER_BYTES: usize = 64 << 20;
+
+/// What a connection's peer is being waited for; each has its time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// The first request on a new connection.
+    First,
+    /// Another request.
+    Next,
+    /// The rest of a head.
+    Head,
+    /// More of a body.
+    Body,
+    /// Room in the hub for a publish.
+    Room,
+    /// Room in the socket for output.
+    Output,
+    /// The peer's end, after ours.
+    Linger,
+}
+
+/// Where a connection is.
+#[derive(Debug)]
+pub enum Phase {
+    /// Requests and answers.
+    Talking,
+    /// The opening of a stream is being written.
+    Opening(Ticket),
+    /// The last answer is being written.
+    Ending,
+    /// Our side is closed; so many bytes more are read and dropped.
+    Lingering(usize),
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where bytes come from and go to.
+    pub socket: TcpStream,
+    /// Where it is.
+    pub phase: Phase,
+    /// What it is saying.
+    pub exchange: Exchange,
+    /// Bytes read and not yet understood.
+    pub input: Vec<u8>,
+    /// Bytes not yet written.
+    pub output: Vec<u8>,
+    /// Whether a read may find something.
+    pub is_readable: bool,
+    /// Whether the worker's queue of connections to go on with has it.
+    pub is_queued: bool,
+    /// Whether the queue of connections whose publish waits has it.
+    pub is_parked: bool,
+    /// What is being waited for.
+    pub patience: Patience,
+    /// Until when, in the worker's milliseconds.
+    pub deadline: u64,
+}
+
+/// What reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// The peer has closed its side, or the connection is broken.
+    End,
+}
+
+/// What flushing came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing is left to write.
+    All,
+    /// The socket is full; an edge will tell of room.
+    Blocked,
+    /// The peer is gone.
+    Gone,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(socket: TcpStream, deadline: u64) -> Self {
+        Self {
+            socket,
+            phase: Phase::Talking,
+            exchange: Exchange::default(),
+            input: Vec::new(),
+            output: Vec::new(),
+            is_readable: true,
+            is_queued: false,
+            is_parked: false,
+            patience: Patience::First,
+            deadline,
+        }
+    }
+
+    /// What its exchange waits for.
+    pub fn patience_of_exchange(&self) -> Patience {
+        self.exchange.patience()
+    }
+
+    /// What it waits for.
+    pub fn patience_now(&self) -> Patience {
+        match self.phase {
+            Phase::Lingering(_) => Patience::Linger,
+            _ if !self.output.is_empty() => Patience::Output,
+            _ => self.exchange.patience(),
+        }
+    }
+
+    /// Reads once. A buffer that is not filled has emptied the socket: an edge will tell of more.
+    pub fn read(&mut self, buffer: &mut [u8], may_have_ended: bool) -> Got {
+        match read(&mut self.socket, buffer) {
+            Got::Bytes(count) => {
+                self.is_readable = count == buffer.len() || may_have_ended;
+                Got::Bytes(count)
+            }
+            got => {
+                self.is_readable = false;
+                got
+            }
+        }
+    }
+
+    /// Writes what has gathered in `fresh`; what the socket does not take is kept.
+    pub fn flush(&mut self, fresh: &mut Vec<u8>) -> Flushed {
+        let mut pending = std::mem::take(&mut self.output);
+        let bytes = if pending.is_empty() {
+            fresh
+        } else {
+            pending.append(fresh);
+            &mut pending
+        };
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.socket.write(&bytes[written..]) {
+                Ok(0) => return Flushed::Gone,
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Flushed::Gone,
+            }
+        }
+        if written < bytes.len() {
+            self.output = bytes[written..].to_vec();
+            return Flushed::Blocked;
+        }
+        Flushed::All
+    }
+}
+
+/// Reads once from any socket.
+pub fn read(socket: &mut TcpStream, buffer: &mut [u8]) -> Got {
+    loop {
+        match socket.read(buffer) {
+            Ok(0) => return Got::End,
+            Ok(count) => return Got::Bytes(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Got::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Got::End,
+        }
+    }
+}

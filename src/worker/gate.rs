@@ -1,0 +1,91 @@
+//! Counts the connections of all workers, and those of each address if that is limited. The
+//! acceptor asks for a place before it takes a connection in; whoever closes one gives it back.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use mio::net::TcpStream;
+
+/// See the module's page.
+pub struct Gate {
+    max: usize,
+    open: AtomicUsize,
+    is_shut: AtomicBool,
+    per_address: Option<(usize, Mutex<Addresses>)>,
+}
+
+/// The address of each descriptor, for a connection that was reset can't be asked any more.
+#[derive(Default)]
+struct Addresses {
+    by_descriptor: HashMap<RawFd, IpAddr>,
+    counts: HashMap<IpAddr, usize>,
+}
+
+impl Gate {
+    /// A gate for so many connections, and so many of each address if that is limited.
+    pub fn new(max: usize, max_per_address: Option<usize>) -> Self {
+        let per_address = max_per_address.map(|max| (max, Mutex::default()));
+        Self { max, open: AtomicUsize::new(0), is_shut: AtomicBool::new(false), per_address }
+    }
+
+    /// Whether another connection may be taken in. If not, the next one to leave says so.
+    pub fn has_place(&self) -> bool {
+        if self.open.load(Ordering::SeqCst) < self.max {
+            return true;
+        }
+        self.is_shut.store(true, Ordering::SeqCst);
+        // Somebody may have left between the two looks.
+        self.open.load(Ordering::SeqCst) < self.max
+    }
+
+    /// Nothing can be taken in now for want of descriptors; the next one to leave says so.
+    pub fn shut(&self) {
+        self.is_shut.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody has left since the gate was shut.
+    pub fn is_open(&self) -> bool {
+        !self.is_shut.load(Ordering::SeqCst)
+    }
+
+    /// Takes a connection in; gives it back if its address has too many.
+    pub fn enter(&self, socket: TcpStream, address: IpAddr) -> Option<TcpStream> {
+        if let Some((max, addresses)) = &self.per_address {
+            let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = addresses.counts.entry(address).or_insert(0);
+            if *count >= *max {
+                return None;
+            }
+            *count += 1;
+            addresses.by_descriptor.insert(socket.as_raw_fd(), address);
+        }
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Some(socket)
+    }
+
+    /// Closes a connection. Answers whether the acceptor waits for that.
+    pub fn leave(&self, socket: TcpStream) -> bool {
+        if let Some((_, addresses)) = &self.per_address {
+            let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            addresses.forget(socket.as_raw_fd());
+        }
+        drop(socket);
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Addresses {
+    fn forget(&mut self, descriptor: RawFd) {
+        let Some(address) = self.by_descriptor.remove(&descriptor) else { return };
+        if let Some(count) = self.counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&address);
+            }
+        }
+    }
+}

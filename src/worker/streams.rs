@@ -1,0 +1,286 @@
+//! All streams of one worker: a replica of the feeds that its subscribers listen to, the audiences,
+//! and the subscribers. Live delivery, catching up after a stall and resuming are one move: write
+//! the frames after the cursor. Generic over the socket, so that a simulation can drive it; knows
+//! neither mio nor HTTP.
+//!
+//! ```text
+//!            admit              seat                    caught up
+//! (joined) ────────► Ticket ──────────► hungry ───────────────────────► seated
+//!                      │                 ▲   │ socket full                │ socket full
+//!                   abandon     writable │   ▼                            ▼
+//!                      ▼                 └── stalled ◄────────────────────┘
+//!                    left                      │ takes no byte for --stall
+//!                                              ▼
+//!                                            gone
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::audience::{Audience, AudienceKey, AudienceSet, SubscriberKey};
+use super::subscriber::{Absence, NO_SEAT, Subscriber};
+use super::sweep::Sweep;
+use crate::hub::{Feeds, Hub, Inbox, Joined, JoinedTopic, Slot, TopicId, WorkerId};
+use crate::sse::Framing;
+
+/// What the replica notes of a feed.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) id: TopicId,
+    pub(super) audiences: Vec<AudienceKey>,
+    pub(super) is_touched: bool,
+}
+
+/// A subscriber that is registered but whose opening is not yet written.
+#[derive(Debug)]
+#[must_use = "a ticket must be seated or abandoned, or its audience would never end"]
+pub struct Ticket {
+    audience: AudienceKey,
+    cursor: u64,
+    absence: Absence,
+}
+
+/// What happened, for the metrics; taken once per turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events written.
+    pub delivered: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Gaps told.
+    pub gaps: u64,
+}
+
+/// See the module's page.
+pub struct Streams<S> {
+    pub(super) hub: Arc<Hub>,
+    worker: WorkerId,
+    pub(super) inbox: Inbox,
+    pub(super) subscribers: Slab<Subscriber<S>>,
+    /// What is noted of subscribers without a seat.
+    pub(super) absences: HashMap<SubscriberKey, Absence>,
+    pub(super) feeds: Feeds<Heard>,
+    slots: HashMap<TopicId, Slot>,
+    /// Feeds that got frames since the last settling.
+    pub(super) touched: Vec<Slot>,
+    pub(super) audiences: Slab<Audience>,
+    by_set: HashMap<AudienceSet, AudienceKey>,
+    /// Audiences with a pass to go on with.
+    pub(super) due: VecDeque<AudienceKey>,
+    /// Subscribers that are behind, and whose sockets may take bytes.
+    pub(super) hungry: VecDeque<SubscriberKey>,
+    closed: Vec<S>,
+    pub(super) tally: Tally,
+    pub(super) sweep: Sweep,
+}
+
+impl<S: Write> Streams<S> {
+    /// No streams yet.
+    pub fn new(hub: Arc<Hub>, worker: WorkerId, inbox: Inbox) -> Self {
+        Self {
+            hub,
+            worker,
+            inbox,
+            subscribers: Slab::new(),
+            absences: HashMap::new(),
+            feeds: Feeds::default(),
+            slots: HashMap::new(),
+            touched: Vec::new(),
+            audiences: Slab::new(),
+            by_set: HashMap::new(),
+            due: VecDeque::new(),
+            hungry: VecDeque::new(),
+            closed: Vec::new(),
+            tally: Tally::default(),
+            sweep: Sweep::default(),
+        }
+    }
+
+    /// The number of subscribers with a socket here.
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Whether nobody listens here.
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// The number of subscribers whose socket takes no more for now.
+    pub fn stalled(&self) -> usize {
+        self.absences.values().filter(|absence| absence.is_blocked).count()
+    }
+
+    /// Whether a turn now would find something to do.
+    pub fn has_work(&self) -> bool {
+        !self.due.is_empty() || !self.hungry.is_empty() || !self.inbox.is_empty()
+    }
+
+    /// The bell may ring again; call before looking at what there is to do.
+    pub fn hush(&self) {
+        self.inbox.hush();
+    }
+
+    /// What happened since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// The sockets of subscribers that have left.
+    pub fn take_closed(&mut self) -> std::vec::Drain<'_, S> {
+        self.closed.drain(..)
+    }
+
+    /// A subscriber's socket.
+    pub fn socket_mut(&mut self, key: SubscriberKey) -> Option<&mut S> {
+        self.subscribers.get_mut(key as usize).map(|subscriber| &mut subscriber.socket)
+    }
+
+    /// Registers a subscriber that the hub has admitted, before its opening is written.
+    pub fn admit(&mut self, joined: Joined, framing: Framing) -> Ticket {
+        let ids: Vec<_> = joined.topics.iter().map(|topic| topic.id).collect();
+        joined.topics.into_iter().for_each(|topic| self.replicate(topic));
+        let key = self.audience_of(AudienceSet { topics: ids.into(), framing });
+        let audience = &mut self.audiences[key as usize];
+        audience.members += 1;
+        let mut absence = Absence::default();
+        if joined.gap.is_some() {
+            absence.note_told(&self.feeds, &audience.slots, joined.cursor);
+        }
+        Ticket { audience: key, cursor: joined.cursor, absence }
+    }
+
+    /// The worker's first listener of a topic brings a copy of its feed.
+    fn replicate(&mut self, topic: JoinedTopic) {
+        let Some(backlog) = topic.backlog else { return };
+        let heard = Heard { id: topic.id, audiences: Vec::new(), is_touched: false };
+        let slot = self.feeds.open(backlog.evicted_through, heard);
+        backlog.frames.into_iter().for_each(|frame| self.feeds.push(slot, frame));
+        self.slots.insert(topic.id, slot);
+    }
+
+    fn audience_of(&mut self, set: AudienceSet) -> AudienceKey {
+        if let Some(&key) = self.by_set.get(&set) {
+            return key;
+        }
+        let slots: Box<[Slot]> = set.topics.iter().map(|topic| self.slots[topic]).collect();
+        let key = self.audiences.insert(Audience::new(set.clone(), slots.clone())) as AudienceKey;
+        for &slot in &slots {
+            self.feeds.note_mut(slot).audiences.push(key);
+        }
+        self.by_set.insert(set, key);
+        key
+    }
+
+    /// The key that the next subscriber will have, for the registration that must come before it.
+    pub fn next_key(&self) -> SubscriberKey {
+        self.subscribers.vacant_key() as SubscriberKey
+    }
+
+    /// The opening is written: the socket becomes a subscriber, and is served from its cursor on.
+    pub fn seat(&mut self, ticket: Ticket, socket: S, now: u32) {
+        let Ticket { audience, cursor, absence } = ticket;
+        let subscriber = Subscriber { socket, audience, cursor, seat: NO_SEAT, written_at: now };
+        let key = self.subscribers.insert(subscriber) as SubscriberKey;
+        if !absence.told.is_empty() {
+            self.absences.insert(key, absence);
+        }
+        // Not served right here: what the hub sent before the join may still be in the inbox, and
+        // the backlog of a feed that is new here could be ahead of it.
+        self.hungry.push_back(key);
+    }
+
+    /// The peer left before its opening was written.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
+    pub fn abandon(&mut self, ticket: Ticket) {
+        self.leave(ticket.audience);
+    }
+
+    /// A stalled socket has room again.
+    pub fn writable(&mut self, key: SubscriberKey) {
+        if let Some(absence) = self.absences.get_mut(&key)
+            && std::mem::take(&mut absence.is_blocked)
+        {
+            self.hungry.push_back(key);
+        }
+    }
+
+    /// Removes a subscriber; its socket is among [`Streams::take_closed`].
+    pub fn remove(&mut self, key: SubscriberKey) {
+        let Some(subscriber) = self.subscribers.try_remove(key as usize) else { return };
+        if subscriber.seat != NO_SEAT {
+            self.stand(subscriber.audience, subscriber.seat);
+        }
+        self.absences.remove(&key);
+        self.closed.push(subscriber.socket);
+        self.leave(subscriber.audience);
+    }
+
+    pub(super) fn stand(&mut self, audience: AudienceKey, seat: u32) {
+        if let Some(moved) = self.audiences[audience as usize].seating.stand(seat) {
+            self.subscribers[moved as usize].seat = seat;
+        }
+    }
+
+    fn leave(&mut self, key: AudienceKey) {
+        let audience = &mut self.audiences[key as usize];
+        audience.members -= 1;
+        self.hub.leave(self.worker, &audience.set.topics);
+        if audience.members == 0 {
+            self.end_audience(key);
+        }
+    }
+
+    /// The last one of an audience has left; feeds that no other audience hears go with it.
+    fn end_audience(&mut self, key: AudienceKey) {
+        let audience = self.audiences.remove(key as usize);
+        self.by_set.remove(&audience.set);
+        if audience.is_queued {
+            self.due.retain(|&queued| queued != key);
+        }
+        for &slot in &audience.slots {
+            let heard = self.feeds.note_mut(slot);
+            heard.audiences.retain(|&other| other != key);
+            if heard.audiences.is_empty() {
+                let heard = self.feeds.close(slot);
+                self.slots.remove(&heard.id);
+                if heard.is_touched {
+                    self.touched.retain(|&touched| touched != slot);
+                }
+            }
+        }
+    }
+
+    /// Puts all that waits in the inbox into the replica, and calls the audiences concerned.
+    pub fn take_inbox(&mut self) {
+        for _ in 0..self.inbox.len() {
+            let Some(notice) = self.inbox.waiting().next() else { return };
+            self.inbox.note_taken(&notice);
+            let Some(&slot) = self.slots.get(&notice.topic) else { continue };
+            // A feed opened after this notice was sent has the frame already.
+            if notice.frame.id() <= self.feeds.get(slot).window.newest() {
+                continue;
+            }
+            self.feeds.push(slot, notice.frame);
+            self.call_audiences(slot);
+        }
+    }
+
+    fn call_audiences(&mut self, slot: Slot) {
+        let Self { feeds, audiences, due, touched, .. } = self;
+        let heard = feeds.note_mut(slot);
+        if !std::mem::replace(&mut heard.is_touched, true) {
+            touched.push(slot);
+        }
+        for &key in &heard.audiences {
+            let audience = &mut audiences[key as usize];
+            audience.seating.call();
+            if !std::mem::replace(&mut audience.is_queued, true) {
+                due.push_back(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A subscriber is a socket and a cursor; nothing is queued for it. What is half written when its
+//! socket blocks is kept aside, as a stall, for as long as it blocks.
+
+use std::io::{self, IoSlice, Write};
+use std::sync::Arc;
+
+use super::audience::AudienceKey;
+use crate::hub::{Feeds, Slot};
+use crate::sse::{Frame, Framing};
+
+/// The seat of a subscriber that has none.
+pub const NO_SEAT: u32 = u32::MAX;
+
+/// A socket in its stream. 24 bytes with a descriptor for a socket.
+#[derive(Debug)]
+pub struct Subscriber<S> {
+    /// The socket.
+    pub socket: S,
+    /// Where it belongs.
+    pub audience: AudienceKey,
+    /// The last id given to the socket.
+    pub cursor: u64,
+    /// Its seat in the audience, or [`NO_SEAT`].
+    pub seat: u32,
+    /// When the socket last took a byte: the low 32 bits of the worker's milliseconds.
+    pub written_at: u32,
+}
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// All of it.
+    All,
+    /// The socket's buffer is full after so many bytes; an edge will tell when there is room.
+    Blocked(usize),
+    /// The peer is gone.
+    Gone,
+}
+
+impl<S: Write> Subscriber<S> {
+    /// Hands slices of `bytes` bytes in all to the socket, in one syscall.
+    pub fn write(&mut self, slices: &[IoSlice<'_>], bytes: usize, now: u32) -> Written {
+        loop {
+            match self.socket.write_vectored(slices) {
+                Ok(0) => return Written::Gone,
+                Ok(written) => {
+                    self.written_at = now;
+                    return if written == bytes { Written::All } else { Written::Blocked(written) };
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Written::Gone,
+            }
+        }
+    }
+}
+
+/// What is noted of a subscriber without a seat, if there is anything to note.
+#[derive(Debug, Default)]
+pub struct Absence {
+    /// What was half written.
+    pub rest: Rest,
+    /// Per feed of its audience, the losses it was told of. Empty once its cursor is beyond them.
+    /// With several feeds the cursor can't say it: after a gap it goes on from the oldest frame of
+    /// all, which one feed may retain from before the other's losses.
+    pub told: Box<[u64]>,
+    /// Whether its socket takes no more until an edge tells of room.
+    pub is_blocked: bool,
+}
+
+impl Absence {
+    /// The losses in these feeds have been told; remembered as far as they are after `cursor`.
+    pub fn note_told<T>(&mut self, feeds: &Feeds<T>, slots: &[Slot], cursor: u64) {
+        let marks = || slots.iter().map(|&slot| feeds.get(slot).window.evicted_through());
+        self.told = if marks().any(|mark| mark > cursor) { marks().collect() } else { Box::default() };
+    }
+
+    /// Whether events after `cursor` are gone from one of the feeds without a word.
+    pub fn is_untold<T>(&self, feeds: &Feeds<T>, slots: &[Slot], cursor: u64) -> bool {
+        slots.iter().enumerate().any(|(index, &slot)| {
+            let mark = feeds.get(slot).window.evicted_through();
+            mark > cursor && self.told.get(index).is_none_or(|&told| mark > told)
+        })
+    }
+}
+
+/// The rest of what was half written when a socket blocked.
+#[derive(Debug, Default)]
+pub enum Rest {
+    /// Nothing: it blocked between two frames.
+    #[default]
+    Nothing,
+    /// A frame from this byte on.
+    Frame(Arc<Frame>, usize),
+    /// Bytes for this socket alone, from this byte on.
+    Own(Box<[u8]>, usize),
+}
+
+impl Rest {
+    /// The bytes still to be written.
+    pub fn bytes(&self, framing: Framing) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Frame(frame, offset) => &frame.wire(framing)[*offset..],
+            Self::Own(bytes, offset) => &bytes[*offset..],
+        }
+    }
+
+    /// Whether nothing is half written.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// After `written` more bytes.
+    #[must_use]
+    pub fn advance(self, written: usize) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Frame(frame, offset) => Self::Frame(frame, offset + written),
+            Self::Own(bytes, offset) => Self::Own(bytes, offset + written),
+        }
+    }
+}

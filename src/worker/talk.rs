@@ -1,0 +1,283 @@
+//! Driving connections: reading, letting the exchange understand, writing what it answers, and the
+//! ways in which a connection ends or becomes a subscriber.
+
+use std::net::Shutdown;
+
+use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
+use super::exchange::Step;
+use super::{Key, READS_PER_TURN, Worker};
+use crate::clock::millis;
+
+/// How long an idle connection is kept for another request.
+const KEEP_ALIVE_MILLIS: u64 = 75_000;
+/// How long a publish waits for room before it is refused.
+const ROOM_MILLIS: u64 = 5_000;
+/// How long the peer's end is waited for after ours.
+const LINGER_MILLIS: u64 = 5_000;
+/// The same while the broker drains.
+const DRAIN_LINGER_MILLIS: u64 = 500;
+/// A body may stand still for so many times the patience for a head.
+const BODY_PATIENCE: u64 = 3;
+
+/// What a connection is after it was driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Closes,
+    BecomesSubscriber,
+}
+
+impl Worker {
+    /// Goes on with a connection as far as it can without blocking.
+    pub(super) fn drive(&mut self, key: usize, may_have_ended: bool) {
+        let mut out = std::mem::take(&mut self.out);
+        let fate = self.talk(key, may_have_ended, &mut out);
+        self.settle_fate(key, fate);
+        out.clear();
+        out.shrink_to(MAX_OUTPUT);
+        self.out = out;
+    }
+
+    fn settle_fate(&mut self, key: usize, fate: Fate) {
+        match fate {
+            Fate::Stays => self.set_deadline(key),
+            Fate::Closes => self.close(key),
+            Fate::BecomesSubscriber => self.become_subscriber(key),
+        }
+    }
+
+    fn talk(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> Fate {
+        for _ in 0..READS_PER_TURN {
+            let connection = &mut self.connections[key];
+            match flush(connection, &self.station, key, out, &self.parts) {
+                Flushed::All => {}
+                Flushed::Blocked => return Fate::Stays,
+                Flushed::Gone => return Fate::Closes,
+            }
+            match connection.phase {
+                Phase::Talking => {}
+                Phase::Opening(_) => return Fate::BecomesSubscriber,
+                Phase::Ending if connection.socket.shutdown(Shutdown::Write).is_err() => return Fate::Closes,
+                Phase::Ending => connection.phase = Phase::Lingering(MAX_LINGER_BYTES),
+                Phase::Lingering(_) => {}
+            }
+            let may_go_on = match connection.phase {
+                Phase::Lingering(left) => self.linger(key, left),
+                _ => self.listen(key, may_have_ended, out),
+            };
+            match may_go_on {
+                GoesOn::AtOnce => {}
+                GoesOn::WhenReady if out.is_empty() => return Fate::Stays,
+                GoesOn::WhenReady => return self.finish_talk(key, out),
+                GoesOn::Never => return Fate::Closes,
+            }
+        }
+        let connection = &mut self.connections[key];
+        if !std::mem::replace(&mut connection.is_queued, true) {
+            self.ready.push_back(key);
+        }
+        self.finish_talk(key, out)
+    }
+
+    /// Writes what the last piece of input was answered with.
+    fn finish_talk(&mut self, key: usize, out: &mut Vec<u8>) -> Fate {
+        match flush(&mut self.connections[key], &self.station, key, out, &self.parts) {
+            Flushed::Gone => Fate::Closes,
+            Flushed::Blocked => Fate::Stays,
+            Flushed::All if matches!(self.connections[key].phase, Phase::Opening(_)) => Fate::BecomesSubscriber,
+            Flushed::All => Fate::Stays,
+        }
+    }
+
+    /// Reads once, and drops it.
+    fn linger(&mut self, key: usize, left: usize) -> GoesOn {
+        let connection = &mut self.connections[key];
+        if !connection.is_readable {
+            return GoesOn::WhenReady;
+        }
+        match connection.read(&mut self.scratch, true) {
+            Got::Nothing => GoesOn::WhenReady,
+            Got::Bytes(count) if count < left => {
+                connection.phase = Phase::Lingering(left - count);
+                GoesOn::AtOnce
+            }
+            Got::Bytes(_) | Got::End => GoesOn::Never,
+        }
+    }
+
+    /// Reads once, and lets the exchange understand what is there.
+    fn listen(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> GoesOn {
+        let Self { connections, parts, scratch, .. } = self;
+        let connection = &mut connections[key];
+        if connection.patience_of_exchange() == Patience::Room {
+            let step = connection.exchange.retry(parts.context(), out);
+            return self.take_step(key, step);
+        }
+        let got = if connection.is_readable { connection.read(scratch, may_have_ended) } else { Got::Nothing };
+        let fresh = match got {
+            Got::Bytes(count) => &scratch[..count],
+            Got::Nothing if connection.input.is_empty() => return GoesOn::WhenReady,
+            Got::Nothing => &[],
+            Got::End => return GoesOn::Never,
+        };
+        let mut input = std::mem::take(&mut connection.input);
+        let bytes = if input.is_empty() {
+            fresh
+        } else {
+            input.extend_from_slice(fresh);
+            &input
+        };
+        let mut taken = 0;
+        let step = loop {
+            let (count, step) = connection.exchange.advance(&bytes[taken..], parts.context(), out);
+            taken += count;
+            match step {
+                Step::Answered if taken < bytes.len() && out.len() < MAX_OUTPUT => {}
+                step => break step,
+            }
+        };
+        connection.input = match (taken, input.is_empty()) {
+            (taken, _) if taken == bytes.len() => Vec::new(),
+            (0, false) => input,
+            _ => bytes[taken..].to_vec(),
+        };
+        self.take_step(key, step)
+    }
+
+    fn take_step(&mut self, key: usize, step: Step) -> GoesOn {
+        let connection = &mut self.connections[key];
+        match step {
+            Step::Read if connection.is_readable => return GoesOn::AtOnce,
+            Step::Read => return GoesOn::WhenReady,
+            Step::Answered if connection.is_readable || !connection.input.is_empty() => {}
+            Step::Answered => return GoesOn::WhenReady,
+            Step::Wait => {
+                if !std::mem::replace(&mut connection.is_parked, true) {
+                    self.parked.push_back(key);
+                }
+                return GoesOn::WhenReady;
+            }
+            Step::Stream(joined, framing) => connection.phase = Phase::Opening(self.streams.admit(joined, framing)),
+            Step::Close => connection.phase = Phase::Ending,
+        }
+        GoesOn::AtOnce
+    }
+
+    fn become_subscriber(&mut self, key: usize) {
+        let Connection { mut socket, phase, .. } = self.connections.remove(key);
+        let Phase::Opening(ticket) = phase else {
+            return self.leave(socket);
+        };
+        let subscriber = Key::Subscriber(self.streams.next_key());
+        match self.station.register_both(&mut socket, subscriber) {
+            Ok(()) => self.streams.seat(ticket, socket, self.parts.stamp()),
+            Err(_) => {
+                self.streams.abandon(ticket);
+                self.leave(socket);
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, key: usize) {
+        let connection = self.connections.remove(key);
+        if let Phase::Opening(ticket) = connection.phase {
+            self.streams.abandon(ticket);
+        }
+        self.leave(connection.socket);
+    }
+
+    fn leave(&mut self, socket: mio::net::TcpStream) {
+        self.parts.service.metrics.worker(self.parts.id).connections.subtract(1);
+        if self.gate.leave(socket) {
+            self.parts.service.hub.ring(0);
+        }
+    }
+
+    /// Patience begins anew when something else is waited for, and when the peer has done its part.
+    fn set_deadline(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        let patience = connection.patience_now();
+        let has_turned = connection.exchange.take_turned();
+        let renews = matches!(patience, Patience::Body | Patience::Output);
+        if has_turned || renews || patience != connection.patience {
+            connection.patience = patience;
+            let deadline = self.parts.now.millis + self.patience_millis(patience);
+            self.connections[key].deadline = deadline;
+        }
+    }
+
+    pub(super) fn patience_millis(&self, patience: Patience) -> u64 {
+        let settings = &self.parts.service.settings;
+        match patience {
+            Patience::First | Patience::Head => millis(settings.request_timeout),
+            Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
+            Patience::Next => KEEP_ALIVE_MILLIS,
+            Patience::Room => ROOM_MILLIS,
+            Patience::Output => millis(settings.stall),
+            Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
+            Patience::Linger => LINGER_MILLIS,
+        }
+    }
+
+    pub(super) fn time_out_connections(&mut self) {
+        let now = self.parts.now.millis;
+        let late: Vec<_> =
+            self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key).collect();
+        late.into_iter().for_each(|key| self.time_out(key));
+    }
+
+    fn time_out(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        match connection.patience {
+            Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
+            Patience::Head | Patience::Body | Patience::Room => {
+                let mut out = Vec::new();
+                let step = connection.exchange.time_out(self.parts.context(), &mut out);
+                self.take_step(key, step);
+                let fate = self.talk(key, true, &mut out);
+                self.settle_fate(key, fate);
+            }
+        }
+    }
+
+    /// While draining: connections between two requests have nothing to wait for.
+    pub(super) fn close_idle(&mut self) {
+        let is_idle = |connection: &Connection| match connection.patience_now() {
+            Patience::First | Patience::Next => true,
+            Patience::Linger => connection.deadline > self.parts.now.millis + DRAIN_LINGER_MILLIS,
+            _ => false,
+        };
+        let idle: Vec<_> =
+            self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
+        idle.into_iter().for_each(|key| self.close(key));
+    }
+}
+
+/// Whether a connection can go on.
+enum GoesOn {
+    AtOnce,
+    WhenReady,
+    Never,
+}
+
+fn flush(
+    connection: &mut Connection,
+    station: &super::Station,
+    key: usize,
+    out: &mut Vec<u8>,
+    parts: &super::Parts,
+) -> Flushed {
+    let before = connection.output.len() + out.len();
+    if before == 0 {
+        return Flushed::All;
+    }
+    let flushed = connection.flush(out);
+    out.clear();
+    parts.service.metrics.worker(parts.id).bytes_sent.add((before - connection.output.len()) as u64);
+    match flushed {
+        Flushed::Blocked if station.register_both(&mut connection.socket, Key::Connection(key)).is_err() => {
+            Flushed::Gone
+        }
+        flushed => flushed,
+    }
+}

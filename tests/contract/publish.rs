@@ -1,0 +1,177 @@
+//! `POST /publish/{topic}`: what is taken, what is refused, and what subscribers then see.
+
+use super::support::{Broker, Stream};
+
+/// What a fresh subscriber gets for a body.
+fn delivered(broker: &Broker, topic: &str, body: &str) -> Vec<String> {
+    let mut stream = broker.subscribe(&format!("/subscribe/{topic}"), "");
+    stream.opening();
+    let answer = broker.publish(topic, body);
+    let count = answer["events"].as_u64().expect("a number of events");
+    (0..count).map(|_| stream.event().text).collect()
+}
+
+fn without_id(texts: Vec<String>) -> Vec<String> {
+    let keep =
+        |text: String| text.lines().filter(|line| !line.starts_with("id: 1")).map(|line| format!("{line}\n")).collect();
+    texts.into_iter().map(keep).collect()
+}
+
+#[test]
+fn curls_default_content_type_is_sse_text() {
+    let broker = Broker::start(&[]);
+    let mut stream = broker.subscribe("/subscribe/greeting", "");
+    stream.opening();
+    let fields = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let response = broker.post("/publish/greeting", fields, "event: greeting\ndata: hello");
+    let answer = response.json();
+    let event = stream.event();
+    assert_eq!((event.name.as_deref(), event.data.as_deref()), (Some("greeting"), Some("hello")));
+    assert_eq!(answer["id"].as_str(), event.id.as_deref());
+    assert_eq!((answer["events"].as_u64(), answer["subscribers"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(answer.get("duplicate"), None);
+}
+
+#[test]
+fn lines_are_read_by_the_standard_and_written_in_the_contracts_order() {
+    let broker = Broker::start(&[]);
+    let body = "\u{feff}id: own\r\ndata:a\rdata:  b\nfoo: bar\nevent: n\n: note\nretry: 7\nbare\n\n\n";
+    let texts = delivered(&broker, "topicone1", body);
+    assert_eq!(texts, ["foo: bar\n: note\nretry: 7\nbare\nevent: n\ndata: a\ndata:  b\nid: own\n\n"]);
+    let texts = without_id(delivered(&broker, "topicone1", "data\n\ndata: 1\r\rdata: 2"));
+    assert_eq!(texts, ["data: \n\n", "data: 1\n\n", "data: 2\n\n"]);
+}
+
+#[test]
+fn json_and_text_bodies_are_the_data() {
+    let broker = Broker::start(&[]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let json = "Content-Type: application/json; charset=utf-8\r\n";
+    broker.post("/publish/topicone1?event=user+saved&id=a%2Fb", json, "{\n  \"data: x\": 1\n}");
+    let event = stream.event();
+    assert_eq!(event.text, "event: user saved\ndata: {\ndata:   \"data: x\": 1\ndata: }\nid: a/b\n\n");
+    broker.post("/publish/topicone1", "Content-Type: text/plain\r\n", "data: as it is");
+    assert_eq!(stream.event().data.as_deref(), Some("data: as it is"));
+}
+
+#[test]
+fn an_event_is_one_chunk_with_the_id_last() {
+    let broker = Broker::start(&[]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let answer = broker.publish("topicone1", "event: n\ndata: x\n\ndata: y");
+    let first = stream.chunk().expect("a chunk");
+    let second = stream.chunk().expect("a chunk");
+    assert!(first.starts_with("event: n\ndata: x\nid: ") && first.ends_with("\n\n"), "{first:?}");
+    assert_eq!(second, format!("data: y\nid: {}\n\n", answer["id"].as_str().expect("an id")));
+}
+
+#[test]
+fn bad_bodies_are_refused_whole() {
+    let broker = Broker::start(&[]);
+    let data = "Content-Type: text/plain\r\n";
+    for (target, fields, body, part) in [
+        ("/publish/topicone1", "", "".as_bytes(), "no event"),
+        ("/publish/topicone1", "", b"\n\n", "no event"),
+        ("/publish/topicone1", "", b": only a comment", "no event"),
+        ("/publish/topicone1", "", b"event: x\n\n", "`data`"),
+        ("/publish/topicone1", "", b"data: 1\n\nid: 2\n\ndata: 3\n\n", "`data`"),
+        ("/publish/topicone1", "", b"data: \xff", "UTF-8"),
+        ("/publish/topicone1", data, b"\xc3\x28", "UTF-8"),
+        ("/publish/topicone1?event=a%0Ab", data, b"x", "CR, LF or NUL"),
+        ("/publish/topicone1?event=a%00b", data, b"x", "CR, LF or NUL"),
+        ("/publish/topicone1?id=a%0Db", data, b"x", "CR, LF or NUL"),
+        ("/publish/short77", "", b"data: x", "8 to 64"),
+        ("/publish/with-dash1", "", b"data: x", "8 to 64"),
+        ("/publish/%2Fabcdefgh", "", b"data: x", "8 to 64"),
+    ] {
+        let response = broker.post(target, fields, body);
+        assert_eq!(response.status, 400, "{target} {body:?}");
+        assert_eq!(response.field("Content-Type"), Some("application/problem+json"));
+        let detail = response.json()["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.contains(part), "{target} {body:?}: {detail}");
+    }
+    assert_eq!(broker.stats()["events_published"], 0);
+}
+
+#[test]
+fn topics_are_case_insensitive_and_may_be_percent_encoded() {
+    let broker = Broker::start(&[]);
+    let mut stream = broker.subscribe("/subscribe/TOPICone1", "");
+    stream.opening();
+    broker.publish("topicONE%31", "data: x");
+    assert_eq!(stream.data(1), ["x"]);
+}
+
+#[test]
+fn a_retained_id_is_not_delivered_again() {
+    let broker = Broker::start(&["--history", "2"]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let first = broker.publish("topicone1", "id: a\ndata: 1");
+    let again = broker.publish("topicone1", "id: a\ndata: 1");
+    assert_eq!((&again["id"], again["events"].as_u64(), &again["duplicate"]), (&first["id"], Some(0), &true.into()));
+    let mixed = broker.publish("topicone1", "id: a\ndata: 1\n\nid: b\ndata: 2\n\nid: b\ndata: 2");
+    assert_eq!((mixed["events"].as_u64(), mixed.get("duplicate")), (Some(1), None));
+    // Another topic knows nothing of it, and what has left the history may come again.
+    assert_eq!(broker.publish("topictwo2", "id: a\ndata: 1")["events"], 1);
+    broker.publish("topicone1", "id: c\ndata: 3");
+    assert_eq!(broker.publish("topicone1", "id: a\ndata: 4")["events"], 1);
+    assert_eq!(stream.data(4), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn ids_grow_over_all_topics() {
+    let broker = Broker::start(&["--threads", "3"]);
+    let id = |topic: &str| broker.publish(topic, "data: x")["id"].as_str().and_then(|id| id.parse::<u64>().ok());
+    let ids: Vec<_> = (0..30).map(|round| id(["topicone1", "topictwo2", "topicthree3"][round % 3])).collect();
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+}
+
+/// The batch is longer than the history, and yet whoever listens gets all of it.
+#[test]
+fn a_batch_longer_than_the_history_reaches_those_who_listen() {
+    let broker = Broker::start(&["--history", "5"]);
+    let mut streams: Vec<Stream> = (0..3).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.opening()));
+    let expected: Vec<_> = (0..2000).map(|number| number.to_string()).collect();
+    let body: String = expected.iter().map(|number| format!("data: {number}\n\n")).collect();
+    assert_eq!(broker.publish("topicone1", &body)["events"], 2000);
+    for stream in &mut streams {
+        assert_eq!(stream.data(2000), expected);
+    }
+    assert_eq!(broker.stats()["history_events"], 5);
+}
+
+/// 8 publishers and 5 subscribers, spread over the workers: all see one order.
+#[test]
+fn all_subscribers_see_one_order() {
+    let broker = Broker::start(&["--threads", "4"]);
+    let target = "/subscribe/topicone1,topictwo2";
+    let mut streams: Vec<Stream> = (0..5).map(|_| broker.subscribe(target, "")).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.opening()));
+    std::thread::scope(|scope| {
+        for publisher in 0..8 {
+            let broker = &broker;
+            scope.spawn(move || {
+                let mut connection = broker.connect();
+                for number in 0..100 {
+                    let (topic, body) = (["topicone1", "topictwo2"][number % 2], format!("data: {publisher} {number}"));
+                    let head =
+                        format!("POST /publish/{topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+                    connection.send(head + &body);
+                    assert_eq!(connection.response().status, 200);
+                }
+            });
+        }
+    });
+    let seen: Vec<Vec<_>> = streams.iter_mut().map(|stream| (0..800).map(|_| stream.event()).collect()).collect();
+    assert!(seen.iter().all(|events| events == &seen[0]));
+    assert!(seen[0].is_sorted_by(|one, next| one.number() < next.number()));
+    for publisher in 0..8 {
+        let own: Vec<_> =
+            seen[0].iter().filter_map(|event| event.data.as_deref()?.strip_prefix(&format!("{publisher} "))).collect();
+        assert_eq!(own, (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,199 @@
+//! Resuming: from every position, without loss and without double, and honestly where events are gone.
+
+use super::support::{Broker, Event, Stream};
+
+fn resumed(broker: &Broker, topics: &str, position: &str) -> Stream {
+    let mut stream = broker.subscribe(&format!("/subscribe/{topics}"), &format!("Last-Event-ID: {position}\r\n"));
+    stream.opening();
+    stream
+}
+
+fn publish_numbered(broker: &Broker, topic: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+    let id = |number| broker.publish(topic, &format!("data: {number}"))["id"].as_str().expect("an id").to_owned();
+    numbers.map(id).collect()
+}
+
+fn gap(event: &Event) -> serde_json::Value {
+    assert_eq!((event.name.as_deref(), &event.id), (Some("gap"), &None), "{event:?}");
+    serde_json::from_str(event.data.as_deref().expect("a gap has data")).expect("a gap is JSON")
+}
+
+#[test]
+fn from_every_position_of_a_history() {
+    let broker = Broker::start(&[]);
+    let ids = publish_numbered(&broker, "topicone1", 0..20);
+    for (number, id) in ids.iter().enumerate() {
+        let mut stream = resumed(&broker, "topicone1", id);
+        broker.publish("topictwo2", "data: x");
+        let expected: Vec<_> = (number + 1..20).map(|number| number.to_string()).collect();
+        assert_eq!(stream.data(expected.len()), expected, "after {id}");
+    }
+    assert_eq!(resumed(&broker, "topicone1", "0").data(20).len(), 20);
+}
+
+#[test]
+fn the_position_may_come_by_query_and_the_header_counts_first() {
+    let broker = Broker::start(&[]);
+    let ids = publish_numbered(&broker, "topicone1", 0..3);
+    for name in ["last_event_id", "lastEventID", "lastEventId", "evs_last_event_id"] {
+        let mut stream = broker.subscribe(&format!("/subscribe/topicone1?{name}={}", ids[0]), "");
+        stream.opening();
+        assert_eq!(stream.data(2), ["1", "2"], "{name}");
+    }
+    let target = format!("/subscribe/topicone1?last_event_id={}", ids[0]);
+    let mut by_header = broker.subscribe(&target, &format!("Last-Event-ID: {}\r\n", ids[1]));
+    by_header.opening();
+    assert_eq!(by_header.data(1), ["2"]);
+    let mut by_query = broker.subscribe(&target, "Last-Event-ID: \r\n");
+    by_query.opening();
+    assert_eq!(by_query.data(2), ["1", "2"]);
+}
+
+#[test]
+fn an_empty_position_is_none() {
+    let broker = Broker::start(&[]);
+    publish_numbered(&broker, "topicone1", 0..3);
+    let mut stream = broker.subscribe("/subscribe/topicone1?last_event_id=", "Last-Event-ID:\r\n");
+    stream.opening();
+    publish_numbered(&broker, "topicone1", 3..4);
+    assert_eq!(stream.data(1), ["3"]);
+}
+
+#[test]
+fn what_has_left_the_history_is_told_by_a_gap() {
+    let broker = Broker::start(&["--history", "3"]);
+    let ids = publish_numbered(&broker, "topicone1", 0..6);
+    let mut whole = resumed(&broker, "topicone1", &ids[2]);
+    assert_eq!(whole.data(3), ["3", "4", "5"], "nothing after that position is lost");
+    let mut lossy = resumed(&broker, "topicone1", &ids[1]);
+    assert_eq!(gap(&lossy.event()), serde_json::json!({"after": ids[1], "oldest": ids[3]}));
+    assert_eq!(lossy.data(3), ["3", "4", "5"]);
+    let mut all = resumed(&broker, "topicone1", "0");
+    assert_eq!(all.data(3), ["3", "4", "5"], "0 asks for what there is");
+}
+
+#[test]
+fn unknown_garbage_future_and_ancient_positions_are_told_by_a_gap() {
+    let broker = Broker::start(&[]);
+    for position in
+        ["nonsense", "-1", "1.5", "+1", "18446744073709551615", "99999999999999999999", "1000", "caf\u{e9}\"\\"]
+    {
+        let mut empty = resumed(&broker, "topicempty", position);
+        assert_eq!(gap(&empty.event()), serde_json::json!({"after": position, "oldest": null}));
+    }
+    let ids = publish_numbered(&broker, "topicone1", 0..2);
+    for position in
+        ["nonsense", "18446744073709551615", "1000", &(ids[1].parse::<u64>().expect("a number") + 1).to_string()]
+    {
+        let mut stream = resumed(&broker, "topicone1", position);
+        assert_eq!(gap(&stream.event()), serde_json::json!({"after": position, "oldest": ids[0]}));
+        assert_eq!(stream.data(2), ["0", "1"]);
+    }
+}
+
+#[test]
+fn a_position_from_another_topic_or_a_priming_is_a_moment_in_the_one_order() {
+    let broker = Broker::start(&[]);
+    let opening = broker.subscribe("/subscribe/topicone1?prime", "").opening();
+    let primed = opening.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").to_owned();
+    publish_numbered(&broker, "topicone1", 0..1);
+    let elsewhere = publish_numbered(&broker, "topictwo2", 0..1);
+    publish_numbered(&broker, "topicone1", 1..2);
+    assert_eq!(resumed(&broker, "topicone1", &primed).data(2), ["0", "1"]);
+    assert_eq!(resumed(&broker, "topicone1", &elsewhere[0]).data(1), ["1"]);
+}
+
+#[test]
+fn publishers_own_ids_are_positions_and_the_earliest_counts() {
+    let broker = Broker::start(&[]);
+    for (topic, id, data) in
+        [("topicone1", "a", "1"), ("topicone1", "b", "2"), ("topictwo2", "b", "3"), ("topicone1", "c", "4")]
+    {
+        broker.publish(topic, &format!("id: {id}\ndata: {data}"));
+    }
+    assert_eq!(resumed(&broker, "topicone1", "a").data(2), ["2", "4"]);
+    assert_eq!(resumed(&broker, "topictwo2", "b").connection.is_silent(std::time::Duration::from_millis(50)), true);
+    assert_eq!(resumed(&broker, "topicone1,topictwo2", "b").data(2), ["3", "4"]);
+}
+
+#[test]
+fn an_own_id_that_looks_like_a_brokers_counts_as_its_own() {
+    let broker = Broker::start(&[]);
+    let ids = publish_numbered(&broker, "topicone1", 0..2);
+    broker.publish("topicone1", &format!("id: {}\ndata: 2", ids[0]));
+    broker.publish("topicone1", "data: 3");
+    assert_eq!(resumed(&broker, "topicone1", &ids[0]).data(1), ["3"]);
+}
+
+#[test]
+fn several_topics_resume_merged_and_without_double_after_a_gap_in_one() {
+    let broker = Broker::start(&["--history", "2"]);
+    let first = broker.publish("topicone1", "data: old one");
+    for number in 0..4 {
+        broker.publish("topictwo2", &format!("data: {number}"));
+    }
+    broker.publish("topicone1", "data: new one");
+    let first = first["id"].as_str().expect("an id");
+    // topictwo2 has lost events that topicone1's oldest one is older than.
+    let mut stream = resumed(&broker, "topicone1,topictwo2", "1000");
+    assert_eq!(gap(&stream.event()), serde_json::json!({"after": "1000", "oldest": first}));
+    assert_eq!(stream.data(4), ["old one", "2", "3", "new one"]);
+    broker.publish("topictwo2", "data: live");
+    assert_eq!(stream.data(1), ["live"]);
+}
+
+#[test]
+fn history_ends_by_age_and_by_bytes() {
+    let by_age = Broker::start(&["--history-age", "300ms"]);
+    let ids = publish_numbered(&by_age, "topicone1", 0..3);
+    by_age.wait_for("aged", |stats| stats["history_events"] == 0 && stats["topics"] == 0);
+    let mut stream = resumed(&by_age, "topicone1", &ids[0]);
+    assert_eq!(gap(&stream.event()), serde_json::json!({"after": ids[0], "oldest": null}));
+    assert!(resumed(&by_age, "topicone1", &ids[2]).connection.is_silent(std::time::Duration::from_millis(50)));
+
+    let by_bytes = Broker::start(&["--history-bytes", "100K"]);
+    let body = format!("data: {}", "x".repeat(10_000));
+    for number in 0..20 {
+        by_bytes.publish(&format!("topicnumber{number}"), &body);
+    }
+    let stats = by_bytes.stats();
+    assert!(stats["history_bytes"].as_u64().is_some_and(|bytes| bytes <= 100 << 10), "{stats}");
+    assert_eq!(stats["history_events"], 10, "{stats}");
+    assert_eq!(gap(&resumed(&by_bytes, "topicnumber0", "5").event())["oldest"], serde_json::Value::Null);
+}
+
+/// One publisher goes on and on; clients cut and resume at whatever they saw last.
+#[test]
+fn resuming_while_publishing_goes_on_loses_and_doubles_nothing() {
+    const EVENTS: usize = 3000;
+    let broker = Broker::start(&["--history", "100000", "--threads", "3"]);
+    let begin = broker.publish("topicone1", "data: begin")["id"].as_str().expect("an id").to_owned();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = broker.connect();
+            for number in 0..EVENTS {
+                let body = format!("data: {number}");
+                let length = body.len();
+                connection.send(format!(
+                    "POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}"
+                ));
+                assert_eq!(connection.response().status, 200);
+            }
+        });
+        for client in 1..=4 {
+            let (broker, begin) = (&broker, &begin);
+            scope.spawn(move || {
+                let (mut position, mut seen) = (begin.clone(), Vec::new());
+                while seen.len() < EVENTS {
+                    let mut stream = resumed(broker, "topicone1", &position);
+                    for _ in 0..(client * 37).min(EVENTS - seen.len()) {
+                        let event = stream.event();
+                        position = event.id.clone().expect("an id");
+                        seen.push(event.data.expect("data"));
+                    }
+                }
+                assert_eq!(seen, (0..EVENTS).map(|number| number.to_string()).collect::<Vec<_>>());
+            });
+        }
+    });
+}

@@ -1,0 +1,146 @@
+//! A client connection: sends bytes as they are, and reads answers by the book.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::PATIENCE;
+
+pub struct Connection {
+    pub socket: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// An answer with its whole body, chunks joined.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// A field's value; names are compared without regard to case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("the body is UTF-8")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("the broker accepts");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        socket.set_nodelay(true).expect("nodelay can be set");
+        Self { socket, buffer: Vec::new() }
+    }
+
+    /// Sends bytes; a peer that has closed is no failure here, for reading will show it.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.socket.write_all(bytes.as_ref());
+    }
+
+    pub fn finish_sending(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// One answer to a request that was not HEAD.
+    pub fn response(&mut self) -> Response {
+        let head = self.head();
+        let mut response = Response { status: status(&head), head, body: Vec::new() };
+        if response.field("Transfer-Encoding").is_some() {
+            while let Some(chunk) = self.chunk() {
+                response.body.extend(chunk);
+            }
+        } else if let Some(length) = response.field("Content-Length") {
+            response.body = self.take(length.parse().expect("a length is a number"));
+        } else if response.status != 204 && response.status >= 200 {
+            response.body = self.rest();
+        }
+        response
+    }
+
+    /// A head alone, with its last CRLF but without the empty line.
+    pub fn head(&mut self) -> String {
+        let end = self.find(b"\r\n\r\n");
+        let head = self.take(end + 4);
+        String::from_utf8(head[..end + 2].to_vec()).expect("heads are ASCII")
+    }
+
+    /// The next chunk's data; none for the last chunk.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let end = self.find(b"\r\n");
+        let line = self.take(end + 2);
+        let size = std::str::from_utf8(&line[..end]).expect("a chunk size is ASCII");
+        let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("{size:?} is no chunk size"));
+        let data = self.take(size);
+        assert_eq!(self.take(2), b"\r\n", "a chunk ends with CRLF");
+        (size > 0).then_some(data)
+    }
+
+    /// Everything until the peer closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether the peer has closed, with nothing more to read.
+    pub fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && !self.fill()
+    }
+
+    /// Whether nothing comes for so long.
+    pub fn is_silent(&mut self, time: Duration) -> bool {
+        self.socket.set_read_timeout(Some(time)).expect("a timeout can be set");
+        let mut byte = [0];
+        let peeked = self.socket.peek(&mut byte);
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        self.buffer.is_empty()
+            && peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill(), "the connection ended early, after {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        let rest = self.buffer.split_off(count);
+        std::mem::replace(&mut self.buffer, rest)
+    }
+
+    fn find(&mut self, needle: &[u8]) -> usize {
+        loop {
+            if let Some(at) = self.buffer.windows(needle.len()).position(|window| window == needle) {
+                return at;
+            }
+            assert!(self.fill(), "the connection ended early, after {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+    }
+
+    /// Reads once; false at the end.
+    fn fill(&mut self) -> bool {
+        let mut bytes = [0; 65_536];
+        match self.socket.read(&mut bytes) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&bytes[..count]);
+                count > 0
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
+        }
+    }
+}
+
+fn status(head: &str) -> u16 {
+    let word = head.split(' ').nth(1).unwrap_or_else(|| panic!("{head:?} has no status"));
+    word.parse().unwrap_or_else(|_| panic!("{head:?} has no status"))
+}

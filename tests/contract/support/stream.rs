@@ -1,0 +1,100 @@
+//! A subscriber: reads a stream chunk by chunk, and chunks as the events they are.
+
+use std::collections::VecDeque;
+
+use super::http::Connection;
+
+pub struct Stream {
+    pub connection: Connection,
+    pub head: String,
+    is_chunked: bool,
+    pending: VecDeque<Event>,
+    unread: String,
+}
+
+/// A block of lines; what a dispatching client makes of it is in the fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub name: Option<String>,
+    pub data: Option<String>,
+    pub id: Option<String>,
+    pub text: String,
+}
+
+impl Stream {
+    pub fn open(mut connection: Connection, target: &str, fields: &str) -> Self {
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: esker\r\n{fields}\r\n"));
+        Self::begin(connection)
+    }
+
+    /// Reads the head of an answer that is a stream.
+    pub fn begin(mut connection: Connection) -> Self {
+        let head = connection.head();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let is_chunked = head.contains("Transfer-Encoding: chunked\r\n");
+        Self { connection, head, is_chunked, pending: VecDeque::new(), unread: String::new() }
+    }
+
+    /// The next chunk as text, or one byte's worth of an unchunked stream; none at the end.
+    pub fn chunk(&mut self) -> Option<String> {
+        assert!(self.is_chunked, "this stream has no chunks");
+        let chunk = self.connection.chunk()?;
+        Some(String::from_utf8(chunk).expect("streams are UTF-8"))
+    }
+
+    /// The opening chunk's lines.
+    pub fn opening(&mut self) -> String {
+        self.chunk().expect("a stream opens with a chunk")
+    }
+
+    /// The next block that has a field beyond `retry`, or none at the end of the stream.
+    pub fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            let chunk = self.chunk()?;
+            self.unread.push_str(&chunk);
+            while let Some(end) = self.unread.find("\n\n") {
+                let rest = self.unread.split_off(end + 2);
+                let block = std::mem::replace(&mut self.unread, rest);
+                self.pending.push_back(Event::parse(&block));
+            }
+        }
+    }
+
+    /// The next event, which must come.
+    pub fn event(&mut self) -> Event {
+        self.next().expect("an event comes before the stream ends")
+    }
+
+    /// The data of so many events.
+    pub fn data(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.event().data.expect("the event has data")).collect()
+    }
+}
+
+impl Event {
+    fn parse(block: &str) -> Self {
+        assert!(!block.contains('\r'), "line ends are LF only");
+        let mut event = Self { text: block.to_owned(), ..Self::default() };
+        for line in block.lines() {
+            let (field, value) = line.split_once(": ").unwrap_or((line, ""));
+            match field {
+                "event" => event.name = Some(value.to_owned()),
+                "id" => event.id = Some(value.to_owned()),
+                "data" => {
+                    let data = event.data.take().map_or(value.to_owned(), |data| data + "\n" + value);
+                    event.data = Some(data);
+                }
+                _ => {}
+            }
+        }
+        event
+    }
+
+    /// The id as the number it is unless a publisher gave it.
+    pub fn number(&self) -> u64 {
+        self.id.as_deref().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{self:?} has no broker's id"))
+    }
+}
