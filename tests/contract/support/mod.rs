@@ -129,7 +129,7 @@ impl Broker {
         let path = format!("/proc/{}/smaps_rollup", self.pid());
         let text = std::fs::read_to_string(path).expect("the kernel has smaps_rollup");
         let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|word| word.parse::<usize>().ok());
-        text.lines().filter(|line| line.starts_with("Private_")).filter_map(kilobytes).sum::<usize>() * 1024
+        text.lines().filter(|line| line.starts_with("Private_Dirty")).filter_map(kilobytes).sum::<usize>() * 1024
     }
 }
 
