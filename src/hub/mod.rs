@@ -97,17 +97,11 @@ pub struct Joined {
 pub struct JoinedTopic {
     /// Its key.
     pub id: TopicId,
-    /// What the worker's replica starts from, if the worker had no listener before.
-    pub backlog: Option<Backlog>,
-}
-
-/// A copy of a feed.
-#[derive(Debug)]
-pub struct Backlog {
-    /// Frames up to this id are gone.
+    /// Frames up to this id are gone; the subscriber knows, by the gap or by its asking for what there is.
     pub evicted_through: u64,
-    /// The retained ones, oldest first.
-    pub frames: Vec<Arc<Frame>>,
+    /// The retained ones, oldest first: what the worker's replica starts from, if the worker had no
+    /// listener before.
+    pub backlog: Option<Vec<Arc<Frame>>>,
 }
 
 /// Numbers for the operator.
@@ -341,11 +335,9 @@ impl State {
         topic.listeners[worker] += 1;
         let is_first = topic.listeners[worker] == 1;
         let id = TopicId { serial: topic.serial, slot };
-        let backlog = is_first.then(|| {
-            let window = &self.feeds.get(slot).window;
-            Backlog { evicted_through: window.evicted_through(), frames: window.frames().cloned().collect() }
-        });
-        JoinedTopic { id, backlog }
+        let window = &self.feeds.get(slot).window;
+        let backlog = is_first.then(|| window.frames().cloned().collect());
+        JoinedTopic { id, evicted_through: window.evicted_through(), backlog }
     }
 
     fn live_topics(&self) -> usize {

@@ -184,8 +184,9 @@ impl<S: Write> Streams<S> {
         let mut absence = absences.remove(&key).unwrap_or_default();
         let mut is_behind = absence.is_untold(feeds, slots, subscriber.cursor);
         if is_behind && absence.rest.is_nothing() {
-            absence.rest = gap(feeds, slots, framing, &mut subscriber.cursor);
-            absence.note_told(feeds, slots, subscriber.cursor);
+            let rest = gap(feeds, slots, framing, &mut subscriber.cursor);
+            let marks = slots.iter().map(|&slot| feeds.get(slot).window.evicted_through());
+            absence = Absence { rest, ..Absence::begin(marks, subscriber.cursor) };
             tally.gaps += 1;
             is_behind = false;
         }

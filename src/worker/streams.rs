@@ -142,14 +142,10 @@ impl<S: Write> Streams<S> {
     /// Registers a subscriber that the hub has admitted, before its opening is written.
     pub fn admit(&mut self, joined: Joined, framing: Framing) -> Ticket {
         let ids: Vec<_> = joined.topics.iter().map(|topic| topic.id).collect();
+        let absence = Absence::begin(joined.topics.iter().map(|topic| topic.evicted_through), joined.cursor);
         joined.topics.into_iter().for_each(|topic| self.replicate(topic));
         let key = self.audience_of(AudienceSet { topics: ids.into(), framing });
-        let audience = &mut self.audiences[key as usize];
-        audience.members += 1;
-        let mut absence = Absence::default();
-        if joined.gap.is_some() {
-            absence.note_told(&self.feeds, &audience.slots, joined.cursor);
-        }
+        self.audiences[key as usize].members += 1;
         Ticket { audience: key, cursor: joined.cursor, absence }
     }
 
@@ -157,8 +153,8 @@ impl<S: Write> Streams<S> {
     fn replicate(&mut self, topic: JoinedTopic) {
         let Some(backlog) = topic.backlog else { return };
         let heard = Heard { id: topic.id, audiences: Vec::new(), is_touched: false };
-        let slot = self.feeds.open(backlog.evicted_through, heard);
-        backlog.frames.into_iter().for_each(|frame| self.feeds.push(slot, frame));
+        let slot = self.feeds.open(topic.evicted_through, heard);
+        backlog.into_iter().for_each(|frame| self.feeds.push(slot, frame));
         self.slots.insert(topic.id, slot);
     }
 

@@ -69,10 +69,10 @@ pub struct Absence {
 }
 
 impl Absence {
-    /// The losses in these feeds have been told; remembered as far as they are after `cursor`.
-    pub fn note_told<T>(&mut self, feeds: &Feeds<T>, slots: &[Slot], cursor: u64) {
-        let marks = || slots.iter().map(|&slot| feeds.get(slot).window.evicted_through());
-        self.told = if marks().any(|mark| mark > cursor) { marks().collect() } else { Box::default() };
+    /// The losses up to these marks, one per feed, are known; remembered if any is after `cursor`.
+    pub fn begin(marks: impl Iterator<Item = u64> + Clone, cursor: u64) -> Self {
+        let told = if marks.clone().any(|mark| mark > cursor) { marks.collect() } else { Box::default() };
+        Self { told, ..Self::default() }
     }
 
     /// Whether events after `cursor` are gone from one of the feeds without a word.

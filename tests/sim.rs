@@ -1,0 +1,479 @@
+//! A seeded simulation of the hub, the feeds and the subscribers of several workers over sockets
+//! that write short, stall and die, against an oracle as naive as can be. Everything but the kernel
+//! and HTTP is real. A failure prints its seed; `ESKER_SIM_SEED=n cargo test --test sim` replays it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use esker::sse::{Framing, drafts_from_text};
+use esker::worker::Silence;
+use esker::worker::streams::{Streams, Ticket};
+use fastrand::Rng;
+
+const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
+const WORKERS: usize = 3;
+const STEPS: usize = 600;
+const SILENCE: Silence = Silence { heartbeat: 300, stall: 5_000 };
+
+#[test]
+fn every_subscriber_gets_everything_once_and_in_order_or_is_told_of_a_gap() {
+    let seeds = match std::env::var("ESKER_SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("a seed is a number")],
+        Err(_) => (0..300).collect::<Vec<u64>>(),
+    };
+    let (mut events, mut gaps) = (0, 0);
+    for seed in seeds {
+        let ran = std::panic::catch_unwind(|| Simulation::new(seed).run());
+        let (seen, told) = ran.unwrap_or_else(|_| panic!("the simulation failed with ESKER_SIM_SEED={seed}"));
+        events += seen;
+        gaps += told;
+    }
+    assert!(events > 0 && gaps > 0, "a simulation without events and gaps shows nothing: {events} and {gaps}");
+}
+
+/// What a socket in memory shares with the test.
+#[derive(Default)]
+struct Wire {
+    received: Vec<u8>,
+    room: usize,
+    is_dead: bool,
+    awaits_edge: bool,
+}
+
+#[derive(Clone, Default)]
+struct Socket(Rc<RefCell<Wire>>);
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if wire.is_dead {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let mut written = 0;
+        for slice in slices {
+            let count = slice.len().min(wire.room);
+            wire.received.extend_from_slice(&slice[..count]);
+            wire.room -= count;
+            written += count;
+            if count < slice.len() {
+                wire.awaits_edge = true;
+                break;
+            }
+        }
+        if written == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the hub should retain, kept as lists that are searched from end to end.
+struct Model {
+    limits: HubLimits,
+    first_id: u64,
+    last_id: u64,
+    /// All events there ever were: id, topic.
+    all: Vec<(u64, usize)>,
+    /// Where in that list an event with this data is.
+    by_serial: BTreeMap<usize, usize>,
+    /// Retained: id, topic, cost, own id.
+    retained: Vec<(u64, usize, usize, Option<String>)>,
+    evicted_through: [u64; TOPICS.len()],
+}
+
+impl Model {
+    fn publish(&mut self, topic: usize, now: u64, drafts: &[(usize, Option<String>, usize)]) -> (u64, usize) {
+        let (mut answer, mut count) = (None, 0);
+        for (cost, own, serial) in drafts {
+            let twin = self.retained.iter().find(|event| own.is_some() && event.1 == topic && event.3 == *own);
+            if let Some(twin) = twin {
+                answer = answer.filter(|_| count > 0).or(Some(twin.0));
+                continue;
+            }
+            self.last_id = now.max(self.last_id + 1);
+            self.by_serial.insert(*serial, self.all.len());
+            self.all.push((self.last_id, topic));
+            self.retained.push((self.last_id, topic, *cost, own.clone()));
+            (answer, count) = (Some(self.last_id), count + 1);
+            while self.retained.iter().filter(|event| event.1 == topic).count() > self.limits.events_per_topic {
+                self.evict(self.retained.iter().position(|event| event.1 == topic));
+            }
+            while self.bytes() > self.limits.bytes {
+                self.evict(Some(0));
+            }
+        }
+        (answer.expect("a body has events"), count)
+    }
+
+    fn bytes(&self) -> usize {
+        self.retained.iter().map(|event| event.2).sum()
+    }
+
+    fn expire(&mut self, now: u64) {
+        while self.retained.first().is_some_and(|event| event.0 < now.saturating_sub(self.limits.age_micros)) {
+            self.evict(Some(0));
+        }
+    }
+
+    fn evict(&mut self, index: Option<usize>) {
+        let (id, topic, ..) = self.retained.remove(index.expect("there is something to evict"));
+        self.evicted_through[topic] = id;
+    }
+
+    /// The position that a text stands for, or none if it must be told of by a gap.
+    fn resolve(&self, topics: &BTreeSet<usize>, text: &str) -> Option<u64> {
+        let own = self.retained.iter().find(|event| topics.contains(&event.1) && event.3.as_deref() == Some(text));
+        let id = own.map(|event| event.0).or_else(|| text.parse().ok())?;
+        let is_known = (self.first_id..=self.last_id).contains(&id);
+        (id == 0 || (is_known && topics.iter().all(|&topic| self.evicted_through[topic] <= id))).then_some(id)
+    }
+}
+
+/// A client: what it asked for, what it has got, and what it may rightly miss.
+struct Client {
+    worker: usize,
+    key: Option<u32>,
+    ticket: Option<Ticket>,
+    socket: Socket,
+    topics: BTreeSet<usize>,
+    framing: Framing,
+    unparsed: usize,
+    seen_through: u64,
+    /// The losses it knew of when it joined.
+    known: [u64; TOPICS.len()],
+    /// The losses it may have been told of by now.
+    told: [u64; TOPICS.len()],
+    events: usize,
+    gaps: usize,
+}
+
+impl Client {
+    /// Reads what came since the last look, and holds each event against the list of all.
+    fn look(&mut self, model: &Model) {
+        let text = self.new_text();
+        for block in text.split_inclusive("\n\n") {
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            if field("event: gap").is_some() {
+                self.take_gap(model);
+            } else if let Some(data) = field("data: ") {
+                self.take_event(model, data.parse().expect("data is a number"));
+            }
+        }
+    }
+
+    fn take_event(&mut self, model: &Model, serial: usize) {
+        let (id, topic) = &model.all[model.by_serial[&serial]];
+        assert!(self.topics.contains(topic), "an event of another topic");
+        assert!(*id > self.seen_through, "{id} after {}: doubled or out of order", self.seen_through);
+        self.assert_nothing_missed(model, *id);
+        self.seen_through = *id;
+        self.events += 1;
+    }
+
+    /// Every event before `end` was seen, or is among the losses that were told.
+    fn assert_nothing_missed(&self, model: &Model, end: u64) {
+        let begin = model.all.partition_point(|event| event.0 <= self.seen_through);
+        for (id, topic) in &model.all[begin..] {
+            if *id < end && self.topics.contains(topic) && *id > self.told[*topic] {
+                panic!("{id} is missing before {end}, after {}", self.seen_through);
+            }
+        }
+    }
+
+    /// A gap must be true: something is gone that was not known at the join. (Which of two gaps in a
+    /// row told of which loss can't be seen from here: one may have been half written for long.)
+    fn take_gap(&mut self, model: &Model) {
+        let is_lost =
+            |id: u64, topic: usize| id > self.seen_through.max(self.known[topic]) && id <= model.evicted_through[topic];
+        assert!(
+            model.all.iter().any(|&(id, topic)| self.topics.contains(&topic) && is_lost(id, topic)),
+            "a gap after {} without a loss",
+            self.seen_through
+        );
+        self.told = model.evicted_through;
+        self.gaps += 1;
+    }
+
+    /// The text of all whole blocks that are new; comment lines are left out.
+    fn new_text(&mut self) -> String {
+        let wire = self.socket.0.borrow();
+        let mut bytes = &wire.received[self.unparsed..];
+        let mut text = String::new();
+        while self.framing == Framing::Chunked {
+            let Some((size, rest)) = split_at_crlf(bytes) else { break };
+            let size = usize::from_str_radix(size, 16).expect("a chunk size");
+            if rest.len() < size + 2 {
+                break;
+            }
+            text.push_str(std::str::from_utf8(&rest[..size]).expect("UTF-8"));
+            assert_eq!(&rest[size..size + 2], b"\r\n");
+            bytes = &rest[size + 2..];
+        }
+        if self.framing == Framing::Plain {
+            let whole = bytes.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+            text.push_str(std::str::from_utf8(&bytes[..whole]).expect("UTF-8"));
+            bytes = &bytes[whole..];
+        }
+        self.unparsed = wire.received.len() - bytes.len();
+        text
+    }
+}
+
+fn split_at_crlf(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    Some((std::str::from_utf8(&bytes[..end]).expect("ASCII"), &bytes[end + 2..]))
+}
+
+struct Simulation {
+    rng: Rng,
+    now: u64,
+    millis: u32,
+    hub: Arc<Hub>,
+    workers: Vec<Streams<Socket>>,
+    model: Model,
+    clients: Vec<Client>,
+    serials: usize,
+    seen: (usize, usize),
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let limits = HubLimits {
+            events_per_topic: rng.usize(0..12),
+            age_micros: rng.u64(1_000..2_000_000),
+            bytes: rng.usize(500..10_000),
+            topics: 1000,
+            subscribers: 1000,
+        };
+        let now = 1_000_000_000;
+        let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..WORKERS).map(|_| inbox(Box::new(|| {}))).unzip();
+        let hub = Arc::new(Hub::new(limits, outboxes, now));
+        let workers = inboxes.into_iter().enumerate();
+        let workers = workers.map(|(id, inbox)| Streams::new(Arc::clone(&hub), id, inbox)).collect();
+        let model = Model {
+            limits,
+            first_id: now,
+            last_id: now,
+            all: Vec::new(),
+            by_serial: BTreeMap::new(),
+            retained: Vec::new(),
+            evicted_through: [0; 4],
+        };
+        Self { rng, now, millis: u32::MAX - 10_000, hub, workers, model, clients: Vec::new(), serials: 0, seen: (0, 0) }
+    }
+
+    fn run(mut self) -> (usize, usize) {
+        for _ in 0..STEPS {
+            self.step();
+            let counts = self.hub.counts();
+            assert_eq!((counts.history_events, counts.history_bytes), (self.model.retained.len(), self.model.bytes()));
+            assert_eq!(counts.subscribers, self.clients.len());
+        }
+        self.finish();
+        self.seen
+    }
+
+    fn step(&mut self) {
+        match self.rng.u8(0..100) {
+            0..25 => self.publish(),
+            25..35 => self.join(),
+            35..40 => self.seat(),
+            40..70 => {
+                let worker = self.rng.usize(0..WORKERS);
+                self.turn(worker);
+            }
+            70..88 => self.give_room(),
+            88..90 => self.kill(),
+            90..92 => self.hang_up(),
+            92..94 => {
+                self.hub.expire(self.now);
+                self.model.expire(self.now);
+            }
+            _ => self.pass_time(),
+        }
+    }
+
+    fn publish(&mut self) {
+        let topic = self.rng.usize(0..TOPICS.len());
+        let body: String = (0..self.rng.usize(1..5)).map(|_| self.event_text()).collect();
+        let drafts = drafts_from_text(&body).expect("a good body");
+        let serials = self.serials - drafts.len()..self.serials;
+        let summary: Vec<_> = drafts
+            .iter()
+            .zip(serials)
+            .map(|(draft, serial)| (draft.cost(), draft.own_id().map(str::to_owned), serial))
+            .collect();
+        let name = TopicName::parse(TOPICS[topic]).expect("a topic");
+        let listening = self.clients.iter().filter(|client| client.topics.contains(&topic)).count();
+        let published = self.hub.publish(&name, drafts, self.now, None).expect("there is room");
+        let expected = self.model.publish(topic, self.now, &summary);
+        assert_eq!((published.id, published.events, published.subscribers), (expected.0, expected.1, listening));
+    }
+
+    /// An event whose data is a number that no other event has.
+    fn event_text(&mut self) -> String {
+        let padding = "x".repeat(self.rng.usize(0..200));
+        self.serials += 1;
+        let own = if self.rng.u8(0..4) == 0 { format!("id: own{}\n", self.rng.u8(0..20)) } else { String::new() };
+        format!("data: {}\n: {padding}\n{own}\n", self.serials - 1)
+    }
+
+    fn join(&mut self) {
+        let worker = self.rng.usize(0..WORKERS);
+        let topics: BTreeSet<usize> = (0..self.rng.usize(1..4)).map(|_| self.rng.usize(0..TOPICS.len())).collect();
+        let names: Vec<_> = topics.iter().map(|&topic| TopicName::parse(TOPICS[topic]).expect("a topic")).collect();
+        let text = self.position();
+        let position = text.as_deref().map_or(Position::Live, Position::After);
+        let joined = self.hub.join(worker, &names, position).expect("there is room");
+        let resolved = text.as_deref().map_or(Some(self.model.last_id), |text| self.model.resolve(&topics, text));
+        assert_eq!(joined.gap.is_some(), resolved.is_none(), "{text:?}");
+        let oldest = self.model.retained.iter().find(|event| topics.contains(&event.1)).map(|event| event.0);
+        assert!(joined.gap.is_none_or(|gap| gap.oldest == oldest));
+        let framing = if self.rng.bool() { Framing::Chunked } else { Framing::Plain };
+        // Asked for with 0 or told by the opening's gap: what is gone by now is no loss to tell of.
+        let known = if resolved.unwrap_or(0) == 0 { self.model.evicted_through } else { [0; TOPICS.len()] };
+        self.clients.push(Client {
+            worker,
+            key: None,
+            ticket: Some(self.workers[worker].admit(joined, framing)),
+            socket: Socket::default(),
+            topics,
+            framing,
+            unparsed: 0,
+            seen_through: resolved.unwrap_or(0),
+            known,
+            told: known,
+            events: 0,
+            gaps: 0,
+        });
+    }
+
+    fn position(&mut self) -> Option<String> {
+        match self.rng.u8(0..8) {
+            0..3 => None,
+            3 => Some("0".into()),
+            4 => Some(format!("own{}", self.rng.u8(0..20))),
+            5 => Some(["nonsense", "5", "18446744073709551615"][self.rng.usize(0..3)].into()),
+            _ if self.model.all.is_empty() => None,
+            _ => Some(self.model.all[self.rng.usize(0..self.model.all.len())].0.to_string()),
+        }
+    }
+
+    fn seat(&mut self) {
+        let Some(index) = self.pick() else { return };
+        let client = &mut self.clients[index];
+        let Some(ticket) = client.ticket.take() else { return };
+        let streams = &mut self.workers[client.worker];
+        if self.rng.u8(0..10) == 0 {
+            streams.abandon(ticket);
+            self.clients.remove(index);
+            return;
+        }
+        client.key = Some(streams.next_key());
+        streams.seat(ticket, client.socket.clone(), self.millis);
+    }
+
+    fn turn(&mut self, worker: usize) {
+        let streams = &mut self.workers[worker];
+        streams.hush();
+        streams.take_inbox();
+        streams.serve(self.millis);
+        if self.rng.u8(0..4) == 0 {
+            streams.begin_sweep();
+            streams.forget_aged();
+            streams.go_on_sweeping(SILENCE, self.millis);
+        }
+        let closed: Vec<Socket> = streams.take_closed().collect();
+        self.clients.iter_mut().filter(|client| client.worker == worker).for_each(|client| client.look(&self.model));
+        self.forget(&closed);
+    }
+
+    fn give_room(&mut self) {
+        let Some(index) = self.pick() else { return };
+        let client = &mut self.clients[index];
+        let mut wire = client.socket.0.borrow_mut();
+        wire.room += if self.rng.bool() { self.rng.usize(1..40) } else { self.rng.usize(1..5_000) };
+        let had_waited = std::mem::take(&mut wire.awaits_edge);
+        if let (true, Some(key)) = (had_waited, client.key) {
+            self.workers[client.worker].writable(key);
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(index) = self.pick() {
+            self.clients[index].socket.0.borrow_mut().is_dead = true;
+        }
+    }
+
+    fn hang_up(&mut self) {
+        let Some(index) = self.pick() else { return };
+        let (worker, Some(key)) = (self.clients[index].worker, self.clients[index].key) else { return };
+        self.workers[worker].remove(key);
+        let closed: Vec<Socket> = self.workers[worker].take_closed().collect();
+        self.forget(&closed);
+    }
+
+    fn forget(&mut self, closed: &[Socket]) {
+        for socket in closed {
+            let at = self.clients.iter().position(|client| Rc::ptr_eq(&client.socket.0, &socket.0));
+            let client = self.clients.swap_remove(at.expect("a socket belongs to a client"));
+            self.seen.0 += client.events;
+            self.seen.1 += client.gaps;
+        }
+    }
+
+    fn pass_time(&mut self) {
+        // The wall clock also jumps back; ids must grow all the same.
+        self.now = if self.rng.u8(0..10) == 0 {
+            self.now - self.rng.u64(0..100_000)
+        } else {
+            self.now + self.rng.u64(0..200_000)
+        };
+        self.millis = self.millis.wrapping_add(self.rng.u32(0..200));
+    }
+
+    fn pick(&mut self) -> Option<usize> {
+        (!self.clients.is_empty()).then(|| self.rng.usize(0..self.clients.len()))
+    }
+
+    /// All sockets drain: everybody who still lives must have got everything.
+    fn finish(&mut self) {
+        for client in &mut self.clients {
+            let streams = &mut self.workers[client.worker];
+            if let Some(ticket) = client.ticket.take() {
+                client.key = Some(streams.next_key());
+                streams.seat(ticket, client.socket.clone(), self.millis);
+            }
+            client.socket.0.borrow_mut().room = usize::MAX;
+            streams.writable(client.key.expect("a seated client has a key"));
+        }
+        for worker in 0..WORKERS {
+            self.turn(worker);
+            assert!(!self.workers[worker].has_work(), "a turn with room for everything leaves nothing to do");
+        }
+        self.clients.iter().for_each(|client| client.assert_nothing_missed(&self.model, u64::MAX));
+        self.end();
+    }
+
+    /// Everybody leaves: nothing but the history remains.
+    fn end(&mut self) {
+        for worker in 0..WORKERS {
+            self.workers[worker].end(usize::MAX, self.millis);
+            let closed: Vec<Socket> = self.workers[worker].take_closed().collect();
+            self.forget(&closed);
+        }
+        let topics: BTreeMap<usize, u64> = self.model.retained.iter().map(|event| (event.1, event.0)).collect();
+        let counts = self.hub.counts();
+        assert_eq!((counts.subscribers, counts.topics), (0, topics.len()));
+    }
+}
