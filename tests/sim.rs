@@ -147,6 +147,8 @@ struct Client {
     topics: BTreeSet<usize>,
     framing: Framing,
     unparsed: usize,
+    /// Its socket takes everything at once, and it was seated at once.
+    is_fast: bool,
     seen_through: u64,
     /// The losses it knew of when it joined.
     known: [u64; TOPICS.len()],
@@ -199,6 +201,7 @@ impl Client {
             "a gap after {} without a loss",
             self.seen_through
         );
+        assert!(!self.is_fast, "whoever takes everything at once has no gap");
         self.told = model.evicted_through;
         self.gaps += 1;
     }
@@ -290,7 +293,8 @@ impl Simulation {
             35..40 => self.seat(),
             40..70 => {
                 let worker = self.rng.usize(0..WORKERS);
-                self.turn(worker);
+                let budget = self.rng.usize(1..8);
+                self.turn(worker, budget);
             }
             70..88 => self.give_room(),
             88..90 => self.kill(),
@@ -350,12 +354,25 @@ impl Simulation {
             topics,
             framing,
             unparsed: 0,
+            is_fast: false,
             seen_through: resolved.unwrap_or(0),
             known,
             told: known,
             events: 0,
             gaps: 0,
         });
+        if self.rng.u8(0..3) == 0 {
+            self.seat_fast();
+        }
+    }
+
+    fn seat_fast(&mut self) {
+        let Some(client) = self.clients.last_mut() else { return };
+        client.is_fast = true;
+        client.socket.0.borrow_mut().room = usize::MAX;
+        let streams = &mut self.workers[client.worker];
+        client.key = Some(streams.next_key());
+        streams.seat(client.ticket.take().expect("just joined"), client.socket.clone(), self.millis);
     }
 
     fn position(&mut self) -> Option<String> {
@@ -383,11 +400,11 @@ impl Simulation {
         streams.seat(ticket, client.socket.clone(), self.millis);
     }
 
-    fn turn(&mut self, worker: usize) {
+    fn turn(&mut self, worker: usize, budget: usize) {
         let streams = &mut self.workers[worker];
         streams.hush();
         streams.take_inbox();
-        streams.serve(self.millis);
+        streams.serve(budget, self.millis);
         if self.rng.u8(0..4) == 0 {
             streams.begin_sweep();
             streams.forget_aged();
@@ -402,7 +419,8 @@ impl Simulation {
         let Some(index) = self.pick() else { return };
         let client = &mut self.clients[index];
         let mut wire = client.socket.0.borrow_mut();
-        wire.room += if self.rng.bool() { self.rng.usize(1..40) } else { self.rng.usize(1..5_000) };
+        wire.room =
+            wire.room.saturating_add(if self.rng.bool() { self.rng.usize(1..40) } else { self.rng.usize(1..5_000) });
         let had_waited = std::mem::take(&mut wire.awaits_edge);
         if let (true, Some(key)) = (had_waited, client.key) {
             self.workers[client.worker].writable(key);
@@ -458,7 +476,7 @@ impl Simulation {
             streams.writable(client.key.expect("a seated client has a key"));
         }
         for worker in 0..WORKERS {
-            self.turn(worker);
+            self.turn(worker, usize::MAX);
             assert!(!self.workers[worker].has_work(), "a turn with room for everything leaves nothing to do");
         }
         self.clients.iter().for_each(|client| client.assert_nothing_missed(&self.model, u64::MAX));

@@ -77,10 +77,6 @@ impl<'a> Gathering<'a> {
             gathering.push(frame.wire(framing));
             gathering.to = frame.id();
         }
-        if !gathering.is_truncated {
-            // Whoever has all of it is beyond whatever these feeds have lost, too.
-            gathering.to = slots.iter().map(|&slot| feeds.get(slot).window.newest()).fold(gathering.to, u64::max);
-        }
         gathering
     }
 

@@ -230,7 +230,7 @@ impl Worker {
         self.accept();
         self.go_on();
         self.streams.take_inbox();
-        self.streams.serve(self.parts.stamp());
+        self.streams.serve(WRITES_PER_TURN, self.parts.stamp());
         self.sweep();
         self.drain();
         self.release();

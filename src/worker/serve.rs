@@ -37,10 +37,9 @@ enum Departure {
 }
 
 impl<S: Write> Streams<S> {
-    /// Serves whoever is owed something, with at most [`WRITES_PER_TURN`] writes. Comes after
+    /// Serves whoever is owed something, with so many writes at most. Comes after
     /// [`Streams::take_inbox`] in a turn: only then is the replica complete up to its newest id.
-    pub fn serve(&mut self, now: u32) {
-        let mut budget = WRITES_PER_TURN;
+    pub fn serve(&mut self, mut budget: usize, now: u32) {
         while budget > 0
             && let Some(key) = self.hungry.pop_front()
         {
