@@ -1,0 +1,131 @@
+//! The exact budgets: bytes per idle subscriber, allocations and writes per delivery. One test, for
+//! the counting allocator counts the whole process.
+
+use std::alloc::System;
+use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use esker::sse::{Framing, drafts_from_text};
+use esker::worker::streams::Streams;
+use esker::worker::subscriber::Subscriber;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+static WRITES: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// A socket as small as a descriptor, that takes everything.
+#[derive(Debug)]
+struct Socket(#[allow(dead_code)] NonZeroU32);
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        WRITES.fetch_add(1, Ordering::Relaxed);
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        BYTES.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct House {
+    hub: Arc<Hub>,
+    streams: Streams<Socket>,
+    topic: TopicName,
+    now: u64,
+}
+
+impl House {
+    fn new() -> Self {
+        let limits = HubLimits {
+            events_per_topic: 256,
+            age_micros: 600_000_000,
+            bytes: 256 << 20,
+            topics: 1_000_000,
+            subscribers: 10_000_000,
+        };
+        let (outbox, inbox) = inbox(Box::new(|| {}));
+        let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+        let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+        Self { hub, streams, topic: TopicName::parse("topicone1").expect("a topic"), now: 1_000_000 }
+    }
+
+    fn subscribe(&mut self, count: usize) {
+        for _ in 0..count {
+            let joined = self.hub.join(0, &[self.topic], Position::Live).expect("there is room");
+            let ticket = self.streams.admit(joined, Framing::Chunked);
+            self.streams.seat(ticket, Socket(NonZeroU32::MIN), 0);
+            self.streams.serve(usize::MAX, 0);
+        }
+    }
+
+    fn publish(&mut self, events: usize) {
+        for _ in 0..events {
+            self.now += 1;
+            let drafts = drafts_from_text("data: hello, world").expect("a good body");
+            self.hub.publish(&self.topic, drafts, self.now, None).expect("there is room");
+        }
+        self.streams.take_inbox();
+    }
+
+    /// Serves all that is due; answers the allocations and writes that took.
+    fn serve(&mut self) -> (usize, usize) {
+        let region = Region::new(ALLOCATOR);
+        let before = WRITES.load(Ordering::Relaxed);
+        while self.streams.has_work() {
+            self.streams.serve(esker::worker::WRITES_PER_TURN, 0);
+        }
+        let allocations = region.change().allocations + region.change().reallocations;
+        (allocations, WRITES.load(Ordering::Relaxed) - before)
+    }
+}
+
+#[test]
+fn the_budgets_are_kept() {
+    a_subscriber_is_24_bytes();
+    idle_subscribers_cost_at_most_64_bytes_each();
+    delivery_allocates_nothing_and_writes_once();
+}
+
+fn a_subscriber_is_24_bytes() {
+    assert_eq!(size_of::<Subscriber<Socket>>(), 24);
+}
+
+/// Counted right after the vectors doubled, which is when they are largest for what they hold.
+fn idle_subscribers_cost_at_most_64_bytes_each() {
+    let mut house = House::new();
+    house.subscribe(1);
+    let region = Region::new(ALLOCATOR);
+    let count = (1 << 16) + 1;
+    house.subscribe(count);
+    let change = region.change();
+    let heap = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+    let each = heap as f64 / count as f64;
+    assert!(each <= 64.0, "{each} bytes of heap per subscriber");
+    let live = 24.0 + 4.0;
+    assert!(each >= live, "{each} bytes can't be all: the allocator was not counted");
+}
+
+fn delivery_allocates_nothing_and_writes_once() {
+    const SUBSCRIBERS: usize = 1000;
+    let mut house = House::new();
+    house.subscribe(SUBSCRIBERS);
+    for events in [1, 1, 64, 200] {
+        house.publish(events);
+        let bytes = BYTES.load(Ordering::Relaxed);
+        assert_eq!(house.serve(), (0, SUBSCRIBERS), "{events} events at once");
+        assert!(BYTES.load(Ordering::Relaxed) - bytes >= SUBSCRIBERS * events * "data: hello, world\n".len());
+    }
+}
