@@ -83,3 +83,8 @@ pub use cli::UsageError;
 pub use config::{Config, ConfigError};
 pub use hub::BadTopic;
 pub use sse::{Event, EventError};
+
+/// The README's Rust code, so that it is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
