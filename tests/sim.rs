@@ -211,8 +211,7 @@ impl Client {
         let wire = self.socket.0.borrow();
         let mut bytes = &wire.received[self.unparsed..];
         let mut text = String::new();
-        while self.framing == Framing::Chunked {
-            let Some((size, rest)) = split_at_crlf(bytes) else { break };
+        while let (Framing::Chunked, Some((size, rest))) = (self.framing, split_at_crlf(bytes)) {
             let size = usize::from_str_radix(size, 16).expect("a chunk size");
             if rest.len() < size + 2 {
                 break;

@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
 use crate::http::target::Target;
-use crate::http::{Head, Method, Problem, Response};
+use crate::http::{Head, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 
@@ -25,13 +25,16 @@ pub struct Service {
     pub settings: Settings,
     /// Counters.
     pub metrics: Metrics,
+    /// The bodies that are being received.
+    pub bodies: Ledger,
     draining: AtomicBool,
 }
 
 impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, settings: Settings, metrics: Metrics) -> Self {
-        Self { hub, settings, metrics, draining: AtomicBool::new(false) }
+        let bodies = Ledger::new(settings.max_body);
+        Self { hub, settings, metrics, bodies, draining: AtomicBool::new(false) }
     }
 
     /// From now on nothing new is taken.

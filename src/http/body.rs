@@ -1,11 +1,17 @@
 //! Request bodies (RFC 9112 sections 6 and 7): so many bytes, or chunks. The decoder takes bytes as
 //! they come and gives back content; it is strict where leniency would let a request be smuggled.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::head::Framing;
 use super::problem::Problem;
 
 /// At most so many bytes of chunk extensions, and of trailer fields, per body.
 pub const MAX_CHUNK_EXTRAS: usize = 16 << 10;
+/// At most so many bytes of bodies are held while they are being received, all together, unless a
+/// single body may be larger.
+pub const MAX_BODIES_BYTES: usize = 256 << 20;
 
 /// Why a body can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub enum BodyError {
     TooLarge,
     /// The extensions or trailers are longer than allowed.
     TooManyExtras,
+    /// All bodies that are being received have too many bytes together.
+    Overload,
 }
 
 impl From<BodyError> for Problem {
@@ -25,8 +33,60 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge => {
                 Self::new(413, "the body is larger than --max-body; send less, or start the broker with a larger limit")
             }
+            BodyError::Overload => Self::unavailable("the broker is receiving too many large bodies now; try again", 1),
             BodyError::TooManyExtras => Self::new(431, "the chunk extensions or trailer fields are longer than 16 KiB"),
         }
+    }
+}
+
+/// The bytes of all bodies that are being received, over all workers: without it, each of the
+/// connections could hold a body of the largest size.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    held: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl Ledger {
+    /// A ledger for bodies of which one may have `max_body` bytes.
+    pub fn new(max_body: usize) -> Self {
+        Self { held: Arc::default(), limit: MAX_BODIES_BYTES.max(max_body) }
+    }
+
+    /// A body of which nothing has come.
+    pub fn content(&self) -> Content {
+        Content { bytes: Vec::new(), ledger: self.clone() }
+    }
+}
+
+/// What has come of a body; entered in the ledger for as long as it is held.
+#[derive(Debug)]
+pub struct Content {
+    bytes: Vec<u8>,
+    ledger: Ledger,
+}
+
+impl Content {
+    /// Appends, unless all bodies together would be too large.
+    pub fn extend(&mut self, run: &[u8]) -> Result<(), BodyError> {
+        let held = self.ledger.held.fetch_add(run.len(), Ordering::Relaxed) + run.len();
+        if held > self.ledger.limit {
+            self.ledger.held.fetch_sub(run.len(), Ordering::Relaxed);
+            return Err(BodyError::Overload);
+        }
+        self.bytes.extend_from_slice(run);
+        Ok(())
+    }
+
+    /// All that has come.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        self.ledger.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -90,14 +150,18 @@ impl Decoder {
     }
 
     /// Takes from `bytes` what belongs to the body, hands its content to `keep` and answers how many bytes it took.
-    pub fn decode(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8])) -> Result<usize, BodyError> {
+    pub fn decode(
+        &mut self,
+        bytes: &[u8],
+        mut keep: impl FnMut(&[u8]) -> Result<(), BodyError>,
+    ) -> Result<usize, BodyError> {
         let mut at = 0;
         while at < bytes.len() && !self.is_done() {
             match self.state {
                 State::Length(left) | State::Data(left) => {
                     let run = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
                     self.count_content(run)?;
-                    keep(&bytes[at..at + run]);
+                    keep(&bytes[at..at + run])?;
                     at += run;
                     self.state = self.state.after_run(run as u64);
                 }
@@ -202,7 +266,11 @@ mod tests {
         let (mut content, mut taken) = (Vec::new(), 0);
         for &end in cuts.iter().chain([&bytes.len()]) {
             while taken < end && !decoder.is_done() {
-                taken += decoder.decode(&bytes[taken..end], |run| content.extend_from_slice(run))?;
+                let keep = |run: &[u8]| {
+                    content.extend_from_slice(run);
+                    Ok(())
+                };
+                taken += decoder.decode(&bytes[taken..end], keep)?;
             }
         }
         Ok((content, taken, decoder.is_done()))
@@ -261,6 +329,17 @@ mod tests {
         assert_eq!(chunked(&extension), Err(BodyError::TooManyExtras));
         let trailers = format!("0\r\n{}", "A: b\r\n".repeat(MAX_CHUNK_EXTRAS));
         assert_eq!(chunked(&trailers), Err(BodyError::TooManyExtras));
+    }
+
+    #[test]
+    fn all_bodies_together_have_a_bound() {
+        let ledger = Ledger::new(MAX_BODIES_BYTES + 1);
+        let (mut one, mut other) = (ledger.content(), ledger.content());
+        assert_eq!(one.extend(&vec![0; MAX_BODIES_BYTES]), Ok(()));
+        assert_eq!(other.extend(&[0; 2]), Err(BodyError::Overload));
+        assert_eq!(other.extend(&[0; 1]), Ok(()));
+        drop(one);
+        assert_eq!((other.extend(&[0; 2]), other.bytes().len()), (Ok(()), 3));
     }
 
     #[test]

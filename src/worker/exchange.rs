@@ -13,7 +13,7 @@ use super::connection::Patience;
 use crate::api::publish::{self, Pending};
 use crate::api::subscribe::{self, Opened};
 use crate::api::{Context, Outcome, Plan, plan};
-use crate::http::{Decoder, Head, Parsed, Problem, Reply, Response, head};
+use crate::http::{Content, Decoder, Head, Parsed, Problem, Reply, Response, head};
 use crate::hub::Joined;
 use crate::sse::Framing;
 
@@ -34,7 +34,7 @@ struct Receiving {
     plan: Plan,
     reply: Reply,
     decoder: Decoder,
-    content: Vec<u8>,
+    content: Content,
 }
 
 #[derive(Debug)]
@@ -125,7 +125,8 @@ impl Exchange {
         {
             return (body.len(), self.finish(plan, body, reply, context, out));
         }
-        self.take_body(Receiving { plan, reply, decoder, content: Vec::new() }, rest, context, out)
+        let content = service.bodies.content();
+        self.take_body(Receiving { plan, reply, decoder, content }, rest, context, out)
     }
 
     fn take_body(
@@ -137,18 +138,14 @@ impl Exchange {
     ) -> (usize, Step) {
         let Receiving { plan, decoder, content, .. } = &mut receiving;
         let is_wanted = plan.wants_body();
-        let taken = decoder.decode(bytes, |run| {
-            if is_wanted {
-                content.extend_from_slice(run);
-            }
-        });
+        let taken = decoder.decode(bytes, |run| if is_wanted { content.extend(run) } else { Ok(()) });
         match taken {
             Err(error) => {
                 (bytes.len(), self.answer(&Problem::from(error).into(), closing(receiving.reply), context, out))
             }
             Ok(taken) if receiving.decoder.is_done() => {
                 let Receiving { plan, reply, content, .. } = receiving;
-                (taken, self.finish(plan, &content, reply, context, out))
+                (taken, self.finish(plan, content.bytes(), reply, context, out))
             }
             Ok(taken) => {
                 self.state = State::Body(Box::new(receiving));

@@ -158,7 +158,8 @@ fn comers_and_goers_leave_nothing_behind() {
         broker.wait_for("empty", |stats| stats["subscribers"] == 0 && stats["topics"] == 0 && stats["clients"] == 1);
         broker.private_bytes()
     };
-    let before = churn(50);
-    let after = churn(200);
-    assert!(after < before + (512 << 10), "{before} then {after} bytes");
+    let before = churn(100);
+    let after = churn(400);
+    // A topic left behind by each of the 8000 would be twice that.
+    assert!(after < before + (1 << 20), "{before} then {after} bytes");
 }
