@@ -85,7 +85,7 @@ impl House {
         let region = Region::new(ALLOCATOR);
         let before = WRITES.load(Ordering::Relaxed);
         while self.streams.has_work() {
-            self.streams.serve(esker::worker::WRITES_PER_TURN, 0);
+            self.streams.serve(esker::worker::BUDGET_PER_TURN, 0);
         }
         let allocations = region.change().allocations + region.change().reallocations;
         (allocations, WRITES.load(Ordering::Relaxed) - before)

@@ -35,8 +35,8 @@ pub(super) fn plan(topic: &str, head: &Head<'_>) -> Result<Plan, Problem> {
         return Err(Problem::new(411, "a publish needs a body with a Content-Length, or a chunked one"));
     }
     let kind = if is_data(head.content_type) {
-        let parameter = |name| head.target.query.get(name).map(|value| value.map(String::from));
-        Kind::Data { event: parameter("event")?, id: parameter("id")? }
+        let query = head.target.query;
+        Kind::Data { event: query.get("event")?, id: query.get("id")? }
     } else {
         Kind::Text
     };

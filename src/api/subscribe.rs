@@ -42,20 +42,13 @@ pub(super) fn plan(topics: &str, head: &Head<'_>) -> Result<Plan, Problem> {
     if topics.len() > MAX_TOPICS {
         return Err(Problem::bad_request("a subscription has at most 64 topics; open another one for the rest"));
     }
-    let position = match head.last_event_id {
-        Some(id) => Some(id.to_owned()),
-        None => position_of_query(head)?,
-    };
+    let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
+    let position = by_header.or_else(|| position_of_query(head));
     Ok(Plan::Subscribe(Request { topics, position, prime: head.target.query.has("prime") }))
 }
 
-fn position_of_query(head: &Head<'_>) -> Result<Option<String>, Problem> {
-    for name in POSITION_PARAMETERS {
-        if let Some(id) = head.target.query.get(name)?.filter(|id| !id.is_empty()) {
-            return Ok(Some(id.into_owned()));
-        }
-    }
-    Ok(None)
+fn position_of_query(head: &Head<'_>) -> Option<String> {
+    POSITION_PARAMETERS.iter().filter_map(|name| head.target.query.get_lossy(name)).find(|id| !id.is_empty())
 }
 
 /// Registers the subscriber and writes the head and the opening, both for one and the same write.

@@ -65,8 +65,8 @@ pub struct Head<'a> {
     pub origin: Option<&'a str>,
     /// `Content-Type`
     pub content_type: Option<&'a str>,
-    /// `Last-Event-ID`, unless empty
-    pub last_event_id: Option<&'a str>,
+    /// `Last-Event-ID`, unless empty; whatever bytes a client took for a position
+    pub last_event_id: Option<&'a [u8]>,
 }
 
 /// What the bytes so far amount to.
@@ -212,7 +212,7 @@ struct Fields<'a> {
     expect: Vec<&'a str>,
     origin: Option<&'a str>,
     content_type: Option<&'a str>,
-    last_event_id: Option<&'a str>,
+    last_event_id: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -241,7 +241,7 @@ impl<'a> Fields<'a> {
             6 if is("expect") => self.expect.extend(list(text(header)?)),
             6 if is("origin") => self.origin = Some(text(header)?),
             12 if is("content-type") => self.content_type = Some(text(header)?),
-            13 if is("last-event-id") => self.last_event_id = Some(text(header)?),
+            13 if is("last-event-id") => self.last_event_id = Some(header.value),
             _ => {}
         }
         Ok(())
@@ -341,7 +341,7 @@ mod tests {
         let Ok(Parsed::Complete(head, len)) = parse(text.as_bytes()) else { panic!("not complete") };
         assert_eq!(len, text.len());
         assert_eq!((head.method, head.version, head.keep_alive), (Method::Post, Version::Http11, true));
-        assert_eq!((head.framing, head.last_event_id), (Framing::Length(5), Some("7")));
+        assert_eq!((head.framing, head.last_event_id), (Framing::Length(5), Some(&b"7"[..])));
     }
 
     #[test]

@@ -94,37 +94,38 @@ pub struct Query<'a>(pub &'a str);
 
 impl<'a> Query<'a> {
     /// The pairs in order, names decoded.
-    pub fn pairs(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+    fn pairs(self) -> impl Iterator<Item = (Vec<u8>, &'a str)> {
         self.0.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name).unwrap_or(Cow::Borrowed(name)), value)
+            (decode(name), value)
         })
     }
 
     /// Whether a parameter is there, with or without a value.
     pub fn has(self, name: &str) -> bool {
-        self.pairs().any(|(found, _)| found == name)
+        self.find(name).is_some()
     }
 
     /// The first value of a parameter.
-    pub fn get(self, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
-        let found = self.pairs().find(|(found, _)| found == name);
-        found
-            .map(|(_, value)| {
-                decode(value).ok_or_else(|| {
-                    Problem::bad_request(format!("the query parameter {name} is not UTF-8 after percent-decoding"))
-                })
-            })
-            .transpose()
+    pub fn get(self, name: &str) -> Result<Option<String>, Problem> {
+        let text = self.find(name).map(String::from_utf8).transpose();
+        text.map_err(|_| {
+            Problem::bad_request(format!("the query parameter {name} is not UTF-8 after percent-decoding"))
+        })
+    }
+
+    /// The same for a value in which nonsense is nothing to refuse.
+    pub fn get_lossy(self, name: &str) -> Option<String> {
+        self.find(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn find(self, name: &str) -> Option<Vec<u8>> {
+        self.pairs().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value))
     }
 }
 
-fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('+') {
-        return percent_decode_str(text).decode_utf8().ok();
-    }
-    let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+fn decode(text: &str) -> Vec<u8> {
+    percent_decode_str(&text.replace('+', " ")).collect()
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use slab::Slab;
 use accept::{Accepting, Acceptor};
 use connection::{Connection, Got, Patience, read};
 pub use gate::Gate;
-pub use serve::WRITES_PER_TURN;
+pub use serve::BUDGET_PER_TURN;
 pub use station::Station;
 use streams::Streams;
 pub use sweep::Silence;
@@ -230,7 +230,7 @@ impl Worker {
         self.accept();
         self.go_on();
         self.streams.take_inbox();
-        self.streams.serve(WRITES_PER_TURN, self.parts.stamp());
+        self.streams.serve(BUDGET_PER_TURN, self.parts.stamp());
         self.sweep();
         self.drain();
         self.release();
@@ -367,6 +367,8 @@ impl Worker {
             self.streams.forget_aged();
             self.time_out_connections();
             self.keep_house();
+            let stalled = self.streams.stalled() as u64;
+            self.parts.service.metrics.worker(self.parts.id).stalled.set(stalled);
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
     }
@@ -394,7 +396,7 @@ impl Worker {
         self.close_idle();
         // Whatever was accepted before the drain is delivered before the end.
         if !self.streams.has_work() {
-            self.streams.end(WRITES_PER_TURN, self.parts.stamp());
+            self.streams.end(BUDGET_PER_TURN, self.parts.stamp());
         }
     }
 
@@ -431,6 +433,5 @@ impl Worker {
         metrics.delivered.add(tally.delivered);
         metrics.bytes_sent.add(tally.bytes);
         metrics.gaps.add(tally.gaps);
-        metrics.stalled.set(self.streams.stalled() as u64);
     }
 }

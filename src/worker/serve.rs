@@ -11,10 +11,15 @@ use super::subscriber::{Absence, NO_SEAT, Rest, Written};
 use crate::hub::{Feeds, Slot};
 use crate::sse::{Framing, stream};
 
-/// At most so many writes to subscribers in one turn, so that accepts, requests and other topics go on.
-pub const WRITES_PER_TURN: usize = 512;
-/// At most so many writes to one audience before another one's turn comes.
-const WRITES_PER_SLICE: usize = 128;
+/// What serving may cost in one turn, so that accepts, requests and other topics go on; see [`cost`].
+pub const BUDGET_PER_TURN: usize = 512;
+/// What one audience may cost before another one's turn comes.
+const BUDGET_PER_SLICE: usize = 128;
+
+/// A write costs 1, and 1 more for every 16 KiB.
+fn cost(bytes: usize) -> usize {
+    1 + bytes / (16 << 10)
+}
 
 /// Why a slice of a pass ended.
 enum PassEnd {
@@ -37,14 +42,16 @@ enum Departure {
 }
 
 impl<S: Write> Streams<S> {
-    /// Serves whoever is owed something, with so many writes at most. Comes after
+    /// Serves whoever is owed something, until the budget is used up. Comes after
     /// [`Streams::take_inbox`] in a turn: only then is the replica complete up to its newest id.
     pub fn serve(&mut self, mut budget: usize, now: u32) {
-        while budget > 0
-            && let Some(key) = self.hungry.pop_front()
-        {
-            budget -= 1;
-            self.catch_up(key, now);
+        for _ in 0..self.hungry.len() {
+            if budget == 0 {
+                return;
+            }
+            if let Some(key) = self.hungry.pop_front() {
+                budget = budget.saturating_sub(self.catch_up(key, now));
+            }
         }
         while budget > 0
             && let Some(key) = self.due.pop_front()
@@ -91,7 +98,7 @@ impl<S: Write> Streams<S> {
 
     /// Serves an audience from where its pass stopped; answers what is left of the budget.
     fn serve_slice(&mut self, key: AudienceKey, budget: usize, now: u32) -> usize {
-        let slice = budget.min(WRITES_PER_SLICE);
+        let slice = budget.min(BUDGET_PER_SLICE);
         let mut left = slice;
         match self.pass(key, &mut left, now) {
             PassEnd::Over => self.audiences[key as usize].is_queued = false,
@@ -123,7 +130,7 @@ impl<S: Write> Streams<S> {
             if gathering.is_empty() {
                 continue;
             }
-            *left -= 1;
+            *left = left.saturating_sub(cost(gathering.bytes));
             match subscriber.write(gathering.slices(), gathering.bytes, now) {
                 Written::All => {
                     subscriber.cursor = gathering.to;
@@ -172,11 +179,11 @@ impl<S: Write> Streams<S> {
     }
 
     /// One write to a subscriber without a seat: the rest of what was half written or a gap, and
-    /// the frames after its cursor. Caught up, it takes a seat.
-    fn catch_up(&mut self, key: SubscriberKey, now: u32) {
+    /// the frames after its cursor. Caught up, it takes a seat. Answers what that cost.
+    fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
         let Self { audiences, subscribers, absences, feeds, tally, hungry, .. } = self;
         let Some(subscriber) = subscribers.get_mut(key as usize).filter(|subscriber| subscriber.seat == NO_SEAT) else {
-            return;
+            return 0;
         };
         let audience = &mut audiences[subscriber.audience as usize];
         let (slots, framing) = (&audience.slots, audience.set.framing);
@@ -192,6 +199,7 @@ impl<S: Write> Streams<S> {
         // A gap after the rest of a frame is told by the next write.
         let owed: &[Slot] = if is_behind { &[] } else { slots };
         let gathering = Gathering::new(absence.rest.bytes(framing), feeds, owed, subscriber.cursor, framing);
+        let cost = cost(gathering.bytes);
         let written = match gathering.is_empty() {
             true => Written::All,
             false => subscriber.write(gathering.slices(), gathering.bytes, now),
@@ -203,7 +211,7 @@ impl<S: Write> Streams<S> {
                 subscriber.cursor = gathering.to;
                 if !gathering.is_truncated && !is_behind {
                     subscriber.seat = audience.seating.sit(key);
-                    return;
+                    return cost;
                 }
                 absence.rest = Rest::Nothing;
                 hungry.push_back(key);
@@ -216,9 +224,13 @@ impl<S: Write> Streams<S> {
                 tally.bytes += written as u64;
                 absence = Absence { rest, is_blocked: true, told: absence.told };
             }
-            Written::Gone => return self.remove(key),
+            Written::Gone => {
+                self.remove(key);
+                return cost;
+            }
         }
         absences.insert(key, absence);
+        cost
     }
 
     /// Ends streams with the last chunk, so many at most; a stream cut within a frame just ends.

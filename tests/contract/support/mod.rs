@@ -124,12 +124,13 @@ impl Broker {
         (status.code(), log)
     }
 
-    /// Private memory in bytes, from the kernel's own sums.
+    /// Memory of its own in bytes, from the kernel's sums. Not the private dirty pages: those of a
+    /// binary that has just been built count as dirty until they are on the disk.
     pub fn private_bytes(&self) -> usize {
         let path = format!("/proc/{}/smaps_rollup", self.pid());
         let text = std::fs::read_to_string(path).expect("the kernel has smaps_rollup");
-        let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|word| word.parse::<usize>().ok());
-        text.lines().filter(|line| line.starts_with("Private_Dirty")).filter_map(kilobytes).sum::<usize>() * 1024
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"));
+        kilobytes.and_then(|number| number.trim().parse::<usize>().ok()).expect("smaps_rollup has a sum") * 1024
     }
 }
 
