@@ -55,7 +55,7 @@ const OPTIONS: &[Opt] = &[
         short: Some('b'),
         value: "IP",
         default: "127.0.0.1",
-        help: "address to listen on; 0.0.0.0 or :: for all",
+        help: "address to listen on",
         effect: Effect::Value(|config, text| {
             text.parse().map(|ip| config.bind(ip)).map_err(|_| "give an IP address such as 0.0.0.0".into())
         }),
@@ -65,7 +65,7 @@ const OPTIONS: &[Opt] = &[
         short: Some('p'),
         value: "N",
         default: "3000",
-        help: "port to listen on, 0 for any free one; also PORT",
+        help: "port, 0 for any free one; also PORT",
         effect: Effect::Value(|config, text| {
             text.parse().map(|port| config.port(port)).map_err(|_| "give a port from 0 to 65535".into())
         }),
@@ -91,7 +91,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "O",
         default: "*",
-        help: "origin whose pages may read answers; repeatable",
+        help: "origin whose pages may read; repeatable",
         effect: Effect::Value(|config, text| Ok(text.split(',').fold(config, |config, one| config.origin(one.trim())))),
     },
     Opt {
@@ -99,7 +99,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "256",
-        help: "events each topic retains for resuming",
+        help: "events retained per topic for resuming",
         effect: Effect::Value(|config, text| number(text).map(|events| config.history(events))),
     },
     Opt {
@@ -107,7 +107,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "10m",
-        help: "age after which an event is no longer retained",
+        help: "age at which an event is let go",
         effect: Effect::Value(|config, text| duration(text).map(|age| config.history_age(age))),
     },
     Opt {
@@ -115,7 +115,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "SIZE",
         default: "256M",
-        help: "memory for the retained events of all topics",
+        help: "memory for all retained events",
         effect: Effect::Value(|config, text| size(text).map(|bytes| config.history_bytes(bytes))),
     },
     Opt {
@@ -123,7 +123,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "15s",
-        help: "silence after which a stream gets a comment line",
+        help: "silence before a comment line is sent",
         effect: Effect::Value(|config, text| duration(text).map(|silence| config.heartbeat(silence))),
     },
     Opt {
@@ -131,7 +131,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "3s",
-        help: "reconnection time told to clients, ±33 % each",
+        help: "reconnection time for clients, ±33 %",
         effect: Effect::Value(|config, text| duration(text).map(|retry| config.retry(retry))),
     },
     Opt {
@@ -139,7 +139,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "60s",
-        help: "close a socket that takes no byte for so long",
+        help: "close a socket taking no byte so long",
         effect: Effect::Value(|config, text| duration(text).map(|stall| config.stall(stall))),
     },
     Opt {
@@ -147,7 +147,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "10s",
-        help: "for a request's head; a body may pause 3 times that",
+        help: "for a request's head; a body's pause: ×3",
         effect: Effect::Value(|config, text| duration(text).map(|timeout| config.request_timeout(timeout))),
     },
     Opt {
@@ -163,7 +163,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "1000000",
-        help: "topics with an event or a listener",
+        help: "topics with an event or listener",
         effect: Effect::Value(|config, text| number(text).map(|topics| config.max_topics(topics))),
     },
     Opt {
@@ -171,7 +171,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "connections less 64",
-        help: "open streams; more are told to come back",
+        help: "open streams",
         effect: Effect::Value(|config, text| number(text).map(|subscribers| config.max_subscribers(subscribers))),
     },
     Opt {
@@ -179,7 +179,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "descriptor limit",
-        help: "open connections; more wait in the backlog",
+        help: "open connections",
         effect: Effect::Value(|config, text| number(text).map(|connections| config.max_connections(connections))),
     },
     Opt {
@@ -187,7 +187,7 @@ const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "off",
-        help: "open connections from one address",
+        help: "open connections per address",
         effect: Effect::Value(|config, text| {
             number(text).map(|connections| config.max_connections_per_ip(connections))
         }),
@@ -325,7 +325,7 @@ pub fn help() -> String {
         let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
         let name = format!("{short}--{} {}", option.long, option.value);
         // Writing to a string can't fail.
-        let _ = writeln!(text, "  {name:<32}{}", option.help);
+        let _ = writeln!(text, "  {name:<32}{} [{}]", option.help, option.default);
     }
     text.push_str(
         "  -h, --help                      print this\n  -V, --version                   print the version\n\n\
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn help_fits_a_screen() {
         assert!(help().lines().count() <= 40);
-        assert!(help().lines().all(|line| line.chars().count() <= 88), "{}", help());
+        assert!(help().lines().all(|line| line.chars().count() <= 80), "{}", help());
     }
 
     #[test]
