@@ -13,6 +13,8 @@ mod feeds;
 mod inbox;
 mod position;
 mod retain;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod window;
 

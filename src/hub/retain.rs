@@ -9,7 +9,7 @@ use crate::sse::Frame;
 
 /// So many idle topics are remembered for what they have lost; older ones share one mark, which can
 /// make a `gap` event out of caution, never hide one.
-const MAX_TOMBSTONES: usize = 65_536;
+pub(super) const MAX_TOMBSTONES: usize = 65_536;
 
 /// An aged history is let go in slices of so many frames, so that the lock stays short.
 const EXPIRE_SLICE: usize = 2_000;

@@ -240,3 +240,99 @@ fn refuse(problem: Problem, context: Context<'_>, out: &mut Vec<u8>) -> Step {
     Reply::to_unreadable(context.house.origins).write(&problem.into(), context.house, out);
     Step::Close
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Service;
+    use crate::clock::Now;
+    use crate::config::Config;
+    use crate::http::response::House;
+    use crate::hub::{Hub, HubLimits, inbox};
+    use crate::metrics::Metrics;
+    use std::sync::Arc;
+
+    fn service() -> Service {
+        let limits =
+            HubLimits { events_per_topic: 1000, age_micros: 1 << 40, bytes: 1 << 20, topics: 100, subscribers: 100 };
+        let (outbox, _) = inbox(Box::new(|| {}));
+        let settings = Config::new().no_auth(true).port(0).threads(1).max_body(100).settle(1000).unwrap();
+        Service::new(Arc::new(Hub::new(limits, vec![outbox], 1)), settings, Metrics::new(1))
+    }
+
+    /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.
+    fn converse(bytes: &[u8], cuts: &[usize]) -> (String, Step) {
+        let service = service();
+        let house = House { date: "now", origins: &service.settings.origins };
+        let context = Context { service: &service, house, now: Now { wall_micros: 50, millis: 1 }, worker: 0 };
+        let (mut exchange, mut out, mut begin, mut last) = (Exchange::default(), Vec::new(), 0, Step::Read);
+        for &end in cuts.iter().chain([&bytes.len()]) {
+            loop {
+                let (taken, step) = exchange.advance(&bytes[begin..end], context, &mut out);
+                begin += taken;
+                last = step;
+                if !matches!(last, Step::Answered) || begin == end {
+                    break;
+                }
+            }
+            if !matches!(last, Step::Read | Step::Answered) {
+                break;
+            }
+        }
+        (String::from_utf8(out).unwrap(), last)
+    }
+
+    #[test]
+    fn answers_do_not_depend_on_the_pieces() {
+        let requests = b"GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc\
+            POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x\
+            POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n3;x\r\n: y\r\n0\r\nA: b\r\n\r\n\
+            HEAD /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n\
+            DELETE /stats HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /never HTTP/1.1\r\n";
+        let (whole, _) = converse(requests, &[]);
+        let statuses: Vec<_> = whole.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, ["200", "200", "200", "200", "405"]);
+        for cut in 0..requests.len() {
+            for next in [cut, cut + 1, cut + 7] {
+                let (text, last) = converse(requests, &[cut, next.min(requests.len())]);
+                assert_eq!(text, whole, "{cut} {next}");
+                assert!(matches!(last, Step::Close));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_ends_the_exchange_after_its_opening() {
+        let (text, last) = converse(b"GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\n", &[]);
+        assert!(matches!(last, Step::Stream(..)));
+        assert!(text.ends_with("\n\r\n") && text.contains("\r\n\r\ne\r\n:\nretry: "), "{text}");
+    }
+
+    #[test]
+    fn an_expectation_is_met_only_if_the_body_is_wanted() {
+        let head = |target: &str, length| {
+            let text = format!(
+                "POST {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+            );
+            converse(text.as_bytes(), &[])
+        };
+        let (text, last) = head("/publish/topicone1", 7);
+        assert_eq!(text, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(matches!(last, Step::Read));
+        for (target, length, status) in
+            [("/publish/topicone1", 101, "413"), ("/nowhere", 7, "404"), ("/publish/x", 7, "400")]
+        {
+            let (text, last) = head(target, length);
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")) && text.contains("Connection: close"), "{text}");
+            assert!(matches!(last, Step::Close));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            converse(&bytes, &[]);
+            converse(&[b"POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", &bytes[..]].concat(), &[]);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The hub by itself: bounds, tombstones and room. Order and resuming are shown by the simulation.
+
+use super::retain::MAX_TOMBSTONES;
+use super::*;
+use crate::sse::drafts_from_text;
+
+const LIMITS: HubLimits =
+    HubLimits { events_per_topic: 4, age_micros: 1_000, bytes: 1 << 20, topics: 1_000_000, subscribers: 3 };
+
+fn hub(limits: HubLimits) -> (Hub, Inbox) {
+    let (outbox, inbox) = inbox(Box::new(|| {}));
+    (Hub::new(limits, vec![outbox], 10), inbox)
+}
+
+fn name(text: &str) -> TopicName {
+    TopicName::parse(text).unwrap()
+}
+
+fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published, NoRoom> {
+    hub.publish(&name(topic), drafts_from_text(&"data: x\n\n".repeat(events)).unwrap(), now, None)
+}
+
+fn gap_after(hub: &Hub, topic: &str, position: &str) -> Option<Gap> {
+    let joined = hub.join(0, &[name(topic)], Position::After(position)).unwrap();
+    hub.leave(0, &[joined.topics[0].id]);
+    joined.gap
+}
+
+#[test]
+fn a_topic_that_aged_away_still_knows_what_it_lost() {
+    let (hub, _inbox) = hub(LIMITS);
+    publish(&hub, "topicone1", 1, 100).unwrap();
+    publish(&hub, "topictwo2", 1, 200).unwrap();
+    assert!(!hub.expire(5_000));
+    let counts = hub.counts();
+    assert_eq!((counts.topics, counts.history_events, counts.history_bytes), (0, 0, 0));
+    assert_eq!(gap_after(&hub, "topicone1", "99"), Some(Gap { oldest: None }));
+    assert_eq!(gap_after(&hub, "topicone1", "100"), None);
+    assert_eq!(gap_after(&hub, "topictwo2", "100"), Some(Gap { oldest: None }));
+    // A topic that never had an event has lost none, whatever others have lost.
+    assert_eq!(gap_after(&hub, "topicquiet", "50"), None);
+    assert_eq!(hub.counts().topics, 0);
+}
+
+#[test]
+fn tombstones_have_a_bound_beyond_which_caution_rules() {
+    let (hub, _inbox) = hub(LIMITS);
+    let topics = MAX_TOMBSTONES as u64 + 10;
+    for number in 0..topics {
+        publish(&hub, &format!("topic{number:06}"), 1, 1_000 + number).unwrap();
+    }
+    while hub.expire(10_000_000) {}
+    let state = hub.lock();
+    assert_eq!(
+        (state.tombstones.len(), state.names.len(), state.feeds.count()),
+        (MAX_TOMBSTONES, MAX_TOMBSTONES, MAX_TOMBSTONES)
+    );
+    drop(state);
+    assert_eq!(gap_after(&hub, "topicquiet", "1008"), Some(Gap { oldest: None }));
+    assert_eq!(gap_after(&hub, "topicquiet", "1009"), None);
+    assert_eq!(gap_after(&hub, "topic000020", "1019"), Some(Gap { oldest: None }));
+    assert_eq!(gap_after(&hub, "topic000020", "1020"), None);
+}
+
+#[test]
+fn topics_and_subscribers_have_bounds_and_leave_room_when_they_go() {
+    let (hub, _inbox) = hub(HubLimits { topics: 2, ..LIMITS });
+    publish(&hub, "topicone1", 1, 100).unwrap();
+    let joined = hub.join(0, &[name("topictwo2")], Position::Live).unwrap();
+    assert!(publish(&hub, "topicthree3", 1, 100).is_err());
+    assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), Full);
+    assert_eq!((hub.counts().topics, hub.counts().subscribers), (2, 1));
+    hub.leave(0, &[joined.topics[0].id]);
+    publish(&hub, "topicthree3", 1, 100).unwrap();
+    for _ in 0..3 {
+        hub.join(0, &[name("topicone1")], Position::Live).unwrap();
+    }
+    assert_eq!(hub.join(0, &[name("topicone1")], Position::Live).unwrap_err(), Full);
+}
+
+#[test]
+fn a_worker_in_debt_refuses_whole_publishes_and_takes_them_once_it_has_settled() {
+    let (hub, mut inbox) = hub(LIMITS);
+    hub.join(0, &[name("topicone1")], Position::Live).unwrap();
+    publish(&hub, "topicone1", MAX_DEBT_EVENTS - 1, 100).unwrap();
+    let before = hub.counts();
+    assert!(publish(&hub, "topicone1", 2, 100).is_err());
+    assert_eq!(hub.counts(), before);
+    publish(&hub, "topicone1", 1, 100).unwrap();
+    assert!(publish(&hub, "topicone1", 1, 100).is_err());
+    publish(&hub, "topicunheard", 1, 100).unwrap();
+    let notices: Vec<_> = inbox.waiting().collect();
+    assert!(notices.is_sorted_by(|one, next| one.frame.id() < next.frame.id()));
+    notices.iter().for_each(|notice| inbox.note_taken(notice));
+    assert!(inbox.settle());
+    // One that owes nothing takes any single publish.
+    publish(&hub, "topicone1", MAX_DEBT_EVENTS * 2, 100).unwrap();
+    assert_eq!(inbox.len(), MAX_DEBT_EVENTS * 2);
+}
+
+#[test]
+fn the_bell_rings_once_until_it_is_hushed() {
+    let rings = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&rings);
+    let (outbox, inbox) = inbox(Box::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
+    let hub = Hub::new(LIMITS, vec![outbox], 10);
+    hub.join(0, &[name("topicone1")], Position::Live).unwrap();
+    (0..3).for_each(|_| drop(publish(&hub, "topicone1", 1, 100)));
+    assert_eq!(rings.load(Ordering::Relaxed), 1);
+    inbox.hush();
+    publish(&hub, "topicone1", 1, 100).unwrap();
+    assert_eq!(rings.load(Ordering::Relaxed), 2);
+}
