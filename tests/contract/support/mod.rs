@@ -2,6 +2,8 @@
 //! that what is tested is the broker and not a client's kindness. Every wait has a bound.
 
 mod http;
+mod program;
+mod proxy;
 mod stream;
 
 use std::io::{BufRead, BufReader, Read};
@@ -10,6 +12,8 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use http::{Connection, Response};
+pub use program::{Folder, Program};
+pub use proxy::Proxy;
 pub use stream::{Event, Stream};
 
 /// No answer takes longer, or the test fails.
