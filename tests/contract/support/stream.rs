@@ -31,7 +31,7 @@ impl Stream {
     pub fn begin(mut connection: Connection) -> Self {
         let head = connection.head();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-        let is_chunked = head.contains("Transfer-Encoding: chunked\r\n");
+        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked\r\n");
         Self { connection, head, is_chunked, pending: VecDeque::new(), unread: String::new() }
     }
 
