@@ -152,6 +152,7 @@ fn on_a_line_that_keeps_breaking_every_event_arrives_once_and_in_order() {
     proxy.mend();
     publish(&broker, Some("end"), None, "end");
     assert_same(&browser.report("events"), &published);
+    broker.assert_well();
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn works_through(kind: &Kind) -> Duration {
     broker.wait_for("listened to", |stats| stats["subscribers"] == 1);
     broker.signal("TERM");
     assert_eq!(stream.next(), None, "the end of the stream passes");
+    assert_eq!(broker.wait().0, Some(0));
     times.sort();
     times[times.len() * 2 / 3]
 }
