@@ -227,4 +227,5 @@ def main(binary, place, *names):
     return not all(verdicts)
 
 
-sys.exit(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
