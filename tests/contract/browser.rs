@@ -13,6 +13,10 @@ use super::support::{Broker, Folder, Program, Proxy};
 /// A browser's start on a busy machine takes its time.
 const BROWSER_PATIENCE: Duration = Duration::from_secs(90);
 
+/// What a page reports with an error: EventSource's readyState.
+const CONNECTING: u64 = 0;
+const CLOSED: u64 = 2;
+
 /// A browser with a page whose EventSource listens to a stream.
 struct Browser {
     program: Program,
@@ -174,7 +178,6 @@ fn a_primed_listener_cut_off_before_its_first_event_loses_nothing() {
 
 #[test]
 fn a_listener_turned_away_from_a_full_broker_comes_back_by_itself() {
-    const CONNECTING: u64 = 0;
     let broker = Broker::start(&["--max-subscribers", "1"]);
     let proxy = Proxy::start(broker.address);
     let seated = broker.subscribe("/subscribe/topicone1", "");
@@ -188,4 +191,13 @@ fn a_listener_turned_away_from_a_full_broker_comes_back_by_itself() {
     let published = [publish(&broker, None, None, "at last")];
     publish(&broker, Some("end"), None, "end");
     assert_same(&browser.report("events"), &published);
+}
+
+#[test]
+fn a_page_of_an_origin_that_is_not_listed_hears_nothing() {
+    let broker = Broker::start(&["--origin", "http://page.test"]);
+    let proxy = Proxy::start(broker.address);
+    let mut browser = Browser::open(&stream(&proxy, ""));
+    assert_eq!(browser.report("error"), CLOSED);
+    broker.wait_for("left alone", |stats| stats["subscribers"] == 0);
 }

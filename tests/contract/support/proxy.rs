@@ -152,7 +152,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, fuse: Option<usize>) -> bool 
         if to.write_all(&bytes[..passing]).is_err() || is_burnt {
             break;
         }
-        left = Some(allowed - if fuse.is_some() { passing } else { 0 });
+        left = Some(allowed - passing);
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     is_burnt
