@@ -90,6 +90,16 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
     }
 }
 
+/// How many bytes of empty lines come first. Some clients end a body with one too many; it is no
+/// part of a request (RFC 9112 section 2.2).
+pub fn blank_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(after) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
 /// Refuses what can no longer become a head, and a later HTTP's preface as soon as it shows.
 fn check_partial(bytes: &[u8]) -> Result<(), Problem> {
     if bytes.starts_with(b"PRI * HTTP/2") {

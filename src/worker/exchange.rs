@@ -83,8 +83,9 @@ impl Exchange {
     fn take_head(&mut self, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
         match head::parse(bytes) {
             Ok(Parsed::Partial) => {
-                self.has_begun = !bytes.is_empty();
-                (0, Step::Read)
+                let blank = head::blank_lines(bytes);
+                self.has_begun = blank < bytes.len();
+                (blank, Step::Read)
             }
             Ok(Parsed::Complete(head, len)) => {
                 self.has_begun = true;
