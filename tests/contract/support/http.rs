@@ -20,6 +20,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// An answer to HEAD.
+    pub fn without_body(head: String) -> Self {
+        Self { status: status(&head), head, body: Vec::new() }
+    }
+
     /// A field's value; names are compared without regard to case.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
@@ -39,7 +44,10 @@ impl Response {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the broker accepts");
+        Self::over(TcpStream::connect(address).expect("the broker accepts"))
+    }
+
+    pub fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         socket.set_nodelay(true).expect("nodelay can be set");
         Self { socket, buffer: Vec::new() }
@@ -57,7 +65,7 @@ impl Connection {
     /// One answer to a request that was not HEAD.
     pub fn response(&mut self) -> Response {
         let head = self.head();
-        let mut response = Response { status: status(&head), head, body: Vec::new() };
+        let mut response = Response::without_body(head);
         if response.field("Transfer-Encoding").is_some() {
             while let Some(chunk) = self.chunk() {
                 response.body.extend(chunk);

@@ -2,6 +2,7 @@
 //! that what is tested is the broker and not a client's kindness. Every wait has a bound.
 
 mod http;
+mod pieces;
 mod stream;
 
 use std::io::{BufRead, BufReader, Read};
@@ -10,6 +11,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use http::{Connection, Response};
+pub use pieces::Pieces;
 pub use stream::{Event, Stream};
 
 /// No answer takes longer, or the test fails.
