@@ -82,7 +82,7 @@ impl Reply {
                 response.body.len()
             );
         }
-        if response.preflight {
+        if response.preflight && self.cors != Cors::Denied {
             out.extend_from_slice(super::cors::PREFLIGHT.as_bytes());
         }
         for (name, value) in &response.fields {
