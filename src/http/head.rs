@@ -90,6 +90,18 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
     }
 }
 
+/// The `Origin` of a head that is refused, as far as it can be made out: a page that may read answers
+/// may read why it got none.
+pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"origin:";
+    let lines = bytes[blank_lines(bytes)..].split(|&b| b == b'\n').take_while(|line| !matches!(*line, b"" | b"\r"));
+    let value = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then_some(value)
+    });
+    std::str::from_utf8(value.last()?).ok().map(str::trim)
+}
+
 /// How many bytes of empty lines come first. Some clients end a body with one too many; it is no
 /// part of a request (RFC 9112 section 2.2).
 pub fn blank_lines(bytes: &[u8]) -> usize {

@@ -92,7 +92,7 @@ impl Exchange {
                 let (body, step) = self.begin(&head, &bytes[len..], context, out);
                 (len + body, step)
             }
-            Err(problem) => (bytes.len(), refuse(problem, context, out)),
+            Err(problem) => (bytes.len(), refuse(problem, head::origin_of_refused(bytes), context, out)),
         }
     }
 
@@ -205,7 +205,7 @@ impl Exchange {
             State::Head if !self.has_begun => Step::Close,
             State::Head => {
                 let problem = Problem::new(408, "the request head did not come in time; send it at once");
-                refuse(problem, context, out)
+                refuse(problem, None, context, out)
             }
             State::Body(receiving) => {
                 let problem = Problem::new(408, "the request body stood still for too long; send it without pauses");
@@ -237,8 +237,9 @@ fn closing(reply: Reply) -> Reply {
 }
 
 /// Answers a head that can't be trusted; nothing after it can be, either.
-fn refuse(problem: Problem, context: Context<'_>, out: &mut Vec<u8>) -> Step {
-    Reply::to_unreadable(context.house.origins).write(&problem.into(), context.house, out);
+fn refuse(problem: Problem, origin: Option<&str>, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    let cors = context.house.origins.decide(origin);
+    Reply::to_unreadable(cors).write(&problem.into(), context.house, out);
     Step::Close
 }
 
