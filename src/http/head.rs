@@ -319,9 +319,10 @@ fn text<'a>(header: &httparse::Header<'a>) -> Result<&'a str, Problem> {
         .map_err(|_| Problem::bad_request(format!("the field {} is not UTF-8", header.name)))
 }
 
-/// A field's comma-separated elements. An empty field is one empty element, so that it is seen.
+/// A field's comma-separated elements. An empty field is one empty element, so that it is seen. What Unicode
+/// calls white space is none here (RFC 9110 section 5.6.3): it makes another word.
 fn list(value: &str) -> impl Iterator<Item = &str> {
-    value.split(',').map(str::trim)
+    value.split(',').map(|element| element.trim_matches([' ', '\t']))
 }
 
 fn parse_length(text: &str) -> Result<u64, Problem> {
@@ -383,6 +384,7 @@ mod tests {
             ("Transfer-Encoding: gzip, chunked\r\n", 501),
             ("Transfer-Encoding: chunked, gzip\r\n", 501),
             ("Transfer-Encoding: xchunked\r\n", 501),
+            ("Transfer-Encoding: \u{a0}chunked\r\n", 501),
             ("Transfer-Encoding: \u{b}chunked\r\n", 400),
             ("Transfer-Encoding : chunked\r\n", 400),
             ("Content-Length : 5\r\n", 400),
