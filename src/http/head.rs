@@ -167,11 +167,12 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
     }
 }
 
-/// Whether the first line ends in `HTTP/` and a version; `HTTP/x` would be no HTTP at all.
+/// Whether the first line ends in `HTTP/` and a number; `HTTP/x` would be no HTTP at all.
 fn names_another_http(bytes: &[u8]) -> bool {
     let third = first_line(bytes).and_then(|line| line.split(|&b| b == b' ').nth(2));
     let version = third.and_then(|word| word.strip_prefix(b"HTTP/"));
-    version.is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
+    let number = version.map(<[u8]>::trim_ascii_end).unwrap_or_default();
+    number.first().is_some_and(u8::is_ascii_digit) && number.iter().all(|b| b.is_ascii_digit() || *b == b'.')
 }
 
 impl<'a> Head<'a> {
@@ -418,6 +419,7 @@ mod tests {
             ("GET /", 400),
             ("GET / http/1.1", 400),
             ("GET / HTTP/x", 400),
+            ("GET / HTTP/1,1", 400),
             ("GET / HTTP/2.0", 505),
             ("GET / HTTP/0.9", 505),
             ("get / HTTP/1.1", 501),
