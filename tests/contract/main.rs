@@ -2,6 +2,7 @@
 //! sockets to it. One module per behaviour; `support` knows how to start, ask and listen.
 
 mod cors;
+mod hostile;
 mod http;
 mod publish;
 mod resume;
