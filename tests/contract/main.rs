@@ -2,8 +2,10 @@
 //! sockets to it. One module per behaviour; `support` knows how to start, ask and listen.
 
 mod cors;
+mod flood;
 mod hostile;
 mod http;
+mod patience;
 mod publish;
 mod resume;
 mod subscribe;
