@@ -101,7 +101,7 @@ impl Exchange {
         let service = context.service;
         let reply = Reply {
             version: head.version,
-            keep_alive: head.keep_alive && !service.is_draining(),
+            keep_alive: head.keep_alive,
             head_only: head.method == crate::http::Method::Head,
             cors: context.house.origins.decide(head.origin),
         };
@@ -159,6 +159,7 @@ impl Exchange {
         match plan.finish(body, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
             Outcome::Subscribe(_) if reply.head_only => {
+                let reply = last_if_draining(reply, context);
                 subscribe::head_only(reply, context, out);
                 self.answered(reply)
             }
@@ -174,6 +175,7 @@ impl Exchange {
     }
 
     fn answer(&mut self, response: &Response, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let reply = last_if_draining(reply, context);
         reply.write(response, context.house, out);
         self.answered(reply)
     }
@@ -234,6 +236,11 @@ impl Exchange {
 
 fn closing(reply: Reply) -> Reply {
     Reply { keep_alive: false, ..reply }
+}
+
+/// Looked at when the answer is written: the drain may have begun while the body was coming.
+fn last_if_draining(reply: Reply, context: Context<'_>) -> Reply {
+    if context.service.is_draining() { closing(reply) } else { reply }
 }
 
 /// Answers a head that can't be trusted; nothing after it can be, either.
