@@ -18,11 +18,17 @@ fn main() -> ExitCode {
             start_logging();
             match esker::run(*config) {
                 Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.is_usage() => advise(&error),
                 Err(error) => fail(&error, 1),
             }
         }
-        Err(error) => fail(&format_args!("{error}\nesker --help shows all options"), 2),
+        Err(error) => advise(&error),
     }
+}
+
+/// Wrong usage.
+fn advise(error: &dyn std::fmt::Display) -> ExitCode {
+    fail(&format_args!("{error}\nesker --help shows all options"), 2)
 }
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
