@@ -32,7 +32,12 @@ impl Broker {
 
     /// The same with environment variables.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = command(environment)
+        Self::start_as(command(environment), arguments)
+    }
+
+    /// The same by a command that becomes the binary.
+    pub fn start_as(mut command: Command, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(["--no-auth", "--port", "0"])
             .args(arguments)
             .stderr(Stdio::piped())
