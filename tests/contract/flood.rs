@@ -19,6 +19,7 @@ fn pour(connection: &mut Connection, bytes: &[u8]) {
     while begin.elapsed() < PATIENCE {
         match connection.socket.write(bytes) {
             Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return,
             Err(error) => panic!("the broker has closed: {error}"),
         }

@@ -105,7 +105,7 @@ fn assert_answer_is_read(broker: &Broker, head: &str, body: &[u8], status: u16) 
         connection.socket.write_all(part).unwrap_or_else(|error| panic!("{error} while sending to {head}"));
     }
     connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
-    let response = connection.response();
+    let response = connection.final_response();
     assert_eq!((response.status, response.field("Connection")), (status, Some("close")), "{head}");
     assert!(connection.is_closed(), "{head}");
     broker.assert_well();
