@@ -67,6 +67,13 @@ pub enum StartError {
     System(io::Error),
 }
 
+impl StartError {
+    /// Whether an option's value is the cause, rather than the system or the want of keys.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Config(error) if !matches!(error, ConfigError::NoKeys | ConfigError::Descriptors))
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

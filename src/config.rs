@@ -200,17 +200,11 @@ impl Config {
         if !(1..=1024).contains(&threads) {
             return Err(ConfigError::Threads);
         }
-        for (name, duration) in
-            [("heartbeat", self.heartbeat), ("stall", self.stall), ("request-timeout", self.request_timeout)]
-        {
-            if duration < Duration::from_millis(10) || duration > Duration::from_secs(86_400) {
-                return Err(ConfigError::Duration(name));
-            }
-        }
+        self.check_bounds()?;
         let by_descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads);
         let max_connections = self.max_connections.unwrap_or(by_descriptors).min(by_descriptors);
         if max_connections == 0 {
-            return Err(ConfigError::Connections);
+            return Err(ConfigError::Descriptors);
         }
         let for_requests = CONNECTIONS_FOR_REQUESTS.min(max_connections / 4);
         Ok(Settings {
@@ -231,6 +225,24 @@ impl Config {
             max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
         })
+    }
+
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        for (name, duration) in
+            [("heartbeat", self.heartbeat), ("stall", self.stall), ("request-timeout", self.request_timeout)]
+        {
+            if duration < Duration::from_millis(10) || duration > Duration::from_secs(86_400) {
+                return Err(ConfigError::Duration(name));
+            }
+        }
+        for (name, limit) in
+            [("max-connections", self.max_connections), ("max-connections-per-ip", self.max_connections_per_ip)]
+        {
+            if limit == Some(0) {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        Ok(())
     }
 
     fn settle_port(&self) -> Result<u16, ConfigError> {
@@ -273,8 +285,10 @@ pub enum ConfigError {
     Port(String),
     /// No origin such as a browser sends.
     Origin(String),
-    /// The descriptor limit or `--max-connections` leaves no connection.
-    Connections,
+    /// With none of these the broker could not be reached.
+    Zero(&'static str),
+    /// The descriptor limit leaves no connection.
+    Descriptors,
 }
 
 impl fmt::Display for ConfigError {
@@ -292,7 +306,8 @@ impl fmt::Display for ConfigError {
             Self::Origin(text) => {
                 write!(f, "--origin {text:?} is no origin; give a scheme and host such as https://example.com, or *")
             }
-            Self::Connections => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),
+            Self::Zero(name) => write!(f, "--{name} must be at least 1"),
+            Self::Descriptors => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),
         }
     }
 }
@@ -346,7 +361,7 @@ mod tests {
         assert_eq!((settings.max_connections, settings.max_subscribers), (19_964, 19_900));
         let few = Config::new().no_auth(true).port(0).threads(2).max_connections(8).settle(20_000).unwrap();
         assert_eq!((few.max_connections, few.max_subscribers), (8, 6));
-        assert_eq!(Config::new().no_auth(true).settle(20).unwrap_err(), ConfigError::Connections);
+        assert_eq!(Config::new().no_auth(true).settle(20).unwrap_err(), ConfigError::Descriptors);
     }
 
     #[test]

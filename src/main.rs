@@ -1,6 +1,7 @@
 //! The binary: arguments, logger, run, exit code. Everything else is the library's.
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use esker::cli::{self, Command};
@@ -9,18 +10,25 @@ fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name));
     match command {
         Ok(Command::Print(text)) => {
-            print!("{text}");
+            // Whoever has closed the pipe, such as `head`, has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Ok(Command::Run(config)) => {
             start_logging();
             match esker::run(*config) {
                 Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.is_usage() => advise(&error),
                 Err(error) => fail(&error, 1),
             }
         }
-        Err(error) => fail(&format_args!("{error}\nesker --help shows all options"), 2),
+        Err(error) => advise(&error),
     }
+}
+
+/// Wrong usage.
+fn advise(error: &dyn std::fmt::Display) -> ExitCode {
+    fail(&format_args!("{error}\nesker --help shows all options"), 2)
 }
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {

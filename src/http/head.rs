@@ -90,6 +90,28 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
     }
 }
 
+/// The `Origin` of a head that is refused, as far as it can be made out: a page that may read answers
+/// may read why it got none.
+pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"origin:";
+    let lines = bytes[blank_lines(bytes)..].split(|&b| b == b'\n').take_while(|line| !matches!(*line, b"" | b"\r"));
+    let value = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then_some(value)
+    });
+    std::str::from_utf8(value.last()?).ok().map(str::trim)
+}
+
+/// How many bytes of empty lines come first. Some clients end a body with one too many; it is no
+/// part of a request (RFC 9112 section 2.2).
+pub fn blank_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(after) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
 /// Refuses what can no longer become a head, and a later HTTP's preface as soon as it shows.
 fn check_partial(bytes: &[u8]) -> Result<(), Problem> {
     if bytes.starts_with(b"PRI * HTTP/2") {
@@ -145,11 +167,12 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
     }
 }
 
-/// Whether the first line ends in `HTTP/` and a version; `HTTP/x` would be no HTTP at all.
+/// Whether the first line ends in `HTTP/` and a number; `HTTP/x` would be no HTTP at all.
 fn names_another_http(bytes: &[u8]) -> bool {
     let third = first_line(bytes).and_then(|line| line.split(|&b| b == b' ').nth(2));
     let version = third.and_then(|word| word.strip_prefix(b"HTTP/"));
-    version.is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
+    let number = version.map(<[u8]>::trim_ascii_end).unwrap_or_default();
+    number.first().is_some_and(u8::is_ascii_digit) && number.iter().all(|b| b.is_ascii_digit() || *b == b'.')
 }
 
 impl<'a> Head<'a> {
@@ -297,9 +320,10 @@ fn text<'a>(header: &httparse::Header<'a>) -> Result<&'a str, Problem> {
         .map_err(|_| Problem::bad_request(format!("the field {} is not UTF-8", header.name)))
 }
 
-/// A field's comma-separated elements. An empty field is one empty element, so that it is seen.
+/// A field's comma-separated elements. An empty field is one empty element, so that it is seen. What Unicode
+/// calls white space is none here (RFC 9110 section 5.6.3): it makes another word.
 fn list(value: &str) -> impl Iterator<Item = &str> {
-    value.split(',').map(str::trim)
+    value.split(',').map(|element| element.trim_matches([' ', '\t']))
 }
 
 fn parse_length(text: &str) -> Result<u64, Problem> {
@@ -361,6 +385,7 @@ mod tests {
             ("Transfer-Encoding: gzip, chunked\r\n", 501),
             ("Transfer-Encoding: chunked, gzip\r\n", 501),
             ("Transfer-Encoding: xchunked\r\n", 501),
+            ("Transfer-Encoding: \u{a0}chunked\r\n", 501),
             ("Transfer-Encoding: \u{b}chunked\r\n", 400),
             ("Transfer-Encoding : chunked\r\n", 400),
             ("Content-Length : 5\r\n", 400),
@@ -394,6 +419,7 @@ mod tests {
             ("GET /", 400),
             ("GET / http/1.1", 400),
             ("GET / HTTP/x", 400),
+            ("GET / HTTP/1,1", 400),
             ("GET / HTTP/2.0", 505),
             ("GET / HTTP/0.9", 505),
             ("get / HTTP/1.1", 501),

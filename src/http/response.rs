@@ -67,8 +67,8 @@ pub struct House<'a> {
 
 impl Reply {
     /// For a request that could not be read as far as its version: 1.1, and then the end.
-    pub fn to_unreadable(origins: &Origins) -> Self {
-        Self { version: Version::Http11, keep_alive: false, head_only: false, cors: origins.decide(None) }
+    pub fn to_unreadable(cors: Cors) -> Self {
+        Self { version: Version::Http11, keep_alive: false, head_only: false, cors }
     }
 
     /// Writes an answer with its body.
@@ -82,7 +82,7 @@ impl Reply {
                 response.body.len()
             );
         }
-        if response.preflight {
+        if response.preflight && self.cors != Cors::Denied {
             out.extend_from_slice(super::cors::PREFLIGHT.as_bytes());
         }
         for (name, value) in &response.fields {

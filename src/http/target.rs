@@ -58,11 +58,12 @@ fn strip_authority(text: &str) -> Result<&str, Problem> {
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err(bad());
     }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    if end == 0 || !is_host(&rest[..end]) {
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // A Host field may be empty, the host of a URI may not (RFC 9110 section 4.2.1).
+    if authority.is_empty() || authority.starts_with(':') || !is_host(authority) {
         return Err(bad());
     }
-    Ok(&rest[end..])
+    Ok(rest)
 }
 
 /// Whether a text is `uri-host [ ":" port ]` (RFC 9110 section 7.2). Empty is a host, too.
@@ -139,7 +140,9 @@ mod tests {
         assert_eq!(path("http://h:80/a"), Some(("/a", "")));
         assert_eq!(path("HTTPS://h?x"), Some(("/", "x")));
         assert_eq!(path("*"), Some(("*", "")));
-        for bad in ["", "a", "ftp://h/", "http:///a", "http://u@h/", "/a#b", "/%zz", "/%4", "/\u{e9}", "/a b"] {
+        for bad in
+            ["", "a", "ftp://h/", "http:///a", "http://:80/a", "http://u@h/", "/a#b", "/%zz", "/%4", "/\u{e9}", "/a b"]
+        {
             assert_eq!(path(bad), None, "{bad}");
         }
     }

@@ -124,6 +124,13 @@ impl Connection {
         }
     }
 
+    /// Whether to read before going on. Whole requests that wait for room in the output come first: what is
+    /// kept of the input stays bounded, and the peer's end is not noticed before they are answered.
+    pub fn wants_more(&self) -> bool {
+        let is_part_of_a_head = self.exchange.patience() == Patience::Head;
+        self.is_readable && (self.input.is_empty() || is_part_of_a_head)
+    }
+
     /// Reads once. A buffer that is not filled has emptied the socket: an edge will tell of more.
     pub fn read(&mut self, buffer: &mut [u8], may_have_ended: bool) -> Got {
         match read(&mut self.socket, buffer) {

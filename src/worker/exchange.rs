@@ -83,15 +83,16 @@ impl Exchange {
     fn take_head(&mut self, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
         match head::parse(bytes) {
             Ok(Parsed::Partial) => {
-                self.has_begun = !bytes.is_empty();
-                (0, Step::Read)
+                let blank = head::blank_lines(bytes);
+                self.has_begun = blank < bytes.len();
+                (blank, Step::Read)
             }
             Ok(Parsed::Complete(head, len)) => {
                 self.has_begun = true;
                 let (body, step) = self.begin(&head, &bytes[len..], context, out);
                 (len + body, step)
             }
-            Err(problem) => (bytes.len(), refuse(problem, context, out)),
+            Err(problem) => (bytes.len(), refuse(problem, head::origin_of_refused(bytes), context, out)),
         }
     }
 
@@ -100,7 +101,7 @@ impl Exchange {
         let service = context.service;
         let reply = Reply {
             version: head.version,
-            keep_alive: head.keep_alive && !service.is_draining(),
+            keep_alive: head.keep_alive,
             head_only: head.method == crate::http::Method::Head,
             cors: context.house.origins.decide(head.origin),
         };
@@ -158,6 +159,7 @@ impl Exchange {
         match plan.finish(body, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
             Outcome::Subscribe(_) if reply.head_only => {
+                let reply = last_if_draining(reply, context);
                 subscribe::head_only(reply, context, out);
                 self.answered(reply)
             }
@@ -173,6 +175,7 @@ impl Exchange {
     }
 
     fn answer(&mut self, response: &Response, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let reply = last_if_draining(reply, context);
         reply.write(response, context.house, out);
         self.answered(reply)
     }
@@ -204,7 +207,7 @@ impl Exchange {
             State::Head if !self.has_begun => Step::Close,
             State::Head => {
                 let problem = Problem::new(408, "the request head did not come in time; send it at once");
-                refuse(problem, context, out)
+                refuse(problem, None, context, out)
             }
             State::Body(receiving) => {
                 let problem = Problem::new(408, "the request body stood still for too long; send it without pauses");
@@ -235,9 +238,15 @@ fn closing(reply: Reply) -> Reply {
     Reply { keep_alive: false, ..reply }
 }
 
+/// Looked at when the answer is written: the drain may have begun while the body was coming.
+fn last_if_draining(reply: Reply, context: Context<'_>) -> Reply {
+    if context.service.is_draining() { closing(reply) } else { reply }
+}
+
 /// Answers a head that can't be trusted; nothing after it can be, either.
-fn refuse(problem: Problem, context: Context<'_>, out: &mut Vec<u8>) -> Step {
-    Reply::to_unreadable(context.house.origins).write(&problem.into(), context.house, out);
+fn refuse(problem: Problem, origin: Option<&str>, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    let cors = context.house.origins.decide(origin);
+    Reply::to_unreadable(cors).write(&problem.into(), context.house, out);
     Step::Close
 }
 

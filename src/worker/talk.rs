@@ -113,7 +113,7 @@ impl Worker {
             let step = connection.exchange.retry(parts.context(), out);
             return self.take_step(key, step);
         }
-        let got = if connection.is_readable { connection.read(scratch, may_have_ended) } else { Got::Nothing };
+        let got = if connection.wants_more() { connection.read(scratch, may_have_ended) } else { Got::Nothing };
         let fresh = match got {
             Got::Bytes(count) => &scratch[..count],
             Got::Nothing if connection.input.is_empty() => return GoesOn::WhenReady,

@@ -2,8 +2,15 @@
 //! sockets to it. One module per behaviour; `support` knows how to start, ask and listen.
 
 mod browser;
+mod cors;
+mod flood;
+mod hostile;
+mod http;
+mod limits;
+mod patience;
 mod proxies;
 mod publish;
 mod resume;
+mod running;
 mod subscribe;
 mod support;

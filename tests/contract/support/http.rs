@@ -1,6 +1,6 @@
 //! A client connection: sends bytes as they are, and reads answers by the book.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -20,6 +20,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// An answer to HEAD.
+    pub fn without_body(head: String) -> Self {
+        Self { status: status(&head), head, body: Vec::new() }
+    }
+
     /// A field's value; names are compared without regard to case.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
@@ -39,7 +44,10 @@ impl Response {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the broker accepts");
+        Self::over(TcpStream::connect(address).expect("the broker accepts"))
+    }
+
+    pub fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         socket.set_nodelay(true).expect("nodelay can be set");
         Self { socket, buffer: Vec::new() }
@@ -57,7 +65,7 @@ impl Connection {
     /// One answer to a request that was not HEAD.
     pub fn response(&mut self) -> Response {
         let head = self.head();
-        let mut response = Response { status: status(&head), head, body: Vec::new() };
+        let mut response = Response::without_body(head);
         if response.field("Transfer-Encoding").is_some() {
             while let Some(chunk) = self.chunk() {
                 response.body.extend(chunk);
@@ -68,6 +76,16 @@ impl Connection {
             response.body = self.rest();
         }
         response
+    }
+
+    /// The next answer that is more than the word to go on.
+    pub fn final_response(&mut self) -> Response {
+        loop {
+            let response = self.response();
+            if response.status >= 200 {
+                return response;
+            }
+        }
     }
 
     /// A head alone, with its last CRLF but without the empty line.
@@ -102,8 +120,7 @@ impl Connection {
     /// Whether nothing comes for so long.
     pub fn is_silent(&mut self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).expect("a timeout can be set");
-        let mut byte = [0];
-        let peeked = self.socket.peek(&mut byte);
+        let peeked = uninterrupted(|| self.socket.peek(&mut [0]));
         self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         self.buffer.is_empty()
             && peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
@@ -129,13 +146,23 @@ impl Connection {
     /// Reads once; false at the end.
     fn fill(&mut self) -> bool {
         let mut bytes = [0; 65_536];
-        match self.socket.read(&mut bytes) {
+        match uninterrupted(|| self.socket.read(&mut bytes)) {
             Ok(count) => {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 count > 0
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
+        }
+    }
+}
+
+/// A machine that is put to sleep for a moment interrupts whoever waits with a time-out.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

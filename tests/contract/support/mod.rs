@@ -2,6 +2,7 @@
 //! that what is tested is the broker and not a client's kindness. Every wait has a bound.
 
 mod http;
+mod pieces;
 mod program;
 mod proxy;
 mod stream;
@@ -12,6 +13,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use http::{Connection, Response};
+pub use pieces::Pieces;
 pub use program::{Folder, Program};
 pub use proxy::Proxy;
 pub use stream::{Event, Stream};
@@ -34,7 +36,12 @@ impl Broker {
 
     /// The same with environment variables.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = command(environment)
+        Self::start_as(command(environment), arguments)
+    }
+
+    /// The same by a command that becomes the binary.
+    pub fn start_as(mut command: Command, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(["--no-auth", "--port", "0"])
             .args(arguments)
             .stderr(Stdio::piped())

@@ -1,0 +1,316 @@
+//! Requests that could be understood in two ways, made by combining fragments: each gets its one
+//! refusal and the end of the connection, and what it tried to smuggle is neither answered nor done.
+
+use super::support::Broker;
+
+/// What an attacker hopes that somebody takes for a request of its own.
+const SMUGGLED: &str = "POST /publish/smuggled1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
+
+/// Ways to say chunked that are none, and what they get.
+const CODINGS: &[(&str, u16)] = &[
+    ("gzip", 501),
+    ("identity", 501),
+    ("gzip, chunked", 501),
+    ("chunked, gzip", 501),
+    ("chunked, identity", 501),
+    ("xchunked", 501),
+    ("chunked;q=1", 501),
+    ("\"chunked\"", 501),
+    ("chun ked", 501),
+    ("\u{a0}chunked", 501),
+    ("chunked\u{2003}", 501),
+    ("chunked, chunked", 400),
+    ("chunked\r\nTransfer-Encoding: chunked", 400),
+    (", chunked", 400),
+    ("chunked,", 400),
+    ("", 400),
+    ("\u{b}chunked", 400),
+    ("chunked\u{c}", 400),
+    ("chunked\0", 400),
+    ("chun\rked", 400),
+    ("\r\n chunked", 400),
+];
+
+/// Lengths that are none.
+const LENGTHS: &[(&str, u16)] = &[
+    ("", 400),
+    ("+5", 400),
+    ("-0", 400),
+    ("0x5", 400),
+    ("5.0", 400),
+    ("1e1", 400),
+    ("5 5", 400),
+    ("5,5", 400),
+    ("5;", 400),
+    ("\"5\"", 400),
+    ("5\0", 400),
+    ("\u{a0}5", 400),
+    ("\u{665}", 400),
+    ("5\r\n 5", 400),
+    ("5\r\nContent-Length: 5", 400),
+    ("5\r\ncontent-length: 6", 400),
+    ("0\r\nX: y\r\nContent-Length: 0", 400),
+    ("18446744073709551616", 413),
+    ("9999999999999999999999999999999999999999", 413),
+];
+
+/// Names that a lenient reader takes for the name before them in its list.
+const MISNAMES: &[&str] = &[
+    "N ", "N\t", " N", "\tN", "N\0", "N\u{b}", "N\u{7f}", "N\u{a0}", "X\r\n N", "X: y\rN", "N:\0", "(N", "N\r", "\rN",
+];
+
+/// Fields that are malformed in themselves.
+const FIELDS: &[&str] = &[
+    "X",
+    ": x",
+    "X Y: z",
+    "X: a\u{1}b",
+    "X: a\u{7f}b",
+    "X: a\rb",
+    "X: a\r\n b",
+    "X: a\r\n\t",
+    "X:\r\r\nY: z",
+    "X: a\0",
+    "=: x\r",
+    "X@: y",
+    "[X]: y",
+    "Host: h",
+    "HOST: other",
+    "\u{feff}X: y",
+];
+
+/// What may follow: nothing, a body of either kind, and each way to end one.
+const BODIES: &[&str] = &["", "hello", "0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"];
+
+const LINES: &[(&str, u16)] = &[
+    ("GET  /healthz HTTP/1.1", 400),
+    ("GET /healthz  HTTP/1.1", 400),
+    ("GET /healthz HTTP/1.1 ", 400),
+    (" GET /healthz HTTP/1.1", 400),
+    ("GET\t/healthz\tHTTP/1.1", 400),
+    ("GET\u{b}/healthz HTTP/1.1", 400),
+    ("GET /healthz\0 HTTP/1.1", 400),
+    ("GET /healthz\r HTTP/1.1", 400),
+    ("GET /healthz HTTP/1.1\r", 400),
+    ("GET /healthz HTTP/1.1\rX: y", 400),
+    ("GET /healthz HTTP/1.1 X", 400),
+    ("GET /healthz HTTP/1.1x", 400),
+    ("GET /healthz HTTP/1.11", 400),
+    ("GET /healthz HTTP/1,1", 400),
+    ("GET /healthz XTTP/1.1", 400),
+    ("GET /healthz hTTP/1.1", 400),
+    ("GET /healthz", 400),
+    ("GET HTTP/1.1", 400),
+    ("GET", 400),
+    ("/healthz HTTP/1.1", 400),
+    ("\0GET /healthz HTTP/1.1", 400),
+    ("\rGET /healthz HTTP/1.1", 400),
+    ("\u{feff}GET /healthz HTTP/1.1", 400),
+    ("G\u{c9}T /healthz HTTP/1.1", 400),
+    ("GET: /healthz HTTP/1.1", 400),
+    ("GET /healthz#a HTTP/1.1", 400),
+    ("GET /health\u{e9} HTTP/1.1", 400),
+    ("GET /health|z\\\u{7f} HTTP/1.1", 400),
+    ("GET /healthz HTTP/2.0", 505),
+    ("GET /healthz HTTP/9.9", 505),
+    ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}", 400),
+];
+
+/// Chunked bodies that are none.
+const CHUNKS: &[&str] = &[
+    "\r\n",
+    "\n",
+    "g\r\n",
+    "5\nhello\r\n",
+    "5\rhello",
+    "-5\r\n",
+    "+5\r\n",
+    "0x5\r\n",
+    "\\x35\r\n",
+    " 5\r\n",
+    "\t5\r\n",
+    "5 \r\n",
+    "5\t\r\n",
+    "5 5\r\n",
+    "5,\r\n",
+    "5\0\r\n",
+    "5\u{b}\r\n",
+    "5;a\nhello\r\n",
+    "5;\0\r\n",
+    "5;a\rb\r\n",
+    "5;\u{7f}\r\n",
+    ";\r\n",
+    "\u{665}\r\n",
+    "00000000000000005\r\n",
+    "3\r\nabcd\r\n",
+    "3\r\nab\r\n",
+    "3\r\nabc",
+    "3\r\nabc\n0\r\n\r\n",
+    "3\r\nabc\r0\r\n\r\n",
+    "3\r\nabc\r\n\r\n",
+    "3\r\nabc0\r\n\r\n",
+    "0\n\r\n",
+    "0\r\n\n",
+    "0\r\n\r\r\n",
+    "0\r\n",
+    "0\r\nA b: c\r\n\r\n",
+    "0\r\nA : c\r\n\r\n",
+    "0\r\nA\r\n\r\n",
+    "0\r\n A: b\r\n\r\n",
+    "0\r\n: b\r\n\r\n",
+    "0\r\nA: b\nB: c\r\n\r\n",
+    "0\r\nA: b\r\n c\r\n\r\n",
+    "0\r\nA: \0\r\n\r\n",
+    "0\r\nA: b\rC: d\r\n\r\n",
+];
+
+/// Sends an attack whole and in two parts; the one answer must have this status.
+fn assert_refused(broker: &Broker, attack: &str, status: u16) {
+    let middle = attack.char_indices().nth(attack.chars().count() / 2).map_or(0, |(at, _)| at);
+    for cut in [0, middle] {
+        let mut connection = broker.connect();
+        connection.send(&attack[..cut]);
+        connection.send(&attack[cut..]);
+        let response = connection.response();
+        assert_eq!(response.status, status, "{attack:?}: {response:?}");
+        assert_eq!(response.field("Connection"), Some("close"), "{attack:?}");
+        assert_eq!(response.field("Content-Type"), Some("application/problem+json"), "{attack:?}");
+        assert!(connection.is_closed(), "{attack:?} has a second answer");
+    }
+    broker.assert_well();
+}
+
+fn assert_nothing_was_smuggled(broker: &Broker) {
+    let stats = broker.stats();
+    assert_eq!((&stats["events_published"], &stats["topics"]), (&0.into(), &0.into()), "{stats}");
+}
+
+/// A field of framing or any other, with everything that may come before and after it.
+fn assert_fields_are_refused<'a>(cases: impl Iterator<Item = (String, u16)> + 'a) {
+    let broker = Broker::start(&[]);
+    for (fields, status) in cases {
+        for line in ["POST /publish/smuggled1", "GET /healthz"] {
+            for body in BODIES {
+                let attack = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{body}{SMUGGLED}");
+                assert_refused(&broker, &attack, status);
+            }
+        }
+    }
+    assert_nothing_was_smuggled(&broker);
+}
+
+#[test]
+fn transfer_codings() {
+    let names = ["Transfer-Encoding", "tRANSFER-eNCODING"].into_iter();
+    let all = names.flat_map(|name| CODINGS.iter().map(move |(coding, status)| (format!("{name}: {coding}"), *status)));
+    assert_fields_are_refused(all);
+}
+
+#[test]
+fn lengths() {
+    assert_fields_are_refused(LENGTHS.iter().map(|(length, status)| (format!("Content-Length: {length}"), *status)));
+}
+
+#[test]
+fn lengths_with_transfer_codings() {
+    let codings = ["chunked", "CHUNKED", "gzip", "identity", ""].into_iter();
+    let both = codings.flat_map(|coding| {
+        ["0", "5", "44"].into_iter().flat_map(move |length| {
+            let (coding, length) = (format!("Transfer-Encoding: {coding}"), format!("Content-Length: {length}"));
+            [format!("{coding}\r\n{length}"), format!("{length}\r\nX: y\r\n{coding}")]
+        })
+    });
+    assert_fields_are_refused(both.map(|fields| (fields, 400)));
+}
+
+#[test]
+fn names_that_are_nearly_right() {
+    let names = ["Transfer-Encoding", "Content-Length", "Host"].into_iter();
+    let all = names.flat_map(|name| MISNAMES.iter().map(move |misname| misname.replace('N', name)));
+    let values = all.flat_map(|name| ["chunked", "5", "h"].map(|value| (format!("{name}: {value}"), 400)));
+    assert_fields_are_refused(values);
+}
+
+#[test]
+fn malformed_fields() {
+    assert_fields_are_refused(FIELDS.iter().flat_map(|field| {
+        let framed = format!("{field}\r\nContent-Length: 5");
+        [((*field).to_owned(), 400), (framed, 400)]
+    }));
+}
+
+#[test]
+fn request_lines() {
+    let broker = Broker::start(&[]);
+    for (line, status) in LINES {
+        for fields in ["Host: h\r\n", "Host: h\r\nContent-Length: 5\r\n"] {
+            assert_refused(&broker, &format!("{line}\r\n{fields}\r\n{SMUGGLED}"), *status);
+        }
+    }
+    assert_nothing_was_smuggled(&broker);
+}
+
+#[test]
+fn chunks() {
+    let broker = Broker::start(&[]);
+    for line in ["POST /publish/smuggled1", "GET /healthz", "OPTIONS *", "GET /subscribe/smuggled1"] {
+        for before in ["", "7;x\r\ndata: y\r\n"] {
+            for chunk in CHUNKS {
+                let head = format!("{line} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+                assert_refused(&broker, &format!("{head}{before}{chunk}{SMUGGLED}"), 400);
+            }
+        }
+    }
+    assert_nothing_was_smuggled(&broker);
+}
+
+/// A front end that speaks 1.0 does not know chunks, and passes them on as what follows.
+#[test]
+fn chunks_of_http_1_0() {
+    let broker = Broker::start(&[]);
+    for connection in ["", "Connection: keep-alive\r\n"] {
+        for body in BODIES {
+            let head = format!("GET /healthz HTTP/1.0\r\nHost: h\r\n{connection}Transfer-Encoding: chunked\r\n\r\n");
+            assert_refused(&broker, &format!("{head}{body}{SMUGGLED}"), 400);
+        }
+    }
+    assert_nothing_was_smuggled(&broker);
+}
+
+/// The body of a request that is refused before it is read is not taken for a request.
+#[test]
+fn bodies_of_refused_requests() {
+    let broker = Broker::start(&["--max-body", "40"]);
+    let length = SMUGGLED.len();
+    for (line, status) in [("POST /nothing", 404), ("POST /publish/bad", 400), ("POST /healthz", 405)] {
+        let head = format!("{line} HTTP/1.1\r\nHost: h\r\n");
+        assert_refused(
+            &broker,
+            &format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{SMUGGLED}"),
+            status,
+        );
+        assert_refused(&broker, &format!("{head}Content-Length: 5\r\n\r\nhello{SMUGGLED}"), status);
+        assert_refused(&broker, &format!("{head}Content-Length: {length}\r\n\r\n{SMUGGLED}"), 413);
+    }
+    let head = "POST /publish/smuggled1 HTTP/1.1\r\nHost: h\r\n";
+    assert_refused(&broker, &format!("{head}Expect: x\r\nContent-Length: 5\r\n\r\nhello{SMUGGLED}"), 417);
+    assert_refused(&broker, &format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SMUGGLED}"), 413);
+    assert_nothing_was_smuggled(&broker);
+}
+
+/// Nothing that a client says after it has asked for a stream is a request.
+#[test]
+fn words_to_a_stream() {
+    let broker = Broker::start(&[]);
+    for version in ["1.0", "1.1"] {
+        let mut connection = broker.connect();
+        connection.send(format!("GET /subscribe/listener1 HTTP/{version}\r\nHost: h\r\n\r\n{SMUGGLED}"));
+        assert!(connection.head().contains("text/event-stream"));
+        connection.send(SMUGGLED);
+        broker.assert_well();
+        assert_eq!(broker.stats()["events_published"], 0);
+        connection.finish_sending();
+        let rest = String::from_utf8(connection.rest()).expect("a stream is UTF-8");
+        assert!(!rest.contains("HTTP/") && rest.contains("retry: "), "{rest}");
+    }
+}

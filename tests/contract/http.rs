@@ -1,0 +1,353 @@
+//! HTTP by the book: persistence, pipelining, versions, targets, expectations and bodies.
+
+use std::time::{Duration, SystemTime};
+
+use super::support::{Broker, Connection, Pieces, Response};
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// A publish with a chunked body.
+fn chunked(fields: &str, body: &str) -> String {
+    format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{fields}Transfer-Encoding: chunked\r\n\r\n{body}")
+}
+
+/// A publish with a body of known length.
+fn lengthy(fields: &str, body: &str) -> String {
+    format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn assert_problem(response: &Response, status: u16) {
+    assert_eq!(response.status, status, "{response:?}");
+    assert_eq!(response.field("Content-Type"), Some("application/problem+json"));
+    let problem = response.json();
+    assert_eq!(problem["status"], status);
+    for member in ["title", "detail"] {
+        assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
+    }
+}
+
+/// Whether the next request on this connection is answered.
+fn goes_on(connection: &mut Connection) -> bool {
+    connection.send(HEALTH);
+    !connection.is_closed() && connection.response().text() == "ok"
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let broker = Broker::start(&[]);
+    let requests = [
+        (HEALTH.to_owned(), 200),
+        ("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 404),
+        (lengthy("", "data: 1"), 200),
+        (chunked("", "7\r\ndata: 2\r\n0\r\n\r\n"), 200),
+        ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 204),
+        ("GET /publish/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 405),
+        ("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 411),
+        (lengthy("", "no data"), 400),
+        ("GET /stats HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".to_owned(), 200),
+        (HEALTH.to_owned(), 0),
+    ];
+    let mut connection = broker.connect();
+    connection.send(requests.iter().map(|(text, _)| text.as_str()).collect::<String>());
+    for (text, status) in requests.iter().take(9) {
+        assert_eq!(connection.response().status, *status, "{text}");
+    }
+    assert!(connection.is_closed(), "nothing is answered after Connection: close");
+}
+
+/// More requests than the broker answers at once, from a client that has said all it will ever say.
+#[test]
+fn a_long_pipeline_is_answered_to_its_end_though_the_client_has_closed_its_side() {
+    const REQUESTS: usize = 20_000;
+    let broker = Broker::start(&[]);
+    let mut connection = broker.connect();
+    let mut sender = Connection::over(connection.socket.try_clone().expect("sockets can be cloned"));
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS));
+            sender.finish_sending();
+        });
+        for number in 0..REQUESTS {
+            assert_eq!(connection.response().status, 200, "{number}");
+        }
+        assert!(connection.is_closed());
+    });
+}
+
+#[test]
+fn requests_may_be_cut_at_every_byte() {
+    let mut pieces = Pieces::start();
+    let mut stream = pieces.broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let first = "\r\nPOST http://h:80/publish/topicONE%31?x=%20 HTTP/1.1\r\nHost: [::1]:80\r\nX-Empty:\r\n\
+                 Transfer-Encoding:\t Chunked \r\n\r\n6;a=\"b c\" ; d\r\ndata: \r\n0001\r\nx\r\n0;e\r\nA: b\r\nC:\r\n\r\n";
+    let text = [first, &lengthy("Expect: \t100-continue\r\n", "data: y"), HEALTH].concat();
+    for cut in 1..text.len() {
+        let mut connection = pieces.broker.connect();
+        pieces.send(&mut connection, &[&text[..cut], &text[cut..]]);
+        assert_eq!([(); 3].map(|()| connection.final_response().status), [200; 3], "cut at {cut}");
+        assert_eq!(stream.data(2), ["x", "y"], "cut at {cut}");
+    }
+    let mut connection = pieces.broker.connect();
+    let bytes: Vec<_> = (0..text.len()).map(|at| &text[at..=at]).collect();
+    pieces.send(&mut connection, &bytes);
+    assert_eq!([(); 3].map(|()| connection.final_response().status), [200; 3]);
+    assert_eq!(stream.data(2), ["x", "y"]);
+}
+
+#[test]
+fn http_1_0_closes_unless_it_is_asked_not_to() {
+    let broker = Broker::start(&[]);
+    let mut connection = broker.connect();
+    connection.send("GET /healthz HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+    let response = connection.response();
+    assert_eq!((response.text().as_str(), response.field("Connection")), ("ok", Some("keep-alive")));
+    // The expectation of a 1.0 client is ignored: it would not understand the answer.
+    connection.send("POST /publish/topicone1 HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n");
+    assert!(connection.is_silent(Duration::from_millis(50)));
+    connection.send("data: x");
+    let response = connection.response();
+    assert_eq!((response.status, response.field("Connection")), (200, Some("close")));
+    assert!(response.head.starts_with("HTTP/1.1 "), "the server's own version: {}", response.head);
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn the_connection_closes_when_asked_to_and_says_so() {
+    let broker = Broker::start(&[]);
+    for fields in ["Connection: close\r\n", "Connection: x, CLOSE\r\n", "Connection: x\r\nconnection:close\r\n"] {
+        let mut connection = broker.connect();
+        connection.send(format!("GET /healthz HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+        assert_eq!(connection.response().field("Connection"), Some("close"), "{fields}");
+        assert!(connection.is_closed(), "{fields}");
+    }
+    for fields in
+        ["", "Connection: keep-alive\r\n", "Connection: closed\r\n", "Connection: Upgrade\r\nUpgrade: h2c\r\n"]
+    {
+        let mut connection = broker.connect();
+        connection.send(format!("GET /healthz HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+        let response = connection.response();
+        assert_eq!((response.status, response.field("Connection")), (200, None), "{fields}");
+        assert!(goes_on(&mut connection), "{fields}");
+    }
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let broker = Broker::start(&[]);
+    let mut connection = broker.connect();
+    for (target, status, length) in [("/healthz", 200, Some("2")), ("/nothing", 404, None), ("/publish/x", 405, None)] {
+        connection.send(format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        let head = Response::without_body(connection.head());
+        assert_eq!(head.status, status);
+        assert!(length.is_none() || head.field("Content-Length") == length, "{head:?}");
+        assert!(goes_on(&mut connection), "{target}");
+    }
+}
+
+#[test]
+fn who_expects_100_is_told_to_go_on_or_why_not() {
+    let broker = Broker::start(&["--max-body", "100"]);
+    let head = |target: &str, length: usize| {
+        format!("POST {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-CONTINUE\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut connection = broker.connect();
+    connection.send(head("/publish/topicone1", 7));
+    assert_eq!(connection.response().head, "HTTP/1.1 100 Continue\r\n");
+    assert!(connection.is_silent(Duration::from_millis(20)));
+    connection.send("data: x");
+    assert_eq!(connection.response().status, 200);
+    connection.send(head("/publish/topicone1", 7) + "data: y");
+    assert_eq!(connection.final_response().status, 200);
+    for (target, length, status) in [("/publish/bad", 7, 400), ("/nothing", 7, 404), ("/publish/topicone1", 101, 413)] {
+        let mut connection = broker.connect();
+        connection.send(head(target, length));
+        assert_problem(&connection.response(), status);
+        assert!(connection.is_closed(), "the body that was not asked for can't be told from a request");
+    }
+}
+
+#[test]
+fn other_expectations_fail() {
+    let broker = Broker::start(&[]);
+    for expect in ["200-ok", "100-continue, x", "100-continue\r\nExpect: y", "100-continue=1"] {
+        assert_problem(&broker.ask(lengthy(&format!("Expect: {expect}\r\n"), "data: x")), 417);
+    }
+    assert_eq!(broker.stats()["events_published"], 0);
+}
+
+#[test]
+fn the_forms_of_a_target() {
+    let broker = Broker::start(&[]);
+    for (target, status) in [
+        ("/healthz", 200),
+        ("/healthz?", 200),
+        ("/healthz?a=b&&=&c?", 200),
+        ("/%68ealthz", 200),
+        ("http://else.where:1/healthz", 200),
+        ("HTTPS://h/healthz?x", 200),
+        ("http://[::1]/healthz", 200),
+        ("http://h", 404),
+        ("//healthz", 404),
+        ("/healthz/", 404),
+        ("/Healthz", 404),
+        ("/healthz%3F", 404),
+        ("/publish/a/b", 404),
+        ("healthz", 400),
+        ("*", 400),
+        ("ftp://h/healthz", 400),
+        ("http:/healthz", 400),
+        ("http:///healthz", 400),
+        ("http://:80/healthz", 400),
+        ("http://u@h/healthz", 400),
+        ("http://h:x/healthz", 400),
+        ("/healthz#x", 400),
+        ("/healthz?%", 400),
+        ("/%zz", 400),
+        ("/%ff", 400),
+        ("/caf\u{e9}", 400),
+    ] {
+        assert_eq!(broker.get(target).status, status, "{target}");
+    }
+}
+
+#[test]
+fn one_good_host_is_demanded() {
+    let broker = Broker::start(&[]);
+    for good in ["h", "h:", "h:80", "", "127.0.0.1:3000", "[::1]:80", "a_b.c-d~e", "%41"] {
+        assert_eq!(broker.ask(format!("GET /healthz HTTP/1.1\r\nHost:{good}\r\n\r\n")).status, 200, "{good}");
+    }
+    for bad in
+        ["a b", "h:80:80", "h:8a", "u@h", "h/", "h?x", "[::1", "::1", "[]", "[::1]x", "caf\u{e9}", "h\r\nHost: h"]
+    {
+        let mut connection = broker.connect();
+        connection.send(format!("GET /healthz HTTP/1.1\r\nHost:{bad}\r\n\r\n{HEALTH}"));
+        assert_problem(&connection.response(), 400);
+        assert!(connection.is_closed(), "{bad}");
+    }
+    assert_problem(&broker.ask("GET http://h/healthz HTTP/1.1\r\n\r\n"), 400);
+}
+
+#[test]
+fn bodies_that_nobody_needs_are_read_and_dropped() {
+    let broker = Broker::start(&[]);
+    let mut connection = broker.connect();
+    for framing in
+        ["Content-Length: 5\r\n\r\nGET /", "Transfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\nX: y\r\n\r\n"]
+    {
+        for target in ["/healthz", "/stats"] {
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{framing}"));
+            assert_eq!(connection.response().status, 200);
+        }
+        connection.send(format!("OPTIONS * HTTP/1.1\r\nHost: h\r\n{framing}"));
+        assert_eq!(connection.response().status, 204);
+    }
+    connection.send("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nGET /");
+    assert!(connection.head().contains("text/event-stream"));
+}
+
+#[test]
+fn empty_lines_before_a_request_are_no_request() {
+    let broker = Broker::start(&["--request-timeout", "100ms"]);
+    let mut connection = broker.connect();
+    connection.send(lengthy("", "data: x") + "\r\n");
+    assert_eq!(connection.response().status, 200);
+    // An old client's extra line after its body does not begin a head that could come too late.
+    assert!(connection.is_silent(Duration::from_millis(400)));
+    connection.send("\r\n\n");
+    assert!(goes_on(&mut connection));
+}
+
+#[test]
+fn every_answer_has_a_date() {
+    let broker = Broker::start(&[]);
+    for request in
+        [HEALTH, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "GET /no HTTP/1.0\r\n\r\n", "no HTTP at all\r\n\r\n"]
+    {
+        let response = broker.ask(request);
+        let date = response.field("Date").expect("a Date");
+        let time = httpdate::parse_http_date(date).expect("an IMF-fixdate");
+        assert_eq!(httpdate::fmt_http_date(time), date);
+        let now = SystemTime::now();
+        let off = now.duration_since(time).or_else(|_| time.duration_since(now)).expect("one is the later");
+        assert!(off < Duration::from_secs(60), "{date}");
+    }
+}
+
+#[test]
+fn methods_that_a_resource_does_not_have() {
+    let broker = Broker::start(&[]);
+    for (method, target, allow) in [
+        ("GET", "/publish/topicone1", "POST, OPTIONS"),
+        ("DELETE", "/publish/topicone1", "POST, OPTIONS"),
+        ("POST", "/subscribe/topicone1", "GET, HEAD, OPTIONS"),
+        ("PUT", "/stats", "GET, HEAD, OPTIONS"),
+        ("TRACE", "/healthz", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/healthz", "GET, HEAD, OPTIONS"),
+    ] {
+        let mut connection = broker.connect();
+        connection.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        let response = connection.response();
+        assert_problem(&response, 405);
+        assert_eq!(response.field("Allow"), Some(allow), "{method} {target}");
+        assert!(goes_on(&mut connection), "{method} {target}");
+    }
+    for (line, status) in [
+        ("PUT /nothing", 404),
+        ("CONNECT h:80", 404),
+        ("BREW /healthz", 501),
+        ("get /healthz", 501),
+        ("PRI /healthz", 501),
+    ] {
+        assert_problem(&broker.ask(format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n")), status);
+    }
+}
+
+#[test]
+fn what_is_too_long_is_told_which() {
+    let broker = Broker::start(&["--max-body", "10"]);
+    let get = |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+    let long = |count: usize| "a".repeat(count);
+    for (request, status) in [
+        (get(&format!("/{}", long(8191)), ""), 404),
+        (get(&format!("/{}", long(8192)), ""), 414),
+        (format!("GET /{}", long(9000)), 414),
+        (format!("GET /?{} HTTP/1.1\r\nHost: h\r\nX: {}", long(9000), long(9000)), 414),
+        (get("/healthz", &"X: y\r\n".repeat(63)), 200),
+        (get("/healthz", &"X: y\r\n".repeat(64)), 431),
+        (get("/healthz", &format!("X: {}\r\n", long(16_000))), 200),
+        (get("/healthz", &format!("X: {}\r\n", long(16_384))), 431),
+        (format!("GET / HTTP/1.1\r\n{}", long(16_400)), 431),
+        (lengthy("", "data: 4567"), 200),
+        (lengthy("", "data: 45678"), 413),
+        (get("/healthz", "Content-Length: 11\r\n"), 413),
+        (get("/healthz", "Content-Length: 99999999999999999999999999\r\n"), 413),
+        (chunked("", "6\r\ndata: \r\n4\r\n4567\r\n0\r\n\r\n"), 200),
+        (chunked("", "6\r\ndata: \r\n5\r\n"), 413),
+        (chunked("", "ffffffffffffffff\r\n"), 413),
+        (chunked("", &format!("1;{}", long(17_000))), 431),
+        (chunked("", &format!("0\r\nX: {}", long(17_000))), 431),
+    ] {
+        let response = broker.ask(&request);
+        assert_eq!(response.status, status, "{:.60}", request);
+        if status >= 400 {
+            assert_problem(&response, status);
+        }
+    }
+}
+
+#[test]
+fn versions() {
+    let broker = Broker::start(&[]);
+    for (version, status) in
+        [("HTTP/2.0", 505), ("HTTP/3", 505), ("HTTP/0.9", 505), ("HTTP/x", 400), ("http/1.1", 400), ("HTTP/1.1 ", 400)]
+    {
+        assert_problem(&broker.ask(format!("GET /healthz {version}\r\nHost: h\r\n\r\n")), status);
+    }
+    for preface in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2"] {
+        let mut connection = broker.connect();
+        connection.send(preface);
+        assert_problem(&connection.response(), 505);
+        assert!(connection.is_closed());
+    }
+}

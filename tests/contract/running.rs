@@ -1,0 +1,247 @@
+//! The process: usage, environment, refusing to start, draining and ending.
+
+use std::process::{Command, Stdio};
+
+use super::support::{Broker, Connection, Stream, command};
+
+/// Exit code, standard output and standard error of a run that ends by itself.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = command(environment).args(arguments).output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for arguments in [&["--help"][..], &["-h"], &["--port", "0", "--help", "--nonsense"]] {
+        let (code, out, err) = run(arguments, &[]);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        for part in ["Usage: esker", "--no-auth", "--history-age TIME", "-p, --port N", "--version", "ESKER_"] {
+            assert!(out.contains(part), "{part} is not in {out}");
+        }
+    }
+    for argument in ["--version", "-V"] {
+        assert_eq!(run(&[argument], &[]), (Some(0), format!("esker {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+    }
+}
+
+/// As `esker --help | head -1` does.
+#[test]
+fn help_into_a_closed_pipe_is_no_crash() {
+    let mut child = command(&[]).arg("--help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn wrong_usage_exits_2_with_advice() {
+    for (arguments, environment, part) in [
+        (&["--nonsense"][..], &[][..], "--nonsense"),
+        (&["-x"], &[], "-x"),
+        (&["extra"], &[], "extra"),
+        (&["--no-auth", "--port"], &[], "--port"),
+        (&["--no-auth", "--port", "65536"], &[], "65535"),
+        (&["--no-auth", "--port", "http"], &[], "65535"),
+        (&["--no-auth=maybe"], &[], "no-auth"),
+        (&["--no-auth", "--bind", "localhost"], &[], "IP address"),
+        (&["--no-auth", "--heartbeat", "15"], &[], "15s"),
+        (&["--no-auth", "--heartbeat", "0s"], &[], "heartbeat"),
+        (&["--no-auth", "--stall", "100h"], &[], "stall"),
+        (&["--no-auth", "--request-timeout", "-1s"], &[], "request-timeout"),
+        (&["--no-auth", "--max-body", "1T"], &[], "64M"),
+        (&["--no-auth", "--threads", "0"], &[], "threads"),
+        (&["--no-auth", "--threads", "many"], &[], "whole number"),
+        (&["--no-auth", "--max-connections", "0"], &[], "max-connections"),
+        (&["--no-auth", "--max-connections-per-ip", "0"], &[], "max-connections-per-ip"),
+        (&["--no-auth", "--origin", "example.com"], &[], "https://example.com"),
+        (&["--no-auth", "--origin", "https://example.com/"], &[], "origin"),
+        (&["--no-auth"], &[("ESKER_HISTORY", "some")], "ESKER_HISTORY"),
+        (&["--no-auth"], &[("ESKER_PORT", "-1")], "ESKER_PORT"),
+        (&[], &[("ESKER_NO_AUTH", "perhaps")], "ESKER_NO_AUTH"),
+        (&["--no-auth"], &[("PORT", "http")], "PORT"),
+    ] {
+        let (code, out, err) = run(arguments, environment);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?} {environment:?}: {err}");
+        assert!(err.starts_with("esker: ") && err.contains(part), "{arguments:?}: {err}");
+        assert!(err.contains("esker --help"), "{err}");
+    }
+}
+
+#[test]
+fn without_keys_it_says_both_ways_out() {
+    for environment in [&[][..], &[("ESKER_NO_AUTH", "false")], &[("ESKER_NO_AUTH", "0")]] {
+        let (code, out, err) = run(&["--port", "0"], environment);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        for part in ["ESKER_PUBLISHER_SECRET", "ESKER_SUBSCRIBER_SECRET", "--no-auth"] {
+            assert!(err.contains(part), "{part} is not in {err}");
+        }
+    }
+}
+
+#[test]
+fn every_option_has_a_twin_and_the_command_line_wins() {
+    let environment = [
+        ("ESKER_NO_AUTH", "yes"),
+        ("ESKER_BIND", "127.0.0.2"),
+        ("ESKER_THREADS", "3"),
+        ("ESKER_MAX_BODY", "10"),
+        ("ESKER_RETRY", "100s"),
+        ("ESKER_ORIGIN", "https://one.example"),
+    ];
+    let broker = Broker::start_with(&["--max-body", "20", "--origin", "https://two.example"], &environment);
+    assert_eq!(broker.address.ip().to_string(), "127.0.0.2");
+    assert_eq!(broker.stats()["threads"], 3);
+    let status =
+        |length: usize| broker.post("/publish/topicone1", "", format!("data: {}", "x".repeat(length - 6))).status;
+    assert_eq!((status(20), status(21)), (200, 413));
+    let opening = broker.subscribe("/subscribe/topicone1", "").opening();
+    let retry = opening.lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok()).expect("a retry");
+    assert!((66_000..=134_000).contains(&retry), "{retry}");
+    let allowed = |origin: &str| {
+        let response = broker.ask(format!("GET /healthz HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\n\r\n"));
+        response.field("Access-Control-Allow-Origin").is_some()
+    };
+    assert_eq!(
+        (allowed("https://one.example"), allowed("https://two.example")),
+        (false, true),
+        "replaced, not added to"
+    );
+}
+
+/// A port that is taken, so that whoever tries it says which one it tried.
+#[test]
+fn the_port_is_the_options_then_its_twins_then_the_platforms() {
+    let first = Broker::start(&[]);
+    let taken = first.address.port().to_string();
+    let tries = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let (code, _, err) = run(&[&["--no-auth"], arguments].concat(), environment);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(&format!("127.0.0.1:{taken}")) && err.contains("--port"), "{err}");
+    };
+    tries(&["--port", &taken], &[("ESKER_PORT", "1"), ("PORT", "1")]);
+    tries(&["-p", &taken], &[]);
+    tries(&[&format!("-p{taken}")], &[]);
+    tries(&[], &[("ESKER_PORT", &taken), ("PORT", "1")]);
+    tries(&[], &[("PORT", &taken)]);
+    first.assert_well();
+}
+
+#[test]
+fn an_address_that_is_not_ours_exits_1() {
+    let (code, _, err) = run(&["--no-auth", "--port", "0", "--bind", "192.0.2.1"], &[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("192.0.2.1") && err.contains("--bind"), "{err}");
+}
+
+#[test]
+fn it_listens_on_ipv6_as_well() {
+    let broker = Broker::start(&["--bind", "::1"]);
+    assert!(broker.address.is_ipv6());
+    broker.assert_well();
+}
+
+#[test]
+fn the_log_goes_to_standard_error_and_has_levels() {
+    let quiet = command(&[("ESKER_LOG", "error"), ("RUST_LOG", "info")])
+        .args(["--no-auth", "--port", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut quiet = quiet.expect("the binary starts");
+    // It says nothing, so the kernel is asked whether it listens: a signal before that would just kill it.
+    let handled = || std::fs::read_to_string(format!("/proc/{}/status", quiet.id())).expect("it runs");
+    let catches = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim().to_owned();
+        u64::from_str_radix(&mask, 16).expect("a mask is hexadecimal") & (1 << 14) != 0
+    };
+    while !catches(&handled()) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").arg(quiet.id().to_string()).status().expect("kill runs");
+    assert!(killed.success());
+    assert_eq!(quiet.wait().expect("it ends").code(), Some(0));
+    let output = quiet.wait_with_output().expect("it has ended");
+    assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
+}
+
+fn listening(broker: &Broker, count: usize) -> Vec<Stream> {
+    let mut streams: Vec<_> = (0..count).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.opening()));
+    streams
+}
+
+#[test]
+fn a_signal_ends_streams_by_the_book() {
+    for signal in ["TERM", "INT"] {
+        let broker = Broker::start(&["--threads", "2"]);
+        let mut idle = broker.connect();
+        let mut kept = broker.connect();
+        kept.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(kept.response().status, 200);
+        let mut streams = listening(&broker, 5);
+        broker.publish("topicone1", "data: last");
+        broker.signal(signal);
+        for stream in &mut streams {
+            assert_eq!(stream.data(1), ["last"]);
+            assert_eq!(stream.chunk(), None, "the last chunk");
+            assert!(stream.connection.is_closed());
+        }
+        assert!(idle.is_closed() && kept.is_closed());
+        let (code, log) = broker.wait();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("draining"), "{log}");
+    }
+}
+
+/// A request that has begun before the drain is still answered; one that comes after it is not taken in.
+#[test]
+fn half_a_request_is_waited_for_while_draining() {
+    let broker = Broker::start(&["--threads", "1"]);
+    let mut asking = broker.connect();
+    asking.send("GET /healthz HT");
+    let mut publishing = broker.connect();
+    publishing.send("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata:");
+    let mut subscribing = broker.connect();
+    subscribing.send("GET /subscribe/topicone1 HTTP/1.1\r\n");
+    let mut stream = listening(&broker, 1).remove(0);
+    broker.signal("TERM");
+    assert_eq!(stream.chunk(), None);
+    assert_draining(&mut asking, "TP/1.1\r\nHost: h\r\n\r\n");
+    assert_draining(&mut publishing, " x");
+    subscribing.send("Host: h\r\n\r\n");
+    let mut told = Stream::begin(subscribing);
+    let retry = told.opening().lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
+    assert!(retry.is_some_and(|retry| (5_000..=15_000).contains(&retry)), "{retry:?}");
+    assert_eq!(told.chunk(), None);
+    assert!(told.connection.is_closed());
+    drop(told);
+    let address = broker.address;
+    assert!(std::net::TcpStream::connect(address).is_err(), "nothing new is taken in");
+    drop((asking, publishing, stream));
+    assert_eq!(broker.wait().0, Some(0));
+}
+
+/// The rest of a request gets 503, advice when to come back, and the end.
+fn assert_draining(connection: &mut Connection, rest: &str) {
+    connection.send(rest);
+    let response = connection.response();
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(response.field("Retry-After").is_some_and(|seconds| seconds.parse::<u32>().is_ok()));
+    assert_eq!(response.field("Connection"), Some("close"));
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn a_second_signal_exits_at_once() {
+    let broker = Broker::start(&["--threads", "1"]);
+    let mut half = broker.connect();
+    half.send("GET /healthz HT");
+    let mut stream = listening(&broker, 1).remove(0);
+    broker.signal("TERM");
+    assert_eq!(stream.chunk(), None, "it drains");
+    assert!(half.is_silent(std::time::Duration::from_millis(50)), "and waits for what has begun");
+    broker.signal("INT");
+    let (code, log) = broker.wait();
+    assert_eq!(code, Some(1), "{log}");
+}
