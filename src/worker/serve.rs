@@ -11,12 +11,12 @@ use super::subscriber::{Absence, NO_SEAT, Rest, Written};
 use crate::hub::{Feeds, Slot};
 use crate::sse::{Framing, stream};
 
-/// What serving may cost in one turn, so that accepts, requests and other topics go on; see [`cost`].
+/// What serving may cost in one turn, so that accepts, requests and other topics go on. A
+/// write costs 1, and 1 more for every 16 KiB.
 pub const BUDGET_PER_TURN: usize = 512;
 /// What one audience may cost before another one's turn comes.
 const BUDGET_PER_SLICE: usize = 128;
 
-/// A write costs 1, and 1 more for every 16 KiB.
 fn cost(bytes: usize) -> usize {
     1 + bytes / (16 << 10)
 }
