@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::head::Framing;
+use super::head::BodyFraming;
 use super::problem::Problem;
 
 /// At most so many bytes of chunk extensions, and of trailer fields, per body.
@@ -134,12 +134,12 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder for one body of at most `limit` bytes of content.
-    pub fn new(framing: Framing, limit: usize) -> Result<Self, BodyError> {
+    pub fn new(framing: BodyFraming, limit: usize) -> Result<Self, BodyError> {
         let state = match framing {
-            Framing::Length(length) if length > limit as u64 => return Err(BodyError::TooLarge),
-            Framing::Length(0) => State::Done,
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::Size { value: 0, digits: 0 },
+            BodyFraming::Length(length) if length > limit as u64 => return Err(BodyError::TooLarge),
+            BodyFraming::Length(0) => State::Done,
+            BodyFraming::Length(length) => State::Length(length),
+            BodyFraming::Chunked => State::Size { value: 0, digits: 0 },
         };
         Ok(Self { state, limit, content: 0, extras: 0 })
     }
@@ -257,7 +257,7 @@ mod tests {
 
     /// The content and how many bytes the body took, fed in pieces that end at `cuts`.
     fn decode(
-        framing: Framing,
+        framing: BodyFraming,
         bytes: &[u8],
         cuts: &[usize],
         limit: usize,
@@ -281,7 +281,7 @@ mod tests {
         let body = b"5;a=\"b c\"\r\nhello\r\n0005 ;x\r\nworld\r\n0\r\nA: b\r\nC:\r\n\r\n";
         let all = [body.as_slice(), b"GET /"].concat();
         for cut in 0..all.len() {
-            let got = decode(Framing::Chunked, &all, &[cut], 10).unwrap();
+            let got = decode(BodyFraming::Chunked, &all, &[cut], 10).unwrap();
             assert_eq!(got, (b"helloworld".to_vec(), body.len(), true), "{cut}");
         }
     }
@@ -314,17 +314,17 @@ mod tests {
             ";a\r\n",
             ";",
         ] {
-            assert_eq!(decode(Framing::Chunked, bad.as_bytes(), &[], 100), Err(BodyError::Malformed), "{bad:?}");
+            assert_eq!(decode(BodyFraming::Chunked, bad.as_bytes(), &[], 100), Err(BodyError::Malformed), "{bad:?}");
         }
     }
 
     #[test]
     fn bounds() {
-        let chunked = |text: &str| decode(Framing::Chunked, text.as_bytes(), &[], 10);
+        let chunked = |text: &str| decode(BodyFraming::Chunked, text.as_bytes(), &[], 10);
         assert_eq!(chunked("b\r\n"), Err(BodyError::TooLarge));
         assert_eq!(chunked("6\r\nhello!\r\n5"), Err(BodyError::TooLarge));
         assert_eq!(chunked("ffffffffffffffff\r\n"), Err(BodyError::TooLarge));
-        assert!(matches!(Decoder::new(Framing::Length(11), 10), Err(BodyError::TooLarge)));
+        assert!(matches!(Decoder::new(BodyFraming::Length(11), 10), Err(BodyError::TooLarge)));
         let extension = format!("1;{}\r\nx", "a".repeat(MAX_CHUNK_EXTRAS));
         assert_eq!(chunked(&extension), Err(BodyError::TooManyExtras));
         let trailers = format!("0\r\n{}", "A: b\r\n".repeat(MAX_CHUNK_EXTRAS));
@@ -344,10 +344,10 @@ mod tests {
 
     #[test]
     fn a_length_takes_just_its_bytes() {
-        let got = decode(Framing::Length(5), b"helloGET", &[2], 10).unwrap();
+        let got = decode(BodyFraming::Length(5), b"helloGET", &[2], 10).unwrap();
         assert_eq!(got, (b"hello".to_vec(), 5, true));
-        assert!(!decode(Framing::Length(5), b"hell", &[], 10).unwrap().2);
-        assert!(Decoder::new(Framing::Length(0), 10).unwrap().is_done());
+        assert!(!decode(BodyFraming::Length(5), b"hell", &[], 10).unwrap().2);
+        assert!(Decoder::new(BodyFraming::Length(0), 10).unwrap().is_done());
     }
 
     proptest! {
@@ -365,13 +365,13 @@ mod tests {
             bytes.extend_from_slice(b"0\r\n\r\n");
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.sort_unstable();
-            let got = decode(Framing::Chunked, &bytes, &cuts, 1000).unwrap();
+            let got = decode(BodyFraming::Chunked, &bytes, &cuts, 1000).unwrap();
             prop_assert_eq!(got, (chunks.concat(), bytes.len(), true));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(Framing::Chunked, &bytes, &[], 1000);
+            let _ = decode(BodyFraming::Chunked, &bytes, &[], 1000);
         }
     }
 }

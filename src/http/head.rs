@@ -37,7 +37,7 @@ pub enum Version {
 
 /// How the request's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum BodyFraming {
     /// So many bytes; 0 also for a request without a body.
     Length(u64),
     /// `Transfer-Encoding: chunked`
@@ -56,7 +56,7 @@ pub struct Head<'a> {
     /// Whether the connection goes on afterwards.
     pub keep_alive: bool,
     /// What follows.
-    pub framing: Framing,
+    pub framing: BodyFraming,
     /// Whether a length or a transfer coding was given at all.
     pub has_framing: bool,
     /// Whether the client waits for `100 Continue`.
@@ -192,7 +192,7 @@ impl<'a> Head<'a> {
             target,
             version,
             keep_alive: fields.keeps_alive(version),
-            framing: framing.unwrap_or(Framing::Length(0)),
+            framing: framing.unwrap_or(BodyFraming::Length(0)),
             has_framing: framing.is_some(),
             expects_continue: fields.expects_continue(version)?,
             origin: fields.origin,
@@ -281,16 +281,16 @@ impl<'a> Fields<'a> {
     }
 
     /// RFC 9112 section 6: whatever could be read in two ways is refused.
-    fn framing(&self, version: Version) -> Result<Option<Framing>, Problem> {
+    fn framing(&self, version: Version) -> Result<Option<BodyFraming>, Problem> {
         match (self.codings.as_slice(), self.lengths) {
             ([], 0) => Ok(None),
-            ([], 1) => parse_length(self.length).map(|length| Some(Framing::Length(length))),
+            ([], 1) => parse_length(self.length).map(|length| Some(BodyFraming::Length(length))),
             ([], _) => Err(Problem::bad_request("the Content-Length field is repeated")),
             (_, 1..) => Err(Problem::bad_request("Content-Length and Transfer-Encoding exclude each other")),
             (_, 0) if version == Version::Http10 => {
                 Err(Problem::bad_request("HTTP/1.0 has no Transfer-Encoding; send a Content-Length"))
             }
-            ([coding], 0) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(Framing::Chunked)),
+            ([coding], 0) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(BodyFraming::Chunked)),
             (codings, 0) => Err(bad_codings(codings)),
         }
     }
@@ -365,7 +365,7 @@ mod tests {
         let Ok(Parsed::Complete(head, len)) = parse(text.as_bytes()) else { panic!("not complete") };
         assert_eq!(len, text.len());
         assert_eq!((head.method, head.version, head.keep_alive), (Method::Post, Version::Http11, true));
-        assert_eq!((head.framing, head.last_event_id), (Framing::Length(5), Some(&b"7"[..])));
+        assert_eq!((head.framing, head.last_event_id), (BodyFraming::Length(5), Some(&b"7"[..])));
     }
 
     #[test]

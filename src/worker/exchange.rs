@@ -121,7 +121,7 @@ impl Exchange {
         if head.expects_continue && rest.is_empty() {
             out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if let head::Framing::Length(length) = head.framing
+        if let head::BodyFraming::Length(length) = head.framing
             && let Some(body) = usize::try_from(length).ok().and_then(|length| rest.get(..length))
         {
             return (body.len(), self.finish(plan, body, reply, context, out));
