@@ -12,9 +12,12 @@
 mod accept;
 mod audience;
 mod connection;
+mod events;
 mod exchange;
 mod gate;
 pub mod gather;
+mod keep;
+mod parts;
 mod serve;
 mod station;
 pub mod streams;
@@ -25,7 +28,7 @@ mod talk;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::{TcpListener, TcpStream};
@@ -33,16 +36,17 @@ use mio::{Events, Interest, Token};
 use slab::Slab;
 
 use accept::{Accepting, Acceptor};
-use connection::{Connection, Got, Patience, read};
+use connection::Connection;
+use events::Seen;
 pub use gate::Gate;
+use parts::{Key, Parts};
 pub use serve::BUDGET_PER_TURN;
 pub use station::Station;
 use streams::Streams;
 pub use sweep::Silence;
 
-use crate::api::{Context, Service};
-use crate::clock::{Clock, Now, millis};
-use crate::http::response::House;
+use crate::api::Service;
+use crate::clock::{Clock, millis};
 use crate::hub::{Inbox, WorkerId};
 
 const WAKER: Token = Token(usize::MAX);
@@ -55,8 +59,6 @@ const SCRATCH: usize = 64 << 10;
 const EVENTS: usize = 1024;
 /// Reads from one socket in one turn.
 const READS_PER_TURN: usize = 4;
-/// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
-const DRAIN_MILLIS: u64 = 9_000;
 /// The poll's patience while publishes wait for room, and while draining.
 const IMPATIENT_MILLIS: u64 = 2;
 
@@ -81,41 +83,6 @@ pub struct Duty {
     pub letters: Vec<Sender<Mail>>,
     /// The first worker's: where connections come from.
     pub listener: Option<TcpListener>,
-}
-
-/// What a turn's steps read and none of them changes.
-struct Parts {
-    id: WorkerId,
-    service: Arc<Service>,
-    now: Now,
-    date: String,
-    date_seconds: u64,
-}
-
-impl Parts {
-    fn context(&self) -> Context<'_> {
-        let house = House { date: &self.date, origins: &self.service.settings.origins };
-        Context { service: &self.service, house, now: self.now, worker: self.id }
-    }
-
-    fn stamp(&self) -> u32 {
-        self.now.millis as u32
-    }
-
-    fn advance(&mut self, now: Now) {
-        self.now = now;
-        if self.date_seconds != now.wall_seconds() {
-            self.date_seconds = now.wall_seconds();
-            self.date = imf_fixdate(self.date_seconds);
-        }
-    }
-}
-
-/// The `Date` field's format (RFC 9110 section 5.6.7); a clock beyond the year 9999 says it is the last second before.
-fn imf_fixdate(seconds: u64) -> String {
-    const LAST: u64 = 253_402_300_799;
-    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
-    httpdate::fmt_http_date(time)
 }
 
 /// See the module's page.
@@ -144,38 +111,6 @@ pub struct Worker {
     drain_until: Option<u64>,
 }
 
-/// One event of the poll, copied out.
-#[derive(Clone, Copy)]
-struct Seen {
-    token: Token,
-    is_readable: bool,
-    is_writable: bool,
-    has_ended: bool,
-}
-
-/// A connection's or a subscriber's token.
-#[derive(Clone, Copy)]
-enum Key {
-    Connection(usize),
-    Subscriber(u32),
-}
-
-impl Key {
-    fn token(self) -> Token {
-        match self {
-            Self::Connection(key) => Token(key << 1),
-            Self::Subscriber(key) => Token((key as usize) << 1 | 1),
-        }
-    }
-
-    fn of(token: Token) -> Self {
-        match token.0 & 1 {
-            0 => Self::Connection(token.0 >> 1),
-            _ => Self::Subscriber((token.0 >> 1) as u32),
-        }
-    }
-}
-
 impl Worker {
     /// A worker at its station.
     pub fn new(station: Station, duty: Duty) -> io::Result<Self> {
@@ -192,7 +127,7 @@ impl Worker {
         let now = clock.now();
         Ok(Self {
             sweep_every: (millis(shortest) / 8).clamp(5, 1000),
-            parts: Parts { id, service, now, date: String::new(), date_seconds: u64::MAX },
+            parts: Parts::new(id, service, now),
             station,
             events: Events::with_capacity(EVENTS),
             seen: Vec::with_capacity(EVENTS),
@@ -266,172 +201,5 @@ impl Worker {
         let has_sockets = !self.connections.is_empty() || !self.streams.is_empty();
         let keeps_house = self.acceptor.is_some();
         (has_sockets || keeps_house).then(|| self.next_sweep.saturating_sub(self.clock.now().millis))
-    }
-
-    fn handle_events(&mut self) {
-        for index in 0..self.seen.len() {
-            let seen = self.seen[index];
-            match (seen.token, Key::of(seen.token)) {
-                (WAKER, _) => {}
-                (LISTENER, _) => self.acceptor.iter_mut().for_each(Acceptor::wake),
-                (_, Key::Connection(key)) => {
-                    if let Some(connection) = self.connections.get_mut(key) {
-                        connection.is_readable |= seen.is_readable || seen.has_ended;
-                        self.drive(key, seen.has_ended);
-                    }
-                }
-                (_, Key::Subscriber(key)) => self.handle_subscriber(key, seen),
-            }
-        }
-    }
-
-    /// A subscriber has nothing more to say: its bytes are dropped, its end is noticed, and one that
-    /// keeps talking is closed.
-    fn handle_subscriber(&mut self, key: u32, seen: Seen) {
-        if seen.is_writable {
-            self.streams.writable(key);
-        }
-        if !seen.is_readable && !seen.has_ended {
-            return;
-        }
-        let Some(socket) = self.streams.socket_mut(key) else { return };
-        for _ in 0..READS_PER_TURN {
-            match read(socket, &mut self.scratch) {
-                Got::Nothing => return,
-                Got::End => return self.streams.remove(key),
-                Got::Bytes(count) if count < self.scratch.len() && !seen.has_ended => return,
-                Got::Bytes(_) => {}
-            }
-        }
-        self.streams.remove(key);
-    }
-
-    fn take_mail(&mut self) {
-        while let Ok(socket) = self.mail.try_recv() {
-            self.take_in(socket);
-        }
-    }
-
-    fn accept(&mut self) {
-        let Self { acceptor: Some(acceptor), parts, letters, gate, .. } = self else { return };
-        let mut own = Vec::new();
-        acceptor.accept(gate, |worker, socket| {
-            if worker == parts.id {
-                own.push(socket);
-            } else if letters[worker].send(socket).is_ok() {
-                parts.service.hub.ring(worker);
-            }
-        });
-        own.into_iter().for_each(|socket| self.take_in(socket));
-    }
-
-    /// A new connection: registered, and listened to at once, for its request may be here already.
-    fn take_in(&mut self, mut socket: TcpStream) {
-        let metrics = self.parts.service.metrics.worker(self.parts.id);
-        let entry = self.connections.vacant_entry();
-        let key = entry.key();
-        if self.drain_until.is_some() || self.station.register(&mut socket, Key::Connection(key)).is_err() {
-            self.gate.leave(socket);
-            return;
-        }
-        metrics.accepted.add(1);
-        metrics.connections.add(1);
-        let deadline = self.parts.now.millis + self.patience_millis(Patience::First);
-        self.connections.insert(Connection::new(socket, deadline));
-        self.drive(key, false);
-    }
-
-    /// Connections that had to stop for the turn's bounds, or whose publish waits for room.
-    fn go_on(&mut self) {
-        for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else { break };
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.is_queued = false;
-                self.drive(key, true);
-            }
-        }
-        for _ in 0..self.parked.len() {
-            let Some(key) = self.parked.pop_front() else { break };
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.is_parked = false;
-                self.drive(key, false);
-            }
-        }
-    }
-
-    fn sweep(&mut self) {
-        let now = self.parts.now;
-        if now.millis >= self.next_sweep {
-            self.next_sweep = now.millis + self.sweep_every;
-            self.streams.begin_sweep();
-            self.streams.forget_aged();
-            self.time_out_connections();
-            self.keep_house();
-            let stalled = self.streams.stalled() as u64;
-            self.parts.service.metrics.worker(self.parts.id).stalled.set(stalled);
-        }
-        self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
-    }
-
-    /// The first worker looks after what belongs to all: the age of history, and accepting again.
-    fn keep_house(&mut self) {
-        let Some(acceptor) = &mut self.acceptor else { return };
-        if acceptor.state() == Accepting::Shut {
-            acceptor.wake();
-        }
-        if self.parts.service.hub.expire(self.parts.now.wall_micros) {
-            // More has aged than one slice of the lock's time lets go.
-            self.next_sweep = self.parts.now.millis;
-        }
-    }
-
-    fn drain(&mut self) {
-        if !self.parts.service.is_draining() {
-            return;
-        }
-        if self.drain_until.is_none() {
-            self.drain_until = Some(self.parts.now.millis + DRAIN_MILLIS);
-            self.acceptor = None;
-        }
-        self.close_idle();
-        // Whatever was accepted before the drain is delivered before the end.
-        if !self.streams.has_work() {
-            self.streams.end(BUDGET_PER_TURN, self.parts.stamp());
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        let Some(until) = self.drain_until else { return false };
-        (self.connections.is_empty() && self.streams.is_empty()) || self.parts.now.millis >= until
-    }
-
-    /// Gives the sockets of subscribers that have left back to the gate.
-    fn release(&mut self) {
-        let Self { streams, gate, parts, .. } = self;
-        let metrics = parts.service.metrics.worker(parts.id);
-        for socket in streams.take_closed() {
-            metrics.connections.subtract(1);
-            if gate.leave(socket) {
-                parts.service.hub.ring(0);
-            }
-        }
-        self.reopen();
-    }
-
-    fn reopen(&mut self) {
-        if let Some(acceptor) = &mut self.acceptor
-            && acceptor.state() == Accepting::Shut
-            && self.gate.is_open()
-        {
-            acceptor.wake();
-        }
-    }
-
-    fn report(&mut self) {
-        let metrics = self.parts.service.metrics.worker(self.parts.id);
-        let tally = self.streams.take_tally();
-        metrics.delivered.add(tally.delivered);
-        metrics.bytes_sent.add(tally.bytes);
-        metrics.gaps.add(tally.gaps);
     }
 }

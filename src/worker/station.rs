@@ -6,7 +6,8 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Waker};
 
-use super::{Key, WAKER};
+use super::WAKER;
+use super::parts::Key;
 use crate::hub::Bell;
 
 /// See the module's page.

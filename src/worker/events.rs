@@ -1,0 +1,112 @@
+//! The first half of a turn: what the poll, the mail and the backlog bring, and who could not be
+//! finished with in the turn before.
+
+use mio::Token;
+use mio::net::TcpStream;
+
+use super::accept::Acceptor;
+use super::connection::{Connection, Got, Patience, read};
+use super::parts::Key;
+use super::{LISTENER, READS_PER_TURN, WAKER, Worker};
+
+/// One event of the poll, copied out.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) token: Token,
+    pub(super) is_readable: bool,
+    pub(super) is_writable: bool,
+    pub(super) has_ended: bool,
+}
+
+impl Worker {
+    pub(super) fn handle_events(&mut self) {
+        for index in 0..self.seen.len() {
+            let seen = self.seen[index];
+            match (seen.token, Key::of(seen.token)) {
+                (WAKER, _) => {}
+                (LISTENER, _) => self.acceptor.iter_mut().for_each(Acceptor::wake),
+                (_, Key::Connection(key)) => {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.is_readable |= seen.is_readable || seen.has_ended;
+                        self.drive(key, seen.has_ended);
+                    }
+                }
+                (_, Key::Subscriber(key)) => self.handle_subscriber(key, seen),
+            }
+        }
+    }
+
+    /// A subscriber has nothing more to say: its bytes are dropped, its end is noticed, and one that
+    /// keeps talking is closed.
+    fn handle_subscriber(&mut self, key: u32, seen: Seen) {
+        if seen.is_writable {
+            self.streams.writable(key);
+        }
+        if !seen.is_readable && !seen.has_ended {
+            return;
+        }
+        let Some(socket) = self.streams.socket_mut(key) else { return };
+        for _ in 0..READS_PER_TURN {
+            match read(socket, &mut self.scratch) {
+                Got::Nothing => return,
+                Got::End => return self.streams.remove(key),
+                Got::Bytes(count) if count < self.scratch.len() && !seen.has_ended => return,
+                Got::Bytes(_) => {}
+            }
+        }
+        self.streams.remove(key);
+    }
+
+    pub(super) fn take_mail(&mut self) {
+        while let Ok(socket) = self.mail.try_recv() {
+            self.take_in(socket);
+        }
+    }
+
+    pub(super) fn accept(&mut self) {
+        let Self { acceptor: Some(acceptor), parts, letters, gate, .. } = self else { return };
+        let mut own = Vec::new();
+        acceptor.accept(gate, |worker, socket| {
+            if worker == parts.id {
+                own.push(socket);
+            } else if letters[worker].send(socket).is_ok() {
+                parts.service.hub.ring(worker);
+            }
+        });
+        own.into_iter().for_each(|socket| self.take_in(socket));
+    }
+
+    /// A new connection: registered, and listened to at once, for its request may be here already.
+    fn take_in(&mut self, mut socket: TcpStream) {
+        let metrics = self.parts.service.metrics.worker(self.parts.id);
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        if self.drain_until.is_some() || self.station.register(&mut socket, Key::Connection(key)).is_err() {
+            self.gate.leave(socket);
+            return;
+        }
+        metrics.accepted.add(1);
+        metrics.connections.add(1);
+        let deadline = self.parts.now.millis + self.patience_millis(Patience::First);
+        self.connections.insert(Connection::new(socket, deadline));
+        self.drive(key, false);
+    }
+
+    /// Connections that had to stop for the turn's bounds, or whose publish waits for room.
+    pub(super) fn go_on(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.is_queued = false;
+                self.drive(key, true);
+            }
+        }
+        for _ in 0..self.parked.len() {
+            let Some(key) = self.parked.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.is_parked = false;
+                self.drive(key, false);
+            }
+        }
+    }
+}

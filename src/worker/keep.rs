@@ -1,0 +1,86 @@
+//! The last part of a turn: time-outs and heartbeats, what the first worker does for all, the drain,
+//! and giving back what is no longer needed.
+
+use super::accept::Accepting;
+use super::{BUDGET_PER_TURN, Worker};
+
+/// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
+const DRAIN_MILLIS: u64 = 9_000;
+
+impl Worker {
+    pub(super) fn sweep(&mut self) {
+        let now = self.parts.now;
+        if now.millis >= self.next_sweep {
+            self.next_sweep = now.millis + self.sweep_every;
+            self.streams.begin_sweep();
+            self.streams.forget_aged();
+            self.time_out_connections();
+            self.keep_house();
+            let stalled = self.streams.stalled() as u64;
+            self.parts.service.metrics.worker(self.parts.id).stalled.set(stalled);
+        }
+        self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
+    }
+
+    /// The first worker looks after what belongs to all: the age of history, and accepting again.
+    fn keep_house(&mut self) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        if acceptor.state() == Accepting::Shut {
+            acceptor.wake();
+        }
+        if self.parts.service.hub.expire(self.parts.now.wall_micros) {
+            // More has aged than one slice of the lock's time lets go.
+            self.next_sweep = self.parts.now.millis;
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        if !self.parts.service.is_draining() {
+            return;
+        }
+        if self.drain_until.is_none() {
+            self.drain_until = Some(self.parts.now.millis + DRAIN_MILLIS);
+            self.acceptor = None;
+        }
+        self.close_idle();
+        // Whatever was accepted before the drain is delivered before the end.
+        if !self.streams.has_work() {
+            self.streams.end(BUDGET_PER_TURN, self.parts.stamp());
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        let Some(until) = self.drain_until else { return false };
+        (self.connections.is_empty() && self.streams.is_empty()) || self.parts.now.millis >= until
+    }
+
+    /// Gives the sockets of subscribers that have left back to the gate.
+    pub(super) fn release(&mut self) {
+        let Self { streams, gate, parts, .. } = self;
+        let metrics = parts.service.metrics.worker(parts.id);
+        for socket in streams.take_closed() {
+            metrics.connections.subtract(1);
+            if gate.leave(socket) {
+                parts.service.hub.ring(0);
+            }
+        }
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        if let Some(acceptor) = &mut self.acceptor
+            && acceptor.state() == Accepting::Shut
+            && self.gate.is_open()
+        {
+            acceptor.wake();
+        }
+    }
+
+    pub(super) fn report(&mut self) {
+        let metrics = self.parts.service.metrics.worker(self.parts.id);
+        let tally = self.streams.take_tally();
+        metrics.delivered.add(tally.delivered);
+        metrics.bytes_sent.add(tally.bytes);
+        metrics.gaps.add(tally.gaps);
+    }
+}

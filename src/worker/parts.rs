@@ -1,0 +1,74 @@
+//! What all steps of a turn share: the moment, the `Date` that goes with it, and the tokens by which
+//! the poll names sockets.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mio::Token;
+
+use crate::api::{Context, Service};
+use crate::clock::Now;
+use crate::http::response::House;
+use crate::hub::WorkerId;
+
+/// What a turn's steps read and none of them changes.
+pub(super) struct Parts {
+    pub(super) id: WorkerId,
+    pub(super) service: Arc<Service>,
+    pub(super) now: Now,
+    date: String,
+    date_seconds: u64,
+}
+
+impl Parts {
+    pub(super) fn new(id: WorkerId, service: Arc<Service>, now: Now) -> Self {
+        Self { id, service, now, date: String::new(), date_seconds: u64::MAX }
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        let house = House { date: &self.date, origins: &self.service.settings.origins };
+        Context { service: &self.service, house, now: self.now, worker: self.id }
+    }
+
+    pub(super) fn stamp(&self) -> u32 {
+        self.now.millis as u32
+    }
+
+    pub(super) fn advance(&mut self, now: Now) {
+        self.now = now;
+        if self.date_seconds != now.wall_seconds() {
+            self.date_seconds = now.wall_seconds();
+            self.date = imf_fixdate(self.date_seconds);
+        }
+    }
+}
+
+/// The `Date` field's format (RFC 9110 section 5.6.7); a clock beyond the year 9999 says it is the last second before.
+fn imf_fixdate(seconds: u64) -> String {
+    const LAST: u64 = 253_402_300_799;
+    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+    httpdate::fmt_http_date(time)
+}
+
+/// A connection's or a subscriber's token.
+#[derive(Clone, Copy)]
+pub(super) enum Key {
+    Connection(usize),
+    Subscriber(u32),
+}
+
+impl Key {
+    pub(super) fn token(self) -> Token {
+        match self {
+            Self::Connection(key) => Token(key << 1),
+            Self::Subscriber(key) => Token((key as usize) << 1 | 1),
+        }
+    }
+
+    pub(super) fn of(token: Token) -> Self {
+        match token.0 & 1 {
+            0 => Self::Connection(token.0 >> 1),
+            _ => Self::Subscriber((token.0 >> 1) as u32),
+        }
+    }
+}
