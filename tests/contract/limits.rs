@@ -1,11 +1,12 @@
 //! Bounds on connections: whoever comes too many waits or is closed, and accepting goes on by itself.
 
+use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::support::{Broker, Connection, Stream};
+use super::support::{Broker, Connection, PATIENCE, Stream};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -50,48 +51,69 @@ fn the_place_of_a_subscriber_that_leaves_is_given_on() {
     broker.wait_for("alone", |stats| stats["clients"] == 1);
 }
 
+/// A connection that is served, as soon as its address has a place: a broker that shuts its address out can't be
+/// asked whether it has noticed that somebody left.
+fn enter(address: SocketAddr) -> Connection {
+    let begin = Instant::now();
+    loop {
+        let mut connection = Connection::open(address);
+        connection.send(HEALTH);
+        if !connection.is_closed() {
+            assert_eq!(connection.response().text(), "ok");
+            return connection;
+        }
+        assert!(begin.elapsed() < PATIENCE, "the place is never given on");
+    }
+}
+
+/// A connection from another of this machine's addresses.
+fn open_from(source: [u8; 4], address: SocketAddr) -> Connection {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::from((source, 0))).expect("all of 127.0.0.0/8 is ours");
+    connect(&socket, &address).expect("the broker accepts");
+    Connection::over(socket.into())
+}
+
 #[test]
 fn an_address_has_its_own_limit() {
     let broker = Broker::start(&["--max-connections-per-ip", "3", "--bind", "0.0.0.0"]);
-    let port = broker.address.port();
-    let connect = |last: u8| Connection::open(([127, 0, 0, last], port).into());
-    let mut inside: Vec<_> = (0..3).map(|_| connect(1)).collect();
-    assert!(inside.iter_mut().all(is_served));
+    let address = SocketAddr::from(([127, 0, 0, 1], broker.address.port()));
+    let mut inside: Vec<_> = (0..3).map(|_| enter(address)).collect();
     for _ in 0..5 {
-        assert!(connect(1).is_closed(), "one too many is closed");
+        assert!(Connection::open(address).is_closed(), "one too many is closed");
     }
-    assert!(inside.iter_mut().all(is_served));
+    let mut others: Vec<_> = (0..3).map(|_| open_from([127, 0, 0, 2], address)).collect();
+    assert!(others.iter_mut().all(is_served), "another address has its own places");
+    assert!(inside.iter_mut().all(is_served), "those inside suffer nothing");
     for _ in 0..20 {
         drop(inside.remove(0));
-        // The place is free as soon as the broker has noticed, which nobody can ask it from here.
-        let begin = std::time::Instant::now();
-        while !take_place(&mut inside, connect(1)) {
-            assert!(begin.elapsed() < super::support::PATIENCE, "the place is never given on");
-        }
+        inside.push(enter(address));
     }
 }
 
-fn take_place(inside: &mut Vec<Connection>, mut connection: Connection) -> bool {
-    connection.send(HEALTH);
-    let is_in = !connection.is_closed();
-    if is_in {
-        assert_eq!(connection.response().text(), "ok");
-        inside.push(connection);
+#[test]
+fn streams_count_for_their_address_as_long_as_they_last() {
+    let broker = Broker::start(&["--max-connections-per-ip", "2", "--threads", "2"]);
+    for _ in 0..10 {
+        let pair = [enter(broker.address), enter(broker.address)];
+        let mut streams = pair.map(|connection| Stream::open(connection, "/subscribe/topicone1", ""));
+        streams.iter_mut().for_each(|stream| drop(stream.opening()));
+        assert!(broker.connect().is_closed());
     }
-    is_in
 }
 
-/// The binary under a hard limit of descriptors.
-fn limited(descriptors: usize) -> Command {
+/// The binary after a `ulimit` with these arguments.
+fn limited(limit: &str) -> Command {
     let mut command = Command::new("sh");
-    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+    let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_esker")]);
     command
 }
 
 #[test]
 fn too_few_descriptors_to_be_of_use() {
-    let output = limited(20).args(["--no-auth", "--port", "0"]).output().expect("sh runs");
+    let output = limited("-n 20").args(["--no-auth", "--port", "0"]).output().expect("sh runs");
     let log = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("ulimit -n"), "{log}");
@@ -101,7 +123,7 @@ fn too_few_descriptors_to_be_of_use() {
 #[test]
 fn few_descriptors_are_shared_out() {
     for arguments in [&["--threads", "2"][..], &["--threads", "2", "--max-connections", "1000000"]] {
-        let broker = Broker::start_as(limited(64), arguments);
+        let broker = Broker::start_as(limited("-n 64"), arguments);
         let mut clients: Vec<_> = (0..100).map(|_| broker.connect()).collect();
         clients.iter_mut().for_each(|connection| connection.send(HEALTH));
         for mut connection in clients {
@@ -112,6 +134,13 @@ fn few_descriptors_are_shared_out() {
         let (code, log) = broker.wait();
         assert!(code == Some(0) && !log.contains("can't accept"), "{log}");
     }
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_none() {
+    let broker = Broker::start_as(limited("-S -n 64"), &["--threads", "2"]);
+    let mut clients: Vec<_> = (0..100).map(|_| broker.connect()).collect();
+    assert!(clients.iter_mut().all(is_served));
 }
 
 /// Lowers or raises the running broker's soft limit; the hard one stays.

@@ -1,6 +1,7 @@
 //! The process: usage, environment, refusing to start, draining and ending.
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::support::{Broker, Connection, Stream, command};
 
@@ -156,7 +157,7 @@ fn the_log_goes_to_standard_error_and_has_levels() {
         u64::from_str_radix(&mask, 16).expect("a mask is hexadecimal") & (1 << 14) != 0
     };
     while !catches(&handled()) {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     let killed = Command::new("kill").arg(quiet.id().to_string()).status().expect("kill runs");
     assert!(killed.success());
@@ -240,8 +241,29 @@ fn a_second_signal_exits_at_once() {
     let mut stream = listening(&broker, 1).remove(0);
     broker.signal("TERM");
     assert_eq!(stream.chunk(), None, "it drains");
-    assert!(half.is_silent(std::time::Duration::from_millis(50)), "and waits for what has begun");
+    assert!(half.is_silent(Duration::from_millis(50)), "and waits for what has begun");
     broker.signal("INT");
     let (code, log) = broker.wait();
     assert_eq!(code, Some(1), "{log}");
+}
+
+/// Half a request, a subscriber and a client that take nothing: none of them keeps the broker.
+#[test]
+fn a_drain_ends_after_ten_seconds_whatever_peers_do() {
+    let broker = Broker::start(&["--request-timeout", "60s", "--max-body", "8M"]);
+    let mut half = broker.connect();
+    half.send("GET /healthz HT");
+    let mut stalled = broker.connect();
+    stalled.send("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n");
+    broker.wait_for("subscribed", |stats| stats["subscribers"] == 1);
+    broker.publish("topicone1", &format!("data: {}", "x".repeat(7 << 20)));
+    broker.wait_for("stalled", |stats| stats["subscribers_stalled"] == 1);
+    let mut deaf = broker.connect();
+    deaf.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n".repeat(5000));
+    let begin = Instant::now();
+    broker.signal("TERM");
+    let (code, log) = broker.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    drop((half, stalled, deaf));
 }
