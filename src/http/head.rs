@@ -261,7 +261,7 @@ impl<'a> Fields<'a> {
             }
             17 if is("transfer-encoding") => self.codings.extend(list(text(header)?)),
             10 if is("connection") => self.connection.extend(list(text(header)?)),
-            6 if is("expect") => self.expect.extend(list(text(header)?)),
+            6 if is("expect") => self.expect.extend(list(text(header)?).filter(|element| !element.is_empty())),
             6 if is("origin") => self.origin = Some(text(header)?),
             12 if is("content-type") => self.content_type = Some(text(header)?),
             13 if is("last-event-id") => self.last_event_id = Some(header.value),
