@@ -102,6 +102,11 @@ pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(value.last()?).ok().map(str::trim)
 }
 
+/// Whether a head that is refused is of a HEAD request, whose answer has no body.
+pub fn is_refused_head_request(bytes: &[u8]) -> bool {
+    bytes[blank_lines(bytes)..].starts_with(b"HEAD ")
+}
+
 /// How many bytes of empty lines come first. Some clients end a body with one too many; it is no
 /// part of a request (RFC 9112 section 2.2).
 pub fn blank_lines(bytes: &[u8]) -> usize {

@@ -67,8 +67,8 @@ pub struct House<'a> {
 
 impl Reply {
     /// For a request that could not be read as far as its version: 1.1, and then the end.
-    pub fn to_unreadable(cors: Cors) -> Self {
-        Self { version: Version::Http11, keep_alive: false, head_only: false, cors }
+    pub fn to_unreadable(cors: Cors, head_only: bool) -> Self {
+        Self { version: Version::Http11, keep_alive: false, head_only, cors }
     }
 
     /// Writes an answer with its body.

@@ -92,7 +92,7 @@ impl Exchange {
                 let (body, step) = self.begin(&head, &bytes[len..], context, out);
                 (len + body, step)
             }
-            Err(problem) => (bytes.len(), refuse(problem, head::origin_of_refused(bytes), context, out)),
+            Err(problem) => (bytes.len(), refuse(problem, bytes, context, out)),
         }
     }
 
@@ -207,7 +207,7 @@ impl Exchange {
             State::Head if !self.has_begun => Step::Close,
             State::Head => {
                 let problem = Problem::new(408, "the request head did not come in time; send it at once");
-                refuse(problem, None, context, out)
+                refuse(problem, &[], context, out)
             }
             State::Body(receiving) => {
                 let problem = Problem::new(408, "the request body stood still for too long; send it without pauses");
@@ -243,10 +243,10 @@ fn last_if_draining(reply: Reply, context: Context<'_>) -> Reply {
     if context.service.is_draining() { closing(reply) } else { reply }
 }
 
-/// Answers a head that can't be trusted; nothing after it can be, either.
-fn refuse(problem: Problem, origin: Option<&str>, context: Context<'_>, out: &mut Vec<u8>) -> Step {
-    let cors = context.house.origins.decide(origin);
-    Reply::to_unreadable(cors).write(&problem.into(), context.house, out);
+/// Answers a head that can't be trusted, as far as it was read; nothing after it can be trusted, either.
+fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    let cors = context.house.origins.decide(head::origin_of_refused(bytes));
+    Reply::to_unreadable(cors, head::is_refused_head_request(bytes)).write(&problem.into(), context.house, out);
     Step::Close
 }
 

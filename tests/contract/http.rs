@@ -143,6 +143,9 @@ fn head_is_get_without_the_body() {
         assert!(length.is_none() || head.field("Content-Length") == length, "{head:?}");
         assert!(goes_on(&mut connection), "{target}");
     }
+    connection.send("HEAD /%zz HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(Response::without_body(connection.head()).status, 400);
+    assert!(connection.is_closed(), "a refused HEAD has no body either");
 }
 
 #[test]
@@ -159,6 +162,10 @@ fn who_expects_100_is_told_to_go_on_or_why_not() {
     assert_eq!(connection.response().status, 200);
     connection.send(head("/publish/topicone1", 7) + "data: y");
     assert_eq!(connection.final_response().status, 200);
+    connection.send(head("/publish/topicone1", 7).replace("100-CONTINUE", ", 100-continue,\r\nExpect:"));
+    assert_eq!(connection.response().status, 100, "empty elements of a list are none");
+    connection.send("data: z");
+    assert_eq!(connection.response().status, 200);
     for (target, length, status) in [("/publish/bad", 7, 400), ("/nothing", 7, 404), ("/publish/topicone1", 101, 413)] {
         let mut connection = broker.connect();
         connection.send(head(target, length));
