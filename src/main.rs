@@ -32,7 +32,8 @@ fn advise(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    eprintln!("esker: {error}");
+    // What can't be said is still an exit code.
+    let _ = writeln!(std::io::stderr(), "esker: {error}");
     ExitCode::from(status)
 }
 
