@@ -31,7 +31,7 @@ pub enum Method {
 pub enum Version {
     /// HTTP/1.0
     Http10,
-    /// HTTP/1.1 and whatever minor version comes after
+    /// HTTP/1.1
     Http11,
 }
 

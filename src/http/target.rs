@@ -45,11 +45,16 @@ fn check_characters(text: &str) -> Result<(), Problem> {
             "the request target has a character that does not belong there; percent-encode it",
         ));
     }
-    let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
-    if text.bytes().enumerate().any(|(at, b)| b == b'%' && !(is_hex(at + 1) && is_hex(at + 2))) {
+    if !has_whole_escapes(text) {
         return Err(Problem::bad_request("a % in the request target is not followed by two hexadecimal digits"));
     }
     Ok(())
+}
+
+/// Whether every % is followed by two hexadecimal digits.
+fn has_whole_escapes(text: &str) -> bool {
+    let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    text.bytes().enumerate().all(|(at, b)| b != b'%' || (is_hex(at + 1) && is_hex(at + 2)))
 }
 
 fn strip_authority(text: &str) -> Result<&str, Problem> {
@@ -75,7 +80,7 @@ pub fn is_host(text: &str) -> bool {
     let port_is_good = port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let host_is_good = match host.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']').is_some_and(is_ip_literal),
-        None => host.bytes().all(is_reg_name_byte),
+        None => host.bytes().all(is_reg_name_byte) && has_whole_escapes(host),
     };
     port_is_good && host_is_good
 }
@@ -152,7 +157,7 @@ mod tests {
         for good in ["", "h", "h:", "h:80", "127.0.0.1:3000", "[::1]", "[::1]:80", "a%20b", "[v1.x]"] {
             assert!(is_host(good), "{good}");
         }
-        for bad in ["u@h", "h:80:90", "h:x", "[::1", "::1", "[::1]x", "a b", "h/", "h?", "[]", "[zz]"] {
+        for bad in ["u@h", "h:80:90", "h:x", "[::1", "::1", "[::1]x", "a b", "h/", "h?", "[]", "[zz]", "a%zz", "a%4"] {
             assert!(!is_host(bad), "{bad}");
         }
     }

@@ -71,7 +71,6 @@ impl Acceptor {
     }
 
     fn deal(&mut self, gate: &Gate, socket: TcpStream, address: IpAddr, deal: &mut impl FnMut(WorkerId, TcpStream)) {
-        self.is_warned = false;
         let Some(socket) = gate.enter(socket, address) else { return };
         deal(self.next, socket);
         self.next = (self.next + 1) % self.workers;
@@ -79,7 +78,10 @@ impl Acceptor {
 
     fn after(&mut self, error: &io::Error, gate: &Gate) -> Accepting {
         match error.kind() {
-            io::ErrorKind::WouldBlock => Accepting::Drained,
+            io::ErrorKind::WouldBlock => {
+                self.is_warned = false;
+                Accepting::Drained
+            }
             // The peer gave up before it was accepted: that says nothing about the next.
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
                 Accepting::More

@@ -65,6 +65,8 @@ pub struct Connection {
     pub is_queued: bool,
     /// Whether the queue of connections whose publish waits has it.
     pub is_parked: bool,
+    /// Whether the peer has taken a byte of blocked output since patience with it was last looked at.
+    pub has_taken: bool,
     /// What is being waited for.
     pub patience: Patience,
     /// Until when, in the worker's milliseconds.
@@ -105,6 +107,7 @@ impl Connection {
             is_readable: true,
             is_queued: false,
             is_parked: false,
+            has_taken: false,
             patience: Patience::First,
             deadline,
         }
@@ -164,6 +167,7 @@ impl Connection {
                 Err(_) => return Flushed::Gone,
             }
         }
+        self.has_taken |= written > 0;
         if written < bytes.len() {
             self.output = bytes[written..].to_vec();
             return Flushed::Blocked;

@@ -198,7 +198,12 @@ impl Worker {
         let connection = &mut self.connections[key];
         let patience = connection.patience_now();
         let has_turned = connection.exchange.take_turned();
-        let renews = matches!(patience, Patience::Body | Patience::Output);
+        let has_taken = std::mem::take(&mut connection.has_taken);
+        let renews = match patience {
+            Patience::Body => true,
+            Patience::Output => has_taken,
+            _ => false,
+        };
         if has_turned || renews || patience != connection.patience {
             connection.patience = patience;
             let deadline = self.parts.now.millis + self.patience_millis(patience);
@@ -243,7 +248,7 @@ impl Worker {
     /// While draining: connections between two requests have nothing to wait for.
     pub(super) fn close_idle(&mut self) {
         let is_idle = |connection: &Connection| match connection.patience_now() {
-            Patience::First | Patience::Next => true,
+            Patience::First | Patience::Next => matches!(connection.phase, Phase::Talking),
             Patience::Linger => connection.deadline > self.parts.now.millis + DRAIN_LINGER_MILLIS,
             _ => false,
         };
