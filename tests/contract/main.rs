@@ -12,5 +12,6 @@ mod proxies;
 mod publish;
 mod resume;
 mod running;
+mod scale;
 mod subscribe;
 mod support;

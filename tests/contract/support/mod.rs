@@ -1,6 +1,7 @@
 //! Starts the binary, and speaks HTTP and server-sent events to it in the plainest way there is, so
 //! that what is tested is the broker and not a client's kindness. Every wait has a bound.
 
+mod crowd;
 mod http;
 mod pieces;
 mod program;
@@ -12,6 +13,9 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+pub use crowd::{Crowd, connect_small};
 pub use http::{Connection, Response};
 pub use pieces::Pieces;
 pub use program::{Folder, Program};
@@ -133,6 +137,21 @@ impl Broker {
         let mut log = String::new();
         self.stderr.read_to_string(&mut log).expect("the log is UTF-8");
         (status.code(), log)
+    }
+
+    /// From now on it may have so many descriptors, though more may be open already.
+    pub fn limit_descriptors(&self, limit: u64) {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        let limit = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nofile).maximum };
+        prlimit(pid, Resource::Nofile, limit).expect("limits can be lowered");
+    }
+
+    /// Processor time it has taken, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the kernel has stat");
+        let (_, fields) = text.rsplit_once(')').expect("the name is in parentheses");
+        // The fields utime and stime, proc(5).
+        fields.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
     }
 
     /// Memory of its own in bytes, from the kernel's sums. Not the private dirty pages: those of a

@@ -1,0 +1,302 @@
+//! At scale and under stress: thousands of subscribers, stalls, floods and aborts. What is asserted
+//! is order, completeness and bounds, never a time; the tests take turns, for each wants the machine.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+
+use super::support::{Broker, Connection, Crowd, connect_small};
+
+/// How long publishers flood.
+const FLOOD: Duration = Duration::from_secs(3);
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Publishes ascending numbers on a connection of its own.
+struct Publisher {
+    connection: Connection,
+    next: u64,
+}
+
+impl Publisher {
+    fn of(broker: &Broker) -> Self {
+        Self { connection: broker.connect(), next: 0 }
+    }
+
+    /// The answer's status.
+    fn post(&mut self, topic: &str, body: &str) -> u16 {
+        let head = format!("POST /publish/{topic} HTTP/1.1\r\nHost: esker\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.connection.send(head + body);
+        self.connection.response().status
+    }
+
+    /// So many events, one after the other, each with `padding` after its number.
+    fn publish(&mut self, topic: &str, count: u64, padding: &str) {
+        for _ in 0..count {
+            assert_eq!(self.post(topic, &format!("data: {} {padding}", self.next)), 200);
+            self.next += 1;
+        }
+    }
+}
+
+fn read_all(crowd: &mut Crowd, received: usize) {
+    crowd.read_until("all received", |crowd| crowd.all().iter().all(|member| member.received == received));
+    assert!(crowd.all().iter().all(|member| member.gaps == 0));
+}
+
+#[test]
+fn ten_thousand_get_each_event_once_and_in_order() {
+    let _turn = turn();
+    let broker = Broker::start(&[]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    crowd.join(broker.address, 10_000, |_| "/subscribe/topicone1".to_owned());
+    for received in 1..=20 {
+        publisher.publish("topicone1", 1, "");
+        read_all(&mut crowd, received);
+    }
+    publisher.publish("topicone1", 80, "");
+    read_all(&mut crowd, 100);
+    let burst: String = (100..200).map(|number| format!("data: {number}\n\n")).collect();
+    assert_eq!(publisher.post("topicone1", &burst), 200);
+    read_all(&mut crowd, 200);
+    broker.wait_for("counted", |stats| stats["events_delivered"] == 2_000_000 && stats["gaps"] == 0);
+}
+
+#[test]
+fn a_thousand_topics_keep_apart() {
+    let _turn = turn();
+    let broker = Broker::start(&[]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    crowd.join(broker.address, 10_000, |number| format!("/subscribe/topic{:04}", number % 1000));
+    for received in 1..=3 {
+        for topic in 0..1000 {
+            assert_eq!(publisher.post(&format!("topic{topic:04}"), &format!("data: {received}")), 200);
+        }
+        read_all(&mut crowd, received);
+    }
+}
+
+#[test]
+fn an_idle_subscriber_costs_next_to_nothing() {
+    let _turn = turn();
+    let broker = Broker::start(&[]);
+    let mut crowd = Crowd::new();
+    let grow_to = |crowd: &mut Crowd, count: usize| {
+        crowd.join(broker.address, count - crowd.all().len(), |_| "/subscribe/topicone1".to_owned());
+        broker.private_bytes()
+    };
+    let before = grow_to(&mut crowd, 5_000);
+    let after = grow_to(&mut crowd, 19_000);
+    let busy = broker.cpu_ticks();
+    crowd.read_for(Duration::from_secs(2));
+    assert!(broker.cpu_ticks() < busy + 100, "idle, and yet it took {} ticks", broker.cpu_ticks() - busy);
+    let mut publisher = Publisher::of(&broker);
+    publisher.publish("topicone1", 3, "");
+    read_all(&mut crowd, 3);
+    let served = broker.private_bytes();
+    for (what, bytes) in [("joined", after), ("served", served)] {
+        let each = bytes.saturating_sub(before) / 14_000;
+        assert!(each <= 120, "{each} bytes per subscriber once {what}: {before} then {bytes}");
+    }
+}
+
+#[test]
+fn at_the_limit_those_seated_are_served_and_room_is_taken_again() {
+    let _turn = turn();
+    let broker = Broker::start(&["--max-connections", "1000", "--max-subscribers", "900", "--heartbeat", "500ms"]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    crowd.join(broker.address, 900, |_| "/subscribe/topicone1".to_owned());
+    let mut turned_away = broker.subscribe("/subscribe/topicone1", "");
+    assert!(turned_away.opening().contains("retry: "));
+    assert_eq!(turned_away.chunk(), None);
+    drop(turned_away);
+    // The connections are used up as well: whoever comes now waits in the backlog.
+    let idle: Vec<Connection> = (0..200).map(|_| broker.connect()).collect();
+    publisher.publish("topicone1", 10, "");
+    read_all(&mut crowd, 10);
+    crowd.read_until("heartbeats", |crowd| crowd.all().iter().all(|member| member.heartbeats >= 2));
+    drop(idle);
+    crowd.leave(0..100);
+    broker.wait_for("room", |stats| stats["subscribers"] == 800 && stats["clients"] == 802);
+    crowd.join(broker.address, 100, |_| "/subscribe/topicone1".to_owned());
+    publisher.publish("topicone1", 10, "");
+    crowd.read_until("served", |crowd| {
+        crowd.members(100..900).iter().all(|member| member.received == 20)
+            && crowd.members(900..1000).iter().all(|member| member.received == 10)
+    });
+}
+
+#[test]
+fn the_want_of_descriptors_passes() {
+    let _turn = turn();
+    let broker = Broker::start(&[]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    crowd.join(broker.address, 200, |_| "/subscribe/topicone1".to_owned());
+    broker.limit_descriptors(100);
+    let waiting = crowd.join_deaf(50, "/subscribe/topicone1", || connect_small(broker.address));
+    publisher.publish("topicone1", 5, "");
+    crowd.read_until("served", |crowd| crowd.members(0..200).iter().all(|member| member.received == 5));
+    crowd.leave(0..150);
+    // Descriptors are there again, though few, and nobody says so but time and those who leave.
+    waiting.clone().for_each(|index| crowd.listen(index));
+    crowd.read_until("accepted", |crowd| crowd.members(waiting.clone()).iter().all(|member| member.is_open));
+    publisher.publish("topicone1", 5, "");
+    crowd.read_until("served", |crowd| {
+        crowd.members(150..200).iter().all(|member| member.received == 10)
+            && crowd.members(waiting.clone()).iter().all(|member| member.received >= 5)
+    });
+    broker.assert_well();
+}
+
+#[test]
+fn the_stalled_harm_neither_the_fast_nor_the_memory() {
+    let _turn = turn();
+    let broker = Broker::start(&["--history", "300"]);
+    let mut crowd = Crowd::new();
+    let fast = crowd.join(broker.address, 300, |_| "/subscribe/topicone1".to_owned());
+    let deaf = crowd.join_deaf(300, "/subscribe/topicone1", || connect_small(broker.address));
+    broker.wait_for("joined", |stats| stats["subscribers"] == 600);
+    let (mut publisher, padding) = (Publisher::of(&broker), "x".repeat(10_000));
+    for round in 1..=8 {
+        publisher.publish("topicone1", 100, &padding);
+        crowd.read_until("the fast have it", |crowd| {
+            crowd.members(fast.clone()).iter().all(|member| member.received == round * 100)
+        });
+    }
+    assert!(crowd.members(fast.clone()).iter().all(|member| member.gaps == 0));
+    broker.wait_for("stalled", |stats| stats["subscribers_stalled"] == 300);
+    let private = broker.private_bytes();
+    assert!(private < 40 << 20, "{private} bytes");
+    deaf.clone().for_each(|index| crowd.listen(index));
+    crowd.read_until("the stalled caught up", |crowd| {
+        crowd.members(deaf.clone()).iter().all(|member| member.last() == Some(799))
+    });
+    let is_whole = |received: usize, gaps: usize| gaps == 1 && (300..800).contains(&received);
+    let told = crowd.members(deaf).iter().filter(|member| is_whole(member.received, member.gaps)).count();
+    assert_eq!(told, 300, "a gap comes first, and then all that is retained");
+}
+
+#[test]
+fn the_stalled_are_closed_in_time() {
+    let _turn = turn();
+    let broker = Broker::start(&["--stall", "1s", "--heartbeat", "200ms"]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    crowd.join(broker.address, 100, |_| "/subscribe/topicone1".to_owned());
+    crowd.join_deaf(200, "/subscribe/topicone1", || connect_small(broker.address));
+    broker.wait_for("joined", |stats| stats["subscribers"] == 300);
+    let padding = "x".repeat(1_000_000);
+    for received in 1..=5 {
+        publisher.publish("topicone1", 1, &padding);
+        crowd.read_until("the fast have it", |crowd| {
+            crowd.members(0..100).iter().all(|member| member.received == received)
+        });
+    }
+    broker.wait_for("closed", |stats| stats["subscribers"] == 100 && stats["subscribers_stalled"] == 0);
+    publisher.publish("topicone1", 1, "");
+    crowd.read_until("still served", |crowd| crowd.members(0..100).iter().all(|member| member.received == 6));
+}
+
+#[test]
+fn a_flood_is_delivered_whole_even_to_those_who_come_in_between() {
+    let _turn = turn();
+    // So long a history that a slow machine makes no gap.
+    let broker = Broker::start(&["--history", "1000000"]);
+    let mut crowd = Crowd::new();
+    crowd.join(broker.address, 300, |_| "/subscribe/topicone1".to_owned());
+    let (accepted, ended, deadline) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now() + FLOOD);
+    std::thread::scope(|scope| {
+        for lane in 0..4 {
+            let (accepted, ended, mut publisher) = (&accepted, &ended, Publisher::of(&broker));
+            scope.spawn(move || {
+                while Instant::now() < deadline {
+                    // What was refused was not delivered, so its number is free.
+                    if publisher.post("topicone1", &format!("data: {}@{lane}", publisher.next)) == 200 {
+                        publisher.next += 1;
+                        accepted.fetch_add(1, SeqCst);
+                    }
+                }
+                ended.fetch_add(1, SeqCst);
+            });
+        }
+        while ended.load(SeqCst) < 4 {
+            crowd.read_for(FLOOD / 10);
+            crowd.join(broker.address, 20, |_| "/subscribe/topicone1?last_event_id=0".to_owned());
+        }
+    });
+    read_all(&mut crowd, accepted.load(SeqCst));
+}
+
+#[test]
+fn a_permanent_fan_out_keeps_nobody_else_out() {
+    let _turn = turn();
+    let broker = Broker::start(&[]);
+    let mut crowd = Crowd::new();
+    crowd.join(broker.address, 5_000, |_| "/subscribe/topicone1".to_owned());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut publisher = Publisher::of(&broker);
+            while !is_over.load(SeqCst) {
+                publisher.publish("topicone1", 1, "");
+            }
+        });
+        scope.spawn(|| {
+            let mut small = broker.subscribe("/subscribe/topictwo2", "");
+            small.opening();
+            for number in 0..20 {
+                broker.assert_well();
+                broker.publish("topictwo2", &format!("data: {number}"));
+                assert_eq!(small.data(1), [number.to_string()]);
+            }
+            is_over.store(true, SeqCst);
+        });
+        crowd.read_until("over", |_| is_over.load(SeqCst));
+        crowd.read_for(Duration::from_millis(500));
+    });
+}
+
+#[test]
+fn storms_of_aborts_leave_nothing_behind() {
+    let _turn = turn();
+    let broker = Broker::start(&[]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    crowd.join(broker.address, 200, |_| "/subscribe/topicone1".to_owned());
+    let mut storm = || {
+        std::thread::scope(|scope| {
+            let threads = [scope.spawn(|| abort_many(&broker)), scope.spawn(|| abort_many(&broker))];
+            while threads.iter().any(|thread| !thread.is_finished()) {
+                publisher.publish("topicone1", 1, "");
+                crowd.read_for(Duration::from_millis(5));
+            }
+        });
+        read_all(&mut crowd, publisher.next as usize);
+        broker
+            .wait_for("empty", |stats| stats["clients"] == 202 && stats["subscribers"] == 200 && stats["topics"] == 1);
+        broker.private_bytes()
+    };
+    let before = storm();
+    let after = (0..3).map(|_| storm()).last().expect("a storm");
+    assert!(after < before + (256 << 10), "{before} then {after} bytes");
+}
+
+/// Connections reset at once, within a head, within the opening, and as subscribers.
+fn abort_many(broker: &Broker) {
+    for number in 0..4000 {
+        let mut socket = TcpStream::connect(broker.address).expect("the broker accepts");
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).expect("a close can be a reset");
+        let own = format!("GET /subscribe/topic{:04},topicone1 HTTP/1.1\r\nHost: h\r\n\r\n", number % 1000);
+        let request = [&own[..0], &own[..20], &own, &own][number % 4];
+        let _ = socket.write_all(request.as_bytes());
+        if number % 4 == 3 {
+            let _ = socket.peek(&mut [0]);
+        }
+    }
+}

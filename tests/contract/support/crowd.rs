@@ -1,0 +1,261 @@
+//! Thousands of subscribers on one poll, each of which checks that the numbers it is sent ascend
+//! without loss and without double, unless a `gap` event came before.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use super::PATIENCE;
+
+/// Connections made before the answers are read; the backlog holds more than so many.
+const BATCH: usize = 500;
+
+/// See the module's page.
+pub struct Crowd {
+    poll: Poll,
+    events: Events,
+    scratch: Vec<u8>,
+    members: Vec<Member>,
+}
+
+/// The numbers of one publisher.
+#[derive(Clone, Copy, Default)]
+struct Lane {
+    last: Option<u64>,
+    /// Whether the next number need not follow the last one.
+    may_jump: bool,
+}
+
+/// A subscriber of events whose data is `<number>` or `<number>@<publisher>` and, after a space, whatever.
+#[derive(Default)]
+pub struct Member {
+    socket: Option<mio::net::TcpStream>,
+    unread: Vec<u8>,
+    /// Whether the head of its stream has come.
+    pub is_open: bool,
+    lanes: Vec<Lane>,
+    /// Events with a number that it got.
+    pub received: usize,
+    /// Gap events that it got.
+    pub gaps: usize,
+    /// Heartbeats that it got.
+    pub heartbeats: usize,
+    /// Whether its stream has ended with the last chunk.
+    pub has_ended: bool,
+    /// Whether its connection has ended.
+    pub is_closed: bool,
+}
+
+impl Crowd {
+    pub fn new() -> Self {
+        let poll = Poll::new().expect("a poll can be made");
+        Self { poll, events: Events::with_capacity(4096), scratch: vec![0; 256 << 10], members: Vec::new() }
+    }
+
+    pub fn members(&self, range: Range<usize>) -> &[Member] {
+        &self.members[range]
+    }
+
+    pub fn all(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// So many more subscribers; their indices. Each has its opening when this returns.
+    pub fn join(&mut self, address: SocketAddr, count: usize, target: impl Fn(usize) -> String) -> Range<usize> {
+        let begin = self.members.len();
+        while self.members.len() < begin + count {
+            let first = self.members.len();
+            let batch = BATCH.min(begin + count - first);
+            for index in first..first + batch {
+                let socket = TcpStream::connect(address).expect("the broker accepts");
+                self.add(socket, &target(index - begin));
+            }
+            for index in first..first + batch {
+                self.listen(index);
+            }
+            self.read_until("opened", |crowd| crowd.members[first..].iter().all(|member| member.is_open));
+        }
+        begin..self.members.len()
+    }
+
+    /// So many more who read nothing before [`Crowd::listen`].
+    pub fn join_deaf(&mut self, count: usize, target: &str, connect: impl Fn() -> TcpStream) -> Range<usize> {
+        let begin = self.members.len();
+        for _ in 0..count {
+            self.add(connect(), target);
+        }
+        begin..self.members.len()
+    }
+
+    fn add(&mut self, mut socket: TcpStream, target: &str) {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: esker\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("a request fits in the buffer");
+        socket.set_nonblocking(true).expect("a socket can be non-blocking");
+        let socket = mio::net::TcpStream::from_std(socket);
+        self.members.push(Member { socket: Some(socket), ..Member::default() });
+    }
+
+    /// From now on this one reads.
+    pub fn listen(&mut self, index: usize) {
+        let socket = self.members[index].socket.as_mut().expect("the member is connected");
+        self.poll.registry().register(socket, Token(index), Interest::READABLE).expect("a socket can be polled");
+    }
+
+    /// These hang up.
+    pub fn leave(&mut self, range: Range<usize>) {
+        self.members[range].iter_mut().for_each(|member| member.socket = None);
+    }
+
+    /// Reads whatever comes until it is so.
+    pub fn read_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let mut progress = Instant::now();
+        while !is_so(self) {
+            if self.read_once(Duration::from_millis(50)) {
+                progress = Instant::now();
+            }
+            assert!(progress.elapsed() < PATIENCE, "never {what}: {}", self.summary());
+        }
+    }
+
+    /// Reads whatever comes for so long.
+    pub fn read_for(&mut self, time: Duration) {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            self.read_once(Duration::from_millis(20));
+        }
+    }
+
+    /// Reads once from each that has something, so that nobody falls behind for somebody else.
+    fn read_once(&mut self, timeout: Duration) -> bool {
+        let Self { poll, events, scratch, members } = self;
+        poll.poll(events, Some(timeout)).expect("the poll works");
+        let mut ready: Vec<usize> = events.iter().map(|event| event.token().0).collect();
+        let has_progress = !ready.is_empty();
+        while !ready.is_empty() {
+            ready.retain(|&index| members[index].read(scratch));
+        }
+        has_progress
+    }
+
+    fn summary(&self) -> String {
+        let sum = |part: fn(&Member) -> usize| self.members.iter().map(part).sum::<usize>();
+        let fewest = self.members.iter().map(|member| member.received).min();
+        format!(
+            "{} members, {} open, {} closed, {} gaps, {} received, {fewest:?} at least",
+            self.members.len(),
+            sum(|member| usize::from(member.is_open)),
+            sum(|member| usize::from(member.is_closed)),
+            sum(|member| member.gaps),
+            sum(|member| member.received),
+        )
+    }
+}
+
+impl Member {
+    /// The last number of the first publisher.
+    pub fn last(&self) -> Option<u64> {
+        self.lanes.first().and_then(|lane| lane.last)
+    }
+
+    /// Reads once. Answers whether there may be more.
+    fn read(&mut self, scratch: &mut [u8]) -> bool {
+        let Some(socket) = &mut self.socket else { return false };
+        match socket.read(scratch) {
+            Ok(0) => self.is_closed = true,
+            Ok(count) => {
+                self.understand(&scratch[..count]);
+                return true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_closed = true,
+            Err(error) => panic!("{error}"),
+        }
+        false
+    }
+
+    fn understand(&mut self, fresh: &[u8]) {
+        let mut joined = std::mem::take(&mut self.unread);
+        let mut bytes = fresh;
+        if !joined.is_empty() {
+            joined.extend_from_slice(fresh);
+            bytes = &joined;
+        }
+        if !self.is_open {
+            let Some(end) = find(bytes, b"\r\n\r\n") else { return self.unread = bytes.to_vec() };
+            assert!(bytes.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(bytes));
+            self.is_open = true;
+            bytes = &bytes[end + 4..];
+        }
+        while let Some((chunk, rest)) = split_chunk(bytes) {
+            self.take_chunk(chunk);
+            bytes = rest;
+        }
+        self.unread = bytes.to_vec();
+    }
+
+    fn take_chunk(&mut self, chunk: &[u8]) {
+        if let Some(data) = chunk.strip_prefix(b"data: ") {
+            let (number, rest) = number(data);
+            let lane = rest.strip_prefix(b"@").map_or(0, |rest| self::number(rest).0);
+            self.take_number(number, lane as usize);
+        } else if chunk.starts_with(b"event: gap\n") {
+            self.gaps += 1;
+            self.lanes.iter_mut().for_each(|lane| lane.may_jump = true);
+        } else if chunk.is_empty() {
+            self.has_ended = true;
+        } else if chunk == b":\n" {
+            self.heartbeats += 1;
+        } else {
+            assert!(chunk.starts_with(b":\nretry: "), "{}", String::from_utf8_lossy(chunk));
+        }
+    }
+
+    fn take_number(&mut self, number: u64, lane: usize) {
+        if self.lanes.len() <= lane {
+            self.lanes.resize(lane + 1, Lane::default());
+        }
+        let lane = &mut self.lanes[lane];
+        if let (Some(last), false) = (lane.last, lane.may_jump) {
+            assert_eq!(number, last + 1, "after {} events and {} gaps", self.received, self.gaps);
+        }
+        assert!(lane.last < Some(number), "{number} after {:?}", lane.last);
+        *lane = Lane { last: Some(number), may_jump: false };
+        self.received += 1;
+    }
+}
+
+/// The first chunk's data, if all of it is there, and what follows.
+fn split_chunk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = bytes.iter().take(10).position(|&byte| byte == b'\n')?;
+    let digits = std::str::from_utf8(&bytes[..line - 1]).expect("a chunk size is ASCII");
+    let size = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is no chunk size"));
+    let rest = &bytes[line + 1..];
+    if rest.len() < size + 2 {
+        return None;
+    }
+    assert_eq!(&rest[size..size + 2], b"\r\n", "a chunk ends with CRLF");
+    Some((&rest[..size], &rest[size + 2..]))
+}
+
+/// The number at the beginning, and what follows.
+fn number(data: &[u8]) -> (u64, &[u8]) {
+    let digits = data.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(data.len());
+    let value = data[..digits].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    (value, &data[digits..])
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+/// A connection that can take in but a few kilobytes unread.
+pub fn connect_small(address: SocketAddr) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket can be made");
+    sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a buffer can be small");
+    rustix::net::connect(&socket, &address).expect("the broker accepts");
+    socket.into()
+}
