@@ -53,6 +53,11 @@ impl Window {
         self.frames.range(self.index_after(cursor)..)
     }
 
+    /// Whether the frame with this id is retained.
+    pub fn has(&self, id: u64) -> bool {
+        self.frames.binary_search_by_key(&id, |frame| frame.id()).is_ok()
+    }
+
     /// How many frames follow `cursor`; the usual answers, none and one, are found without a search.
     fn index_after(&self, cursor: u64) -> usize {
         let len = self.frames.len();

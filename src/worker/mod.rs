@@ -9,6 +9,7 @@
 //! The inbox is taken after the joins of the turn and before anybody is served: only then is the
 //! replica complete up to its newest id, on which every cursor relies.
 
+mod absences;
 mod accept;
 mod audience;
 mod connection;

@@ -61,6 +61,7 @@ impl<S: Write> Streams<S> {
         if self.due.is_empty() && self.hungry.is_empty() {
             self.settle();
         }
+        self.shed();
     }
 
     /// Everyone who could take it has what was published: the hub may send more, and the replica
@@ -74,7 +75,7 @@ impl<S: Write> Streams<S> {
         while let Some(slot) = self.touched.pop() {
             self.feeds.note_mut(slot).is_touched = false;
             while self.feeds.get(slot).window.len() > limit {
-                self.feeds.pop(slot);
+                self.let_go(slot);
             }
         }
         self.forget(self.hub.floor());
@@ -85,7 +86,20 @@ impl<S: Write> Streams<S> {
         while let Some((id, slot)) = self.feeds.oldest()
             && id <= floor
         {
-            self.feeds.pop(slot);
+            self.let_go(slot);
+        }
+    }
+
+    fn let_go(&mut self, slot: Slot) {
+        if let Some(frame) = self.feeds.pop(slot) {
+            self.absences.lose(frame.id());
+        }
+    }
+
+    /// Closes those for whom too much is kept that the history has let go.
+    fn shed(&mut self) {
+        while let Some(keys) = self.absences.surplus() {
+            keys.into_iter().for_each(|key| self.remove(key));
         }
     }
 
@@ -167,7 +181,8 @@ impl<S: Write> Streams<S> {
     /// A subscriber's socket is full: it leaves its seat until there is room.
     pub(super) fn block(&mut self, key: SubscriberKey, rest: Rest) {
         self.give_up_seat(key);
-        self.absences.insert(key, Absence { rest, is_blocked: true, ..Absence::default() });
+        // Nobody is served from a seat what the replica has not.
+        self.absences.put(key, Absence { rest, is_blocked: true, ..Absence::default() }, |_| true);
     }
 
     fn give_up_seat(&mut self, key: SubscriberKey) {
@@ -187,7 +202,7 @@ impl<S: Write> Streams<S> {
         };
         let audience = &mut audiences[subscriber.audience as usize];
         let (slots, framing) = (&audience.slots, audience.set.framing);
-        let mut absence = absences.remove(&key).unwrap_or_default();
+        let mut absence = absences.take(key).unwrap_or_default();
         let mut is_behind = absence.is_untold(feeds, slots, subscriber.cursor);
         if is_behind && absence.rest.is_nothing() {
             let rest = gap(feeds, slots, framing, &mut subscriber.cursor);
@@ -229,7 +244,7 @@ impl<S: Write> Streams<S> {
                 return cost;
             }
         }
-        absences.insert(key, absence);
+        absences.put(key, absence, |frame| slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id())));
         cost
     }
 
@@ -239,7 +254,7 @@ impl<S: Write> Streams<S> {
         for key in keys {
             let subscriber = &mut self.subscribers[key as usize];
             let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
-            let is_cut = self.absences.get(&key).is_some_and(|absence| !absence.rest.is_nothing());
+            let is_cut = self.absences.is_cut(key);
             if !is_cut && !last.is_empty() {
                 subscriber.write(&[IoSlice::new(last)], last.len(), now);
             }

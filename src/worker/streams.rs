@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::absences::Absences;
 use super::audience::{Audience, AudienceKey, AudienceSet, SubscriberKey};
 use super::subscriber::{Absence, NO_SEAT, Subscriber};
 use super::sweep::Sweep;
@@ -61,7 +62,7 @@ pub struct Streams<S> {
     pub(super) inbox: Inbox,
     pub(super) subscribers: Slab<Subscriber<S>>,
     /// What is noted of subscribers without a seat.
-    pub(super) absences: HashMap<SubscriberKey, Absence>,
+    pub(super) absences: Absences,
     pub(super) feeds: Feeds<Heard>,
     slots: HashMap<TopicId, Slot>,
     /// Feeds that got frames since the last settling.
@@ -85,7 +86,7 @@ impl<S: Write> Streams<S> {
             worker,
             inbox,
             subscribers: Slab::new(),
-            absences: HashMap::new(),
+            absences: Absences::default(),
             feeds: Feeds::default(),
             slots: HashMap::new(),
             touched: Vec::new(),
@@ -111,7 +112,7 @@ impl<S: Write> Streams<S> {
 
     /// The number of subscribers whose socket takes no more for now.
     pub fn stalled(&self) -> usize {
-        self.absences.values().filter(|absence| absence.is_blocked).count()
+        self.absences.blocked()
     }
 
     /// Whether a turn now would find something to do.
@@ -182,7 +183,7 @@ impl<S: Write> Streams<S> {
         let subscriber = Subscriber { socket, audience, cursor, seat: NO_SEAT, written_at: now };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if !absence.told.is_empty() {
-            self.absences.insert(key, absence);
+            self.absences.put(key, absence, |_| true);
         }
         // Not served right here: what the hub sent before the join may still be in the inbox, and
         // the backlog of a feed that is new here could be ahead of it.
@@ -197,9 +198,7 @@ impl<S: Write> Streams<S> {
 
     /// A stalled socket has room again.
     pub fn writable(&mut self, key: SubscriberKey) {
-        if let Some(absence) = self.absences.get_mut(&key)
-            && std::mem::take(&mut absence.is_blocked)
-        {
+        if self.absences.rouse(key) {
             self.hungry.push_back(key);
         }
     }
@@ -210,7 +209,7 @@ impl<S: Write> Streams<S> {
         if subscriber.seat != NO_SEAT {
             self.stand(subscriber.audience, subscriber.seat);
         }
-        self.absences.remove(&key);
+        self.absences.take(key);
         self.closed.push(subscriber.socket);
         self.leave(subscriber.audience);
     }

@@ -205,6 +205,24 @@ fn the_stalled_are_closed_in_time() {
 }
 
 #[test]
+fn stalls_within_lost_events_keep_no_more_than_the_bound() {
+    let _turn = turn();
+    let broker = Broker::start(&["--threads", "1", "--history-bytes", "1M", "--max-body", "8M"]);
+    let (mut crowd, mut publisher) = (Crowd::new(), Publisher::of(&broker));
+    let padding = "x".repeat(5 << 20);
+    for _ in 0..15 {
+        crowd.join_deaf(1, "/subscribe/topicone1", || connect_small(broker.address));
+        broker.wait_for("joined", |stats| stats["subscribers"].as_u64() > Some(0));
+        // More than the socket's buffers take, and more than the history: lost, and half written.
+        publisher.publish("topicone1", 1, &padding);
+    }
+    // Beside it, the body and the event that the last request brought.
+    let (private, bound) = (broker.private_bytes(), (32 << 20) + (4 * padding.len()));
+    assert!(private < bound, "{private} of {bound} bytes, with {}", broker.stats());
+    broker.assert_well();
+}
+
+#[test]
 fn a_flood_is_delivered_whole_even_to_those_who_come_in_between() {
     let _turn = turn();
     // So long a history that a slow machine makes no gap.
