@@ -12,6 +12,7 @@
 mod absences;
 mod accept;
 mod audience;
+mod catch_up;
 mod connection;
 mod events;
 mod exchange;

@@ -2,14 +2,14 @@
 //! turn. An audience is served seat by seat; whoever has no seat is served alone.
 
 use std::io::{IoSlice, Write};
-use std::sync::Arc;
 
 use super::audience::{AudienceKey, SubscriberKey};
-use super::gather::{Gathering, Merge, Stop};
-use super::streams::{Heard, Streams};
+use super::catch_up::rest_after;
+use super::gather::Gathering;
+use super::streams::Streams;
 use super::subscriber::{Absence, NO_SEAT, Rest, Written};
-use crate::hub::{Feeds, Slot};
-use crate::sse::{Framing, stream};
+use crate::hub::Slot;
+use crate::sse::stream;
 
 /// What serving may cost in one turn, so that accepts, requests and other topics go on. A
 /// write costs 1, and 1 more for every 16 KiB.
@@ -17,7 +17,7 @@ pub const BUDGET_PER_TURN: usize = 512;
 /// What one audience may cost before another one's turn comes.
 const BUDGET_PER_SLICE: usize = 128;
 
-fn cost(bytes: usize) -> usize {
+pub(super) fn cost(bytes: usize) -> usize {
     1 + bytes / (16 << 10)
 }
 
@@ -44,24 +44,32 @@ enum Departure {
 impl<S: Write> Streams<S> {
     /// Serves whoever is owed something, until the budget is used up. Comes after
     /// [`Streams::take_inbox`] in a turn: only then is the replica complete up to its newest id.
-    pub fn serve(&mut self, mut budget: usize, now: u32) {
-        for _ in 0..self.hungry.len() {
-            if budget == 0 {
-                return;
-            }
-            if let Some(key) = self.hungry.pop_front() {
-                budget = budget.saturating_sub(self.catch_up(key, now));
-            }
-        }
-        while budget > 0
+    pub fn serve(&mut self, budget: usize, now: u32) {
+        // Those who catch up get half of it, so that a long history keeps no live event waiting.
+        let for_hungry = budget.div_ceil(2);
+        let mut left = budget - for_hungry + self.serve_hungry(for_hungry, now);
+        while left > 0
             && let Some(key) = self.due.pop_front()
         {
-            budget = self.serve_slice(key, budget, now);
+            left = self.serve_slice(key, left, now);
         }
         if self.due.is_empty() && self.hungry.is_empty() {
             self.settle();
         }
         self.shed();
+    }
+
+    /// One write to each that is behind; answers what is left of the budget.
+    fn serve_hungry(&mut self, budget: usize, now: u32) -> usize {
+        let mut left = budget;
+        for _ in 0..self.hungry.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(key) = self.hungry.pop_front() else { break };
+            left = left.saturating_sub(self.catch_up(key, now));
+        }
+        left
     }
 
     /// Everyone who could take it has what was published: the hub may send more, and the replica
@@ -193,61 +201,6 @@ impl<S: Write> Streams<S> {
         }
     }
 
-    /// One write to a subscriber without a seat: the rest of what was half written or a gap, and
-    /// the frames after its cursor. Caught up, it takes a seat. Answers what that cost.
-    fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
-        let Self { audiences, subscribers, absences, feeds, tally, hungry, .. } = self;
-        let Some(subscriber) = subscribers.get_mut(key as usize).filter(|subscriber| subscriber.seat == NO_SEAT) else {
-            return 0;
-        };
-        let audience = &mut audiences[subscriber.audience as usize];
-        let (slots, framing) = (&audience.slots, audience.set.framing);
-        let mut absence = absences.take(key).unwrap_or_default();
-        let mut is_behind = absence.is_untold(feeds, slots, subscriber.cursor);
-        if is_behind && absence.rest.is_nothing() {
-            let rest = gap(feeds, slots, framing, &mut subscriber.cursor);
-            let marks = slots.iter().map(|&slot| feeds.get(slot).window.evicted_through());
-            absence = Absence { rest, ..Absence::begin(marks, subscriber.cursor) };
-            tally.gaps += 1;
-            is_behind = false;
-        }
-        // A gap after the rest of a frame is told by the next write.
-        let owed: &[Slot] = if is_behind { &[] } else { slots };
-        let gathering = Gathering::new(absence.rest.bytes(framing), feeds, owed, subscriber.cursor, framing);
-        let cost = cost(gathering.bytes);
-        let written = match gathering.is_empty() {
-            true => Written::All,
-            false => subscriber.write(gathering.slices(), gathering.bytes, now),
-        };
-        match written {
-            Written::All => {
-                tally.delivered += gathering.frames() as u64;
-                tally.bytes += gathering.bytes as u64;
-                subscriber.cursor = gathering.to;
-                if !gathering.is_truncated && !is_behind {
-                    subscriber.seat = audience.seating.sit(key);
-                    return cost;
-                }
-                absence.rest = Rest::Nothing;
-                hungry.push_back(key);
-            }
-            Written::Blocked(written) => {
-                let stop = gathering.stop_at(written);
-                let rest = std::mem::take(&mut absence.rest);
-                let (rest, frames) = rest_after(stop, rest, feeds, slots, &mut subscriber.cursor);
-                tally.delivered += frames;
-                tally.bytes += written as u64;
-                absence = Absence { rest, is_blocked: true, told: absence.told };
-            }
-            Written::Gone => {
-                self.remove(key);
-                return cost;
-            }
-        }
-        absences.put(key, absence, |frame| slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id())));
-        cost
-    }
-
     /// Ends streams with the last chunk, so many at most; a stream cut within a frame just ends.
     pub fn end(&mut self, budget: usize, now: u32) {
         let keys: Vec<_> = self.subscribers.iter().take(budget).map(|(key, _)| key as SubscriberKey).collect();
@@ -263,37 +216,100 @@ impl<S: Write> Streams<S> {
     }
 }
 
-/// What is left of a write that stopped there, and how many frames were given to the socket; the
-/// frame it stopped within counts, for its rest is kept.
-fn rest_after<T>(stop: Stop, prefix: Rest, feeds: &Feeds<T>, slots: &[Slot], cursor: &mut u64) -> (Rest, u64) {
-    let (frames, offset) = match stop {
-        Stop::InPrefix { offset } => return (prefix.advance(offset), 0),
-        Stop::InFrame { frames, offset } => (frames, offset),
-    };
-    let mut merge = Merge::new(feeds, slots, *cursor);
-    if let Some(last) = frames.checked_sub(1).and_then(|skipped| merge.nth(skipped)) {
-        *cursor = last.id();
-    }
-    match merge.next().filter(|_| offset > 0) {
-        Some(cut) => {
-            *cursor = cut.id();
-            (Rest::Frame(Arc::clone(cut), offset), frames as u64 + 1)
-        }
-        None => (Rest::Nothing, frames as u64),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+    use std::rc::Rc;
+    use std::sync::Arc;
 
-/// The gap to tell. The cursor moves to right before the oldest frame that is retained, or to the
-/// present where none is, but never back.
-fn gap(feeds: &Feeds<Heard>, slots: &[Slot], framing: Framing, cursor: &mut u64) -> Rest {
-    let windows = || slots.iter().map(|&slot| &feeds.get(slot).window);
-    let oldest = windows().filter_map(|window| window.oldest()).min();
-    let mut bytes = Vec::new();
-    stream::gap(&cursor.to_string(), oldest, framing, &mut bytes);
-    let base = match oldest {
-        Some(id) => id - 1,
-        None => windows().map(|window| window.newest()).max().unwrap_or(0),
-    };
-    *cursor = base.max(*cursor);
-    Rest::Own(bytes.into(), 0)
+    use super::*;
+    use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
+    use crate::sse::{Draft, Framing};
+
+    /// Takes whatever it is offered, and counts the bytes.
+    struct Sink(Rc<Cell<usize>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.set(self.0.get() + bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            slices.iter().map(|slice| self.write(slice)).sum()
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct House {
+        hub: Arc<Hub>,
+        streams: Streams<Sink>,
+        live: Rc<Cell<usize>>,
+        behind: Rc<Cell<usize>>,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let (outbox, inbox) = inbox(Box::new(|| {}));
+            let limits =
+                HubLimits { events_per_topic: 100, age_micros: u64::MAX, bytes: 1 << 30, topics: 9, subscribers: 9999 };
+            let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+            let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+            Self { hub, streams, live: Rc::default(), behind: Rc::default() }
+        }
+
+        fn join(&mut self, topic: &str, position: Position<'_>, counter: &Rc<Cell<usize>>) {
+            let joined = self.hub.join(0, &[TopicName::parse(topic).unwrap()], position).unwrap();
+            let ticket = self.streams.admit(joined, Framing::Chunked);
+            self.streams.seat(ticket, Sink(Rc::clone(counter)), 0);
+        }
+
+        fn publish(&mut self, topic: &str, len: usize) {
+            let mut writer = Draft::writer(len);
+            writer.field("data", &"x".repeat(len));
+            self.hub.publish(&TopicName::parse(topic).unwrap(), vec![writer.finish(None)], 1, None).unwrap();
+        }
+
+        /// One turn; the bytes it wrote.
+        fn turn(&mut self) -> usize {
+            let before = self.live.get() + self.behind.get();
+            self.streams.take_inbox();
+            self.streams.serve(BUDGET_PER_TURN, 0);
+            self.live.get() + self.behind.get() - before
+        }
+    }
+
+    #[test]
+    fn a_turn_is_bounded_in_bytes_and_loses_none() {
+        let mut house = House::new();
+        let live = Rc::clone(&house.live);
+        (0..300).for_each(|_| house.join("topicone1", Position::Live, &live));
+        while house.streams.has_work() {
+            house.turn();
+        }
+        house.publish("topicone1", 1 << 20);
+        while house.streams.has_work() {
+            let written = house.turn();
+            assert!(written <= (BUDGET_PER_TURN << 14) + (2 << 20), "{written}");
+        }
+        assert_eq!(house.streams.take_tally().delivered, 300);
+    }
+
+    #[test]
+    fn those_who_catch_up_keep_no_live_event_waiting() {
+        let mut house = House::new();
+        (0..100).for_each(|_| house.publish("topicone1", 100_000));
+        let (live, behind) = (Rc::clone(&house.live), Rc::clone(&house.behind));
+        house.join("livetopic1", Position::Live, &live);
+        house.turn();
+        (0..2000).for_each(|_| house.join("topicone1", Position::After("0"), &behind));
+        house.publish("livetopic1", 10);
+        house.turn();
+        assert!(live.get() > 0, "served in the first turn");
+        assert!(house.streams.has_work(), "though others have far to go");
+    }
 }

@@ -1,0 +1,105 @@
+//! Catching up: whoever has no seat, be it new, back from a stall or behind, is served alone until it
+//! is caught up or its socket is full.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::audience::SubscriberKey;
+use super::gather::{Gathering, Merge, Stop};
+use super::serve::cost;
+use super::streams::{Heard, Streams};
+use super::subscriber::{Absence, NO_SEAT, Rest, Written};
+use crate::hub::{Feeds, Slot};
+use crate::sse::{Frame, Framing, stream};
+
+impl<S: Write> Streams<S> {
+    /// One write to a subscriber without a seat: the rest of what was half written or a gap, and
+    /// the frames after its cursor. Caught up, it takes a seat. Answers what that cost.
+    pub(super) fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
+        let Self { audiences, subscribers, absences, feeds, tally, hungry, .. } = self;
+        let Some(subscriber) = subscribers.get_mut(key as usize).filter(|subscriber| subscriber.seat == NO_SEAT) else {
+            return 0;
+        };
+        let audience = &mut audiences[subscriber.audience as usize];
+        let (slots, framing) = (&audience.slots, audience.set.framing);
+        let is_retained = |frame: &Frame| slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id()));
+        let mut absence = absences.take(key).unwrap_or_default();
+        if absence.rest.is_nothing() && absence.is_untold(feeds, slots, subscriber.cursor) {
+            absence = begin_after_gap(feeds, slots, framing, &mut subscriber.cursor);
+            tally.gaps += 1;
+        }
+        // A gap after the rest of a frame is told by the next write.
+        let is_behind = absence.is_untold(feeds, slots, subscriber.cursor);
+        let owed: &[Slot] = if is_behind { &[] } else { slots };
+        let gathering = Gathering::new(absence.rest.bytes(framing), feeds, owed, subscriber.cursor, framing);
+        let (bytes, is_behind) = (gathering.bytes, is_behind || gathering.is_truncated);
+        let written = match gathering.is_empty() {
+            true => Written::All,
+            false => subscriber.write(gathering.slices(), bytes, now),
+        };
+        match written {
+            Written::All => {
+                tally.delivered += gathering.frames() as u64;
+                tally.bytes += bytes as u64;
+                subscriber.cursor = gathering.to;
+                if is_behind {
+                    absences.put(key, Absence { rest: Rest::Nothing, ..absence }, is_retained);
+                    hungry.push_back(key);
+                } else {
+                    subscriber.seat = audience.seating.sit(key);
+                }
+            }
+            Written::Blocked(written) => {
+                let (stop, rest) = (gathering.stop_at(written), std::mem::take(&mut absence.rest));
+                let (rest, frames) = rest_after(stop, rest, feeds, slots, &mut subscriber.cursor);
+                tally.delivered += frames;
+                tally.bytes += written as u64;
+                absences.put(key, Absence { rest, is_blocked: true, ..absence }, is_retained);
+            }
+            Written::Gone => self.remove(key),
+        }
+        cost(bytes)
+    }
+}
+
+/// What is left of a write that stopped there, and how many frames were given to the socket; the
+/// frame it stopped within counts, for its rest is kept.
+pub(super) fn rest_after<T>(
+    stop: Stop,
+    prefix: Rest,
+    feeds: &Feeds<T>,
+    slots: &[Slot],
+    cursor: &mut u64,
+) -> (Rest, u64) {
+    let (frames, offset) = match stop {
+        Stop::InPrefix { offset } => return (prefix.advance(offset), 0),
+        Stop::InFrame { frames, offset } => (frames, offset),
+    };
+    let mut merge = Merge::new(feeds, slots, *cursor);
+    if let Some(last) = frames.checked_sub(1).and_then(|skipped| merge.nth(skipped)) {
+        *cursor = last.id();
+    }
+    match merge.next().filter(|_| offset > 0) {
+        Some(cut) => {
+            *cursor = cut.id();
+            (Rest::Frame(Arc::clone(cut), offset), frames as u64 + 1)
+        }
+        None => (Rest::Nothing, frames as u64),
+    }
+}
+
+/// The gap to tell. The cursor moves to right before the oldest frame that is retained, or to the
+/// present where none is, but never back.
+fn begin_after_gap(feeds: &Feeds<Heard>, slots: &[Slot], framing: Framing, cursor: &mut u64) -> Absence {
+    let windows = || slots.iter().map(|&slot| &feeds.get(slot).window);
+    let oldest = windows().filter_map(|window| window.oldest()).min();
+    let mut bytes = Vec::new();
+    stream::gap(&cursor.to_string(), oldest, framing, &mut bytes);
+    let base = match oldest {
+        Some(id) => id - 1,
+        None => windows().map(|window| window.newest()).max().unwrap_or(0),
+    };
+    *cursor = base.max(*cursor);
+    let rest = Rest::Own(bytes.into(), 0);
+    Absence { rest, ..Absence::begin(windows().map(|window| window.evicted_through()), *cursor) }
+}
