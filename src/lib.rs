@@ -44,7 +44,8 @@
 //! broker-wide order · **feed** a retained run of frames · **cursor** the last id given to a socket
 //! · **audience** a worker's subscribers to the same set of feeds · **seat** an index in it ·
 //! **absence** what is noted of a subscriber without a seat · **rest** a frame half written ·
-//! **debt** what the hub sent a worker and the worker has not yet served.
+//! **debt** what the hub sent a worker and the worker has not yet served · **surplus** what a worker
+//! keeps beyond a topic's history while somebody's socket is full.
 //!
 //! # Invariants
 //!

@@ -253,7 +253,7 @@ impl Simulation {
         let limits = HubLimits {
             events_per_topic: rng.usize(0..12),
             age_micros: rng.u64(1_000..2_000_000),
-            bytes: rng.usize(500..10_000),
+            bytes: rng.usize(500..100_000),
             topics: 1000,
             subscribers: 1000,
         };
@@ -406,7 +406,7 @@ impl Simulation {
         streams.serve(budget, self.millis);
         if self.rng.u8(0..4) == 0 {
             streams.begin_sweep();
-            streams.forget_aged();
+            streams.trim_idle();
             streams.go_on_sweeping(SILENCE, self.millis);
         }
         let closed: Vec<Socket> = streams.take_closed().collect();

@@ -29,15 +29,16 @@ pub struct Feeds<T> {
     by_oldest: BTreeMap<u64, Slot>,
     events: usize,
     bytes: usize,
-}
-
-impl<T> Default for Feeds<T> {
-    fn default() -> Self {
-        Self { feeds: Slab::new(), by_oldest: BTreeMap::new(), events: 0, bytes: 0 }
-    }
+    limit: usize,
+    surplus_bytes: usize,
 }
 
 impl<T> Feeds<T> {
+    /// No feeds yet; what one has beyond its `limit` newest frames is counted as surplus.
+    pub fn new(limit: usize) -> Self {
+        Self { feeds: Slab::new(), by_oldest: BTreeMap::new(), events: 0, bytes: 0, limit, surplus_bytes: 0 }
+    }
+
     /// Opens an empty feed.
     pub fn open(&mut self, evicted_through: u64, note: T) -> Slot {
         self.feeds.insert(Feed { window: Window::new(evicted_through), note }) as Slot
@@ -51,6 +52,7 @@ impl<T> Feeds<T> {
         }
         self.events -= feed.window.len();
         self.bytes -= feed.window.frames().map(|frame| frame.cost()).sum::<usize>();
+        self.surplus_bytes -= feed.window.beyond(self.limit).map(|frame| frame.cost()).sum::<usize>();
         feed.note
     }
 
@@ -78,11 +80,13 @@ impl<T> Feeds<T> {
         self.events += 1;
         self.bytes += frame.cost();
         window.push(frame);
+        self.surplus_bytes += window.beyond(self.limit).last().map_or(0, |frame| frame.cost());
     }
 
     /// Removes the oldest frame of a feed.
     pub fn pop(&mut self, slot: Slot) -> Option<Arc<Frame>> {
         let window = &mut self.feeds[slot as usize].window;
+        let is_surplus = window.len() > self.limit;
         let frame = window.pop()?;
         self.by_oldest.remove(&frame.id());
         if let Some(oldest) = window.oldest() {
@@ -90,7 +94,18 @@ impl<T> Feeds<T> {
         }
         self.events -= 1;
         self.bytes -= frame.cost();
+        self.surplus_bytes -= if is_surplus { frame.cost() } else { 0 };
         Some(frame)
+    }
+
+    /// Whether a feed has more frames than its limit.
+    pub fn has_surplus(&self, slot: Slot) -> bool {
+        self.get(slot).window.len() > self.limit
+    }
+
+    /// What the frames beyond the limits cost in memory.
+    pub fn surplus_bytes(&self) -> usize {
+        self.surplus_bytes
     }
 
     /// The id of the oldest frame of all, and the feed that has it.

@@ -168,7 +168,7 @@ impl Hub {
             last_id: now_micros,
             serials: 0,
             names: HashMap::new(),
-            feeds: Feeds::default(),
+            feeds: Feeds::new(limits.events_per_topic),
             tombstones: BTreeMap::new(),
             forgotten_through: 0,
             subscribers: 0,
@@ -186,6 +186,11 @@ impl Hub {
     /// What it retains and admits at most.
     pub fn limits(&self) -> &HubLimits {
         &self.limits
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.outboxes.len()
     }
 
     /// Wakes a worker.

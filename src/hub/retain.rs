@@ -22,7 +22,7 @@ impl Hub {
             state.feeds.note_mut(slot).own_ids.insert(own, frame.id());
         }
         state.feeds.push(slot, frame);
-        while state.feeds.get(slot).window.len() > self.limits.events_per_topic {
+        while state.feeds.has_surplus(slot) {
             state.evict(slot);
         }
         while state.feeds.bytes() > self.limits.bytes {

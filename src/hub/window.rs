@@ -43,6 +43,11 @@ impl Window {
         self.frames.back().map_or(self.evicted_through, |frame| frame.id())
     }
 
+    /// The oldest frames beyond the newest `limit` ones.
+    pub(super) fn beyond(&self, limit: usize) -> impl Iterator<Item = &Arc<Frame>> {
+        self.frames.range(..self.len().saturating_sub(limit))
+    }
+
     /// The retained frames, oldest first.
     pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
         self.frames.iter()

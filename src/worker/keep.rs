@@ -13,7 +13,7 @@ impl Worker {
         if now.millis >= self.next_sweep {
             self.next_sweep = now.millis + self.sweep_every;
             self.streams.begin_sweep();
-            self.streams.forget_aged();
+            self.streams.trim_idle();
             self.time_out_connections();
             self.keep_house();
             let stalled = self.streams.stalled() as u64;

@@ -73,28 +73,39 @@ impl<S: Write> Streams<S> {
     }
 
     /// Everyone who could take it has what was published: the hub may send more, and the replica
-    /// keeps no more than the history's bounds. Not earlier, or a burst longer than the history
-    /// would be a gap even for those who read at once.
+    /// comes back to the history's bounds. Not earlier, or a burst longer than the history would be
+    /// a gap even for those who read at once.
     fn settle(&mut self) {
-        if !self.inbox.settle() {
-            return;
+        if self.inbox.settle() {
+            self.trim();
         }
-        let limit = self.hub.limits().events_per_topic;
-        while let Some(slot) = self.touched.pop() {
-            self.feeds.note_mut(slot).is_touched = false;
-            while self.feeds.get(slot).window.len() > limit {
-                self.let_go(slot);
-            }
-        }
-        self.forget(self.hub.floor());
     }
 
-    /// Lets go what the hub has let go for its age or for the bound of bytes.
-    fn forget(&mut self, floor: u64) {
+    /// Lets go what the hub has let go, except for a bounded surplus while somebody's socket is full.
+    fn trim(&mut self) {
+        let allowed = if self.absences.blocked() > 0 { self.surplus_limit } else { 0 };
+        while self.feeds.surplus_bytes() > allowed
+            && let Some(&slot) = self.overfull.last()
+        {
+            if self.feeds.has_surplus(slot) {
+                self.let_go(slot);
+            } else {
+                self.feeds.note_mut(slot).is_overfull = false;
+                self.overfull.pop();
+            }
+        }
+        let floor = self.hub.floor();
         while let Some((id, slot)) = self.feeds.oldest()
             && id <= floor
         {
             self.let_go(slot);
+        }
+    }
+
+    /// Lets go what has aged or is no longer waited for, unless somebody is still to be served from it.
+    pub fn trim_idle(&mut self) {
+        if !self.has_work() {
+            self.trim();
         }
     }
 
@@ -108,13 +119,6 @@ impl<S: Write> Streams<S> {
     fn shed(&mut self) {
         while let Some(keys) = self.absences.surplus() {
             keys.into_iter().for_each(|key| self.remove(key));
-        }
-    }
-
-    /// Lets go of what has aged, unless somebody is still to be served from it.
-    pub fn forget_aged(&mut self) {
-        if !self.has_work() {
-            self.forget(self.hub.floor());
         }
     }
 
@@ -223,6 +227,7 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
+    use super::super::streams::SURPLUS_SHARE;
     use super::*;
     use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
     use crate::sse::{Draft, Framing};
@@ -311,5 +316,66 @@ mod tests {
         house.turn();
         assert!(live.get() > 0, "served in the first turn");
         assert!(house.streams.has_work(), "though others have far to go");
+    }
+
+    /// Takes so many bytes, and then none until more are granted.
+    struct Narrow {
+        room: Rc<Cell<usize>>,
+        taken: Rc<Cell<usize>>,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room.get());
+            self.room.set(self.room.get() - count);
+            self.taken.set(self.taken.get() + count);
+            if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.write(&slices.iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_socket_is_no_gap_within_the_surplus_and_one_beyond_it() {
+        const HISTORY_BYTES: usize = 80_000;
+        let (outbox, inbox) = inbox(Box::new(|| {}));
+        let limits =
+            HubLimits { events_per_topic: 3, age_micros: u64::MAX, bytes: HISTORY_BYTES, topics: 9, subscribers: 9 };
+        let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+        let mut streams = Streams::new(Arc::clone(&hub), 0, inbox);
+        let name = TopicName::parse("topicone1").unwrap();
+        let (room, taken) = (Rc::new(Cell::new(0)), Rc::<Cell<usize>>::default());
+        let joined = hub.join(0, &[name], Position::Live).unwrap();
+        let ticket = streams.admit(joined, Framing::Chunked);
+        streams.seat(ticket, Narrow { room: Rc::clone(&room), taken: Rc::clone(&taken) }, 0);
+        let publish = |streams: &mut Streams<Narrow>, count: usize| {
+            for _ in 0..count {
+                let mut writer = Draft::writer(100);
+                writer.field("data", &"x".repeat(100));
+                hub.publish(&name, vec![writer.finish(None)], 1, None).unwrap();
+                streams.take_inbox();
+                streams.serve(BUDGET_PER_TURN, 0);
+            }
+        };
+        publish(&mut streams, 30);
+        room.set(usize::MAX);
+        streams.writable(0);
+        streams.serve(BUDGET_PER_TURN, 0);
+        streams.trim_idle();
+        assert_eq!((streams.tally.delivered, streams.tally.gaps), (30, 0));
+        assert_eq!(streams.feeds.events(), 3, "nobody waits for the surplus any more");
+        room.set(0);
+        publish(&mut streams, 1000);
+        assert!(streams.feeds.surplus_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
+        room.set(usize::MAX);
+        streams.writable(0);
+        (0..3).for_each(|_| streams.serve(BUDGET_PER_TURN, 0));
+        assert_eq!(streams.tally.gaps, 1);
     }
 }

@@ -27,12 +27,16 @@ use super::sweep::Sweep;
 use crate::hub::{Feeds, Hub, Inbox, Joined, JoinedTopic, Slot, TopicId, WorkerId};
 use crate::sse::Framing;
 
+/// All workers together keep this part of the history's bytes for those who fall behind in a burst
+/// that is longer than a topic's history, so that a moment's full socket is no gap.
+pub(super) const SURPLUS_SHARE: usize = 8;
+
 /// What the replica notes of a feed.
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) id: TopicId,
     pub(super) audiences: Vec<AudienceKey>,
-    pub(super) is_touched: bool,
+    pub(super) is_overfull: bool,
 }
 
 /// A subscriber that is registered but whose opening is not yet written.
@@ -65,8 +69,10 @@ pub struct Streams<S> {
     pub(super) absences: Absences,
     pub(super) feeds: Feeds<Heard>,
     slots: HashMap<TopicId, Slot>,
-    /// Feeds that got frames since the last settling.
-    pub(super) touched: Vec<Slot>,
+    /// Feeds that may have more frames than the history's bound.
+    pub(super) overfull: Vec<Slot>,
+    /// At most so many bytes of such frames are kept for those whose sockets are full for a moment.
+    pub(super) surplus_limit: usize,
     pub(super) audiences: Slab<Audience>,
     by_set: HashMap<AudienceSet, AudienceKey>,
     /// Audiences with a pass to go on with.
@@ -81,15 +87,17 @@ pub struct Streams<S> {
 impl<S: Write> Streams<S> {
     /// No streams yet.
     pub fn new(hub: Arc<Hub>, worker: WorkerId, inbox: Inbox) -> Self {
+        let limits = hub.limits();
         Self {
-            hub,
             worker,
             inbox,
             subscribers: Slab::new(),
             absences: Absences::default(),
-            feeds: Feeds::default(),
+            feeds: Feeds::new(limits.events_per_topic),
+            surplus_limit: limits.bytes / SURPLUS_SHARE / hub.workers(),
+            hub,
             slots: HashMap::new(),
-            touched: Vec::new(),
+            overfull: Vec::new(),
             audiences: Slab::new(),
             by_set: HashMap::new(),
             due: VecDeque::new(),
@@ -153,7 +161,7 @@ impl<S: Write> Streams<S> {
     /// The worker's first listener of a topic brings a copy of its feed.
     fn replicate(&mut self, topic: JoinedTopic) {
         let Some(backlog) = topic.backlog else { return };
-        let heard = Heard { id: topic.id, audiences: Vec::new(), is_touched: false };
+        let heard = Heard { id: topic.id, audiences: Vec::new(), is_overfull: false };
         let slot = self.feeds.open(topic.evicted_through, heard);
         backlog.into_iter().for_each(|frame| self.feeds.push(slot, frame));
         self.slots.insert(topic.id, slot);
@@ -242,8 +250,8 @@ impl<S: Write> Streams<S> {
             if heard.audiences.is_empty() {
                 let heard = self.feeds.close(slot);
                 self.slots.remove(&heard.id);
-                if heard.is_touched {
-                    self.touched.retain(|&touched| touched != slot);
+                if heard.is_overfull {
+                    self.overfull.retain(|&overfull| overfull != slot);
                 }
             }
         }
@@ -265,10 +273,11 @@ impl<S: Write> Streams<S> {
     }
 
     fn call_audiences(&mut self, slot: Slot) {
-        let Self { feeds, audiences, due, touched, .. } = self;
+        let Self { feeds, audiences, due, overfull, .. } = self;
+        let has_surplus = feeds.has_surplus(slot);
         let heard = feeds.note_mut(slot);
-        if !std::mem::replace(&mut heard.is_touched, true) {
-            touched.push(slot);
+        if has_surplus && !std::mem::replace(&mut heard.is_overfull, true) {
+            overfull.push(slot);
         }
         for &key in &heard.audiences {
             let audience = &mut audiences[key as usize];

@@ -159,7 +159,8 @@ fn the_want_of_descriptors_passes() {
 #[test]
 fn the_stalled_harm_neither_the_fast_nor_the_memory() {
     let _turn = turn();
-    let broker = Broker::start(&["--history", "300"]);
+    // 16M, so that the surplus kept for the stalled is too small for what they miss.
+    let broker = Broker::start(&["--history", "300", "--history-bytes", "16M"]);
     let mut crowd = Crowd::new();
     let fast = crowd.join(broker.address, 300, |_| "/subscribe/topicone1".to_owned());
     let deaf = crowd.join_deaf(300, "/subscribe/topicone1", || connect_small(broker.address));
