@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::api::Service;
 use crate::clock::{Clock, millis};
 use crate::config::{Config, ConfigError, Settings};
-use crate::hub::{BadTopic, Hub, HubLimits, NoRoom, TopicName, inbox};
+use crate::hub::{BadTopic, Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
 use crate::metrics::Metrics;
 use crate::sse::{Event, EventError};
 use crate::worker::{Duty, Gate, Station, Worker};
@@ -141,7 +141,7 @@ impl Broker {
         let clock = Clock::new();
         let stations = (0..settings.threads).map(|_| Station::new()).collect::<io::Result<Vec<_>>>()?;
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = stations.iter().map(|station| inbox(station.bell())).unzip();
-        let hub = Arc::new(Hub::new(hub_limits(&settings), outboxes, clock.now().wall_micros));
+        let hub = Arc::new(Hub::new(hub_limits(&settings), outboxes, clock.now().id_micros + MAX_AHEAD));
         let gate = Arc::new(Gate::new(settings.max_connections, settings.max_connections_per_ip));
         let metrics = Metrics::new(settings.threads);
         let service = Arc::new(Service::new(hub, settings, metrics));
@@ -153,7 +153,7 @@ impl Broker {
                 id,
                 service: Arc::clone(&broker.service.0),
                 gate: Arc::clone(&gate),
-                clock,
+                clock: broker.clock.clone(),
                 inbox,
                 mail,
                 letters: letters.clone(),
@@ -190,10 +190,10 @@ impl Broker {
         if self.service.0.is_draining() {
             return Err(PublishError::Draining);
         }
-        let now = self.clock.now().wall_micros;
+        let now = self.clock.now().id_micros;
         match self.service.0.hub.publish(&topic, vec![draft], now, None) {
             Ok(published) => Ok(published),
-            Err(NoRoom(_)) => Err(PublishError::Full),
+            Err(Refused::NoRoom(_) | Refused::TooManyTopics) => Err(PublishError::Full),
         }
     }
 

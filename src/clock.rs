@@ -1,47 +1,73 @@
 //! The only reader of clocks. A [`Now`] is read once per turn of a worker and passed down, so that
 //! everything below it can be tested with a time of the test's own making.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One moment, in the two times that the broker needs.
+/// One moment, in the three times that the broker needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Microseconds since the Unix epoch: what ids are made of. May jump when the system clock is set.
-    pub wall_micros: u64,
-    /// Milliseconds since the clock was made: what time-outs are measured by. Never goes back.
+    /// Microseconds since the Unix epoch, of which ids are made. Follows the system clock forward, but
+    /// goes on at its own pace while that is set back.
+    pub id_micros: u64,
+    /// Seconds since the Unix epoch by the system clock, for the `Date` field.
+    pub unix_seconds: u64,
+    /// Milliseconds since the clock was made: what time-outs are measured by.
     pub millis: u64,
 }
 
-impl Now {
-    /// Seconds since the Unix epoch.
-    pub fn wall_seconds(self) -> u64 {
-        self.wall_micros / 1_000_000
-    }
-}
-
-/// Reads the system's clocks.
-#[derive(Clone, Copy, Debug)]
+/// Reads the system's clocks. Clones agree with each other.
+#[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    /// The largest difference seen between the system clock and the time since the start.
+    offset_micros: Arc<AtomicU64>,
 }
 
 impl Clock {
     /// A clock whose monotonic time begins now.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), offset_micros: Arc::default() }
     }
 
     /// The present moment.
     pub fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let elapsed = self.start.elapsed();
         Now {
-            wall_micros: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX / 2),
-            millis: millis(self.start.elapsed()),
+            id_micros: self.id_micros(micros(wall), micros(elapsed)),
+            unix_seconds: wall.as_secs(),
+            millis: millis(elapsed),
         }
     }
+
+    fn id_micros(&self, wall: u64, elapsed: u64) -> u64 {
+        let offset = wall.saturating_sub(elapsed);
+        elapsed + self.offset_micros.fetch_max(offset, Ordering::Relaxed).max(offset)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
 }
 
 /// A duration in whole milliseconds, the unit of all time-outs.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Clock;
+
+    #[test]
+    fn the_time_of_ids_follows_the_system_clock_forward_and_never_back() {
+        let clock = Clock::new();
+        assert_eq!(clock.id_micros(1_000, 10), 1_000);
+        assert_eq!(clock.id_micros(5_000, 20), 5_000, "set forward");
+        assert_eq!(clock.id_micros(2_000, 30), 5_010, "set back");
+        assert_eq!(clock.id_micros(2_010, 40), 5_020);
+        assert_eq!(clock.id_micros(9_000, 50), 9_000);
+    }
 }

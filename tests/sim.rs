@@ -452,7 +452,7 @@ impl Simulation {
     fn pass_time(&mut self) {
         // The wall clock also jumps back; ids must grow all the same.
         self.now = if self.rng.u8(0..10) == 0 {
-            self.now - self.rng.u64(0..100_000)
+            self.now - self.rng.u64(0..20_000)
         } else {
             self.now + self.rng.u64(0..200_000)
         };

@@ -1,7 +1,7 @@
 //! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
 
 use crate::http::{Head, Problem, Response};
-use crate::hub::{NoRoom, Published, TopicName};
+use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
 use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
 
 use super::{Context, Outcome, Plan};
@@ -54,6 +54,10 @@ pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Ou
         return Outcome::Answer(Problem::bad_request("the body is not UTF-8").into());
     };
     match drafts(&request.kind, text) {
+        // More could never go: ids would run ahead of the clock.
+        Ok(drafts) if drafts.len() as u64 > MAX_AHEAD => Outcome::Answer(
+            Problem::new(413, "the body has more than 250000 events; send them in several bodies").into(),
+        ),
         Ok(drafts) => try_publish(Pending { topic: request.topic, drafts }, context),
         Err(error) => Outcome::Answer(Problem::bad_request(error.to_string()).into()),
     }
@@ -72,9 +76,10 @@ pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
         return Outcome::Answer(super::draining().into());
     }
     let Pending { topic, drafts } = pending;
-    match context.service.hub.publish(&topic, drafts, context.now.wall_micros, Some(context.worker)) {
+    match context.service.hub.publish(&topic, drafts, context.now.id_micros, Some(context.worker)) {
         Ok(published) => Outcome::Answer(accepted(published)),
-        Err(NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
+        Err(Refused::NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
+        Err(Refused::TooManyTopics) => Outcome::Answer(too_many_topics().into()),
     }
 }
 
@@ -82,6 +87,10 @@ fn accepted(published: Published) -> Response {
     let Published { id, events, subscribers } = published;
     let duplicate = if published.is_duplicate() { ",\"duplicate\":true" } else { "" };
     Response::json(format!("{{\"id\":\"{id}\",\"events\":{events},\"subscribers\":{subscribers}{duplicate}}}"))
+}
+
+fn too_many_topics() -> Problem {
+    Problem::unavailable("there are as many topics as --max-topics allows; try again when some have aged away", 5)
 }
 
 /// The answer when waiting for room took too long.

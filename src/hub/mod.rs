@@ -30,6 +30,11 @@ pub use window::Window;
 
 use crate::sse::{Draft, Frame};
 
+/// Ids run ahead of the clock by so many microseconds at most, and one publish may have so many
+/// events. A broker that begins so much later than the clock gives only ids larger than all that
+/// one before it can have given.
+pub const MAX_AHEAD: u64 = 250_000;
+
 /// Index of a worker.
 pub type WorkerId = usize;
 
@@ -66,9 +71,14 @@ impl Published {
     }
 }
 
-/// A publish that can't be taken now, with the drafts for another try.
+/// Why a publish is not taken now. Nothing of it is.
 #[derive(Debug)]
-pub struct NoRoom(pub Vec<Draft>);
+pub enum Refused {
+    /// A worker is in debt, or ids would run too far ahead: there will be room soon. The drafts for another try.
+    NoRoom(Vec<Draft>),
+    /// There are as many topics as there may be.
+    TooManyTopics,
+}
 
 /// Why a subscriber is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,11 +171,12 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub whose first id is larger than `now_micros`.
-    pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, now_micros: u64) -> Self {
+    /// A hub whose ids are larger than `first_id`: the time and [`MAX_AHEAD`], for a hub that may not be
+    /// the first one.
+    pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, first_id: u64) -> Self {
         let state = State {
-            first_id: now_micros,
-            last_id: now_micros,
+            first_id,
+            last_id: first_id,
             serials: 0,
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
@@ -205,10 +216,13 @@ impl Hub {
         drafts: Vec<Draft>,
         now_micros: u64,
         from: Option<WorkerId>,
-    ) -> Result<Published, NoRoom> {
+    ) -> Result<Published, Refused> {
         let mut state = self.lock();
+        if state.last_id + drafts.len() as u64 > now_micros + MAX_AHEAD {
+            return Err(Refused::NoRoom(drafts));
+        }
         let Some(slot) = self.slot_of(&mut state, name) else {
-            return Err(NoRoom(drafts));
+            return Err(Refused::TooManyTopics);
         };
         let mut heard = HeardBy::default();
         let cost = drafts.iter().map(Draft::cost).sum();
@@ -216,7 +230,7 @@ impl Hub {
             if count > 0 {
                 if !self.outboxes[worker].has_room(drafts.len(), cost) {
                     state.bury_if_idle(slot);
-                    return Err(NoRoom(drafts));
+                    return Err(Refused::NoRoom(drafts));
                 }
                 heard.insert(worker);
             }

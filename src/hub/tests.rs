@@ -16,7 +16,7 @@ fn name(text: &str) -> TopicName {
     TopicName::parse(text).unwrap()
 }
 
-fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published, NoRoom> {
+fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published, Refused> {
     hub.publish(&name(topic), drafts_from_text(&"data: x\n\n".repeat(events)).unwrap(), now, None)
 }
 
@@ -67,7 +67,7 @@ fn topics_and_subscribers_have_bounds_and_leave_room_when_they_go() {
     let (hub, _inbox) = hub(HubLimits { topics: 2, ..LIMITS });
     publish(&hub, "topicone1", 1, 100).unwrap();
     let joined = hub.join(0, &[name("topictwo2")], Position::Live).unwrap();
-    assert!(publish(&hub, "topicthree3", 1, 100).is_err());
+    assert!(matches!(publish(&hub, "topicthree3", 1, 100), Err(Refused::TooManyTopics)));
     assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), Full);
     assert_eq!((hub.counts().topics, hub.counts().subscribers), (2, 1));
     hub.leave(0, &[joined.topics[0].id]);
@@ -112,4 +112,15 @@ fn the_bell_rings_once_until_it_is_hushed() {
     inbox.hush();
     publish(&hub, "topicone1", 1, 100).unwrap();
     assert_eq!(rings.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn ids_run_ahead_of_the_clock_by_a_bound() {
+    let (hub, _inbox) = hub(HubLimits { bytes: 1 << 30, ..LIMITS });
+    let last = publish(&hub, "topicone1", 100_000, 1_000).unwrap().id;
+    assert_eq!(last, 1_000 + 99_999);
+    assert!(matches!(publish(&hub, "topicone1", 160_000, 1_000), Err(Refused::NoRoom(_))));
+    assert_eq!(publish(&hub, "topicone1", 160_000, 11_000).unwrap().id, last + 160_000);
+    // The next broker, a moment later, begins beyond all of them.
+    assert!(last + 160_000 < 11_001 + MAX_AHEAD);
 }

@@ -273,7 +273,8 @@ mod tests {
     fn converse(bytes: &[u8], cuts: &[usize]) -> (String, Step) {
         let service = service();
         let house = House { date: "now", origins: &service.settings.origins };
-        let context = Context { service: &service, house, now: Now { wall_micros: 50, millis: 1 }, worker: 0 };
+        let context =
+            Context { service: &service, house, now: Now { id_micros: 50, unix_seconds: 0, millis: 1 }, worker: 0 };
         let (mut exchange, mut out, mut begin, mut last) = (Exchange::default(), Vec::new(), 0, Step::Read);
         for &end in cuts.iter().chain([&bytes.len()]) {
             loop {

@@ -28,7 +28,7 @@ impl Worker {
         if acceptor.state() == Accepting::Shut {
             acceptor.wake();
         }
-        if self.parts.service.hub.expire(self.parts.now.wall_micros) {
+        if self.parts.service.hub.expire(self.parts.now.id_micros) {
             // More has aged than one slice of the lock's time lets go.
             self.next_sweep = self.parts.now.millis;
         }

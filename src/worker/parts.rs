@@ -36,8 +36,8 @@ impl Parts {
 
     pub(super) fn advance(&mut self, now: Now) {
         self.now = now;
-        if self.date_seconds != now.wall_seconds() {
-            self.date_seconds = now.wall_seconds();
+        if self.date_seconds != now.unix_seconds {
+            self.date_seconds = now.unix_seconds;
             self.date = imf_fixdate(self.date_seconds);
         }
     }

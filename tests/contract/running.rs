@@ -273,3 +273,20 @@ fn a_drain_ends_after_ten_seconds_whatever_peers_do() {
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     drop((half, stalled, deaf));
 }
+
+/// A burst lets ids run ahead of the clock; a broker that starts right after is beyond them all the same.
+#[test]
+fn ids_grow_across_a_restart_even_after_a_burst() {
+    let burst = "data\n\n".repeat(170_000);
+    let first = Broker::start(&[]);
+    let last = (0..3).map(|_| first.publish("topicone1", &burst)["id"].as_str().and_then(|id| id.parse::<u64>().ok()));
+    let last = last.last().flatten().expect("an id");
+    first.signal("KILL");
+    let second = Broker::start(&[]);
+    let next = second.publish("topicone1", "data: x")["id"].as_str().and_then(|id| id.parse::<u64>().ok());
+    assert!(next > Some(last), "{next:?} after {last}");
+    let mut stream = second.subscribe("/subscribe/topicone1", &format!("Last-Event-ID: {last}\r\n"));
+    stream.opening();
+    assert_eq!(stream.event().name.as_deref(), Some("gap"));
+    assert_eq!(stream.data(1), ["x"]);
+}
