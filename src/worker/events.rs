@@ -105,7 +105,8 @@ impl Worker {
             let Some(key) = self.parked.pop_front() else { break };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.is_parked = false;
-                self.drive(key, false);
+                // Its end may have come while it waited, and was not looked at.
+                self.drive(key, true);
             }
         }
     }
