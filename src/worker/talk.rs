@@ -245,12 +245,17 @@ impl Worker {
         }
     }
 
-    /// While draining: connections between two requests have nothing to wait for.
+    /// While draining: connections between two requests have nothing to wait for, and peers that were
+    /// refused get less time to end.
     pub(super) fn close_idle(&mut self) {
-        let is_idle = |connection: &Connection| match connection.patience_now() {
-            Patience::First | Patience::Next => matches!(connection.phase, Phase::Talking),
-            Patience::Linger => connection.deadline > self.parts.now.millis + DRAIN_LINGER_MILLIS,
-            _ => false,
+        let latest = self.parts.now.millis + DRAIN_LINGER_MILLIS;
+        let lingering = self.connections.iter_mut().map(|(_, connection)| connection);
+        lingering
+            .filter(|connection| connection.patience == Patience::Linger)
+            .for_each(|connection| connection.deadline = connection.deadline.min(latest));
+        let is_idle = |connection: &Connection| {
+            matches!(connection.patience_now(), Patience::First | Patience::Next)
+                && matches!(connection.phase, Phase::Talking)
         };
         let idle: Vec<_> =
             self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();

@@ -1,5 +1,6 @@
 //! The process: usage, environment, refusing to start, draining and ending.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -279,8 +280,8 @@ fn a_drain_ends_after_ten_seconds_whatever_peers_do() {
 fn ids_grow_across_a_restart_even_after_a_burst() {
     let burst = "data\n\n".repeat(170_000);
     let first = Broker::start(&[]);
-    let last = (0..3).map(|_| first.publish("topicone1", &burst)["id"].as_str().and_then(|id| id.parse::<u64>().ok()));
-    let last = last.last().flatten().expect("an id");
+    (0..2).for_each(|_| drop(first.publish("topicone1", &burst)));
+    let last = first.publish("topicone1", &burst)["id"].as_str().and_then(|id| id.parse::<u64>().ok()).expect("an id");
     first.signal("KILL");
     let second = Broker::start(&[]);
     let next = second.publish("topicone1", "data: x")["id"].as_str().and_then(|id| id.parse::<u64>().ok());
@@ -289,4 +290,24 @@ fn ids_grow_across_a_restart_even_after_a_burst() {
     stream.opening();
     assert_eq!(stream.event().name.as_deref(), Some("gap"));
     assert_eq!(stream.data(1), ["x"]);
+}
+
+#[test]
+fn a_refused_body_may_go_on_for_a_moment_though_the_broker_drains() {
+    let broker = Broker::start(&["--threads", "1"]);
+    let mut refused = broker.connect();
+    refused.send("POST /nothing HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert!(!refused.is_silent(Duration::from_secs(5)), "it is answered");
+    // Keeps the broker from ending at once.
+    let mut half = broker.connect();
+    half.send("GET /healthz HT");
+    assert!(half.is_silent(Duration::from_millis(20)));
+    broker.signal("TERM");
+    for _ in 0..5 {
+        assert!(half.is_silent(Duration::from_millis(40)));
+        refused.socket.write_all(b"5\r\nhello\r\n").expect("no reset");
+    }
+    assert_eq!(refused.response().status, 404);
+    drop((refused, half));
+    assert_eq!(broker.wait().0, Some(0));
 }
