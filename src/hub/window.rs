@@ -83,9 +83,29 @@ impl Window {
     pub(super) fn pop(&mut self) -> Option<Arc<Frame>> {
         let frame = self.frames.pop_front()?;
         self.evicted_through = frame.id();
+        // What a burst took is given back; a feed as long as ever is not reallocated.
         if self.frames.is_empty() {
             self.frames = VecDeque::new();
+        } else if self.frames.capacity() > 64 && self.frames.len() < self.frames.capacity() / 4 {
+            self.frames.shrink_to(self.frames.len() * 2);
         }
         Some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::Draft;
+
+    #[test]
+    fn a_burst_leaves_no_room_behind() {
+        let mut window = Window::new(0);
+        (1..=100_000).for_each(|id| window.push(Draft::writer(0).finish(None).stamp(id)));
+        while window.len() > 100 {
+            window.pop();
+        }
+        assert!(window.frames.capacity() < 1000, "{}", window.frames.capacity());
+        assert_eq!((window.oldest(), window.newest()), (Some(99_901), 100_000));
     }
 }
