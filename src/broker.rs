@@ -246,7 +246,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 fn hub_limits(settings: &Settings) -> HubLimits {
     HubLimits {
         events_per_topic: settings.history,
-        age_micros: millis(settings.history_age) * 1000,
+        age_micros: millis(settings.history_age).saturating_mul(1000),
         bytes: settings.history_bytes,
         topics: settings.max_topics,
         subscribers: settings.max_subscribers,
@@ -284,4 +284,18 @@ fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn history_may_be_for_ever() {
+        let config = Config::new().no_auth(true).port(0).history_age(Duration::MAX);
+        let limits = hub_limits(&config.settle(1000).unwrap());
+        assert_eq!(limits.age_micros, u64::MAX);
+    }
 }
