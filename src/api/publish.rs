@@ -29,6 +29,13 @@ pub struct Pending {
     drafts: Vec<Draft>,
 }
 
+impl Pending {
+    /// What it costs in memory while it waits.
+    pub fn cost(&self) -> usize {
+        self.drafts.iter().map(Draft::cost).sum()
+    }
+}
+
 pub(super) fn plan(topic: &str, head: &Head<'_>) -> Result<Plan, Problem> {
     let topic = TopicName::parse(topic).map_err(|bad| Problem::bad_request(bad.to_string()))?;
     if !head.has_framing {

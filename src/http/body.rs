@@ -9,8 +9,8 @@ use super::problem::Problem;
 
 /// At most so many bytes of chunk extensions, and of trailer fields, per body.
 pub const MAX_CHUNK_EXTRAS: usize = 16 << 10;
-/// At most so many bytes of bodies are held while they are being received, all together, unless a
-/// single body may be larger.
+/// At most so many bytes of bodies are held while they are being received or wait for room, all
+/// together, unless a single body may be larger.
 pub const MAX_BODIES_BYTES: usize = 256 << 20;
 
 /// Why a body can't be taken.
@@ -39,7 +39,7 @@ impl From<BodyError> for Problem {
     }
 }
 
-/// The bytes of all bodies that are being received, over all workers: without it, each of the
+/// The bytes of all bodies that are being received or wait for room, over all workers: without it, each of the
 /// connections could hold a body of the largest size.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -55,7 +55,42 @@ impl Ledger {
 
     /// A body of which nothing has come.
     pub fn content(&self) -> Content {
-        Content { bytes: Vec::new(), ledger: self.clone() }
+        Content { bytes: Vec::new(), held: self.nothing() }
+    }
+
+    /// Enters so many bytes, unless all together would be too many.
+    pub fn hold(&self, bytes: usize) -> Result<Held, BodyError> {
+        let mut held = self.nothing();
+        held.grow(bytes).map(|()| held)
+    }
+
+    fn nothing(&self) -> Held {
+        Held { bytes: 0, ledger: self.clone() }
+    }
+}
+
+/// An entry in the ledger, struck out when it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    bytes: usize,
+    ledger: Ledger,
+}
+
+impl Held {
+    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let held = self.ledger.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if held > self.ledger.limit {
+            self.ledger.held.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(BodyError::Overload);
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.ledger.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -63,17 +98,13 @@ impl Ledger {
 #[derive(Debug)]
 pub struct Content {
     bytes: Vec<u8>,
-    ledger: Ledger,
+    held: Held,
 }
 
 impl Content {
     /// Appends, unless all bodies together would be too large.
     pub fn extend(&mut self, run: &[u8]) -> Result<(), BodyError> {
-        let held = self.ledger.held.fetch_add(run.len(), Ordering::Relaxed) + run.len();
-        if held > self.ledger.limit {
-            self.ledger.held.fetch_sub(run.len(), Ordering::Relaxed);
-            return Err(BodyError::Overload);
-        }
+        self.held.grow(run.len())?;
         self.bytes.extend_from_slice(run);
         Ok(())
     }
@@ -81,12 +112,6 @@ impl Content {
     /// All that has come.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl Drop for Content {
-    fn drop(&mut self) {
-        self.ledger.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 

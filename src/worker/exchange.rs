@@ -13,7 +13,7 @@ use super::connection::Patience;
 use crate::api::publish::{self, Pending};
 use crate::api::subscribe::{self, Opened};
 use crate::api::{Context, Outcome, Plan, plan};
-use crate::http::{Content, Decoder, Head, Parsed, Problem, Reply, Response, head};
+use crate::http::{Content, Decoder, Head, Held, Parsed, Problem, Reply, Response, head};
 use crate::hub::Joined;
 use crate::sse::Framing;
 
@@ -41,6 +41,7 @@ struct Receiving {
 struct Waiting {
     pending: Pending,
     reply: Reply,
+    held: Held,
 }
 
 /// What is to be done next.
@@ -167,11 +168,16 @@ impl Exchange {
                 Opened::Joined(joined, framing) => Step::Stream(joined, framing),
                 Opened::Ended => Step::Close,
             },
-            Outcome::Wait(pending) => {
-                self.state = State::Waiting(Box::new(Waiting { pending, reply }));
-                Step::Wait
-            }
+            Outcome::Wait(pending) => match context.service.bodies.hold(pending.cost()) {
+                Ok(held) => self.wait(Waiting { pending, reply, held }),
+                Err(_) => self.answer(&publish::no_room().into(), reply, context, out),
+            },
         }
+    }
+
+    fn wait(&mut self, waiting: Waiting) -> Step {
+        self.state = State::Waiting(Box::new(waiting));
+        Step::Wait
     }
 
     fn answer(&mut self, response: &Response, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
@@ -190,13 +196,10 @@ impl Exchange {
     /// Tries once more what had to wait.
     pub fn retry(&mut self, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         let State::Waiting(waiting) = std::mem::take(&mut self.state) else { return Step::Read };
-        let Waiting { pending, reply } = *waiting;
+        let Waiting { pending, reply, held } = *waiting;
         match publish::try_publish(pending, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
-            Outcome::Wait(pending) => {
-                self.state = State::Waiting(Box::new(Waiting { pending, reply }));
-                Step::Wait
-            }
+            Outcome::Wait(pending) => self.wait(Waiting { pending, reply, held }),
             Outcome::Subscribe(_) => Step::Close,
         }
     }
@@ -336,6 +339,31 @@ mod tests {
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")) && text.contains("Connection: close"), "{text}");
             assert!(matches!(last, Step::Close));
         }
+    }
+
+    #[test]
+    fn what_waits_for_room_is_bounded_as_what_is_received() {
+        let service = service();
+        let house = House { date: "now", origins: &service.settings.origins };
+        let context = Context { service: &service, house, now: Now { wall_micros: 50, millis: 1 }, worker: 0 };
+        let publish = |exchange: &mut Exchange, out: &mut Vec<u8>| {
+            let text = b"POST /publish/topicfull1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
+            exchange.advance(text, context, out).1
+        };
+        for number in 0..100 {
+            let text =
+                format!("POST /publish/topic{number:03} HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x");
+            let step = Exchange::default().advance(text.as_bytes(), context, &mut Vec::new()).1;
+            assert!(matches!(step, Step::Answered));
+        }
+        let (mut waiting, mut refused, mut out) = (Exchange::default(), Exchange::default(), Vec::new());
+        assert!(matches!(publish(&mut waiting, &mut out), Step::Wait));
+        let mut body = service.bodies.content();
+        body.extend(&vec![0; crate::http::body::MAX_BODIES_BYTES - 300]).unwrap();
+        assert!(matches!(publish(&mut refused, &mut out), Step::Answered));
+        assert!(out.starts_with(b"HTTP/1.1 503 "));
+        drop(waiting);
+        assert!(matches!(publish(&mut refused, &mut out), Step::Wait));
     }
 
     proptest::proptest! {
