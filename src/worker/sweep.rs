@@ -10,8 +10,8 @@ use crate::sse::stream;
 
 /// So many subscribers are looked at in one turn.
 const LOOKS_PER_TURN: usize = 8192;
-/// So many heartbeats are sent in one turn.
-const HEARTBEATS_PER_TURN: usize = 512;
+/// So many writes are tried in one turn.
+const WRITES_PER_TURN: usize = 512;
 
 /// Where the sweep is.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub struct Silence {
 enum Care {
     Leave,
     Heartbeat,
-    Close,
+    LastTry,
 }
 
 impl<S: Write> Streams<S> {
@@ -44,7 +44,7 @@ impl<S: Write> Streams<S> {
     /// Goes on with the sweep for one turn. Answers whether there is more to do.
     pub fn go_on_sweeping(&mut self, silence: Silence, now: u32) -> bool {
         let Some(begin) = self.sweep.at else { return false };
-        let mut heartbeats = 0;
+        let mut writes = 0;
         for index in begin..begin + LOOKS_PER_TURN {
             if index >= self.subscribers.capacity() {
                 self.sweep.at = None;
@@ -52,18 +52,36 @@ impl<S: Write> Streams<S> {
             }
             self.sweep.at = Some(index + 1);
             match self.subscribers.get(index).map_or(Care::Leave, |subscriber| care(subscriber, silence, now)) {
-                Care::Leave => {}
-                Care::Close => self.remove(index as SubscriberKey),
-                Care::Heartbeat => {
-                    self.beat(index as SubscriberKey, now);
-                    heartbeats += 1;
-                }
+                Care::Leave => continue,
+                Care::LastTry => self.try_once_more(index as SubscriberKey, now),
+                Care::Heartbeat => self.beat(index as SubscriberKey, now),
             }
-            if heartbeats == HEARTBEATS_PER_TURN {
+            writes += 1;
+            if writes == WRITES_PER_TURN {
                 return true;
             }
         }
         true
+    }
+
+    /// A full socket tells of room only once a good part of it is free. One that takes a byte before
+    /// that is slow; one that takes none is closed.
+    fn try_once_more(&mut self, key: SubscriberKey, now: u32) {
+        if !self.absences.rouse(key) {
+            return; // It waits for its turn, not for its socket.
+        }
+        self.catch_up(key, now);
+        // Nothing was owed to it: a heartbeat shows whether it takes a byte.
+        if self.took_none(key, now) && self.subscribers[key as usize].seat != NO_SEAT {
+            self.beat(key, now);
+        }
+        if self.took_none(key, now) {
+            self.remove(key);
+        }
+    }
+
+    fn took_none(&self, key: SubscriberKey, now: u32) -> bool {
+        self.subscribers.get(key as usize).is_some_and(|subscriber| subscriber.written_at != now)
     }
 
     fn beat(&mut self, key: SubscriberKey, now: u32) {
@@ -82,7 +100,7 @@ fn care<S>(subscriber: &Subscriber<S>, silence: Silence, now: u32) -> Care {
     // Wrapping: the stamp is the low half of a clock, and no silence lasts 49 days.
     let silent = now.wrapping_sub(subscriber.written_at);
     match subscriber.seat {
-        NO_SEAT if silent >= silence.stall => Care::Close,
+        NO_SEAT if silent >= silence.stall => Care::LastTry,
         NO_SEAT => Care::Leave,
         _ if silent >= silence.heartbeat => Care::Heartbeat,
         _ => Care::Leave,

@@ -158,3 +158,21 @@ fn a_refused_client_that_never_ends_is_cut_off() {
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
     broker.wait_for("alone", |stats| stats["clients"] == 1);
 }
+
+/// A full socket tells of room only once a good part of it is free, which may take longer than `--stall`.
+#[test]
+fn a_subscriber_that_reads_slowly_all_the_time_is_not_stalled() {
+    const SIZE: usize = 7 << 20;
+    let broker = Broker::start(&["--stall", "1s", "--max-body", "8M"]);
+    broker.publish("topicone1", &format!("data: {}", "x".repeat(SIZE)));
+    broker.publish("topicone1", &format!("data: {}", "y".repeat(SIZE)));
+    let mut stream = broker.subscribe("/subscribe/topicone1", "Last-Event-ID: 0\r\n");
+    stream.opening();
+    let (begin, mut count) = (Instant::now(), 1);
+    while begin.elapsed() < Duration::from_secs(4) {
+        stream.connection.take_ahead(count * 8_000);
+        count += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(stream.data(2).iter().all(|data| data.len() == SIZE));
+}

@@ -126,6 +126,13 @@ impl Connection {
             && peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
+    /// Reads until so many bytes are kept, and leaves them there.
+    pub fn take_ahead(&mut self, count: usize) {
+        while self.buffer.len() < count {
+            assert!(self.fill(), "the connection ended early, after {} bytes", self.buffer.len());
+        }
+    }
+
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
             assert!(self.fill(), "the connection ended early, after {:?}", String::from_utf8_lossy(&self.buffer));
