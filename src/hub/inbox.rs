@@ -109,14 +109,12 @@ impl Inbox {
         self.taken_bytes += notice.frame.cost();
     }
 
-    /// All that was taken has been served to everyone who could take it: room for more.
-    /// Answers whether anything was owed.
-    pub fn settle(&mut self) -> bool {
+    /// All that was taken has been served to every audience: room for more.
+    pub fn settle(&mut self) {
         if self.taken_events == 0 {
-            return false;
+            return;
         }
         self.shared.debt_bytes.fetch_sub(std::mem::take(&mut self.taken_bytes), Ordering::AcqRel);
         self.shared.debt_events.fetch_sub(std::mem::take(&mut self.taken_events), Ordering::AcqRel);
-        true
     }
 }

@@ -92,7 +92,7 @@ fn a_worker_in_debt_refuses_whole_publishes_and_takes_them_once_it_has_settled()
     let notices: Vec<_> = inbox.waiting().collect();
     assert!(notices.is_sorted_by(|one, next| one.frame.id() < next.frame.id()));
     notices.iter().for_each(|notice| inbox.note_taken(notice));
-    assert!(inbox.settle());
+    inbox.settle();
     // One that owes nothing takes any single publish.
     publish(&hub, "topicone1", MAX_DEBT_EVENTS * 2, 100).unwrap();
     assert_eq!(inbox.len(), MAX_DEBT_EVENTS * 2);

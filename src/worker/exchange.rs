@@ -265,11 +265,15 @@ mod tests {
     use std::sync::Arc;
 
     fn service() -> Service {
+        service_from(1)
+    }
+
+    fn service_from(first_id: u64) -> Service {
         let limits =
             HubLimits { events_per_topic: 1000, age_micros: 1 << 40, bytes: 1 << 20, topics: 100, subscribers: 100 };
         let (outbox, _) = inbox(Box::new(|| {}));
         let settings = Config::new().no_auth(true).port(0).threads(1).max_body(100).settle(1000).unwrap();
-        Service::new(Arc::new(Hub::new(limits, vec![outbox], 1)), settings, Metrics::new(1))
+        Service::new(Arc::new(Hub::new(limits, vec![outbox], first_id)), settings, Metrics::new(1))
     }
 
     /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.
@@ -343,19 +347,15 @@ mod tests {
 
     #[test]
     fn what_waits_for_room_is_bounded_as_what_is_received() {
-        let service = service();
+        // Its ids are so far ahead of the clock that every publish has to wait.
+        let service = service_from(1_000_000);
         let house = House { date: "now", origins: &service.settings.origins };
-        let context = Context { service: &service, house, now: Now { wall_micros: 50, millis: 1 }, worker: 0 };
+        let context =
+            Context { service: &service, house, now: Now { id_micros: 50, unix_seconds: 0, millis: 1 }, worker: 0 };
         let publish = |exchange: &mut Exchange, out: &mut Vec<u8>| {
             let text = b"POST /publish/topicfull1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
             exchange.advance(text, context, out).1
         };
-        for number in 0..100 {
-            let text =
-                format!("POST /publish/topic{number:03} HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x");
-            let step = Exchange::default().advance(text.as_bytes(), context, &mut Vec::new()).1;
-            assert!(matches!(step, Step::Answered));
-        }
         let (mut waiting, mut refused, mut out) = (Exchange::default(), Exchange::default(), Vec::new());
         assert!(matches!(publish(&mut waiting, &mut out), Step::Wait));
         let mut body = service.bodies.content();

@@ -8,7 +8,7 @@ use super::catch_up::rest_after;
 use super::gather::Gathering;
 use super::streams::Streams;
 use super::subscriber::{Absence, NO_SEAT, Rest, Written};
-use crate::hub::Slot;
+use crate::hub::{MAX_DEBT_BYTES, Slot};
 use crate::sse::stream;
 
 /// What serving may cost in one turn, so that accepts, requests and other topics go on. A
@@ -53,8 +53,11 @@ impl<S: Write> Streams<S> {
         {
             left = self.serve_slice(key, left, now);
         }
-        if self.due.is_empty() && self.hungry.is_empty() {
-            self.settle();
+        if self.due.is_empty() {
+            // Every audience has what was published: the hub may send more. Whoever catches up with the
+            // past keeps no publisher waiting.
+            self.inbox.settle();
+            self.trim();
         }
         self.shed();
     }
@@ -72,19 +75,16 @@ impl<S: Write> Streams<S> {
         left
     }
 
-    /// Everyone who could take it has what was published: the hub may send more, and the replica
-    /// comes back to the history's bounds. Not earlier, or a burst longer than the history would be
-    /// a gap even for those who read at once.
-    fn settle(&mut self) {
-        if self.inbox.settle() {
-            self.trim();
-        }
-    }
-
-    /// Lets go what the hub has let go, except for a bounded surplus while somebody's socket is full.
+    /// Lets go what the hub has let go, except for a bounded surplus while somebody is behind: or a
+    /// burst longer than the history would be a gap even for those who read at once.
     fn trim(&mut self) {
-        let allowed = if self.absences.blocked() > 0 { self.surplus_limit } else { 0 };
-        while self.feeds.surplus_bytes() > allowed
+        let limits = self.hub.limits();
+        let (surplus, total) = match (self.hungry.is_empty(), self.absences.blocked()) {
+            (false, _) => (MAX_DEBT_BYTES, limits.bytes + MAX_DEBT_BYTES),
+            (true, 1..) => (self.surplus_limit, 0),
+            (true, 0) => (0, 0),
+        };
+        while self.feeds.surplus_bytes() > surplus
             && let Some(&slot) = self.overfull.last()
         {
             if self.feeds.has_surplus(slot) {
@@ -95,7 +95,8 @@ impl<S: Write> Streams<S> {
             }
         }
         let floor = self.hub.floor();
-        while let Some((id, slot)) = self.feeds.oldest()
+        while self.feeds.bytes() > total
+            && let Some((id, slot)) = self.feeds.oldest()
             && id <= floor
         {
             self.let_go(slot);
@@ -302,6 +303,20 @@ mod tests {
             assert!(written <= (BUDGET_PER_TURN << 14) + (2 << 20), "{written}");
         }
         assert_eq!(house.streams.take_tally().delivered, 300);
+    }
+
+    #[test]
+    fn those_who_catch_up_keep_no_publisher_waiting() {
+        let mut house = House::new();
+        (0..100).for_each(|_| house.publish("topicone1", 100_000));
+        let (live, behind) = (Rc::clone(&house.live), Rc::clone(&house.behind));
+        house.join("livetopic1", Position::Live, &live);
+        house.turn();
+        (0..2000).for_each(|_| house.join("topicone1", Position::After("0"), &behind));
+        for _ in 0..5000 {
+            house.publish("livetopic1", 10);
+            house.turn();
+        }
     }
 
     #[test]
