@@ -217,6 +217,7 @@ impl Hub {
         now_micros: u64,
         from: Option<WorkerId>,
     ) -> Result<Published, Refused> {
+        let cost = drafts.iter().map(Draft::cost).sum();
         let mut state = self.lock();
         if state.last_id + drafts.len() as u64 > now_micros + MAX_AHEAD {
             return Err(Refused::NoRoom(drafts));
@@ -225,7 +226,6 @@ impl Hub {
             return Err(Refused::TooManyTopics);
         };
         let mut heard = HeardBy::default();
-        let cost = drafts.iter().map(Draft::cost).sum();
         for (worker, &count) in state.feeds.get(slot).note.listeners.iter().enumerate() {
             if count > 0 {
                 if !self.outboxes[worker].has_room(drafts.len(), cost) {
