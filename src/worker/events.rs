@@ -82,8 +82,7 @@ impl Worker {
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         if self.drain_until.is_some() || self.station.register(&mut socket, Key::Connection(key)).is_err() {
-            self.gate.leave(socket);
-            return;
+            return self.give_place_back(socket);
         }
         metrics.accepted.add(1);
         metrics.connections.add(1);

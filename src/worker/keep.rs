@@ -1,6 +1,8 @@
 //! The last part of a turn: time-outs and heartbeats, what the first worker does for all, the drain,
 //! and giving back what is no longer needed.
 
+use mio::net::TcpStream;
+
 use super::accept::Accepting;
 use super::{BUDGET_PER_TURN, Worker};
 
@@ -65,6 +67,13 @@ impl Worker {
             }
         }
         self.reopen();
+    }
+
+    /// Closes a connection; an acceptor that waits for a place is told.
+    pub(super) fn give_place_back(&self, socket: TcpStream) {
+        if self.gate.leave(socket) {
+            self.parts.service.hub.ring(0);
+        }
     }
 
     fn reopen(&mut self) {

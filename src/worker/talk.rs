@@ -188,9 +188,7 @@ impl Worker {
 
     fn leave(&mut self, socket: mio::net::TcpStream) {
         self.parts.service.metrics.worker(self.parts.id).connections.subtract(1);
-        if self.gate.leave(socket) {
-            self.parts.service.hub.ring(0);
-        }
+        self.give_place_back(socket);
     }
 
     /// Patience begins anew when something else is waited for, and when the peer has done its part.
