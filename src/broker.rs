@@ -288,6 +288,8 @@ fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Shutdown, TcpStream};
     use std::time::Duration;
 
     use super::*;
@@ -297,5 +299,25 @@ mod tests {
         let config = Config::new().no_auth(true).port(0).history_age(Duration::MAX);
         let limits = hub_limits(&config.settle(1000).unwrap());
         assert_eq!(limits.age_micros, u64::MAX);
+    }
+
+    /// The ids are made to run ahead, so that a publish has to wait for the clock.
+    #[test]
+    fn the_end_of_a_client_whose_publish_waited_for_room_is_noticed() {
+        let broker = Broker::start(Config::new().no_auth(true).port(0).threads(1)).unwrap();
+        let topic = TopicName::parse("topicone1").unwrap();
+        let drafts = vec![Event::new("x").draft().unwrap()];
+        let ahead = broker.clock.now().id_micros + 2 * MAX_AHEAD;
+        broker.service.0.hub.publish(&topic, drafts, ahead, None).unwrap();
+        let mut client = TcpStream::connect(broker.local_addr()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.write_all(b"POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+        assert!(answers.ends_with("ok"));
     }
 }

@@ -1,7 +1,5 @@
 //! `POST /publish/{topic}`: what is taken, what is refused, and what subscribers then see.
 
-use std::time::Duration;
-
 use super::support::{Broker, Stream};
 
 /// What a fresh subscriber gets for a body.
@@ -176,21 +174,4 @@ fn all_subscribers_see_one_order() {
             seen[0].iter().filter_map(|event| event.data.as_deref()?.strip_prefix(&format!("{publisher} "))).collect();
         assert_eq!(own, (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
     }
-}
-
-#[test]
-fn the_end_of_a_client_whose_publish_waited_for_room_is_noticed() {
-    let broker = Broker::start(&["--max-topics", "1", "--threads", "1"]);
-    let mut stream = broker.subscribe("/subscribe/topicone1", "");
-    stream.opening();
-    let mut client = broker.connect();
-    client.send("POST /publish/topictwo2 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x");
-    assert!(client.is_silent(Duration::from_millis(50)), "there is room for one topic alone");
-    client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
-    client.finish_sending();
-    assert!(client.is_silent(Duration::from_millis(50)));
-    drop(stream);
-    assert_eq!(client.response().status, 200);
-    assert_eq!(client.response().text(), "ok");
-    assert!(client.is_closed());
 }
