@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::http::Origins;
+use crate::sse::MAX_DATA;
 
 /// Descriptors that are no connections: standard streams, polls, wakers, the listener, and some to spare.
 const RESERVED_DESCRIPTORS: usize = 32;
@@ -235,6 +236,9 @@ impl Config {
                 return Err(ConfigError::Duration(name));
             }
         }
+        if self.max_body > MAX_DATA {
+            return Err(ConfigError::Body);
+        }
         for (name, limit) in
             [("max-connections", self.max_connections), ("max-connections-per-ip", self.max_connections_per_ip)]
         {
@@ -246,10 +250,11 @@ impl Config {
     }
 
     fn settle_port(&self) -> Result<u16, ConfigError> {
-        match (self.port, std::env::var("PORT")) {
+        let environment = std::env::var("PORT").ok().filter(|text| !text.is_empty());
+        match (self.port, environment) {
             (Some(port), _) => Ok(port),
-            (None, Ok(text)) => text.parse().map_err(|_| ConfigError::Port(text)),
-            (None, Err(_)) => Ok(3000),
+            (None, Some(text)) => text.parse().map_err(|_| ConfigError::Port(text)),
+            (None, None) => Ok(3000),
         }
     }
 
@@ -285,6 +290,8 @@ pub enum ConfigError {
     Port(String),
     /// No origin such as a browser sends.
     Origin(String),
+    /// A body could be larger than an event may be.
+    Body,
     /// With none of these the broker could not be reached.
     Zero(&'static str),
     /// The descriptor limit leaves no connection.
@@ -306,6 +313,7 @@ impl fmt::Display for ConfigError {
             Self::Origin(text) => {
                 write!(f, "--origin {text:?} is no origin; give a scheme and host such as https://example.com, or *")
             }
+            Self::Body => f.write_str("--max-body must be at most 1G"),
             Self::Zero(name) => write!(f, "--{name} must be at least 1"),
             Self::Descriptors => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),
         }

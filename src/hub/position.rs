@@ -1,6 +1,8 @@
 //! From what a client says it has seen to the cursor it goes on from. Knows no HTTP: the text may
 //! come from a header or a query.
 
+use crate::sse;
+
 use super::{Feed, Gap, Slot, State, Topic};
 
 /// Where a subscriber wants to go on.
@@ -17,6 +19,7 @@ pub(super) fn resolve(state: &State, slots: &[Slot], position: Position<'_>) -> 
     let Position::After(text) = position else {
         return (state.last_id, None);
     };
+    let text = sse::position(text);
     let feeds = || slots.iter().map(|&slot| state.feeds.get(slot));
     let known = feeds().filter_map(|feed| feed.note.own_ids.get(text)).min().copied();
     let oldest = feeds().filter_map(|feed| feed.window.oldest()).min();

@@ -7,6 +7,9 @@ use super::frame::Draft;
 /// The longest id of a publisher's own, in bytes: a client must be able to send it back in a request head.
 pub const MAX_OWN_ID: usize = 4096;
 
+/// The longest data of an event, in bytes; no request body may be larger, either.
+pub const MAX_DATA: usize = 1 << 30;
+
 /// One server-sent event, ready to publish.
 ///
 /// ```
@@ -26,17 +29,20 @@ pub struct Event {
 pub enum EventError {
     /// The name has a CR, LF or NUL.
     Name,
-    /// The id has a CR, LF or NUL.
+    /// The id has a control character.
     Id,
     /// The id is longer than 4096 bytes.
     LongId,
+    /// The data is longer than 1 GiB.
+    LongData,
 }
 
 impl fmt::Display for EventError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => "an event's name must not contain CR, LF or NUL",
-            Self::Id => "an event's id must not contain CR, LF or NUL",
+            Self::Id => "an event's id must not contain CR, LF, NUL or another control character",
+            Self::LongData => "an event's data must not be longer than 1 GiB",
             Self::LongId => "an event's id must not be longer than 4096 bytes, or clients could not send it back",
         })
     }
@@ -74,6 +80,9 @@ impl Event {
     pub(crate) fn draft(&self) -> Result<Draft, EventError> {
         let name = check_name(self.name.as_deref())?;
         let id = check_id(self.id.as_deref())?;
+        if self.data.len() > MAX_DATA {
+            return Err(EventError::LongData);
+        }
         Ok(encode(self.retry, name, &self.data, id))
     }
 }
@@ -86,13 +95,19 @@ pub(super) fn check_name(name: Option<&str>) -> Result<Option<&str>, EventError>
     }
 }
 
-/// An empty id is no id: on the wire it would take the client's position away.
+/// An empty id is no id: on the wire it would take the client's position away. A client must be able
+/// to send an id back in a header field, where no control character but the tab may stand.
 pub(super) fn check_id(id: Option<&str>) -> Result<Option<&str>, EventError> {
-    match id.filter(|id| !id.is_empty()) {
-        Some(id) if breaks_a_line(id) => Err(EventError::Id),
+    match id.filter(|id| !position(id).is_empty()) {
+        Some(id) if id.bytes().any(|b| b.is_ascii_control() && b != b'\t') => Err(EventError::Id),
         Some(id) if id.len() > MAX_OWN_ID => Err(EventError::LongId),
         id => Ok(id),
     }
+}
+
+/// An id as a client can send it back: white space around a field's value does not survive HTTP.
+pub fn position(id: &str) -> &str {
+    id.trim_matches([' ', '\t'])
 }
 
 fn breaks_a_line(text: &str) -> bool {
@@ -142,6 +157,8 @@ mod tests {
             assert_eq!(Event::new("x").id(bad).draft().unwrap_err(), EventError::Id);
         }
         assert_eq!(Event::new("x").id("i".repeat(4097)).draft().unwrap_err(), EventError::LongId);
+        assert_eq!(Event::new("x").id("a\u{1}b").draft().unwrap_err(), EventError::Id);
         assert_eq!(wire(&Event::new("x").name("").id("")), "data: x\nid: 9\n\n");
+        assert_eq!(wire(&Event::new("x").id(" \t")), "data: x\nid: 9\n\n");
     }
 }

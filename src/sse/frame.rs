@@ -36,7 +36,7 @@ impl Frame {
         self.id
     }
 
-    /// The id that the publisher gave it, which is the one on the wire.
+    /// The id that the publisher gave it, which is the one on the wire, but without white space around it.
     pub fn own_id(&self) -> Option<&Arc<str>> {
         self.own_id.as_ref()
     }
@@ -141,7 +141,7 @@ impl DraftWriter {
         if let Some(id) = own_id {
             self.field("id", id);
         }
-        let own_id = own_id.map(Arc::from);
+        let own_id = own_id.map(super::event::position).map(Arc::from);
         Draft(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, own_id }))
     }
 }

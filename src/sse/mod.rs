@@ -7,6 +7,6 @@ pub mod frame;
 pub mod parse;
 pub mod stream;
 
-pub use event::{Event, EventError};
+pub use event::{Event, EventError, MAX_DATA, position};
 pub use frame::{Draft, Frame, Framing};
 pub use parse::{PublishError, drafts_from_data, drafts_from_text};

@@ -81,7 +81,7 @@ fn bad_bodies_are_refused_whole() {
         ("/publish/topicone1", data, b"\xc3\x28", "UTF-8"),
         ("/publish/topicone1?event=a%0Ab", data, b"x", "CR, LF or NUL"),
         ("/publish/topicone1?event=a%00b", data, b"x", "CR, LF or NUL"),
-        ("/publish/topicone1?id=a%0Db", data, b"x", "CR, LF or NUL"),
+        ("/publish/topicone1?id=a%0Db", data, b"x", "CR, LF, NUL"),
         ("/publish/short77", "", b"data: x", "8 to 64"),
         ("/publish/with-dash1", "", b"data: x", "8 to 64"),
         ("/publish/%2Fabcdefgh", "", b"data: x", "8 to 64"),

@@ -200,3 +200,17 @@ fn resuming_while_publishing_goes_on_loses_and_doubles_nothing() {
         }
     });
 }
+
+#[test]
+fn white_space_around_an_own_id_does_not_survive_http_and_does_not_count() {
+    let broker = Broker::start(&[]);
+    let mut live = broker.subscribe("/subscribe/topicone1", "");
+    live.opening();
+    broker.publish("topicone1", "id:  spaced \ndata: 1\n\ndata: 2");
+    assert_eq!(live.event().text, "data: 1\nid:  spaced \n\n");
+    assert_eq!(resumed(&broker, "topicone1", " spaced ").data(1), ["2"]);
+    let mut by_query = broker.subscribe("/subscribe/topicone1?last_event_id=%20spaced+", "");
+    by_query.opening();
+    assert_eq!(by_query.data(1), ["2"]);
+    assert_eq!(broker.post("/publish/topicone1", "", "id: a\u{7f}b\ndata: x").status, 400);
+}
