@@ -18,7 +18,7 @@ use crate::config::{Config, ConfigError, Settings};
 use crate::hub::{BadTopic, Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
 use crate::metrics::Metrics;
 use crate::sse::{Event, EventError};
-use crate::worker::{Duty, Gate, Station, Worker};
+use crate::worker::{Duty, Gate, Station, VANISHED_MILLIS, Worker};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
@@ -268,10 +268,10 @@ fn raise_descriptor_limit() -> usize {
 /// A listener whose options every accepted socket inherits, so that they cost no syscall each.
 fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
     let address = SocketAddr::new(settings.bind, settings.port);
-    bind(address, settings).map_err(|error| StartError::Bind(address, error))
+    bind(address).map_err(|error| StartError::Bind(address, error))
 }
 
-fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -279,8 +279,7 @@ fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     // An event must not wait for the acknowledgement of the one before.
     sockopt::set_tcp_nodelay(&socket, true)?;
     // A peer that vanished without a word is noticed by what it does not acknowledge.
-    let patience = u32::try_from(millis(settings.stall)).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(&socket, patience)?;
+    sockopt::set_tcp_user_timeout(&socket, VANISHED_MILLIS)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))

@@ -23,6 +23,10 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 struct Socket(#[allow(dead_code)] NonZeroU32);
 
+impl esker::worker::subscriber::Socket for Socket {
+    fn set_patient(&self, _: bool) {}
+}
+
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])

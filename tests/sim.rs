@@ -47,6 +47,10 @@ struct Wire {
 #[derive(Clone, Default)]
 struct Socket(Rc<RefCell<Wire>>);
 
+impl esker::worker::subscriber::Socket for Socket {
+    fn set_patient(&self, _: bool) {}
+}
+
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])

@@ -1,18 +1,17 @@
 //! Catching up: whoever has no seat, be it new, back from a stall or behind, is served alone until it
 //! is caught up or its socket is full.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use super::audience::SubscriberKey;
 use super::gather::{Gathering, Merge, Stop};
 use super::serve::cost;
 use super::streams::{Heard, Streams};
-use super::subscriber::{Absence, NO_SEAT, Rest, Written};
+use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
 use crate::hub::{Feeds, Slot};
 use crate::sse::{Frame, Framing, stream};
 
-impl<S: Write> Streams<S> {
+impl<S: Socket> Streams<S> {
     /// One write to a subscriber without a seat: the rest of what was half written or a gap, and
     /// the frames after its cursor. Caught up, it takes a seat. Answers what that cost.
     pub(super) fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
@@ -25,7 +24,8 @@ impl<S: Write> Streams<S> {
         let is_retained = |frame: &Frame| slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id()));
         let mut absence = absences.take(key).unwrap_or_default();
         if absence.rest.is_nothing() && absence.is_untold(feeds, slots, subscriber.cursor) {
-            absence = begin_after_gap(feeds, slots, framing, &mut subscriber.cursor);
+            let is_patient = absence.is_patient;
+            absence = Absence { is_patient, ..begin_after_gap(feeds, slots, framing, &mut subscriber.cursor) };
             tally.gaps += 1;
         }
         // A gap after the rest of a frame is told by the next write.
@@ -46,6 +46,9 @@ impl<S: Write> Streams<S> {
                     absences.put(key, Absence { rest: Rest::Nothing, ..absence }, is_retained);
                     hungry.push_back(key);
                 } else {
+                    if absence.is_patient {
+                        subscriber.socket.set_patient(false);
+                    }
                     subscriber.seat = audience.seating.sit(key);
                 }
             }
@@ -54,7 +57,10 @@ impl<S: Write> Streams<S> {
                 let (rest, frames) = rest_after(stop, rest, feeds, slots, &mut subscriber.cursor);
                 tally.delivered += frames;
                 tally.bytes += written as u64;
-                absences.put(key, Absence { rest, is_blocked: true, ..absence }, is_retained);
+                if !absence.is_patient {
+                    subscriber.socket.set_patient(true);
+                }
+                absences.put(key, Absence { rest, is_blocked: true, is_patient: true, ..absence }, is_retained);
             }
             Written::Gone => self.remove(key),
         }

@@ -43,7 +43,7 @@ use events::Seen;
 pub use gate::Gate;
 use parts::{Key, Parts};
 pub use serve::BUDGET_PER_TURN;
-pub use station::Station;
+pub use station::{Station, VANISHED_MILLIS};
 use streams::Streams;
 pub use sweep::Silence;
 

@@ -1,13 +1,13 @@
 //! Serving: who is owed frames gets them, in bounded slices, one vectored write per subscriber and
 //! turn. An audience is served seat by seat; whoever has no seat is served alone.
 
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 
 use super::audience::{AudienceKey, SubscriberKey};
 use super::catch_up::rest_after;
 use super::gather::Gathering;
 use super::streams::Streams;
-use super::subscriber::{Absence, NO_SEAT, Rest, Written};
+use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
 use crate::sse::stream;
 
@@ -41,7 +41,7 @@ enum Departure {
     Gone,
 }
 
-impl<S: Write> Streams<S> {
+impl<S: Socket> Streams<S> {
     /// Serves whoever is owed something, until the budget is used up. Comes after
     /// [`Streams::take_inbox`] in a turn: only then is the replica complete up to its newest id.
     pub fn serve(&mut self, budget: usize, now: u32) {
@@ -194,8 +194,10 @@ impl<S: Write> Streams<S> {
     /// A subscriber's socket is full: it leaves its seat until there is room.
     pub(super) fn block(&mut self, key: SubscriberKey, rest: Rest) {
         self.give_up_seat(key);
+        self.subscribers[key as usize].socket.set_patient(true);
         // Nobody is served from a seat what the replica has not.
-        self.absences.put(key, Absence { rest, is_blocked: true, ..Absence::default() }, |_| true);
+        let absence = Absence { rest, is_blocked: true, is_patient: true, ..Absence::default() };
+        self.absences.put(key, absence, |_| true);
     }
 
     fn give_up_seat(&mut self, key: SubscriberKey) {
@@ -224,7 +226,7 @@ impl<S: Write> Streams<S> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::io;
+    use std::io::{self, Write};
     use std::rc::Rc;
     use std::sync::Arc;
 
@@ -235,6 +237,10 @@ mod tests {
 
     /// Takes whatever it is offered, and counts the bytes.
     struct Sink(Rc<Cell<usize>>);
+
+    impl Socket for Sink {
+        fn set_patient(&self, _: bool) {}
+    }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -337,6 +343,10 @@ mod tests {
     struct Narrow {
         room: Rc<Cell<usize>>,
         taken: Rc<Cell<usize>>,
+    }
+
+    impl Socket for Narrow {
+        fn set_patient(&self, _: bool) {}
     }
 
     impl Write for Narrow {

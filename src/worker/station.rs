@@ -6,9 +6,24 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Waker};
 
+use rustix::net::sockopt;
+
 use super::WAKER;
 use super::parts::Key;
+use super::subscriber::Socket;
 use crate::hub::Bell;
+
+/// After so many milliseconds the kernel gives up a peer that acknowledges nothing: one that vanished
+/// without a word.
+pub const VANISHED_MILLIS: u32 = 180_000;
+
+impl Socket for TcpStream {
+    fn set_patient(&self, is_patient: bool) {
+        let millis = if is_patient { 0 } else { VANISHED_MILLIS };
+        // A socket that refuses is broken, which the next write will show.
+        let _ = sockopt::set_tcp_user_timeout(self, millis);
+    }
+}
 
 /// See the module's page.
 pub struct Station {

@@ -15,14 +15,13 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write;
 use std::sync::Arc;
 
 use slab::Slab;
 
 use super::absences::Absences;
 use super::audience::{Audience, AudienceKey, AudienceSet, SubscriberKey};
-use super::subscriber::{Absence, NO_SEAT, Subscriber};
+use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
 use crate::hub::{Feeds, Hub, Inbox, Joined, JoinedTopic, Slot, TopicId, WorkerId};
 use crate::sse::Framing;
@@ -84,7 +83,7 @@ pub struct Streams<S> {
     pub(super) sweep: Sweep,
 }
 
-impl<S: Write> Streams<S> {
+impl<S: Socket> Streams<S> {
     /// No streams yet.
     pub fn new(hub: Arc<Hub>, worker: WorkerId, inbox: Inbox) -> Self {
         let limits = hub.limits();

@@ -11,6 +11,14 @@ use crate::sse::{Frame, Framing};
 /// The seat of a subscriber that has none.
 pub const NO_SEAT: u32 = u32::MAX;
 
+/// What a stream is written to.
+pub trait Socket: Write {
+    /// The socket is full, or has room again. While it is full the kernel must not give the peer up by
+    /// itself: its user time-out runs through a closed window even if the peer reads all the time. Who
+    /// takes no byte is found by the sweep.
+    fn set_patient(&self, is_patient: bool);
+}
+
 /// A socket in its stream. 24 bytes with a descriptor for a socket.
 #[derive(Debug)]
 pub struct Subscriber<S> {
@@ -37,7 +45,7 @@ pub enum Written {
     Gone,
 }
 
-impl<S: Write> Subscriber<S> {
+impl<S: Socket> Subscriber<S> {
     /// Hands slices of `bytes` bytes in all to the socket, in one syscall.
     pub fn write(&mut self, slices: &[IoSlice<'_>], bytes: usize, now: u32) -> Written {
         loop {
@@ -66,6 +74,8 @@ pub struct Absence {
     pub told: Box<[u64]>,
     /// Whether its socket takes no more until an edge tells of room.
     pub is_blocked: bool,
+    /// Whether its socket was told of being full, see [`Socket::set_patient`].
+    pub is_patient: bool,
 }
 
 impl Absence {

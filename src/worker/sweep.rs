@@ -1,11 +1,11 @@
 //! The sweep: now and then every subscriber is looked at, in slices, for a heartbeat to send or a
 //! stall to end. A slab walked in order costs less than a timer per subscriber, in memory and in time.
 
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 
 use super::audience::SubscriberKey;
 use super::streams::Streams;
-use super::subscriber::{NO_SEAT, Rest, Subscriber, Written};
+use super::subscriber::{NO_SEAT, Rest, Socket, Subscriber, Written};
 use crate::sse::stream;
 
 /// So many subscribers are looked at in one turn.
@@ -35,7 +35,7 @@ enum Care {
     LastTry,
 }
 
-impl<S: Write> Streams<S> {
+impl<S: Socket> Streams<S> {
     /// Begins a sweep unless one is under way.
     pub fn begin_sweep(&mut self) {
         self.sweep.at.get_or_insert(0);

@@ -135,7 +135,7 @@ impl Connection {
 
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
-            assert!(self.fill(), "the connection ended early, after {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.fill(), "the connection ended early, after {:?}", beginning(&self.buffer));
         }
         let rest = self.buffer.split_off(count);
         std::mem::replace(&mut self.buffer, rest)
@@ -146,7 +146,7 @@ impl Connection {
             if let Some(at) = self.buffer.windows(needle.len()).position(|window| window == needle) {
                 return at;
             }
-            assert!(self.fill(), "the connection ended early, after {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.fill(), "the connection ended early, after {:?}", beginning(&self.buffer));
         }
     }
 
@@ -159,7 +159,7 @@ impl Connection {
                 count > 0
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
+            Err(error) => panic!("{error}, after {:?}", beginning(&self.buffer)),
         }
     }
 }
@@ -177,4 +177,9 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 fn status(head: &str) -> u16 {
     let word = head.split(' ').nth(1).unwrap_or_else(|| panic!("{head:?} has no status"));
     word.parse().unwrap_or_else(|_| panic!("{head:?} has no status"))
+}
+
+/// As much of some bytes as a failure needs to show.
+fn beginning(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
 }
