@@ -44,7 +44,12 @@ impl Clock {
 
     fn id_micros(&self, wall: u64, elapsed: u64) -> u64 {
         let offset = wall.saturating_sub(elapsed);
-        elapsed + self.offset_micros.fetch_max(offset, Ordering::Relaxed).max(offset)
+        let largest = self.offset_micros.load(Ordering::Relaxed);
+        if offset > largest {
+            // Only now: all workers read this mark in every turn.
+            self.offset_micros.fetch_max(offset, Ordering::Relaxed);
+        }
+        elapsed + largest.max(offset)
     }
 }
 

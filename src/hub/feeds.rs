@@ -80,7 +80,7 @@ impl<T> Feeds<T> {
         self.events += 1;
         self.bytes += frame.cost();
         window.push(frame);
-        self.surplus_bytes += window.beyond(self.limit).last().map_or(0, |frame| frame.cost());
+        self.surplus_bytes += window.beyond(self.limit).next_back().map_or(0, |frame| frame.cost());
     }
 
     /// Removes the oldest frame of a feed.

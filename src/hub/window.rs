@@ -44,7 +44,7 @@ impl Window {
     }
 
     /// The oldest frames beyond the newest `limit` ones.
-    pub(super) fn beyond(&self, limit: usize) -> impl Iterator<Item = &Arc<Frame>> {
+    pub(super) fn beyond(&self, limit: usize) -> impl DoubleEndedIterator<Item = &Arc<Frame>> {
         self.frames.range(..self.len().saturating_sub(limit))
     }
 
