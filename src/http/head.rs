@@ -104,7 +104,7 @@ pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {
 
 /// Whether a head that is refused is of a HEAD request, whose answer has no body.
 pub fn is_refused_head_request(bytes: &[u8]) -> bool {
-    bytes[blank_lines(bytes)..].starts_with(b"HEAD ")
+    first_line(bytes).is_some_and(|line| line.starts_with(b"HEAD "))
 }
 
 /// How many bytes of empty lines come first. Some clients end a body with one too many; it is no
@@ -142,7 +142,7 @@ fn target_too_long() -> Problem {
 
 /// The first line that is not empty, as far as it has come.
 fn first_line(bytes: &[u8]) -> Option<&[u8]> {
-    bytes.split(|&b| b == b'\n').find(|line| !line.is_empty() && *line != b"\r")
+    bytes[blank_lines(bytes)..].split(|&b| b == b'\n').next()
 }
 
 /// The second word of the first line, as far as it has come.

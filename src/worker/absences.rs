@@ -80,7 +80,7 @@ impl Absences {
     }
 
     /// Whom to close for the bound's sake: those within the oldest lost frame.
-    pub fn surplus(&self) -> Option<Vec<SubscriberKey>> {
+    pub fn to_shed(&self) -> Option<Vec<SubscriberKey>> {
         let (&oldest, _) = self.lost.first_key_value().filter(|_| self.lost_bytes > MAX_LOST_BYTES)?;
         let is_within = |absence: &Absence| matches!(&absence.rest, Rest::Frame(frame, _) if frame.id() == oldest);
         Some(self.by_key.iter().filter(|(_, absence)| is_within(absence)).map(|(&key, _)| key).collect())
@@ -143,19 +143,19 @@ mod tests {
             absences.put(key as SubscriberKey, within(frame), |_| true);
             absences.put(key as SubscriberKey + 100, within(frame), |_| true);
         }
-        assert_eq!(absences.surplus(), None, "what is retained costs nothing");
+        assert_eq!(absences.to_shed(), None, "what is retained costs nothing");
         (0..31).for_each(|id| absences.lose(id));
-        assert_eq!(absences.surplus(), None);
+        assert_eq!(absences.to_shed(), None);
         absences.lose(31);
-        let mut surplus = absences.surplus().unwrap();
-        surplus.sort_unstable();
-        assert_eq!(surplus, [0, 100]);
+        let mut to_shed = absences.to_shed().unwrap();
+        to_shed.sort_unstable();
+        assert_eq!(to_shed, [0, 100]);
         // One that took some bytes still is within a lost frame.
         let absence = absences.take(0).unwrap();
         absences.put(0, absence, |_| false);
-        assert!(absences.surplus().is_some());
-        surplus.iter().for_each(|&key| assert!(absences.take(key).is_some()));
-        assert_eq!(absences.surplus(), None);
+        assert!(absences.to_shed().is_some());
+        to_shed.iter().for_each(|&key| assert!(absences.take(key).is_some()));
+        assert_eq!(absences.to_shed(), None);
         for key in (1..40).chain(101..140) {
             absences.take(key);
         }

@@ -113,11 +113,6 @@ impl Connection {
         }
     }
 
-    /// What its exchange waits for.
-    pub fn patience_of_exchange(&self) -> Patience {
-        self.exchange.patience()
-    }
-
     /// What it waits for.
     pub fn patience_now(&self) -> Patience {
         match self.phase {

@@ -18,8 +18,6 @@ impl Worker {
             self.streams.trim_idle();
             self.time_out_connections();
             self.keep_house();
-            let stalled = self.streams.stalled() as u64;
-            self.parts.service.metrics.worker(self.parts.id).stalled.set(stalled);
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
     }
@@ -58,15 +56,15 @@ impl Worker {
 
     /// Gives the sockets of subscribers that have left back to the gate.
     pub(super) fn release(&mut self) {
-        let Self { streams, gate, parts, .. } = self;
-        let metrics = parts.service.metrics.worker(parts.id);
-        for socket in streams.take_closed() {
-            metrics.connections.subtract(1);
-            if gate.leave(socket) {
-                parts.service.hub.ring(0);
-            }
-        }
+        let closed: Vec<_> = self.streams.take_closed().collect();
+        closed.into_iter().for_each(|socket| self.leave(socket));
         self.reopen();
+    }
+
+    /// Closes a connection that was counted.
+    pub(super) fn leave(&self, socket: TcpStream) {
+        self.parts.service.metrics.worker(self.parts.id).connections.subtract(1);
+        self.give_place_back(socket);
     }
 
     /// Closes a connection; an acceptor that waits for a place is told.
@@ -91,5 +89,6 @@ impl Worker {
         metrics.delivered.add(tally.delivered);
         metrics.bytes_sent.add(tally.bytes);
         metrics.gaps.add(tally.gaps);
+        metrics.stalled.set(self.streams.stalled() as u64);
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn cost(bytes: usize) -> usize {
 enum PassEnd {
     /// Every seat has been served.
     Over,
-    /// The slice's writes are used up.
+    /// The slice's budget is used up.
     Paused,
     /// Somebody leaves a seat, and the seats move.
     Departs(SubscriberKey, Departure),
@@ -118,7 +118,7 @@ impl<S: Socket> Streams<S> {
 
     /// Closes those for whom too much is kept that the history has let go.
     fn shed(&mut self) {
-        while let Some(keys) = self.absences.surplus() {
+        while let Some(keys) = self.absences.to_shed() {
             keys.into_iter().for_each(|key| self.remove(key));
         }
     }
@@ -274,6 +274,17 @@ mod tests {
             Self { hub, streams, live: Rc::default(), behind: Rc::default() }
         }
 
+        /// One listens to the present of a topic, thousands have just asked for the past of another.
+        fn of_many_behind() -> Self {
+            let mut house = Self::new();
+            (0..100).for_each(|_| house.publish("topicone1", 100_000));
+            let (live, behind) = (Rc::clone(&house.live), Rc::clone(&house.behind));
+            house.join("livetopic1", Position::Live, &live);
+            house.turn();
+            (0..2000).for_each(|_| house.join("topicone1", Position::After("0"), &behind));
+            house
+        }
+
         fn join(&mut self, topic: &str, position: Position<'_>, counter: &Rc<Cell<usize>>) {
             let joined = self.hub.join(0, &[TopicName::parse(topic).unwrap()], position).unwrap();
             let ticket = self.streams.admit(joined, Framing::Chunked);
@@ -313,12 +324,7 @@ mod tests {
 
     #[test]
     fn those_who_catch_up_keep_no_publisher_waiting() {
-        let mut house = House::new();
-        (0..100).for_each(|_| house.publish("topicone1", 100_000));
-        let (live, behind) = (Rc::clone(&house.live), Rc::clone(&house.behind));
-        house.join("livetopic1", Position::Live, &live);
-        house.turn();
-        (0..2000).for_each(|_| house.join("topicone1", Position::After("0"), &behind));
+        let mut house = House::of_many_behind();
         for _ in 0..5000 {
             house.publish("livetopic1", 10);
             house.turn();
@@ -327,15 +333,10 @@ mod tests {
 
     #[test]
     fn those_who_catch_up_keep_no_live_event_waiting() {
-        let mut house = House::new();
-        (0..100).for_each(|_| house.publish("topicone1", 100_000));
-        let (live, behind) = (Rc::clone(&house.live), Rc::clone(&house.behind));
-        house.join("livetopic1", Position::Live, &live);
-        house.turn();
-        (0..2000).for_each(|_| house.join("topicone1", Position::After("0"), &behind));
+        let mut house = House::of_many_behind();
         house.publish("livetopic1", 10);
         house.turn();
-        assert!(live.get() > 0, "served in the first turn");
+        assert!(house.live.get() > 0, "served in the first turn");
         assert!(house.streams.has_work(), "though others have far to go");
     }
 

@@ -31,19 +31,14 @@ impl Worker {
     /// Goes on with a connection as far as it can without blocking.
     pub(super) fn drive(&mut self, key: usize, may_have_ended: bool) {
         let mut out = std::mem::take(&mut self.out);
-        let fate = self.talk(key, may_have_ended, &mut out);
-        self.settle_fate(key, fate);
-        out.clear();
-        out.shrink_to(MAX_OUTPUT);
-        self.out = out;
-    }
-
-    fn settle_fate(&mut self, key: usize, fate: Fate) {
-        match fate {
+        match self.talk(key, may_have_ended, &mut out) {
             Fate::Stays => self.set_deadline(key),
             Fate::Closes => self.close(key),
             Fate::BecomesSubscriber => self.become_subscriber(key),
         }
+        out.clear();
+        out.shrink_to(MAX_OUTPUT);
+        self.out = out;
     }
 
     fn talk(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> Fate {
@@ -109,7 +104,7 @@ impl Worker {
     fn listen(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> GoesOn {
         let Self { connections, parts, scratch, .. } = self;
         let connection = &mut connections[key];
-        if connection.patience_of_exchange() == Patience::Room {
+        if connection.exchange.patience() == Patience::Room {
             let step = connection.exchange.retry(parts.context(), out);
             return self.take_step(key, step);
         }
@@ -186,11 +181,6 @@ impl Worker {
         self.leave(connection.socket);
     }
 
-    fn leave(&mut self, socket: mio::net::TcpStream) {
-        self.parts.service.metrics.worker(self.parts.id).connections.subtract(1);
-        self.give_place_back(socket);
-    }
-
     /// Patience begins anew when something else is waited for, and when the peer has done its part.
     fn set_deadline(&mut self, key: usize) {
         let connection = &mut self.connections[key];
@@ -234,11 +224,9 @@ impl Worker {
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
             Patience::Head | Patience::Body | Patience::Room => {
-                let mut out = Vec::new();
-                let step = connection.exchange.time_out(self.parts.context(), &mut out);
+                let step = connection.exchange.time_out(self.parts.context(), &mut connection.output);
                 self.take_step(key, step);
-                let fate = self.talk(key, true, &mut out);
-                self.settle_fate(key, fate);
+                self.drive(key, true);
             }
         }
     }
