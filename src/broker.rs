@@ -9,13 +9,15 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::api::Service;
+use crate::auth::{Auth, Role};
 use crate::clock::{Clock, millis};
-use crate::config::{Config, ConfigError, Settings};
+use crate::config::{Access, Config, ConfigError, Settings};
 use crate::hub::{BadTopic, Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
+use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
 use crate::sse::{Event, EventError};
 use crate::worker::{Duty, Gate, Station, VANISHED_MILLIS, Worker};
@@ -61,6 +63,8 @@ impl fmt::Debug for Shared {
 pub enum StartError {
     /// The configuration can't hold.
     Config(ConfigError),
+    /// A key file can't be used.
+    Key(KeyFileError),
     /// The address can't be listened on.
     Bind(SocketAddr, io::Error),
     /// The system refused something else.
@@ -70,7 +74,10 @@ pub enum StartError {
 impl StartError {
     /// Whether an option's value is the cause, rather than the system or the want of keys.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(error) if !matches!(error, ConfigError::NoKeys | ConfigError::Descriptors))
+        let is_lack = |error: &ConfigError| {
+            matches!(error, ConfigError::NoKeys | ConfigError::NoKey(_) | ConfigError::Descriptors)
+        };
+        matches!(self, Self::Config(error) if !is_lack(error))
     }
 }
 
@@ -78,6 +85,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
+            Self::Key(error) => error.fmt(f),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another --port"
@@ -95,6 +103,12 @@ impl std::error::Error for StartError {}
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+impl From<KeyFileError> for StartError {
+    fn from(error: KeyFileError) -> Self {
+        Self::Key(error)
     }
 }
 
@@ -136,6 +150,7 @@ impl Broker {
     #[expect(clippy::needless_pass_by_value, reason = "a builder's value reads best handed over")]
     pub fn start(config: Config) -> Result<Self, StartError> {
         let settings = config.settle(raise_descriptor_limit())?;
+        let auth = open_auth(&settings.access)?;
         let listener = listen(&settings)?;
         let address = listener.local_addr()?;
         let clock = Clock::new();
@@ -144,7 +159,7 @@ impl Broker {
         let hub = Arc::new(Hub::new(hub_limits(&settings), outboxes, clock.now().id_micros + MAX_AHEAD));
         let gate = Arc::new(Gate::new(settings.max_connections, settings.max_connections_per_ip));
         let metrics = Metrics::new(settings.threads);
-        let service = Arc::new(Service::new(hub, settings, metrics));
+        let service = Arc::new(Service::new(hub, settings, auth, metrics));
         let (letters, mails): (Vec<_>, Vec<_>) = stations.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let mut broker = Self { service: Shared(service), address, clock, workers: Vec::new() };
         let mut listener = Some(mio::net::TcpListener::from_std(listener));
@@ -170,12 +185,21 @@ impl Broker {
     fn announce(&self) {
         let settings = &self.service.0.settings;
         log::info!(
-            "esker {} listens on http://{} with {} threads, up to {} connections, without authentication",
+            "esker {} listens on http://{} with {} threads, up to {} connections, {}",
             env!("CARGO_PKG_VERSION"),
             self.address,
             settings.threads,
             settings.max_connections,
+            match &settings.access {
+                Access::Everybody => "without authentication",
+                Access::Tokens { .. } => "with tokens",
+            },
         );
+        if let Access::Tokens { publisher, subscriber } = &settings.access
+            && publisher == subscriber
+        {
+            log::warn!("publishers and subscribers have the same key: who has a token to listen can publish with it");
+        }
     }
 
     /// The address it listens on, with the port that was chosen if 0 was asked for.
@@ -195,6 +219,21 @@ impl Broker {
             Ok(published) => Ok(published),
             Err(Refused::NoRoom(_) | Refused::TooManyTopics) => Err(PublishError::Full),
         }
+    }
+
+    /// Reads the key files again, as SIGHUP does. New requests are judged by the new keys, streams that
+    /// are open stay so. If one can't be used, all keys stay as they are.
+    pub fn reload_keys(&self) -> Result<(), KeyFileError> {
+        let service = &self.service.0;
+        if let (Access::Tokens { publisher, subscriber }, Auth::Tokens(keyrings)) =
+            (&service.settings.access, &service.auth)
+        {
+            let publisher = keys::load(Role::Publisher, publisher)?;
+            let subscriber = keys::load(Role::Subscriber, subscriber)?;
+            keyrings.replace(Role::Publisher, publisher);
+            keyrings.replace(Role::Subscriber, subscriber);
+        }
+        Ok(())
     }
 
     /// Ends all streams, answers what is being asked, takes nothing new, and returns when all
@@ -223,6 +262,7 @@ impl Drop for Broker {
 pub use crate::hub::Published;
 
 /// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
+/// SIGHUP reads the key files again.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), esker::StartError> {
@@ -230,9 +270,12 @@ pub use crate::hub::Published;
 /// # }
 /// ```
 pub fn run(config: Config) -> Result<(), StartError> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let broker = Broker::start(config)?;
-    signals.forever().next();
+    signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| match broker.reload_keys() {
+        Ok(()) => log::info!("the keys were read again"),
+        Err(error) => log::error!("{error}; the keys stay as they were"),
+    });
     let is_second = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
@@ -241,6 +284,15 @@ pub fn run(config: Config) -> Result<(), StartError> {
     broker.shutdown();
     log::info!("stopped");
     Ok(())
+}
+
+fn open_auth(access: &Access) -> Result<Auth, KeyFileError> {
+    match access {
+        Access::Everybody => Ok(Auth::Open),
+        Access::Tokens { publisher, subscriber } => {
+            Ok(Auth::tokens(keys::load(Role::Publisher, publisher)?, keys::load(Role::Subscriber, subscriber)?))
+        }
+    }
 }
 
 fn hub_limits(settings: &Settings) -> HubLimits {

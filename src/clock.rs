@@ -11,10 +11,17 @@ pub struct Now {
     /// Microseconds since the Unix epoch, of which ids are made. Follows the system clock forward, but
     /// goes on at its own pace while that is set back.
     pub id_micros: u64,
-    /// Seconds since the Unix epoch by the system clock, for the `Date` field.
-    pub unix_seconds: u64,
+    /// Milliseconds since the Unix epoch by the system clock, for the `Date` field and what tokens say.
+    pub unix_millis: u64,
     /// Milliseconds since the clock was made: what time-outs are measured by.
     pub millis: u64,
+}
+
+impl Now {
+    /// Whole seconds since the Unix epoch by the system clock.
+    pub fn unix_seconds(&self) -> u64 {
+        self.unix_millis / 1000
+    }
 }
 
 /// Reads the system's clocks. Clones agree with each other.
@@ -37,7 +44,7 @@ impl Clock {
         let elapsed = self.start.elapsed();
         Now {
             id_micros: self.id_micros(micros(wall), micros(elapsed)),
-            unix_seconds: wall.as_secs(),
+            unix_millis: millis(wall),
             millis: millis(elapsed),
         }
     }
@@ -60,6 +67,13 @@ fn micros(duration: Duration) -> u64 {
 /// A duration in whole milliseconds, the unit of all time-outs.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
+/// The `Date` field's format (RFC 9110 section 5.6.7) of seconds since the Unix epoch; what is beyond
+/// the year 9999 is shown as the last second before.
+pub fn imf_fixdate(seconds: u64) -> String {
+    const LAST: u64 = 253_402_300_799;
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
 }
 
 #[cfg(test)]

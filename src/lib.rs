@@ -63,10 +63,12 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod auth;
 mod broker;
 mod clock;
 mod config;
 mod http;
+mod keys;
 mod metrics;
 
 // Not part of the public API: open for this repository's binary, tests and benches alone.
@@ -79,10 +81,12 @@ pub mod sse;
 #[doc(hidden)]
 pub mod worker;
 
+pub use auth::{KeyError, Role};
 pub use broker::{Broker, PublishError, Published, StartError, run};
 pub use cli::UsageError;
 pub use config::{Config, ConfigError};
 pub use hub::BadTopic;
+pub use keys::KeyFileError;
 pub use sse::{Event, EventError};
 
 /// The README's Rust code, so that it is compiled and run.

@@ -14,6 +14,13 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
+        Ok(Command::Mint(request)) => match request.mint() {
+            Ok(token) => {
+                let _ = writeln!(std::io::stdout(), "{token}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error, 1),
+        },
         Ok(Command::Run(config)) => {
             start_logging();
             match esker::run(*config) {

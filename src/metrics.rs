@@ -13,6 +13,10 @@ pub struct WorkerMetrics {
     pub connections: Counter,
     /// Requests understood.
     pub requests: Counter,
+    /// Requests answered with 401 or 403.
+    pub denied: Counter,
+    /// Streams ended because their token expired.
+    pub expired: Counter,
     /// Events written to subscribers.
     pub delivered: Counter,
     /// Bytes written, to subscribers and others.
@@ -64,6 +68,10 @@ pub struct Totals {
     pub connections: u64,
     /// See [`WorkerMetrics::requests`].
     pub requests: u64,
+    /// See [`WorkerMetrics::denied`].
+    pub denied: u64,
+    /// See [`WorkerMetrics::expired`].
+    pub expired: u64,
     /// See [`WorkerMetrics::delivered`].
     pub delivered: u64,
     /// See [`WorkerMetrics::bytes_sent`].
@@ -93,6 +101,8 @@ impl Metrics {
             accepted: sum(|worker| &worker.accepted),
             connections: sum(|worker| &worker.connections),
             requests: sum(|worker| &worker.requests),
+            denied: sum(|worker| &worker.denied),
+            expired: sum(|worker| &worker.expired),
             delivered: sum(|worker| &worker.delivered),
             bytes_sent: sum(|worker| &worker.bytes_sent),
             gaps: sum(|worker| &worker.gaps),

@@ -69,7 +69,7 @@ impl House {
     fn subscribe(&mut self, count: usize) {
         for _ in 0..count {
             let joined = self.hub.join(0, &[self.topic], Position::Live).expect("there is room");
-            let ticket = self.streams.admit(joined, Framing::Chunked);
+            let ticket = self.streams.admit(joined, Framing::Chunked, None);
             self.streams.seat(ticket, Socket(NonZeroU32::MIN), 0);
             self.streams.serve(usize::MAX, 0);
         }

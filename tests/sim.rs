@@ -352,7 +352,7 @@ impl Simulation {
         self.clients.push(Client {
             worker,
             key: None,
-            ticket: Some(self.workers[worker].admit(joined, framing)),
+            ticket: Some(self.workers[worker].admit(joined, framing, None)),
             socket: Socket::default(),
             topics,
             framing,

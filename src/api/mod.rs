@@ -1,6 +1,7 @@
 //! What each route does: a request's head becomes a [`Plan`], the plan and the body an [`Outcome`].
 //! Bytes and moments in, values out; knows no socket.
 
+mod admission;
 pub mod publish;
 mod stats;
 pub mod subscribe;
@@ -9,6 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::auth::Auth;
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
@@ -23,6 +25,8 @@ pub struct Service {
     pub hub: Arc<Hub>,
     /// The configuration, with every default filled in.
     pub settings: Settings,
+    /// Who is let in.
+    pub auth: Auth,
     /// Counters.
     pub metrics: Metrics,
     /// The bodies that are being received.
@@ -32,9 +36,9 @@ pub struct Service {
 
 impl Service {
     /// A service that is not draining.
-    pub fn new(hub: Arc<Hub>, settings: Settings, metrics: Metrics) -> Self {
+    pub fn new(hub: Arc<Hub>, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let bodies = Ledger::new(settings.max_body);
-        Self { hub, settings, metrics, bodies, draining: AtomicBool::new(false) }
+        Self { hub, settings, auth, metrics, bodies, draining: AtomicBool::new(false) }
     }
 
     /// From now on nothing new is taken.
@@ -108,13 +112,19 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
         return Plan::Answer(preflight(&head.target));
     }
     let plan = Route::parse(&head.target).and_then(|route| match (route, head.method) {
-        (Route::Publish(topic), Method::Post) => publish::plan(&topic, head),
-        (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head),
-        (Route::Stats, Method::Get | Method::Head) => Ok(Plan::Answer(stats::answer(context))),
+        (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
+        (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
+        (Route::Stats, Method::Get | Method::Head) => stats::plan(head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(health(context.service)),
         (route, _) => Err(Problem::method_not_allowed(route.allow())),
     });
-    plan.unwrap_or_else(Plan::Refuse)
+    plan.unwrap_or_else(|problem| {
+        if problem.challenge.is_some() {
+            context.service.metrics.worker(context.worker).denied.add(1);
+            log::debug!("{}: {}", problem.status, problem.detail);
+        }
+        Plan::Refuse(problem)
+    })
 }
 
 /// A path that is served, with its decoded parameter.

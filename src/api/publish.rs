@@ -1,9 +1,11 @@
 //! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
 
+use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
 use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
 use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
 
+use super::admission::{admit, demand};
 use super::{Context, Outcome, Plan};
 
 /// A publish whose body is still to come.
@@ -36,8 +38,9 @@ impl Pending {
     }
 }
 
-pub(super) fn plan(topic: &str, head: &Head<'_>) -> Result<Plan, Problem> {
+pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let topic = TopicName::parse(topic).map_err(|bad| Problem::bad_request(bad.to_string()))?;
+    demand(&admit(Role::Publisher, head, context)?, topic.as_str())?;
     if !head.has_framing {
         return Err(Problem::new(411, "a publish needs a body with a Content-Length, or a chunked one"));
     }

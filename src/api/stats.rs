@@ -2,11 +2,21 @@
 
 use serde_json::json;
 
-use crate::http::Response;
+use crate::auth::Role;
+use crate::http::{Head, Problem, Response};
 
-use super::Context;
+use super::admission::{admit, demand};
+use super::{Context, Plan};
 
-pub(super) fn answer(context: Context<'_>) -> Response {
+/// What a token must name.
+const NAME: &str = "stats";
+
+pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+    demand(&admit(Role::Publisher, head, context)?, NAME)?;
+    Ok(Plan::Answer(answer(context)))
+}
+
+fn answer(context: Context<'_>) -> Response {
     let service = context.service;
     let counts = service.hub.counts();
     let totals = service.metrics.totals();
@@ -23,7 +33,9 @@ pub(super) fn answer(context: Context<'_>) -> Response {
         "events_delivered": totals.delivered,
         "gaps": totals.gaps,
         "bytes_sent": totals.bytes_sent,
+        "streams_expired": totals.expired,
         "requests": totals.requests,
+        "requests_denied": totals.denied,
         "connections_accepted": totals.accepted,
         "history_events": counts.history_events,
         "history_bytes": counts.history_bytes,

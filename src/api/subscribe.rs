@@ -1,10 +1,12 @@
 //! `GET /subscribe/{topic},…`: from the request to the bytes a stream opens with.
 
+use crate::auth::Role;
 use crate::clock::millis;
 use crate::http::{Head, Problem, Reply, Version};
 use crate::hub::{Joined, Position, TopicName};
 use crate::sse::{Framing, stream};
 
+use super::admission::{admit, demand};
 use super::{Context, Plan};
 
 /// The most topics of one subscription.
@@ -22,18 +24,30 @@ pub struct Request {
     topics: Vec<TopicName>,
     position: Option<String>,
     prime: bool,
+    expires: Option<u64>,
+}
+
+/// What a worker needs to know of a stream that has been opened.
+#[derive(Debug)]
+pub struct Entry {
+    /// What the hub said.
+    pub joined: Joined,
+    /// How the stream's bytes are delimited.
+    pub framing: Framing,
+    /// The second since the Unix epoch in which the stream is to end.
+    pub expires: Option<u64>,
 }
 
 /// What became of a [`Request`]; the bytes to send first are written in both cases.
 #[derive(Debug)]
 pub enum Opened {
     /// The subscriber is registered.
-    Joined(Joined, Framing),
+    Joined(Entry),
     /// The stream has ended before it began: the broker is full or draining.
     Ended,
 }
 
-pub(super) fn plan(topics: &str, head: &Head<'_>) -> Result<Plan, Problem> {
+pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let topics = topics
         .split(',')
         .map(TopicName::parse)
@@ -42,9 +56,12 @@ pub(super) fn plan(topics: &str, head: &Head<'_>) -> Result<Plan, Problem> {
     if topics.len() > MAX_TOPICS {
         return Err(Problem::bad_request("a subscription has at most 64 topics; open another one for the rest"));
     }
+    let grant = admit(Role::Subscriber, head, context)?;
+    topics.iter().try_for_each(|topic| demand(&grant, topic.as_str()))?;
     let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
     let position = by_header.or_else(|| position_of_query(head));
-    Ok(Plan::Subscribe(Request { topics, position, prime: head.target.query.has("prime") }))
+    let prime = head.target.query.has("prime");
+    Ok(Plan::Subscribe(Request { topics, position, prime, expires: grant.expires() }))
 }
 
 fn position_of_query(head: &Head<'_>) -> Option<String> {
@@ -74,7 +91,7 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
     if let (Some(gap), Some(after)) = (joined.gap, &request.position) {
         stream::gap(after, gap.oldest, framing, out);
     }
-    Opened::Joined(joined, framing)
+    Opened::Joined(Entry { joined, framing, expires: request.expires })
 }
 
 /// HEAD on a stream: only the head, then done.

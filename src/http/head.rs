@@ -61,10 +61,16 @@ pub struct Head<'a> {
     pub has_framing: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
+    /// `Host`; empty if there is none
+    pub host: &'a str,
     /// `Origin`
     pub origin: Option<&'a str>,
     /// `Content-Type`
     pub content_type: Option<&'a str>,
+    /// `Authorization`
+    pub authorization: Option<&'a [u8]>,
+    /// `Cookie`; of several fields, which RFC 6265 section 5.4 rules out, the first
+    pub cookie: Option<&'a [u8]>,
     /// `Last-Event-ID`, unless empty; whatever bytes a client took for a position
     pub last_event_id: Option<&'a [u8]>,
 }
@@ -200,7 +206,10 @@ impl<'a> Head<'a> {
             framing: framing.unwrap_or(BodyFraming::Length(0)),
             has_framing: framing.is_some(),
             expects_continue: fields.expects_continue(version)?,
+            host: fields.host,
             origin: fields.origin,
+            authorization: fields.authorization,
+            cookie: fields.cookie,
             content_type: fields.content_type,
             last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
         })
@@ -240,6 +249,8 @@ struct Fields<'a> {
     expect: Vec<&'a str>,
     origin: Option<&'a str>,
     content_type: Option<&'a str>,
+    authorization: Option<&'a [u8]>,
+    cookie: Option<&'a [u8]>,
     last_event_id: Option<&'a [u8]>,
 }
 
@@ -269,10 +280,19 @@ impl<'a> Fields<'a> {
             6 if is("expect") => self.expect.extend(list(text(header)?).filter(|element| !element.is_empty())),
             6 if is("origin") => self.origin = Some(text(header)?),
             12 if is("content-type") => self.content_type = Some(text(header)?),
+            13 if is("authorization") => self.authorize(header.value)?,
+            6 if is("cookie") => self.cookie = self.cookie.or(Some(header.value)),
             13 if is("last-event-id") => self.last_event_id = Some(header.value),
             _ => {}
         }
         Ok(())
+    }
+
+    fn authorize(&mut self, value: &'a [u8]) -> Result<(), Problem> {
+        match self.authorization.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Problem::bad_request("the request has more than one Authorization field")),
+        }
     }
 
     fn check_host(&self, version: Version) -> Result<(), Problem> {

@@ -15,6 +15,8 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// For 405: the methods that are allowed here.
     pub allow: Option<&'static str>,
+    /// For 401 and 403: the challenge of `WWW-Authenticate`.
+    pub challenge: Option<&'static str>,
     /// For 503: seconds after which another try makes sense.
     pub retry_after: Option<u32>,
 }
@@ -22,7 +24,7 @@ pub struct Problem {
 impl Problem {
     /// An error with this status and advice.
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), allow: None, retry_after: None }
+        Self { status, detail: detail.into(), allow: None, challenge: None, retry_after: None }
     }
 
     /// 400: the request is not what the standards or this broker's contract say.
@@ -34,6 +36,11 @@ impl Problem {
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this resource allows {allow}");
         Self { allow: Some(allow), ..Self::new(405, detail) }
+    }
+
+    /// 401 or 403 with the challenge (RFC 6750 section 3).
+    pub fn denied(status: u16, challenge: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { challenge: Some(challenge), ..Self::new(status, detail) }
     }
 
     /// 503 with the seconds to wait.
@@ -49,6 +56,9 @@ impl From<Problem> for Response {
         let mut response = Self::new(problem.status, "application/problem+json", body.to_string());
         if let Some(allow) = problem.allow {
             response = response.field("Allow", allow);
+        }
+        if let Some(challenge) = problem.challenge {
+            response = response.field("WWW-Authenticate", challenge);
         }
         if let Some(seconds) = problem.retry_after {
             response = response.field("Retry-After", seconds.to_string());

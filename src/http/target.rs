@@ -109,12 +109,12 @@ impl<'a> Query<'a> {
 
     /// Whether a parameter is there, with or without a value.
     pub fn has(self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.get_bytes(name).is_some()
     }
 
     /// The first value of a parameter.
     pub fn get(self, name: &str) -> Result<Option<String>, Problem> {
-        let text = self.find(name).map(String::from_utf8).transpose();
+        let text = self.get_bytes(name).map(String::from_utf8).transpose();
         text.map_err(|_| {
             Problem::bad_request(format!("the query parameter {name} is not UTF-8 after percent-decoding"))
         })
@@ -122,10 +122,11 @@ impl<'a> Query<'a> {
 
     /// The same for a value in which nonsense is nothing to refuse.
     pub fn get_lossy(self, name: &str) -> Option<String> {
-        self.find(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        self.get_bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn find(self, name: &str) -> Option<Vec<u8>> {
+    /// The same for a value whose reader judges the bytes.
+    pub fn get_bytes(self, name: &str) -> Option<Vec<u8>> {
         self.pairs().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value))
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of a stream that no publisher sent: opening, priming, heartbeat, gap and end.
+//! The bytes of a stream that no publisher sent: opening, priming, heartbeat, gap, expiry and end.
 //! API.md, section Streams, says why each has the blank lines it has.
 
 use std::fmt::Write as _;
@@ -39,6 +39,14 @@ pub fn end(framing: Framing) -> &'static [u8] {
         Framing::Chunked => b"0\r\n\r\n",
         Framing::Plain => b"",
     }
+}
+
+/// Tells that the token has expired, and ends the stream.
+pub fn expired(framing: Framing) -> Vec<u8> {
+    let mut out = Vec::new();
+    chunk(b"event: expired\ndata: {\"reason\":\"token expired\"}\n\n", framing, &mut out);
+    out.extend_from_slice(end(framing));
+    out
 }
 
 #[cfg(test)]

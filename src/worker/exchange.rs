@@ -11,11 +11,9 @@
 
 use super::connection::Patience;
 use crate::api::publish::{self, Pending};
-use crate::api::subscribe::{self, Opened};
+use crate::api::subscribe::{self, Entry, Opened};
 use crate::api::{Context, Outcome, Plan, plan};
 use crate::http::{Content, Decoder, Head, Held, Parsed, Problem, Reply, Response, head};
-use crate::hub::Joined;
-use crate::sse::Framing;
 
 /// Where the exchange is between two pieces of bytes.
 #[derive(Debug, Default)]
@@ -54,7 +52,7 @@ pub enum Step {
     /// The hub has no room; call [`Exchange::retry`].
     Wait,
     /// The connection is to become this subscriber's.
-    Stream(Joined, Framing),
+    Stream(Entry),
     /// The connection is to be closed once the output is written.
     Close,
 }
@@ -165,7 +163,7 @@ impl Exchange {
                 self.answered(reply)
             }
             Outcome::Subscribe(request) => match subscribe::open(&request, reply, context, out) {
-                Opened::Joined(joined, framing) => Step::Stream(joined, framing),
+                Opened::Joined(entry) => Step::Stream(entry),
                 Opened::Ended => Step::Close,
             },
             Outcome::Wait(pending) => match context.service.bodies.hold(pending.cost()) {
@@ -257,6 +255,7 @@ fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8
 mod tests {
     use super::*;
     use crate::api::Service;
+    use crate::auth::Auth;
     use crate::clock::Now;
     use crate::config::Config;
     use crate::http::response::House;
@@ -273,7 +272,7 @@ mod tests {
             HubLimits { events_per_topic: 1000, age_micros: 1 << 40, bytes: 1 << 20, topics: 100, subscribers: 100 };
         let (outbox, _) = inbox(Box::new(|| {}));
         let settings = Config::new().no_auth(true).port(0).threads(1).max_body(100).settle(1000).unwrap();
-        Service::new(Arc::new(Hub::new(limits, vec![outbox], first_id)), settings, Metrics::new(1))
+        Service::new(Arc::new(Hub::new(limits, vec![outbox], first_id)), settings, Auth::Open, Metrics::new(1))
     }
 
     /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.
@@ -281,7 +280,7 @@ mod tests {
         let service = service();
         let house = House { date: "now", origins: &service.settings.origins };
         let context =
-            Context { service: &service, house, now: Now { id_micros: 50, unix_seconds: 0, millis: 1 }, worker: 0 };
+            Context { service: &service, house, now: Now { id_micros: 50, unix_millis: 0, millis: 1 }, worker: 0 };
         let (mut exchange, mut out, mut begin, mut last) = (Exchange::default(), Vec::new(), 0, Step::Read);
         for &end in cuts.iter().chain([&bytes.len()]) {
             loop {
@@ -351,7 +350,7 @@ mod tests {
         let service = service_from(1_000_000);
         let house = House { date: "now", origins: &service.settings.origins };
         let context =
-            Context { service: &service, house, now: Now { id_micros: 50, unix_seconds: 0, millis: 1 }, worker: 0 };
+            Context { service: &service, house, now: Now { id_micros: 50, unix_millis: 0, millis: 1 }, worker: 0 };
         let publish = |exchange: &mut Exchange, out: &mut Vec<u8>| {
             let text = b"POST /publish/topicfull1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
             exchange.advance(text, context, out).1

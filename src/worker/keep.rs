@@ -20,6 +20,7 @@ impl Worker {
             self.keep_house();
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
+        self.is_expiring = self.streams.expire(self.parts.now.unix_seconds(), self.parts.stamp());
     }
 
     /// The first worker looks after what belongs to all: the age of history, and accepting again.
@@ -89,6 +90,7 @@ impl Worker {
         metrics.delivered.add(tally.delivered);
         metrics.bytes_sent.add(tally.bytes);
         metrics.gaps.add(tally.gaps);
+        metrics.expired.add(tally.expired);
         metrics.stalled.set(self.streams.stalled() as u64);
     }
 }

@@ -16,6 +16,7 @@ mod catch_up;
 mod connection;
 mod events;
 mod exchange;
+mod expiries;
 mod gate;
 pub mod gather;
 mod keep;
@@ -110,6 +111,7 @@ pub struct Worker {
     sweep_every: u64,
     next_sweep: u64,
     is_sweeping: bool,
+    is_expiring: bool,
     drain_until: Option<u64>,
 }
 
@@ -147,6 +149,7 @@ impl Worker {
             silence,
             next_sweep: 0,
             is_sweeping: false,
+            is_expiring: false,
             drain_until: None,
         })
     }
@@ -194,7 +197,8 @@ impl Worker {
     /// Milliseconds until something is to be done even if nothing happens.
     fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.state() == Accepting::More);
-        if self.streams.has_work() || !self.ready.is_empty() || self.is_sweeping || can_accept {
+        let has_begun = self.is_sweeping || self.is_expiring;
+        if self.streams.has_work() || !self.ready.is_empty() || has_begun || can_accept {
             return Some(0);
         }
         if !self.parked.is_empty() || self.drain_until.is_some() {
@@ -202,6 +206,9 @@ impl Worker {
         }
         let has_sockets = !self.connections.is_empty() || !self.streams.is_empty();
         let keeps_house = self.acceptor.is_some();
-        (has_sockets || keeps_house).then(|| self.next_sweep.saturating_sub(self.clock.now().millis))
+        let now = self.clock.now();
+        let until_sweep = self.next_sweep.saturating_sub(now.millis);
+        let until_expiry = self.streams.next_expiry().map(|second| (second * 1000).saturating_sub(now.unix_millis));
+        (has_sockets || keeps_house).then(|| until_sweep.min(until_expiry.unwrap_or(u64::MAX)))
     }
 }

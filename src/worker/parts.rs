@@ -2,12 +2,11 @@
 //! the poll names sockets.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::Token;
 
 use crate::api::{Context, Service};
-use crate::clock::Now;
+use crate::clock::{Now, imf_fixdate};
 use crate::http::response::House;
 use crate::hub::WorkerId;
 
@@ -36,18 +35,11 @@ impl Parts {
 
     pub(super) fn advance(&mut self, now: Now) {
         self.now = now;
-        if self.date_seconds != now.unix_seconds {
-            self.date_seconds = now.unix_seconds;
+        if self.date_seconds != now.unix_seconds() {
+            self.date_seconds = now.unix_seconds();
             self.date = imf_fixdate(self.date_seconds);
         }
     }
-}
-
-/// The `Date` field's format (RFC 9110 section 5.6.7); a clock beyond the year 9999 says it is the last second before.
-fn imf_fixdate(seconds: u64) -> String {
-    const LAST: u64 = 253_402_300_799;
-    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
-    httpdate::fmt_http_date(time)
 }
 
 /// A connection's or a subscriber's token.

@@ -9,7 +9,7 @@ use super::gather::Gathering;
 use super::streams::Streams;
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
-use crate::sse::stream;
+use crate::sse::{Framing, stream};
 
 /// What serving may cost in one turn, so that accepts, requests and other topics go on. A
 /// write costs 1, and 1 more for every 16 KiB.
@@ -208,18 +208,29 @@ impl<S: Socket> Streams<S> {
         }
     }
 
-    /// Ends streams with the last chunk, so many at most; a stream cut within a frame just ends.
+    /// Ends streams with the last chunk, so many at most.
     pub fn end(&mut self, budget: usize, now: u32) {
         let keys: Vec<_> = self.subscribers.iter().take(budget).map(|(key, _)| key as SubscriberKey).collect();
-        for key in keys {
-            let subscriber = &mut self.subscribers[key as usize];
-            let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
-            let is_cut = self.absences.is_cut(key);
-            if !is_cut && !last.is_empty() {
-                subscriber.write(&[IoSlice::new(last)], last.len(), now);
-            }
-            self.remove(key);
+        keys.into_iter().for_each(|key| self.take_leave(key, |framing| stream::end(framing).into(), now));
+    }
+
+    /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.
+    pub fn expire(&mut self, unix_seconds: u64, now: u32) -> bool {
+        for key in self.expiries.take_due(unix_seconds) {
+            self.take_leave(key, stream::expired, now);
+            self.tally.expired += 1;
         }
+        self.expiries.is_walking()
+    }
+
+    /// Removes a subscriber with a last word; a stream cut within a frame just ends.
+    fn take_leave(&mut self, key: SubscriberKey, word: impl FnOnce(Framing) -> Vec<u8>, now: u32) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let word = word(self.audiences[subscriber.audience as usize].set.framing);
+        if !self.absences.is_cut(key) && !word.is_empty() {
+            subscriber.write(&[IoSlice::new(&word)], word.len(), now);
+        }
+        self.remove(key);
     }
 }
 
@@ -287,7 +298,7 @@ mod tests {
 
         fn join(&mut self, topic: &str, position: Position<'_>, counter: &Rc<Cell<usize>>) {
             let joined = self.hub.join(0, &[TopicName::parse(topic).unwrap()], position).unwrap();
-            let ticket = self.streams.admit(joined, Framing::Chunked);
+            let ticket = self.streams.admit(joined, Framing::Chunked, None);
             self.streams.seat(ticket, Sink(Rc::clone(counter)), 0);
         }
 
@@ -378,7 +389,7 @@ mod tests {
         let name = TopicName::parse("topicone1").unwrap();
         let (room, taken) = (Rc::new(Cell::new(0)), Rc::<Cell<usize>>::default());
         let joined = hub.join(0, &[name], Position::Live).unwrap();
-        let ticket = streams.admit(joined, Framing::Chunked);
+        let ticket = streams.admit(joined, Framing::Chunked, None);
         streams.seat(ticket, Narrow { room: Rc::clone(&room), taken: Rc::clone(&taken) }, 0);
         let publish = |streams: &mut Streams<Narrow>, count: usize| {
             for _ in 0..count {

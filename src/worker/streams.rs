@@ -21,6 +21,7 @@ use slab::Slab;
 
 use super::absences::Absences;
 use super::audience::{Audience, AudienceKey, AudienceSet, SubscriberKey};
+use super::expiries::Expiries;
 use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
 use crate::hub::{Feeds, Hub, Inbox, Joined, JoinedTopic, Slot, TopicId, WorkerId};
@@ -45,6 +46,7 @@ pub struct Ticket {
     audience: AudienceKey,
     cursor: u64,
     absence: Absence,
+    expires: Option<u64>,
 }
 
 /// What happened, for the metrics; taken once per turn.
@@ -56,6 +58,8 @@ pub struct Tally {
     pub bytes: u64,
     /// Gaps told.
     pub gaps: u64,
+    /// Streams ended because their token expired.
+    pub expired: u64,
 }
 
 /// See the module's page.
@@ -66,6 +70,7 @@ pub struct Streams<S> {
     pub(super) subscribers: Slab<Subscriber<S>>,
     /// What is noted of subscribers without a seat.
     pub(super) absences: Absences,
+    pub(super) expiries: Expiries,
     pub(super) feeds: Feeds<Heard>,
     slots: HashMap<TopicId, Slot>,
     /// Feeds that may have more frames than the history's bound.
@@ -92,6 +97,7 @@ impl<S: Socket> Streams<S> {
             inbox,
             subscribers: Slab::new(),
             absences: Absences::default(),
+            expiries: Expiries::new(),
             feeds: Feeds::new(limits.events_per_topic),
             surplus_limit: limits.bytes / SURPLUS_SHARE / hub.workers(),
             hub,
@@ -122,6 +128,11 @@ impl<S: Socket> Streams<S> {
         self.absences.blocked()
     }
 
+    /// The second since the Unix epoch in which a token may expire next.
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.expiries.next()
+    }
+
     /// Whether a turn now would find something to do.
     pub fn has_work(&self) -> bool {
         !self.due.is_empty() || !self.hungry.is_empty() || !self.inbox.is_empty()
@@ -147,14 +158,15 @@ impl<S: Socket> Streams<S> {
         self.subscribers.get_mut(key as usize).map(|subscriber| &mut subscriber.socket)
     }
 
-    /// Registers a subscriber that the hub has admitted, before its opening is written.
-    pub fn admit(&mut self, joined: Joined, framing: Framing) -> Ticket {
+    /// Registers a subscriber that the hub has admitted, before its opening is written. Its stream ends
+    /// in the second `expires` since the Unix epoch, if there is one.
+    pub fn admit(&mut self, joined: Joined, framing: Framing, expires: Option<u64>) -> Ticket {
         let ids: Vec<_> = joined.topics.iter().map(|topic| topic.id).collect();
         let absence = Absence::begin(joined.topics.iter().map(|topic| topic.evicted_through), joined.cursor);
         joined.topics.into_iter().for_each(|topic| self.replicate(topic));
         let key = self.audience_of(AudienceSet { topics: ids.into(), framing });
         self.audiences[key as usize].members += 1;
-        Ticket { audience: key, cursor: joined.cursor, absence }
+        Ticket { audience: key, cursor: joined.cursor, absence, expires }
     }
 
     /// The worker's first listener of a topic brings a copy of its feed.
@@ -186,12 +198,13 @@ impl<S: Socket> Streams<S> {
 
     /// The opening is written: the socket becomes a subscriber, and is served from its cursor on.
     pub fn seat(&mut self, ticket: Ticket, socket: S, now: u32) {
-        let Ticket { audience, cursor, absence } = ticket;
+        let Ticket { audience, cursor, absence, expires } = ticket;
         let subscriber = Subscriber { socket, audience, cursor, seat: NO_SEAT, written_at: now };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if !absence.told.is_empty() {
             self.absences.put(key, absence, |_| true);
         }
+        self.expiries.put(key, expires);
         // Not served right here: what the hub sent before the join may still be in the inbox, and
         // the backlog of a feed that is new here could be ahead of it.
         self.hungry.push_back(key);
@@ -217,6 +230,7 @@ impl<S: Socket> Streams<S> {
             self.stand(subscriber.audience, subscriber.seat);
         }
         self.absences.take(key);
+        self.expiries.remove(key);
         self.closed.push(subscriber.socket);
         self.leave(subscriber.audience);
     }

@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
 use super::{Key, READS_PER_TURN, Worker};
+use crate::api::subscribe::Entry;
 use crate::clock::millis;
 
 /// How long an idle connection is kept for another request.
@@ -152,7 +153,9 @@ impl Worker {
                 }
                 return GoesOn::WhenReady;
             }
-            Step::Stream(joined, framing) => connection.phase = Phase::Opening(self.streams.admit(joined, framing)),
+            Step::Stream(Entry { joined, framing, expires }) => {
+                connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires));
+            }
             Step::Close => connection.phase = Phase::Ending,
         }
         GoesOn::AtOnce

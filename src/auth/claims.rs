@@ -1,0 +1,120 @@
+//! The claims of a token whose signature is good: types first, then times, then names.
+
+use serde_json::{Map, Value};
+
+use super::{Denial, Grant};
+
+/// The value of `aud` that names this broker.
+pub(super) const AUDIENCE: &str = "esker";
+
+/// What the claims allow at this moment.
+pub(super) fn read(claims: &Map<String, Value>, now: u64) -> Result<Grant, Denial> {
+    let expires = seconds(claims.get("exp"), Denial::Expiry)?.ok_or(Denial::Expiry)?;
+    let begins = seconds(claims.get("nbf"), Denial::NotBefore)?.unwrap_or(0);
+    if !is_for_us(claims.get("aud")) {
+        return Err(Denial::Audience);
+    }
+    if now >= expires {
+        return Err(Denial::Expired { at: expires, now });
+    }
+    if now < begins {
+        return Err(Denial::TooEarly { from: begins, now });
+    }
+    let mut grant = Grant::until(expires);
+    match claims.get("sub") {
+        None => {}
+        Some(Value::String(name)) => grant.add_name(name),
+        Some(_) => return Err(Denial::Subject),
+    }
+    for entry in entries(claims.get("topics"))? {
+        grant.add_entry(entry.as_str().ok_or(Denial::Topics)?);
+    }
+    Ok(grant)
+}
+
+/// A NumericDate (RFC 7519 section 2) that is whole. What is before the epoch is as good as the epoch.
+fn seconds(claim: Option<&Value>, denial: Denial) -> Result<Option<u64>, Denial> {
+    match claim {
+        None => Ok(None),
+        Some(Value::Number(number)) => {
+            let negative = number.as_i64().map(|_| 0);
+            number.as_u64().or(negative).map(Some).ok_or(denial)
+        }
+        Some(_) => Err(denial),
+    }
+}
+
+/// RFC 7519 section 4.1.3: a token that names its audience must name whoever accepts it.
+fn is_for_us(claim: Option<&Value>) -> bool {
+    let is_us = |value: &Value| value == AUDIENCE;
+    match claim {
+        None => true,
+        Some(Value::Array(list)) => list.iter().any(is_us),
+        Some(one) => is_us(one),
+    }
+}
+
+fn entries(claim: Option<&Value>) -> Result<&[Value], Denial> {
+    match claim {
+        None => Ok(&[]),
+        Some(Value::Array(list)) => Ok(list),
+        Some(_) => Err(Denial::Topics),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1000;
+
+    fn read_json(claims: Value) -> Result<Grant, Denial> {
+        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        read(&claims, NOW)
+    }
+
+    #[test]
+    fn times_have_no_leeway() {
+        let with = |exp: u64, nbf: u64| read_json(json!({"exp": exp, "nbf": nbf, "sub": "greeting1"}));
+        assert_eq!(with(1001, 1000).map(|grant| grant.expires()), Ok(Some(1001)));
+        assert_eq!(with(1000, 0), Err(Denial::Expired { at: 1000, now: NOW }));
+        assert_eq!(with(2000, 1001), Err(Denial::TooEarly { from: 1001, now: NOW }));
+        assert!(with(u64::MAX, 0).is_ok());
+    }
+
+    #[test]
+    fn wrong_types_are_refused() {
+        for bad in [json!("2000"), json!(2000.0), json!(1e300), json!(null), json!(true), json!([2000]), json!({})] {
+            assert_eq!(read_json(json!({ "exp": bad })), Err(Denial::Expiry), "{bad}");
+            assert_eq!(read_json(json!({"exp": 2000, "nbf": bad})), Err(Denial::NotBefore), "{bad}");
+        }
+        assert_eq!(read_json(json!({"sub": "greeting1"})), Err(Denial::Expiry));
+        assert_eq!(read_json(json!({"exp": -5})), Err(Denial::Expired { at: 0, now: NOW }));
+        for bad in [json!(1), json!(["greeting1"]), json!(null)] {
+            assert_eq!(read_json(json!({"exp": 2000, "sub": bad})), Err(Denial::Subject), "{bad}");
+        }
+        for bad in [json!("*"), json!({"*": 1}), json!(["greeting1", 5]), json!(null)] {
+            assert_eq!(read_json(json!({"exp": 2000, "topics": bad})), Err(Denial::Topics), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_another_audience_is_refused() {
+        let with = |audience: Value| read_json(json!({"exp": 2000, "aud": audience}));
+        assert!(with(json!("esker")).is_ok() && with(json!(["shop", "esker"])).is_ok());
+        for other in [json!("shop"), json!([]), json!(["shop"]), json!(5), json!(null)] {
+            assert_eq!(with(other.clone()), Err(Denial::Audience), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_subject_is_one_name_and_topics_are_several() {
+        let grant = read_json(json!({"exp": 2000, "sub": "Greeting1", "topics": ["news*", "weather12"]})).unwrap();
+        assert!(["greeting1", "newspaper1", "weather12"].into_iter().all(|name| grant.covers(name)));
+        assert!(!grant.covers("greeting2"));
+        let grant = read_json(json!({"exp": 2000, "sub": "*"})).unwrap();
+        assert!(!grant.covers("greeting1"), "a subject is no prefix: it may be a name that somebody chose");
+    }
+}

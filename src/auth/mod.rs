@@ -1,0 +1,102 @@
+//! Tokens: from what a client shows to the [`Grant`] it gets for it. JSON Web Tokens (RFC 7519) by
+//! the checklist of RFC 8725. Knows no socket and no HTTP, reads no clock and no file.
+
+mod claims;
+mod crypto;
+mod denial;
+mod grant;
+mod key;
+mod mint;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use denial::Denial;
+pub use grant::Grant;
+pub use key::{Key, KeyError, Keyring, Secret};
+pub use mint::mint;
+
+/// What a token must be signed for. Each role has keys of its own, so that a page that may listen
+/// can't publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Publishing, inserting and the broker's numbers.
+    Publisher,
+    /// Subscribing and reading records.
+    Subscriber,
+}
+
+impl Role {
+    /// The environment variable of its HMAC secret.
+    pub fn secret_variable(self) -> &'static str {
+        match self {
+            Self::Publisher => "ESKER_PUBLISHER_SECRET",
+            Self::Subscriber => "ESKER_SUBSCRIBER_SECRET",
+        }
+    }
+
+    /// The option of its key file.
+    pub fn key_option(self) -> &'static str {
+        match self {
+            Self::Publisher => "--publisher-key",
+            Self::Subscriber => "--subscriber-key",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publisher => "publisher",
+            Self::Subscriber => "subscriber",
+        })
+    }
+}
+
+/// Who is let in.
+pub enum Auth {
+    /// Everybody (`--no-auth`).
+    Open,
+    /// Who shows a token.
+    Tokens(Keyrings),
+}
+
+/// Both roles' keys; they can be replaced while they are in use.
+pub struct Keyrings {
+    publisher: RwLock<Arc<Keyring>>,
+    subscriber: RwLock<Arc<Keyring>>,
+}
+
+impl Auth {
+    /// Tokens are verified by these keys.
+    pub fn tokens(publisher: Keyring, subscriber: Keyring) -> Self {
+        crypto::install();
+        Self::Tokens(Keyrings {
+            publisher: RwLock::new(Arc::new(publisher)),
+            subscriber: RwLock::new(Arc::new(subscriber)),
+        })
+    }
+}
+
+impl Keyrings {
+    /// What a token, if there is one, allows at this moment (seconds since the Unix epoch).
+    pub fn admit(&self, role: Role, token: Option<&[u8]>, now: u64) -> Result<Grant, Denial> {
+        let keyring = Arc::clone(&self.of(role).read().unwrap_or_else(PoisonError::into_inner));
+        claims::read(&keyring.verify(role, token.ok_or(Denial::Missing)?)?, now)
+    }
+
+    /// From now on the role's tokens are verified by these keys. Streams that are open stay so.
+    pub fn replace(&self, role: Role, keyring: Keyring) {
+        *self.of(role).write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
+    }
+
+    fn of(&self, role: Role) -> &RwLock<Arc<Keyring>> {
+        match role {
+            Role::Publisher => &self.publisher,
+            Role::Subscriber => &self.subscriber,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The room as a whole: tokens made, bent and forged.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: u64 = 1_000_000;
+const PUBLISHER: &[u8] = b"the publisher's secret, of 32 bytes or more";
+const SUBSCRIBER: &[u8] = b"the subscriber's secret, of 32 bytes or more";
+
+fn keyring(secret: &[u8]) -> Keyring {
+    Keyring { current: Key::from_secret(&Secret::new(secret).unwrap()), previous: None }
+}
+
+fn keyrings() -> Keyrings {
+    match Auth::tokens(keyring(PUBLISHER), keyring(SUBSCRIBER)) {
+        Auth::Tokens(keyrings) => keyrings,
+        Auth::Open => panic!("these are keys"),
+    }
+}
+
+fn sign(header: &Header, claims: &Value, secret: &[u8]) -> String {
+    crypto::install();
+    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+fn good_claims() -> Value {
+    json!({"exp": NOW + 10, "sub": "greeting1"})
+}
+
+#[test]
+fn all_lengths_of_hmac_pass_with_the_roles_own_key() {
+    let keyrings = keyrings();
+    for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+        let token = sign(&Header::new(algorithm), &good_claims(), PUBLISHER);
+        let grant = keyrings.admit(Role::Publisher, Some(token.as_bytes()), NOW).unwrap();
+        assert!(grant.covers("greeting1") && !grant.covers("greeting2"));
+        let denial = keyrings.admit(Role::Subscriber, Some(token.as_bytes()), NOW).unwrap_err();
+        assert_eq!(denial, Denial::Signature(Role::Subscriber));
+    }
+    assert_eq!(keyrings.admit(Role::Publisher, None, NOW), Err(Denial::Missing));
+}
+
+#[test]
+fn what_is_minted_is_admitted_until_it_expires() {
+    let (keyrings, secret) = (keyrings(), Secret::new(SUBSCRIBER).unwrap());
+    for (names, covered, other) in [
+        (vec!["greeting1".to_owned()], "greeting1", "greeting2"),
+        (vec!["news*".into(), "events".into()], "newspaper1", "stats"),
+        (vec!["*".into()], "events", "\u{0}"),
+    ] {
+        let token = mint(&secret, &names, NOW + 1).unwrap();
+        let grant = keyrings.admit(Role::Subscriber, Some(token.as_bytes()), NOW).unwrap();
+        assert!(grant.covers(covered) && (names == ["*"] || !grant.covers(other)));
+        let denial = keyrings.admit(Role::Subscriber, Some(token.as_bytes()), NOW + 1).unwrap_err();
+        assert_eq!(denial, Denial::Expired { at: NOW + 1, now: NOW + 1 });
+    }
+}
+
+#[test]
+fn the_previous_key_still_verifies_and_a_replaced_one_does_not() {
+    let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
+    let old = sign(&Header::default(), &good_claims(), PUBLISHER);
+    let new = sign(&Header::default(), &good_claims(), next);
+    let admit = |token: &str| keyrings.admit(Role::Publisher, Some(token.as_bytes()), NOW).map(|_| ());
+    assert_eq!((admit(&old), admit(&new)), (Ok(()), Err(Denial::Signature(Role::Publisher))));
+    let both = Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) };
+    keyrings.replace(Role::Publisher, both);
+    assert_eq!((admit(&old), admit(&new)), (Ok(()), Ok(())));
+    keyrings.replace(Role::Publisher, keyring(next));
+    assert_eq!((admit(&old), admit(&new)), (Err(Denial::Signature(Role::Publisher)), Ok(())));
+}
+
+#[test]
+fn extensions_that_must_be_understood_are_not() {
+    let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
+    let token = sign(&header, &good_claims(), PUBLISHER);
+    assert_eq!(keyrings().admit(Role::Publisher, Some(token.as_bytes()), NOW), Err(Denial::Critical));
+}
+
+/// The keys that a header brings along are not looked at.
+#[test]
+fn a_key_in_the_header_is_nobodys() {
+    // The forger's secret in base64url.
+    let key = "dGhlIGZvcmdlcidzIHNlY3JldCwgb2YgMzIgYnl0ZXMgb3IgbW9yZQ";
+    let jwk = serde_json::from_value(json!({"kty": "oct", "k": key, "alg": "HS256"})).unwrap();
+    let header = Header { jwk: Some(jwk), kid: Some("/dev/null".into()), ..Header::default() };
+    let token = sign(&header, &good_claims(), b"the forger's secret, of 32 bytes or more");
+    let denial = keyrings().admit(Role::Publisher, Some(token.as_bytes()), NOW).unwrap_err();
+    assert_eq!(denial, Denial::Signature(Role::Publisher));
+}
+
+#[test]
+fn files_that_hold_no_public_key_are_told_apart() {
+    let error = |text: &str| Key::from_pem(text.as_bytes()).err();
+    assert_eq!(error(""), Some(KeyError::NoPem));
+    assert_eq!(error("a secret in the wrong place"), Some(KeyError::NoPem));
+    assert_eq!(error("-----BEGIN PRIVATE KEY-----\n"), Some(KeyError::Private));
+    assert_eq!(error("-----BEGIN EC PRIVATE KEY-----\n"), Some(KeyError::Private));
+    assert_eq!(error("-----BEGIN CERTIFICATE-----\n"), Some(KeyError::Certificate));
+    assert_eq!(error("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), Some(KeyError::Unsupported));
+}
+
+proptest! {
+    /// Every change of a byte makes another token, and no other token is good.
+    #[test]
+    fn a_bent_token_is_not_admitted(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let token = sign(&Header::default(), &good_claims(), PUBLISHER).into_bytes();
+        let mut bent = token.clone();
+        bent[at.index(token.len())] = byte;
+        let admitted = keyrings().admit(Role::Publisher, Some(&bent), NOW);
+        prop_assert_eq!(admitted.is_ok(), bent == token);
+    }
+
+    /// Whatever is signed, it is judged and not stumbled over.
+    #[test]
+    fn any_claims_are_judged(exp in any::<f64>(), text in ".{0,20}", number in any::<i64>()) {
+        for value in [json!(exp), json!(text), json!(number), json!([number]), json!({text: exp})] {
+            for claims in [
+                json!({ "exp": value }),
+                json!({"exp": NOW + 10, "nbf": value, "sub": value, "topics": [value]}),
+                json!({"exp": NOW + 10, "aud": value, "topics": value}),
+                value.clone(),
+            ] {
+                let token = sign(&Header::default(), &claims, PUBLISHER);
+                if let Err(denial) = keyrings().admit(Role::Publisher, Some(token.as_bytes()), NOW) {
+                    prop_assert!(!denial.to_string().is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_token(bytes in prop::collection::vec(any::<u8>(), 0..200), dots in "[A-Za-z0-9_.=-]{0,200}") {
+        for token in [bytes.as_slice(), dots.as_bytes()] {
+            prop_assert!(keyrings().admit(Role::Publisher, Some(token), NOW).is_err());
+        }
+    }
+}

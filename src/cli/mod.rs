@@ -1,0 +1,194 @@
+//! The command line and its environment twins: one table of options drives parsing, `--help` and
+//! the README's table. Refuses to know what the options do to the broker.
+
+mod options;
+mod token;
+mod values;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStringExt as _;
+
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+pub use self::token::{MintError, TokenRequest};
+use crate::auth::{KeyError, Role, Secret};
+use crate::config::Config;
+use options::{Effect, OPTIONS, Opt, help};
+
+/// What an argument list asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run a broker.
+    Run(Box<Config>),
+    /// Print a token for what is asked.
+    Mint(TokenRequest),
+    /// Print this and be done.
+    Print(String),
+}
+
+/// Wrong usage: exit status 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl Config {
+    /// The defaults, changed by whatever `ESKER_…` variables are set (see `esker --help`).
+    pub fn from_env() -> Result<Self, UsageError> {
+        with_environment(|name| std::env::var_os(name))
+    }
+}
+
+fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Config, UsageError> {
+    let secret = |role| secret(role, &get);
+    let config = [Role::Publisher, Role::Subscriber]
+        .into_iter()
+        .fold(Config::new(), |config, role| config.secret(role, secret(role)));
+    OPTIONS.iter().try_fold(config, |config, option| {
+        let name = option.env();
+        match get(&name) {
+            None => Ok(config),
+            Some(text) => option.apply(config, &name, &utf8(text, &name)?),
+        }
+    })
+}
+
+/// A role's HMAC secret. It has no option, for everybody on the machine can read command lines.
+fn secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> Option<Result<Secret, KeyError>> {
+    get(role.secret_variable()).filter(|text| !text.is_empty()).map(|text| Secret::new(text.into_vec()))
+}
+
+/// Reads a command line; `get` looks environment variables up. The command line wins.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    get: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut given = Vec::new();
+    while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Print(help())),
+            Short('V') | Long("version") => return Ok(Command::Print(version())),
+            Short(short) => given.push(take(&mut parser, |option| option.short == Some(short), &format!("-{short}"))?),
+            Long(long) => {
+                let long = long.to_owned();
+                given.push(take(&mut parser, |option| option.long == long, &format!("--{long}"))?);
+            }
+            Value(value) if value == "token" && given.is_empty() => return token::parse(parser, get),
+            Value(value) => return Err(UsageError(format!("{value:?} is no option; esker takes only options"))),
+        }
+    }
+    // An option that repeats in the environment's list is replaced by the command line's, not added to.
+    let is_given = |name: &str| given.iter().any(|(option, _): &(&Opt, String)| option.env() == name);
+    let config = with_environment(|name| if is_given(name) { None } else { get(name) })?;
+    let config = given
+        .iter()
+        .try_fold(config, |config, (option, text)| option.apply(config, &format!("--{}", option.long), text))?;
+    Ok(Command::Run(Box::new(config)))
+}
+
+fn take(
+    parser: &mut lexopt::Parser,
+    is_it: impl Fn(&Opt) -> bool,
+    name: &str,
+) -> Result<(&'static Opt, String), UsageError> {
+    let option =
+        OPTIONS.iter().find(|option| is_it(option)).ok_or_else(|| UsageError(format!("there is no option {name}")))?;
+    let text = match option.effect {
+        Effect::Switch(_) => "true".to_owned(),
+        Effect::Value(_) => parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?,
+    };
+    Ok((option, text))
+}
+
+fn usage(error: &lexopt::Error) -> UsageError {
+    UsageError(error.to_string())
+}
+
+fn utf8(text: OsString, name: &str) -> Result<String, UsageError> {
+    text.into_string().map_err(|_| UsageError(format!("{name} is not UTF-8")))
+}
+
+fn version() -> String {
+    format!("esker {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<String, String> {
+        let get = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        match parse(arguments.iter().map(OsString::from), get) {
+            Ok(Command::Run(config)) => Ok(format!("{config:?}")),
+            Ok(Command::Mint(request)) => Ok(format!("{request:?}")),
+            Ok(Command::Print(text)) => Ok(text),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let config = run(
+            &["-p", "81", "--heartbeat=5s"],
+            &[("ESKER_PORT", "80"), ("ESKER_HISTORY", "7"), ("ESKER_NO_AUTH", "1")],
+        );
+        let config = config.unwrap();
+        assert!(config.contains("port: Some(81)") && config.contains("heartbeat: 5s") && config.contains("history: 7"));
+        assert!(config.contains("no_auth: true"));
+    }
+
+    #[test]
+    fn origins_add_up_on_one_side_and_replace_the_other() {
+        let both = run(&["--origin", "http://a", "--origin", "http://b"], &[("ESKER_ORIGIN", "http://c")]).unwrap();
+        assert!(both.contains(r#"origins: ["http://a", "http://b"]"#), "{both}");
+        let listed = run(&[], &[("ESKER_ORIGIN", "http://c, http://d")]).unwrap();
+        assert!(listed.contains(r#"origins: ["http://c", "http://d"]"#), "{listed}");
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_and_are_never_shown() {
+        let secret = "s3cret".repeat(8);
+        let environment = [("ESKER_PUBLISHER_SECRET", secret.as_str()), ("ESKER_SUBSCRIBER_SECRET", "")];
+        let shown = run(&[], &environment).unwrap();
+        assert!(shown.contains("secret: Some(Ok(Secret))") && shown.contains("secret: None"), "{shown}");
+        let shown = run(&["token", "--publish", "News*", "--publish", "stats", "--ttl", "90s"], &environment).unwrap();
+        assert!(shown.contains(r#"Publisher, names: ["news*", "stats"], ttl: 90s"#), "{shown}");
+        assert!(!shown.contains("s3cret"));
+        let shown = run(&["token", "--subscribe", "events"], &environment).unwrap();
+        assert!(shown.contains("ttl: 3600s, secret: None"), "{shown}");
+    }
+
+    #[test]
+    fn wrong_usage_says_what_would_be_right() {
+        for (arguments, part) in [
+            (&["--nonsense"][..], "no option --nonsense"),
+            (&["-x"], "no option -x"),
+            (&["--port"], "missing argument"),
+            (&["--port", "99999"], "0 to 65535"),
+            (&["--heartbeat", "15"], "such as 15s"),
+            (&["--history-bytes", "1T"], "such as 64M"),
+            (&["extra"], "takes only options"),
+            (&["--no-auth=x"], "no-auth"),
+            (&["token"], "--publish NAME"),
+            (&["token", "--publish", "greeting1", "--subscribe", "greeting1"], "make two"),
+            (&["token", "--publish", "short"], "8 to 64"),
+            (&["token", "--publish", "a*b"], "prefix*"),
+            (&["token", "--publish"], "missing argument"),
+            (&["token", "--publish", "greeting1", "--ttl", "1d"], "ms, s, m or h"),
+            (&["token", "--port", "80"], "no option --port of esker token"),
+            (&["--port", "80", "token"], "takes only options"),
+        ] {
+            let error = run(arguments, &[]).unwrap_err();
+            assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+        assert!(run(&[], &[("ESKER_STALL", "soon")]).unwrap_err().contains("ESKER_STALL"));
+    }
+}

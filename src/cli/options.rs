@@ -1,0 +1,262 @@
+//! The table of options: what each is called, what it takes, what it does to a configuration, and the
+//! texts made of all that. The README's table is checked against this one.
+
+use std::fmt::Write as _;
+
+use super::UsageError;
+use super::values::{boolean, duration, number, size};
+use crate::config::Config;
+
+/// How an option's value becomes part of a configuration.
+pub(super) enum Effect {
+    /// The option takes no value.
+    Switch(fn(Config, bool) -> Config),
+    /// The option takes one.
+    Value(fn(Config, &str) -> Result<Config, String>),
+}
+
+/// One option.
+pub(super) struct Opt {
+    pub(super) long: &'static str,
+    pub(super) short: Option<char>,
+    /// What the value is called; empty for a switch.
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+    pub(super) effect: Effect,
+}
+
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt {
+        long: "bind",
+        short: Some('b'),
+        value: "IP",
+        default: "127.0.0.1",
+        help: "address to listen on",
+        effect: Effect::Value(|config, text| {
+            text.parse().map(|ip| config.bind(ip)).map_err(|_| "give an IP address such as 0.0.0.0".into())
+        }),
+    },
+    Opt {
+        long: "port",
+        short: Some('p'),
+        value: "N",
+        default: "3000",
+        help: "port, 0 for any free one; also PORT",
+        effect: Effect::Value(|config, text| {
+            text.parse().map(|port| config.port(port)).map_err(|_| "give a port from 0 to 65535".into())
+        }),
+    },
+    Opt {
+        long: "threads",
+        short: Some('t'),
+        value: "N",
+        default: "cores",
+        help: "worker threads",
+        effect: Effect::Value(|config, text| number(text).map(|threads| config.threads(threads))),
+    },
+    Opt {
+        long: "no-auth",
+        short: None,
+        value: "",
+        default: "off",
+        help: "let everybody in; no tokens",
+        effect: Effect::Switch(Config::no_auth),
+    },
+    Opt {
+        long: "publisher-key",
+        short: None,
+        value: "FILE",
+        default: "none",
+        help: "PEM public key of publishers' tokens",
+        effect: Effect::Value(|config, text| Ok(config.publisher_key(text))),
+    },
+    Opt {
+        long: "subscriber-key",
+        short: None,
+        value: "FILE",
+        default: "none",
+        help: "PEM public key of subscribers' tokens",
+        effect: Effect::Value(|config, text| Ok(config.subscriber_key(text))),
+    },
+    Opt {
+        long: "origin",
+        short: None,
+        value: "O",
+        default: "*",
+        help: "origin whose pages may read; repeatable",
+        effect: Effect::Value(|config, text| Ok(text.split(',').fold(config, |config, one| config.origin(one.trim())))),
+    },
+    Opt {
+        long: "history",
+        short: None,
+        value: "N",
+        default: "256",
+        help: "events retained per topic for resuming",
+        effect: Effect::Value(|config, text| number(text).map(|events| config.history(events))),
+    },
+    Opt {
+        long: "history-age",
+        short: None,
+        value: "TIME",
+        default: "10m",
+        help: "age at which an event is let go",
+        effect: Effect::Value(|config, text| duration(text).map(|age| config.history_age(age))),
+    },
+    Opt {
+        long: "history-bytes",
+        short: None,
+        value: "SIZE",
+        default: "256M",
+        help: "memory for all retained events",
+        effect: Effect::Value(|config, text| size(text).map(|bytes| config.history_bytes(bytes))),
+    },
+    Opt {
+        long: "heartbeat",
+        short: None,
+        value: "TIME",
+        default: "15s",
+        help: "silence before a comment line is sent",
+        effect: Effect::Value(|config, text| duration(text).map(|silence| config.heartbeat(silence))),
+    },
+    Opt {
+        long: "retry",
+        short: None,
+        value: "TIME",
+        default: "3s",
+        help: "reconnection time for clients, ±33 %",
+        effect: Effect::Value(|config, text| duration(text).map(|retry| config.retry(retry))),
+    },
+    Opt {
+        long: "stall",
+        short: None,
+        value: "TIME",
+        default: "60s",
+        help: "close a socket taking no byte so long",
+        effect: Effect::Value(|config, text| duration(text).map(|stall| config.stall(stall))),
+    },
+    Opt {
+        long: "request-timeout",
+        short: None,
+        value: "TIME",
+        default: "10s",
+        help: "for a request's head; a body's pause: ×3",
+        effect: Effect::Value(|config, text| duration(text).map(|timeout| config.request_timeout(timeout))),
+    },
+    Opt {
+        long: "max-body",
+        short: None,
+        value: "SIZE",
+        default: "1M",
+        help: "largest request body",
+        effect: Effect::Value(|config, text| size(text).map(|bytes| config.max_body(bytes))),
+    },
+    Opt {
+        long: "max-topics",
+        short: None,
+        value: "N",
+        default: "1000000",
+        help: "topics with an event or listener",
+        effect: Effect::Value(|config, text| number(text).map(|topics| config.max_topics(topics))),
+    },
+    Opt {
+        long: "max-subscribers",
+        short: None,
+        value: "N",
+        default: "connections less 64",
+        help: "open streams",
+        effect: Effect::Value(|config, text| number(text).map(|subscribers| config.max_subscribers(subscribers))),
+    },
+    Opt {
+        long: "max-connections",
+        short: None,
+        value: "N",
+        default: "descriptor limit",
+        help: "open connections",
+        effect: Effect::Value(|config, text| number(text).map(|connections| config.max_connections(connections))),
+    },
+    Opt {
+        long: "max-connections-per-ip",
+        short: None,
+        value: "N",
+        default: "off",
+        help: "open connections per address",
+        effect: Effect::Value(|config, text| {
+            number(text).map(|connections| config.max_connections_per_ip(connections))
+        }),
+    },
+];
+
+impl Opt {
+    /// The environment twin's name.
+    pub(super) fn env(&self) -> String {
+        format!("ESKER_{}", self.long.replace('-', "_").to_ascii_uppercase())
+    }
+
+    pub(super) fn apply(&self, config: Config, name: &str, text: &str) -> Result<Config, UsageError> {
+        let applied = match self.effect {
+            Effect::Switch(switch) => boolean(text).map(|on| switch(config, on)),
+            Effect::Value(value) => value(config, text),
+        };
+        applied.map_err(|advice| UsageError(format!("{name} can't be {text:?}: {advice}")))
+    }
+}
+
+/// The text of `--help`; it fits a screen of 80 columns.
+pub fn help() -> String {
+    let mut text = String::from(
+        "esker: a server-sent-events broker\n\n\
+         POST /publish/{topic} an event, and every GET /subscribe/{topic} gets it.\n\n\
+         Usage: esker [OPTION]…\n       \
+         esker token …  makes a token (esker token --help)\n\n",
+    );
+    for option in OPTIONS {
+        let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let name = format!("{short}--{} {}", option.long, option.value);
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  {name:<32}{} [{}]", option.help, option.default);
+    }
+    text.push_str(
+        "  -h, --help                      print this\n  -V, --version                   print the version\n\n\
+         Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET may\n\
+         hold HMAC secrets of at least 32 bytes. SIGHUP reads key files again.\n\
+         TIME takes ms s m h, SIZE takes K M G. Every option has an environment twin\n\
+         (--history-age: ESKER_HISTORY_AGE); the command line wins. ESKER_LOG or\n\
+         RUST_LOG sets the log level: error, warn, info, debug.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The README's table of options, in Markdown.
+    fn table() -> String {
+        let mut text = String::from("| option | default | meaning |\n|---|---|---|\n");
+        for option in OPTIONS {
+            let short = option.short.map_or(String::new(), |short| format!("-{short} "));
+            let value = if option.value.is_empty() { String::new() } else { format!(" {}", option.value) };
+            let _ = writeln!(
+                text,
+                "| `{short}--{}{value}` | {} | {} |",
+                option.long,
+                option.default.replace('*', "`*`"),
+                option.help
+            );
+        }
+        text
+    }
+
+    #[test]
+    fn help_fits_a_screen() {
+        assert!(help().lines().count() <= 45);
+        assert!(help().lines().all(|line| line.chars().count() <= 80), "{}", help());
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&table()), "README.md should have:\n{}", table());
+    }
+}

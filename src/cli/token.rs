@@ -1,0 +1,128 @@
+//! `esker token`: makes a token from the secret that the broker verifies it by.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+use super::values::duration;
+use super::{Command, UsageError, usage};
+use crate::auth::{KeyError, Role, Secret, mint};
+use crate::clock::{Clock, millis};
+use crate::hub::TopicName;
+
+/// How long a token is good unless asked otherwise.
+const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+/// The names that stand for no topic.
+const OTHER_NAMES: [&str; 2] = ["events", "stats"];
+
+const HELP: &str = "\
+esker token: makes a token
+
+Usage: esker token --publish NAME… [--ttl TIME]
+       esker token --subscribe NAME… [--ttl TIME]
+
+  --publish NAME                  for publishing to this topic; repeatable
+  --subscribe NAME                for subscribing to it; repeatable
+  --ttl TIME                      how long it is good; ms s m h [1h]
+
+NAME is a topic, a prefix of topics such as 'news*', '*' for everything, events
+for /events, /insert and /audit, or stats for /stats and /metrics.
+It is signed (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET. For
+key files sign with the private key, which the broker never sees.
+";
+
+/// A token to be made.
+#[derive(Debug)]
+pub struct TokenRequest {
+    role: Role,
+    names: Vec<String>,
+    ttl: Duration,
+    secret: Option<Result<Secret, KeyError>>,
+}
+
+/// Why no token could be made.
+#[derive(Debug)]
+pub enum MintError {
+    /// The role has no secret.
+    NoSecret(Role),
+    /// The role's secret is too short.
+    Secret(Role, KeyError),
+    /// The token could not be signed.
+    Sign(String),
+}
+
+impl fmt::Display for MintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSecret(role) => write!(
+                f,
+                "there is no secret to sign with; set {} to the one that the broker has",
+                role.secret_variable()
+            ),
+            Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
+            Self::Sign(error) => write!(f, "the token could not be signed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for MintError {}
+
+impl TokenRequest {
+    /// The token. Good for the whole time asked for and up to a second more, because tokens know only
+    /// whole seconds.
+    pub fn mint(&self) -> Result<String, MintError> {
+        let secret = self.secret.as_ref().ok_or(MintError::NoSecret(self.role))?;
+        let secret = secret.as_ref().map_err(|error| MintError::Secret(self.role, *error))?;
+        let expires = (Clock::new().now().unix_millis + millis(self.ttl)).div_ceil(1000);
+        mint(secret, &self.names, expires).map_err(|error| MintError::Sign(error.to_string()))
+    }
+}
+
+/// Reads what follows `esker token`.
+pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsString>) -> Result<Command, UsageError> {
+    let (mut role, mut names, mut ttl) = (None, Vec::new(), DEFAULT_TTL);
+    while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
+        let asked = match argument {
+            Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
+            Long("publish") => Role::Publisher,
+            Long("subscribe") => Role::Subscriber,
+            Long("ttl") => {
+                let text = text(&mut parser)?;
+                ttl = duration(&text).map_err(|advice| UsageError(format!("--ttl can't be {text:?}: {advice}")))?;
+                continue;
+            }
+            Value(value) => return Err(UsageError(format!("{value:?} is no option of esker token"))),
+            Short(short) => return Err(UsageError(format!("there is no option -{short} of esker token"))),
+            Long(long) => return Err(UsageError(format!("there is no option --{long} of esker token"))),
+        };
+        if role.is_some_and(|role| role != asked) {
+            return Err(UsageError("a token is for --publish or for --subscribe; make two".into()));
+        }
+        role = Some(asked);
+        names.push(name(&text(&mut parser)?)?);
+    }
+    let role = role.ok_or_else(|| UsageError("say what for: esker token --publish NAME or --subscribe NAME".into()))?;
+    let secret = super::secret(role, get);
+    Ok(Command::Mint(TokenRequest { role, names, ttl, secret }))
+}
+
+fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
+    parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))
+}
+
+/// A name as a token has it. One that could not cover anything is refused here rather than later.
+fn name(text: &str) -> Result<String, UsageError> {
+    let folded = text.to_ascii_lowercase();
+    let is_prefix = |prefix: &str| prefix.len() <= TopicName::MAX && prefix.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_good = TopicName::parse(text).is_ok()
+        || OTHER_NAMES.contains(&folded.as_str())
+        || folded.strip_suffix('*').is_some_and(is_prefix);
+    if is_good {
+        return Ok(folded);
+    }
+    Err(UsageError(format!(
+        "{text:?} is no name: give a topic (8 to 64 letters and digits), a prefix*, events or stats"
+    )))
+}

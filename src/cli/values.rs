@@ -1,0 +1,52 @@
+//! The values of options: numbers, switches, durations and sizes, and what to say of others.
+
+use std::time::Duration;
+
+pub(super) fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "give a whole number".into())
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("give true or false".into()),
+    }
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let millis = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    scaled(text, &millis, 31_536_000_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "give a number with ms, s, m or h, such as 15s, of at most a year".into())
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let bytes = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("", 1)];
+    scaled(text, &bytes, 1 << 50)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| "give a number of bytes, or one with K, M or G, such as 64M".into())
+}
+
+/// A whole number and one of these units, not more than `max`.
+fn scaled(text: &str, units: &[(&str, u64)], max: u64) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (_, scale) = units.iter().find(|(unit, _)| *unit == &text[digits..])?;
+    let value = text[..digits].parse::<u64>().ok()?.checked_mul(*scale)?;
+    (value <= max).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!((size("64M"), size("10"), size("1G")), (Ok(64 << 20), Ok(10), Ok(1 << 30)));
+        for bad in ["", "s", "1.5s", "-1s", "1 s", "99999999999999999999s", "1d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

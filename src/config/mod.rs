@@ -1,0 +1,236 @@
+//! What an operator can set. [`Config`] is what was asked for; [`Settings`] is what holds, with
+//! every default filled in: every bound has a name and a unit.
+
+mod settings;
+mod settle;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::auth::{KeyError, Role, Secret};
+
+pub use settings::{Access, ConfigError, KeySource, Settings};
+
+/// How a broker is to run. Everything has the default that `esker --help` shows.
+///
+/// ```
+/// use std::time::Duration;
+/// let config = esker::Config::new().no_auth(true).port(0).heartbeat(Duration::from_secs(5)).origin("https://example.com");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    bind: IpAddr,
+    port: Option<u16>,
+    threads: Option<usize>,
+    no_auth: bool,
+    publisher: RoleKeys,
+    subscriber: RoleKeys,
+    origins: Vec<String>,
+    history: usize,
+    history_age: Duration,
+    history_bytes: usize,
+    heartbeat: Duration,
+    retry: Duration,
+    stall: Duration,
+    request_timeout: Duration,
+    max_body: usize,
+    max_topics: usize,
+    max_subscribers: Option<usize>,
+    max_connections: Option<usize>,
+    max_connections_per_ip: Option<usize>,
+}
+
+/// What was given for one role.
+#[derive(Clone, Debug, Default)]
+struct RoleKeys {
+    secret: Option<Result<Secret, KeyError>>,
+    file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: IpAddr::from([127, 0, 0, 1]),
+            port: None,
+            threads: None,
+            no_auth: false,
+            publisher: RoleKeys::default(),
+            subscriber: RoleKeys::default(),
+            origins: Vec::new(),
+            history: 256,
+            history_age: Duration::from_secs(600),
+            history_bytes: 256 << 20,
+            heartbeat: Duration::from_secs(15),
+            retry: Duration::from_secs(3),
+            stall: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(10),
+            max_body: 1 << 20,
+            max_topics: 1_000_000,
+            max_subscribers: None,
+            max_connections: None,
+            max_connections_per_ip: None,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The address to listen on; 127.0.0.1 by default.
+    #[must_use]
+    pub fn bind(mut self, address: IpAddr) -> Self {
+        self.bind = address;
+        self
+    }
+
+    /// The port to listen on, 0 for any free one. By default the environment's `PORT`, else 3000.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// The number of worker threads; by default that of the processor's cores.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The HMAC secret of publishers' tokens: at least 32 bytes.
+    #[must_use]
+    pub fn publisher_secret(self, secret: impl Into<Vec<u8>>) -> Self {
+        self.secret(Role::Publisher, Some(Secret::new(secret)))
+    }
+
+    /// The HMAC secret of subscribers' tokens: at least 32 bytes.
+    #[must_use]
+    pub fn subscriber_secret(self, secret: impl Into<Vec<u8>>) -> Self {
+        self.secret(Role::Subscriber, Some(Secret::new(secret)))
+    }
+
+    pub(crate) fn secret(mut self, role: Role, secret: Option<Result<Secret, KeyError>>) -> Self {
+        match role {
+            Role::Publisher => self.publisher.secret = secret,
+            Role::Subscriber => self.subscriber.secret = secret,
+        }
+        self
+    }
+
+    /// The file with the public key (PEM) of publishers' tokens. A file beside it whose name has
+    /// `.previous` at its end holds the key before, whose tokens are still accepted.
+    #[must_use]
+    pub fn publisher_key(mut self, file: impl Into<PathBuf>) -> Self {
+        self.publisher.file = Some(file.into());
+        self
+    }
+
+    /// The same for subscribers' tokens.
+    #[must_use]
+    pub fn subscriber_key(mut self, file: impl Into<PathBuf>) -> Self {
+        self.subscriber.file = Some(file.into());
+        self
+    }
+
+    /// Lets everybody publish and subscribe, whatever keys there are.
+    #[must_use]
+    pub fn no_auth(mut self, no_auth: bool) -> Self {
+        self.no_auth = no_auth;
+        self
+    }
+
+    /// Lets pages of this origin read answers; `*` is every origin, and the default. Repeatable.
+    #[must_use]
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origins.push(origin.into());
+        self
+    }
+
+    /// Events that each topic retains.
+    #[must_use]
+    pub fn history(mut self, events: usize) -> Self {
+        self.history = events;
+        self
+    }
+
+    /// Age after which an event is no longer retained.
+    #[must_use]
+    pub fn history_age(mut self, age: Duration) -> Self {
+        self.history_age = age;
+        self
+    }
+
+    /// Bytes that all topics together retain.
+    #[must_use]
+    pub fn history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes = bytes;
+        self
+    }
+
+    /// Silence after which a subscriber gets a comment line.
+    #[must_use]
+    pub fn heartbeat(mut self, silence: Duration) -> Self {
+        self.heartbeat = silence;
+        self
+    }
+
+    /// The reconnection time that clients are told, give or take a third.
+    #[must_use]
+    pub fn retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Time after which a socket that takes no byte is closed.
+    #[must_use]
+    pub fn stall(mut self, stall: Duration) -> Self {
+        self.stall = stall;
+        self
+    }
+
+    /// Time that a request's head may take; a body may stand still for three times as long.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// The largest request body in bytes.
+    #[must_use]
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Topics that retain an event or have a listener.
+    #[must_use]
+    pub fn max_topics(mut self, topics: usize) -> Self {
+        self.max_topics = topics;
+        self
+    }
+
+    /// Subscribers; by default a few less than connections.
+    #[must_use]
+    pub fn max_subscribers(mut self, subscribers: usize) -> Self {
+        self.max_subscribers = Some(subscribers);
+        self
+    }
+
+    /// Connections; by default what the descriptor limit allows.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// Connections from one address; unlimited by default.
+    #[must_use]
+    pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
+        self.max_connections_per_ip = Some(connections);
+        self
+    }
+}

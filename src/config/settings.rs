@@ -1,0 +1,133 @@
+//! What holds, and why it can't.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::auth::{KeyError, Role, Secret};
+use crate::http::Origins;
+
+/// A configuration with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// The port; 0 is any free one.
+    pub port: u16,
+    /// Worker threads.
+    pub threads: usize,
+    /// Who is let in.
+    pub access: Access,
+    /// Who may read answers from a page.
+    pub origins: Origins,
+    /// Events retained per topic.
+    pub history: usize,
+    /// Age of the oldest event retained.
+    pub history_age: Duration,
+    /// Bytes retained in all.
+    pub history_bytes: usize,
+    /// Silence after which a comment line is sent.
+    pub heartbeat: Duration,
+    /// Reconnection time.
+    pub retry: Duration,
+    /// Time after which a socket that takes no byte is closed.
+    pub stall: Duration,
+    /// Time that a request's head may take.
+    pub request_timeout: Duration,
+    /// Largest request body in bytes.
+    pub max_body: usize,
+    /// Topics that retain an event or have a listener.
+    pub max_topics: usize,
+    /// Subscribers.
+    pub max_subscribers: usize,
+    /// Connections.
+    pub max_connections: usize,
+    /// Connections from one address.
+    pub max_connections_per_ip: Option<usize>,
+}
+
+/// Who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Everybody,
+    /// Who shows a token that these verify.
+    Tokens {
+        /// For publishers.
+        publisher: KeySource,
+        /// For subscribers.
+        subscriber: KeySource,
+    },
+}
+
+/// Where a role's key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// An HMAC secret.
+    Secret(Secret),
+    /// A public key in PEM.
+    File(PathBuf),
+}
+
+/// Why a broker can't start as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Authentication is on and there are no keys.
+    NoKeys,
+    /// Authentication is on and this role has no key.
+    NoKey(Role),
+    /// This role has a secret and a key file.
+    TwoKeys(Role),
+    /// This role's secret can't be used.
+    Secret(Role, KeyError),
+    /// Not 1 to 1024 threads.
+    Threads,
+    /// This duration is not between 10 ms and a day.
+    Duration(&'static str),
+    /// The environment's `PORT` is no port.
+    Port(String),
+    /// No origin such as a browser sends.
+    Origin(String),
+    /// A body could be larger than an event may be.
+    Body,
+    /// With none of these the broker could not be reached.
+    Zero(&'static str),
+    /// The descriptor limit leaves no connection.
+    Descriptors,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKeys => f.write_str(
+                "authentication is on, but there are no keys; \
+                 set ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET (at least 32 bytes each, for example from \
+                 `openssl rand -base64 48`) or give --publisher-key and --subscriber-key to check tokens, \
+                 or start with --no-auth to let everybody publish and subscribe",
+            ),
+            Self::NoKey(role) => write!(
+                f,
+                "authentication is on, but the {role}'s key is missing; set {} or give {}, \
+                 or start with --no-auth to let everybody publish and subscribe",
+                role.secret_variable(),
+                role.key_option()
+            ),
+            Self::TwoKeys(role) => {
+                write!(f, "the {role} has two keys, {} and {}; give one", role.secret_variable(), role.key_option())
+            }
+            Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
+            Self::Threads => f.write_str("--threads must be 1 to 1024"),
+            Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
+            Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
+            Self::Origin(text) => {
+                write!(f, "--origin {text:?} is no origin; give a scheme and host such as https://example.com, or *")
+            }
+            Self::Body => f.write_str("--max-body must be at most 1G"),
+            Self::Zero(name) => write!(f, "--{name} must be at least 1"),
+            Self::Descriptors => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,173 @@
+//! From what was asked for to what holds: every default is filled in, and what can't hold is refused.
+
+use super::{Access, Config, ConfigError, KeySource, RoleKeys, Settings};
+use crate::auth::Role;
+use crate::http::Origins;
+use crate::sse::MAX_DATA;
+use std::time::Duration;
+
+/// Descriptors that are no connections: standard streams, polls, wakers, the listener, and some to spare.
+const RESERVED_DESCRIPTORS: usize = 32;
+/// Descriptors per worker: its poll and its waker.
+const DESCRIPTORS_PER_WORKER: usize = 2;
+/// Connections kept free of subscribers by default, so that publishers still get in.
+const CONNECTIONS_FOR_REQUESTS: usize = 64;
+
+impl Config {
+    /// Fills the defaults in, and refuses what can't hold. `descriptors` is the process's limit.
+    pub(crate) fn settle(&self, descriptors: usize) -> Result<Settings, ConfigError> {
+        let access = self.settle_access()?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or_else(cores);
+        if !(1..=1024).contains(&threads) {
+            return Err(ConfigError::Threads);
+        }
+        self.check_bounds()?;
+        let by_descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads);
+        let max_connections = self.max_connections.unwrap_or(by_descriptors).min(by_descriptors);
+        if max_connections == 0 {
+            return Err(ConfigError::Descriptors);
+        }
+        let for_requests = CONNECTIONS_FOR_REQUESTS.min(max_connections / 4);
+        Ok(Settings {
+            bind: self.bind,
+            port: self.settle_port()?,
+            threads,
+            access,
+            origins: self.settle_origins()?,
+            history: self.history,
+            history_age: self.history_age,
+            history_bytes: self.history_bytes,
+            heartbeat: self.heartbeat,
+            retry: self.retry,
+            stall: self.stall,
+            request_timeout: self.request_timeout,
+            max_body: self.max_body,
+            max_topics: self.max_topics,
+            max_subscribers: self.max_subscribers.unwrap_or(max_connections - for_requests),
+            max_connections,
+            max_connections_per_ip: self.max_connections_per_ip,
+        })
+    }
+
+    fn settle_access(&self) -> Result<Access, ConfigError> {
+        if self.no_auth {
+            return Ok(Access::Everybody);
+        }
+        let publisher = self.publisher.settle(Role::Publisher)?;
+        let subscriber = self.subscriber.settle(Role::Subscriber)?;
+        match (publisher, subscriber) {
+            (Some(publisher), Some(subscriber)) => Ok(Access::Tokens { publisher, subscriber }),
+            (None, None) => Err(ConfigError::NoKeys),
+            (None, Some(_)) => Err(ConfigError::NoKey(Role::Publisher)),
+            (Some(_), None) => Err(ConfigError::NoKey(Role::Subscriber)),
+        }
+    }
+
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        for (name, duration) in
+            [("heartbeat", self.heartbeat), ("stall", self.stall), ("request-timeout", self.request_timeout)]
+        {
+            if duration < Duration::from_millis(10) || duration > Duration::from_secs(86_400) {
+                return Err(ConfigError::Duration(name));
+            }
+        }
+        if self.max_body > MAX_DATA {
+            return Err(ConfigError::Body);
+        }
+        for (name, limit) in
+            [("max-connections", self.max_connections), ("max-connections-per-ip", self.max_connections_per_ip)]
+        {
+            if limit == Some(0) {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_port(&self) -> Result<u16, ConfigError> {
+        let environment = std::env::var("PORT").ok().filter(|text| !text.is_empty());
+        match (self.port, environment) {
+            (Some(port), _) => Ok(port),
+            (None, Some(text)) => text.parse().map_err(|_| ConfigError::Port(text)),
+            (None, None) => Ok(3000),
+        }
+    }
+
+    fn settle_origins(&self) -> Result<Origins, ConfigError> {
+        if self.origins.is_empty() || self.origins.iter().any(|origin| origin == "*") {
+            return Ok(Origins::Any);
+        }
+        match self.origins.iter().find(|origin| !is_origin(origin)) {
+            Some(bad) => Err(ConfigError::Origin(bad.clone())),
+            None => Ok(Origins::Listed(self.origins.clone())),
+        }
+    }
+}
+
+impl RoleKeys {
+    fn settle(&self, role: Role) -> Result<Option<KeySource>, ConfigError> {
+        match (&self.secret, &self.file) {
+            (None, None) => Ok(None),
+            (None, Some(file)) => Ok(Some(KeySource::File(file.clone()))),
+            (Some(Ok(secret)), None) => Ok(Some(KeySource::Secret(secret.clone()))),
+            (Some(Err(error)), None) => Err(ConfigError::Secret(role, *error)),
+            (Some(_), Some(_)) => Err(ConfigError::TwoKeys(role)),
+        }
+    }
+}
+
+/// A serialized origin (RFC 6454 section 6.2), or `null`, which sandboxed pages send.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map(|(_, host)| host);
+    text == "null"
+        || host
+            .is_some_and(|host| !host.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) && !host.contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{KeyError, Secret};
+
+    #[test]
+    fn connections_follow_the_descriptor_limit() {
+        let settings = Config::new().no_auth(true).port(0).threads(2).settle(20_000).unwrap();
+        assert_eq!((settings.max_connections, settings.max_subscribers), (19_964, 19_900));
+        let few = Config::new().no_auth(true).port(0).threads(2).max_connections(8).settle(20_000).unwrap();
+        assert_eq!((few.max_connections, few.max_subscribers), (8, 6));
+        assert_eq!(Config::new().no_auth(true).settle(20).unwrap_err(), ConfigError::Descriptors);
+    }
+
+    #[test]
+    fn each_role_needs_one_key() {
+        let settle = |config: Config| config.port(0).settle(1000).map(|settings| settings.access);
+        let (long, short) = (vec![b'x'; 32], vec![b'x'; 31]);
+        let publisher = Config::new().publisher_secret(long.clone());
+        assert_eq!(settle(Config::new()), Err(ConfigError::NoKeys));
+        assert_eq!(settle(publisher.clone()), Err(ConfigError::NoKey(Role::Subscriber)));
+        assert_eq!(settle(Config::new().subscriber_key("f")), Err(ConfigError::NoKey(Role::Publisher)));
+        let weak = publisher.clone().subscriber_secret(short);
+        assert_eq!(settle(weak.clone()), Err(ConfigError::Secret(Role::Subscriber, KeyError::Short(31))));
+        assert_eq!(settle(weak.no_auth(true)), Ok(Access::Everybody));
+        let both = publisher.clone().publisher_key("f").subscriber_key("f");
+        assert_eq!(settle(both), Err(ConfigError::TwoKeys(Role::Publisher)));
+        let expected = Access::Tokens {
+            publisher: KeySource::Secret(Secret::new(long).unwrap()),
+            subscriber: KeySource::File("f".into()),
+        };
+        assert_eq!(settle(publisher.clone().subscriber_key("f")), Ok(expected));
+        assert!(!format!("{publisher:?}").contains("xx"), "a secret shows nothing of itself");
+    }
+
+    #[test]
+    fn origins_are_checked() {
+        let settle =
+            |origin: &str| Config::new().no_auth(true).port(0).origin(origin).settle(1000).map(|set| set.origins);
+        assert_eq!(settle("*"), Ok(Origins::Any));
+        assert_eq!(settle("https://a.example"), Ok(Origins::Listed(vec!["https://a.example".into()])));
+        for bad in ["example.com", "https://a.example/", "https://", "https://a\r\nb"] {
+            assert_eq!(settle(bad), Err(ConfigError::Origin(bad.into())));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Where keys come from: secrets out of the configuration, and PEM files, which can be read again while
+//! the broker runs. Refuses to know what a key verifies.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::auth::{Key, KeyError, Keyring, Role};
+use crate::config::KeySource;
+
+/// No key file is longer than so many bytes.
+const MAX_KEY_FILE: u64 = 64 << 10;
+/// What is added to a key file's name for that of the key before.
+const PREVIOUS: &str = ".previous";
+
+/// Why a role's key could not be taken up.
+#[derive(Debug)]
+pub struct KeyFileError {
+    role: Role,
+    path: PathBuf,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Read(io::Error),
+    Key(KeyError),
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, path, cause } = self;
+        match cause {
+            Cause::Read(error) => write!(f, "the {role}'s key file {} can't be read: {error}", path.display()),
+            Cause::Key(error) => write!(f, "the {role}'s key file {} {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for KeyFileError {}
+
+/// A role's keys as they are now.
+pub fn load(role: Role, source: &KeySource) -> Result<Keyring, KeyFileError> {
+    match source {
+        KeySource::Secret(secret) => Ok(Keyring { current: Key::from_secret(secret), previous: None }),
+        KeySource::File(path) => {
+            let mut before = OsString::from(path);
+            before.push(PREVIOUS);
+            let previous = match read(role, Path::new(&before)) {
+                Err(KeyFileError { cause: Cause::Read(error), .. }) if error.kind() == io::ErrorKind::NotFound => None,
+                read => Some(read?),
+            };
+            Ok(Keyring { current: read(role, path)?, previous })
+        }
+    }
+}
+
+fn read(role: Role, path: &Path) -> Result<Key, KeyFileError> {
+    let failed = |cause| KeyFileError { role, path: path.to_owned(), cause };
+    let mut pem = Vec::new();
+    let file = File::open(path).map_err(|error| failed(Cause::Read(error)))?;
+    file.take(MAX_KEY_FILE).read_to_end(&mut pem).map_err(|error| failed(Cause::Read(error)))?;
+    Key::from_pem(&pem).map_err(|error| failed(Cause::Key(error)))
+}
