@@ -66,10 +66,10 @@ impl House {
         Self { hub, streams, topic: TopicName::parse("topicone1").expect("a topic"), now: 1_000_000 }
     }
 
-    fn subscribe(&mut self, count: usize) {
+    fn subscribe(&mut self, count: usize, expires: Option<u64>) {
         for _ in 0..count {
             let joined = self.hub.join(0, &[self.topic], Position::Live).expect("there is room");
-            let ticket = self.streams.admit(joined, Framing::Chunked, None);
+            let ticket = self.streams.admit(joined, Framing::Chunked, expires);
             self.streams.seat(ticket, Socket(NonZeroU32::MIN), 0);
             self.streams.serve(usize::MAX, 0);
         }
@@ -109,23 +109,25 @@ fn a_subscriber_is_24_bytes() {
 
 /// Counted right after the vectors doubled, which is when they are largest for what they hold.
 fn idle_subscribers_cost_at_most_64_bytes_each() {
-    let mut house = House::new();
-    house.subscribe(1);
-    let region = Region::new(ALLOCATOR);
-    let count = (1 << 16) + 1;
-    house.subscribe(count);
-    let change = region.change();
-    let heap = change.bytes_allocated as isize - change.bytes_deallocated as isize;
-    let each = heap as f64 / count as f64;
-    assert!(each <= 64.0, "{each} bytes of heap per subscriber");
-    let live = 24.0 + 4.0;
-    assert!(each >= live, "{each} bytes can't be all: the allocator was not counted");
+    // A slab entry and a seat; with a token, the second in which it expires as well.
+    for (expires, live) in [(None, 24 + 4), (Some(1_800_000_000), 24 + 4 + 4)] {
+        let mut house = House::new();
+        house.subscribe(1, expires);
+        let region = Region::new(ALLOCATOR);
+        let count = (1 << 16) + 1;
+        house.subscribe(count, expires);
+        let change = region.change();
+        let heap = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+        let each = heap as f64 / count as f64;
+        assert!(each <= 64.0, "{each} bytes of heap per subscriber");
+        assert!(each >= f64::from(live), "{each} bytes can't be all: the allocator was not counted");
+    }
 }
 
 fn delivery_allocates_nothing_and_writes_once() {
     const SUBSCRIBERS: usize = 1000;
     let mut house = House::new();
-    house.subscribe(SUBSCRIBERS);
+    house.subscribe(SUBSCRIBERS, None);
     for events in [1, 1, 64, 200] {
         house.publish(events);
         let bytes = BYTES.load(Ordering::Relaxed);

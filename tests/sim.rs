@@ -160,6 +160,9 @@ struct Client {
     told: [u64; TOPICS.len()],
     events: usize,
     gaps: usize,
+    /// The second in which its token expires.
+    expires: Option<u64>,
+    was_told_of_expiry: bool,
 }
 
 impl Client {
@@ -168,8 +171,11 @@ impl Client {
         let text = self.new_text();
         for block in text.split_inclusive("\n\n") {
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            assert!(!self.was_told_of_expiry, "nothing follows the expiry");
             if field("event: gap").is_some() {
                 self.take_gap(model);
+            } else if field("event: expired").is_some() {
+                self.was_told_of_expiry = true;
             } else if let Some(data) = field("data: ") {
                 self.take_event(model, data.parse().expect("data is a number"));
             }
@@ -217,6 +223,10 @@ impl Client {
         let mut text = String::new();
         while let (Framing::Chunked, Some((size, rest))) = (self.framing, split_at_crlf(bytes)) {
             let size = usize::from_str_radix(size, 16).expect("a chunk size");
+            if size == 0 {
+                assert!(b"\r\n".starts_with(rest), "nothing follows the last chunk");
+                break;
+            }
             if rest.len() < size + 2 {
                 break;
             }
@@ -347,12 +357,13 @@ impl Simulation {
         let oldest = self.model.retained.iter().find(|event| topics.contains(&event.1)).map(|event| event.0);
         assert!(joined.gap.is_none_or(|gap| gap.oldest == oldest));
         let framing = if self.rng.bool() { Framing::Chunked } else { Framing::Plain };
+        let expires = self.rng.bool().then(|| (self.now + self.rng.u64(0..5_000_000)) / 1_000_000);
         // Asked for with 0 or told by the opening's gap: what is gone by now is no loss to tell of.
         let known = if resolved.unwrap_or(0) == 0 { self.model.evicted_through } else { [0; TOPICS.len()] };
         self.clients.push(Client {
             worker,
             key: None,
-            ticket: Some(self.workers[worker].admit(joined, framing, None)),
+            ticket: Some(self.workers[worker].admit(joined, framing, expires)),
             socket: Socket::default(),
             topics,
             framing,
@@ -363,6 +374,8 @@ impl Simulation {
             told: known,
             events: 0,
             gaps: 0,
+            expires,
+            was_told_of_expiry: false,
         });
         if self.rng.u8(0..3) == 0 {
             self.seat_fast();
@@ -405,16 +418,29 @@ impl Simulation {
 
     fn turn(&mut self, worker: usize, budget: usize) {
         let streams = &mut self.workers[worker];
+        let second = self.now / 1_000_000;
         streams.hush();
         streams.take_inbox();
+        if self.rng.bool() {
+            streams.expire(second, self.millis);
+        }
         streams.serve(budget, self.millis);
         if self.rng.u8(0..4) == 0 {
             streams.begin_sweep();
             streams.trim_idle();
             streams.go_on_sweeping(SILENCE, self.millis);
         }
+        while streams.expire(second, self.millis) {}
         let closed: Vec<Socket> = streams.take_closed().collect();
-        self.clients.iter_mut().filter(|client| client.worker == worker).for_each(|client| client.look(&self.model));
+        for client in self.clients.iter_mut().filter(|client| client.worker == worker) {
+            client.look(&self.model);
+            let is_closed = closed.iter().any(|socket| Rc::ptr_eq(&socket.0, &client.socket.0));
+            let has_expired = client.key.is_some() && client.expires.is_some_and(|expires| expires <= second);
+            assert!(is_closed || !has_expired, "a stream outlives its token");
+            assert!(has_expired || !client.was_told_of_expiry, "a stream ends before its token");
+            let is_owed_a_word = has_expired && client.is_fast && !client.socket.0.borrow().is_dead;
+            assert!(!is_owed_a_word || client.was_told_of_expiry, "a stream ends without a word");
+        }
         self.forget(&closed);
     }
 
