@@ -25,16 +25,18 @@
 //! main    arguments → logger → run → exit code
 //! cli     one table of options: parsing, --help, environment twins
 //! config  what can be set; every bound has a name and a unit
+//! keys    where keys come from: the configuration, files
 //! clock   the only reader of clocks
 //! metrics counters
 //! broker  composition root: bind, start, drain, stop
 //! http/   bytes ↔ HTTP                                          knows no topic, no socket
 //! sse/    text ↔ events ↔ frames                                knows no socket
+//! auth/   token → grant                                         knows no socket, reads no clock or file
 //! hub/    ids, topics, feeds, who listens; one leaf lock        knows no socket, reads no clock
 //! api/    one file per route: request → outcome                 knows no socket
 //! worker/ the event loops: accept, exchange, audiences, serve, sweep
 //! ```
-//! Calls go down only: main → cli, broker → worker → api → http, sse, hub.
+//! Calls go down only: main → cli, broker → worker → api → http, sse, auth, hub.
 //!
 //! # Lexicon
 //!
@@ -45,7 +47,8 @@
 //! · **audience** a worker's subscribers to the same set of feeds · **seat** an index in it ·
 //! **absence** what is noted of a subscriber without a seat · **rest** a frame half written ·
 //! **debt** what the hub sent a worker and the worker has not yet served · **surplus** what a worker
-//! keeps beyond a topic's history while somebody's socket is full.
+//! keeps beyond a topic's history while somebody's socket is full · **role** publisher or subscriber,
+//! each with a key of its own · **grant** what a token allows.
 //!
 //! # Invariants
 //!
@@ -59,7 +62,7 @@
 //! 7. After a write a subscriber is exactly one of seated, hungry (more to write, no edge will come),
 //!    blocked (an edge will come) and gone.
 //! 8. Accepting survives the want of descriptors and goes on by itself.
-//! 9. Payloads never reach a log.
+//! 9. Tokens, secrets and payloads never reach a log.
 #![forbid(unsafe_code)]
 
 mod api;
