@@ -24,7 +24,8 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
     if let Shown::Cookie(_) = shown {
         check_origin(head, context)?;
     }
-    keyrings.admit(role, shown.token(), context.now.unix_seconds()).map_err(|denial| {
+    let now = context.now.unix_seconds();
+    keyrings.admit(role, shown.token(), now, &mut context.verified.borrow_mut()).map_err(|denial| {
         let challenge = if denial == Denial::Missing { NO_TOKEN } else { BAD_TOKEN };
         Problem::denied(401, challenge, denial.to_string())
     })

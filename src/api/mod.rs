@@ -7,10 +7,11 @@ mod stats;
 pub mod subscribe;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
@@ -63,6 +64,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// The calling worker.
     pub worker: WorkerId,
+    /// Tokens that the worker has verified lately.
+    pub verified: &'a RefCell<Verified>,
 }
 
 /// What a head asks for, before its body has come.

@@ -7,29 +7,40 @@ use super::{Denial, Grant};
 /// The value of `aud` that names this broker.
 pub(super) const AUDIENCE: &str = "esker";
 
-/// What the claims allow at this moment.
-pub(super) fn read(claims: &Map<String, Value>, now: u64) -> Result<Grant, Denial> {
-    let expires = seconds(claims.get("exp"), Denial::Expiry)?.ok_or(Denial::Expiry)?;
-    let begins = seconds(claims.get("nbf"), Denial::NotBefore)?.unwrap_or(0);
-    if !is_for_us(claims.get("aud")) {
-        return Err(Denial::Audience);
+/// What a token says, once its types are known to be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claims {
+    begins: u64,
+    expires: u64,
+    grant: Grant,
+}
+
+impl Claims {
+    pub(super) fn parse(claims: &Map<String, Value>) -> Result<Self, Denial> {
+        let expires = seconds(claims.get("exp"), Denial::Expiry)?.ok_or(Denial::Expiry)?;
+        let begins = seconds(claims.get("nbf"), Denial::NotBefore)?.unwrap_or(0);
+        if !is_for_us(claims.get("aud")) {
+            return Err(Denial::Audience);
+        }
+        let subject = match claims.get("sub") {
+            None => None,
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(_) => return Err(Denial::Subject),
+        };
+        let grant = Grant::new(subject, &entries(claims.get("topics"))?, expires);
+        Ok(Self { begins, expires, grant })
     }
-    if now >= expires {
-        return Err(Denial::Expired { at: expires, now });
+
+    /// What they allow at this moment.
+    pub(super) fn at(&self, now: u64) -> Result<Grant, Denial> {
+        if now >= self.expires {
+            return Err(Denial::Expired { at: self.expires, now });
+        }
+        if now < self.begins {
+            return Err(Denial::TooEarly { from: self.begins, now });
+        }
+        Ok(self.grant.clone())
     }
-    if now < begins {
-        return Err(Denial::TooEarly { from: begins, now });
-    }
-    let mut grant = Grant::until(expires);
-    match claims.get("sub") {
-        None => {}
-        Some(Value::String(name)) => grant.add_name(name),
-        Some(_) => return Err(Denial::Subject),
-    }
-    for entry in entries(claims.get("topics"))? {
-        grant.add_entry(entry.as_str().ok_or(Denial::Topics)?);
-    }
-    Ok(grant)
 }
 
 /// A NumericDate (RFC 7519 section 2) that is whole. What is before the epoch is as good as the epoch.
@@ -54,10 +65,10 @@ fn is_for_us(claim: Option<&Value>) -> bool {
     }
 }
 
-fn entries(claim: Option<&Value>) -> Result<&[Value], Denial> {
+fn entries(claim: Option<&Value>) -> Result<Vec<&str>, Denial> {
     match claim {
-        None => Ok(&[]),
-        Some(Value::Array(list)) => Ok(list),
+        None => Ok(Vec::new()),
+        Some(Value::Array(list)) => list.iter().map(|entry| entry.as_str().ok_or(Denial::Topics)).collect(),
         Some(_) => Err(Denial::Topics),
     }
 }
@@ -72,7 +83,7 @@ mod tests {
 
     fn read_json(claims: Value) -> Result<Grant, Denial> {
         let Value::Object(claims) = claims else { panic!("claims are an object") };
-        read(&claims, NOW)
+        Claims::parse(&claims)?.at(NOW)
     }
 
     #[test]

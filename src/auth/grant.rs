@@ -1,5 +1,7 @@
 //! What a token allows: names, until a moment.
 
+use std::sync::Arc;
+
 /// See the module's page. Compares names as topics are folded, to lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -10,7 +12,7 @@ pub struct Grant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Names {
     Everything,
-    Listed(Vec<Pattern>),
+    Listed(Arc<[Pattern]>),
 }
 
 /// One entry of a token's list.
@@ -26,29 +28,12 @@ impl Grant {
         Self { names: Names::Everything, expires: None }
     }
 
-    /// No name yet, until this second since the Unix epoch.
-    pub(super) fn until(expires: u64) -> Self {
-        Self { names: Names::Listed(Vec::new()), expires: Some(expires) }
-    }
-
-    /// Adds one name. What stands in it stands for itself.
-    pub(super) fn add_name(&mut self, name: &str) {
-        self.add(Pattern::Exact(name.to_ascii_lowercase()));
-    }
-
-    /// Adds one entry of a list: a name, or a prefix that ends in `*`.
-    pub(super) fn add_entry(&mut self, entry: &str) {
-        let folded = entry.to_ascii_lowercase();
-        self.add(match folded.strip_suffix('*') {
-            Some(prefix) => Pattern::Prefix(prefix.to_owned()),
-            None => Pattern::Exact(folded),
-        });
-    }
-
-    fn add(&mut self, pattern: Pattern) {
-        if let Names::Listed(patterns) = &mut self.names {
-            patterns.push(pattern);
-        }
+    /// One name, in which an asterisk is nothing special, and entries of a list: names, and prefixes that end
+    /// in one. Until this second since the Unix epoch.
+    pub(super) fn new(name: Option<&str>, entries: &[&str], expires: u64) -> Self {
+        let name = name.map(|name| Pattern::Exact(name.to_ascii_lowercase()));
+        let patterns = name.into_iter().chain(entries.iter().map(|entry| Pattern::parse(entry)));
+        Self { names: Names::Listed(patterns.collect()), expires: Some(expires) }
     }
 
     /// Whether it allows what is done under this name, which is in lower case.
@@ -68,17 +53,23 @@ impl Grant {
     }
 }
 
+impl Pattern {
+    fn parse(entry: &str) -> Self {
+        let folded = entry.to_ascii_lowercase();
+        match folded.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.to_owned()),
+            None => Self::Exact(folded),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_and_prefixes() {
-        let mut grant = Grant::until(5);
-        grant.add_name("Weather*");
-        grant.add_entry("Greeting1");
-        grant.add_entry("news*");
-        grant.add_entry("a*b");
+        let grant = Grant::new(Some("Weather*"), &["Greeting1", "news*", "a*b"], 5);
         for (name, is_covered) in [
             ("greeting1", true),
             ("greeting12", false),
@@ -96,9 +87,8 @@ mod tests {
 
     #[test]
     fn an_asterisk_alone_is_everything() {
-        let mut grant = Grant::until(5);
-        assert!(!grant.covers("events"));
-        grant.add_entry("*");
+        assert!(!Grant::new(None, &[], 5).covers("events"));
+        let grant = Grant::new(None, &["*"], 5);
         assert!(grant.covers("events") && grant.covers("greeting1") && Grant::everything().covers("stats"));
     }
 }

@@ -7,6 +7,7 @@ mod denial;
 mod grant;
 mod key;
 mod mint;
+mod verified;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,6 +16,9 @@ pub use denial::Denial;
 pub use grant::Grant;
 pub use key::{Key, KeyError, Keyring, Secret};
 pub use mint::mint;
+pub use verified::Verified;
+
+use claims::Claims;
 
 /// What a token must be signed for. Each role has keys of its own, so that a page that may listen
 /// can't publish.
@@ -80,9 +84,17 @@ impl Auth {
 
 impl Keyrings {
     /// What a token, if there is one, allows at this moment (seconds since the Unix epoch).
-    pub fn admit(&self, role: Role, token: Option<&[u8]>, now: u64) -> Result<Grant, Denial> {
-        let keyring = Arc::clone(&self.of(role).read().unwrap_or_else(PoisonError::into_inner));
-        claims::read(&keyring.verify(role, token.ok_or(Denial::Missing)?)?, now)
+    pub fn admit(&self, role: Role, token: Option<&[u8]>, now: u64, verified: &mut Verified) -> Result<Grant, Denial> {
+        let token = token.ok_or(Denial::Missing)?;
+        let keyring = self.of(role).read().unwrap_or_else(PoisonError::into_inner);
+        let lately = verified.by(role, &keyring);
+        if let Some(claims) = lately.get(token) {
+            return claims.at(now);
+        }
+        let claims = Claims::parse(&keyring.verify(role, token)?)?;
+        let grant = claims.at(now);
+        lately.put(token, claims);
+        grant
     }
 
     /// From now on the role's tokens are verified by these keys. Streams that are open stay so.

@@ -261,6 +261,7 @@ mod tests {
     use crate::http::response::House;
     use crate::hub::{Hub, HubLimits, inbox};
     use crate::metrics::Metrics;
+    use std::cell::RefCell;
     use std::sync::Arc;
 
     fn service() -> Service {
@@ -278,9 +279,15 @@ mod tests {
     /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.
     fn converse(bytes: &[u8], cuts: &[usize]) -> (String, Step) {
         let service = service();
+        let verified = RefCell::default();
         let house = House { date: "now", origins: &service.settings.origins };
-        let context =
-            Context { service: &service, house, now: Now { id_micros: 50, unix_millis: 0, millis: 1 }, worker: 0 };
+        let context = Context {
+            service: &service,
+            house,
+            now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
+            worker: 0,
+            verified: &verified,
+        };
         let (mut exchange, mut out, mut begin, mut last) = (Exchange::default(), Vec::new(), 0, Step::Read);
         for &end in cuts.iter().chain([&bytes.len()]) {
             loop {
@@ -348,9 +355,15 @@ mod tests {
     fn what_waits_for_room_is_bounded_as_what_is_received() {
         // Its ids are so far ahead of the clock that every publish has to wait.
         let service = service_from(1_000_000);
+        let verified = RefCell::default();
         let house = House { date: "now", origins: &service.settings.origins };
-        let context =
-            Context { service: &service, house, now: Now { id_micros: 50, unix_millis: 0, millis: 1 }, worker: 0 };
+        let context = Context {
+            service: &service,
+            house,
+            now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
+            worker: 0,
+            verified: &verified,
+        };
         let publish = |exchange: &mut Exchange, out: &mut Vec<u8>| {
             let text = b"POST /publish/topicfull1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
             exchange.advance(text, context, out).1

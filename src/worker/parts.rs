@@ -1,11 +1,13 @@
 //! What all steps of a turn share: the moment, the `Date` that goes with it, and the tokens by which
 //! the poll names sockets.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use mio::Token;
 
 use crate::api::{Context, Service};
+use crate::auth::Verified;
 use crate::clock::{Now, imf_fixdate};
 use crate::http::response::House;
 use crate::hub::WorkerId;
@@ -15,18 +17,19 @@ pub(super) struct Parts {
     pub(super) id: WorkerId,
     pub(super) service: Arc<Service>,
     pub(super) now: Now,
+    verified: RefCell<Verified>,
     date: String,
     date_seconds: u64,
 }
 
 impl Parts {
     pub(super) fn new(id: WorkerId, service: Arc<Service>, now: Now) -> Self {
-        Self { id, service, now, date: String::new(), date_seconds: u64::MAX }
+        Self { id, service, now, verified: RefCell::default(), date: String::new(), date_seconds: u64::MAX }
     }
 
     pub(super) fn context(&self) -> Context<'_> {
         let house = House { date: &self.date, origins: &self.service.settings.origins };
-        Context { service: &self.service, house, now: self.now, worker: self.id }
+        Context { service: &self.service, house, now: self.now, worker: self.id, verified: &self.verified }
     }
 
     pub(super) fn stamp(&self) -> u32 {
