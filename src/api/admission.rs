@@ -6,6 +6,7 @@ use super::Context;
 use crate::auth::{Auth, Denial, Grant, Role};
 use crate::http::cors::Cors;
 use crate::http::{Head, Method, Problem};
+use crate::hub::TopicName;
 
 /// The cookie that may carry a token.
 const COOKIE: &[u8] = b"esker_token";
@@ -31,13 +32,19 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
     })
 }
 
-/// 403 unless the grant covers the name.
+/// 403 unless the grant covers the topic.
+pub(super) fn demand_topic(grant: &Grant, topic: &TopicName) -> Result<(), Problem> {
+    if grant.covers_topic(topic.as_str()) { Ok(()) } else { Err(not_covered(topic.as_str())) }
+}
+
+/// 403 unless the grant covers what this name, which is no topic's, stands for.
 pub(super) fn demand(grant: &Grant, name: &str) -> Result<(), Problem> {
-    if grant.covers(name) {
-        return Ok(());
-    }
+    if grant.covers(name) { Ok(()) } else { Err(not_covered(name)) }
+}
+
+fn not_covered(name: &str) -> Problem {
     let detail = format!("the token is good, but its `sub` and `topics` don't cover {name}; get one that does");
-    Err(Problem::denied(403, OTHER_NAME, detail))
+    Problem::denied(403, OTHER_NAME, detail)
 }
 
 /// A token, by where it was found; the order of the variants is the order in which they count.

@@ -5,7 +5,7 @@ use crate::http::{Head, Problem, Response};
 use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
 use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
 
-use super::admission::{admit, demand};
+use super::admission::{admit, demand_topic};
 use super::{Context, Outcome, Plan};
 
 /// A publish whose body is still to come.
@@ -40,7 +40,7 @@ impl Pending {
 
 pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let topic = TopicName::parse(topic).map_err(|bad| Problem::bad_request(bad.to_string()))?;
-    demand(&admit(Role::Publisher, head, context)?, topic.as_str())?;
+    demand_topic(&admit(Role::Publisher, head, context)?, &topic)?;
     if !head.has_framing {
         return Err(Problem::new(411, "a publish needs a body with a Content-Length, or a chunked one"));
     }

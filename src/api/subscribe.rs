@@ -6,7 +6,7 @@ use crate::http::{Head, Problem, Reply, Version};
 use crate::hub::{Joined, Position, TopicName};
 use crate::sse::{Framing, stream};
 
-use super::admission::{admit, demand};
+use super::admission::{admit, demand_topic};
 use super::{Context, Plan};
 
 /// The most topics of one subscription.
@@ -57,7 +57,7 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
         return Err(Problem::bad_request("a subscription has at most 64 topics; open another one for the rest"));
     }
     let grant = admit(Role::Subscriber, head, context)?;
-    topics.iter().try_for_each(|topic| demand(&grant, topic.as_str()))?;
+    topics.iter().try_for_each(|topic| demand_topic(&grant, topic))?;
     let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
     let position = by_header.or_else(|| position_of_query(head));
     let prime = head.target.query.has("prime");

@@ -20,6 +20,8 @@ pub enum Denial {
     Critical,
     /// The signature is not that of the role's key.
     Signature(Role),
+    /// The claims are no JSON object, or one of them is there twice or of a type beyond all reason.
+    Claims,
     /// `exp` is missing or no whole number.
     Expiry,
     /// `nbf` is no whole number.
@@ -54,8 +56,7 @@ impl fmt::Display for Denial {
             ),
             Self::Malformed => f.write_str(
                 "the token is no signed JWT that is understood here: it must be header.claims.signature in base64url \
-                 without padding, the first two JSON objects, with an `alg` such as HS256, RS256, ES256 or EdDSA, \
-                 never none, and no claim twice",
+                 without padding, the header a JSON object with an `alg` such as HS256, RS256, ES256 or EdDSA, never none",
             ),
             Self::Algorithm(role, accepted) => {
                 write!(f, "the token's `alg` does not fit the {role}'s key; sign with {accepted}")
@@ -64,6 +65,10 @@ impl fmt::Display for Denial {
             Self::Signature(role) => write!(
                 f,
                 "the token's signature is not that of the {role}'s key, which this request needs; sign with that key"
+            ),
+            Self::Claims => f.write_str(
+                "the token's claims must be a JSON object with none of them twice: `exp` and `nbf` whole seconds, \
+                 `sub` one topic, `topics` a list",
             ),
             Self::Expiry => f.write_str("the token needs `exp`: whole seconds since 1970, as a JSON number"),
             Self::NotBefore => f.write_str("the token's `nbf` must be whole seconds since 1970, as a JSON number"),

@@ -36,14 +36,27 @@ impl Grant {
         Self { names: Names::Listed(patterns.collect()), expires: Some(expires) }
     }
 
-    /// Whether it allows what is done under this name, which is in lower case.
+    /// Whether it allows what is done with this topic, whose name is in lower case.
+    pub fn covers_topic(&self, name: &str) -> bool {
+        self.any(|pattern| match pattern {
+            Pattern::Exact(exact) => exact == name,
+            Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        })
+    }
+
+    /// Whether it allows what a name that is no topic stands for. Prefixes are of topics: but for that of
+    /// all names they don't reach it.
     pub fn covers(&self, name: &str) -> bool {
+        self.any(|pattern| match pattern {
+            Pattern::Exact(exact) => exact == name,
+            Pattern::Prefix(prefix) => prefix.is_empty(),
+        })
+    }
+
+    fn any(&self, is_covering: impl Fn(&Pattern) -> bool) -> bool {
         match &self.names {
             Names::Everything => true,
-            Names::Listed(patterns) => patterns.iter().any(|pattern| match pattern {
-                Pattern::Exact(exact) => exact == name,
-                Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
-            }),
+            Names::Listed(patterns) => patterns.iter().any(is_covering),
         }
     }
 
@@ -80,7 +93,7 @@ mod tests {
             ("axb", false),
             ("", false),
         ] {
-            assert_eq!(grant.covers(name), is_covered, "{name}");
+            assert_eq!(grant.covers_topic(name), is_covered, "{name}");
         }
         assert_eq!(grant.expires(), Some(5));
     }
@@ -89,6 +102,12 @@ mod tests {
     fn an_asterisk_alone_is_everything() {
         assert!(!Grant::new(None, &[], 5).covers("events"));
         let grant = Grant::new(None, &["*"], 5);
-        assert!(grant.covers("events") && grant.covers("greeting1") && Grant::everything().covers("stats"));
+        assert!(grant.covers("events") && grant.covers_topic("greeting1") && Grant::everything().covers("stats"));
+    }
+
+    #[test]
+    fn prefixes_are_of_topics() {
+        let grant = Grant::new(Some("stats"), &["e*"], 5);
+        assert!(grant.covers("stats") && !grant.covers("events") && grant.covers_topic("eventful1"));
     }
 }

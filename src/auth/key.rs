@@ -8,9 +8,9 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey};
 use ring::rand::SystemRandom;
-use serde_json::{Map, Value};
 use simple_asn1::ASN1Block;
 
+use super::claims::RawClaims;
 use super::{Denial, Role};
 
 /// The shortest secret in bytes: as long as the output of SHA-256 (RFC 7518 section 3.2).
@@ -24,14 +24,20 @@ const P256_POINT: usize = 65;
 /// The length of an uncompressed point on the curve P-384.
 const P384_POINT: usize = 97;
 
+/// What each key in PEM begins with (RFC 7468).
+const BEGIN: &str = "-----BEGIN ";
+
 /// An HMAC secret that is long enough. Shows nothing of itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// The bytes, if they are enough.
+    /// The bytes, if they are enough, and no key that is meant to be known to others.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, KeyError> {
         let bytes = bytes.into();
+        if has(&bytes, BEGIN) {
+            return Err(KeyError::PemSecret);
+        }
         if bytes.len() < MIN_SECRET {
             return Err(KeyError::Short(bytes.len()));
         }
@@ -55,8 +61,12 @@ impl fmt::Debug for Secret {
 pub enum KeyError {
     /// A secret of so many bytes.
     Short(usize),
+    /// A secret that is a key in PEM.
+    PemSecret,
     /// Nothing in PEM.
     NoPem,
+    /// More than one public key.
+    Several,
     /// A private key.
     Private,
     /// A certificate.
@@ -74,6 +84,12 @@ impl fmt::Display for KeyError {
                 f,
                 "has {len} bytes, and a secret needs at least {MIN_SECRET}; make a good one with: openssl rand -base64 48"
             ),
+            Self::PemSecret => f.write_str(
+                "has a key in PEM, which is no secret; give a public key's file by --publisher-key or --subscriber-key",
+            ),
+            Self::Several => {
+                f.write_str("has several public keys; give one, and the one before it in a file of this name with .previous")
+            }
             Self::NoPem => f.write_str("has no public key in PEM (-----BEGIN PUBLIC KEY-----)"),
             Self::Private => f.write_str(
                 "has a private key, which belongs to whoever signs; extract the public one with: openssl pkey -in FILE -pubout",
@@ -81,9 +97,10 @@ impl fmt::Display for KeyError {
             Self::Certificate => {
                 f.write_str("has a certificate; extract its public key with: openssl x509 -in FILE -noout -pubkey")
             }
-            Self::Unsupported => {
-                f.write_str("has a public key of no accepted kind; use RSA, EC on the curve P-256 or P-384, or Ed25519")
-            }
+            Self::Unsupported => f.write_str(
+                "has no whole public key of an accepted kind; use RSA (rsaEncryption), \
+                 EC on the named curve P-256 or P-384 with its point uncompressed, or Ed25519",
+            ),
             Self::RsaBits(bits) => {
                 write!(f, "has an RSA key of {bits} bits; use one of {MIN_RSA_BITS} to {MAX_RSA_BITS}")
             }
@@ -110,12 +127,13 @@ impl Key {
 
     /// A public key in PEM.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let has = |label: &str| pem.windows(label.len()).any(|window| window == label.as_bytes());
-        match () {
-            () if has("PRIVATE KEY-----") => Err(KeyError::Private),
-            () if has("-----BEGIN CERTIFICATE-----") => Err(KeyError::Certificate),
-            () if !has("PUBLIC KEY-----") => Err(KeyError::NoPem),
-            () => Self::from_public_pem(pem),
+        let begins = pem.windows(BEGIN.len()).filter(|window| *window == BEGIN.as_bytes()).count();
+        match begins {
+            _ if has(pem, "PRIVATE KEY-----") => Err(KeyError::Private),
+            _ if has(pem, "-----BEGIN CERTIFICATE-----") => Err(KeyError::Certificate),
+            _ if !has(pem, "PUBLIC KEY-----") => Err(KeyError::NoPem),
+            2.. => Err(KeyError::Several),
+            _ => Self::from_public_pem(pem),
         }
     }
 
@@ -172,11 +190,13 @@ impl Key {
     }
 
     /// The claims of a token that was signed with this key.
-    fn verify(&self, role: Role, token: &[u8]) -> Result<Map<String, Value>, Denial> {
+    fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, Denial> {
         let decoded = jsonwebtoken::decode(token, &self.decoding, &self.validation);
         let decoded = decoded.map_err(|error| match error.kind() {
             ErrorKind::InvalidAlgorithm => Denial::Algorithm(role, self.accepted),
             ErrorKind::InvalidSignature => Denial::Signature(role),
+            // The claims are read last, and only if the signature is good.
+            ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_ok() => Denial::Claims,
             _ => Denial::Malformed,
         })?;
         match decoded.header.crit {
@@ -195,7 +215,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<Map<String, Value>, Denial> {
+    pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, Denial> {
         let denial = match self.current.verify(role, token) {
             Err(denial @ (Denial::Signature(_) | Denial::Algorithm(..))) => denial,
             verified => return verified,
@@ -205,6 +225,10 @@ impl Keyring {
             _ => Err(denial),
         }
     }
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// A key's bytes: none of those made here is given as components.

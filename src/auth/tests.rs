@@ -1,5 +1,6 @@
 //! The room as a whole: tokens made, bent and forged.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ fn all_lengths_of_hmac_pass_with_the_roles_own_key() {
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let token = sign(&Header::new(algorithm), &good_claims(), PUBLISHER);
         let grant = admit(&keyrings, Role::Publisher, Some(token.as_bytes()), NOW).unwrap();
-        assert!(grant.covers("greeting1") && !grant.covers("greeting2"));
+        assert!(grant.covers_topic("greeting1") && !grant.covers_topic("greeting2"));
         let denial = admit(&keyrings, Role::Subscriber, Some(token.as_bytes()), NOW).unwrap_err();
         assert_eq!(denial, Denial::Signature(Role::Subscriber));
     }
@@ -55,12 +56,12 @@ fn what_is_minted_is_admitted_until_it_expires() {
     let (keyrings, secret) = (keyrings(), Secret::new(SUBSCRIBER).unwrap());
     for (names, covered, other) in [
         (vec!["greeting1".to_owned()], "greeting1", "greeting2"),
-        (vec!["news*".into(), "events".into()], "newspaper1", "stats"),
-        (vec!["*".into()], "events", "\u{0}"),
+        (vec!["news*".into(), "events".into()], "newspaper1", "greeting2"),
+        (vec!["*".into()], "greeting1", "\u{0}"),
     ] {
         let token = mint(&secret, &names, NOW + 1).unwrap();
         let grant = admit(&keyrings, Role::Subscriber, Some(token.as_bytes()), NOW).unwrap();
-        assert!(grant.covers(covered) && (names == ["*"] || !grant.covers(other)));
+        assert!(grant.covers_topic(covered) && (names == ["*"] || !grant.covers_topic(other)));
         let denial = admit(&keyrings, Role::Subscriber, Some(token.as_bytes()), NOW + 1).unwrap_err();
         assert_eq!(denial, Denial::Expired { at: NOW + 1, now: NOW + 1 });
     }
@@ -89,6 +90,24 @@ fn extensions_that_must_be_understood_are_not() {
     assert_eq!(admit(&keyrings(), Role::Publisher, Some(token.as_bytes()), NOW), Err(Denial::Critical));
 }
 
+#[test]
+fn a_claim_that_is_there_twice_is_refused() {
+    for claims in [
+        r#"{"exp":1000010,"topics":["greeting1"],"topics":["*"]}"#,
+        r#"{"exp":1000010,"exp":1000020,"sub":"greeting1"}"#,
+        r#"{"exp":1000010,"sub":["greeting1"]}"#,
+        r#"{"exp":[1000010],"sub":"greeting1"}"#,
+        r#"["exp"]"#,
+    ] {
+        let parts = [r#"{"alg":"HS256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let signed = parts.join(".");
+        let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, PUBLISHER);
+        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&secret, signed.as_bytes()));
+        let token = format!("{signed}.{signature}");
+        assert_eq!(admit(&keyrings(), Role::Publisher, Some(token.as_bytes()), NOW), Err(Denial::Claims), "{claims}");
+    }
+}
+
 /// The keys that a header brings along are not looked at.
 #[test]
 fn a_key_in_the_header_is_nobodys() {
@@ -109,6 +128,9 @@ fn files_that_hold_no_public_key_are_told_apart() {
     assert_eq!(error("-----BEGIN PRIVATE KEY-----\n"), Some(KeyError::Private));
     assert_eq!(error("-----BEGIN EC PRIVATE KEY-----\n"), Some(KeyError::Private));
     assert_eq!(error("-----BEGIN CERTIFICATE-----\n"), Some(KeyError::Certificate));
+    let two = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".repeat(2);
+    assert_eq!(error(&two), Some(KeyError::Several));
+    assert_eq!(Secret::new(two), Err(KeyError::PemSecret));
     assert_eq!(error("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), Some(KeyError::Unsupported));
 }
 

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_forgets_with_the_keys() {
-        let claims = Claims::parse(json!({"exp": 5}).as_object().unwrap()).unwrap();
+        let claims = Claims::parse(&serde_json::from_value(json!({"exp": 5})).unwrap()).unwrap();
         let (mut verified, keys) = (Verified::default(), keyring());
         for number in 0..1000_usize {
             verified.by(Role::Publisher, &keys).put(&number.to_le_bytes(), claims.clone());
