@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::api::Service;
 use crate::auth::{Auth, Role};
 use crate::clock::{Clock, millis};
-use crate::config::{Access, Config, ConfigError, Settings};
+use crate::config::{Access, Config, ConfigError, KeySource, Settings};
 use crate::hub::{BadTopic, Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
@@ -222,18 +222,20 @@ impl Broker {
     }
 
     /// Reads the key files again, as SIGHUP does. New requests are judged by the new keys, streams that
-    /// are open stay so. If one can't be used, all keys stay as they are.
-    pub fn reload_keys(&self) -> Result<(), KeyFileError> {
+    /// are open stay so. If one can't be used, all keys stay as they are. Answers whether there is any:
+    /// secrets can be changed only by a new start.
+    pub fn reload_keys(&self) -> Result<bool, KeyFileError> {
         let service = &self.service.0;
-        if let (Access::Tokens { publisher, subscriber }, Auth::Tokens(keyrings)) =
+        let (Access::Tokens { publisher, subscriber }, Auth::Tokens(keyrings)) =
             (&service.settings.access, &service.auth)
-        {
-            let publisher = keys::load(Role::Publisher, publisher)?;
-            let subscriber = keys::load(Role::Subscriber, subscriber)?;
-            keyrings.replace(Role::Publisher, publisher);
-            keyrings.replace(Role::Subscriber, subscriber);
-        }
-        Ok(())
+        else {
+            return Ok(false);
+        };
+        let new_publisher = keys::load(Role::Publisher, publisher)?;
+        let new_subscriber = keys::load(Role::Subscriber, subscriber)?;
+        keyrings.replace(Role::Publisher, new_publisher);
+        keyrings.replace(Role::Subscriber, new_subscriber);
+        Ok([publisher, subscriber].into_iter().any(|source| matches!(source, KeySource::File(_))))
     }
 
     /// Ends all streams, answers what is being asked, takes nothing new, and returns when all
@@ -273,7 +275,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let broker = Broker::start(config)?;
     signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| match broker.reload_keys() {
-        Ok(()) => log::info!("the keys were read again"),
+        Ok(true) => log::info!("the key files were read again"),
+        Ok(false) => log::warn!("there are no key files to read again; a secret is changed by a new start"),
         Err(error) => log::error!("{error}; the keys stay as they were"),
     });
     let is_second = Arc::new(AtomicBool::new(true));

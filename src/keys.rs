@@ -26,6 +26,8 @@ pub struct KeyFileError {
 #[derive(Debug)]
 enum Cause {
     Read(io::Error),
+    /// Reading a pipe or a device could take for ever.
+    NoFile,
     Key(KeyError),
 }
 
@@ -34,6 +36,7 @@ impl fmt::Display for KeyFileError {
         let Self { role, path, cause } = self;
         match cause {
             Cause::Read(error) => write!(f, "the {role}'s key file {} can't be read: {error}", path.display()),
+            Cause::NoFile => write!(f, "the {role}'s key file {} is no regular file; give one", path.display()),
             Cause::Key(error) => write!(f, "the {role}'s key file {} {error}", path.display()),
         }
     }
@@ -59,6 +62,10 @@ pub fn load(role: Role, source: &KeySource) -> Result<Keyring, KeyFileError> {
 
 fn read(role: Role, path: &Path) -> Result<Key, KeyFileError> {
     let failed = |cause| KeyFileError { role, path: path.to_owned(), cause };
+    let metadata = std::fs::metadata(path).map_err(|error| failed(Cause::Read(error)))?;
+    if !metadata.is_file() {
+        return Err(failed(Cause::NoFile));
+    }
     let mut pem = Vec::new();
     let file = File::open(path).map_err(|error| failed(Cause::Read(error)))?;
     file.take(MAX_KEY_FILE).read_to_end(&mut pem).map_err(|error| failed(Cause::Read(error)))?;

@@ -9,33 +9,37 @@ use esker::cli::{self, Command};
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name));
     match command {
-        Ok(Command::Print(text)) => {
-            // Whoever has closed the pipe, such as `head`, has read enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Ok(Command::Print(text)) => print(&text),
         Ok(Command::Mint(request)) => match request.mint() {
-            Ok(token) => {
-                let _ = writeln!(std::io::stdout(), "{token}");
-                ExitCode::SUCCESS
-            }
+            Ok(token) => print(&format!("{token}\n")),
+            Err(error) if error.is_usage() => fail(&error, 2),
             Err(error) => fail(&error, 1),
         },
         Ok(Command::Run(config)) => {
             start_logging();
             match esker::run(*config) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) if error.is_usage() => advise(&error),
+                Err(error) if error.is_usage() => advise(&error, "esker --help"),
                 Err(error) => fail(&error, 1),
             }
         }
-        Err(error) => advise(&error),
+        Err(error) => advise(&error, error.help()),
     }
 }
 
 /// Wrong usage.
-fn advise(error: &dyn std::fmt::Display) -> ExitCode {
-    fail(&format_args!("{error}\nesker --help shows all options"), 2)
+fn advise(error: &dyn std::fmt::Display, help: &str) -> ExitCode {
+    fail(&format_args!("{error}\n{help} shows all options"), 2)
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever has closed the pipe, such as `head`, has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&format_args!("can't write to standard output: {error}"), 1),
+    }
 }
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {

@@ -8,9 +8,7 @@ use crate::http::cors::Cors;
 use crate::http::{Head, Method, Problem};
 use crate::hub::TopicName;
 
-/// The cookie that may carry a token.
-const COOKIE: &[u8] = b"esker_token";
-/// The query parameter that may carry one.
+/// The query parameter that may carry a token.
 const PARAMETER: &str = "token";
 
 // RFC 6750 section 3 names the errors.
@@ -59,7 +57,7 @@ impl<'a> Shown<'a> {
     fn by(head: &Head<'a>) -> Self {
         let in_field = head.authorization.and_then(bearer).map(Self::Field);
         let in_query = || head.target.query.get_bytes(PARAMETER).filter(|token| !token.is_empty()).map(Self::Query);
-        let in_cookie = || head.cookie.and_then(cookie).map(Self::Cookie);
+        let in_cookie = || head.token_cookie.map(Self::Cookie);
         in_field.or_else(in_query).or_else(in_cookie).unwrap_or(Self::Nothing)
     }
 
@@ -77,15 +75,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer") && rest.first().is_none_or(|b| b" \t".contains(b));
     is_bearer.then(|| rest.trim_ascii())
-}
-
-/// The token among a `Cookie` field's pairs (RFC 6265 section 4.2.1), quoted or not.
-fn cookie(value: &[u8]) -> Option<&[u8]> {
-    value.split(|&b| b == b';').find_map(|pair| {
-        let value = pair.trim_ascii().strip_prefix(COOKIE)?.strip_prefix(b"=")?;
-        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        (!unquoted.is_empty()).then_some(unquoted)
-    })
 }
 
 /// A browser sends cookies whichever page asks. A page that may not read the answers must not
@@ -119,22 +108,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(bearer(value.as_bytes()), token.map(str::as_bytes), "{value}");
-        }
-    }
-
-    #[test]
-    fn the_cookie_is_found_among_others() {
-        for (value, token) in [
-            ("esker_token=abc", Some("abc")),
-            ("a=b; esker_token=abc; c=d", Some("abc")),
-            ("a=b;esker_token=\"abc\"", Some("abc")),
-            ("xesker_token=abc", None),
-            ("esker_token=; esker_token=abc", Some("abc")),
-            ("esker_tokens=abc", None),
-            ("esker_token", None),
-            ("", None),
-        ] {
-            assert_eq!(cookie(value.as_bytes()), token.map(str::as_bytes), "{value}");
         }
     }
 }

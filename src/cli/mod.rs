@@ -29,11 +29,25 @@ pub enum Command {
 
 /// Wrong usage: exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageError(String);
+pub struct UsageError {
+    text: String,
+    help: &'static str,
+}
+
+impl UsageError {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), help: "esker --help" }
+    }
+
+    /// The command that shows what can be given.
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+}
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -53,7 +67,8 @@ fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Config, Us
         .fold(Config::new(), |config, role| config.secret(role, secret(role)));
     OPTIONS.iter().try_fold(config, |config, option| {
         let name = option.env();
-        match get(&name) {
+        // What is set to nothing is not set: `${X:-}` is how files for containers say so.
+        match get(&name).filter(|text| !text.is_empty()) {
             None => Ok(config),
             Some(text) => option.apply(config, &name, &utf8(text, &name)?),
         }
@@ -81,8 +96,10 @@ pub fn parse(
                 let long = long.to_owned();
                 given.push(take(&mut parser, |option| option.long == long, &format!("--{long}"))?);
             }
-            Value(value) if value == "token" && given.is_empty() => return token::parse(parser, get),
-            Value(value) => return Err(UsageError(format!("{value:?} is no option; esker takes only options"))),
+            Value(value) if value == "token" && given.is_empty() => {
+                return token::parse(parser, get).map_err(|error| UsageError { help: "esker token --help", ..error });
+            }
+            Value(value) => return Err(UsageError::new(format!("{value:?} is no option; esker takes only options"))),
         }
     }
     // An option that repeats in the environment's list is replaced by the command line's, not added to.
@@ -99,8 +116,10 @@ fn take(
     is_it: impl Fn(&Opt) -> bool,
     name: &str,
 ) -> Result<(&'static Opt, String), UsageError> {
-    let option =
-        OPTIONS.iter().find(|option| is_it(option)).ok_or_else(|| UsageError(format!("there is no option {name}")))?;
+    let option = OPTIONS
+        .iter()
+        .find(|option| is_it(option))
+        .ok_or_else(|| UsageError::new(format!("there is no option {name}")))?;
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
         Effect::Value(_) => parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?,
@@ -109,11 +128,11 @@ fn take(
 }
 
 fn usage(error: &lexopt::Error) -> UsageError {
-    UsageError(error.to_string())
+    UsageError::new(error.to_string())
 }
 
 fn utf8(text: OsString, name: &str) -> Result<String, UsageError> {
-    text.into_string().map_err(|_| UsageError(format!("{name} is not UTF-8")))
+    text.into_string().map_err(|_| UsageError::new(format!("{name} is not UTF-8")))
 }
 
 fn version() -> String {

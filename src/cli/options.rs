@@ -198,7 +198,7 @@ impl Opt {
             Effect::Switch(switch) => boolean(text).map(|on| switch(config, on)),
             Effect::Value(value) => value(config, text),
         };
-        applied.map_err(|advice| UsageError(format!("{name} can't be {text:?}: {advice}")))
+        applied.map_err(|advice| UsageError::new(format!("{name} can't be {text:?}: {advice}")))
     }
 }
 

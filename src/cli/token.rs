@@ -14,8 +14,6 @@ use crate::hub::TopicName;
 
 /// How long a token is good unless asked otherwise.
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
-/// The names that stand for no topic.
-const OTHER_NAMES: [&str; 2] = ["events", "stats"];
 
 const HELP: &str = "\
 esker token: makes a token
@@ -28,7 +26,7 @@ Usage: esker token --publish NAME… [--ttl TIME]
   --ttl TIME                      how long it is good; ms s m h [1h]
 
 NAME is a topic, a prefix of topics such as 'news*', '*' for everything, events
-for /events, /insert and /audit, or stats for /stats and /metrics.
+for /events, /insert and /audit, or stats (--publish) for /stats and /metrics.
 It is signed (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET. For
 key files sign with the private key, which the broker never sees.
 ";
@@ -69,6 +67,13 @@ impl fmt::Display for MintError {
 
 impl std::error::Error for MintError {}
 
+impl MintError {
+    /// Whether what was given is wrong, rather than missing.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Secret(..))
+    }
+}
+
 impl TokenRequest {
     /// The token. Good for the whole time asked for and up to a second more, because tokens know only
     /// whole seconds.
@@ -90,22 +95,30 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
             Long("subscribe") => Role::Subscriber,
             Long("ttl") => {
                 let text = text(&mut parser)?;
-                ttl = duration(&text).map_err(|advice| UsageError(format!("--ttl can't be {text:?}: {advice}")))?;
+                ttl = lifetime(&text)?;
                 continue;
             }
-            Value(value) => return Err(UsageError(format!("{value:?} is no option of esker token"))),
-            Short(short) => return Err(UsageError(format!("there is no option -{short} of esker token"))),
-            Long(long) => return Err(UsageError(format!("there is no option --{long} of esker token"))),
+            Value(value) => return Err(UsageError::new(format!("{value:?} is no option of esker token"))),
+            Short(short) => return Err(UsageError::new(format!("there is no option -{short} of esker token"))),
+            Long(long) => return Err(UsageError::new(format!("there is no option --{long} of esker token"))),
         };
         if role.is_some_and(|role| role != asked) {
-            return Err(UsageError("a token is for --publish or for --subscribe; make two".into()));
+            return Err(UsageError::new("a token is for --publish or for --subscribe; make two"));
         }
         role = Some(asked);
-        names.push(name(&text(&mut parser)?)?);
+        names.push(name(asked, &text(&mut parser)?)?);
     }
-    let role = role.ok_or_else(|| UsageError("say what for: esker token --publish NAME or --subscribe NAME".into()))?;
+    let role = role.ok_or_else(|| UsageError::new("say what for: esker token --publish NAME or --subscribe NAME"))?;
     let secret = super::secret(role, get);
     Ok(Command::Mint(TokenRequest { role, names, ttl, secret }))
+}
+
+fn lifetime(text: &str) -> Result<Duration, UsageError> {
+    match duration(text) {
+        Ok(Duration::ZERO) => Err(UsageError::new("--ttl can't be 0: the token would never be good")),
+        Ok(ttl) => Ok(ttl),
+        Err(advice) => Err(UsageError::new(format!("--ttl can't be {text:?}: {advice}"))),
+    }
 }
 
 fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
@@ -113,16 +126,18 @@ fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
 }
 
 /// A name as a token has it. One that could not cover anything is refused here rather than later.
-fn name(text: &str) -> Result<String, UsageError> {
+fn name(role: Role, text: &str) -> Result<String, UsageError> {
     let folded = text.to_ascii_lowercase();
     let is_prefix = |prefix: &str| prefix.len() <= TopicName::MAX && prefix.bytes().all(|b| b.is_ascii_alphanumeric());
-    let is_good = TopicName::parse(text).is_ok()
-        || OTHER_NAMES.contains(&folded.as_str())
-        || folded.strip_suffix('*').is_some_and(is_prefix);
+    let is_good = match (role, folded.as_str()) {
+        (_, "events") | (Role::Publisher, "stats") => true,
+        (_, name) => TopicName::parse(name).is_ok() || name.strip_suffix('*').is_some_and(is_prefix),
+    };
     if is_good {
         return Ok(folded);
     }
-    Err(UsageError(format!(
-        "{text:?} is no name: give a topic (8 to 64 letters and digits), a prefix*, events or stats"
+    Err(UsageError::new(format!(
+        "a {role}'s token can't be for {text:?}: give a topic (8 to 64 letters and digits), a prefix*, events, \
+         or stats for --publish"
     )))
 }

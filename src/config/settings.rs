@@ -89,6 +89,8 @@ pub enum ConfigError {
     Port(String),
     /// No origin such as a browser sends.
     Origin(String),
+    /// Every origin and single ones.
+    MixedOrigins,
     /// A body could be larger than an event may be.
     Body,
     /// With none of these the broker could not be reached.
@@ -120,9 +122,12 @@ impl fmt::Display for ConfigError {
             Self::Threads => f.write_str("--threads must be 1 to 1024"),
             Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
             Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
-            Self::Origin(text) => {
-                write!(f, "--origin {text:?} is no origin; give a scheme and host such as https://example.com, or *")
-            }
+            Self::Origin(text) => write!(
+                f,
+                "--origin {text:?} is no origin as browsers send it; give scheme and host in small letters, and a port \
+                 only if it is not the scheme's own, such as https://example.com, or *"
+            ),
+            Self::MixedOrigins => f.write_str("--origin * and others exclude each other; give either"),
             Self::Body => f.write_str("--max-body must be at most 1G"),
             Self::Zero(name) => write!(f, "--{name} must be at least 1"),
             Self::Descriptors => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),

@@ -95,8 +95,12 @@ impl Config {
     }
 
     fn settle_origins(&self) -> Result<Origins, ConfigError> {
-        if self.origins.is_empty() || self.origins.iter().any(|origin| origin == "*") {
+        let is_any = |origin: &String| origin == "*";
+        if self.origins.iter().all(is_any) {
             return Ok(Origins::Any);
+        }
+        if self.origins.iter().any(is_any) {
+            return Err(ConfigError::MixedOrigins);
         }
         match self.origins.iter().find(|origin| !is_origin(origin)) {
             Some(bad) => Err(ConfigError::Origin(bad.clone())),
@@ -117,12 +121,21 @@ impl RoleKeys {
     }
 }
 
-/// A serialized origin (RFC 6454 section 6.2), or `null`, which sandboxed pages send.
+/// A serialized origin (RFC 6454 section 6.2) as browsers send it. Not `null`, which every sandboxed page
+/// of any site sends: it would get what is there for whoever's browser it is.
 fn is_origin(text: &str) -> bool {
-    let host = text.split_once("://").map(|(_, host)| host);
-    text == "null"
-        || host
-            .is_some_and(|host| !host.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) && !host.contains('/'))
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "/",
+    };
+    let is_plain = |b: u8| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"*,".contains(&b);
+    text.bytes().all(is_plain)
+        && !scheme.is_empty()
+        && !host.is_empty()
+        && !host.contains('/')
+        && !host.ends_with(default_port)
 }
 
 #[cfg(test)]
@@ -165,8 +178,22 @@ mod tests {
         let settle =
             |origin: &str| Config::new().no_auth(true).port(0).origin(origin).settle(1000).map(|set| set.origins);
         assert_eq!(settle("*"), Ok(Origins::Any));
+        let both = Config::new().no_auth(true).port(0).origin("*").origin("https://a.example");
+        assert_eq!(both.settle(1000).map(|set| set.origins), Err(ConfigError::MixedOrigins));
+        assert!(settle("http://localhost:8000").is_ok());
         assert_eq!(settle("https://a.example"), Ok(Origins::Listed(vec!["https://a.example".into()])));
-        for bad in ["example.com", "https://a.example/", "https://", "https://a\r\nb"] {
+        for bad in [
+            "example.com",
+            "https://a.example/",
+            "https://",
+            "https://a\r\nb",
+            "HTTPS://a.example",
+            "https://A.example",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://*.example",
+            "null",
+        ] {
             assert_eq!(settle(bad), Err(ConfigError::Origin(bad.into())));
         }
     }

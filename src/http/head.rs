@@ -1,6 +1,7 @@
 //! A request's head: what httparse reads of it, and what RFC 9112 asks of it beyond that. A head
 //! that is not beyond doubt is refused, because whatever follows could be smuggled.
 
+use super::cookie;
 use super::problem::Problem;
 use super::target::{Target, is_host};
 
@@ -69,8 +70,8 @@ pub struct Head<'a> {
     pub content_type: Option<&'a str>,
     /// `Authorization`
     pub authorization: Option<&'a [u8]>,
-    /// `Cookie`; of several fields, which RFC 6265 section 5.4 rules out, the first
-    pub cookie: Option<&'a [u8]>,
+    /// The cookie that carries a token
+    pub token_cookie: Option<&'a [u8]>,
     /// `Last-Event-ID`, unless empty; whatever bytes a client took for a position
     pub last_event_id: Option<&'a [u8]>,
 }
@@ -209,7 +210,7 @@ impl<'a> Head<'a> {
             host: fields.host,
             origin: fields.origin,
             authorization: fields.authorization,
-            cookie: fields.cookie,
+            token_cookie: fields.token_cookie,
             content_type: fields.content_type,
             last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
         })
@@ -250,7 +251,7 @@ struct Fields<'a> {
     origin: Option<&'a str>,
     content_type: Option<&'a str>,
     authorization: Option<&'a [u8]>,
-    cookie: Option<&'a [u8]>,
+    token_cookie: Option<&'a [u8]>,
     last_event_id: Option<&'a [u8]>,
 }
 
@@ -281,7 +282,7 @@ impl<'a> Fields<'a> {
             6 if is("origin") => self.origin = Some(text(header)?),
             12 if is("content-type") => self.content_type = Some(text(header)?),
             13 if is("authorization") => self.authorize(header.value)?,
-            6 if is("cookie") => self.cookie = self.cookie.or(Some(header.value)),
+            6 if is("cookie") => self.token_cookie = self.token_cookie.or_else(|| cookie::token(header.value)),
             13 if is("last-event-id") => self.last_event_id = Some(header.value),
             _ => {}
         }

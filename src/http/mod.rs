@@ -2,6 +2,7 @@
 //! function maps bytes to values, so that it is tested split at every byte.
 
 pub mod body;
+pub mod cookie;
 pub mod cors;
 pub mod head;
 pub mod problem;
