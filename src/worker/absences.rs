@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::audience::SubscriberKey;
-use super::subscriber::{Absence, Rest};
+use super::subscriber::{Absence, Farewell, Rest};
 use crate::sse::Frame;
 
 /// At most so many bytes of frames that are no longer retained are kept for those who stall within
@@ -54,6 +54,12 @@ impl Absences {
         Some(absence)
     }
 
+    /// Takes the note of one that is leaving back.
+    pub fn take_leaving(&mut self, key: SubscriberKey) -> Option<Absence> {
+        let is_leaving = self.by_key.get(&key).is_some_and(|absence| absence.farewell != Farewell::None);
+        if is_leaving { self.take(key) } else { None }
+    }
+
     /// A socket has room. Answers whether its subscriber waited for that.
     pub fn rouse(&mut self, key: SubscriberKey) -> bool {
         let was_blocked = self.by_key.get_mut(&key).is_some_and(|absence| std::mem::take(&mut absence.is_blocked));
@@ -64,11 +70,6 @@ impl Absences {
     /// Subscribers that wait for room in their sockets.
     pub fn blocked(&self) -> usize {
         self.blocked
-    }
-
-    /// Whether something is half written to this subscriber.
-    pub fn is_cut(&self, key: SubscriberKey) -> bool {
-        self.by_key.get(&key).is_some_and(|absence| !absence.rest.is_nothing())
     }
 
     /// A frame has left the history.

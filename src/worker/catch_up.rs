@@ -15,6 +15,9 @@ impl<S: Socket> Streams<S> {
     /// One write to a subscriber without a seat: the rest of what was half written or a gap, and
     /// the frames after its cursor. Caught up, it takes a seat. Answers what that cost.
     pub(super) fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
+        if let Some(absence) = self.absences.take_leaving(key) {
+            return cost(self.see_off(key, absence, now));
+        }
         let Self { audiences, subscribers, absences, feeds, tally, hungry, .. } = self;
         let Some(subscriber) = subscribers.get_mut(key as usize).filter(|subscriber| subscriber.seat == NO_SEAT) else {
             return 0;

@@ -17,6 +17,7 @@ mod connection;
 mod events;
 mod exchange;
 mod expiries;
+mod farewell;
 mod gate;
 pub mod gather;
 mod keep;

@@ -1,15 +1,12 @@
 //! Serving: who is owed frames gets them, in bounded slices, one vectored write per subscriber and
 //! turn. An audience is served seat by seat; whoever has no seat is served alone.
 
-use std::io::IoSlice;
-
 use super::audience::{AudienceKey, SubscriberKey};
 use super::catch_up::rest_after;
 use super::gather::Gathering;
 use super::streams::Streams;
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
-use crate::sse::{Framing, stream};
 
 /// What serving may cost in one turn, so that accepts, requests and other topics go on. A
 /// write costs 1, and 1 more for every 16 KiB.
@@ -200,44 +197,19 @@ impl<S: Socket> Streams<S> {
         self.absences.put(key, absence, |_| true);
     }
 
-    fn give_up_seat(&mut self, key: SubscriberKey) {
+    pub(super) fn give_up_seat(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key as usize];
         let (audience, seat) = (subscriber.audience, std::mem::replace(&mut subscriber.seat, NO_SEAT));
         if seat != NO_SEAT {
             self.stand(audience, seat);
         }
     }
-
-    /// Ends streams with the last chunk, so many at most.
-    pub fn end(&mut self, budget: usize, now: u32) {
-        let keys: Vec<_> = self.subscribers.iter().take(budget).map(|(key, _)| key as SubscriberKey).collect();
-        keys.into_iter().for_each(|key| self.take_leave(key, |framing| stream::end(framing).into(), now));
-    }
-
-    /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.
-    pub fn expire(&mut self, unix_seconds: u64, now: u32) -> bool {
-        for key in self.expiries.take_due(unix_seconds) {
-            self.take_leave(key, stream::expired, now);
-            self.tally.expired += 1;
-        }
-        self.expiries.is_walking()
-    }
-
-    /// Removes a subscriber with a last word; a stream cut within a frame just ends.
-    fn take_leave(&mut self, key: SubscriberKey, word: impl FnOnce(Framing) -> Vec<u8>, now: u32) {
-        let subscriber = &mut self.subscribers[key as usize];
-        let word = word(self.audiences[subscriber.audience as usize].set.framing);
-        if !self.absences.is_cut(key) && !word.is_empty() {
-            subscriber.write(&[IoSlice::new(&word)], word.len(), now);
-        }
-        self.remove(key);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::io::{self, Write};
+    use std::io::{self, IoSlice, Write};
     use std::rc::Rc;
     use std::sync::Arc;
 

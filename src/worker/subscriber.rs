@@ -74,6 +74,8 @@ pub struct Absence {
     pub told: Box<[u64]>,
     /// Whether its socket takes no more until an edge tells of room.
     pub is_blocked: bool,
+    /// Whether it is leaving.
+    pub farewell: Farewell,
     /// Whether its socket was told of being full, see [`Socket::set_patient`].
     pub is_patient: bool,
 }
@@ -92,6 +94,18 @@ impl Absence {
             mark > cursor && self.told.get(index).is_none_or(|&told| mark > told)
         })
     }
+}
+
+/// How far a subscriber has come in leaving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Farewell {
+    /// It stays.
+    #[default]
+    None,
+    /// The rest of a frame, and then a last word, are still to be written.
+    Owed,
+    /// The rest is that of the last word.
+    Given,
 }
 
 /// The rest of what was half written when a socket blocked.

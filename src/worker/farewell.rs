@@ -1,0 +1,89 @@
+//! How streams end: because their token has expired, or because the broker drains. Whoever is caught
+//! up gets a last word and is gone. One whose socket is full has a while to take what it is owed.
+
+use std::io::IoSlice;
+
+use super::audience::SubscriberKey;
+use super::streams::Streams;
+use super::subscriber::{Absence, Farewell, NO_SEAT, Rest, Socket, Subscriber, Written};
+use crate::sse::{Frame, stream};
+
+/// How long after its token's expiry a full socket may take the rest of the frame that it is in the
+/// middle of, and the word that the token has expired.
+const GRACE_SECONDS: u64 = 5;
+/// In a drain, a full socket that takes no byte for so long is not waited for.
+const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
+
+impl<S: Socket> Streams<S> {
+    /// Drains: ends the streams that have got everything, so many at most, with the last chunk. Those
+    /// that still take bytes go on until the caller's time is up.
+    pub fn end(&mut self, budget: usize, now: u32) {
+        let is_over = |subscriber: &Subscriber<S>| {
+            subscriber.seat != NO_SEAT || now.wrapping_sub(subscriber.written_at) >= DRAIN_PATIENCE_MILLIS
+        };
+        let over = self.subscribers.iter().filter(|(_, subscriber)| is_over(subscriber));
+        let keys: Vec<_> = over.map(|(key, _)| key as SubscriberKey).take(budget).collect();
+        for key in keys {
+            let subscriber = &mut self.subscribers[key as usize];
+            let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
+            if subscriber.seat != NO_SEAT && !last.is_empty() {
+                subscriber.write(&[IoSlice::new(last)], last.len(), now);
+            }
+            self.remove(key);
+        }
+    }
+
+    /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.
+    pub fn expire(&mut self, unix_seconds: u64, now: u32) -> bool {
+        for key in self.expiries.take_due(unix_seconds) {
+            let absence = self.absences.take(key).unwrap_or_default();
+            if absence.farewell != Farewell::None {
+                self.remove(key); // It has had its grace.
+                continue;
+            }
+            self.tally.expired += 1;
+            self.give_up_seat(key);
+            self.see_off(key, Absence { farewell: Farewell::Owed, ..absence }, now);
+            if self.subscribers.contains(key as usize) {
+                self.expiries.put(key, Some(unix_seconds + GRACE_SECONDS));
+            }
+        }
+        self.expiries.is_walking()
+    }
+
+    /// One write to a subscriber that is leaving: the rest of what was half written, and the word that
+    /// the token has expired. No frame that it is not in the middle of. Answers the bytes.
+    pub(super) fn see_off(&mut self, key: SubscriberKey, absence: Absence, now: u32) -> usize {
+        let Self { audiences, subscribers, absences, feeds, tally, .. } = self;
+        let subscriber = &mut subscribers[key as usize];
+        let audience = &audiences[subscriber.audience as usize];
+        let framing = audience.set.framing;
+        let is_retained = |frame: &Frame| audience.slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id()));
+        let word = match absence.farewell {
+            Farewell::Given => Vec::new(),
+            Farewell::None | Farewell::Owed => stream::expired(framing),
+        };
+        let rest = absence.rest.bytes(framing);
+        let (of_rest, bytes) = (rest.len(), rest.len() + word.len());
+        match subscriber.write(&[IoSlice::new(rest), IoSlice::new(&word)], bytes, now) {
+            Written::All => {
+                tally.bytes += bytes as u64;
+                self.remove(key);
+            }
+            Written::Blocked(written) => {
+                tally.bytes += written as u64;
+                if !absence.is_patient {
+                    subscriber.socket.set_patient(true);
+                }
+                let (rest, farewell) = match written.checked_sub(of_rest) {
+                    Some(of_word) if !word.is_empty() => (Rest::Own(word.into(), of_word), Farewell::Given),
+                    _ => (absence.rest.advance(written), absence.farewell),
+                };
+                let left = Absence { rest, farewell, is_blocked: true, is_patient: true, ..absence };
+                absences.put(key, left, is_retained);
+            }
+            Written::Gone => self.remove(key),
+        }
+        bytes
+    }
+}
