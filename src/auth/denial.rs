@@ -12,7 +12,8 @@ use crate::clock::imf_fixdate;
 pub enum Denial {
     /// There is none.
     Missing,
-    /// Not three base64url parts with JSON in the first two, or an unknown algorithm.
+    /// Not three base64url parts with JSON in the first two, or an unknown algorithm. Also what jsonwebtoken stumbles
+    /// over before the claims come to be judged here: one twice, or a list or object in a plain one's place.
     Malformed,
     /// The algorithm is none of the key's family.
     Algorithm(Role, &'static str),

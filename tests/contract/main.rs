@@ -4,8 +4,10 @@
 mod browser;
 mod cors;
 mod flood;
+mod forgeries;
 mod hostile;
 mod http;
+mod keys;
 mod limits;
 mod patience;
 mod proxies;
@@ -15,3 +17,4 @@ mod running;
 mod scale;
 mod subscribe;
 mod support;
+mod tokens;

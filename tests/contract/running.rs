@@ -4,14 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, Connection, Stream, command};
-
-/// Exit code, standard output and standard error of a run that ends by itself.
-fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let output = command(environment).args(arguments).output().expect("the binary runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
+use super::support::{Broker, Connection, Stream, command, run};
 
 #[test]
 fn help_and_version_go_to_standard_output() {

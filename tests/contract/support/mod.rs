@@ -3,16 +3,19 @@
 
 mod crowd;
 mod http;
+pub mod openssl;
 mod pieces;
 mod program;
 mod proxy;
 mod stream;
+pub mod tokens;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, unbounded};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 pub use crowd::{Crowd, connect_small};
@@ -29,7 +32,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Broker {
     child: Child,
     pub address: SocketAddr,
-    stderr: BufReader<ChildStderr>,
+    log: Receiver<String>,
+    /// The field with which `/stats` is asked for.
+    pass: String,
 }
 
 impl Broker {
@@ -44,16 +49,39 @@ impl Broker {
     }
 
     /// The same by a command that becomes the binary.
-    pub fn start_as(mut command: Command, arguments: &[&str]) -> Self {
-        let mut child = command
-            .args(["--no-auth", "--port", "0"])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let address = listening_address(&mut stderr);
-        Self { child, address, stderr }
+    pub fn start_as(command: Command, arguments: &[&str]) -> Self {
+        Self::spawn(command, &[&["--no-auth"], arguments].concat())
+    }
+
+    /// Starts the binary with tokens, whose keys are among the arguments or in the environment. `/stats` is asked for
+    /// with a token of [`tokens::PUBLISHER`].
+    pub fn start_secured(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut broker = Self::spawn(command(environment), arguments);
+        broker.pass = tokens::bearer(&tokens::publisher("stats"));
+        broker
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+        let child = command.args(["--port", "0"]).args(arguments).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary starts");
+        let log = lines(child.stderr.take().expect("stderr is piped"));
+        // Made before anything is waited for, so that a failure kills the child.
+        let mut broker = Self { child, address: SocketAddr::from(([0; 4], 0)), log, pass: String::new() };
+        let line = broker.logged("http://");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        broker.address = address.and_then(|text| text.parse().ok()).expect("the log names an address");
+        broker
+    }
+
+    /// The next line of the log with this part; it must come.
+    pub fn logged(&self, part: &str) -> String {
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(part) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("the log never says {part:?}: {error}"),
+            }
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -96,7 +124,8 @@ impl Broker {
     }
 
     pub fn stats(&self) -> serde_json::Value {
-        self.get("/stats").json()
+        let Self { pass, .. } = self;
+        self.ask(format!("GET /stats HTTP/1.1\r\nHost: esker\r\n{pass}\r\n")).json()
     }
 
     /// Waits until `/stats` says so.
@@ -134,9 +163,7 @@ impl Broker {
             assert!(begin.elapsed() < PATIENCE, "the broker does not end");
             std::thread::sleep(Duration::from_millis(5));
         };
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).expect("the log is UTF-8");
-        (status.code(), log)
+        (status.code(), self.log.iter().collect())
     }
 
     /// From now on it may have so many descriptors, though more may be open already.
@@ -178,13 +205,25 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
     command
 }
 
-fn listening_address(stderr: &mut impl BufRead) -> SocketAddr {
-    let mut line = String::new();
-    while stderr.read_line(&mut line).expect("the log can be read") > 0 {
-        if let Some(address) = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()) {
-            return address.parse().expect("the log names an address");
+/// Exit code, standard output and standard error of a run that ends by itself.
+pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = command(environment).args(arguments).output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What a process says, line by line until it ends; read all the time, so that a full pipe stops nobody.
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, lines) = unbounded();
+    std::thread::spawn(move || {
+        let mut stderr = BufReader::new(stderr);
+        loop {
+            let mut line = String::new();
+            let count = stderr.read_line(&mut line).expect("the log is UTF-8");
+            if count == 0 || sender.send(line).is_err() {
+                return;
+            }
         }
-        line.clear();
-    }
-    panic!("the broker ended before it said where it listens");
+    });
+    lines
 }

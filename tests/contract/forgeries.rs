@@ -1,0 +1,216 @@
+//! Whatever else is shown as a token is refused with the reason, harms nothing, and leaves no trace of itself.
+
+use ring::hmac::{HMAC_SHA256, HMAC_SHA512};
+use serde_json::{Value, json};
+
+use super::support::tokens::{self, PUBLISHER, SECRETS, SUBSCRIBER, assert_denied, bearer, hs, now, signed};
+use super::support::{Broker, Response};
+
+const HS256: &str = r#"{"alg":"HS256"}"#;
+
+fn publish(broker: &Broker, fields: &str) -> Response {
+    broker.post("/publish/topicone1", fields, "data: x")
+}
+
+/// A publisher's token with one claim beside a good one's.
+fn with(name: &str, value: Value) -> String {
+    let mut claims = tokens::allowing("topicone1", now() + 60);
+    claims[name] = value;
+    hs("HS256", &claims, PUBLISHER)
+}
+
+/// Tokens whose parts are not what a token is made of, and a word of what each is told.
+fn malformed() -> Vec<(String, &'static str)> {
+    let good = tokens::publisher("topicone1");
+    let claims = tokens::allowing("topicone1", now() + 60).to_string();
+    let (message, signature) = good.rsplit_once('.').expect("a signature");
+    let (_, payload) = message.split_once('.').expect("claims");
+    let sign = |header: &str, claims: &str| signed(header, claims, HMAC_SHA256, PUBLISHER);
+    let deep = format!("{{\"exp\":1,\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+    let twice = format!("{{\"exp\":1,{}", &claims[1..]);
+    let is = "no signed JWT";
+    vec![
+        ("x".into(), is),
+        ("..".into(), is),
+        (message.into(), is),
+        (format!(".{payload}.{signature}"), is),
+        (format!("{good}.{payload}"), is),
+        (format!("{message}.{payload}.{signature}.{signature}"), is),
+        (format!("{good}="), is),
+        (format!("{message}.+/+/"), is),
+        (format!("\"{good}\""), is),
+        (format!("{good} {good}"), is),
+        (format!("{message}.\u{e9}\u{1f980}"), is),
+        (sign("no JSON", &claims), is),
+        (sign("[]", &claims), is),
+        (sign("{}", &claims), is),
+        (sign(r#"{"alg":5}"#, &claims), is),
+        (sign(r#"{"alg":null}"#, &claims), is),
+        (sign(r#"{"alg":"hs256"}"#, &claims), is),
+        (sign(r#"{"alg":"HS257"}"#, &claims), is),
+        (sign(HS256, "no JSON"), is),
+        (sign(HS256, ""), is),
+        (sign(HS256, "[]"), is),
+        (sign(HS256, "\"exp\""), is),
+        (sign(HS256, &deep), is),
+        (sign(HS256, &twice), is),
+        ("x".repeat(15_000), is),
+        (".".repeat(15_000), is),
+        ("a.".repeat(7_000), is),
+        (sign(r#"{"alg":"HS256","crit":["exp"],"exp":1}"#, &claims), "crit"),
+    ]
+}
+
+/// Tokens that somebody else made, or for another algorithm.
+fn forged() -> Vec<(String, &'static str)> {
+    let good = tokens::publisher("topicone1");
+    let claims = tokens::allowing("topicone1", now() + 60);
+    let (message, signature) = good.rsplit_once('.').expect("a signature");
+    let (header, _) = message.split_once('.').expect("claims");
+    let unsigned = |algorithm: &str| tokens::message(&json!({ "alg": algorithm }).to_string(), &claims.to_string());
+    let mut all = vec![
+        (hs("HS256", &claims, "some other secret, of 32 bytes or more"), "signature"),
+        (hs("HS256", &claims, ""), "signature"),
+        (hs("HS256", &claims, SUBSCRIBER), "signature"),
+        (format!("{header}.{}.{signature}", tokens::base64url(r#"{"topics":["*"],"exp":99999999999}"#)), "signature"),
+        (format!("{message}.{}", &signature[..20]), "signature"),
+        (format!("{message}."), "signature"),
+        (format!("{header}..{signature}"), "signature"),
+        (format!("{message}=.{signature}"), "signature"),
+        (signed(HS256, &claims.to_string(), HMAC_SHA512, PUBLISHER), "signature"),
+        (signed(r#"{"alg":"HS512"}"#, &claims.to_string(), HMAC_SHA256, PUBLISHER), "signature"),
+    ];
+    for none in ["none", "None", "NONE", "nOnE"] {
+        all.push((unsigned(none) + ".", "never none"));
+        all.push((format!("{}.{signature}", unsigned(none)), "never none"));
+    }
+    for other in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"] {
+        let header = json!({ "alg": other }).to_string();
+        all.push((signed(&header, &claims.to_string(), HMAC_SHA256, PUBLISHER), "HS256, HS384 or HS512"));
+    }
+    all
+}
+
+/// Genuine tokens whose claims are no good.
+fn ill_claimed() -> Vec<(String, &'static str)> {
+    let no_number =
+        [json!("9999999999"), json!(9e9), json!(9_999_999_999.5), json!(null), json!(true), json!([9]), json!({})];
+    let mut all = vec![
+        (hs("HS256", &json!({"topics": ["topicone1"]}), PUBLISHER), "needs `exp`"),
+        (with("exp", json!(now() - 90)), "90 s ago"),
+        (with("exp", json!(now())), "expired at"),
+        (with("exp", json!(0)), "01 Jan 1970"),
+        (with("exp", json!(-1)), "expired at"),
+        (with("nbf", json!(now() + 90)), "not valid before"),
+        (with("nbf", json!(u64::MAX)), "not valid before"),
+        (with("aud", json!("another")), "`aud`"),
+        (with("aud", json!(["another"])), "`aud`"),
+    ];
+    for value in no_number {
+        all.push((with("exp", value.clone()), "`exp`"));
+        all.push((with("nbf", value), "`nbf`"));
+    }
+    for value in [json!(5), json!(["topicone1"]), json!(null), json!({"topicone1": 1})] {
+        all.push((with("sub", value), "`sub`"));
+    }
+    for value in [json!("topicone1"), json!("*"), json!(["topicone1", 5]), json!(null), json!({"topicone1": 1})] {
+        all.push((with("topics", value), "`topics`"));
+    }
+    all
+}
+
+#[test]
+fn whatever_is_no_good_token_is_refused_with_the_reason() {
+    let broker = Broker::start_secured(&[], &SECRETS);
+    let bad = [malformed(), forged(), ill_claimed()].concat();
+    for (token, part) in &bad {
+        assert_denied(&publish(&broker, &bearer(token)), 401, part);
+    }
+    // The same in a query, as far as it fits there.
+    for (token, part) in bad.iter().filter(|(token, _)| token.len() < 2000) {
+        let encoded: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let response = broker.post(&format!("/publish/topicone1?token={encoded}"), "", "data: x");
+        assert_denied(&response, 401, part);
+    }
+    broker.assert_well();
+    let stats = broker.stats();
+    assert_eq!(stats["events_published"], 0);
+    assert!(stats["requests_denied"].as_u64() >= Some(bad.len() as u64), "{stats}");
+}
+
+/// Nothing that fits into a head is too long, and what does not is refused as any head is.
+#[test]
+fn large_tokens_are_tokens_and_larger_ones_are_large_heads() {
+    let broker = Broker::start_secured(&[], &SECRETS);
+    let many: Vec<_> = (0..500).map(|number| format!("topic{number:05}")).chain(["topicone1".into()]).collect();
+    let token = hs("HS256", &json!({"exp": now() + 60, "topics": many}), PUBLISHER);
+    assert!(token.len() > 8000);
+    assert_eq!(publish(&broker, &bearer(&token)).status, 200);
+    for token in ["x".repeat(20_000), "x".repeat(1 << 20), "\u{0}".into(), "a\rb".into()] {
+        let response = publish(&broker, &bearer(&token));
+        assert!([400, 431].contains(&response.status), "{response:?}");
+    }
+    assert_eq!(broker.get(&format!("/stats?token={}", "x".repeat(9000))).status, 414);
+    let twice = bearer(&tokens::publisher("stats")).repeat(2);
+    assert_eq!(
+        broker.ask(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{twice}\r\n")).status,
+        400,
+        "which of two counts is anybody's guess"
+    );
+    broker.assert_well();
+}
+
+/// The log is at its most talkative, and all kinds of answers are asked for.
+#[test]
+fn a_tokens_text_is_in_no_log_and_no_answer() {
+    let environment = [&SECRETS[..], &[("ESKER_LOG", "trace")]].concat();
+    let broker = Broker::start_secured(&[], &environment);
+    let tokens = [
+        tokens::publisher("*"),
+        tokens::subscriber("*"),
+        tokens::publisher("topictwo2"),
+        tokens::subscriber_until("topicone1", now() - 5),
+        "s3cretgarbage".to_owned(),
+        "s3cret.garbage.%F0%9F%A6%80".to_owned(),
+    ];
+    // The header is everybody's; the claims and the signature are the token's own.
+    let parts: Vec<_> = tokens.iter().flat_map(|token| token.split('.')).filter(|part| part.len() > 5).collect();
+    let is_own = |part: &&str| !tokens::base64url(r#"{"alg":"HS256","typ":"JWT"}"#).eq(part);
+    let assert_hidden =
+        |text: &str| parts.iter().filter(|part| is_own(part)).for_each(|part| assert!(!text.contains(*part), "{text}"));
+    for token in &tokens {
+        for (line, fields) in [
+            (format!("POST /publish/topicone1?token={token}"), "Content-Length: 7\r\n"),
+            (
+                format!("POST /publish/topicone1?event=%FF&token={token}"),
+                "Content-Type: text/plain\r\nContent-Length: 7\r\n",
+            ),
+            (format!("POST /publish/topicone1?token={token}"), "Content-Length: x\r\n"),
+            (format!("POST /publish/short?token={token}"), "Content-Length: 7\r\n"),
+            (format!("HEAD /subscribe/topicone1?token={token}"), ""),
+            (format!("GET /subscribe/topicone1,?token={token}"), ""),
+            (format!("GET /stats?token={token}"), ""),
+            (format!("GET /nothing?token={token}"), ""),
+            (format!("DELETE /stats?token={token}"), ""),
+            (format!("BREW /stats?token={token}"), ""),
+            (format!("GET /stats?token={token}%zz"), ""),
+            (format!("GET /stats?token={token}#"), ""),
+            (format!("GET /stats?token={token}\u{e9}"), ""),
+            (format!("GET stats?token={token}"), ""),
+            (format!("GET /stats?token={token} {token}"), ""),
+            (format!("GET /stats?token={token}"), "Host: h\r\n"),
+            (format!("GET /stats?token={token}"), "Expect: x\r\n"),
+            (format!("GET http://{token}/stats?token={token}"), ""),
+        ] {
+            let mut connection = broker.connect();
+            connection.send(format!("{line} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\ndata: x"));
+            assert_hidden(&String::from_utf8_lossy(&connection.rest()));
+        }
+    }
+    broker.assert_well();
+    assert_hidden(&broker.stats().to_string());
+    broker.signal("TERM");
+    let (_, log) = broker.wait();
+    assert!(log.contains("401: ") && log.contains("403: "), "refusals are logged at this level: {log}");
+    assert_hidden(&log);
+}

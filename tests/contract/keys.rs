@@ -1,0 +1,287 @@
+//! Key files made by openssl: each kind verifies its own algorithms and no other, what is no such key is refused in
+//! words, and SIGHUP takes up what the files have become.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::support::openssl::KeyPair;
+use super::support::tokens::{self, PUBLISHER, SECRETS, SUBSCRIBER, assert_denied, bearer, now};
+use super::support::{Broker, Folder, Response, run};
+
+const ALGORITHMS: [&str; 14] = [
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+    "EdDSA", "none",
+];
+
+/// A key file's place, and a broker whose subscribers' tokens it verifies.
+struct KeyFile {
+    home: Folder,
+}
+
+impl KeyFile {
+    fn with(content: impl AsRef<[u8]>) -> Self {
+        let file = Self { home: Folder::new() };
+        file.write("key.pem", content);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.home.path.join("key.pem")
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.home.path.join(name), content).expect("a file can be written");
+    }
+
+    fn remove(&self, name: &str) {
+        std::fs::remove_file(self.home.path.join(name)).expect("the file is there");
+    }
+
+    fn broker(&self) -> Broker {
+        let path = self.path().display().to_string();
+        Broker::start_secured(&["--subscriber-key", &path], &SECRETS[..1])
+    }
+}
+
+fn claims() -> Value {
+    tokens::allowing("topicone1", now() + 600)
+}
+
+/// A stream's head alone, or the refusal.
+fn knock(broker: &Broker, token: &str) -> Response {
+    let mut connection = broker.connect();
+    connection.send(format!("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(token)));
+    let head = Response::without_body(connection.head());
+    if head.status == 200 {
+        return head;
+    }
+    let length = head.field("Content-Length").and_then(|length| length.parse().ok()).expect("a length");
+    Response { body: connection.take(length), ..head }
+}
+
+#[test]
+fn each_kind_of_key_verifies_its_own_algorithms_and_no_other() {
+    let rsa = &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"][..];
+    let kinds = [
+        (KeyPair::rsa(2048), rsa),
+        (KeyPair::ec("P-256"), &["ES256"]),
+        (KeyPair::ec("P-384"), &["ES384"]),
+        (KeyPair::ed25519(), &["EdDSA"]),
+    ];
+    for (at, (pair, accepted)) in kinds.iter().enumerate() {
+        let broker = KeyFile::with(pair.public_pem()).broker();
+        for algorithm in ALGORITHMS {
+            let token = pair.sign(algorithm, &claims());
+            let expected = if accepted.contains(&algorithm) { 200 } else { 401 };
+            assert_eq!(knock(&broker, &token).status, expected, "{algorithm} by {accepted:?}");
+            // The same by all the other keys.
+            for (_, (other, _)) in kinds.iter().enumerate().filter(|(other, _)| *other != at) {
+                let response = knock(&broker, &other.sign(algorithm, &claims()));
+                assert_eq!(response.status, 401, "{algorithm} at {accepted:?}");
+            }
+        }
+        let bent = pair.sign(accepted[0], &claims()).replace("ey", "eY");
+        assert_eq!(knock(&broker, &bent).status, 401);
+        broker.assert_well();
+    }
+}
+
+/// What is public must not become a secret (RFC 8725 section 2.1).
+#[test]
+fn a_public_key_is_no_secret() {
+    for pair in [KeyPair::rsa(2048), KeyPair::ec("P-256"), KeyPair::ec("P-384"), KeyPair::ed25519()] {
+        let pem = pair.public_pem();
+        let broker = KeyFile::with(&pem).broker();
+        let der = pair.openssl(&["pkey", "-in", "private.pem", "-pubout", "-outform", "DER"]);
+        // All of it, the text without its last line end, the bytes, and the bare key at their end.
+        for secret in [&pem[..], pem.trim_ascii(), &der, &der[der.len() - 32..], &der[der.len().saturating_sub(65)..]] {
+            for algorithm in ["HS256", "HS384", "HS512"] {
+                assert_denied(&knock(&broker, &tokens::hs(algorithm, &claims(), secret)), 401, "does not fit");
+            }
+        }
+        broker.assert_well();
+    }
+}
+
+#[test]
+fn signatures_in_another_form_are_refused() {
+    let pair = KeyPair::ec("P-256");
+    let broker = KeyFile::with(pair.public_pem()).broker();
+    let good = pair.sign("ES256", &claims());
+    assert_eq!(knock(&broker, &good).status, 200);
+    let (message, _) = good.rsplit_once('.').expect("a signature");
+    let der = pair.openssl(&["dgst", "-sha256", "-sign", "private.pem", "message"]);
+    for signature in [&der[..], &[0; 64], &[255; 64], &[]] {
+        assert_denied(&knock(&broker, &tokens::joined(message, signature)), 401, "signature");
+    }
+}
+
+#[test]
+fn both_roles_may_have_files() {
+    let (publisher, subscriber) = (KeyPair::ed25519(), KeyPair::ec("P-256"));
+    let files = [&publisher, &subscriber].map(|pair| KeyFile::with(pair.public_pem()));
+    let [first, second] = files.each_ref().map(|file| file.path().display().to_string());
+    let broker = Broker::start_secured(&["--publisher-key", &first], &[("ESKER_SUBSCRIBER_KEY", second.as_str())]);
+    let [to_publish, to_subscribe] =
+        [publisher.sign("EdDSA", &claims()), subscriber.sign("ES256", &claims())].map(|token| bearer(&token));
+    let mut stream = broker.subscribe("/subscribe/topicone1", &to_subscribe);
+    stream.opening();
+    assert_eq!(broker.post("/publish/topicone1", &to_publish, "data: x").status, 200);
+    assert_eq!(stream.data(1), ["x"]);
+    assert_denied(&broker.post("/publish/topicone1", &to_subscribe, "data: x"), 401, "sign with EdDSA");
+}
+
+/// The whole text of a file that is no key, and a word of what is said about it.
+fn unusable() -> Vec<(Vec<u8>, &'static str)> {
+    let rsa = KeyPair::rsa(2048);
+    let certificate = ["req", "-x509", "-new", "-key", "private.pem", "-subj", "/CN=esker", "-days", "1"];
+    let private = |pair: &KeyPair| pair.openssl(&["pkey", "-in", "private.pem"]);
+    let cut = |pem: Vec<u8>| pem[..pem.len() / 2].to_vec();
+    vec![
+        (private(&rsa), "private"),
+        (private(&KeyPair::ec("P-256")), "private"),
+        (KeyPair::ec("P-256").openssl(&["ec", "-in", "private.pem"]), "private"),
+        (rsa.openssl(&["rsa", "-in", "private.pem", "-traditional"]), "private"),
+        (private(&KeyPair::ed25519()), "private"),
+        (rsa.openssl(&certificate), "certificate"),
+        (KeyPair::rsa(1024).public_pem(), "1024 bits"),
+        (KeyPair::ec("secp256k1").public_pem(), "no accepted kind"),
+        (KeyPair::ec("P-521").public_pem(), "no accepted kind"),
+        (KeyPair::ec("P-224").public_pem(), "no accepted kind"),
+        (KeyPair::new("X25519", "").public_pem(), "no accepted kind"),
+        (KeyPair::new("ED448", "").public_pem(), "no accepted kind"),
+        (cut(rsa.public_pem()), "no accepted kind"),
+        (b"-----BEGIN PUBLIC KEY-----\ngarbage\n-----END PUBLIC KEY-----\n".to_vec(), "no accepted kind"),
+        (rsa.openssl(&["pkey", "-in", "private.pem", "-pubout", "-outform", "DER"]), "no public key in PEM"),
+        (b"a secret in the wrong place, of 32 bytes or more".to_vec(), "no public key in PEM"),
+        (vec![0xff; 100_000], "no public key in PEM"),
+        (Vec::new(), "no public key in PEM"),
+    ]
+}
+
+#[test]
+fn what_is_no_public_key_of_an_accepted_kind_is_refused_at_the_start() {
+    for (content, part) in unusable() {
+        let file = KeyFile::with(&content);
+        let path = file.path().display().to_string();
+        for (option, role) in [("--publisher-key", "the publisher's"), ("--subscriber-key", "the subscriber's")] {
+            let secret = if role.contains("publisher") { SECRETS[1] } else { SECRETS[0] };
+            let (code, out, err) = run(&["--port", "0", option, &path], &[secret]);
+            assert_eq!((code, out.as_str()), (Some(1), ""), "{part}: {err}");
+            assert!([part, role, &path].iter().all(|part| err.contains(part)), "{part}: {err}");
+            assert!(!err.contains("wrong place"), "what it holds may be secret: {err}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cant_be_read_is_refused_at_the_start() {
+    let file = KeyFile::with("");
+    file.write("key.pem.previous", "garbage");
+    let missing = file.home.path.join("missing.pem").display().to_string();
+    let folder = file.home.path.display().to_string();
+    for path in [missing.as_str(), &folder] {
+        let (code, _, err) = run(&["--port", "0", "--subscriber-key", path], &SECRETS[..1]);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(path) && err.contains("can't be read"), "{err}");
+    }
+    // The key before must be one as well, or nobody would know that its tokens are refused.
+    file.write("key.pem", KeyPair::ed25519().public_pem());
+    let path = file.path().display().to_string();
+    let (code, _, err) = run(&["--port", "0", "--subscriber-key", &path], &SECRETS[..1]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("key.pem.previous"), "{err}");
+}
+
+#[test]
+fn each_role_needs_exactly_one_good_key() {
+    let file = KeyFile::with(KeyPair::ed25519().public_pem());
+    let path = file.path().display().to_string();
+    let short = "x".repeat(31);
+    for (arguments, environment, expected, parts) in [
+        (
+            &[][..],
+            &[("ESKER_PUBLISHER_SECRET", short.as_str()), SECRETS[1]][..],
+            2,
+            ["PUBLISHER_SECRET", "openssl rand"],
+        ),
+        (&[], &[SECRETS[0], ("ESKER_SUBSCRIBER_SECRET", "x")], 2, ["SUBSCRIBER_SECRET", "openssl rand"]),
+        (&["--publisher-key", &path], &SECRETS, 2, ["ESKER_PUBLISHER_SECRET", "--publisher-key"]),
+        (&["--subscriber-key", &path], &SECRETS, 2, ["ESKER_SUBSCRIBER_SECRET", "--subscriber-key"]),
+        (&[], &SECRETS[..1], 1, ["ESKER_SUBSCRIBER_SECRET", "--subscriber-key"]),
+        (&[], &SECRETS[1..], 1, ["ESKER_PUBLISHER_SECRET", "--publisher-key"]),
+        (&["--publisher-key", &path], &[], 1, ["ESKER_SUBSCRIBER_SECRET", "--subscriber-key"]),
+        (&[], &[SECRETS[0], ("ESKER_SUBSCRIBER_SECRET", "")], 1, ["ESKER_SUBSCRIBER_SECRET", "--no-auth"]),
+    ] {
+        let (code, _, err) = run(&[&["--port", "0"], arguments].concat(), environment);
+        assert_eq!(code, Some(expected), "{err}");
+        assert!(parts.iter().all(|part| err.contains(part)), "{parts:?}: {err}");
+        assert!(![PUBLISHER, SUBSCRIBER, &short].iter().any(|secret| err.contains(secret)), "{err}");
+    }
+}
+
+#[test]
+fn a_secret_of_32_bytes_is_long_enough() {
+    let secret = "x".repeat(32);
+    let broker = Broker::start_secured(&[], &[SECRETS[0], ("ESKER_SUBSCRIBER_SECRET", &secret)]);
+    assert_eq!(knock(&broker, &tokens::hs("HS512", &claims(), &secret)).status, 200);
+}
+
+#[test]
+fn without_authentication_keys_are_not_looked_at() {
+    let broker = Broker::start_with(&["--publisher-key", "/missing"], &[("ESKER_SUBSCRIBER_SECRET", "short")]);
+    broker.subscribe("/subscribe/topicone1", &bearer("garbage"));
+    broker.publish("topicone1?token=garbage", "data: x");
+    broker.signal("HUP");
+    broker.logged("");
+    broker.assert_well();
+}
+
+#[test]
+fn a_hangup_takes_up_new_keys_and_cuts_nobody() {
+    let (old, new) = (KeyPair::ed25519(), KeyPair::ec("P-256"));
+    let file = KeyFile::with(old.public_pem());
+    let broker = file.broker();
+    let [by_old, by_new] = [old.sign("EdDSA", &claims()), new.sign("ES256", &claims())];
+    let admitted = || [&by_old, &by_new].map(|token| knock(&broker, token).status);
+    let reload = |outcome: &str| {
+        broker.signal("HUP");
+        broker.logged(outcome)
+    };
+    let mut stream = broker.subscribe("/subscribe/topicone1", &bearer(&by_old));
+    stream.opening();
+    assert_eq!(admitted(), [200, 401]);
+
+    file.write("key.pem", new.public_pem());
+    assert_eq!(admitted(), [200, 401], "nothing happens before the signal");
+    reload("read again");
+    assert_eq!(admitted(), [401, 200]);
+
+    file.write("key.pem.previous", old.public_pem());
+    reload("read again");
+    assert_eq!(admitted(), [200, 200]);
+
+    for (name, content) in
+        [("key.pem", "garbage"), ("key.pem.previous", ""), ("key.pem", "-----BEGIN PRIVATE KEY-----")]
+    {
+        let kept = std::fs::read(file.home.path.join(name)).expect("a key");
+        file.write(name, content);
+        assert!(reload("as they were").contains(name));
+        assert_eq!(admitted(), [200, 200], "{name}");
+        file.write(name, kept);
+    }
+    file.remove("key.pem");
+    reload("as they were");
+    assert_eq!(admitted(), [200, 200]);
+
+    file.write("key.pem", new.public_pem());
+    file.remove("key.pem.previous");
+    reload("read again");
+    assert_eq!(admitted(), [401, 200]);
+
+    let to_publish = bearer(&tokens::publisher("topicone1"));
+    assert_eq!(broker.post("/publish/topicone1", &to_publish, "data: x").status, 200);
+    assert_eq!(stream.data(1), ["x"], "who listens goes on");
+    broker.assert_well();
+}

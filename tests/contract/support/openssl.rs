@@ -1,0 +1,99 @@
+//! Key files and signatures by the `openssl` program: what an operator has at hand, and foreign to the broker.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Folder, tokens};
+
+/// A private key in a temporary folder of its own.
+pub struct KeyPair {
+    home: Folder,
+    /// As `openssl genpkey -algorithm` names it.
+    kind: &'static str,
+}
+
+impl KeyPair {
+    /// A new key; `option` is what `-pkeyopt` takes, or empty.
+    pub fn new(kind: &'static str, option: &str) -> Self {
+        let home = Folder::new();
+        let mut arguments = vec!["genpkey", "-algorithm", kind, "-out", "private.pem"];
+        if !option.is_empty() {
+            arguments.extend(["-pkeyopt", option]);
+        }
+        openssl(&arguments, &home.path);
+        Self { home, kind }
+    }
+
+    pub fn rsa(bits: u32) -> Self {
+        Self::new("RSA", &format!("rsa_keygen_bits:{bits}"))
+    }
+
+    pub fn ec(curve: &str) -> Self {
+        Self::new("EC", &format!("ec_paramgen_curve:{curve}"))
+    }
+
+    pub fn ed25519() -> Self {
+        Self::new("ED25519", "")
+    }
+
+    /// What `openssl` answers to a command about this key, which is in `private.pem`.
+    pub fn openssl(&self, arguments: &[&str]) -> Vec<u8> {
+        openssl(arguments, &self.home.path)
+    }
+
+    pub fn public_pem(&self) -> Vec<u8> {
+        self.openssl(&["pkey", "-in", "private.pem", "-pubout"])
+    }
+
+    /// A token whose header names an algorithm. Signed by it if this key can; otherwise as it can.
+    pub fn sign(&self, algorithm: &str, claims: &Value) -> String {
+        let message = tokens::message(&json!({"alg": algorithm, "typ": "JWT"}).to_string(), &claims.to_string());
+        std::fs::write(self.home.path.join("message"), &message).expect("a file can be written");
+        tokens::joined(&message, &self.signature(algorithm))
+    }
+
+    fn signature(&self, algorithm: &str) -> Vec<u8> {
+        let hash = format!("-sha{}", algorithm.get(2..).filter(|bits| bits.parse::<u16>().is_ok()).unwrap_or("256"));
+        let digest = ["dgst", &hash, "-sign", "private.pem"];
+        let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+        match self.kind {
+            "RSA" if algorithm.starts_with("PS") => self.openssl(&[&digest[..], &pss, &["message"]].concat()),
+            "RSA" => self.openssl(&[&digest[..], &["message"]].concat()),
+            "EC" => {
+                let length = if algorithm == "ES384" { 48 } else { 32 };
+                fixed(&self.openssl(&[&digest[..], &["message"]].concat()), length)
+            }
+            _ => self.openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "private.pem", "-in", "message"]),
+        }
+    }
+}
+
+/// An ECDSA signature as tokens have it, `r` and `s` of one length each (RFC 7518 section 3.4), of what OpenSSL makes:
+/// DER, a sequence of two integers.
+fn fixed(der: &[u8], length: usize) -> Vec<u8> {
+    let (r, rest) = integer(&der[2..]);
+    let (s, rest) = integer(rest);
+    assert!(rest.is_empty(), "a signature is two numbers: {der:?}");
+    [r, s].map(|number| padded(number, length)).concat()
+}
+
+fn integer(der: &[u8]) -> (&[u8], &[u8]) {
+    assert_eq!(der[0], 2, "a DER integer has the tag 2");
+    der[2..].split_at(der[1].into())
+}
+
+/// Leading zeros are a matter of DER's sign bit.
+fn padded(number: &[u8], length: usize) -> Vec<u8> {
+    let digits = &number[number.iter().take_while(|&&byte| byte == 0).count()..];
+    [vec![0; length.saturating_sub(digits.len())], digits.to_vec()].concat()
+}
+
+fn openssl(arguments: &[&str], folder: &Path) -> Vec<u8> {
+    let output = Command::new("openssl").args(arguments).current_dir(folder).stdin(Stdio::null()).output();
+    let output = output.expect("openssl is installed; scripts/test installs it");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {arguments:?}: {complaint}");
+    output.stdout
+}

@@ -1,0 +1,177 @@
+//! Tokens signed with HMAC: which are good, for what, where they are shown, and that without one nothing is given.
+
+use serde_json::{Value, json};
+
+use super::support::tokens::{self, PUBLISHER, SECRETS, SUBSCRIBER, assert_denied, bearer, cookie, hs, now};
+use super::support::{Broker, Response};
+
+fn secured() -> Broker {
+    Broker::start_secured(&[], &SECRETS)
+}
+
+/// A publish with these fields.
+fn publish(broker: &Broker, fields: &str) -> Response {
+    broker.post("/publish/topicone1", fields, "data: x")
+}
+
+/// A request for a stream's head alone, so that it ends.
+fn knock(broker: &Broker, target: &str, fields: &str) -> Response {
+    let mut connection = broker.connect();
+    connection.send(format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+    Response::without_body(connection.head())
+}
+
+/// A subscriber's token with these claims beside `exp`.
+fn listener(claims: &Value) -> String {
+    let mut all = json!({"exp": now() + 60});
+    all.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
+    hs("HS256", &all, SUBSCRIBER)
+}
+
+#[test]
+fn every_length_of_hmac_is_good_for_its_own_role_and_for_no_other() {
+    let broker = secured();
+    for algorithm in ["HS256", "HS384", "HS512"] {
+        let claims = tokens::allowing("topicone1", now() + 60);
+        let [to_publish, to_subscribe] = [PUBLISHER, SUBSCRIBER].map(|secret| bearer(&hs(algorithm, &claims, secret)));
+        let mut stream = broker.subscribe("/subscribe/topicone1", &to_subscribe);
+        stream.opening();
+        assert_eq!(publish(&broker, &to_publish).status, 200, "{algorithm}");
+        assert_eq!(stream.data(1), ["x"]);
+        assert_denied(&publish(&broker, &to_subscribe), 401, "publisher's key");
+        let request = format!("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n{to_publish}\r\n");
+        assert_denied(&broker.ask(request), 401, "subscriber's key");
+    }
+    assert_eq!(broker.stats()["events_published"], 3);
+}
+
+#[test]
+fn without_a_token_only_health_and_preflights_are_answered() {
+    let broker = secured();
+    assert_denied(&publish(&broker, ""), 401, "a token is needed");
+    for target in ["/subscribe/topicone1", "/stats"] {
+        let response = broker.get(target);
+        assert_denied(&response, 401, "a token is needed");
+        assert_eq!(
+            response.field("WWW-Authenticate"),
+            Some("Bearer realm=\"esker\""),
+            "no error where nothing was shown"
+        );
+        assert_eq!(knock(&broker, target, "").status, 401);
+        assert_eq!(broker.ask(format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n")).status, 204);
+    }
+    broker.assert_well();
+}
+
+#[test]
+fn a_good_token_for_other_names_is_forbidden() {
+    let broker = secured();
+    for claims in [
+        json!({"sub": "topictwo2"}),
+        json!({"sub": "topicone"}),
+        json!({"sub": "topicone12"}),
+        json!({"sub": "*"}),
+        json!({"sub": "topic*"}),
+        json!({"sub": ""}),
+        json!({"topics": []}),
+        json!({"topics": ["", "topictwo2", "topicone1x*", "*one1", "topic*1", "events", "stats"]}),
+        json!({}),
+    ] {
+        let request = format!("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(&listener(&claims)));
+        let response = broker.ask(request);
+        assert_denied(&response, 403, "topicone1");
+        assert!(response.field("WWW-Authenticate").is_some_and(|text| text.contains("insufficient_scope")));
+    }
+    assert_denied(&publish(&broker, &bearer(&tokens::publisher("topictwo2"))), 403, "topicone1");
+    broker.assert_well();
+}
+
+#[test]
+fn names_prefixes_and_the_asterisk_open_what_they_say() {
+    let broker = secured();
+    for claims in [
+        json!({"sub": "topicone1"}),
+        json!({"sub": "TOPICone1"}),
+        json!({"topics": ["topictwo2", "topicone1"]}),
+        json!({"topics": ["Topic*"]}),
+        json!({"topics": ["topicone1*"]}),
+        json!({"topics": ["*"]}),
+        json!({"sub": "topictwo2", "topics": ["topicone1"]}),
+        json!({"sub": "topicone1", "topics": [], "aud": ["esker", "another"], "nbf": now(), "iss": 5, "jti": {}}),
+    ] {
+        let token = bearer(&listener(&claims));
+        for target in ["/subscribe/topicone1", "/subscribe/TopicOne1", "/subscribe/topicone%31"] {
+            assert_eq!(knock(&broker, target, &token).status, 200, "{target} {claims}");
+        }
+    }
+}
+
+#[test]
+fn a_subscription_to_several_topics_needs_them_all() {
+    let broker = secured();
+    let token = bearer(&listener(&json!({"topics": ["topicone1", "news*"]})));
+    assert_eq!(knock(&broker, "/subscribe/topicone1,newspaper", &token).status, 200);
+    for topics in ["topicone1,topictwo2", "topictwo2,topicone1", "topicone1,newspaper,topictwo2"] {
+        let request = format!("GET /subscribe/{topics} HTTP/1.1\r\nHost: h\r\n{token}\r\n");
+        assert_denied(&broker.ask(request), 403, "topictwo2");
+    }
+}
+
+#[test]
+fn the_numbers_need_a_publishers_token_for_stats() {
+    let broker = secured();
+    let ask = |token: &str| broker.ask(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(token)));
+    for entry in ["stats", "STATS", "st*", "*"] {
+        assert_eq!(ask(&tokens::publisher(entry)).status, 200, "{entry}");
+    }
+    assert_denied(&ask(&tokens::publisher("topicone1")), 403, "stats");
+    assert_denied(&ask(&tokens::subscriber("stats")), 401, "publisher's key");
+}
+
+#[test]
+fn the_field_counts_before_the_query_and_that_before_the_cookie() {
+    let broker = secured();
+    let good = tokens::subscriber("topicone1");
+    let in_query = |token: &str| format!("/subscribe/topicone1?x=y&token={token}");
+    let bare = "/subscribe/topicone1".to_owned();
+    for (target, fields, status) in [
+        (bare.clone(), bearer(&good), 200),
+        (bare.clone(), bearer(&good).replace("Authorization: Bearer", "aUTHORIZATION:bEARER"), 200),
+        (in_query(&good), String::new(), 200),
+        (bare.clone(), cookie(&good), 200),
+        (in_query("bad"), bearer(&good) + &cookie("bad"), 200),
+        (in_query(&good), bearer("bad") + &cookie(&good), 401),
+        (in_query(&good), cookie("bad"), 200),
+        (in_query("bad"), cookie(&good), 401),
+        // An empty one is one that was shown in a field, where nobody sends it by chance.
+        (in_query(&good), "Authorization: Bearer\r\n".into(), 401),
+        (in_query(""), cookie(&good), 200),
+        // What a proxy asked for is not meant for the broker.
+        (in_query(&good), "Authorization: Basic YTpi\r\n".into(), 200),
+        (bare, "Authorization: Basic YTpi\r\n".into(), 401),
+    ] {
+        assert_eq!(knock(&broker, &target, &fields).status, status, "{target} {fields}");
+    }
+}
+
+/// The answer comes before the body, and before the word to send it.
+#[test]
+fn a_refused_publish_is_not_asked_for_its_body() {
+    let broker = secured();
+    let ask = |token: &str, framing: &str| {
+        let mut connection = broker.connect();
+        let fields = format!("{}{framing}", bearer(token));
+        connection.send(format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+        Response::without_body(connection.head()).status
+    };
+    for expecting in
+        ["Expect: 100-continue\r\nContent-Length: 7\r\n", "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n"]
+    {
+        assert_eq!(ask(&tokens::publisher("topicone1"), expecting), 100);
+        assert_eq!(ask(&tokens::publisher("topictwo2"), expecting), 403);
+        assert_eq!(ask("bad", expecting), 401);
+    }
+    assert_eq!(ask("bad", ""), 401);
+    assert_eq!(ask("bad", "Content-Length: 1000000\r\n"), 401);
+    broker.assert_well();
+}
