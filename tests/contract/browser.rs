@@ -2,12 +2,14 @@
 //! order, and it comes back by itself whatever happens.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::support::tokens::{self, SECRETS, now, subscriber_until};
 use super::support::{Broker, Folder, Program, Proxy};
 
 /// A browser's start on a busy machine takes its time.
@@ -26,7 +28,12 @@ struct Browser {
 
 impl Browser {
     fn open(stream: &str) -> Self {
-        let (server, reports) = serve_page();
+        Self::visit(Site::serve(String::new), stream)
+    }
+
+    /// Opens a site's page; it listens to a stream with the site's cookies if a fragment is added.
+    fn visit(site: Site, stream: &str) -> Self {
+        let Site { origin, reports } = site;
         let home = Folder::new();
         let profile = format!("--user-data-dir={}", home.path.join("profile").display());
         let arguments = [
@@ -44,7 +51,7 @@ impl Browser {
             &profile,
             // Keeps the browser open when the page has loaded.
             "--remote-debugging-port=0",
-            &format!("http://{server}/?{stream}"),
+            &format!("{origin}/?{stream}"),
         ];
         let program = Program::start(&["chromium", "chromium-browser", "google-chrome"], &arguments, &home);
         Self { program, home, reports }
@@ -65,23 +72,33 @@ impl Browser {
     }
 }
 
-/// Serves the page on a free port; what it reports comes out of the channel.
-fn serve_page() -> (SocketAddr, Receiver<Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("a listener has an address");
-    let (sender, reports) = channel();
-    // Ends with the process: a browser may look in at any time.
-    std::thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let sender = sender.clone();
-            // A browser opens connections on suspicion and says nothing on them.
-            std::thread::spawn(move || answer(socket, &sender));
-        }
-    });
-    (address, reports)
+/// A server of the page, and what the page reports.
+struct Site {
+    origin: String,
+    reports: Receiver<Value>,
 }
 
-fn answer(mut socket: TcpStream, reports: &Sender<Value>) -> Option<()> {
+impl Site {
+    /// Serves the page on a free port, with a cookie that is made when the page is asked for. It is `localhost`, so that
+    /// the cookie belongs to the broker as well: cookies know no ports.
+    fn serve(token: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let origin = format!("http://localhost:{}", listener.local_addr().expect("a listener has an address").port());
+        let (sender, reports) = channel();
+        let token = Arc::new(token);
+        // Ends with the process: a browser may look in at any time.
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let (sender, token) = (sender.clone(), Arc::clone(&token));
+                // A browser opens connections on suspicion and says nothing on them.
+                std::thread::spawn(move || answer(socket, &sender, &*token));
+            }
+        });
+        Self { origin, reports }
+    }
+}
+
+fn answer(mut socket: TcpStream, reports: &Sender<Value>, token: impl Fn() -> String) -> Option<()> {
     let mut reader = BufReader::new(socket.try_clone().ok()?);
     let mut request = String::new();
     reader.read_line(&mut request).ok()?;
@@ -95,17 +112,24 @@ fn answer(mut socket: TcpStream, reports: &Sender<Value>) -> Option<()> {
             length = value.trim().parse().ok()?;
         }
     }
-    let page = match request.split(' ').next()? {
+    let mut words = request.split(' ');
+    let (page, cookie) = match words.next()? {
         "POST" => {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
             reports.send(serde_json::from_slice(&body).ok()?).ok()?;
-            ""
+            ("", String::new())
         }
-        _ => include_str!("page.html"),
+        _ if words.next()?.starts_with("/?") => (include_str!("page.html"), set_cookie(&token())),
+        // Such as the icon; it must not change the cookie.
+        _ => ("", String::new()),
     };
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: ";
-    socket.write_all(format!("{head}{}\r\n\r\n{page}", page.len()).as_bytes()).ok()
+    socket.write_all(format!("{head}{}\r\n{cookie}\r\n{page}", page.len()).as_bytes()).ok()
+}
+
+fn set_cookie(token: &str) -> String {
+    format!("Set-Cookie: esker_token={token}; HttpOnly; Path=/\r\n")
 }
 
 /// Publishes, and says what a listener must see: `[type, lastEventId, data]`.
@@ -200,4 +224,66 @@ fn a_page_of_an_origin_that_is_not_listed_hears_nothing() {
     let mut browser = Browser::open(&stream(&proxy, ""));
     assert_eq!(browser.report("error"), CLOSED);
     broker.wait_for("left alone", |stats| stats["subscribers"] == 0);
+}
+
+/// The broker's stream by the name that the page has as well, so that the page's cookie goes there.
+fn local(broker: &Broker, rest: &str) -> String {
+    format!("http://localhost:{}/subscribe/topicone1{rest}", broker.address.port())
+}
+
+/// The target for [`Broker::publish`] with a token.
+fn allowed() -> String {
+    format!("topicone1?token={}", tokens::publisher("topicone1"))
+}
+
+#[test]
+fn a_cookie_lets_a_page_of_a_listed_origin_listen_until_it_expires() {
+    // As long as a browser may take from the page to its stream.
+    let site = Site::serve(|| subscriber_until("topicone1", now() + 6));
+    let broker = Broker::start_secured(&["--origin", &site.origin, "--retry", "50ms"], &SECRETS);
+    let mut browser = Browser::visit(site, &local(&broker, "#cookie"));
+    browser.report("open");
+    let id = broker.publish(&allowed(), "event: greeting\ndata: with a cookie")["id"].take();
+    let expired = json!(["expired", "{\"reason\":\"token expired\"}"]);
+    let seen = json!([["greeting", id, "with a cookie"], expired]);
+    assert_eq!(browser.report("expired"), seen);
+    assert_eq!(browser.report("error"), CONNECTING, "it comes back");
+    assert_eq!(browser.report("error"), CLOSED, "and gives up once it is refused");
+    broker.wait_for("refused once", |stats| stats["requests_denied"] == 1 && stats["streams_expired"] == 1);
+}
+
+/// The cookie is a publisher's, and the stream's token comes before it.
+#[test]
+fn a_page_publishes_with_a_cookie_and_listens_with_a_token_in_the_query() {
+    let site = Site::serve(|| tokens::publisher("topicone1"));
+    let broker = Broker::start_secured(&["--origin", &site.origin], &SECRETS);
+    let query = format!("?last_event_id=0&token={}#publish", tokens::subscriber("topicone1"));
+    let mut browser = Browser::visit(site, &local(&broker, &query));
+    assert_eq!(browser.report("published"), 200);
+    broker.wait_for("heard", |stats| stats["events_published"] == 1 && stats["subscribers"] == 1);
+    broker.publish(&allowed(), "event: end\ndata: end");
+    let seen = browser.report("events");
+    let data: Vec<_> = seen.as_array().expect("a list").iter().map(|event| (&event[0], &event[2])).collect();
+    assert_eq!(data.last(), Some(&(&json!("message"), &json!("by the page"))), "{seen}");
+}
+
+#[test]
+fn a_cookie_is_of_no_use_to_a_page_of_an_origin_that_is_not_listed() {
+    let site = Site::serve(|| tokens::publisher("*"));
+    let broker = Broker::start_secured(&["--origin", "http://page.test"], &SECRETS);
+    // Good for a stream, if only the page could read it.
+    let query = format!("?token={}#publish", tokens::subscriber("topicone1"));
+    let browser = Browser::visit(site, &local(&broker, &query));
+    let (mut error, mut published) = (Value::Null, Value::Null);
+    while error.is_null() || published.is_null() {
+        let report = browser.reports.recv_timeout(BROWSER_PATIENCE).expect("a report");
+        match report["kind"].as_str() {
+            Some("error") => error = report["value"].clone(),
+            Some("published") => published = report["value"].clone(),
+            other => panic!("it heard {other:?}"),
+        }
+    }
+    assert_eq!((error, published), (json!(CLOSED), json!("TypeError")));
+    broker.wait_for("left alone", |stats| stats["subscribers"] == 0 && stats["requests_denied"] == 1);
+    assert_eq!(broker.stats()["events_published"], 0);
 }

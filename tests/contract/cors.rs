@@ -1,5 +1,6 @@
 //! Who may read answers from a page of another origin: on every answer, the refusals included.
 
+use super::support::tokens::{self, SECRETS, bearer, cookie};
 use super::support::{Broker, Response};
 
 const LISTED: [&str; 2] = ["https://one.example", "http://two.example:8080"];
@@ -81,6 +82,71 @@ fn other_origins_get_nothing_and_caches_are_told() {
             assert_eq!(response.field("Vary"), Some("Origin"));
         }
         assert!(!has_cors(&ask(&broker, &request, status, "")));
+    }
+}
+
+/// Requests whose token is missing, bad, or for another name: without the empty line, as above.
+fn denied() -> Vec<(String, u16)> {
+    let other = tokens::publisher("topictwo2");
+    let mut all = Vec::new();
+    for line in
+        ["GET /stats", "HEAD /subscribe/topicone1", "POST /publish/topicone1", "GET /subscribe/topicone1?token=bad"]
+    {
+        all.push((format!("{line} HTTP/1.1\r\nHost: h\r\n"), 401));
+        all.push((format!("{line} HTTP/1.1\r\nHost: h\r\n{}", bearer("bad")), 401));
+    }
+    all.push((format!("GET /stats?token={other} HTTP/1.1\r\nHost: h\r\n"), 403));
+    all.push((format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{}", bearer(&other)), 403));
+    all.push((format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{}", cookie(&other)), 403));
+    all
+}
+
+/// A page must be able to read why it was refused.
+#[test]
+fn who_shows_no_good_token_gets_the_same_fields() {
+    let open = Broker::start_secured(&[], &SECRETS);
+    let listed = Broker::start_secured(&["--origin", LISTED[0], "--origin", LISTED[1]], &SECRETS);
+    for (request, status) in denied() {
+        let response = ask(&open, &request, status, "Origin: https://any.example\r\n");
+        assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{request:.60}");
+        assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link"));
+        assert_eq!((response.field("Access-Control-Allow-Credentials"), response.field("Vary")), (None, None));
+        for origin in LISTED {
+            let response = ask(&listed, &request, status, &format!("Origin: {origin}\r\n"));
+            assert_eq!(response.field("Access-Control-Allow-Origin"), Some(origin), "{request:.60}");
+            assert_eq!(response.field("Access-Control-Allow-Credentials"), Some("true"));
+            assert_eq!(response.field("Vary"), Some("Origin"));
+        }
+        for fields in ["Origin: https://evil.example\r\n", ""] {
+            let response = ask(&listed, &request, status, fields);
+            assert!(!has_cors(&response), "{response:?}");
+            assert_eq!(response.field("Vary"), Some("Origin"));
+        }
+    }
+}
+
+/// A browser sends cookies whichever page asks; what else carries a token, a page must have been given.
+#[test]
+fn only_pages_of_listed_origins_and_the_brokers_own_publish_with_a_cookie() {
+    let open = Broker::start_secured(&[], &SECRETS);
+    let listed = Broker::start_secured(&["--origin", LISTED[0]], &SECRETS);
+    let token = tokens::publisher("topicone1");
+    let publish = |broker: &Broker, target: &str, fields: &str| broker.post(target, fields, "data: x").status;
+    let (bare, queried) = ("/publish/topicone1", format!("/publish/topicone1?token={token}"));
+    for (origin, expected) in [
+        ("", [200, 200]),
+        ("Origin: https://one.example\r\n", [403, 200]),
+        ("Origin: https://evil.example\r\n", [403, 403]),
+        ("Origin: null\r\n", [403, 403]),
+        ("Origin: http://esker\r\n", [200, 200]),
+        ("Origin: http://esker.evil\r\n", [403, 403]),
+    ] {
+        let fields = format!("{origin}{}", cookie(&token));
+        assert_eq!([&open, &listed].map(|broker| publish(broker, bare, &fields)), expected, "{origin}");
+        for broker in [&open, &listed] {
+            assert_eq!(publish(broker, bare, &format!("{fields}{}", bearer(&token))), 200, "{origin}");
+            assert_eq!(publish(broker, &queried, &fields), 200, "{origin}");
+        }
     }
 }
 

@@ -132,6 +132,24 @@ fn both_roles_may_have_files() {
     assert_denied(&broker.post("/publish/topicone1", &to_subscribe, "data: x"), 401, "sign with EdDSA");
 }
 
+/// Half of a change would lock one role out.
+#[test]
+fn one_bad_file_keeps_the_other_roles_key_as_well() {
+    let (old, new) = (KeyPair::ed25519(), KeyPair::ed25519());
+    let files = [KeyFile::with(old.public_pem()), KeyFile::with(old.public_pem())];
+    let [publisher, subscriber] = files.each_ref().map(|file| file.path().display().to_string());
+    let broker = Broker::start_secured(&["--publisher-key", &publisher, "--subscriber-key", &subscriber], &[]);
+    for (good, bad) in [(0, 1), (1, 0)] {
+        files[good].write("key.pem", new.public_pem());
+        files[bad].write("key.pem", "garbage");
+        broker.signal("HUP");
+        broker.logged("as they were");
+        let token = old.sign("EdDSA", &claims());
+        assert_eq!(knock(&broker, &token).status, 200);
+        assert_eq!(broker.post("/publish/topicone1", &bearer(&token), "data: x").status, 200);
+    }
+}
+
 /// The whole text of a file that is no key, and a word of what is said about it.
 fn unusable() -> Vec<(Vec<u8>, &'static str)> {
     let rsa = KeyPair::rsa(2048);

@@ -3,12 +3,14 @@
 
 mod browser;
 mod cors;
+mod expiry;
 mod flood;
 mod forgeries;
 mod hostile;
 mod http;
 mod keys;
 mod limits;
+mod minting;
 mod patience;
 mod proxies;
 mod publish;

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use super::support::{Broker, Connection, Crowd, connect_small};
+use super::support::{Broker, Connection, Crowd, connect_small, tokens};
 
 /// How long publishers flood.
 const FLOOD: Duration = Duration::from_secs(2);
 
 static TURN: Mutex<()> = Mutex::new(());
 
-fn turn() -> MutexGuard<'static, ()> {
+/// Also for tests elsewhere that measure seconds.
+pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -87,10 +88,26 @@ fn a_thousand_topics_keep_apart() {
 #[test]
 fn an_idle_subscriber_costs_next_to_nothing() {
     let _turn = turn();
-    let broker = Broker::start(&[]);
+    assert_cheap(&Broker::start(&[]), "topicone1", |_| "/subscribe/topicone1".to_owned());
+}
+
+/// Tokens that expire in many different seconds, none of them soon.
+#[test]
+fn an_idle_subscriber_with_a_token_costs_no_more() {
+    let _turn = turn();
+    let in_an_hour = tokens::now() + 3600;
+    let topic = format!("topicone1?token={}", tokens::publisher("topicone1"));
+    assert_cheap(&Broker::start_secured(&[], &tokens::SECRETS), &topic, |number| {
+        let expires = in_an_hour + (number as u64 * 7 % 1000);
+        format!("/subscribe/topicone1?token={}", tokens::subscriber_until("topicone1", expires))
+    });
+}
+
+/// What 14 000 more subscribers take, before and after they are served.
+fn assert_cheap(broker: &Broker, topic: &str, target: impl Fn(usize) -> String) {
     let mut crowd = Crowd::new();
     let grow_to = |crowd: &mut Crowd, count: usize| {
-        crowd.join(broker.address, count - crowd.all().len(), |_| "/subscribe/topicone1".to_owned());
+        crowd.join(broker.address, count - crowd.all().len(), &target);
         broker.private_bytes()
     };
     let before = grow_to(&mut crowd, 5_000);
@@ -98,8 +115,8 @@ fn an_idle_subscriber_costs_next_to_nothing() {
     let busy = broker.cpu_ticks();
     crowd.read_for(Duration::from_secs(2));
     assert!(broker.cpu_ticks() < busy + 100, "idle, and yet it took {} ticks", broker.cpu_ticks() - busy);
-    let mut publisher = Publisher::of(&broker);
-    publisher.publish("topicone1", 3, "");
+    let mut publisher = Publisher::of(broker);
+    publisher.publish(topic, 3, "");
     read_all(&mut crowd, 3);
     let served = broker.private_bytes();
     for (what, bytes) in [("joined", after), ("served", served)] {

@@ -4,12 +4,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::PATIENCE;
+use super::stream::EXPIRED;
 
 /// Connections made before the answers are read; the backlog holds more than so many.
 const BATCH: usize = 500;
@@ -44,8 +45,12 @@ pub struct Member {
     pub gaps: usize,
     /// Heartbeats that it got.
     pub heartbeats: usize,
+    /// Whether it was told that its token has expired.
+    pub is_expired: bool,
     /// Whether its stream has ended with the last chunk.
     pub has_ended: bool,
+    /// When that was read.
+    pub ended_at: Option<SystemTime>,
     /// Whether its connection has ended.
     pub is_closed: bool,
 }
@@ -205,8 +210,11 @@ impl Member {
         } else if chunk.starts_with(b"event: gap\n") {
             self.gaps += 1;
             self.lanes.iter_mut().for_each(|lane| lane.may_jump = true);
+        } else if chunk == EXPIRED.as_bytes() {
+            self.is_expired = true;
         } else if chunk.is_empty() {
             self.has_ended = true;
+            self.ended_at = Some(SystemTime::now());
         } else if chunk == b":\n" {
             self.heartbeats += 1;
         } else {

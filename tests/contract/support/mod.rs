@@ -23,7 +23,7 @@ pub use http::{Connection, Response};
 pub use pieces::Pieces;
 pub use program::{Folder, Program};
 pub use proxy::Proxy;
-pub use stream::{Event, Stream};
+pub use stream::{EXPIRED, Event, Stream};
 
 /// No answer takes longer, or the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);

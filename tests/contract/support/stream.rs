@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use super::http::Connection;
 
+/// What a stream ends with when its token expires.
+pub const EXPIRED: &str = "event: expired\ndata: {\"reason\":\"token expired\"}\n\n";
+
 pub struct Stream {
     pub connection: Connection,
     pub head: String,

@@ -1,7 +1,7 @@
 //! Tokens of the tests' own making, without the library that reads them in the broker, so that they can be as wrong
 //! as need be.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -74,6 +74,12 @@ pub fn joined(message: &str, signature: &[u8]) -> String {
     format!("{message}.{}", base64url(signature))
 }
 
+/// What a token says, unverified.
+pub fn claims_of(token: &str) -> Value {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("a token has claims")).expect("base64url");
+    serde_json::from_slice(&claims).expect("claims are JSON")
+}
+
 pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -86,6 +92,12 @@ pub fn bearer(token: &str) -> String {
 /// The field with a token among other cookies.
 pub fn cookie(token: &str) -> String {
     format!("Cookie: theme=dark; esker_token={token}; lang=de\r\n")
+}
+
+/// Demands that this moment is in the second in which a token expires, or at most half a second after it.
+pub fn assert_in_time(expires: u64, moment: SystemTime) {
+    let late = moment.duration_since(UNIX_EPOCH + Duration::from_secs(expires)).expect("not before its time");
+    assert!(late < Duration::from_millis(1500), "{late:?} late");
 }
 
 /// Demands 401 or 403 by the book, with a detail that has this part.

@@ -1,0 +1,102 @@
+//! A stream ends in the second in which its token expires: told so, by the book, and nobody else with it. Seconds are
+//! what the contract names here, so they are measured, in turn with the tests at scale.
+
+use std::time::SystemTime;
+
+use super::scale::turn;
+use super::support::tokens::{self, SECRETS, assert_denied, assert_in_time, bearer, now, subscriber_until};
+use super::support::{Broker, Crowd, EXPIRED, Stream, connect_small};
+
+fn subscribe(broker: &Broker, token: &str) -> Stream {
+    let mut stream = broker.subscribe("/subscribe/topicone1", &bearer(token));
+    stream.opening();
+    stream
+}
+
+/// Publishes as who may.
+fn publish(broker: &Broker, body: &str) {
+    broker.publish(&format!("topicone1?token={}", tokens::publisher("topicone1")), body);
+}
+
+#[test]
+fn a_stream_is_told_of_the_end_of_its_token_and_ends_with_it() {
+    let _turn = turn();
+    let broker = Broker::start_secured(&[], &SECRETS);
+    let expires = now() + 2;
+    let token = subscriber_until("topicone1", expires);
+    let mut stream = subscribe(&broker, &token);
+    let mut plain = broker.connect();
+    plain.send(format!("GET /subscribe/topicone1 HTTP/1.0\r\n{}\r\n", bearer(&token)));
+    assert!(!plain.head().contains("Transfer-Encoding"));
+    let mut longer = subscribe(&broker, &tokens::subscriber("topicone1"));
+    publish(&broker, "data: in time");
+
+    assert_eq!(stream.data(1), ["in time"]);
+    assert_eq!(stream.event().text, EXPIRED);
+    assert_in_time(expires, SystemTime::now());
+    assert_eq!(stream.chunk(), None, "the last chunk");
+    assert!(stream.connection.is_closed());
+    let rest = String::from_utf8(plain.rest()).expect("streams are UTF-8");
+    assert_in_time(expires, SystemTime::now());
+    assert!(rest.ends_with(&format!("\n\n{EXPIRED}")), "without chunks: {rest:?}");
+
+    publish(&broker, "data: later");
+    assert_eq!(longer.data(2), ["in time", "later"]);
+    let again = broker.ask(format!("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(&token)));
+    assert_denied(&again, 401, "the token expired at");
+    broker.wait_for("counted", |stats| {
+        stats["streams_expired"] == 2 && stats["subscribers"] == 1 && stats["requests_denied"] == 1
+    });
+}
+
+/// There is no room to tell it anything, and yet its connection ends in time.
+#[test]
+fn a_stream_that_reads_nothing_ends_as_well() {
+    let _turn = turn();
+    let broker = Broker::start_secured(&["--max-body", "8M"], &SECRETS);
+    let expires = now() + 4;
+    let target = format!("/subscribe/topicone1?token={}", subscriber_until("topicone1", expires));
+    let mut crowd = Crowd::new();
+    crowd.join_deaf(1, &target, || connect_small(broker.address));
+    broker.wait_for("joined", |stats| stats["subscribers"] == 1);
+    publish(&broker, &format!("data: {}", "x".repeat(7 << 20)));
+    broker.wait_for("stalled", |stats| stats["subscribers_stalled"] == 1);
+    // The client that remains is the one that asks.
+    broker.wait_for("closed", |stats| {
+        stats["clients"] == 1 && stats["subscribers_stalled"] == 0 && stats["streams_expired"] == 1
+    });
+    assert_in_time(expires, SystemTime::now());
+}
+
+#[test]
+fn streams_of_a_crowd_end_each_in_its_own_second() {
+    const EACH: usize = 200;
+    let _turn = turn();
+    let broker = Broker::start_secured(&["--threads", "2"], &SECRETS);
+    let first = now() + 3;
+    let mut crowd = Crowd::new();
+    // One after the other in four seconds, and one in five has a token that outlives the test.
+    let expiry = |number: usize| first + [0, 1, 2, 3, 3600][number % 5];
+    crowd.join(broker.address, 5 * EACH, |number| {
+        format!("/subscribe/topicone1?token={}", subscriber_until("topicone1", expiry(number)))
+    });
+    let publisher = format!("topicone1?token={}", tokens::publisher("topicone1"));
+    let mut ended = 0;
+    for second in 0..4 {
+        broker.publish(&publisher, &format!("data: {second}"));
+        ended += EACH;
+        crowd.read_until("ended", |crowd| crowd.all().iter().filter(|member| member.has_ended).count() >= ended);
+    }
+    for (number, member) in crowd.all().iter().enumerate().filter(|(number, _)| number % 5 < 4) {
+        assert!(member.is_expired && member.has_ended, "{number}");
+        assert_in_time(expiry(number), member.ended_at.expect("it has ended"));
+        assert!((1..=number % 5 + 1).contains(&member.received), "nothing came after its end");
+    }
+    broker.publish(&publisher, "data: 4");
+    let outlives = |number: usize| number % 5 == 4;
+    crowd.read_until("served", |crowd| {
+        crowd.all().iter().enumerate().filter(|(number, _)| outlives(*number)).all(|(_, member)| member.received == 5)
+    });
+    crowd.read_until("closed", |crowd| crowd.all().iter().filter(|member| member.is_closed).count() == 4 * EACH);
+    broker.wait_for("counted", |stats| stats["streams_expired"] == 4 * EACH && stats["subscribers"] == EACH);
+}

@@ -1,0 +1,103 @@
+//! `esker token`: what it makes is what the broker takes.
+
+use std::time::{Instant, SystemTime};
+
+use super::scale::turn;
+use super::support::tokens::{SECRETS, assert_denied, assert_in_time, bearer, claims_of, now};
+use super::support::{Broker, EXPIRED, Response, run};
+
+/// A token from the secrets that the broker has.
+fn mint(arguments: &[&str]) -> String {
+    let (code, out, err) = run(&[&["token"], arguments].concat(), &SECRETS);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}");
+    let token = out.strip_suffix('\n').expect("a line").to_owned();
+    assert!(!token.contains(char::is_whitespace), "one line and no more: {out:?}");
+    token
+}
+
+fn publish(broker: &Broker, topic: &str, token: &str) -> Response {
+    broker.post(&format!("/publish/{topic}"), &bearer(token), "data: x")
+}
+
+/// Whether a stream is opened.
+fn listens(broker: &Broker, topics: &str, token: &str) -> bool {
+    let mut connection = broker.connect();
+    connection.send(format!("HEAD /subscribe/{topics} HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(token)));
+    let status = Response::without_body(connection.head()).status;
+    assert!([200, 403].contains(&status), "{status}");
+    status == 200
+}
+
+#[test]
+fn a_minted_token_is_good_for_what_it_was_asked_for() {
+    let broker = Broker::start_secured(&[], &SECRETS);
+    let one = mint(&["--publish", "TopicOne1"]);
+    assert_eq!(publish(&broker, "topicone1", &one).status, 200);
+    assert_denied(&publish(&broker, "topictwo2", &one), 403, "topictwo2");
+    let several = mint(&["--publish", "topicone1", "--publish=topictwo2", "--publish", "stats"]);
+    assert_eq!(
+        ["topicone1", "topictwo2", "topicthree3"].map(|topic| publish(&broker, topic, &several).status),
+        [200, 200, 403]
+    );
+    assert_eq!(broker.ask(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(&several))).status, 200);
+
+    let prefix = mint(&["--subscribe", "news*", "--subscribe", "topicone1"]);
+    assert!(listens(&broker, "newspaper1,topicone1,news1234", &prefix));
+    assert!(!listens(&broker, "topictwo2", &prefix));
+    assert!(listens(&broker, "topicone1,whatever1", &mint(&["--subscribe", "*"])));
+    assert_denied(&publish(&broker, "topicone1", &mint(&["--subscribe", "*"])), 401, "publisher's key");
+    broker.assert_well();
+}
+
+#[test]
+fn a_minted_token_is_good_for_an_hour_or_as_long_as_asked() {
+    for (arguments, seconds) in
+        [(&[][..], 3600), (&["--ttl", "90s"], 90), (&["--ttl=2h"], 7200), (&["--ttl", "1ms"], 0)]
+    {
+        let before = now();
+        let expires = claims_of(&mint(&[&["--publish", "topicone1"], arguments].concat()))["exp"]
+            .as_u64()
+            .expect("whole seconds");
+        assert!((before + seconds..=now() + seconds + 1).contains(&expires), "{arguments:?}: {expires} at {before}");
+    }
+}
+
+#[test]
+fn a_stream_with_a_token_of_three_seconds_lasts_for_these() {
+    let _turn = turn();
+    let broker = Broker::start_secured(&[], &SECRETS);
+    let asked = Instant::now();
+    let token = mint(&["--subscribe", "topicone1", "--ttl", "3s"]);
+    let opened = Instant::now();
+    let mut stream = broker.subscribe("/subscribe/topicone1", &bearer(&token));
+    stream.opening();
+    assert_eq!(stream.event().text, EXPIRED);
+    assert_eq!(stream.chunk(), None);
+    let (since_asked, since_opened) = (asked.elapsed().as_secs_f64(), opened.elapsed().as_secs_f64());
+    assert!(
+        since_asked >= 3.0 && since_opened <= 4.5,
+        "{since_asked} s after it was asked for, {since_opened} after it was opened"
+    );
+    assert_in_time(claims_of(&token)["exp"].as_u64().expect("whole seconds"), SystemTime::now());
+}
+
+#[test]
+fn no_token_is_made_without_a_good_secret() {
+    for (environment, part) in [
+        (&[][..], "ESKER_PUBLISHER_SECRET"),
+        (&SECRETS[1..], "ESKER_PUBLISHER_SECRET"),
+        (&[("ESKER_PUBLISHER_SECRET", "short")], "openssl rand"),
+    ] {
+        let (code, out, err) = run(&["token", "--publish", "topicone1"], environment);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.contains(part) && !err.contains("short"), "{err}");
+    }
+    for arguments in [
+        &["token"][..],
+        &["token", "--publish", "short77"],
+        &["token", "--publish", "topicone1", "--subscribe", "topicone1"],
+    ] {
+        let (code, out, _) = run(arguments, &SECRETS);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
+    }
+}
