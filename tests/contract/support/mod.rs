@@ -205,9 +205,19 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Exit code, standard output and standard error of a run that ends by itself.
+/// Exit code, standard output and standard error of a run that must end by itself.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let output = command(environment).args(arguments).output().expect("the binary runs");
+    let mut command = command(environment);
+    let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let (mut child, begin) = (child.expect("the binary runs"), Instant::now());
+    while child.try_wait().expect("the child can be waited for").is_none() {
+        if begin.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("it does not end: {arguments:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("its output can be read");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
