@@ -195,7 +195,7 @@ impl Client {
 
     /// A full socket has some seconds for the frame that it is in the middle of, and the last word.
     fn assert_ends_with_its_token(&mut self, second: u64, is_closed: bool) {
-        const GRACE: u64 = 5;
+        const GRACE: u64 = 2;
         let has_expired = self.key.is_some() && self.expires.is_some_and(|expires| expires <= second);
         if has_expired {
             self.expired.get_or_insert((second, self.events));

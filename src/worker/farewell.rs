@@ -10,7 +10,7 @@ use crate::sse::{Frame, stream};
 
 /// How long after its token's expiry a full socket may take the rest of the frame that it is in the
 /// middle of, and the word that the token has expired.
-const GRACE_SECONDS: u64 = 5;
+const GRACE_SECONDS: u64 = 2;
 /// In a drain, a full socket that takes no byte for so long is not waited for.
 const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
 

@@ -49,6 +49,9 @@ fn a_stream_is_told_of_the_end_of_its_token_and_ends_with_it() {
     });
 }
 
+/// How many seconds a full socket has after its token's expiry.
+const GRACE: u64 = 2;
+
 /// There is no room to tell it anything, and yet its connection ends in time.
 #[test]
 fn a_stream_that_reads_nothing_ends_as_well() {
@@ -69,7 +72,27 @@ fn a_stream_that_reads_nothing_ends_as_well() {
     broker.wait_for("closed", |stats| {
         stats["clients"] == 1 && stats["subscribers_stalled"] == 0 && stats["streams_expired"] == 1
     });
-    assert_in_time(expires, SystemTime::now());
+    assert_in_time(expires + GRACE, SystemTime::now());
+}
+
+/// Its socket is full when its token expires, and has some seconds for the frame that it is in the middle of.
+#[test]
+fn a_slow_reader_gets_a_whole_frame_and_the_last_word() {
+    let broker = Broker::start_secured(&["--history", "1000"], &SECRETS);
+    let large = format!("data: {}", "x".repeat(700_000));
+    (0..20).for_each(|_| publish(&broker, &large));
+    let expires = now() + 2;
+    let token = bearer(&subscriber_until("topicone1", expires));
+    let mut stream = broker.subscribe("/subscribe/topicone1?last_event_id=0", &token);
+    broker.wait_for("full", |stats| stats["subscribers_stalled"] == 1);
+    broker.wait_for("expired", |stats| stats["streams_expired"] == 1);
+    let mut last = None;
+    while let Some(event) = stream.next() {
+        last = Some(event);
+    }
+    let last = last.expect("a stream has events");
+    assert_eq!(last.name.as_deref(), Some("expired"), "{:.100}", last.text);
+    assert!(stream.connection.is_closed());
 }
 
 #[test]

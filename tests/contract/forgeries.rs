@@ -29,6 +29,7 @@ fn malformed() -> Vec<(String, &'static str)> {
     let deep = format!("{{\"exp\":1,\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let twice = format!("{{\"exp\":1,{}", &claims[1..]);
     let is = "no signed JWT";
+    let has = "claims must be a JSON object";
     vec![
         ("x".into(), is),
         ("..".into(), is),
@@ -48,12 +49,12 @@ fn malformed() -> Vec<(String, &'static str)> {
         (sign(r#"{"alg":null}"#, &claims), is),
         (sign(r#"{"alg":"hs256"}"#, &claims), is),
         (sign(r#"{"alg":"HS257"}"#, &claims), is),
-        (sign(HS256, "no JSON"), is),
-        (sign(HS256, ""), is),
-        (sign(HS256, "[]"), is),
-        (sign(HS256, "\"exp\""), is),
-        (sign(HS256, &deep), is),
-        (sign(HS256, &twice), is),
+        (sign(HS256, "no JSON"), has),
+        (sign(HS256, ""), has),
+        (sign(HS256, "[]"), has),
+        (sign(HS256, "\"exp\""), has),
+        (sign(HS256, &deep), "expired"),
+        (sign(HS256, &twice), has),
         ("x".repeat(15_000), is),
         (".".repeat(15_000), is),
         ("a.".repeat(7_000), is),

@@ -14,6 +14,7 @@ mod minting;
 mod patience;
 mod proxies;
 mod publish;
+mod readme;
 mod resume;
 mod running;
 mod scale;

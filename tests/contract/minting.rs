@@ -83,21 +83,24 @@ fn a_stream_with_a_token_of_three_seconds_lasts_for_these() {
 
 #[test]
 fn no_token_is_made_without_a_good_secret() {
-    for (environment, part) in [
-        (&[][..], "ESKER_PUBLISHER_SECRET"),
-        (&SECRETS[1..], "ESKER_PUBLISHER_SECRET"),
-        (&[("ESKER_PUBLISHER_SECRET", "short")], "openssl rand"),
+    for (environment, status, part) in [
+        (&[][..], 1, "ESKER_PUBLISHER_SECRET"),
+        (&SECRETS[1..], 1, "ESKER_PUBLISHER_SECRET"),
+        (&[("ESKER_PUBLISHER_SECRET", "short")], 2, "openssl rand"),
     ] {
         let (code, out, err) = run(&["token", "--publish", "topicone1"], environment);
-        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert_eq!((code, out.as_str()), (Some(status), ""), "{err}");
         assert!(err.contains(part) && !err.contains("short"), "{err}");
     }
     for arguments in [
         &["token"][..],
         &["token", "--publish", "short77"],
         &["token", "--publish", "topicone1", "--subscribe", "topicone1"],
+        &["token", "--subscribe", "stats"],
+        &["token", "--publish", "topicone1", "--ttl", "0s"],
     ] {
-        let (code, out, _) = run(arguments, &SECRETS);
+        let (code, out, err) = run(arguments, &SECRETS);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(err.ends_with("esker token --help shows all options\n"), "{err}");
     }
 }

@@ -304,3 +304,18 @@ fn a_refused_body_may_go_on_for_a_moment_though_the_broker_drains() {
     drop((refused, half));
     assert_eq!(broker.wait().0, Some(0));
 }
+
+/// The history ends with the process: what was accepted is owed to those who still take bytes.
+#[test]
+fn a_slow_reader_gets_all_that_was_accepted_before_the_drain() {
+    let broker = Broker::start(&[]);
+    let large = format!("data: {}", "x".repeat(700_000));
+    for _ in 0..20 {
+        broker.publish("topicone1", &large);
+    }
+    let mut stream = broker.subscribe("/subscribe/topicone1?last_event_id=0", "");
+    broker.wait_for("full", |stats| stats["subscribers_stalled"] == 1);
+    broker.signal("TERM");
+    assert_eq!(std::iter::from_fn(|| stream.next()).count(), 20);
+    assert_eq!(broker.wait().0, Some(0));
+}

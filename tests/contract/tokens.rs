@@ -121,9 +121,11 @@ fn a_subscription_to_several_topics_needs_them_all() {
 fn the_numbers_need_a_publishers_token_for_stats() {
     let broker = secured();
     let ask = |token: &str| broker.ask(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(token)));
-    for entry in ["stats", "STATS", "st*", "*"] {
+    for entry in ["stats", "STATS", "*"] {
         assert_eq!(ask(&tokens::publisher(entry)).status, 200, "{entry}");
     }
+    // Prefixes are of topics.
+    assert_denied(&ask(&tokens::publisher("st*")), 403, "stats");
     assert_denied(&ask(&tokens::publisher("topicone1")), 403, "stats");
     assert_denied(&ask(&tokens::subscriber("stats")), 401, "publisher's key");
 }
