@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use super::scale::turn;
-use super::support::tokens::{self, SECRETS, assert_denied, assert_in_time, bearer, now, subscriber_until};
+use super::support::tokens::{self, SECRETS, assert_denied, assert_in_time, bearer, knock, now, subscriber_until};
 use super::support::{Broker, Crowd, EXPIRED, Stream, connect_small};
 
 fn subscribe(broker: &Broker, token: &str) -> Stream {
@@ -42,7 +42,7 @@ fn a_stream_is_told_of_the_end_of_its_token_and_ends_with_it() {
 
     publish(&broker, "data: later");
     assert_eq!(longer.data(2), ["in time", "later"]);
-    let again = broker.ask(format!("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(&token)));
+    let again = knock(&broker, "/subscribe/topicone1", &bearer(&token));
     assert_denied(&again, 401, "the token expired at");
     broker.wait_for("counted", |stats| {
         stats["streams_expired"] == 2 && stats["subscribers"] == 1 && stats["requests_denied"] == 1

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::scale::turn;
-use super::support::tokens::{SECRETS, assert_denied, assert_in_time, bearer, claims_of, now};
+use super::support::tokens::{SECRETS, assert_denied, assert_in_time, bearer, claims_of, knock, now};
 use super::support::{Broker, EXPIRED, Response, run};
 
 /// A token from the secrets that the broker has.
@@ -21,9 +21,7 @@ fn publish(broker: &Broker, topic: &str, token: &str) -> Response {
 
 /// Whether a stream is opened.
 fn listens(broker: &Broker, topics: &str, token: &str) -> bool {
-    let mut connection = broker.connect();
-    connection.send(format!("HEAD /subscribe/{topics} HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(token)));
-    let status = Response::without_body(connection.head()).status;
+    let status = knock(broker, &format!("/subscribe/{topics}"), &bearer(token)).status;
     assert!([200, 403].contains(&status), "{status}");
     status == 200
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::Response;
+use super::{Broker, Response};
 
 /// The secret of publishers' tokens.
 pub const PUBLISHER: &str = "the publisher's secret, of 32 bytes or more";
@@ -92,6 +92,17 @@ pub fn bearer(token: &str) -> String {
 /// The field with a token among other cookies.
 pub fn cookie(token: &str) -> String {
     format!("Cookie: theme=dark; esker_token={token}; lang=de\r\n")
+}
+
+/// Asks for a stream with these fields, and leaves at once: its head, or the whole refusal.
+pub fn knock(broker: &Broker, target: &str, fields: &str) -> Response {
+    let mut connection = broker.connect();
+    connection.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+    let head = Response::without_body(connection.head());
+    match head.field("Content-Length").map(str::parse) {
+        Some(length) => Response { body: connection.take(length.expect("a length is a number")), ..head },
+        None => head,
+    }
 }
 
 /// Demands that this moment is in the second in which a token expires, or at most half a second after it.
