@@ -161,6 +161,33 @@ fn large_tokens_are_tokens_and_larger_ones_are_large_heads() {
     broker.assert_well();
 }
 
+/// Request lines with a token in the query, good and malformed, and fields.
+fn lines_with(token: &str) -> Vec<(String, &'static str)> {
+    vec![
+        (format!("POST /publish/topicone1?token={token}"), "Content-Length: 7\r\n"),
+        (
+            format!("POST /publish/topicone1?event=%FF&token={token}"),
+            "Content-Type: text/plain\r\nContent-Length: 7\r\n",
+        ),
+        (format!("POST /publish/topicone1?token={token}"), "Content-Length: x\r\n"),
+        (format!("POST /publish/short?token={token}"), "Content-Length: 7\r\n"),
+        (format!("HEAD /subscribe/topicone1?token={token}"), ""),
+        (format!("GET /subscribe/topicone1,?token={token}"), ""),
+        (format!("GET /stats?token={token}"), ""),
+        (format!("GET /nothing?token={token}"), ""),
+        (format!("DELETE /stats?token={token}"), ""),
+        (format!("BREW /stats?token={token}"), ""),
+        (format!("GET /stats?token={token}%zz"), ""),
+        (format!("GET /stats?token={token}#"), ""),
+        (format!("GET /stats?token={token}\u{e9}"), ""),
+        (format!("GET stats?token={token}"), ""),
+        (format!("GET /stats?token={token} {token}"), ""),
+        (format!("GET /stats?token={token}"), "Host: h\r\n"),
+        (format!("GET /stats?token={token}"), "Expect: x\r\n"),
+        (format!("GET http://{token}/stats?token={token}"), ""),
+    ]
+}
+
 /// The log is at its most talkative, and all kinds of answers are asked for.
 #[test]
 fn a_tokens_text_is_in_no_log_and_no_answer() {
@@ -180,29 +207,7 @@ fn a_tokens_text_is_in_no_log_and_no_answer() {
     let assert_hidden =
         |text: &str| parts.iter().filter(|part| is_own(part)).for_each(|part| assert!(!text.contains(*part), "{text}"));
     for token in &tokens {
-        for (line, fields) in [
-            (format!("POST /publish/topicone1?token={token}"), "Content-Length: 7\r\n"),
-            (
-                format!("POST /publish/topicone1?event=%FF&token={token}"),
-                "Content-Type: text/plain\r\nContent-Length: 7\r\n",
-            ),
-            (format!("POST /publish/topicone1?token={token}"), "Content-Length: x\r\n"),
-            (format!("POST /publish/short?token={token}"), "Content-Length: 7\r\n"),
-            (format!("HEAD /subscribe/topicone1?token={token}"), ""),
-            (format!("GET /subscribe/topicone1,?token={token}"), ""),
-            (format!("GET /stats?token={token}"), ""),
-            (format!("GET /nothing?token={token}"), ""),
-            (format!("DELETE /stats?token={token}"), ""),
-            (format!("BREW /stats?token={token}"), ""),
-            (format!("GET /stats?token={token}%zz"), ""),
-            (format!("GET /stats?token={token}#"), ""),
-            (format!("GET /stats?token={token}\u{e9}"), ""),
-            (format!("GET stats?token={token}"), ""),
-            (format!("GET /stats?token={token} {token}"), ""),
-            (format!("GET /stats?token={token}"), "Host: h\r\n"),
-            (format!("GET /stats?token={token}"), "Expect: x\r\n"),
-            (format!("GET http://{token}/stats?token={token}"), ""),
-        ] {
+        for (line, fields) in lines_with(token) {
             let mut connection = broker.connect();
             connection.send(format!("{line} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\ndata: x"));
             assert_hidden(&String::from_utf8_lossy(&connection.rest()));
