@@ -15,6 +15,9 @@ use crate::hub::TopicName;
 /// How long a token is good unless asked otherwise.
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
+/// What it may take until whoever gets the token uses it.
+const HANDOVER_MILLIS: u64 = 250;
+
 const HELP: &str = "\
 esker token: makes a token
 
@@ -75,12 +78,12 @@ impl MintError {
 }
 
 impl TokenRequest {
-    /// The token. Good for the whole time asked for and up to a second more, because tokens know only
-    /// whole seconds.
+    /// The token. Good for the whole time asked for, however long it takes to be handed over, and up to a
+    /// second more, because tokens know only whole seconds.
     pub fn mint(&self) -> Result<String, MintError> {
         let secret = self.secret.as_ref().ok_or(MintError::NoSecret(self.role))?;
         let secret = secret.as_ref().map_err(|error| MintError::Secret(self.role, *error))?;
-        let expires = (Clock::new().now().unix_millis + millis(self.ttl)).div_ceil(1000);
+        let expires = (Clock::new().now().unix_millis + HANDOVER_MILLIS + millis(self.ttl)).div_ceil(1000);
         mint(secret, &self.names, expires).map_err(|error| MintError::Sign(error.to_string()))
     }
 }

@@ -255,7 +255,7 @@ fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8
 mod tests {
     use super::*;
     use crate::api::Service;
-    use crate::auth::Auth;
+    use crate::auth::{Auth, Verified};
     use crate::clock::Now;
     use crate::config::Config;
     use crate::http::response::House;
@@ -276,18 +276,16 @@ mod tests {
         Service::new(Arc::new(Hub::new(limits, vec![outbox], first_id)), settings, Auth::Open, Metrics::new(1))
     }
 
+    fn context<'a>(service: &'a Service, verified: &'a RefCell<Verified>) -> Context<'a> {
+        let house = House { date: "now", origins: &service.settings.origins };
+        Context { service, house, now: Now { id_micros: 50, unix_millis: 0, millis: 1 }, worker: 0, verified }
+    }
+
     /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.
     fn converse(bytes: &[u8], cuts: &[usize]) -> (String, Step) {
         let service = service();
         let verified = RefCell::default();
-        let house = House { date: "now", origins: &service.settings.origins };
-        let context = Context {
-            service: &service,
-            house,
-            now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
-            worker: 0,
-            verified: &verified,
-        };
+        let context = context(&service, &verified);
         let (mut exchange, mut out, mut begin, mut last) = (Exchange::default(), Vec::new(), 0, Step::Read);
         for &end in cuts.iter().chain([&bytes.len()]) {
             loop {
@@ -356,14 +354,7 @@ mod tests {
         // Its ids are so far ahead of the clock that every publish has to wait.
         let service = service_from(1_000_000);
         let verified = RefCell::default();
-        let house = House { date: "now", origins: &service.settings.origins };
-        let context = Context {
-            service: &service,
-            house,
-            now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
-            worker: 0,
-            verified: &verified,
-        };
+        let context = context(&service, &verified);
         let publish = |exchange: &mut Exchange, out: &mut Vec<u8>| {
             let text = b"POST /publish/topicfull1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
             exchange.advance(text, context, out).1
