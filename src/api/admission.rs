@@ -24,10 +24,21 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
         check_origin(head, context)?;
     }
     let now = context.now.unix_seconds();
-    keyrings.admit(role, shown.token(), now, &mut context.verified.borrow_mut()).map_err(|denial| {
-        let challenge = if denial == Denial::Missing { NO_TOKEN } else { BAD_TOKEN };
-        Problem::denied(401, challenge, denial.to_string())
-    })
+    keyrings.admit(role, shown.token(), now, &mut context.verified.borrow_mut()).map_err(|denial| unauthorized(&denial))
+}
+
+/// 401 if the token has expired since the head came: a body may take as long as its sender likes.
+pub(super) fn demand_time(expires: Option<u64>, context: Context<'_>) -> Result<(), Problem> {
+    let now = context.now.unix_seconds();
+    match expires.filter(|&at| now >= at) {
+        None => Ok(()),
+        Some(at) => Err(unauthorized(&Denial::Expired { at, now })),
+    }
+}
+
+fn unauthorized(denial: &Denial) -> Problem {
+    let challenge = if *denial == Denial::Missing { NO_TOKEN } else { BAD_TOKEN };
+    Problem::denied(401, challenge, denial.to_string())
 }
 
 /// 403 unless the grant covers the topic.

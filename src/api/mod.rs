@@ -89,11 +89,24 @@ impl Plan {
 
     /// Carries the plan out, now that the whole body is here.
     pub fn finish(self, body: &[u8], context: Context<'_>) -> Outcome {
+        if let Err(problem) = admission::demand_time(self.expires(), context) {
+            note_denial(&problem, context);
+            return Outcome::Answer(problem.into());
+        }
         match self {
             Self::Answer(response) => Outcome::Answer(response),
             Self::Refuse(problem) => Outcome::Answer(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(&request, body, context),
+        }
+    }
+
+    /// The second since the Unix epoch from which on it may no longer be carried out.
+    fn expires(&self) -> Option<u64> {
+        match self {
+            Self::Answer(_) | Self::Refuse(_) => None,
+            Self::Publish(request) => request.expires,
+            Self::Subscribe(request) => request.expires,
         }
     }
 }
@@ -122,12 +135,17 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
         (route, _) => Err(Problem::method_not_allowed(route.allow())),
     });
     plan.unwrap_or_else(|problem| {
-        if problem.challenge.is_some() {
-            context.service.metrics.worker(context.worker).denied.add(1);
-            log::debug!("{}: {}", problem.status, problem.detail);
-        }
+        note_denial(&problem, context);
         Plan::Refuse(problem)
     })
+}
+
+/// Counts a request that was refused for its token.
+fn note_denial(problem: &Problem, context: Context<'_>) {
+    if problem.challenge.is_some() {
+        context.service.metrics.worker(context.worker).denied.add(1);
+        log::debug!("{}: {}", problem.status, problem.detail);
+    }
 }
 
 /// A path that is served, with its decoded parameter.

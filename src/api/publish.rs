@@ -13,6 +13,7 @@ use super::{Context, Outcome, Plan};
 pub struct Request {
     topic: TopicName,
     kind: Kind,
+    pub(super) expires: Option<u64>,
 }
 
 /// How the body is to be read.
@@ -40,7 +41,8 @@ impl Pending {
 
 pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let topic = TopicName::parse(topic).map_err(|bad| Problem::bad_request(bad.to_string()))?;
-    demand_topic(&admit(Role::Publisher, head, context)?, &topic)?;
+    let grant = admit(Role::Publisher, head, context)?;
+    demand_topic(&grant, &topic)?;
     if !head.has_framing {
         return Err(Problem::new(411, "a publish needs a body with a Content-Length, or a chunked one"));
     }
@@ -50,7 +52,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     } else {
         Kind::Text
     };
-    Ok(Plan::Publish(Request { topic, kind }))
+    Ok(Plan::Publish(Request { topic, kind, expires: grant.expires() }))
 }
 
 /// Whether a media type says that the body is the data; parameters such as charset say nothing here.

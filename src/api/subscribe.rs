@@ -24,7 +24,7 @@ pub struct Request {
     topics: Vec<TopicName>,
     position: Option<String>,
     prime: bool,
-    expires: Option<u64>,
+    pub(super) expires: Option<u64>,
 }
 
 /// What a worker needs to know of a stream that has been opened.

@@ -1,5 +1,8 @@
 //! Tokens signed with HMAC: which are good, for what, where they are shown, and that without one nothing is given.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::support::tokens::{self, PUBLISHER, SECRETS, SUBSCRIBER, assert_denied, bearer, cookie, hs, knock, now};
@@ -165,4 +168,33 @@ fn a_refused_publish_is_not_asked_for_its_body() {
     assert_eq!(ask("bad", ""), 401);
     assert_eq!(ask("bad", "Content-Length: 1000000\r\n"), 401);
     broker.assert_well();
+}
+
+/// A body can take as long as its sender likes; the token is no longer good for what it came with.
+#[test]
+fn a_token_must_be_good_when_the_body_has_come_as_well() {
+    let broker = secured();
+    publish(&broker, &bearer(&tokens::publisher("topicone1")));
+    let expires = now() + 2;
+    let claims = tokens::allowing("topicone1", expires);
+    let begin = |line: &str, secret: &str| {
+        let mut connection = broker.connect();
+        let token = bearer(&hs("HS256", &claims, secret));
+        connection.send(format!("{line} HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n{token}\r\ndata: "));
+        connection
+    };
+    let mut stream = begin("GET /subscribe/topicone1?last_event_id=0", SUBSCRIBER);
+    let mut head = begin("HEAD /subscribe/topicone1", SUBSCRIBER);
+    let mut publish = begin("POST /publish/topicone1", PUBLISHER);
+    while now() < expires {
+        thread::sleep(Duration::from_millis(50));
+    }
+    stream.send("x");
+    assert_denied(&stream.response(), 401, "the token expired at");
+    head.send("x");
+    assert_eq!(Response::without_body(head.head()).status, 401);
+    publish.send("x");
+    assert_denied(&publish.response(), 401, "the token expired at");
+    let stats = broker.stats();
+    assert_eq!((stats["events_published"].as_u64(), stats["requests_denied"].as_u64()), (Some(1), Some(3)));
 }
