@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::auth::{Key, KeyError, Keyring, Role};
 use crate::config::KeySource;
 
-/// No key file is longer than so many bytes.
-const MAX_KEY_FILE: u64 = 64 << 10;
+/// A key file has so many bytes at most, which is enough for the longest key and openssl's words about it. ASN.1 is read
+/// by recursion: a longer file could nest deeper than a thread's stack.
+const MAX_KEY_FILE: u64 = 8 << 10;
 /// What is added to a key file's name for that of the key before.
 const PREVIOUS: &str = ".previous";
 
@@ -28,6 +29,7 @@ enum Cause {
     Read(io::Error),
     /// Reading a pipe or a device could take for ever.
     NoFile,
+    Long,
     Key(KeyError),
 }
 
@@ -37,6 +39,12 @@ impl fmt::Display for KeyFileError {
         match cause {
             Cause::Read(error) => write!(f, "the {role}'s key file {} can't be read: {error}", path.display()),
             Cause::NoFile => write!(f, "the {role}'s key file {} is no regular file; give one", path.display()),
+            Cause::Long => write!(
+                f,
+                "the {role}'s key file {} is longer than {} KiB; give one with a single public key",
+                path.display(),
+                MAX_KEY_FILE >> 10
+            ),
             Cause::Key(error) => write!(f, "the {role}'s key file {} {error}", path.display()),
         }
     }
@@ -65,6 +73,9 @@ fn read(role: Role, path: &Path) -> Result<Key, KeyFileError> {
     let metadata = std::fs::metadata(path).map_err(|error| failed(Cause::Read(error)))?;
     if !metadata.is_file() {
         return Err(failed(Cause::NoFile));
+    }
+    if metadata.len() > MAX_KEY_FILE {
+        return Err(failed(Cause::Long));
     }
     let mut pem = Vec::new();
     let file = File::open(path).map_err(|error| failed(Cause::Read(error)))?;

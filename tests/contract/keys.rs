@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::support::openssl::KeyPair;
@@ -147,6 +149,16 @@ fn one_bad_file_keeps_the_other_roles_key_as_well() {
     }
 }
 
+/// Sequences within sequences, of so many bytes.
+fn nested(len: usize) -> Vec<u8> {
+    let mut der = Vec::new();
+    while der.len() < len {
+        let [high, low] = u16::try_from(der.len()).expect("a length of two bytes").to_be_bytes();
+        der.splice(..0, [0x30, 0x82, high, low]);
+    }
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der)).into_bytes()
+}
+
 /// The whole text of a file that is no key, and a word of what is said about it.
 fn unusable() -> Vec<(Vec<u8>, &'static str)> {
     let rsa = KeyPair::rsa(2048);
@@ -170,7 +182,9 @@ fn unusable() -> Vec<(Vec<u8>, &'static str)> {
         (b"-----BEGIN PUBLIC KEY-----\ngarbage\n-----END PUBLIC KEY-----\n".to_vec(), "an accepted kind"),
         (rsa.openssl(&["pkey", "-in", "private.pem", "-pubout", "-outform", "DER"]), "no public key in PEM"),
         (b"a secret in the wrong place, of 32 bytes or more".to_vec(), "no public key in PEM"),
-        (vec![0xff; 100_000], "no public key in PEM"),
+        (nested(5_000), "an accepted kind"),
+        (nested(40_000), "longer than 8 KiB"),
+        (vec![0xff; 100_000], "longer than 8 KiB"),
         (Vec::new(), "no public key in PEM"),
     ]
 }
