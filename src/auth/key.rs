@@ -24,6 +24,9 @@ const P256_POINT: usize = 65;
 /// The length of an uncompressed point on the curve P-384.
 const P384_POINT: usize = 97;
 
+/// The length of a point on the curve Ed25519.
+const ED25519_POINT: usize = 32;
+
 /// What each key in PEM begins with (RFC 7468).
 const BEGIN: &str = "-----BEGIN ";
 
@@ -145,8 +148,8 @@ impl Key {
             return Self::ec(key);
         }
         match DecodingKey::from_ed_pem(pem) {
-            Ok(key) => Ok(Self::new(key, &[Algorithm::EdDSA], "EdDSA")),
-            Err(_) => Err(KeyError::Unsupported),
+            Ok(key) if bytes(&key).len() == ED25519_POINT => Ok(Self::new(key, &[Algorithm::EdDSA], "EdDSA")),
+            _ => Err(KeyError::Unsupported),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The room as a whole: tokens made, bent and forged.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -132,6 +133,22 @@ fn files_that_hold_no_public_key_are_told_apart() {
     assert_eq!(error(&two), Some(KeyError::Several));
     assert_eq!(Secret::new(two), Err(KeyError::PemSecret));
     assert_eq!(error("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), Some(KeyError::Unsupported));
+}
+
+/// One that is cut short would verify nothing, and nobody would know why.
+#[test]
+fn a_point_on_ed25519_has_32_bytes() {
+    let key = |len: u8| {
+        let algorithm = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
+        let point = [&[3, len + 1, 0][..], &vec![7; len.into()]].concat();
+        let der = [&[0x30, 10 + len][..], &algorithm, &point].concat();
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+        Key::from_pem(pem.as_bytes()).err()
+    };
+    assert_eq!(key(32), None);
+    for len in [0, 31, 33] {
+        assert_eq!(key(len), Some(KeyError::Unsupported), "{len}");
+    }
 }
 
 proptest! {
