@@ -224,8 +224,8 @@ impl Keyring {
             verified => return verified,
         };
         match self.previous.as_ref().map(|previous| previous.verify(role, token)) {
-            Some(Ok(claims)) => Ok(claims),
-            _ => Err(denial),
+            None | Some(Err(Denial::Signature(_) | Denial::Algorithm(..))) => Err(denial),
+            Some(verified) => verified,
         }
     }
 }

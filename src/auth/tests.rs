@@ -85,6 +85,17 @@ fn the_previous_key_still_verifies_and_a_replaced_one_does_not() {
 }
 
 #[test]
+fn what_is_wrong_with_a_token_of_the_previous_key_is_said_too() {
+    let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
+    keyrings.replace(Role::Publisher, Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) });
+    let admit = |token: String| admit(&keyrings, Role::Publisher, Some(token.as_bytes()), NOW).unwrap_err();
+    assert_eq!(admit(sign(&Header::default(), &json!(["exp"]), PUBLISHER)), Denial::Claims);
+    let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
+    assert_eq!(admit(sign(&header, &good_claims(), PUBLISHER)), Denial::Critical);
+    assert_eq!(admit(sign(&Header::default(), &good_claims(), SUBSCRIBER)), Denial::Signature(Role::Publisher));
+}
+
+#[test]
 fn extensions_that_must_be_understood_are_not() {
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
     let token = sign(&header, &good_claims(), PUBLISHER);
