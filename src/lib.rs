@@ -48,7 +48,8 @@
 //! **absence** what is noted of a subscriber without a seat · **rest** a frame half written ·
 //! **debt** what the hub sent a worker and the worker has not yet served · **surplus** what a worker
 //! keeps beyond a topic's history while somebody's socket is full · **role** publisher or subscriber,
-//! each with a key of its own · **grant** what a token allows.
+//! each with a key of its own · **keyring** a role's key and the one before · **grant** what a token
+//! allows · **denial** why it allows nothing · **farewell** the last word to a stream that ends.
 //!
 //! # Invariants
 //!

@@ -30,6 +30,9 @@ const ED25519_POINT: usize = 32;
 /// What each key in PEM begins with (RFC 7468).
 const BEGIN: &str = "-----BEGIN ";
 
+/// What stands at both ends of a public key.
+const PUBLIC: &str = "PUBLIC KEY-----";
+
 /// An HMAC secret that is long enough. Shows nothing of itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
@@ -130,11 +133,12 @@ impl Key {
 
     /// A public key in PEM.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let begins = pem.windows(BEGIN.len()).filter(|window| *window == BEGIN.as_bytes()).count();
-        match begins {
+        // Parameters may stand before a key.
+        let keys = pem.windows(PUBLIC.len()).filter(|window| *window == PUBLIC.as_bytes()).count();
+        match keys / 2 {
             _ if has(pem, "PRIVATE KEY-----") => Err(KeyError::Private),
             _ if has(pem, "-----BEGIN CERTIFICATE-----") => Err(KeyError::Certificate),
-            _ if !has(pem, "PUBLIC KEY-----") => Err(KeyError::NoPem),
+            _ if keys == 0 => Err(KeyError::NoPem),
             2.. => Err(KeyError::Several),
             _ => Self::from_public_pem(pem),
         }

@@ -142,6 +142,9 @@ fn files_that_hold_no_public_key_are_told_apart() {
     assert_eq!(error("-----BEGIN CERTIFICATE-----\n"), Some(KeyError::Certificate));
     let two = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".repeat(2);
     assert_eq!(error(&two), Some(KeyError::Several));
+    let after_parameters =
+        "-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n".to_owned() + &two[..two.len() / 2];
+    assert_eq!(error(&after_parameters), Some(KeyError::Unsupported), "one key, though no good one");
     assert_eq!(Secret::new(two), Err(KeyError::PemSecret));
     assert_eq!(error("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), Some(KeyError::Unsupported));
 }

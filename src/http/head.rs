@@ -1,6 +1,8 @@
 //! A request's head: what httparse reads of it, and what RFC 9112 asks of it beyond that. A head
 //! that is not beyond doubt is refused, because whatever follows could be smuggled.
 
+use std::fmt;
+
 use super::cookie;
 use super::problem::Problem;
 use super::target::{Target, is_host};
@@ -46,7 +48,7 @@ pub enum BodyFraming {
 }
 
 /// A well-formed request head. Borrowed from the bytes that were read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// What is asked for.
     pub method: Method,
@@ -74,6 +76,13 @@ pub struct Head<'a> {
     pub token_cookie: Option<&'a [u8]>,
     /// `Last-Event-ID`, unless empty; whatever bytes a client took for a position
     pub last_event_id: Option<&'a [u8]>,
+}
+
+/// Fields and query may hold a token, and what is printed may come into a log.
+impl fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head").field("method", &self.method).field("path", &self.target.path).finish_non_exhaustive()
+    }
 }
 
 /// What the bytes so far amount to.

@@ -16,14 +16,14 @@ const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
 
 impl<S: Socket> Streams<S> {
     /// Drains: ends the streams that have got everything, so many at most, with the last chunk. Those
-    /// that still take bytes go on until the caller's time is up.
-    pub fn end(&mut self, budget: usize, now: u32) {
+    /// that still take bytes go on until the caller's time is up. Answers how many ended.
+    pub fn end(&mut self, budget: usize, now: u32) -> usize {
         let is_over = |subscriber: &Subscriber<S>| {
             subscriber.seat != NO_SEAT || now.wrapping_sub(subscriber.written_at) >= DRAIN_PATIENCE_MILLIS
         };
         let over = self.subscribers.iter().filter(|(_, subscriber)| is_over(subscriber));
         let keys: Vec<_> = over.map(|(key, _)| key as SubscriberKey).take(budget).collect();
-        for key in keys {
+        for &key in &keys {
             let subscriber = &mut self.subscribers[key as usize];
             let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
             if subscriber.seat != NO_SEAT && !last.is_empty() {
@@ -31,6 +31,7 @@ impl<S: Socket> Streams<S> {
             }
             self.remove(key);
         }
+        keys.len()
     }
 
     /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.

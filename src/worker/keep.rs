@@ -20,6 +20,9 @@ impl Worker {
             self.keep_house();
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
+    }
+
+    pub(super) fn expire(&mut self) {
         self.is_expiring = self.streams.expire(self.parts.now.unix_seconds(), self.parts.stamp());
     }
 
@@ -45,9 +48,8 @@ impl Worker {
         }
         self.close_idle();
         // Whatever was accepted before the drain is delivered before the end.
-        if !self.streams.has_work() {
-            self.streams.end(BUDGET_PER_TURN, self.parts.stamp());
-        }
+        self.is_ending =
+            !self.streams.has_work() && self.streams.end(BUDGET_PER_TURN, self.parts.stamp()) == BUDGET_PER_TURN;
     }
 
     pub(super) fn is_over(&self) -> bool {

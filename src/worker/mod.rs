@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! poll ─► events ─► new sockets, accepts ─► connections to go on with
-//!      ─► take the inbox ─► serve ─► sweep ─► give closed sockets back
+//!      ─► end what has expired ─► take the inbox ─► serve ─► sweep ─► give closed sockets back
 //! ```
 //! The inbox is taken after the joins of the turn and before anybody is served: only then is the
 //! replica complete up to its newest id, on which every cursor relies.
@@ -113,6 +113,7 @@ pub struct Worker {
     next_sweep: u64,
     is_sweeping: bool,
     is_expiring: bool,
+    is_ending: bool,
     drain_until: Option<u64>,
 }
 
@@ -151,6 +152,7 @@ impl Worker {
             next_sweep: 0,
             is_sweeping: false,
             is_expiring: false,
+            is_ending: false,
             drain_until: None,
         })
     }
@@ -170,6 +172,8 @@ impl Worker {
         self.take_mail();
         self.accept();
         self.go_on();
+        // Before anybody is served: what comes after the token is not for whoever had it.
+        self.expire();
         self.streams.take_inbox();
         self.streams.serve(BUDGET_PER_TURN, self.parts.stamp());
         self.sweep();
@@ -198,7 +202,7 @@ impl Worker {
     /// Milliseconds until something is to be done even if nothing happens.
     fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.state() == Accepting::More);
-        let has_begun = self.is_sweeping || self.is_expiring;
+        let has_begun = self.is_sweeping || self.is_expiring || self.is_ending;
         if self.streams.has_work() || !self.ready.is_empty() || has_begun || can_accept {
             return Some(0);
         }
