@@ -79,8 +79,7 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
     let joined = match service.hub.join(context.worker, &request.topics, position) {
         Ok(joined) if !service.is_draining() => joined,
         Ok(joined) => {
-            let topics: Vec<_> = joined.topics.iter().map(|topic| topic.id).collect();
-            service.hub.leave(context.worker, &topics);
+            service.hub.abandon(context.worker, &joined);
             return end_at_once(reply, framing, context, out);
         }
         Err(_) => return end_at_once(reply, framing, context, out),

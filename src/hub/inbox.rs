@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 
-use super::topic::TopicId;
+use super::topic::FeedId;
 use crate::sse::Frame;
 
 /// At most so many events wait for one worker, unless a single publish alone has more.
@@ -19,7 +19,7 @@ pub const MAX_DEBT_BYTES: usize = 32 << 20;
 #[derive(Debug, Clone)]
 pub struct Notice {
     /// Which feed it belongs to.
-    pub topic: TopicId,
+    pub feed: FeedId,
     /// The event.
     pub frame: Arc<Frame>,
 }

@@ -11,7 +11,9 @@
 
 mod feeds;
 mod inbox;
+mod latest;
 mod position;
+mod records;
 mod retain;
 #[cfg(test)]
 mod tests;
@@ -24,11 +26,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Bell, Inbox, MAX_DEBT_BYTES, MAX_DEBT_EVENTS, Notice, Outbox, inbox};
+pub use latest::Latest;
 pub use position::Position;
-pub use topic::{BadTopic, TopicId, TopicName};
+pub use topic::{BadTopic, FeedId, TopicId, TopicName};
 pub use window::Window;
 
 use crate::sse::{Draft, Frame};
+use records::Records;
 
 /// Ids run ahead of the clock by so many microseconds at most, and one publish may have so many
 /// events. A broker that begins so much later than the clock gives only ids larger than all that
@@ -100,8 +104,22 @@ pub struct Joined {
     pub newest: u64,
     /// To be told before anything else.
     pub gap: Option<Gap>,
-    /// The topics, in ascending order, without doubles.
-    pub topics: Vec<JoinedTopic>,
+    /// What it listens to.
+    pub feeds: JoinedFeeds,
+}
+
+/// What a subscriber listens to.
+#[derive(Debug)]
+pub enum JoinedFeeds {
+    /// Topics, in ascending order, without doubles.
+    Topics(Vec<JoinedTopic>),
+    /// The newest records.
+    Records {
+        /// Those of these names; all if there are none.
+        names: Arc<[Arc<str>]>,
+        /// What the worker's replica starts from, if it had none before: ascending by id.
+        backlog: Option<Vec<Arc<Frame>>>,
+    },
 }
 
 /// One topic of a join.
@@ -131,6 +149,14 @@ pub struct HubCounts {
     pub history_events: usize,
     /// What they cost in memory.
     pub history_bytes: usize,
+    /// Names that records have.
+    pub record_names: usize,
+    /// What the newest record of each costs in memory.
+    pub record_bytes: usize,
+    /// Records accepted since the start.
+    pub records: u64,
+    /// Subscribers to records.
+    pub record_subscribers: usize,
 }
 
 /// What the hub notes of a topic, beside its feed.
@@ -153,6 +179,7 @@ struct State {
     serials: u64,
     names: HashMap<TopicName, Slot>,
     feeds: Feeds<Topic>,
+    records: Records,
     /// Topics without event and listener, kept for the mark of what they have lost, by that mark.
     tombstones: BTreeMap<u64, Slot>,
     /// The highest mark of a topic that was forgotten altogether.
@@ -180,6 +207,7 @@ impl Hub {
             serials: 0,
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
+            records: Records::new(outboxes.len()),
             tombstones: BTreeMap::new(),
             forgotten_through: 0,
             subscribers: 0,
@@ -257,7 +285,7 @@ impl Hub {
             published.id = frame.id();
             published.events += 1;
             for worker in heard.iter() {
-                self.outboxes[worker].send(Notice { topic, frame: Arc::clone(&frame) });
+                self.outboxes[worker].send(Notice { feed: FeedId::Topic(topic), frame: Arc::clone(&frame) });
             }
             self.retain(state, slot, frame);
         }
@@ -292,7 +320,7 @@ impl Hub {
         let newest = state.last_id;
         let mut topics: Vec<_> = slots.iter().map(|&slot| state.listen(slot, worker)).collect();
         topics.sort_unstable_by_key(|topic| topic.id);
-        Ok(Joined { cursor, newest, gap, topics })
+        Ok(Joined { cursor, newest, gap, feeds: JoinedFeeds::Topics(topics) })
     }
 
     /// A subscriber of `worker` to these topics has left.
@@ -302,6 +330,17 @@ impl Hub {
         for topic in topics {
             state.feeds.note_mut(topic.slot).listeners[worker] -= 1;
             state.bury_if_idle(topic.slot);
+        }
+    }
+
+    /// What was admitted does not begin after all.
+    pub fn abandon(&self, worker: WorkerId, joined: &Joined) {
+        match &joined.feeds {
+            JoinedFeeds::Topics(topics) => {
+                let ids: Vec<_> = topics.iter().map(|topic| topic.id).collect();
+                self.leave(worker, &ids);
+            }
+            JoinedFeeds::Records { .. } => self.leave_records(),
         }
     }
 
@@ -315,6 +354,10 @@ impl Hub {
             duplicates: state.duplicates,
             history_events: state.feeds.events(),
             history_bytes: state.feeds.bytes(),
+            record_names: state.records.latest.len(),
+            record_bytes: state.records.latest.bytes(),
+            records: state.records.published,
+            record_subscribers: state.records.subscribers,
         }
     }
 

@@ -37,7 +37,7 @@ fn is_retained_after<'a>(state: &State, mut feeds: impl Iterator<Item = &'a Feed
 }
 
 /// A broker's id: decimal digits and nothing else.
-fn parse_id(text: &str) -> Option<u64> {
+pub(super) fn parse_id(text: &str) -> Option<u64> {
     let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if all_digits { text.parse().ok() } else { None }
 }

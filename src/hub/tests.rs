@@ -22,7 +22,7 @@ fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published,
 
 fn gap_after(hub: &Hub, topic: &str, position: &str) -> Option<Gap> {
     let joined = hub.join(0, &[name(topic)], Position::After(position)).unwrap();
-    hub.leave(0, &[joined.topics[0].id]);
+    hub.abandon(0, &joined);
     joined.gap
 }
 
@@ -70,7 +70,7 @@ fn topics_and_subscribers_have_bounds_and_leave_room_when_they_go() {
     assert!(matches!(publish(&hub, "topicthree3", 1, 100), Err(Refused::TooManyTopics)));
     assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), Full);
     assert_eq!((hub.counts().topics, hub.counts().subscribers), (2, 1));
-    hub.leave(0, &[joined.topics[0].id]);
+    hub.abandon(0, &joined);
     publish(&hub, "topicthree3", 1, 100).unwrap();
     for _ in 0..3 {
         hub.join(0, &[name("topicone1")], Position::Live).unwrap();

@@ -89,6 +89,15 @@ pub struct TopicId {
     pub slot: u32,
 }
 
+/// What a notice is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedId {
+    /// A topic's events.
+    Topic(TopicId),
+    /// The newest records.
+    Records,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,17 @@ pub struct Frame {
     bytes: Vec<u8>,
     start: u8,
     id: u64,
-    own_id: Option<Arc<str>>,
+    label: Label,
+}
+
+/// What an event is told from others by, beside its id.
+#[derive(Debug)]
+enum Label {
+    Nothing,
+    /// The id that the publisher gave it.
+    OwnId(Arc<str>),
+    /// The name that a record has versions of.
+    Name(Arc<str>),
 }
 
 impl Frame {
@@ -38,7 +48,18 @@ impl Frame {
 
     /// The id that the publisher gave it, which is the one on the wire, but without white space around it.
     pub fn own_id(&self) -> Option<&Arc<str>> {
-        self.own_id.as_ref()
+        match &self.label {
+            Label::OwnId(id) => Some(id),
+            Label::Nothing | Label::Name(_) => None,
+        }
+    }
+
+    /// The name of a record.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        match &self.label {
+            Label::Name(name) => Some(name),
+            Label::Nothing | Label::OwnId(_) => None,
+        }
     }
 
     /// The bytes to write to a stream.
@@ -73,7 +94,7 @@ impl Draft {
 
     /// The id that the publisher gave it.
     pub fn own_id(&self) -> Option<&str> {
-        self.0.own_id.as_deref()
+        self.0.own_id().map(|id| &**id)
     }
 
     /// What it will cost in memory.
@@ -86,7 +107,7 @@ impl Draft {
         // A draft is never shared, so this always succeeds; without it the frame would merely lack its id.
         if let Some(frame) = Arc::get_mut(&mut self.0) {
             frame.id = id;
-            if frame.own_id.is_none() {
+            if frame.own_id().is_none() {
                 write_line(&mut frame.bytes, |bytes| write!(bytes, "id: {id}"));
             }
             frame.close();
@@ -141,9 +162,21 @@ impl DraftWriter {
         if let Some(id) = own_id {
             self.field("id", id);
         }
-        let own_id = own_id.map(super::event::position).map(Arc::from);
-        Draft(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, own_id }))
+        let label = own_id.map_or(Label::Nothing, |id| Label::OwnId(super::event::position(id).into()));
+        self.label(label)
     }
+
+    fn label(self, label: Label) -> Draft {
+        Draft(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, label }))
+    }
+}
+
+/// A record's frame: its name is the event's, its data is JSON on one line.
+pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
+    let mut writer = Draft::writer("event: \ndata: \n".len() + name.len() + data.len());
+    writer.field("event", name);
+    writer.field("data", data);
+    writer.label(Label::Name(Arc::clone(name))).stamp(id)
 }
 
 /// Writing to a vector can't fail.
@@ -185,6 +218,13 @@ mod tests {
         let frame = draft("x", Some("mine")).stamp(7);
         assert_eq!(frame.wire(Framing::Plain), b"data: x\nid: mine\n\n");
         assert_eq!((frame.id(), frame.own_id().map(|id| &**id)), (7, Some("mine")));
+    }
+
+    #[test]
+    fn a_records_name_is_the_events() {
+        let frame = record_frame(&Arc::from("user"), "{\"n\":1}", 7);
+        assert_eq!(frame.wire(Framing::Plain), b"event: user\ndata: {\"n\":1}\nid: 7\n\n");
+        assert_eq!((frame.name().map(|name| &**name), frame.own_id()), (Some("user"), None));
     }
 
     #[test]

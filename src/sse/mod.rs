@@ -8,5 +8,5 @@ pub mod parse;
 pub mod stream;
 
 pub use event::{Event, EventError, MAX_DATA, position};
-pub use frame::{Draft, Frame, Framing};
+pub use frame::{Draft, Frame, Framing, record_frame};
 pub use parse::{PublishError, drafts_from_data, drafts_from_text};

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::hub::{Slot, TopicId};
+use super::replica::Source;
+use crate::hub::TopicId;
 use crate::sse::Framing;
 
 /// Index of an audience.
@@ -15,10 +16,29 @@ pub type SubscriberKey = u32;
 /// What makes two subscribers one audience.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AudienceSet {
-    /// The topics, ascending.
-    pub topics: Arc<[TopicId]>,
+    /// What they listen to.
+    pub interest: Interest,
     /// How their bytes are delimited.
     pub framing: Framing,
+}
+
+/// What an audience listens to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Interest {
+    /// Topics, ascending.
+    Topics(Arc<[TopicId]>),
+    /// Records of these names, ascending; all if there are none.
+    Records(Arc<[Arc<str>]>),
+}
+
+impl Interest {
+    /// Whether a record of this name is heard.
+    pub fn hears(&self, name: &Arc<str>) -> bool {
+        match self {
+            Self::Topics(_) => false,
+            Self::Records(names) => names.is_empty() || names.binary_search(name).is_ok(),
+        }
+    }
 }
 
 /// See the module's page.
@@ -26,8 +46,8 @@ pub struct AudienceSet {
 pub struct Audience {
     /// Who belongs here.
     pub set: AudienceSet,
-    /// The replica's feeds of the set's topics.
-    pub slots: Box<[Slot]>,
+    /// Where the replica has it.
+    pub source: Source,
     /// All subscribers of the set, seated or not.
     pub members: u32,
     /// Whether it waits in the queue of audiences to be served.
@@ -38,8 +58,8 @@ pub struct Audience {
 
 impl Audience {
     /// An audience of nobody.
-    pub fn new(set: AudienceSet, slots: Box<[Slot]>) -> Self {
-        Self { set, slots, members: 0, is_queued: false, seating: Seating::default() }
+    pub fn new(set: AudienceSet, source: Source) -> Self {
+        Self { set, source, members: 0, is_queued: false, seating: Seating::default() }
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::audience::SubscriberKey;
 use super::gather::{Gathering, Merge, Stop};
+use super::replica::{Replica, Source};
 use super::serve::cost;
-use super::streams::{Heard, Streams};
+use super::streams::Streams;
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
-use crate::hub::{Feeds, Slot};
 use crate::sse::{Frame, Framing, stream};
 
 impl<S: Socket> Streams<S> {
@@ -18,23 +18,26 @@ impl<S: Socket> Streams<S> {
         if let Some(absence) = self.absences.take_leaving(key) {
             return cost(self.see_off(key, absence, now));
         }
-        let Self { audiences, subscribers, absences, feeds, tally, hungry, .. } = self;
+        let Self { audiences, subscribers, absences, replica, tally, hungry, .. } = self;
         let Some(subscriber) = subscribers.get_mut(key as usize).filter(|subscriber| subscriber.seat == NO_SEAT) else {
             return 0;
         };
         let audience = &mut audiences[subscriber.audience as usize];
-        let (slots, framing) = (&audience.slots, audience.set.framing);
-        let is_retained = |frame: &Frame| slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id()));
+        let (source, framing) = (&audience.source, audience.set.framing);
+        let is_retained = |frame: &Frame| replica.has(source, frame);
         let mut absence = absences.take(key).unwrap_or_default();
-        if absence.rest.is_nothing() && absence.is_untold(feeds, slots, subscriber.cursor) {
+        if absence.rest.is_nothing() && absence.is_untold(replica, source, subscriber.cursor) {
             let is_patient = absence.is_patient;
-            absence = Absence { is_patient, ..begin_after_gap(feeds, slots, framing, &mut subscriber.cursor) };
+            absence = Absence { is_patient, ..begin_after_gap(replica, source, framing, &mut subscriber.cursor) };
             tally.gaps += 1;
         }
         // A gap after the rest of a frame is told by the next write.
-        let is_behind = absence.is_untold(feeds, slots, subscriber.cursor);
-        let owed: &[Slot] = if is_behind { &[] } else { slots };
-        let gathering = Gathering::new(absence.rest.bytes(framing), feeds, owed, subscriber.cursor, framing);
+        let is_behind = absence.is_untold(replica, source, subscriber.cursor);
+        let (rest, cursor) = (absence.rest.bytes(framing), subscriber.cursor);
+        let gathering = match is_behind {
+            true => Gathering::of(rest, cursor),
+            false => Gathering::new(rest, Merge::new(replica, source, cursor), framing),
+        };
         let (bytes, is_behind) = (gathering.bytes, is_behind || gathering.is_truncated);
         let written = match gathering.is_empty() {
             true => Written::All,
@@ -57,7 +60,8 @@ impl<S: Socket> Streams<S> {
             }
             Written::Blocked(written) => {
                 let (stop, rest) = (gathering.stop_at(written), std::mem::take(&mut absence.rest));
-                let (rest, frames) = rest_after(stop, rest, feeds, slots, &mut subscriber.cursor);
+                let (rest, frames) =
+                    rest_after(stop, rest, Merge::new(replica, source, subscriber.cursor), &mut subscriber.cursor);
                 tally.delivered += frames;
                 tally.bytes += written as u64;
                 if !absence.is_patient {
@@ -73,18 +77,11 @@ impl<S: Socket> Streams<S> {
 
 /// What is left of a write that stopped there, and how many frames were given to the socket; the
 /// frame it stopped within counts, for its rest is kept.
-pub(super) fn rest_after<T>(
-    stop: Stop,
-    prefix: Rest,
-    feeds: &Feeds<T>,
-    slots: &[Slot],
-    cursor: &mut u64,
-) -> (Rest, u64) {
+pub(super) fn rest_after(stop: Stop, prefix: Rest, mut merge: Merge<'_>, cursor: &mut u64) -> (Rest, u64) {
     let (frames, offset) = match stop {
         Stop::InPrefix { offset } => return (prefix.advance(offset), 0),
         Stop::InFrame { frames, offset } => (frames, offset),
     };
-    let mut merge = Merge::new(feeds, slots, *cursor);
     if let Some(last) = frames.checked_sub(1).and_then(|skipped| merge.nth(skipped)) {
         *cursor = last.id();
     }
@@ -99,8 +96,8 @@ pub(super) fn rest_after<T>(
 
 /// The gap to tell. The cursor moves to right before the oldest frame that is retained, or to the
 /// present where none is, but never back.
-fn begin_after_gap(feeds: &Feeds<Heard>, slots: &[Slot], framing: Framing, cursor: &mut u64) -> Absence {
-    let windows = || slots.iter().map(|&slot| &feeds.get(slot).window);
+fn begin_after_gap(replica: &Replica, source: &Source, framing: Framing, cursor: &mut u64) -> Absence {
+    let windows = || replica.windows(source);
     let oldest = windows().filter_map(|window| window.oldest()).min();
     let mut bytes = Vec::new();
     stream::gap(&cursor.to_string(), oldest, framing, &mut bytes);

@@ -55,11 +55,11 @@ impl<S: Socket> Streams<S> {
     /// One write to a subscriber that is leaving: the rest of what was half written, and the word that
     /// the token has expired. No frame that it is not in the middle of. Answers the bytes.
     pub(super) fn see_off(&mut self, key: SubscriberKey, absence: Absence, now: u32) -> usize {
-        let Self { audiences, subscribers, absences, feeds, tally, .. } = self;
+        let Self { audiences, subscribers, absences, replica, tally, .. } = self;
         let subscriber = &mut subscribers[key as usize];
         let audience = &audiences[subscriber.audience as usize];
         let framing = audience.set.framing;
-        let is_retained = |frame: &Frame| audience.slots.iter().any(|&slot| feeds.get(slot).window.has(frame.id()));
+        let is_retained = |frame: &Frame| replica.has(&audience.source, frame);
         let word = match absence.farewell {
             Farewell::Given => Vec::new(),
             Farewell::None | Farewell::Owed => stream::expired(framing),

@@ -4,7 +4,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use crate::hub::{Feeds, Slot};
+use super::replica::{Replica, Source};
 use crate::sse::{Frame, Framing};
 
 /// At most so many slices go into one write.
@@ -12,27 +12,25 @@ pub const MAX_SLICES: usize = 256;
 /// A write takes no further frame once it has so many bytes.
 pub const MAX_BYTES: usize = 256 << 10;
 
-/// The frames after a cursor in a set of feeds, ascending by id.
-pub struct Merge<'a, T> {
-    feeds: &'a Feeds<T>,
-    slots: &'a [Slot],
+/// The frames after a cursor that an audience hears, ascending by id.
+pub struct Merge<'a> {
+    replica: &'a Replica,
+    source: &'a Source,
     cursor: u64,
 }
 
-impl<'a, T> Merge<'a, T> {
+impl<'a> Merge<'a> {
     /// Begins after `cursor`.
-    pub fn new(feeds: &'a Feeds<T>, slots: &'a [Slot], cursor: u64) -> Self {
-        Self { feeds, slots, cursor }
+    pub fn new(replica: &'a Replica, source: &'a Source, cursor: u64) -> Self {
+        Self { replica, source, cursor }
     }
 }
 
-impl<'a, T> Iterator for Merge<'a, T> {
+impl<'a> Iterator for Merge<'a> {
     type Item = &'a Arc<Frame>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (feeds, cursor) = (self.feeds, self.cursor);
-        let heads = self.slots.iter().filter_map(|&slot| feeds.get(slot).window.after(cursor).next());
-        let next = heads.min_by_key(|frame| frame.id())?;
+        let next = self.replica.next(self.source, self.cursor)?;
         self.cursor = next.id();
         Some(next)
     }
@@ -55,7 +53,21 @@ pub struct Gathering<'a> {
 
 impl<'a> Gathering<'a> {
     /// Gathers `prefix`, if it is not empty, and then the frames after `cursor`.
-    pub fn new<T>(prefix: &'a [u8], feeds: &'a Feeds<T>, slots: &'a [Slot], cursor: u64, framing: Framing) -> Self {
+    pub fn new(prefix: &'a [u8], frames: Merge<'a>, framing: Framing) -> Self {
+        let mut gathering = Self::of(prefix, frames.cursor);
+        for frame in frames {
+            if gathering.count == MAX_SLICES || gathering.bytes >= MAX_BYTES {
+                gathering.is_truncated = true;
+                break;
+            }
+            gathering.push(frame.wire(framing));
+            gathering.to = frame.id();
+        }
+        gathering
+    }
+
+    /// Gathers `prefix` alone, if it is not empty.
+    pub fn of(prefix: &'a [u8], cursor: u64) -> Self {
         let mut gathering = Self {
             slices: [IoSlice::new(&[]); MAX_SLICES],
             count: 0,
@@ -68,14 +80,6 @@ impl<'a> Gathering<'a> {
         if !prefix.is_empty() {
             gathering.push(prefix);
             gathering.prefix = 1;
-        }
-        for frame in Merge::new(feeds, slots, cursor) {
-            if gathering.count == MAX_SLICES || gathering.bytes >= MAX_BYTES {
-                gathering.is_truncated = true;
-                break;
-            }
-            gathering.push(frame.wire(framing));
-            gathering.to = frame.id();
         }
         gathering
     }

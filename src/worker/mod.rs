@@ -22,6 +22,7 @@ mod gate;
 pub mod gather;
 mod keep;
 mod parts;
+mod replica;
 mod serve;
 mod station;
 pub mod streams;

@@ -3,7 +3,7 @@
 
 use super::audience::{AudienceKey, SubscriberKey};
 use super::catch_up::rest_after;
-use super::gather::Gathering;
+use super::gather::{Gathering, Merge};
 use super::streams::Streams;
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
@@ -81,19 +81,19 @@ impl<S: Socket> Streams<S> {
             (true, 1..) => (self.surplus_limit, 0),
             (true, 0) => (0, 0),
         };
-        while self.feeds.surplus_bytes() > surplus
+        while self.replica.feeds.surplus_bytes() > surplus
             && let Some(&slot) = self.overfull.last()
         {
-            if self.feeds.has_surplus(slot) {
+            if self.replica.feeds.has_surplus(slot) {
                 self.let_go(slot);
             } else {
-                self.feeds.note_mut(slot).is_overfull = false;
+                self.replica.feeds.note_mut(slot).is_overfull = false;
                 self.overfull.pop();
             }
         }
         let floor = self.hub.floor();
-        while self.feeds.bytes() > total
-            && let Some((id, slot)) = self.feeds.oldest()
+        while self.replica.feeds.bytes() > total
+            && let Some((id, slot)) = self.replica.feeds.oldest()
             && id <= floor
         {
             self.let_go(slot);
@@ -108,7 +108,7 @@ impl<S: Socket> Streams<S> {
     }
 
     fn let_go(&mut self, slot: Slot) {
-        if let Some(frame) = self.feeds.pop(slot) {
+        if let Some(frame) = self.replica.feeds.pop(slot) {
             self.absences.lose(frame.id());
         }
     }
@@ -136,9 +136,9 @@ impl<S: Socket> Streams<S> {
     }
 
     fn pass(&mut self, key: AudienceKey, left: &mut usize, now: u32) -> PassEnd {
-        let Self { audiences, subscribers, feeds, tally, .. } = self;
+        let Self { audiences, subscribers, replica, tally, .. } = self;
         let audience = &mut audiences[key as usize];
-        let (slots, framing) = (&audience.slots, audience.set.framing);
+        let (source, framing) = (&audience.source, audience.set.framing);
         let mut shared: Option<Gathering<'_>> = None;
         while *left > 0 {
             let Some(seated) = audience.seating.next() else { return PassEnd::Over };
@@ -146,10 +146,10 @@ impl<S: Socket> Streams<S> {
             // All who are caught up share one cursor, hence one gathering.
             let gathering = match &mut shared {
                 Some(gathering) if gathering.from == subscriber.cursor => gathering,
-                _ if Absence::default().is_untold(feeds, slots, subscriber.cursor) => {
+                _ if Absence::default().is_untold(replica, source, subscriber.cursor) => {
                     return PassEnd::Departs(seated, Departure::Behind);
                 }
-                other => other.insert(Gathering::new(&[], feeds, slots, subscriber.cursor, framing)),
+                other => other.insert(Gathering::new(&[], Merge::new(replica, source, subscriber.cursor), framing)),
             };
             if gathering.is_empty() {
                 continue;
@@ -167,7 +167,12 @@ impl<S: Socket> Streams<S> {
                 Written::Blocked(written) => {
                     tally.bytes += written as u64;
                     let stop = gathering.stop_at(written);
-                    let (rest, frames) = rest_after(stop, Rest::Nothing, feeds, slots, &mut subscriber.cursor);
+                    let (rest, frames) = rest_after(
+                        stop,
+                        Rest::Nothing,
+                        Merge::new(replica, source, subscriber.cursor),
+                        &mut subscriber.cursor,
+                    );
                     tally.delivered += frames;
                     return PassEnd::Departs(seated, Departure::Blocked(rest));
                 }
@@ -378,10 +383,10 @@ mod tests {
         streams.serve(BUDGET_PER_TURN, 0);
         streams.trim_idle();
         assert_eq!((streams.tally.delivered, streams.tally.gaps), (30, 0));
-        assert_eq!(streams.feeds.events(), 3, "nobody waits for the surplus any more");
+        assert_eq!(streams.replica.feeds.events(), 3, "nobody waits for the surplus any more");
         room.set(0);
         publish(&mut streams, 1000);
-        assert!(streams.feeds.surplus_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
+        assert!(streams.replica.feeds.surplus_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
         room.set(usize::MAX);
         streams.writable(0);
         (0..3).for_each(|_| streams.serve(BUDGET_PER_TURN, 0));

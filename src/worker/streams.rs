@@ -20,24 +20,17 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::absences::Absences;
-use super::audience::{Audience, AudienceKey, AudienceSet, SubscriberKey};
+use super::audience::{Audience, AudienceKey, AudienceSet, Interest, SubscriberKey};
 use super::expiries::Expiries;
+use super::replica::{Heard, Replica, Source};
 use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
-use crate::hub::{Feeds, Hub, Inbox, Joined, JoinedTopic, Slot, TopicId, WorkerId};
-use crate::sse::Framing;
+use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Slot, TopicId, WorkerId};
+use crate::sse::{Frame, Framing};
 
 /// All workers together keep this part of the history's bytes for those who fall behind in a burst
 /// that is longer than a topic's history, so that a moment's full socket is no gap.
 pub(super) const SURPLUS_SHARE: usize = 8;
-
-/// What the replica notes of a feed.
-#[derive(Debug)]
-pub(super) struct Heard {
-    pub(super) id: TopicId,
-    pub(super) audiences: Vec<AudienceKey>,
-    pub(super) is_overfull: bool,
-}
 
 /// A subscriber that is registered but whose opening is not yet written.
 #[derive(Debug)]
@@ -71,7 +64,7 @@ pub struct Streams<S> {
     /// What is noted of subscribers without a seat.
     pub(super) absences: Absences,
     pub(super) expiries: Expiries,
-    pub(super) feeds: Feeds<Heard>,
+    pub(super) replica: Replica,
     slots: HashMap<TopicId, Slot>,
     /// Feeds that may have more frames than the history's bound.
     pub(super) overfull: Vec<Slot>,
@@ -79,6 +72,8 @@ pub struct Streams<S> {
     pub(super) surplus_limit: usize,
     pub(super) audiences: Slab<Audience>,
     by_set: HashMap<AudienceSet, AudienceKey>,
+    /// The audiences of records.
+    to_records: Vec<AudienceKey>,
     /// Audiences with a pass to go on with.
     pub(super) due: VecDeque<AudienceKey>,
     /// Subscribers that are behind, and whose sockets may take bytes.
@@ -98,13 +93,14 @@ impl<S: Socket> Streams<S> {
             subscribers: Slab::new(),
             absences: Absences::default(),
             expiries: Expiries::new(),
-            feeds: Feeds::new(limits.events_per_topic),
+            replica: Replica::new(limits.events_per_topic),
             surplus_limit: limits.bytes / SURPLUS_SHARE / hub.workers(),
             hub,
             slots: HashMap::new(),
             overfull: Vec::new(),
             audiences: Slab::new(),
             by_set: HashMap::new(),
+            to_records: Vec::new(),
             due: VecDeque::new(),
             hungry: VecDeque::new(),
             closed: Vec::new(),
@@ -161,20 +157,32 @@ impl<S: Socket> Streams<S> {
     /// Registers a subscriber that the hub has admitted, before its opening is written. Its stream ends
     /// in the second `expires` since the Unix epoch, if there is one.
     pub fn admit(&mut self, joined: Joined, framing: Framing, expires: Option<u64>) -> Ticket {
-        let ids: Vec<_> = joined.topics.iter().map(|topic| topic.id).collect();
-        let absence = Absence::begin(joined.topics.iter().map(|topic| topic.evicted_through), joined.cursor);
-        joined.topics.into_iter().for_each(|topic| self.replicate(topic));
-        let key = self.audience_of(AudienceSet { topics: ids.into(), framing });
+        let Joined { cursor, feeds, .. } = joined;
+        let (interest, absence) = match feeds {
+            JoinedFeeds::Topics(topics) => {
+                let absence = Absence::begin(topics.iter().map(|topic| topic.evicted_through), cursor);
+                let ids = topics.iter().map(|topic| topic.id).collect();
+                topics.into_iter().for_each(|topic| self.replicate(topic));
+                (Interest::Topics(ids), absence)
+            }
+            JoinedFeeds::Records { names, backlog } => {
+                for frame in backlog.into_iter().flatten() {
+                    self.replica.records.push(frame);
+                }
+                (Interest::Records(names), Absence::default())
+            }
+        };
+        let key = self.audience_of(AudienceSet { interest, framing });
         self.audiences[key as usize].members += 1;
-        Ticket { audience: key, cursor: joined.cursor, absence, expires }
+        Ticket { audience: key, cursor, absence, expires }
     }
 
     /// The worker's first listener of a topic brings a copy of its feed.
     fn replicate(&mut self, topic: JoinedTopic) {
         let Some(backlog) = topic.backlog else { return };
         let heard = Heard { id: topic.id, audiences: Vec::new(), is_overfull: false };
-        let slot = self.feeds.open(topic.evicted_through, heard);
-        backlog.into_iter().for_each(|frame| self.feeds.push(slot, frame));
+        let slot = self.replica.feeds.open(topic.evicted_through, heard);
+        backlog.into_iter().for_each(|frame| self.replica.feeds.push(slot, frame));
         self.slots.insert(topic.id, slot);
     }
 
@@ -182,10 +190,18 @@ impl<S: Socket> Streams<S> {
         if let Some(&key) = self.by_set.get(&set) {
             return key;
         }
-        let slots: Box<[Slot]> = set.topics.iter().map(|topic| self.slots[topic]).collect();
-        let key = self.audiences.insert(Audience::new(set.clone(), slots.clone())) as AudienceKey;
-        for &slot in &slots {
-            self.feeds.note_mut(slot).audiences.push(key);
+        let source = match &set.interest {
+            Interest::Topics(topics) => Source::Topics(topics.iter().map(|topic| self.slots[topic]).collect()),
+            Interest::Records(names) => Source::Records(Arc::clone(names)),
+        };
+        let key = self.audiences.insert(Audience::new(set.clone(), source)) as AudienceKey;
+        let audience = &self.audiences[key as usize];
+        match audience.source {
+            Source::Records(_) => self.to_records.push(key),
+            Source::Topics(_) => {
+                let slots = audience.source.slots();
+                slots.iter().for_each(|&slot| self.replica.feeds.note_mut(slot).audiences.push(key));
+            }
         }
         self.by_set.insert(set, key);
         key
@@ -244,7 +260,10 @@ impl<S: Socket> Streams<S> {
     fn leave(&mut self, key: AudienceKey) {
         let audience = &mut self.audiences[key as usize];
         audience.members -= 1;
-        self.hub.leave(self.worker, &audience.set.topics);
+        match &audience.set.interest {
+            Interest::Topics(topics) => self.hub.leave(self.worker, topics),
+            Interest::Records(_) => self.hub.leave_records(),
+        }
         if audience.members == 0 {
             self.end_audience(key);
         }
@@ -257,11 +276,12 @@ impl<S: Socket> Streams<S> {
         if audience.is_queued {
             self.due.retain(|&queued| queued != key);
         }
-        for &slot in &audience.slots {
-            let heard = self.feeds.note_mut(slot);
+        self.to_records.retain(|&other| other != key);
+        for &slot in audience.source.slots() {
+            let heard = self.replica.feeds.note_mut(slot);
             heard.audiences.retain(|&other| other != key);
             if heard.audiences.is_empty() {
-                let heard = self.feeds.close(slot);
+                let heard = self.replica.feeds.close(slot);
                 self.slots.remove(&heard.id);
                 if heard.is_overfull {
                     self.overfull.retain(|&overfull| overfull != slot);
@@ -275,29 +295,55 @@ impl<S: Socket> Streams<S> {
         for _ in 0..self.inbox.len() {
             let Some(notice) = self.inbox.waiting().next() else { return };
             self.inbox.note_taken(&notice);
-            let Some(&slot) = self.slots.get(&notice.topic) else { continue };
-            // A feed opened after this notice was sent has the frame already.
-            if notice.frame.id() <= self.feeds.get(slot).window.newest() {
-                continue;
+            match notice.feed {
+                FeedId::Topic(topic) => self.take_event(topic, notice.frame),
+                FeedId::Records => self.take_record(notice.frame),
             }
-            self.feeds.push(slot, notice.frame);
+        }
+    }
+
+    fn take_event(&mut self, topic: TopicId, frame: Arc<Frame>) {
+        let Some(&slot) = self.slots.get(&topic) else { return };
+        // A feed opened after this notice was sent has the frame already.
+        if frame.id() > self.replica.feeds.get(slot).window.newest() {
+            self.replica.feeds.push(slot, frame);
             self.call_audiences(slot);
         }
     }
 
+    fn take_record(&mut self, frame: Arc<Frame>) {
+        if frame.id() <= self.replica.records.newest() {
+            return;
+        }
+        let Self { to_records, audiences, due, replica, absences, .. } = self;
+        for &key in to_records.iter() {
+            let audience = &mut audiences[key as usize];
+            if frame.name().is_some_and(|name| audience.set.interest.hears(name)) {
+                call(audience, key, due);
+            }
+        }
+        if let Some(superseded) = replica.records.push(frame) {
+            absences.lose(superseded.id());
+        }
+    }
+
     fn call_audiences(&mut self, slot: Slot) {
-        let Self { feeds, audiences, due, overfull, .. } = self;
+        let Self { replica: Replica { feeds, .. }, audiences, due, overfull, .. } = self;
         let has_surplus = feeds.has_surplus(slot);
         let heard = feeds.note_mut(slot);
         if has_surplus && !std::mem::replace(&mut heard.is_overfull, true) {
             overfull.push(slot);
         }
         for &key in &heard.audiences {
-            let audience = &mut audiences[key as usize];
-            audience.seating.call();
-            if !std::mem::replace(&mut audience.is_queued, true) {
-                due.push_back(key);
-            }
+            call(&mut audiences[key as usize], key, due);
         }
+    }
+}
+
+/// There is something for an audience.
+fn call(audience: &mut Audience, key: AudienceKey, due: &mut VecDeque<AudienceKey>) {
+    audience.seating.call();
+    if !std::mem::replace(&mut audience.is_queued, true) {
+        due.push_back(key);
     }
 }

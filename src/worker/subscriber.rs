@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
 use super::audience::AudienceKey;
-use crate::hub::{Feeds, Slot};
+use super::replica::{Replica, Source};
 use crate::sse::{Frame, Framing};
 
 /// The seat of a subscriber that has none.
@@ -88,9 +88,9 @@ impl Absence {
     }
 
     /// Whether events after `cursor` are gone from one of the feeds without a word.
-    pub fn is_untold<T>(&self, feeds: &Feeds<T>, slots: &[Slot], cursor: u64) -> bool {
-        slots.iter().enumerate().any(|(index, &slot)| {
-            let mark = feeds.get(slot).window.evicted_through();
+    pub fn is_untold(&self, replica: &Replica, source: &Source, cursor: u64) -> bool {
+        replica.windows(source).enumerate().any(|(index, window)| {
+            let mark = window.evicted_through();
             mark > cursor && self.told.get(index).is_none_or(|&told| mark > told)
         })
     }

@@ -1,0 +1,106 @@
+//! Records in the hub: the feed of the newest version of every name. The store has committed what
+//! comes in here, so it is never refused; it asks beforehand for ids and for room. Part of the hub's
+//! critical section.
+
+use std::sync::Arc;
+
+use super::{
+    FeedId, Full, Gap, HeardBy, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, Notice, Position, WorkerId, position,
+};
+use crate::sse::Frame;
+
+/// What the hub notes of records.
+pub(super) struct Records {
+    pub(super) latest: Latest,
+    /// The workers that have a replica. A worker with a replica keeps it, because of a million names
+    /// copying it again for the next subscriber would take long.
+    replicas: Box<[bool]>,
+    pub(super) subscribers: usize,
+    pub(super) published: u64,
+}
+
+impl Records {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { latest: Latest::default(), replicas: vec![false; workers].into(), subscribers: 0, published: 0 }
+    }
+
+    /// The workers that have a replica.
+    fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.replicas.iter().enumerate().filter(|(_, has_one)| **has_one).map(|(worker, _)| worker)
+    }
+}
+
+impl Hub {
+    /// So many ids in a row for records that are about to be committed: the first one. None while ids
+    /// would run too far ahead of the clock, or a worker could not take so many events and bytes.
+    pub fn reserve(&self, count: usize, bytes: usize, now_micros: u64) -> Option<u64> {
+        let mut state = self.lock();
+        let has_room = state.records.workers().all(|worker| self.outboxes[worker].has_room(count, bytes));
+        if !has_room || state.last_id + count as u64 > now_micros + MAX_AHEAD {
+            return None;
+        }
+        let first = now_micros.max(state.last_id + 1);
+        state.last_id = first + count as u64 - 1;
+        Some(first)
+    }
+
+    /// The largest id given so far.
+    pub fn newest(&self) -> u64 {
+        self.lock().last_id
+    }
+
+    /// Takes what was committed, in order, and tells the workers.
+    pub fn publish_records(&self, frames: Vec<Arc<Frame>>) {
+        let mut state = self.lock();
+        let records = &mut state.records;
+        records.published += frames.len() as u64;
+        for frame in frames {
+            for worker in records.workers() {
+                self.outboxes[worker].send(Notice { feed: FeedId::Records, frame: Arc::clone(&frame) });
+            }
+            records.latest.push(frame);
+        }
+        let mut heard = HeardBy::default();
+        records.workers().for_each(|worker| heard.insert(worker));
+        drop(state);
+        heard.iter().for_each(|worker| self.outboxes[worker].ring());
+    }
+
+    /// Admits a subscriber of `worker` to the records with these names, or to all if there are none.
+    pub fn join_records(
+        &self,
+        worker: WorkerId,
+        names: Arc<[Arc<str>]>,
+        position: Position<'_>,
+    ) -> Result<Joined, Full> {
+        let mut state = self.lock();
+        if state.subscribers >= self.limits.subscribers {
+            return Err(Full);
+        }
+        state.subscribers += 1;
+        let records = &mut state.records;
+        records.subscribers += 1;
+        let (cursor, gap) = resolve(&records.latest, position);
+        let has_replica = std::mem::replace(&mut records.replicas[worker], true);
+        let backlog = (!has_replica).then(|| records.latest.frames().cloned().collect());
+        Ok(Joined { cursor, newest: records.latest.newest(), gap, feeds: JoinedFeeds::Records { names, backlog } })
+    }
+
+    /// A subscriber to records has left.
+    pub fn leave_records(&self) {
+        let mut state = self.lock();
+        state.subscribers -= 1;
+        state.records.subscribers -= 1;
+    }
+}
+
+/// A position in the records is that of a version: what has newer ones since then is owed.
+fn resolve(latest: &Latest, position: Position<'_>) -> (u64, Option<Gap>) {
+    match position {
+        Position::Live => (0, None),
+        Position::After(text) => match position::parse_id(crate::sse::position(text)) {
+            Some(id) if id <= latest.newest() => (id, None),
+            _ => (0, Some(Gap { oldest: latest.oldest() })),
+        },
+    }
+}
