@@ -83,6 +83,8 @@ pub mod hub;
 #[doc(hidden)]
 pub mod sse;
 #[doc(hidden)]
+pub mod store;
+#[doc(hidden)]
 pub mod worker;
 
 pub use auth::{KeyError, Role};

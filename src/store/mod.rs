@@ -1,0 +1,204 @@
+//! Records: inserted once, kept for good, every version of every name. An embedded SQLite database with
+//! one thread that writes, one that moves the log into place and one that reads histories.
+//! Refuses to know who asks, how ids are made, and what HTTP, topics and subscribers are.
+//!
+//! ```text
+//! place    where the files are, and who may use them
+//! schema   the tables, their version, and connections to them
+//! opening  from files to a store: locked, checked, the newest of every name read
+//! queue    what waits to be written, and answers that are never lost
+//! writer   the thread that commits, and whose spare moments go to index and log
+//! commit   one transaction, one fsync
+//! index    the versions of each name, noted behind the commits
+//! mark     ids that no later start may give again
+//! keeper   the thread that moves the log into the database
+//! room     how much the disk has left
+//! audit    the thread that reads histories, page by page
+//! state    ready, full or failed; counters
+//! tools    check, dump and load, for a store that nobody runs
+//! ```
+//!
+//! **Insert**: queue → the writer takes all that wait → ids from [`Order::reserve`] → one transaction that appends to
+//! `records` → one fsync → [`Order::publish`] → answers, in the order of commits. The index `versions` is filled in behind the
+//! commits, sorted, in slices; it is a copy of what `records` says, so its transactions need no fsync of their own.
+//!
+//! # Invariants
+//!
+//! 1. What was answered with an id is on the disk; what is not on the disk was never published.
+//! 2. `versions` is complete up to `indexed_through`, and says nothing that `records` does not.
+//! 3. After a failed write or fsync nothing more is written until the next opening, which first moves the log into
+//!    the database: what the kernel holds of a log whose fsync failed may be gone after a loss of power.
+//! 4. An id of an insert that failed is never given again.
+
+mod audit;
+mod commit;
+mod error;
+mod index;
+mod keeper;
+mod mark;
+mod opening;
+mod place;
+mod queue;
+mod room;
+mod schema;
+mod state;
+mod tools;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use audit::Page;
+pub use error::{BadName, OpenError, StoreError};
+pub use opening::Opening;
+pub use place::Place;
+pub use state::{Health, Status};
+pub use tools::{BadLine, Report, ToolError, check, dump, load};
+
+use audit::Auditor;
+use place::Home;
+use queue::{Insert, Queue, Reply};
+use room::Gauge;
+use state::{Mode, Shared};
+
+/// The longest name of a record in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// An event stored for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the order of everything.
+    pub id: u64,
+    /// What it is a version of.
+    pub name: Arc<str>,
+    /// JSON text, as it is kept.
+    pub data: Box<str>,
+}
+
+/// What the store asks of whoever keeps the order of ids; called from the writer's thread only.
+pub trait Order: Send {
+    /// The first of `count` ids in a row, all larger than any given before and less than 2⁶³. None: not now, ask again in a
+    /// moment.
+    fn reserve(&self, count: usize) -> Option<u64>;
+    /// The largest id given so far to anything, for the mark that outlives a crash.
+    fn newest(&self) -> u64;
+    /// Committed records, in order.
+    fn publish(&self, records: Vec<Record>);
+}
+
+/// A store that runs. To be shared; closed at the latest when it is dropped.
+pub struct Store {
+    queue: Queue,
+    auditor: Auditor,
+    shared: Arc<Shared>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What must end, and in which order: the threads, then the hold on the directory.
+struct Running {
+    reader: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    home: Home,
+}
+
+impl Store {
+    /// Takes hold of the place, checks what is there and reads the newest record of every name.
+    pub fn open(place: &Place) -> Result<Opening, OpenError> {
+        opening::open(place, Tuning::default())
+    }
+
+    /// Queues a record; `data` is JSON text and kept as it is. The reply comes once it is stored and published, from the
+    /// writer's thread, or at once, from this one, if it can't be queued. It must not block, nor close the store.
+    pub fn insert(&self, name: Arc<str>, data: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
+        let reply = Reply::new(reply);
+        match self.shared.refusal() {
+            Some(refusal) => reply.send(Err(refusal)),
+            None => self.queue.push(Insert { name, data, reply }),
+        }
+    }
+
+    /// Reads the versions of a name that follow an id, at most `limit` of them. The reply comes from the reader's thread,
+    /// or at once, from this one, if too many wait. It must not block, nor close the store.
+    pub fn audit(
+        &self,
+        name: Arc<str>,
+        after: u64,
+        limit: usize,
+        reply: impl FnOnce(Result<Page, StoreError>) + Send + 'static,
+    ) {
+        self.auditor.ask(name, after, limit, Reply::new(reply));
+    }
+
+    /// How it is, and the counters.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Commits what is queued, completes the index, notes the exact newest id, moves the log into the database and lets go
+    /// of the directory. Returns when that is done. Whoever gives ids must have stopped before, or a crash in the same
+    /// moment as a clock set back could give one twice.
+    pub fn close(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { reader, writer, home }) = running else { return };
+        self.shared.enter(Mode::Closed);
+        self.auditor.close();
+        self.queue.close();
+        for thread in [reader, writer] {
+            if thread.join().is_err() {
+                log::error!("a thread of the store panicked");
+            }
+        }
+        drop(home);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Whether records may have this name: 1 to [`MAX_NAME`] bytes, no control characters.
+pub fn check_name(name: &str) -> Result<(), BadName> {
+    match name {
+        "" => Err(BadName::Empty),
+        _ if name.len() > MAX_NAME => Err(BadName::Long(name.len())),
+        _ if name.chars().any(char::is_control) => Err(BadName::Control),
+        _ => Ok(()),
+    }
+}
+
+/// The bounds that tests make small.
+#[derive(Clone, Copy, Debug)]
+struct Tuning {
+    /// So many records wait for the index before it is brought up to date, even if the store is never idle. Twice as many
+    /// wait at most, while that is done.
+    unindexed: usize,
+    /// At least so many of them are indexed between two commits.
+    slice: usize,
+    /// The log is moved into the database when it has grown by so many bytes.
+    log_growth: u64,
+    /// Beyond so many bytes of log a commit waits for the move, unless another program's reading prevents it.
+    log_bound: u64,
+    /// A full disk is tried again after so long.
+    retry: Duration,
+    /// Tells how full it is.
+    gauge: Gauge,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            unindexed: 1 << 16,
+            slice: 1 << 10,
+            log_growth: 16 << 20,
+            log_bound: 128 << 20,
+            retry: Duration::from_secs(3),
+            gauge: Home::room,
+        }
+    }
+}

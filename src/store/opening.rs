@@ -1,0 +1,154 @@
+//! From files to a store that runs: the hold on the directory, whose the database is, the log moved into place, and what
+//! the threads begin with. Refuses to know what they do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rusqlite::Connection;
+
+use super::audit::Auditor;
+use super::commit::{NameKey, Names, Version};
+use super::error::{Cause, OpenError};
+use super::index::Index;
+use super::keeper::{self, Keeper};
+use super::mark::Mark;
+use super::place::Home;
+use super::queue;
+use super::room::Room;
+use super::schema::{self, CEILING, INDEXED_THROUGH, Use};
+use super::state::Shared;
+use super::writer::Writer;
+use super::{Order, Place, Record, Running, Store, Tuning};
+use crate::clock::Clock;
+
+/// A store that is opened and does not run yet.
+pub struct Opening {
+    /// The newest record of every name, by ascending id. To be taken.
+    pub latest: Vec<Record>,
+    /// Every id given from now on must be larger.
+    pub ids_through: u64,
+    writer: Connection,
+    keeper: Connection,
+    reader: Connection,
+    found: Found,
+    home: Home,
+    tuning: Tuning,
+}
+
+/// What the tables say.
+pub(super) struct Found {
+    pub names: Names,
+    pub latest: Vec<Record>,
+    /// Records that the index does not have.
+    pub unindexed: Vec<Version>,
+    pub mark: Mark,
+}
+
+/// A name and its newest record's id.
+type Newest = (Arc<str>, i64);
+
+/// Opens it and makes what is missing.
+pub(super) fn open(place: &Place, tuning: Tuning) -> Result<Opening, OpenError> {
+    let home = Home::take(place)?;
+    let opened = connections(&home).and_then(|[writer, keeper, reader]| Ok((find(&writer)?, writer, keeper, reader)));
+    let (mut found, writer, keeper, reader) = opened.map_err(|cause| home.error(cause))?;
+    let latest = std::mem::take(&mut found.latest);
+    Ok(Opening { latest, ids_through: found.mark.ids_through(), writer, keeper, reader, found, home, tuning })
+}
+
+fn connections(home: &Home) -> Result<[Connection; 3], Cause> {
+    let writer = writer(home)?;
+    let keeper = schema::connect(&home.database, Use::Keep)?;
+    let reader = schema::connect(&home.database, Use::Read)?;
+    Ok([writer, keeper, reader])
+}
+
+/// A connection to a database that is ours, with an empty log.
+pub(super) fn writer(home: &Home) -> Result<Connection, Cause> {
+    let mut writer = schema::connect(&home.database, Use::Write)?;
+    let is_new = schema::identify(&writer)?;
+    schema::use_log(&writer, &home.database)?;
+    if is_new {
+        schema::create(&mut writer)?;
+    }
+    // What the kernel holds of the log need not be on the disk, if an fsync failed before: see the invariants.
+    if keeper::empty(&writer)? { Ok(writer) } else { Err(Cause::InUse) }
+}
+
+/// Reads what the threads begin with: all names, their newest records, and what is not indexed.
+pub(super) fn find(connection: &Connection) -> Result<Found, Cause> {
+    let through = schema::meta(connection, INDEXED_THROUGH)?;
+    let ceiling = schema::from_sql(schema::meta(connection, CEILING)?);
+    let unindexed = unindexed(connection, through)?;
+    let (names, newest) = names(connection, &unindexed)?;
+    let mut latest =
+        newest.into_iter().map(|(name, id)| record(connection, name, id)).collect::<Result<Vec<_>, _>>()?;
+    latest.sort_unstable_by_key(|record| record.id);
+    let newest_record = latest.last().map_or(0, |record| record.id);
+    Ok(Found { names, latest, unindexed, mark: Mark::new(ceiling, newest_record) })
+}
+
+fn unindexed(connection: &Connection, through: i64) -> rusqlite::Result<Vec<Version>> {
+    let mut statement = connection.prepare("SELECT name, id FROM records WHERE id > ?1 ORDER BY id")?;
+    statement.query_map([through], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// All names, and each one's newest id.
+fn names(connection: &Connection, unindexed: &[Version]) -> Result<(Names, Vec<Newest>), Cause> {
+    // Ascending ids: the newest of each stays.
+    let mut behind: HashMap<NameKey, i64> = unindexed.iter().copied().collect();
+    let (mut names, mut newest) = (Names::default(), Vec::new());
+    let mut statement = connection.prepare("SELECT key, name, latest FROM names")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, name): (NameKey, Arc<str>) = (row.get(0)?, row.get(1)?);
+        let latest = behind.remove(&key).max(row.get(2)?);
+        let latest = latest.ok_or_else(|| Cause::Damaged(format!("name {key} has no record")))?;
+        newest.push((Arc::clone(&name), latest));
+        names.put(name, key);
+    }
+    match behind.keys().next() {
+        Some(key) => Err(Cause::Damaged(format!("records have name {key}, which is not there"))),
+        None => Ok((names, newest)),
+    }
+}
+
+fn record(connection: &Connection, name: Arc<str>, id: i64) -> Result<Record, Cause> {
+    let mut statement = connection.prepare_cached("SELECT data FROM records WHERE id = ?1")?;
+    match statement.query_row([id], |row| row.get(0)) {
+        Ok(data) => Ok(Record { id: schema::from_sql(id), name, data }),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Err(Cause::Damaged(format!("record {id} is not there"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Opening {
+    /// Starts the threads. `order` gives ids larger than `ids_through` from now on.
+    pub fn start(self, order: Box<dyn Order>) -> Result<Store, OpenError> {
+        let Self { writer, keeper, reader, found, home, tuning, .. } = self;
+        let failed = |error| home.error(Cause::Thread(error));
+        let shared = Arc::new(Shared::default());
+        let (queue, waiting) = queue::queue(&shared);
+        let (auditor, reader) = Auditor::start(reader, &shared).map_err(failed)?;
+        let writer = Writer {
+            connection: writer,
+            names: found.names,
+            index: Index::new(found.unindexed),
+            mark: found.mark,
+            keeper: Keeper::start(keeper, &shared).map_err(failed)?,
+            room: Room::new(home.database.clone(), tuning.gauge),
+            waiting,
+            shared: Arc::clone(&shared),
+            order,
+            tuning,
+            clock: Clock::new(),
+            looked_at: 0,
+            full_at: 0,
+        };
+        writer.count();
+        let named = thread::Builder::new().name("esker-store".into());
+        let writer = named.spawn(move || writer.run()).map_err(failed)?;
+        Ok(Store { queue, auditor, shared, running: Mutex::new(Some(Running { reader, writer, home })) })
+    }
+}

@@ -1,0 +1,49 @@
+//! Room on the disk: inserts are refused before it runs out, so that index, mark and the move of the log still fit.
+//! Refuses to know what is done without.
+
+use super::keeper::Log;
+use super::place::Database;
+
+/// So many bytes are left alone, beside what the log has yet to bring into the database.
+const RESERVE: u64 = 64 << 20;
+/// The disk is looked at after so many milliseconds,
+const LOOK_MILLIS: u64 = 250;
+/// or after so many bytes.
+const LOOK_BYTES: u64 = 8 << 20;
+
+/// Tells a place's room in bytes; None: without bound, or unknown.
+pub(super) type Gauge = fn(&Database) -> Option<u64>;
+
+/// What was last seen of it.
+pub(super) struct Room {
+    database: Database,
+    gauge: Gauge,
+    looked_at: Option<u64>,
+    since: u64,
+    has_some: bool,
+}
+
+impl Room {
+    pub fn new(database: Database, gauge: Gauge) -> Self {
+        Self { database, gauge, looked_at: None, since: 0, has_some: true }
+    }
+
+    /// Whether so many bytes more can be taken.
+    pub fn has(&mut self, bytes: u64, log: Log, now_millis: u64) -> bool {
+        self.since += bytes;
+        let is_fresh = self.looked_at.is_some_and(|at| now_millis - at < LOOK_MILLIS);
+        if is_fresh && self.since < LOOK_BYTES {
+            return self.has_some;
+        }
+        self.looked_at = Some(now_millis);
+        self.since = bytes;
+        let needed = RESERVE + log.rest() + bytes;
+        self.has_some = (self.gauge)(&self.database).is_none_or(|room| room >= needed);
+        self.has_some
+    }
+
+    /// The next look is a fresh one.
+    pub fn doubt(&mut self) {
+        self.looked_at = None;
+    }
+}

@@ -1,0 +1,183 @@
+//! How the store is, for all of its threads and whoever asks: ready, full, failed or closed, and counters.
+//! Refuses to know why, beyond words.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::error::StoreError;
+
+/// How it is, and counters since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Whether records can be inserted.
+    pub health: Health,
+    /// Transactions of inserts, each with one fsync.
+    pub commits: u64,
+    /// Records inserted.
+    pub records: u64,
+    /// Names there are.
+    pub names: u64,
+    /// Pages of histories read.
+    pub pages: u64,
+    /// Inserts that wait.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Records that the index does not have yet.
+    pub unindexed: u64,
+    /// Bytes of the log in use.
+    pub log_bytes: u64,
+    /// How often the log has begun anew.
+    pub log_rounds: u64,
+}
+
+/// Whether records can be inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Yes.
+    Ready,
+    /// Not until there is room on the disk again.
+    Full,
+    /// Not before the next start.
+    Failed {
+        /// What failed, in SQLite's words.
+        why: String,
+    },
+    /// No longer.
+    Closed,
+}
+
+/// The same as one word. The order is that in which one gives way to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mode {
+    Ready,
+    Full,
+    Failed,
+    Closed,
+}
+
+/// What the threads share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    mode: AtomicU8,
+    why: OnceLock<String>,
+    pub counters: Counters,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub commits: AtomicU64,
+    pub records: AtomicU64,
+    pub names: AtomicU64,
+    pub pages: AtomicU64,
+    pub queued: AtomicU64,
+    pub queued_bytes: AtomicU64,
+    pub unindexed: AtomicU64,
+    pub log_bytes: AtomicU64,
+    pub log_rounds: AtomicU64,
+}
+
+impl Shared {
+    pub fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Acquire) {
+            0 => Mode::Ready,
+            1 => Mode::Full,
+            2 => Mode::Failed,
+            _ => Mode::Closed,
+        }
+    }
+
+    /// Becomes so, unless it is worse already: what has failed or is closed stays so.
+    pub fn enter(&self, mode: Mode) {
+        self.mode.fetch_max(mode as u8, Ordering::AcqRel);
+    }
+
+    /// No room.
+    pub fn fill(&self) {
+        if self.change(Mode::Ready, Mode::Full) {
+            log::warn!("the store's disk is full: no inserts until there is room; all else goes on");
+        }
+    }
+
+    /// There is room again.
+    pub fn recover(&self) {
+        if self.change(Mode::Full, Mode::Ready) {
+            log::info!("the store's disk has room again: inserts go on");
+        }
+    }
+
+    fn change(&self, from: Mode, to: Mode) -> bool {
+        self.mode.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Nothing may be written any more. Says so once.
+    pub fn fail(&self, what: &str, error: &str) {
+        if self.why.set(format!("{what}: {error}")).is_ok() {
+            log::error!(
+                "the store has failed and takes no more records until the broker is started again; {what}: {error}"
+            );
+        }
+        self.enter(Mode::Failed);
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.why.get().is_some()
+    }
+
+    /// What an insert is told at once.
+    pub fn refusal(&self) -> Option<StoreError> {
+        match self.mode() {
+            Mode::Ready => None,
+            Mode::Full => Some(StoreError::Full),
+            Mode::Failed => Some(StoreError::Failed),
+            Mode::Closed => Some(StoreError::Closed),
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        Status {
+            health: self.health(),
+            commits: count(&counters.commits),
+            records: count(&counters.records),
+            names: count(&counters.names),
+            pages: count(&counters.pages),
+            queued: count(&counters.queued),
+            queued_bytes: count(&counters.queued_bytes),
+            unindexed: count(&counters.unindexed),
+            log_bytes: count(&counters.log_bytes),
+            log_rounds: count(&counters.log_rounds),
+        }
+    }
+
+    fn health(&self) -> Health {
+        match (self.mode(), self.why.get()) {
+            (_, Some(why)) => Health::Failed { why: why.clone() },
+            (Mode::Full, None) => Health::Full,
+            (Mode::Closed, None) => Health::Closed,
+            (_, None) => Health::Ready,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_failed_stays_so() {
+        let shared = Shared::default();
+        shared.fill();
+        assert_eq!((shared.status().health, shared.refusal()), (Health::Full, Some(StoreError::Full)));
+        shared.recover();
+        assert_eq!(shared.refusal(), None);
+        shared.fail("a commit", "disk I/O error");
+        shared.fill();
+        shared.recover();
+        assert_eq!(shared.refusal(), Some(StoreError::Failed));
+        shared.fail("a checkpoint", "later");
+        assert_eq!(shared.status().health, Health::Failed { why: "a commit: disk I/O error".into() });
+    }
+}

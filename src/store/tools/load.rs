@@ -1,0 +1,144 @@
+//! Reads back what a dump wrote, under the ids that it had.
+
+use std::borrow::Cow;
+use std::io::{BufRead, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::commit::{self, Names};
+use super::super::index::Index;
+use super::super::keeper;
+use super::super::mark::Mark;
+use super::super::opening::{self, Found};
+use super::super::place::{Home, Place};
+use super::super::schema::{self, CEILING};
+use super::super::{Record, Tuning, check_name};
+use super::ToolError;
+use super::error::BadLine;
+use crate::clock::Clock;
+
+/// No line is longer than so many bytes.
+const MAX_LINE: u64 = 64 << 20;
+/// So many records are one transaction,
+const BATCH: usize = 4096;
+/// unless they have so many bytes.
+const BATCH_BYTES: usize = 8 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+struct Loader {
+    connection: Connection,
+    names: Names,
+    index: Index,
+    mark: Mark,
+    newest: u64,
+    tuning: Tuning,
+    clock: Clock,
+    batch: Vec<Record>,
+    batch_bytes: usize,
+}
+
+/// Adds the records to a directory, which is made if it is missing, and tells how many. All ids must be larger than what is
+/// there, and ascend. After a bad line those before
+/// it are stored.
+pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+    let home = Home::take(&Place::Directory(directory.to_owned()))?;
+    let opened = opening::writer(&home).and_then(|writer| Ok((opening::find(&writer)?, writer)));
+    let (found, connection) = opened.map_err(|cause| home.error(cause))?;
+    let mut loader = Loader::new(connection, found);
+    let read = loader.read(&home, input);
+    let finished = loader.finish().map_err(ToolError::of(&home));
+    let count = read?;
+    finished?;
+    Ok(count)
+}
+
+impl Loader {
+    fn new(connection: Connection, found: Found) -> Self {
+        let newest = found.latest.last().map_or(0, |record| record.id);
+        Self {
+            connection,
+            names: found.names,
+            index: Index::new(found.unindexed),
+            mark: found.mark,
+            newest,
+            tuning: Tuning::default(),
+            clock: Clock::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+        }
+    }
+
+    fn read(&mut self, home: &Home, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+        let (mut line, mut number, mut count) = (Vec::new(), 0, 0);
+        loop {
+            line.clear();
+            number += 1;
+            if input.take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(ToolError::Read)? == 0 {
+                return Ok(count);
+            }
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            self.add(&line).map_err(|error| ToolError::Line(number, error))?;
+            count += 1;
+            if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
+                self.commit().map_err(ToolError::of(home))?;
+            }
+        }
+    }
+
+    fn add(&mut self, line: &[u8]) -> Result<(), BadLine> {
+        if line.len() as u64 > MAX_LINE {
+            return Err(BadLine::Long(MAX_LINE));
+        }
+        let line: Line<'_> = serde_json::from_slice(line).map_err(BadLine::Json)?;
+        let id = line.id.parse().ok().filter(|id| (1..=i64::MAX as u64).contains(id));
+        let id = id.ok_or_else(|| BadLine::Id(line.id.chars().take(32).collect()))?;
+        if id <= self.newest {
+            return Err(BadLine::Order(id, self.newest));
+        }
+        check_name(&line.event).map_err(BadLine::Name)?;
+        self.newest = id;
+        self.batch_bytes += line.data.get().len();
+        self.batch.push(Record { id, name: Arc::from(&*line.event), data: line.data.get().into() });
+        Ok(())
+    }
+
+    /// Index and log follow as they do in a running store.
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        self.batch_bytes = 0;
+        let mut batch = std::mem::take(&mut self.batch);
+        let versions = commit::commit(&mut self.connection, &mut self.names, &mut batch, None)?;
+        self.index.add(&versions);
+        if self.index.waiting() >= self.tuning.unindexed {
+            self.index.complete(&mut self.connection, &self.clock)?;
+        }
+        if keeper::look(&self.connection)?.rest() > self.tuning.log_growth {
+            keeper::advance(&self.connection)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> rusqlite::Result<()> {
+        self.commit()?;
+        self.index.complete(&mut self.connection, &self.clock)?;
+        if let Some(exact) = self.mark.exact(self.newest) {
+            schema::set_meta(&self.connection, CEILING, schema::to_sql(exact))?;
+        }
+        keeper::empty(&self.connection).map(drop)
+    }
+}

@@ -1,0 +1,263 @@
+//! The thread that commits: takes all inserts that wait, and in between brings the index up to date, raises the mark, looks
+//! after the log and, when the disk is full, tries whether there is room again. Refuses to know SQL.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::commit::{self, Names, Version};
+use super::error::{Fault, StoreError};
+use super::index::Index;
+use super::keeper::{self, Keeper};
+use super::mark::Mark;
+use super::queue::{Insert, Reply, Taken, Waiting};
+use super::room::Room;
+use super::schema::{self, CEILING};
+use super::state::{Mode, Shared};
+use super::{Order, Record, Tuning};
+use crate::clock::Clock;
+
+/// With nothing to do, the newest id is looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
+/// After so long without an insert the store is idle, and the index is brought up to date.
+const IDLE: Duration = Duration::from_millis(250);
+/// Whoever gives ids is asked again after so long,
+const RESERVE_PAUSE: Duration = Duration::from_millis(1);
+/// and so often, before the inserts are refused.
+const RESERVE_TRIES: usize = 5000;
+
+/// See the module's page.
+pub(super) struct Writer {
+    pub connection: Connection,
+    pub names: Names,
+    pub index: Index,
+    pub mark: Mark,
+    pub keeper: Keeper,
+    pub room: Room,
+    pub waiting: Waiting,
+    pub shared: Arc<Shared>,
+    pub order: Box<dyn Order>,
+    pub tuning: Tuning,
+    pub clock: Clock,
+    /// When the newest id was last looked at.
+    pub looked_at: u64,
+    /// When a full disk was last found so.
+    pub full_at: u64,
+}
+
+impl Writer {
+    /// Until the store is closed.
+    pub fn run(mut self) {
+        loop {
+            match self.waiting.take(self.patience()) {
+                Taken::Inserts(inserts) => self.insert(inserts),
+                Taken::Nothing => self.index.begin(),
+                Taken::Last(inserts) => {
+                    self.insert(inserts);
+                    break;
+                }
+            }
+            self.look();
+            self.retry();
+            self.tend();
+        }
+        self.seal();
+    }
+
+    fn patience(&self) -> Duration {
+        match self.shared.mode() {
+            Mode::Ready if self.index.is_in_pass() => Duration::ZERO,
+            Mode::Ready if self.index.waiting() > 0 => IDLE,
+            _ => LOOK,
+        }
+    }
+
+    /// A write was tried. False: it came to nothing, and the store is what it now must be.
+    fn holds(&mut self, what: &str, result: rusqlite::Result<()>) -> bool {
+        match result.map_err(Fault::from) {
+            Ok(()) => return true,
+            Err(Fault::Busy) => log::warn!("another program is using the store's database: {what} must wait"),
+            Err(Fault::Full) => self.be_full(),
+            Err(Fault::Broken(error)) => self.shared.fail(what, &error),
+        }
+        false
+    }
+
+    fn be_full(&mut self) {
+        self.full_at = self.clock.now().millis;
+        self.shared.fill();
+    }
+}
+
+// What goes on all the time.
+impl Writer {
+    fn insert(&mut self, inserts: Vec<Insert>) {
+        if inserts.is_empty() {
+            return;
+        }
+        let first = match self.admit(&inserts) {
+            Ok(first) => first,
+            Err(error) => return inserts.into_iter().for_each(|insert| insert.reply.send(Err(error))),
+        };
+        let with_ids = (first..).zip(inserts);
+        let (mut records, replies): (Vec<_>, Vec<_>) = with_ids.map(|(id, insert)| insert.with(id)).unzip();
+        match self.commit(&mut records) {
+            Ok(versions) => self.tell(records, replies, &versions),
+            Err(error) => replies.into_iter().for_each(|reply| reply.send(Err(error))),
+        }
+    }
+
+    /// The first of the inserts' ids, if they may be stored.
+    fn admit(&mut self, inserts: &[Insert]) -> Result<u64, StoreError> {
+        self.check(inserts)?;
+        self.reserve(inserts.len()).ok_or(StoreError::Busy)
+    }
+
+    fn commit(&mut self, records: &mut [Record]) -> Result<Vec<Version>, StoreError> {
+        let ceiling = self.mark.due(self.order.newest());
+        let committed = commit::commit(&mut self.connection, &mut self.names, records, ceiling);
+        match committed.map_err(Fault::from) {
+            Ok(versions) => {
+                ceiling.into_iter().for_each(|ceiling| self.mark.raised(ceiling));
+                Ok(versions)
+            }
+            Err(Fault::Busy) => Err(StoreError::Busy),
+            Err(Fault::Full) => {
+                self.be_full();
+                Err(StoreError::Full)
+            }
+            Err(Fault::Broken(error)) => {
+                self.shared.fail("a commit", &error);
+                Err(StoreError::Failed)
+            }
+        }
+    }
+
+    /// Whether it is worth trying. What was queued before the store was closed still is.
+    fn check(&mut self, inserts: &[Insert]) -> Result<(), StoreError> {
+        if self.shared.has_failed() {
+            return Err(StoreError::Failed);
+        }
+        if self.shared.mode() == Mode::Full {
+            return Err(StoreError::Full);
+        }
+        let bytes = inserts.iter().map(|insert| insert.data.len() as u64).sum();
+        if !self.room.has(bytes, self.keeper.log(), self.clock.now().millis) {
+            self.be_full();
+            return Err(StoreError::Full);
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, count: usize) -> Option<u64> {
+        for _ in 0..RESERVE_TRIES {
+            let first = self.order.reserve(count);
+            if first.is_some() {
+                return first;
+            }
+            thread::sleep(RESERVE_PAUSE);
+        }
+        None
+    }
+
+    /// All see them, then those who inserted them hear of it.
+    fn tell(&mut self, records: Vec<Record>, replies: Vec<Reply<u64>>, versions: &[Version]) {
+        self.index.add(versions);
+        let counters = &self.shared.counters;
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        counters.records.fetch_add(versions.len() as u64, Ordering::Relaxed);
+        self.count();
+        self.order.publish(records);
+        for (reply, (_, id)) in replies.into_iter().zip(versions) {
+            reply.send(Ok(schema::from_sql(*id)));
+        }
+    }
+
+    /// Tells how much there is.
+    pub fn count(&self) {
+        let counters = &self.shared.counters;
+        counters.names.store(self.names.len() as u64, Ordering::Relaxed);
+        counters.unindexed.store(self.index.behind() as u64, Ordering::Relaxed);
+    }
+}
+
+// What must be done now and then.
+impl Writer {
+    /// Raises the mark if ids were given that no commit has covered.
+    fn look(&mut self) {
+        let now = self.clock.now().millis;
+        if now - self.looked_at < LOOK.as_millis() as u64 || self.shared.mode() != Mode::Ready {
+            return;
+        }
+        self.looked_at = now;
+        if let Some(ceiling) = self.mark.due(self.order.newest()) {
+            self.raise(ceiling);
+        }
+    }
+
+    fn raise(&mut self, ceiling: u64) -> bool {
+        let raised = schema::set_meta(&self.connection, CEILING, schema::to_sql(ceiling));
+        let holds = self.holds("noting the newest id", raised);
+        if holds {
+            self.mark.raised(ceiling);
+        }
+        holds
+    }
+
+    /// A full disk is tried again with what must be written anyway.
+    fn retry(&mut self) {
+        let now = self.clock.now().millis;
+        if self.shared.mode() != Mode::Full || now - self.full_at < self.tuning.retry.as_millis() as u64 {
+            return;
+        }
+        self.full_at = now;
+        self.room.doubt();
+        if self.room.has(0, self.keeper.log(), now) && self.raise(self.mark.now(self.order.newest())) {
+            self.shared.recover();
+        }
+    }
+
+    /// A slice of the index, and the log.
+    fn tend(&mut self) {
+        if self.shared.mode() == Mode::Ready {
+            self.slice();
+            let attended = self.keeper.attend(&self.connection, &self.tuning);
+            self.holds("moving the log into the database", attended);
+        }
+    }
+
+    fn slice(&mut self) {
+        if self.index.waiting() >= self.tuning.unindexed {
+            self.index.begin();
+        }
+        let sliced = self.index.slice(&mut self.connection, self.tuning.slice, &self.clock);
+        self.holds("indexing", sliced);
+        self.count();
+    }
+
+    /// The end. After a failure everything stays as it is for the next opening.
+    fn seal(mut self) {
+        if !self.shared.has_failed() {
+            let completed = self.index.complete(&mut self.connection, &self.clock);
+            self.holds("indexing", completed);
+        }
+        if let Some(newest) = self.mark.exact(self.order.newest()).filter(|_| !self.shared.has_failed()) {
+            self.raise(newest);
+        }
+        self.keeper.end();
+        if !self.shared.has_failed() {
+            empty_log(&self.connection);
+        }
+    }
+}
+
+fn empty_log(connection: &Connection) {
+    match keeper::empty(connection) {
+        Ok(true) => (),
+        Ok(false) => log::info!("another program reads the records; their log is left for the next start"),
+        Err(error) => log::error!("the store's log can't be moved into its database: {error}"),
+    }
+}
