@@ -28,7 +28,7 @@ pub struct Opening {
     pub latest: Vec<Record>,
     /// Every id given from now on must be larger.
     pub ids_through: u64,
-    writer: Connection,
+    pub(super) writer: Connection,
     keeper: Connection,
     reader: Connection,
     found: Found,

@@ -41,7 +41,17 @@ pub(super) struct Home {
     pub path: PathBuf,
     pub database: Database,
     /// SQLite's own locks don't keep a second broker out: several connections are the rule.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
+}
+
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing it would do but for a process that is being spawned: until that has begun it has all our files.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl Home {
@@ -111,14 +121,14 @@ fn make(path: &Path) -> Result<(), Cause> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, Cause> {
+fn lock(path: &Path) -> Result<Lock, Cause> {
     let opened = File::options().create(true).truncate(false).read(true).write(true).open(path);
     let mut file = opened.map_err(Cause::Write)?;
     match file.try_lock() {
         Ok(()) => {
             // Only for the other broker's message; it does without.
             let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-            Ok(file)
+            Ok(Lock(file))
         }
         Err(TryLockError::WouldBlock) => Err(Cause::Held(holder(&file))),
         Err(TryLockError::Error(error)) => Err(Cause::Write(error)),

@@ -1,1 +1,154 @@
+//! The room as a whole, against naive accounts of what it should say.
 
+mod audits;
+mod commits;
+mod crash;
+mod full;
+mod indexing;
+mod offline;
+mod refusals;
+mod reopen;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use super::*;
+
+/// A directory that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static SCRATCHES: AtomicU64 = AtomicU64::new(0);
+        let number = SCRATCHES.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("esker-store-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn place(&self) -> Place {
+        Place::Directory(self.0.clone())
+    }
+
+    fn database(&self) -> PathBuf {
+        self.0.join("records.db")
+    }
+
+    /// What a crash would leave of a store that runs and never moves its log.
+    fn copy_of(other: &Path) -> Self {
+        let copy = Self::new();
+        for file in ["records.db", "records.db-wal"] {
+            std::fs::copy(other.join(file), copy.0.join(file)).unwrap();
+        }
+        copy
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Gives ids, and remembers what was published.
+#[derive(Default)]
+struct Ids {
+    newest: AtomicU64,
+    published: Mutex<Vec<Record>>,
+    is_held: AtomicBool,
+}
+
+impl Order for Arc<Ids> {
+    fn reserve(&self, count: usize) -> Option<u64> {
+        let is_free = !self.is_held.load(Ordering::SeqCst);
+        is_free.then(|| self.newest.fetch_add(count as u64, Ordering::SeqCst) + 1)
+    }
+
+    fn newest(&self) -> u64 {
+        self.newest.load(Ordering::SeqCst)
+    }
+
+    fn publish(&self, records: Vec<Record>) {
+        self.published.lock().unwrap().extend(records);
+    }
+}
+
+/// A store that runs, with what it published.
+struct Rig {
+    store: Store,
+    ids: Arc<Ids>,
+    latest: Vec<Record>,
+    ids_through: u64,
+}
+
+impl Rig {
+    fn new(place: &Place) -> Self {
+        Self::with(place, Tuning::default())
+    }
+
+    fn with(place: &Place, tuning: Tuning) -> Self {
+        let mut opening = opening::open(place, tuning).unwrap();
+        let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
+        let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });
+        let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
+        Self { store, ids, latest, ids_through }
+    }
+
+    fn insert(&self, name: &str, data: &str) -> Result<u64, StoreError> {
+        let (sender, reply) = mpsc::channel();
+        self.store.insert(name.into(), data.into(), move |result| sender.send(result).unwrap());
+        reply.recv().unwrap()
+    }
+
+    /// All at once, so that they share commits; returns when the last is answered.
+    fn insert_all<'a>(&self, inserts: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Result<u64, StoreError>> {
+        let (sender, reply) = mpsc::channel();
+        for (name, data) in inserts {
+            let sender = sender.clone();
+            self.store.insert(name.into(), data.into(), move |result| sender.send(result).unwrap());
+        }
+        drop(sender);
+        reply.iter().collect()
+    }
+
+    fn audit(&self, name: &str, after: u64, limit: usize) -> Result<Page, StoreError> {
+        let (sender, reply) = mpsc::channel();
+        self.store.audit(name.into(), after, limit, move |result| sender.send(result).unwrap());
+        reply.recv().unwrap()
+    }
+
+    fn published(&self) -> Vec<Record> {
+        self.ids.published.lock().unwrap().clone()
+    }
+}
+
+/// Small bounds, so that everything happens all the time.
+fn hasty() -> Tuning {
+    Tuning { unindexed: 100, slice: 7, log_growth: 64 << 10, log_bound: 256 << 10, ..Tuning::default() }
+}
+
+/// The newest of each name, by ascending id.
+fn latest_of(records: &[Record]) -> Vec<Record> {
+    let newest: BTreeMap<_, _> = records.iter().map(|record| (Arc::clone(&record.name), record.clone())).collect();
+    let mut latest: Vec<_> = newest.into_values().collect();
+    latest.sort_by_key(|record| record.id);
+    latest
+}
+
+/// All records of a directory, and that they fit together.
+fn contents(directory: &Path) -> Vec<Record> {
+    let report = check(directory).unwrap();
+    assert!(report.is_good(), "{report}");
+    let mut lines = Vec::new();
+    dump(directory, None, &mut lines).unwrap();
+    String::from_utf8(lines).unwrap().lines().map(parse).collect()
+}
+
+/// A line of a dump.
+fn parse(line: &str) -> Record {
+    let value: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(line).unwrap();
+    let text = |key: &str| serde_json::from_str::<String>(value[key].get()).unwrap();
+    Record { id: text("id").parse().unwrap(), name: text("event").into(), data: value["data"].get().into() }
+}

@@ -1,0 +1,141 @@
+//! What a start finds after an end in the middle of everything.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// Where the process that is to be killed keeps its records.
+const DIRECTORY: &str = "ESKER_STORE_TEST_DIRECTORY";
+const KILLS: u64 = 12;
+
+fn data(id: u64) -> String {
+    format!("\"{}\"", "x".repeat(id as usize % 300))
+}
+
+/// Tells what it publishes and what is answered.
+struct Telling(Arc<Ids>);
+
+impl Order for Telling {
+    fn reserve(&self, count: usize) -> Option<u64> {
+        self.0.reserve(count)
+    }
+
+    fn newest(&self) -> u64 {
+        self.0.newest()
+    }
+
+    fn publish(&self, records: Vec<Record>) {
+        records.iter().for_each(|record| tell("seen", record.id));
+    }
+}
+
+fn tell(what: &str, id: u64) {
+    let _ = std::io::stdout().write_all(format!("{what} {id}\n").as_bytes());
+}
+
+/// No test, but what the next one kills.
+#[test]
+fn inserts_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let opening = opening::open(&Place::Directory(directory.into()), hasty()).unwrap();
+    let ids = Ids { newest: opening.ids_through.into(), ..Ids::default() };
+    let store = opening.start(Box::new(Telling(Arc::new(ids)))).unwrap();
+    let (sender, replies) = mpsc::channel();
+    for number in 0_u64.. {
+        if number >= 64 {
+            let reply: Result<u64, StoreError> = replies.recv().unwrap();
+            tell("stored", reply.unwrap());
+        }
+        let sender = sender.clone();
+        let name = format!("name{}", number * number % 50);
+        store.insert(name.into(), data(number).into(), move |result| sender.send(result).unwrap());
+    }
+}
+
+fn start(directory: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::crash::inserts_until_it_is_killed", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The ids that were seen and that were answered before it was killed.
+fn run_and_kill(directory: &Path, after: Duration) -> (Vec<u64>, Vec<u64>) {
+    let mut child = start(directory);
+    let output = child.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).collect::<Vec<_>>());
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lines = reader.join().unwrap();
+    // The last line may be cut: what is read of it is a number that is too small, and that is there, too.
+    let ids = |what: &str| lines.iter().filter_map(|line| line.strip_prefix(what)?.trim().parse().ok()).collect();
+    (ids("seen "), ids("stored "))
+}
+
+#[test]
+fn what_was_seen_or_answered_is_there_after_a_kill() {
+    let scratch = Scratch::new();
+    let mut before = Vec::new();
+    for kill in 0..KILLS {
+        let (seen, stored) = run_and_kill(&scratch.0, Duration::from_millis(60 + kill * 37 % 200));
+        let records = contents(&scratch.0);
+        let ids: std::collections::BTreeSet<_> = records.iter().map(|record| record.id).collect();
+        assert_eq!(ids.len(), records.len());
+        let complete = seen.len().saturating_sub(1);
+        assert!(seen.iter().take(complete).chain(&stored[..stored.len().saturating_sub(1)]).all(|id| ids.contains(id)));
+        assert!(records.starts_with(&before), "what was there before is as it was");
+        let mut opening = opening::open(&scratch.place(), hasty()).unwrap();
+        assert_eq!(std::mem::take(&mut opening.latest), latest_of(&records));
+        assert!(records.last().is_none_or(|record| opening.ids_through >= record.id));
+        before = records;
+    }
+    assert!(before.len() > 100, "it did insert: {}", before.len());
+}
+
+#[test]
+fn a_copy_under_load_is_a_prefix_of_what_was_inserted() {
+    let scratch = Scratch::new();
+    // The log is never moved, so that the files can be copied one after the other.
+    let tuning = Tuning { log_growth: u64::MAX, log_bound: u64::MAX, ..hasty() };
+    let rig = Rig::with(&scratch.place(), tuning);
+    rig.insert("name", "0").unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..150_u64 {
+                let names: Vec<_> = (0..20).map(|number| format!("name{}", round * number % 31)).collect();
+                rig.insert_all(names.iter().map(|name| (name.as_str(), data(round))));
+            }
+        });
+        while !writer.is_finished() {
+            let acknowledged = rig.published();
+            let copy = Scratch::copy_of(&scratch.0);
+            let records = contents(&copy.0);
+            assert!(records.starts_with(&acknowledged));
+            let again = Rig::with(&copy.place(), hasty());
+            assert_eq!(again.latest, latest_of(&records));
+            assert!(again.ids_through >= records.last().unwrap().id);
+            let newest = again.insert("name", "1").unwrap();
+            assert!(again.audit("name", 0, 10_000).unwrap().body.ends_with(&format!("_v_{newest}\":1}}")));
+            again.store.close();
+            assert_eq!(contents(&copy.0).len(), records.len() + 1);
+        }
+    });
+}
+
+#[test]
+fn ids_of_events_that_no_record_tells_of_are_not_given_again() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&scratch.place());
+    rig.insert("name", "1").unwrap();
+    let ids_after = |copy: Scratch| opening::open(&copy.place(), hasty()).unwrap().ids_through;
+    rig.ids.newest.store(1_000_000_000, Ordering::SeqCst);
+    rig.insert("name", "2").unwrap();
+    assert!(ids_after(Scratch::copy_of(&scratch.0)) > 1_000_000_000, "a commit covers them");
+    rig.ids.newest.store(5_000_000_000, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(ids_after(Scratch::copy_of(&scratch.0)) > 5_000_000_000, "time does, too");
+}

@@ -1,0 +1,76 @@
+//! Full disks and failures.
+
+use super::*;
+
+static ROOM: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[test]
+fn a_full_disk_is_refused_early_and_tried_again() {
+    let scratch = Scratch::new();
+    let gauge = |_: &place::Database| Some(ROOM.load(Ordering::SeqCst));
+    let tuning = Tuning { retry: Duration::from_millis(300), gauge, ..Tuning::default() };
+    let rig = Rig::with(&scratch.place(), tuning);
+    let id = rig.insert("name", "1").unwrap();
+    ROOM.store(65 << 20, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(rig.insert("name", "2").is_ok(), "the reserve and some more");
+    ROOM.store(63 << 20, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(rig.insert("name", "3"), Err(StoreError::Full));
+    assert_eq!(rig.insert("name", "3"), Err(StoreError::Full));
+    assert_eq!(rig.store.status().health, Health::Full);
+    assert!(rig.audit("name", id, 10).unwrap().body.ends_with(":2}"));
+    ROOM.store(u64::MAX, Ordering::SeqCst);
+    let begin = std::time::Instant::now();
+    while rig.insert("name", "4").is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(rig.store.status().health, Health::Ready);
+    rig.store.close();
+    assert_eq!(contents(&scratch.0), rig.published());
+    assert_eq!(rig.published().len(), 3);
+}
+
+#[test]
+fn what_sqlite_has_no_room_for_is_not_stored() {
+    let scratch = Scratch::new();
+    let opening = opening::open(&scratch.place(), Tuning { retry: Duration::from_millis(50), ..hasty() }).unwrap();
+    opening.writer.pragma_update_and_check(None, "max_page_count", 200, |_| Ok(())).unwrap();
+    let ids = Arc::new(Ids::default());
+    let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
+    let rig = Rig { store, ids, latest: Vec::new(), ids_through: 0 };
+    let data = format!("\"{}\"", "x".repeat(2000));
+    let answers = rig.insert_all((0..3000).map(|_| ("name", data.clone())));
+    let mut stored = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(_) | Err(StoreError::Full))));
+    assert!(stored < 400);
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(5));
+        stored += usize::from(rig.insert("name", &data).is_ok());
+    }
+    assert_eq!(rig.published().len(), stored);
+    rig.store.close();
+    assert_eq!(contents(&scratch.0), rig.published());
+    assert!(Rig::new(&scratch.place()).insert("name", &data).is_ok());
+}
+
+#[test]
+fn after_a_failure_nothing_is_written_until_the_next_start() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&scratch.place());
+    let id = rig.insert("name", "1").unwrap();
+    // The same id again: the simplest way to let a transaction fail.
+    rig.ids.newest.store(id - 1, Ordering::SeqCst);
+    let answers = rig.insert_all((0..3).map(|_| ("other", "2".to_owned())));
+    assert_eq!(answers, [Err(StoreError::Failed); 3]);
+    assert_eq!(rig.insert("name", "3"), Err(StoreError::Failed));
+    assert!(matches!(rig.store.status().health, Health::Failed { why } if why.starts_with("a commit: ")));
+    assert_eq!(rig.audit("name", 0, 10).unwrap().body, format!("{{\"name_v_{id}\":1}}"), "reading goes on");
+    rig.store.close();
+    assert!(matches!(rig.store.status().health, Health::Failed { .. }));
+    assert_eq!(rig.published().len(), 1);
+    let again = Rig::new(&scratch.place());
+    assert_eq!((again.latest.as_slice(), again.ids_through >= id), (rig.published().as_slice(), true));
+    assert!(again.insert("name", "4").is_ok());
+}

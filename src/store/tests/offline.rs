@@ -1,0 +1,120 @@
+//! Checking, writing out and reading back.
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::*;
+
+fn dumped(directory: &Path, name: Option<&str>) -> String {
+    let mut lines = Vec::new();
+    dump(directory, name, &mut lines).unwrap();
+    String::from_utf8(lines).unwrap()
+}
+
+fn loaded(directory: &Path, lines: &str) -> Result<u64, String> {
+    load(directory, &mut lines.as_bytes()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_dump_is_lines_of_json() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&scratch.place());
+    let one = rig.insert("user", r#"{"a":1,"a":2}"#).unwrap();
+    let two = rig.insert("a\"b}", "1e400").unwrap();
+    let lines = [
+        format!("{{\"id\":\"{one}\",\"event\":\"user\",\"data\":{{\"a\":1,\"a\":2}}}}\n"),
+        format!("{{\"id\":\"{two}\",\"event\":\"a\\\"b}}\",\"data\":1e400}}\n"),
+    ];
+    assert_eq!(dumped(&scratch.0, None), lines.concat(), "beside a store that runs");
+    assert_eq!(dumped(&scratch.0, Some("user")), lines[0]);
+    assert_eq!(dumped(&scratch.0, Some("nobody")), "");
+    rig.store.close();
+    assert_eq!(dumped(&scratch.0, None), lines.concat());
+    let report = check(&scratch.0).unwrap();
+    assert_eq!(report, Report { records: 2, names: 2, newest: two, problems: Vec::new() });
+    assert_eq!(report.to_string(), format!("2 records of 2 names, the newest {two}\nall is well"));
+}
+
+#[test]
+fn a_load_continues_where_there_are_records() {
+    let scratch = Scratch::new();
+    let line = |id: &str, rest: &str| format!("{{\"id\":\"{id}\",\"event\":\"user\",\"data\":1{rest}}}\n");
+    assert_eq!(loaded(&scratch.0, &(line("5", "") + "\n" + &line("9", ""))), Ok(2));
+    assert_eq!(loaded(&scratch.0, line("11", "").trim_end()), Ok(1));
+    for (lines, said) in [
+        (line("11", ""), "line 1: id 11 does not follow 11"),
+        (line("12", "") + &line("12", ""), "line 2: id 12 does not follow 12"),
+        (line("0", ""), "line 1: \"0\" is no id"),
+        (line("9223372036854775808", ""), "line 1: \"9223372036854775808\" is no id"),
+        (line("x", ""), "line 1: \"x\" is no id"),
+        (line("20", ",\"more\":1"), "line 1: it is not what esker dump writes: unknown field `more`"),
+        (line("20", "}"), "line 1: it is not what esker dump writes"),
+        ("{\"id\":\"20\",\"event\":\"\",\"data\":1}".into(), "line 1: the name is empty"),
+        ("{\"id\":\"20\",\"event\":\"a\\nb\",\"data\":1}".into(), "line 1: the name has a control character"),
+        ("\u{1}".into(), "line 1: it is not what esker dump writes"),
+    ] {
+        let error = loaded(&scratch.0, &lines).unwrap_err();
+        assert!(error.starts_with(said), "{error}");
+    }
+    let ids: Vec<_> = contents(&scratch.0).iter().map(|record| record.id).collect();
+    assert_eq!(ids, [5, 9, 11, 12], "what came before a bad line is there");
+    let rig = Rig::new(&scratch.place());
+    assert_eq!(rig.ids_through, 12);
+    assert_eq!(rig.insert("user", "2"), Ok(13));
+}
+
+#[test]
+fn what_is_not_there_is_not_made() {
+    let scratch = Scratch::new();
+    let nowhere = scratch.0.join("nowhere");
+    for directory in [&scratch.0, &nowhere] {
+        let said = [
+            check(directory).unwrap_err().to_string(),
+            dump(directory, None, &mut Vec::new()).unwrap_err().to_string(),
+        ];
+        assert!(said.iter().all(|said| said.contains("has no records")), "{said:?}");
+    }
+    assert!(!nowhere.exists());
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 0);
+}
+
+#[test]
+fn a_check_finds_what_does_not_fit() {
+    for (sql, what) in [
+        ("DELETE FROM versions WHERE id % 7 = 0", "records that the index lacks"),
+        ("INSERT INTO versions VALUES (1, 77777)", "1 versions in the index that no record has"),
+        ("UPDATE versions SET name = 2 WHERE name = 1", "versions in the index that no record has"),
+        ("UPDATE names SET latest = (SELECT min(id) FROM records) WHERE key = 1", "is not the newest of its name"),
+        ("UPDATE records SET data = '{' WHERE id = 5", "record 5 is no JSON"),
+        ("UPDATE records SET id = -5 WHERE id = 5", "1 records without a good id"),
+        ("UPDATE names SET name = char(10) WHERE key = 1", "control character"),
+        ("UPDATE meta SET value = 99999 WHERE key = 'indexed_through'", "the index claims records that are not there"),
+    ] {
+        let scratch = Scratch::new();
+        let lines: Vec<_> =
+            (1..100).map(|id| format!("{{\"id\":\"{id}\",\"event\":\"n{}\",\"data\":{id}}}\n", id % 3)).collect();
+        assert_eq!(loaded(&scratch.0, &lines.concat()), Ok(99));
+        Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
+        let report = check(&scratch.0).unwrap();
+        assert!(report.problems.iter().any(|problem| problem.contains(what)), "{sql}: {report}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn a_dump_loads_as_it_was(records in prop::collection::vec((0..3_u64, any::<String>(), any::<String>()), 0..40)) {
+        let (one, other) = (Scratch::new(), Scratch::new());
+        let rig = Rig::with(&one.place(), hasty());
+        for (skipped, name, text) in records.iter().filter(|(_, name, _)| check_name(name).is_ok()) {
+            rig.ids.newest.fetch_add(*skipped, Ordering::SeqCst);
+            rig.insert(name, &serde_json::Value::from(text.as_str()).to_string()).unwrap();
+        }
+        rig.store.close();
+        let lines = dumped(&one.0, None);
+        prop_assert_eq!(loaded(&other.0, &lines), Ok(rig.published().len() as u64));
+        prop_assert_eq!(&dumped(&other.0, None), &lines);
+        prop_assert_eq!(contents(&other.0), rig.published());
+        prop_assert_eq!(Rig::new(&other.place()).latest, latest_of(&rig.published()));
+    }
+}

@@ -1,0 +1,106 @@
+//! What a start finds after a clean end.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// An hour in the unit of ids.
+const HOUR: u64 = 3_600_000_000;
+
+#[test]
+fn a_store_begins_empty() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&Place::Directory(scratch.0.join("not/there")));
+    assert_eq!((rig.latest.len(), rig.ids_through), (0, 0));
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(scratch.0.join("not/there")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn memory_is_forgotten_and_not_shared() {
+    let (one, other) = (Rig::new(&Place::Memory), Rig::new(&Place::Memory));
+    one.insert("name", "1").unwrap();
+    assert_eq!(other.audit("name", 0, 10).unwrap().body, "{}");
+    one.store.close();
+    assert_eq!(Rig::new(&Place::Memory).latest, []);
+}
+
+#[test]
+fn a_clean_end_knows_the_newest_id_exactly() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&scratch.place());
+    rig.ids.newest.store(HOUR, Ordering::SeqCst);
+    rig.insert("name", "1").unwrap();
+    rig.ids.newest.store(2 * HOUR, Ordering::SeqCst);
+    rig.store.close();
+    let again = Rig::new(&scratch.place());
+    assert_eq!(again.ids_through, 2 * HOUR);
+    again.store.close();
+    assert_eq!(Rig::new(&scratch.place()).ids_through, 2 * HOUR, "nothing was given, nothing is noted");
+}
+
+#[test]
+fn a_clean_end_leaves_one_file_with_all_in_it() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&scratch.place());
+    rig.insert_all((0..3000).map(|number| ("name", number.to_string())));
+    let published = rig.published();
+    rig.store.close();
+    let log = scratch.0.join("records.db-wal");
+    assert_eq!(std::fs::metadata(log).map_or(0, |log| log.len()), 0);
+    let alone = Scratch::new();
+    std::fs::copy(scratch.database(), alone.database()).unwrap();
+    assert_eq!(contents(&alone.0), published);
+}
+
+#[test]
+fn the_log_begins_anew_under_load_and_stays_short() {
+    let scratch = Scratch::new();
+    let rig = Rig::with(&scratch.place(), hasty());
+    let data = format!("\"{}\"", "x".repeat(200));
+    let mut longest = 0;
+    for _ in 0..300 {
+        rig.insert_all((0..20).map(|_| ("name", data.clone())));
+        longest = longest.max(rig.store.status().log_bytes);
+    }
+    let status = rig.store.status();
+    assert!(status.log_rounds >= 2, "{status:?}");
+    assert!(longest < 1 << 20, "{longest}");
+}
+
+#[test]
+fn an_idle_store_indexes_everything() {
+    let scratch = Scratch::new();
+    let rig = Rig::new(&scratch.place());
+    rig.insert_all((0..3000).map(|number| ("name", number.to_string())));
+    while rig.store.status().unindexed > 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let copy = Scratch::copy_of(&scratch.0);
+    let connection = rusqlite::Connection::open(copy.database()).unwrap();
+    let through = schema::meta(&connection, schema::INDEXED_THROUGH).unwrap();
+    assert_eq!(through, rig.published().last().unwrap().id as i64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn starts_find_the_newest_of_each_name(
+        lives in prop::collection::vec((prop::collection::vec(0..30_u32, 0..200), 0..1000_u64), 1..6)
+    ) {
+        let scratch = Scratch::new();
+        let (mut all, mut ids_through) = (Vec::new(), 0);
+        for (names, skipped) in lives {
+            let rig = Rig::with(&scratch.place(), hasty());
+            prop_assert_eq!(&rig.latest, &latest_of(&all));
+            prop_assert_eq!(rig.ids_through, ids_through);
+            rig.ids.newest.fetch_add(skipped, Ordering::SeqCst);
+            let names: Vec<_> = names.iter().map(|name| format!("name{name}")).collect();
+            rig.insert_all(names.iter().map(|name| (name.as_str(), format!("\"{name}\""))));
+            all.extend(rig.published());
+            ids_through = rig.ids.newest();
+        }
+        prop_assert_eq!(contents(&scratch.0), all);
+    }
+}
