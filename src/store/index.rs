@@ -17,7 +17,7 @@ const STRIDE: usize = 64;
 /// What is not indexed yet.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// In the order of ids. Bounded by `Tuning::unindexed`, and as many again while a pass is under way.
+    /// In the order of ids. Bounded by `Tuning::unindexed`, and a commit or two.
     waiting: Vec<Version>,
     pass: Option<Pass>,
     /// Records committed since the last slice.
@@ -73,12 +73,12 @@ impl Index {
         self.pass = Some(Pass { versions, done: 0, through });
     }
 
-    /// Goes on with the pass: at least as many as were committed since the last slice, so that it ends before as many wait
-    /// as it began with; else `least`, and not much longer than [`SLICE_MILLIS`]. After an error the slice is as undone.
+    /// Goes on with the pass: at least half as many again as were committed since the last slice, so that it ends before
+    /// enough wait for the next; else `least`, and not much longer than [`SLICE_MILLIS`]. After an error the slice is as undone.
     pub fn slice(&mut self, connection: &mut Connection, least: usize, clock: &Clock) -> rusqlite::Result<()> {
         let Some(pass) = &mut self.pass else { return Ok(()) };
         schema::set_sync(connection, Sync::Later)?;
-        let sliced = pass.slice(connection, self.committed, least, clock);
+        let sliced = pass.slice(connection, self.committed + self.committed / 2, least, clock);
         // Whatever came of it: the next commit waits for the disk, or is none.
         schema::set_sync(connection, Sync::Full)?;
         pass.done = sliced?;
@@ -101,7 +101,7 @@ impl Index {
 
 impl Pass {
     /// How many are done after it.
-    fn slice(&self, connection: &mut Connection, most: usize, least: usize, clock: &Clock) -> rusqlite::Result<usize> {
+    fn slice(&self, connection: &mut Connection, due: usize, least: usize, clock: &Clock) -> rusqlite::Result<usize> {
         let begin = clock.now().millis;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut done = self.done;
@@ -109,7 +109,7 @@ impl Pass {
             let end = self.versions.len().min(done + STRIDE.min(least));
             note(&transaction, &self.versions[done..end])?;
             done = end;
-            let is_due = done - self.done >= most;
+            let is_due = done - self.done >= due;
             let is_enough = done - self.done >= least || clock.now().millis - begin >= SLICE_MILLIS;
             if is_due && is_enough {
                 break;

@@ -33,9 +33,9 @@ impl Mark {
         (newest > self.before && near).then(|| newest.saturating_add(AHEAD))
     }
 
-    /// What is worth writing, if something must be written.
-    pub fn now(&self, newest: u64) -> u64 {
-        self.due(newest).unwrap_or(self.ceiling)
+    /// What is worth writing, if something must be written to see whether that works: SQLite leaves out what is there already.
+    pub fn other(&self, newest: u64) -> u64 {
+        self.due(newest).unwrap_or(self.ceiling + 1)
     }
 
     /// What to write at a clean close, if anything.

@@ -175,8 +175,8 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
 /// The bounds that tests make small.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
-    /// So many records wait for the index before it is brought up to date, even if the store is never idle. Twice as many
-    /// wait at most, while that is done.
+    /// So many records wait for the index before it is brought up to date, even if the store is never idle. Hardly more do at
+    /// any time: that is faster than records come.
     unindexed: usize,
     /// At least so many of them are indexed between two commits.
     slice: usize,

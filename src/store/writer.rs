@@ -215,7 +215,7 @@ impl Writer {
         }
         self.full_at = now;
         self.room.doubt();
-        if self.room.has(0, self.keeper.log(), now) && self.raise(self.mark.now(self.order.newest())) {
+        if self.room.has(0, self.keeper.log(), now) && self.raise(self.mark.other(self.order.newest())) {
             self.shared.recover();
         }
     }
