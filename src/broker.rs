@@ -13,13 +13,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::api::Service;
+use crate::api::record::Record;
 use crate::auth::{Auth, Role};
 use crate::clock::{Clock, millis};
 use crate::config::{Access, Config, ConfigError, KeySource, Settings};
 use crate::hub::{BadTopic, Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
-use crate::sse::{Event, EventError};
+use crate::sse::{Event, EventError, Frame, record_frame};
+use crate::store::{self, OpenError, Order, Store, StoreError};
 use crate::worker::{Duty, Gate, Station, VANISHED_MILLIS, Worker};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
@@ -31,7 +33,7 @@ const BACKLOG: i32 = 65_535;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use esker::{Broker, Config, Event};
 ///
-/// let broker = Broker::start(Config::new().no_auth(true).port(0))?;
+/// let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0))?;
 /// println!("listening on http://{}", broker.local_addr());
 /// let published = broker.publish("greeting1", &Event::new("hello"))?;
 /// assert_eq!(published.events, 1);
@@ -63,6 +65,8 @@ impl fmt::Debug for Shared {
 pub enum StartError {
     /// The configuration can't hold.
     Config(ConfigError),
+    /// The records can't be opened.
+    Store(OpenError),
     /// A key file can't be used.
     Key(KeyFileError),
     /// The address can't be listened on.
@@ -86,6 +90,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Key(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another --port"
@@ -109,6 +114,12 @@ impl From<ConfigError> for StartError {
 impl From<KeyFileError> for StartError {
     fn from(error: KeyFileError) -> Self {
         Self::Key(error)
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -145,6 +156,30 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
+/// Why a record was not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// The name or the data is no record's.
+    Record(String),
+    /// The store did not take it.
+    Store(StoreError),
+    /// The broker is shutting down.
+    Draining,
+}
+
+impl fmt::Display for InsertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(advice) => f.write_str(advice),
+            Self::Store(error) => error.fmt(f),
+            Self::Draining => f.write_str("the broker is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for InsertError {}
+
 impl Broker {
     /// Binds, starts the workers and returns; the broker then serves until it is shut down or dropped.
     #[expect(clippy::needless_pass_by_value, reason = "a builder's value reads best handed over")]
@@ -153,13 +188,17 @@ impl Broker {
         let auth = open_auth(&settings.access)?;
         let listener = listen(&settings)?;
         let address = listener.local_addr()?;
+        let mut records = Store::open(&settings.data)?;
         let clock = Clock::new();
         let stations = (0..settings.threads).map(|_| Station::new()).collect::<io::Result<Vec<_>>>()?;
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = stations.iter().map(|station| inbox(station.bell())).unzip();
+        clock.advance_ids(records.ids_through);
         let hub = Arc::new(Hub::new(hub_limits(&settings), outboxes, clock.now().id_micros + MAX_AHEAD));
+        hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
+        let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
         let gate = Arc::new(Gate::new(settings.max_connections, settings.max_connections_per_ip));
         let metrics = Metrics::new(settings.threads);
-        let service = Arc::new(Service::new(hub, settings, auth, metrics));
+        let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
         let (letters, mails): (Vec<_>, Vec<_>) = stations.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let mut broker = Self { service: Shared(service), address, clock, workers: Vec::new() };
         let mut listener = Some(mio::net::TcpListener::from_std(listener));
@@ -221,6 +260,22 @@ impl Broker {
         }
     }
 
+    /// Stores one record, as `POST /insert` does, and waits until it is on the disk; answers its id.
+    /// `json` is the record's data.
+    pub fn insert(&self, name: &str, json: &str) -> Result<u64, InsertError> {
+        let service = &self.service.0;
+        if service.is_draining() {
+            return Err(InsertError::Draining);
+        }
+        let record = Record::new(name, json).map_err(|problem| InsertError::Record(problem.detail.into()))?;
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        service.store.insert(record.name, record.data, move |stored| {
+            let _ = sender.send(stored);
+        });
+        let stored = answer.recv().map_err(|_| InsertError::Draining)?;
+        stored.map_err(InsertError::Store)
+    }
+
     /// Reads the key files again, as SIGHUP does. New requests are judged by the new keys, streams that
     /// are open stay so. If one can't be used, all keys stay as they are. Answers whether there is any:
     /// secrets can be changed only by a new start.
@@ -252,6 +307,8 @@ impl Broker {
                 log::error!("a worker ended in a panic");
             }
         }
+        // After the last worker: nobody gives ids any more.
+        self.service.0.store.close();
     }
 }
 
@@ -289,6 +346,30 @@ pub fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// What the store asks of the hub.
+struct HubOrder {
+    hub: Arc<Hub>,
+    clock: Clock,
+}
+
+impl Order for HubOrder {
+    fn reserve(&self, count: usize) -> Option<u64> {
+        self.hub.reserve(count, 0, self.clock.now().id_micros)
+    }
+
+    fn newest(&self) -> u64 {
+        self.hub.newest()
+    }
+
+    fn publish(&self, records: Vec<store::Record>) {
+        self.hub.publish_records(records.iter().map(frame_of).collect());
+    }
+}
+
+fn frame_of(record: &store::Record) -> Arc<Frame> {
+    record_frame(&record.name, &record.data, record.id)
+}
+
 fn open_auth(access: &Access) -> Result<Auth, KeyFileError> {
     match access {
         Access::Everybody => Ok(Auth::Open),
@@ -305,6 +386,7 @@ fn hub_limits(settings: &Settings) -> HubLimits {
         bytes: settings.history_bytes,
         topics: settings.max_topics,
         subscribers: settings.max_subscribers,
+        latest_bytes: settings.latest_bytes,
     }
 }
 
@@ -350,7 +432,7 @@ mod tests {
 
     #[test]
     fn history_may_be_for_ever() {
-        let config = Config::new().no_auth(true).port(0).history_age(Duration::MAX);
+        let config = Config::new().no_auth(true).data(":memory:").port(0).history_age(Duration::MAX);
         let limits = hub_limits(&config.settle(1000).unwrap());
         assert_eq!(limits.age_micros, u64::MAX);
     }
@@ -358,7 +440,7 @@ mod tests {
     /// The ids are made to run ahead, so that a publish has to wait for the clock.
     #[test]
     fn the_end_of_a_client_whose_publish_waited_for_room_is_noticed() {
-        let broker = Broker::start(Config::new().no_auth(true).port(0).threads(1)).unwrap();
+        let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
         let topic = TopicName::parse("topicone1").unwrap();
         let drafts = vec![Event::new("x").draft().unwrap()];
         let ahead = broker.clock.now().id_micros + 2 * MAX_AHEAD;

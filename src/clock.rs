@@ -49,6 +49,13 @@ impl Clock {
         }
     }
 
+    /// From now on the time of ids is not before this: ids go on from here though the system's clock may
+    /// be behind.
+    pub fn advance_ids(&self, micros_at_least: u64) {
+        let elapsed = micros(self.start.elapsed());
+        self.offset_micros.fetch_max(micros_at_least.saturating_sub(elapsed), Ordering::Relaxed);
+    }
+
     fn id_micros(&self, wall: u64, elapsed: u64) -> u64 {
         let offset = wall.saturating_sub(elapsed);
         let largest = self.offset_micros.load(Ordering::Relaxed);
@@ -88,5 +95,7 @@ mod tests {
         assert_eq!(clock.id_micros(2_000, 30), 5_010, "set back");
         assert_eq!(clock.id_micros(2_010, 40), 5_020);
         assert_eq!(clock.id_micros(9_000, 50), 9_000);
+        clock.advance_ids(1 << 50);
+        assert!(clock.now().id_micros >= 1 << 50, "though the system's clock is behind");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let broker = esker::Broker::start(esker::Config::new().no_auth(true).port(0).origin("*"))?;
+//! let broker = esker::Broker::start(esker::Config::new().no_auth(true).data(":memory:").port(0).origin("*"))?;
 //! broker.publish("greeting1", &esker::Event::new("hello").name("greeting"))?;
 //! # Ok(())
 //! # }
@@ -32,11 +32,12 @@
 //! http/   bytes ↔ HTTP                                          knows no topic, no socket
 //! sse/    text ↔ events ↔ frames                                knows no socket
 //! auth/   token → grant                                         knows no socket, reads no clock or file
+//! store/  records: the commits, the schema, histories            knows no HTTP, no hub
 //! hub/    ids, topics, feeds, who listens; one leaf lock        knows no socket, reads no clock
 //! api/    one file per route: request → outcome                 knows no socket
 //! worker/ the event loops: accept, exchange, audiences, serve, sweep
 //! ```
-//! Calls go down only: main → cli, broker → worker → api → http, sse, auth, hub.
+//! Calls go down only: main → cli, broker → worker → api → http, sse, auth, hub, store.
 //!
 //! # Lexicon
 //!
@@ -88,12 +89,13 @@ pub mod store;
 pub mod worker;
 
 pub use auth::{KeyError, Role};
-pub use broker::{Broker, PublishError, Published, StartError, run};
+pub use broker::{Broker, InsertError, PublishError, Published, StartError, run};
 pub use cli::UsageError;
 pub use config::{Config, ConfigError};
 pub use hub::BadTopic;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};
+pub use store::{OpenError, StoreError};
 
 /// The README's Rust code, so that it is compiled and run.
 #[cfg(doctest)]

@@ -4,12 +4,14 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use esker::cli::{self, Command};
+use esker::cli::{self, Command, StoreTool, ToolEnd};
+use esker::store::ToolError;
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name));
     match command {
         Ok(Command::Print(text)) => print(&text),
+        Ok(Command::Tool(tool)) => look_after(&tool),
         Ok(Command::Mint(request)) => match request.mint() {
             Ok(token) => print(&format!("{token}\n")),
             Err(error) if error.is_usage() => fail(&error, 2),
@@ -24,6 +26,24 @@ fn main() -> ExitCode {
             }
         }
         Err(error) => advise(&error, error.help()),
+    }
+}
+
+/// The output is for a file or another program; what is said about it goes beside it.
+fn look_after(tool: &StoreTool) -> ExitCode {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    let end = tool.run(&mut std::io::stdin().lock(), &mut output);
+    match end {
+        Ok(ToolEnd::Done(text)) => match output.flush() {
+            Ok(()) => {
+                let _ = writeln!(std::io::stderr(), "{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&format_args!("can't write to standard output: {error}"), 1),
+        },
+        Ok(ToolEnd::Faulty(text)) => fail(&text, 1),
+        Err(ToolError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
     }
 }
 

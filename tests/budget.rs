@@ -59,6 +59,7 @@ impl House {
             bytes: 256 << 20,
             topics: 1_000_000,
             subscribers: 10_000_000,
+            latest_bytes: usize::MAX,
         };
         let (outbox, inbox) = inbox(Box::new(|| {}));
         let hub = Arc::new(Hub::new(limits, vec![outbox], 1));

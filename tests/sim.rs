@@ -2,9 +2,9 @@
 //! that write short, stall and die, against an oracle as naive as can be. Everything but the kernel
 //! and HTTP is real. A failure prints its seed; `ESKER_SIM_SEED=n cargo test --test sim` replays it.
 
-use std::cell::RefCell;
+mod wire;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use esker::sse::{Framing, drafts_from_text};
 use esker::worker::Silence;
 use esker::worker::streams::{Streams, Ticket};
 use fastrand::Rng;
+use wire::{Socket, whole_blocks};
 
 const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
 const WORKERS: usize = 3;
@@ -33,51 +34,6 @@ fn every_subscriber_gets_everything_once_and_in_order_or_is_told_of_a_gap() {
         gaps += told;
     }
     assert!(events > 0 && gaps > 0, "a simulation without events and gaps shows nothing: {events} and {gaps}");
-}
-
-/// What a socket in memory shares with the test.
-#[derive(Default)]
-struct Wire {
-    received: Vec<u8>,
-    room: usize,
-    is_dead: bool,
-    awaits_edge: bool,
-}
-
-#[derive(Clone, Default)]
-struct Socket(Rc<RefCell<Wire>>);
-
-impl esker::worker::subscriber::Socket for Socket {
-    fn set_patient(&self, _: bool) {}
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
-        if wire.is_dead {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        let mut written = 0;
-        for slice in slices {
-            let count = slice.len().min(wire.room);
-            wire.received.extend_from_slice(&slice[..count]);
-            wire.room -= count;
-            written += count;
-            if count < slice.len() {
-                wire.awaits_edge = true;
-                break;
-            }
-        }
-        if written == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// What the hub should retain, kept as lists that are searched from end to end.
@@ -170,7 +126,7 @@ struct Client {
 impl Client {
     /// Reads what came since the last look, and holds each event against the list of all.
     fn look(&mut self, model: &Model) {
-        let text = self.new_text();
+        let text = whole_blocks(&self.socket, self.framing, &mut self.unparsed);
         for block in text.split_inclusive("\n\n") {
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
             assert!(!self.was_told_of_expiry, "nothing follows the expiry");
@@ -234,38 +190,6 @@ impl Client {
         self.told = model.evicted_through;
         self.gaps += 1;
     }
-
-    /// The text of all whole blocks that are new; comment lines are left out.
-    fn new_text(&mut self) -> String {
-        let wire = self.socket.0.borrow();
-        let mut bytes = &wire.received[self.unparsed..];
-        let mut text = String::new();
-        while let (Framing::Chunked, Some((size, rest))) = (self.framing, split_at_crlf(bytes)) {
-            let size = usize::from_str_radix(size, 16).expect("a chunk size");
-            if size == 0 {
-                assert!(b"\r\n".starts_with(rest), "nothing follows the last chunk");
-                break;
-            }
-            if rest.len() < size + 2 {
-                break;
-            }
-            text.push_str(std::str::from_utf8(&rest[..size]).expect("UTF-8"));
-            assert_eq!(&rest[size..size + 2], b"\r\n");
-            bytes = &rest[size + 2..];
-        }
-        if self.framing == Framing::Plain {
-            let whole = bytes.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
-            text.push_str(std::str::from_utf8(&bytes[..whole]).expect("UTF-8"));
-            bytes = &bytes[whole..];
-        }
-        self.unparsed = wire.received.len() - bytes.len();
-        text
-    }
-}
-
-fn split_at_crlf(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    Some((std::str::from_utf8(&bytes[..end]).expect("ASCII"), &bytes[end + 2..]))
 }
 
 struct Simulation {
@@ -289,6 +213,7 @@ impl Simulation {
             bytes: rng.usize(500..100_000),
             topics: 1000,
             subscribers: 1000,
+            latest_bytes: usize::MAX,
         };
         let now = 1_000_000_000;
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..WORKERS).map(|_| inbox(Box::new(|| {}))).unzip();
@@ -462,11 +387,9 @@ impl Simulation {
 
     fn give_room(&mut self) {
         let Some(index) = self.pick() else { return };
-        let client = &mut self.clients[index];
-        let mut wire = client.socket.0.borrow_mut();
-        wire.room =
-            wire.room.saturating_add(if self.rng.bool() { self.rng.usize(1..40) } else { self.rng.usize(1..5_000) });
-        let had_waited = std::mem::take(&mut wire.awaits_edge);
+        let client = &self.clients[index];
+        let room = if self.rng.bool() { self.rng.usize(1..40) } else { self.rng.usize(1..5_000) };
+        let had_waited = client.socket.give_room(room);
         if let (true, Some(key)) = (had_waited, client.key) {
             self.workers[client.worker].writable(key);
         }

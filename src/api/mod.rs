@@ -2,7 +2,10 @@
 //! Bytes and moments in, values out; knows no socket.
 
 mod admission;
+pub mod audit;
+pub mod insert;
 pub mod publish;
+pub mod record;
 mod stats;
 pub mod subscribe;
 
@@ -19,11 +22,17 @@ use crate::http::target::Target;
 use crate::http::{Head, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
+use crate::store::{Health, Store, StoreError};
+
+/// What a token must name for anything that has to do with records.
+const RECORDS: &str = "events";
 
 /// What all workers and the broker's own methods share.
 pub struct Service {
     /// Order and history.
     pub hub: Arc<Hub>,
+    /// The records.
+    pub store: Store,
     /// The configuration, with every default filled in.
     pub settings: Settings,
     /// Who is let in.
@@ -37,9 +46,9 @@ pub struct Service {
 
 impl Service {
     /// A service that is not draining.
-    pub fn new(hub: Arc<Hub>, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
+    pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let bodies = Ledger::new(settings.max_body);
-        Self { hub, settings, auth, metrics, bodies, draining: AtomicBool::new(false) }
+        Self { hub, store, settings, auth, metrics, bodies, draining: AtomicBool::new(false) }
     }
 
     /// From now on nothing new is taken.
@@ -77,6 +86,10 @@ pub enum Plan {
     Refuse(Problem),
     /// The body is to be published.
     Publish(publish::Request),
+    /// The body is a record to be stored.
+    Insert(insert::Request),
+    /// A page of a record's versions is to be read; a body is read and dropped.
+    Audit(audit::Request),
     /// A stream is to be opened; a body is read and dropped.
     Subscribe(subscribe::Request),
 }
@@ -84,7 +97,7 @@ pub enum Plan {
 impl Plan {
     /// Whether the body's content matters.
     pub fn wants_body(&self) -> bool {
-        matches!(self, Self::Publish(_))
+        matches!(self, Self::Publish(_) | Self::Insert(_))
     }
 
     /// Carries the plan out, now that the whole body is here.
@@ -98,6 +111,8 @@ impl Plan {
             Self::Refuse(problem) => Outcome::Answer(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(&request, body, context),
+            Self::Insert(_) => insert::finish(body, context),
+            Self::Audit(request) => Outcome::Errand(Errand::Audit(request)),
         }
     }
 
@@ -105,6 +120,8 @@ impl Plan {
     fn expires(&self) -> Option<u64> {
         match self {
             Self::Answer(_) | Self::Refuse(_) => None,
+            Self::Insert(request) => request.expires,
+            Self::Audit(request) => request.expires,
             Self::Publish(request) => request.expires,
             Self::Subscribe(request) => request.expires,
         }
@@ -120,6 +137,33 @@ pub enum Outcome {
     Subscribe(subscribe::Request),
     /// The hub has no room for it now; try again.
     Wait(publish::Pending),
+    /// The store is to be asked.
+    Errand(Errand),
+}
+
+/// What the store is asked for; the answer comes later.
+#[derive(Debug)]
+pub enum Errand {
+    /// To store a record.
+    Insert(record::Record),
+    /// To read versions.
+    Audit(audit::Request),
+}
+
+impl Errand {
+    /// Runs it; `answer` is called by one of the store's threads.
+    pub fn run(self, store: &Store, answer: impl FnOnce(Response) + Send + 'static) {
+        match self {
+            Self::Insert(record) => {
+                let name = Arc::clone(&record.name);
+                store.insert(record.name, record.data, move |stored| answer(insert::answer(&name, stored)));
+            }
+            Self::Audit(request) => {
+                let name = Arc::clone(&request.name);
+                store.audit(name, request.after, request.limit, move |page| answer(audit::answer(&request, page)));
+            }
+        }
+    }
 }
 
 /// Decides on a request by its head.
@@ -130,6 +174,9 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     let plan = Route::parse(&head.target).and_then(|route| match (route, head.method) {
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
+        (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
+        (Route::Insert, Method::Post) => insert::plan(head, context),
+        (Route::Audit(name), Method::Get | Method::Head) => audit::plan(&name, head, context),
         (Route::Stats, Method::Get | Method::Head) => stats::plan(head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(health(context.service)),
         (route, _) => Err(Problem::method_not_allowed(route.allow())),
@@ -152,6 +199,9 @@ fn note_denial(problem: &Problem, context: Context<'_>) {
 enum Route<'a> {
     Publish(Cow<'a, str>),
     Subscribe(Cow<'a, str>),
+    Events,
+    Insert,
+    Audit(Cow<'a, str>),
     Stats,
     Health,
 }
@@ -164,19 +214,23 @@ impl<'a> Route<'a> {
         match (first.as_ref(), second, segments.next()) {
             ("publish", Some(topic), None) => Ok(Self::Publish(topic)),
             ("subscribe", Some(topics), None) => Ok(Self::Subscribe(topics)),
+            ("events", None, None) => Ok(Self::Events),
+            ("insert", None, None) => Ok(Self::Insert),
+            ("audit", Some(name), None) => Ok(Self::Audit(name)),
             ("stats", None, None) => Ok(Self::Stats),
             ("healthz", None, None) => Ok(Self::Health),
             _ => Err(Problem::new(
                 404,
-                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, GET /stats and GET /healthz",
+                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
+                 GET /audit/{event}, GET /stats and GET /healthz",
             )),
         }
     }
 
     fn allow(&self) -> &'static str {
         match self {
-            Self::Publish(_) => "POST, OPTIONS",
-            Self::Subscribe(_) | Self::Stats | Self::Health => "GET, HEAD, OPTIONS",
+            Self::Publish(_) | Self::Insert => "POST, OPTIONS",
+            Self::Subscribe(_) | Self::Events | Self::Audit(_) | Self::Stats | Self::Health => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -190,7 +244,11 @@ fn health(service: &Service) -> Plan {
     if service.is_draining() {
         return Plan::Refuse(draining());
     }
-    Plan::Answer(Response::new(200, "text/plain", "ok"))
+    match service.store.status().health {
+        Health::Ready | Health::Closed => Plan::Answer(Response::new(200, "text/plain", "ok")),
+        Health::Full => Plan::Refuse(insert::refusal(StoreError::Full)),
+        Health::Failed { .. } => Plan::Refuse(insert::refusal(StoreError::Failed)),
+    }
 }
 
 /// The answer to what comes too late.

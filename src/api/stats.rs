@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
+use crate::store::Health;
 
 use super::admission::{admit, demand};
 use super::{Context, Plan};
@@ -19,6 +20,7 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
 fn answer(context: Context<'_>) -> Response {
     let service = context.service;
     let counts = service.hub.counts();
+    let status = service.store.status();
     let totals = service.metrics.totals();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -39,6 +41,19 @@ fn answer(context: Context<'_>) -> Response {
         "connections_accepted": totals.accepted,
         "history_events": counts.history_events,
         "history_bytes": counts.history_bytes,
+        "store": match status.health {
+            Health::Ready => "ready",
+            Health::Full => "full",
+            Health::Failed { .. } => "failed",
+            Health::Closed => "closed",
+        },
+        "records": counts.records,
+        "record_names": counts.record_names,
+        "record_bytes": counts.record_bytes,
+        "record_subscribers": counts.record_subscribers,
+        "store_commits": status.commits,
+        "store_queued": status.queued,
+        "store_log_bytes": status.log_bytes,
         "draining": service.is_draining(),
     });
     Response::json(body.to_string())

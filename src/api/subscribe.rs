@@ -1,4 +1,6 @@
-//! `GET /subscribe/{topic},…`: from the request to the bytes a stream opens with.
+//! `GET /subscribe/{topic},…` and `GET /events`: from the request to the bytes a stream opens with.
+
+use std::sync::Arc;
 
 use crate::auth::Role;
 use crate::clock::millis;
@@ -6,11 +8,14 @@ use crate::http::{Head, Problem, Reply, Version};
 use crate::hub::{Joined, Position, TopicName};
 use crate::sse::{Framing, stream};
 
-use super::admission::{admit, demand_topic};
-use super::{Context, Plan};
+use super::admission::{admit, demand, demand_topic};
+use super::record::check_name;
+use super::{Context, Plan, RECORDS};
 
 /// The most topics of one subscription.
 pub const MAX_TOPICS: usize = 64;
+/// The most names of records that one subscription keeps.
+const MAX_NAMES: usize = 64;
 
 /// The query parameters that may carry a position, in the order in which they count.
 const POSITION_PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "evs_last_event_id"];
@@ -21,10 +26,18 @@ const COME_BACK_MILLIS: std::ops::RangeInclusive<u64> = 5_000..=15_000;
 /// A stream to be opened.
 #[derive(Debug)]
 pub struct Request {
-    topics: Vec<TopicName>,
+    wanted: Wanted,
     position: Option<String>,
     prime: bool,
     pub(super) expires: Option<u64>,
+}
+
+/// What is to be heard.
+#[derive(Debug)]
+enum Wanted {
+    Topics(Vec<TopicName>),
+    /// Records of these names; all if there are none.
+    Records(Arc<[Arc<str>]>),
 }
 
 /// What a worker needs to know of a stream that has been opened.
@@ -58,10 +71,29 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
     }
     let grant = admit(Role::Subscriber, head, context)?;
     topics.iter().try_for_each(|topic| demand_topic(&grant, topic))?;
-    let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
-    let position = by_header.or_else(|| position_of_query(head));
     let prime = head.target.query.has("prime");
-    Ok(Plan::Subscribe(Request { topics, position, prime, expires: grant.expires() }))
+    let wanted = Wanted::Topics(topics);
+    Ok(Plan::Subscribe(Request { wanted, position: position_of(head), prime, expires: grant.expires() }))
+}
+
+/// `GET /events`. Nothing to prime: without a position everything comes, each with its id.
+pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+    let mut names = head.target.query.all("event")?;
+    if names.len() > MAX_NAMES {
+        return Err(Problem::bad_request("a subscription keeps at most 64 names; open another one for the rest"));
+    }
+    names.iter().try_for_each(|name| check_name(name))?;
+    names.sort_unstable();
+    names.dedup();
+    let grant = admit(Role::Subscriber, head, context)?;
+    demand(&grant, RECORDS)?;
+    let wanted = Wanted::Records(names.into_iter().map(Arc::from).collect());
+    Ok(Plan::Subscribe(Request { wanted, position: position_of(head), prime: false, expires: grant.expires() }))
+}
+
+fn position_of(head: &Head<'_>) -> Option<String> {
+    let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
+    by_header.or_else(|| position_of_query(head))
 }
 
 fn position_of_query(head: &Head<'_>) -> Option<String> {
@@ -76,7 +108,11 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
     };
     let position = request.position.as_deref().map_or(Position::Live, Position::After);
     let service = context.service;
-    let joined = match service.hub.join(context.worker, &request.topics, position) {
+    let joined = match &request.wanted {
+        Wanted::Topics(topics) => service.hub.join(context.worker, topics, position),
+        Wanted::Records(names) => service.hub.join_records(context.worker, Arc::clone(names), position),
+    };
+    let joined = match joined {
         Ok(joined) if !service.is_draining() => joined,
         Ok(joined) => {
             service.hub.abandon(context.worker, &joined);

@@ -3,6 +3,7 @@
 
 mod options;
 mod token;
+mod tools;
 mod values;
 
 use std::ffi::OsString;
@@ -12,15 +13,21 @@ use std::os::unix::ffi::OsStringExt as _;
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 pub use self::token::{MintError, TokenRequest};
+pub use self::tools::{StoreTool, ToolEnd};
 use crate::auth::{KeyError, Role, Secret};
 use crate::config::Config;
 use options::{Effect, OPTIONS, Opt, help};
+
+/// The commands that look after a store.
+const TOOLS: [&str; 3] = ["check", "dump", "load"];
 
 /// What an argument list asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Run a broker.
     Run(Box<Config>),
+    /// Look after a store.
+    Tool(StoreTool),
     /// Print a token for what is asked.
     Mint(TokenRequest),
     /// Print this and be done.
@@ -99,6 +106,10 @@ pub fn parse(
             Value(value) if value == "token" && given.is_empty() => {
                 return token::parse(parser, get).map_err(|error| UsageError { help: "esker token --help", ..error });
             }
+            Value(value) if given.is_empty() && value.to_str().is_some_and(|tool| TOOLS.contains(&tool)) => {
+                let tool = value.string().map_err(|error| usage(&error))?;
+                return tools::parse(&tool, parser).map_err(|error| UsageError { help: "esker check --help", ..error });
+            }
             Value(value) => return Err(UsageError::new(format!("{value:?} is no option; esker takes only options"))),
         }
     }
@@ -148,6 +159,7 @@ mod tests {
         match parse(arguments.iter().map(OsString::from), get) {
             Ok(Command::Run(config)) => Ok(format!("{config:?}")),
             Ok(Command::Mint(request)) => Ok(format!("{request:?}")),
+            Ok(Command::Tool(tool)) => Ok(format!("{tool:?}")),
             Ok(Command::Print(text)) => Ok(text),
             Err(error) => Err(error.to_string()),
         }
@@ -204,6 +216,9 @@ mod tests {
             (&["token", "--publish", "greeting1", "--ttl", "1d"], "ms, s, m or h"),
             (&["token", "--port", "80"], "no option --port of esker token"),
             (&["--port", "80", "token"], "takes only options"),
+            (&["check"], "esker check DIR"),
+            (&["dump", "a", "b"], "can't take"),
+            (&["load", "a", "--event", "b"], "can't take"),
         ] {
             let error = run(arguments, &[]).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");

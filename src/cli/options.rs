@@ -88,6 +88,22 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| Ok(text.split(',').fold(config, |config, one| config.origin(one.trim())))),
     },
     Opt {
+        long: "data",
+        short: None,
+        value: "DIR",
+        default: "esker-data",
+        help: "directory of records, or :memory:",
+        effect: Effect::Value(|config, text| Ok(config.data(text))),
+    },
+    Opt {
+        long: "latest-bytes",
+        short: None,
+        value: "SIZE",
+        default: "1G",
+        help: "memory for each name's newest record",
+        effect: Effect::Value(|config, text| size(text).map(|bytes| config.latest_bytes(bytes))),
+    },
+    Opt {
         long: "history",
         short: None,
         value: "N",
@@ -208,7 +224,8 @@ pub fn help() -> String {
         "esker: a server-sent-events broker\n\n\
          POST /publish/{topic} an event, and every GET /subscribe/{topic} gets it.\n\n\
          Usage: esker [OPTION]…\n       \
-         esker token …  makes a token (esker token --help)\n\n",
+         esker token …  makes a token (esker token --help)\n       \
+         esker check|dump|load DIR  looks after records (esker check --help)\n\n",
     );
     for option in OPTIONS {
         let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
@@ -250,7 +267,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        assert!(help().lines().count() <= 45);
+        assert!(help().lines().count() <= 48);
         assert!(help().lines().all(|line| line.chars().count() <= 80), "{}", help());
     }
 

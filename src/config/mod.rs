@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{KeyError, Role, Secret};
+use crate::store::Place;
 
 pub use settings::{Access, ConfigError, KeySource, Settings};
 
@@ -26,6 +27,8 @@ pub struct Config {
     no_auth: bool,
     publisher: RoleKeys,
     subscriber: RoleKeys,
+    data: Place,
+    latest_bytes: usize,
     origins: Vec<String>,
     history: usize,
     history_age: Duration,
@@ -57,6 +60,8 @@ impl Default for Config {
             no_auth: false,
             publisher: RoleKeys::default(),
             subscriber: RoleKeys::default(),
+            data: Place::Directory("esker-data".into()),
+            latest_bytes: 1 << 30,
             origins: Vec::new(),
             history: 256,
             history_age: Duration::from_secs(600),
@@ -140,6 +145,22 @@ impl Config {
     #[must_use]
     pub fn no_auth(mut self, no_auth: bool) -> Self {
         self.no_auth = no_auth;
+        self
+    }
+
+    /// The directory that records are kept in, `esker-data` by default; `:memory:` keeps them only as long as
+    /// the broker runs.
+    #[must_use]
+    pub fn data(mut self, place: impl Into<PathBuf>) -> Self {
+        let place = place.into();
+        self.data = if place.as_os_str() == ":memory:" { Place::Memory } else { Place::Directory(place) };
+        self
+    }
+
+    /// Bytes of memory for the newest record of every name; beyond it inserts are refused.
+    #[must_use]
+    pub fn latest_bytes(mut self, bytes: usize) -> Self {
+        self.latest_bytes = bytes;
         self
     }
 

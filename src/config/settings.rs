@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::{KeyError, Role, Secret};
 use crate::http::Origins;
+use crate::store::Place;
 
 /// A configuration with every default filled in.
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ pub struct Settings {
     pub threads: usize,
     /// Who is let in.
     pub access: Access,
+    /// Where records are kept.
+    pub data: Place,
+    /// Bytes of the newest record of every name.
+    pub latest_bytes: usize,
     /// Who may read answers from a page.
     pub origins: Origins,
     /// Events retained per topic.

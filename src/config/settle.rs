@@ -34,6 +34,8 @@ impl Config {
             port: self.settle_port()?,
             threads,
             access,
+            data: self.data.clone(),
+            latest_bytes: self.latest_bytes,
             origins: self.settle_origins()?,
             history: self.history,
             history_age: self.history_age,

@@ -44,7 +44,7 @@ impl Problem {
     }
 
     /// 503 with the seconds to wait.
-    pub fn unavailable(detail: &'static str, retry_after: u32) -> Self {
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(503, detail) }
     }
 }

@@ -112,12 +112,16 @@ impl<'a> Query<'a> {
         self.get_bytes(name).is_some()
     }
 
+    /// All values of a parameter.
+    pub fn all(self, name: &str) -> Result<Vec<String>, Problem> {
+        let values = self.pairs().filter(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value));
+        values.map(|value| String::from_utf8(value).map_err(|_| not_utf8(name))).collect()
+    }
+
     /// The first value of a parameter.
     pub fn get(self, name: &str) -> Result<Option<String>, Problem> {
         let text = self.get_bytes(name).map(String::from_utf8).transpose();
-        text.map_err(|_| {
-            Problem::bad_request(format!("the query parameter {name} is not UTF-8 after percent-decoding"))
-        })
+        text.map_err(|_| not_utf8(name))
     }
 
     /// The same for a value in which nonsense is nothing to refuse.
@@ -129,6 +133,10 @@ impl<'a> Query<'a> {
     pub fn get_bytes(self, name: &str) -> Option<Vec<u8>> {
         self.pairs().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value))
     }
+}
+
+fn not_utf8(name: &str) -> Problem {
+    Problem::bad_request(format!("the query parameter {name} is not UTF-8 after percent-decoding"))
 }
 
 fn decode(text: &str) -> Vec<u8> {
@@ -170,5 +178,7 @@ mod tests {
         assert!(query.has("b") && !query.has("d"));
         assert_eq!(query.get("b").unwrap().as_deref(), Some(""));
         assert!(query.get("c").is_err());
+        assert_eq!(query.all("a").unwrap(), ["1 2+", "3"]);
+        assert!(query.all("c").is_err() && query.all("d").unwrap().is_empty());
     }
 }

@@ -55,6 +55,8 @@ pub struct HubLimits {
     pub topics: usize,
     /// Subscribers in all workers together.
     pub subscribers: usize,
+    /// Bytes of the newest record of every name, overhead included.
+    pub latest_bytes: usize,
 }
 
 /// A publish that was accepted.

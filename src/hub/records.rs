@@ -44,9 +44,21 @@ impl Hub {
         Some(first)
     }
 
+    /// Whether the newest records still take less memory than they may. What is on its way to the disk is not
+    /// counted: it is bounded by the store's queue.
+    pub fn has_room_for_records(&self) -> bool {
+        self.lock().records.latest.bytes() < self.limits.latest_bytes
+    }
+
     /// The largest id given so far.
     pub fn newest(&self) -> u64 {
         self.lock().last_id
+    }
+
+    /// Takes what was stored before the start, ascending by id and one of each name.
+    pub fn restore_records(&self, frames: Vec<Arc<Frame>>) {
+        let latest = &mut self.lock().records.latest;
+        frames.into_iter().for_each(|frame| drop(latest.push(frame)));
     }
 
     /// Takes what was committed, in order, and tells the workers.

@@ -4,8 +4,14 @@ use super::retain::MAX_TOMBSTONES;
 use super::*;
 use crate::sse::drafts_from_text;
 
-const LIMITS: HubLimits =
-    HubLimits { events_per_topic: 4, age_micros: 1_000, bytes: 1 << 20, topics: 1_000_000, subscribers: 3 };
+const LIMITS: HubLimits = HubLimits {
+    events_per_topic: 4,
+    age_micros: 1_000,
+    bytes: 1 << 20,
+    topics: 1_000_000,
+    subscribers: 3,
+    latest_bytes: usize::MAX,
+};
 
 fn hub(limits: HubLimits) -> (Hub, Inbox) {
     let (outbox, inbox) = inbox(Box::new(|| {}));

@@ -27,6 +27,8 @@ pub enum Patience {
     Body,
     /// Room in the hub for a publish.
     Room,
+    /// The store's answer.
+    Store,
     /// Room in the socket for output.
     Output,
     /// The peer's end, after ours.
@@ -49,6 +51,8 @@ pub enum Phase {
 /// See the module's page.
 #[derive(Debug)]
 pub struct Connection {
+    /// No other connection of the worker has or had this number.
+    pub serial: u64,
     /// Where bytes come from and go to.
     pub socket: TcpStream,
     /// Where it is.
@@ -97,8 +101,9 @@ pub enum Flushed {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub fn new(socket: TcpStream, deadline: u64) -> Self {
+    pub fn new(serial: u64, socket: TcpStream, deadline: u64) -> Self {
         Self {
+            serial,
             socket,
             phase: Phase::Talking,
             exchange: Exchange::default(),

@@ -7,7 +7,7 @@ use mio::net::TcpStream;
 use super::accept::Acceptor;
 use super::connection::{Connection, Got, Patience, read};
 use super::parts::Key;
-use super::{LISTENER, READS_PER_TURN, WAKER, Worker};
+use super::{LISTENER, Mail, READS_PER_TURN, WAKER, Worker};
 
 /// One event of the poll, copied out.
 #[derive(Clone, Copy)]
@@ -58,8 +58,11 @@ impl Worker {
     }
 
     pub(super) fn take_mail(&mut self) {
-        while let Ok(socket) = self.mail.try_recv() {
-            self.take_in(socket);
+        while let Ok(mail) = self.mail.try_recv() {
+            match mail {
+                Mail::Socket(socket) => self.take_in(socket),
+                Mail::Answer { key, serial, response } => self.deliver(key, serial, &response),
+            }
         }
     }
 
@@ -69,7 +72,7 @@ impl Worker {
         acceptor.accept(gate, |worker, socket| {
             if worker == parts.id {
                 own.push(socket);
-            } else if letters[worker].send(socket).is_ok() {
+            } else if letters[worker].send(Mail::Socket(socket)).is_ok() {
                 parts.service.hub.ring(worker);
             }
         });
@@ -87,7 +90,8 @@ impl Worker {
         metrics.accepted.add(1);
         metrics.connections.add(1);
         let deadline = self.parts.now.millis + self.patience_millis(Patience::First);
-        self.connections.insert(Connection::new(socket, deadline));
+        self.serials += 1;
+        self.connections.insert(Connection::new(self.serials, socket, deadline));
         self.drive(key, false);
     }
 

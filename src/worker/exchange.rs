@@ -12,7 +12,7 @@
 use super::connection::Patience;
 use crate::api::publish::{self, Pending};
 use crate::api::subscribe::{self, Entry, Opened};
-use crate::api::{Context, Outcome, Plan, plan};
+use crate::api::{Context, Errand, Outcome, Plan, insert, plan};
 use crate::http::{Content, Decoder, Head, Held, Parsed, Problem, Reply, Response, head};
 
 /// Where the exchange is between two pieces of bytes.
@@ -25,6 +25,8 @@ enum State {
     Body(Box<Receiving>),
     /// The request is understood and can't be answered yet.
     Waiting(Box<Waiting>),
+    /// The store has been asked.
+    AtStore(Reply),
 }
 
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub enum Step {
     Answered,
     /// The hub has no room; call [`Exchange::retry`].
     Wait,
+    /// The store is to be asked; call [`Exchange::deliver`] with what it says.
+    Errand(Errand),
     /// The connection is to become this subscriber's.
     Stream(Entry),
     /// The connection is to be closed once the output is written.
@@ -72,7 +76,7 @@ impl Exchange {
         match std::mem::take(&mut self.state) {
             State::Head => self.take_head(bytes, context, out),
             State::Body(receiving) => self.take_body(*receiving, bytes, context, out),
-            waiting @ State::Waiting(_) => {
+            waiting @ (State::Waiting(_) | State::AtStore(_)) => {
                 self.state = waiting;
                 (0, Step::Wait)
             }
@@ -166,6 +170,10 @@ impl Exchange {
                 Opened::Joined(entry) => Step::Stream(entry),
                 Opened::Ended => Step::Close,
             },
+            Outcome::Errand(errand) => {
+                self.state = State::AtStore(reply);
+                Step::Errand(errand)
+            }
             Outcome::Wait(pending) => match context.service.bodies.hold(pending.cost()) {
                 Ok(held) => self.wait(Waiting { pending, reply, held }),
                 Err(_) => self.answer(&publish::no_room().into(), reply, context, out),
@@ -198,7 +206,18 @@ impl Exchange {
         match publish::try_publish(pending, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
             Outcome::Wait(pending) => self.wait(Waiting { pending, reply, held }),
-            Outcome::Subscribe(_) => Step::Close,
+            Outcome::Subscribe(_) | Outcome::Errand(_) => Step::Close,
+        }
+    }
+
+    /// The store has answered.
+    pub fn deliver(&mut self, response: &Response, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        match std::mem::take(&mut self.state) {
+            State::AtStore(reply) => self.answer(response, reply, context, out),
+            state => {
+                self.state = state;
+                Step::Read
+            }
         }
     }
 
@@ -214,6 +233,7 @@ impl Exchange {
                 let problem = Problem::new(408, "the request body stood still for too long; send it without pauses");
                 self.answer(&problem.into(), closing(receiving.reply), context, out)
             }
+            State::AtStore(reply) => self.answer(&insert::no_answer().into(), closing(reply), context, out),
             State::Waiting(waiting) => self.answer(&publish::no_room().into(), waiting.reply, context, out),
         }
     }
@@ -227,6 +247,7 @@ impl Exchange {
     pub fn patience(&self) -> Patience {
         match (&self.state, self.has_begun, self.is_used) {
             (State::Waiting(_), ..) => Patience::Room,
+            (State::AtStore(_), ..) => Patience::Store,
             (State::Body(_), ..) => Patience::Body,
             (State::Head, true, _) => Patience::Head,
             (State::Head, false, false) => Patience::First,
@@ -261,19 +282,43 @@ mod tests {
     use crate::http::response::House;
     use crate::hub::{Hub, HubLimits, inbox};
     use crate::metrics::Metrics;
+    use crate::store::{Order, Place, Record, Store};
     use std::cell::RefCell;
     use std::sync::Arc;
+
+    /// Nothing is inserted here.
+    struct NoOrder;
+
+    impl Order for NoOrder {
+        fn reserve(&self, _: usize) -> Option<u64> {
+            None
+        }
+
+        fn newest(&self) -> u64 {
+            0
+        }
+
+        fn publish(&self, _: Vec<Record>) {}
+    }
 
     fn service() -> Service {
         service_from(1)
     }
 
     fn service_from(first_id: u64) -> Service {
-        let limits =
-            HubLimits { events_per_topic: 1000, age_micros: 1 << 40, bytes: 1 << 20, topics: 100, subscribers: 100 };
+        let limits = HubLimits {
+            events_per_topic: 1000,
+            age_micros: 1 << 40,
+            bytes: 1 << 20,
+            topics: 100,
+            subscribers: 100,
+            latest_bytes: usize::MAX,
+        };
         let (outbox, _) = inbox(Box::new(|| {}));
         let settings = Config::new().no_auth(true).port(0).threads(1).max_body(100).settle(1000).unwrap();
-        Service::new(Arc::new(Hub::new(limits, vec![outbox], first_id)), settings, Auth::Open, Metrics::new(1))
+        let store = Store::open(&Place::Memory).unwrap().start(Box::new(NoOrder)).unwrap();
+        let hub = Arc::new(Hub::new(limits, vec![outbox], first_id));
+        Service::new(hub, store, settings, Auth::Open, Metrics::new(1))
     }
 
     fn context<'a>(service: &'a Service, verified: &'a RefCell<Verified>) -> Context<'a> {

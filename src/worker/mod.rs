@@ -52,6 +52,7 @@ pub use sweep::Silence;
 
 use crate::api::Service;
 use crate::clock::{Clock, millis};
+use crate::http::Response;
 use crate::hub::{Inbox, WorkerId};
 
 const WAKER: Token = Token(usize::MAX);
@@ -67,8 +68,20 @@ const READS_PER_TURN: usize = 4;
 /// The poll's patience while publishes wait for room, and while draining.
 const IMPATIENT_MILLIS: u64 = 2;
 
-/// Sockets on their way from the acceptor to a worker.
-pub type Mail = TcpStream;
+/// What comes to a worker beside frames.
+pub enum Mail {
+    /// A connection from the acceptor.
+    Socket(TcpStream),
+    /// The store's answer to a connection's request.
+    Answer {
+        /// The connection.
+        key: usize,
+        /// Which one it was: another one may have its key by now.
+        serial: u64,
+        /// The answer.
+        response: Response,
+    },
+}
 
 /// What a worker is made of beside its station.
 pub struct Duty {
@@ -82,7 +95,7 @@ pub struct Duty {
     pub clock: Clock,
     /// Frames from the hub.
     pub inbox: Inbox,
-    /// Sockets from the acceptor.
+    /// Sockets from the acceptor, answers from the store.
     pub mail: Receiver<Mail>,
     /// The ways to all workers' mail.
     pub letters: Vec<Sender<Mail>>,
@@ -102,6 +115,8 @@ pub struct Worker {
     letters: Vec<Sender<Mail>>,
     acceptor: Option<Acceptor>,
     connections: Slab<Connection>,
+    /// Counts the connections there were.
+    serials: u64,
     streams: Streams<TcpStream>,
     /// Connections that have more to read than one turn allows.
     ready: VecDeque<usize>,
@@ -144,6 +159,7 @@ impl Worker {
             letters,
             acceptor,
             connections: Slab::new(),
+            serials: 0,
             streams,
             ready: VecDeque::new(),
             parked: VecDeque::new(),

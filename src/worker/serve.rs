@@ -255,8 +255,14 @@ mod tests {
     impl House {
         fn new() -> Self {
             let (outbox, inbox) = inbox(Box::new(|| {}));
-            let limits =
-                HubLimits { events_per_topic: 100, age_micros: u64::MAX, bytes: 1 << 30, topics: 9, subscribers: 9999 };
+            let limits = HubLimits {
+                events_per_topic: 100,
+                age_micros: u64::MAX,
+                bytes: 1 << 30,
+                topics: 9,
+                subscribers: 9999,
+                latest_bytes: usize::MAX,
+            };
             let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
             let streams = Streams::new(Arc::clone(&hub), 0, inbox);
             Self { hub, streams, live: Rc::default(), behind: Rc::default() }
@@ -359,8 +365,14 @@ mod tests {
     fn a_full_socket_is_no_gap_within_the_surplus_and_one_beyond_it() {
         const HISTORY_BYTES: usize = 80_000;
         let (outbox, inbox) = inbox(Box::new(|| {}));
-        let limits =
-            HubLimits { events_per_topic: 3, age_micros: u64::MAX, bytes: HISTORY_BYTES, topics: 9, subscribers: 9 };
+        let limits = HubLimits {
+            events_per_topic: 3,
+            age_micros: u64::MAX,
+            bytes: HISTORY_BYTES,
+            topics: 9,
+            subscribers: 9,
+            latest_bytes: usize::MAX,
+        };
         let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
         let mut streams = Streams::new(Arc::clone(&hub), 0, inbox);
         let name = TopicName::parse("topicone1").unwrap();

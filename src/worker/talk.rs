@@ -2,17 +2,22 @@
 //! ways in which a connection ends or becomes a subscriber.
 
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
-use super::{Key, READS_PER_TURN, Worker};
+use super::{Key, Mail, READS_PER_TURN, Worker};
+use crate::api::Errand;
 use crate::api::subscribe::Entry;
 use crate::clock::millis;
+use crate::http::Response;
 
 /// How long an idle connection is kept for another request.
 const KEEP_ALIVE_MILLIS: u64 = 75_000;
 /// How long a publish waits for room before it is refused.
 const ROOM_MILLIS: u64 = 5_000;
+/// How long the store may take to answer; a disk that takes longer has failed.
+const STORE_MILLIS: u64 = 60_000;
 /// How long the peer's end is waited for after ours.
 const LINGER_MILLIS: u64 = 5_000;
 /// The same while the broker drains.
@@ -105,6 +110,9 @@ impl Worker {
     fn listen(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> GoesOn {
         let Self { connections, parts, scratch, .. } = self;
         let connection = &mut connections[key];
+        if connection.exchange.patience() == Patience::Store {
+            return GoesOn::WhenReady;
+        }
         if connection.exchange.patience() == Patience::Room {
             let step = connection.exchange.retry(parts.context(), out);
             return self.take_step(key, step);
@@ -153,12 +161,39 @@ impl Worker {
                 }
                 return GoesOn::WhenReady;
             }
+            Step::Errand(errand) => {
+                self.ask_store(key, errand);
+                return GoesOn::WhenReady;
+            }
             Step::Stream(Entry { joined, framing, expires }) => {
                 connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires));
             }
             Step::Close => connection.phase = Phase::Ending,
         }
         GoesOn::AtOnce
+    }
+
+    /// The answer comes by mail, if the connection is still there then.
+    fn ask_store(&self, key: usize, errand: Errand) {
+        let worker = self.parts.id;
+        let (serial, letters) = (self.connections[key].serial, self.letters[worker].clone());
+        let service = Arc::clone(&self.parts.service);
+        errand.run(&self.parts.service.store, move |response| {
+            // A worker that has ended has nobody left to answer.
+            let _ = letters.send(Mail::Answer { key, serial, response });
+            service.hub.ring(worker);
+        });
+    }
+
+    /// The store has answered.
+    pub(super) fn deliver(&mut self, key: usize, serial: u64, response: &Response) {
+        let Self { connections, parts, .. } = self;
+        let Some(connection) = connections.get_mut(key).filter(|connection| connection.serial == serial) else {
+            return;
+        };
+        let step = connection.exchange.deliver(response, parts.context(), &mut connection.output);
+        self.take_step(key, step);
+        self.drive(key, true);
     }
 
     fn become_subscriber(&mut self, key: usize) {
@@ -209,6 +244,7 @@ impl Worker {
             Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
             Patience::Next => KEEP_ALIVE_MILLIS,
             Patience::Room => ROOM_MILLIS,
+            Patience::Store => STORE_MILLIS,
             Patience::Output => millis(settings.stall),
             Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
             Patience::Linger => LINGER_MILLIS,
@@ -226,7 +262,7 @@ impl Worker {
         let connection = &mut self.connections[key];
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head | Patience::Body | Patience::Room => {
+            Patience::Head | Patience::Body | Patience::Room | Patience::Store => {
                 let step = connection.exchange.time_out(self.parts.context(), &mut connection.output);
                 self.take_step(key, step);
                 self.drive(key, true);

@@ -28,7 +28,7 @@ class Broker:
     """The broker, started on a free port with fast heartbeats and a quick return."""
 
     def __init__(self, binary):
-        options = ["--no-auth", "--port", "0", "--heartbeat", "100ms", "--retry", "50ms"]
+        options = ["--no-auth", "--port", "0", "--data", ":memory:", "--heartbeat", "100ms", "--retry", "50ms"]
         self.process = subprocess.Popen([binary, *options], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):

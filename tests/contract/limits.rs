@@ -107,7 +107,7 @@ fn streams_count_for_their_address_as_long_as_they_last() {
 fn limited(limit: &str) -> Command {
     let mut command = Command::new("sh");
     let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_esker")]);
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_esker")]).env("ESKER_DATA", ":memory:");
     command
 }
 

@@ -78,6 +78,37 @@ impl Connection {
         response
     }
 
+    /// One answer, or none if the connection ends before it is whole.
+    pub fn response_or_end(&mut self) -> Option<Response> {
+        while !self.has_whole_answer() {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.response())
+    }
+
+    fn has_whole_answer(&self) -> bool {
+        let Some(end) = position(&self.buffer, b"\r\n\r\n") else { return false };
+        let head = String::from_utf8_lossy(&self.buffer[..end + 2]).into_owned();
+        let length = Response::without_body(head).field("Content-Length").and_then(|length| length.parse().ok());
+        self.buffer.len() >= end + 4 + length.unwrap_or(0)
+    }
+
+    /// Waits for a whole chunk; false if the connection ends before, or nothing comes for so long.
+    pub fn awaits_chunk(&mut self, patience: Duration) -> bool {
+        loop {
+            let size = position(&self.buffer, b"\r\n").map(|end| (end, String::from_utf8_lossy(&self.buffer[..end])));
+            let whole = size.and_then(|(end, text)| Some(end + 4 + usize::from_str_radix(&text, 16).ok()?));
+            if whole.is_some_and(|whole| self.buffer.len() >= whole) {
+                return true;
+            }
+            if self.has_nothing_for(patience) || !self.fill() {
+                return false;
+            }
+        }
+    }
+
     /// The next answer that is more than the word to go on.
     pub fn final_response(&mut self) -> Response {
         loop {
@@ -119,11 +150,14 @@ impl Connection {
 
     /// Whether nothing comes for so long.
     pub fn is_silent(&mut self, time: Duration) -> bool {
+        self.buffer.is_empty() && self.has_nothing_for(time)
+    }
+
+    fn has_nothing_for(&self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).expect("a timeout can be set");
         let peeked = uninterrupted(|| self.socket.peek(&mut [0]));
         self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        self.buffer.is_empty()
-            && peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+        peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
     /// Reads until so many bytes are kept, and leaves them there.
@@ -143,7 +177,7 @@ impl Connection {
 
     fn find(&mut self, needle: &[u8]) -> usize {
         loop {
-            if let Some(at) = self.buffer.windows(needle.len()).position(|window| window == needle) {
+            if let Some(at) = position(&self.buffer, needle) {
                 return at;
             }
             assert!(self.fill(), "the connection ended early, after {:?}", beginning(&self.buffer));
@@ -172,6 +206,10 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             result => return result,
         }
     }
+}
+
+fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 fn status(head: &str) -> u16 {

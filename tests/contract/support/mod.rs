@@ -201,7 +201,7 @@ impl Drop for Broker {
 /// The binary, in an environment without options of the developer's own.
 pub fn command(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
-    command.env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
+    command.env_clear().env("ESKER_DATA", ":memory:").envs(environment.iter().copied()).stdin(Stdio::null());
     command
 }
 

@@ -1,6 +1,7 @@
 //! A subscriber: reads a stream chunk by chunk, and chunks as the events they are.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::http::Connection;
 
@@ -57,12 +58,29 @@ impl Stream {
                 return Some(event);
             }
             let chunk = self.chunk()?;
-            self.unread.push_str(&chunk);
-            while let Some(end) = self.unread.find("\n\n") {
-                let rest = self.unread.split_off(end + 2);
-                let block = std::mem::replace(&mut self.unread, rest);
-                self.pending.push_back(Event::parse(&block));
+            self.take(&chunk);
+        }
+    }
+
+    /// The next event; none if the stream is cut off before, or nothing comes for so long.
+    pub fn event_within(&mut self, patience: Duration) -> Option<Event> {
+        // A chunk may hold less than an event: the opening does.
+        while self.pending.is_empty() {
+            if !self.connection.awaits_chunk(patience) {
+                return None;
             }
+            let chunk = self.chunk()?;
+            self.take(&chunk);
+        }
+        self.pending.pop_front()
+    }
+
+    fn take(&mut self, chunk: &str) {
+        self.unread.push_str(chunk);
+        while let Some(end) = self.unread.find("\n\n") {
+            let rest = self.unread.split_off(end + 2);
+            let block = std::mem::replace(&mut self.unread, rest);
+            self.pending.push_back(Event::parse(&block));
         }
     }
 

@@ -1,0 +1,83 @@
+//! `POST /insert`: a record is stored for good, then published, then answered.
+
+use serde_json::Value;
+
+use super::admission::{admit, demand};
+use super::record::Record;
+use super::{Context, Errand, Outcome, Plan, RECORDS};
+use crate::auth::Role;
+use crate::http::{Head, Problem, Response};
+use crate::store::StoreError;
+
+/// A record whose body is still to come.
+#[derive(Debug)]
+pub struct Request {
+    /// The second since the Unix epoch from which on it may not be stored.
+    pub(super) expires: Option<u64>,
+}
+
+pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+    let grant = admit(Role::Publisher, head, context)?;
+    demand(&grant, RECORDS)?;
+    if head.content_type.is_some_and(|text| !is_json(text)) {
+        return Err(Problem::new(415, "a record is JSON: send Content-Type application/json, or none"));
+    }
+    if !head.has_framing {
+        return Err(Problem::new(411, "an insert needs a body with a Content-Length, or a chunked one"));
+    }
+    Ok(Plan::Insert(Request { expires: grant.expires() }))
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+pub(super) fn finish(body: &[u8], context: Context<'_>) -> Outcome {
+    if context.service.is_draining() {
+        return Outcome::Answer(super::draining().into());
+    }
+    if !context.service.hub.has_room_for_records() {
+        return Outcome::Answer(too_much().into());
+    }
+    match Record::parse(body) {
+        Ok(record) => Outcome::Errand(Errand::Insert(record)),
+        Err(problem) => Outcome::Answer(problem.into()),
+    }
+}
+
+/// The answer once the store has spoken.
+pub fn answer(name: &str, stored: Result<u64, StoreError>) -> Response {
+    match stored {
+        Ok(id) => {
+            let (event, key) = (Value::from(name), Value::from(key(name, id)));
+            Response::json(format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}}}"))
+        }
+        Err(error) => refusal(error).into(),
+    }
+}
+
+/// What a version is called in an audit.
+pub fn key(name: &str, id: u64) -> String {
+    format!("{name}_v_{id}")
+}
+
+/// The answer when the store has none in time. Whether the record is stored nobody knows.
+pub fn no_answer() -> Problem {
+    Problem::unavailable("the store has not answered in time; look whether the record is there before you try again", 5)
+}
+
+fn too_much() -> Problem {
+    let detail =
+        "the newest records of all names take as much memory as --latest-bytes allows; use fewer names, or allow more";
+    Problem::unavailable(detail, 60)
+}
+
+pub(super) fn refusal(error: StoreError) -> Problem {
+    let seconds = match error {
+        StoreError::Busy => 1,
+        StoreError::Full | StoreError::Closed => 5,
+        StoreError::Failed => 60,
+    };
+    Problem::unavailable(error.to_string(), seconds)
+}

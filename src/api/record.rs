@@ -1,0 +1,184 @@
+//! A record as it is sent: `{"event":…,"data":…}` in JSON. The data is kept byte for byte but for the
+//! white space that means nothing. Knows no HTTP beyond the problem it answers with.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::http::Problem;
+use crate::store;
+
+/// Data nested deeper is refused: readers of JSON give up at about that.
+pub const MAX_DEPTH: usize = 128;
+
+/// A record to be stored.
+#[derive(Debug)]
+pub struct Record {
+    /// What it is a version of; the name of its event.
+    pub name: Arc<str>,
+    /// JSON on one line.
+    pub data: Box<str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
+    event: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl Record {
+    /// Reads a request's body.
+    pub fn parse(body: &[u8]) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+        let body: Body<'_> = serde_json::from_str(text).map_err(|error| {
+            Problem::bad_request(format!(
+                "the body is not {{\"event\":<name>,\"data\":<any JSON>}}, each once and nothing else: {error}"
+            ))
+        })?;
+        check_name(&body.event)?;
+        Ok(Self { name: body.event.into(), data: compact(body.data.get())? })
+    }
+
+    /// From a name and JSON.
+    pub fn new(name: &str, json: &str) -> Result<Self, Problem> {
+        check_name(name)?;
+        let data: &RawValue = serde_json::from_str(json)
+            .map_err(|error| Problem::bad_request(format!("the data is not JSON: {error}")))?;
+        Ok(Self { name: name.into(), data: compact(data.get())? })
+    }
+}
+
+/// Whether a record can have this name: it stands on a line of the stream, and in a path.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    store::check_name(name).map_err(|bad| Problem::bad_request(bad.to_string()))
+}
+
+/// JSON, known to be well-formed, without the white space between its tokens.
+fn compact(json: &str) -> Result<Box<str>, Problem> {
+    let (mut text, mut depth, mut state) = (String::with_capacity(json.len()), 0_usize, State::Between);
+    for character in json.chars() {
+        state = match (state, character) {
+            (State::Between, ' ' | '\t' | '\r' | '\n') => continue,
+            (State::Between, '"') => State::Within,
+            (State::Within, '\\') => State::Escaped,
+            (State::Within, '"') => State::Between,
+            (State::Escaped, _) => State::Within,
+            (State::Between, '[' | '{') if depth == MAX_DEPTH => {
+                return Err(Problem::bad_request("the data is nested deeper than 128 levels; flatten it"));
+            }
+            (State::Between, '[' | '{') => {
+                depth += 1;
+                State::Between
+            }
+            (State::Between, ']' | '}') => {
+                depth -= 1;
+                State::Between
+            }
+            (state, _) => state,
+        };
+        text.push(character);
+    }
+    Ok(text.into())
+}
+
+/// Where in JSON a character stands.
+#[derive(Clone, Copy)]
+enum State {
+    /// Outside of strings.
+    Between,
+    /// In a string.
+    Within,
+    /// In a string, after a backslash.
+    Escaped,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn data(body: &str) -> Result<String, u16> {
+        Record::parse(body.as_bytes()).map(|record| record.data.into()).map_err(|problem| problem.status)
+    }
+
+    #[test]
+    fn data_stays_as_it_was_written() {
+        for text in [
+            "1",
+            "null",
+            r#""a \" b  c\\""#,
+            "12345678901234567890123456789.10e+400",
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#"["\u0000\ud800","é☂"]"#,
+            "-0",
+        ] {
+            assert_eq!(data(&format!(r#"{{"event":"user","data":{text}}}"#)).as_deref(), Ok(text));
+        }
+        assert_eq!(
+            data("{ \"data\" : [ 1 ,\r\n\t{ \"a b\" : \" \" } ] , \"event\":\"u\"}").as_deref(),
+            Ok(r#"[1,{"a b":" "}]"#)
+        );
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for bad in [
+            "",
+            "[]",
+            r#"{"event":"user"}"#,
+            r#"{"data":1}"#,
+            r#"{"event":5,"data":1}"#,
+            r#"{"event":"","data":1}"#,
+            r#"{"event":"a\nb","data":1}"#,
+            r#"{"event":"a\u0085b","data":1}"#,
+            r#"{"event":"user","data":1,"more":2}"#,
+            r#"{"event":"user","event":"user","data":1}"#,
+            r#"{"event":"user","data":01}"#,
+            r#"{"event":"user","data":{]}"#,
+            r#"{"event":"user","data":1} x"#,
+            "\u{feff}{\"event\":\"user\",\"data\":1}",
+        ] {
+            assert_eq!(data(bad), Err(400), "{bad}");
+        }
+        assert_eq!(Record::parse(b"\xff").map_err(|problem| problem.status).unwrap_err(), 400);
+        assert!(data(&format!(r#"{{"event":"{}","data":1}}"#, "n".repeat(256))).is_ok());
+        assert_eq!(data(&format!(r#"{{"event":"{}","data":1}}"#, "n".repeat(257))), Err(400));
+    }
+
+    #[test]
+    fn nesting_has_a_bound() {
+        let nested = |depth: usize| format!(r#"{{"event":"u","data":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        assert!(data(&nested(128)).is_ok());
+        assert_eq!(data(&nested(129)), Err(400));
+        assert_eq!(data(&nested(400_000)), Err(400));
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".*".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::hash_map(".*", inner, 0..5).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn white_space_makes_no_difference(value in json()) {
+            let body = |data: String| format!(r#"{{"event":"u","data":{data}}}"#);
+            let pretty = data(&body(serde_json::to_string_pretty(&value).unwrap()));
+            prop_assert_eq!(pretty, Ok(value.to_string()));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `esker check`, `esker dump` and `esker load`: what an operator does to records while no broker runs.
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+use super::{Command, UsageError, usage};
+use crate::store::{self, ToolError};
+
+const HELP: &str = "\
+esker check, dump, load: look after records while no broker runs on them
+
+Usage: esker check DIR                  checks all that is stored
+       esker dump DIR [--event NAME]    writes records as JSON lines, oldest first
+       esker load DIR < FILE            reads such lines back, with their ids
+
+DIR is what the broker has by --data. A line is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
+";
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum StoreTool {
+    /// Check a store.
+    Check(PathBuf),
+    /// Write the records of one name, or of all.
+    Dump(PathBuf, Option<String>),
+    /// Read records back.
+    Load(PathBuf),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum ToolEnd {
+    /// All is well; something to say to whoever looks at the terminal.
+    Done(String),
+    /// The store has these faults.
+    Faulty(String),
+}
+
+impl StoreTool {
+    /// Does it.
+    pub fn run(&self, input: &mut dyn BufRead, output: &mut dyn Write) -> Result<ToolEnd, ToolError> {
+        match self {
+            Self::Check(directory) => {
+                let report = store::check(directory)?;
+                let counts =
+                    format!("{} records of {} names, newest id {}", report.records, report.names, report.newest);
+                Ok(match report.is_good() {
+                    true => ToolEnd::Done(format!("{counts}: all is well")),
+                    false => ToolEnd::Faulty(format!("{counts}, and faults:\n{}", report.problems.join("\n"))),
+                })
+            }
+            Self::Dump(directory, name) => {
+                let count = store::dump(directory, name.as_deref(), output)?;
+                Ok(ToolEnd::Done(format!("{count} records written")))
+            }
+            Self::Load(directory) => Ok(ToolEnd::Done(format!("{} records loaded", store::load(directory, input)?))),
+        }
+    }
+}
+
+/// Reads what follows the tool's name.
+pub(super) fn parse(tool: &str, mut parser: lexopt::Parser) -> Result<Command, UsageError> {
+    let (mut directory, mut name) = (None, None);
+    while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
+            Long("event") if tool == "dump" => {
+                name = Some(parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?);
+            }
+            Value(value) if directory.is_none() => directory = Some(PathBuf::from(value)),
+            other => return Err(UsageError::new(format!("esker {tool} can't take {other:?}"))),
+        }
+    }
+    let directory = directory.ok_or_else(|| UsageError::new(format!("say which: esker {tool} DIR")))?;
+    Ok(Command::Tool(match tool {
+        "check" => StoreTool::Check(directory),
+        "dump" => StoreTool::Dump(directory, name),
+        _ => StoreTool::Load(directory),
+    }))
+}

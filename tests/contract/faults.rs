@@ -1,0 +1,83 @@
+//! A disk that fails under the store: a library put before the system's makes every write to the disk fail while a
+//! file is there.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::records::insert;
+use super::support::{Broker, Folder, command};
+
+const SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int fails(void) { const char *file = getenv("FAIL_WHILE"); return file && access(file, F_OK) == 0; }
+
+int fsync(int fd) {
+    if (fails()) { errno = EIO; return -1; }
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+
+int fdatasync(int fd) {
+    if (fails()) { errno = EIO; return -1; }
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+"#;
+
+/// A broker on a disk that fails as long as the trigger is there.
+struct Faulty {
+    folder: Folder,
+    shim: PathBuf,
+    trigger: PathBuf,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let (source, shim) = (folder.path.join("shim.c"), folder.path.join("shim.so"));
+        std::fs::write(&source, SHIM).expect("it can be written");
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&shim, &source]).arg("-ldl").status();
+        assert!(built.expect("scripts/test installs a compiler").success());
+        let trigger = folder.path.join("trigger");
+        Self { folder, shim, trigger }
+    }
+
+    fn start(&self) -> Broker {
+        let mut command = command(&[]);
+        command.env("LD_PRELOAD", &self.shim).env("FAIL_WHILE", &self.trigger);
+        Broker::start_as(command, &["--data", &self.folder.path.join("data").display().to_string()])
+    }
+}
+
+#[test]
+fn a_failed_fsync_stops_inserts_until_a_restart_and_nothing_is_lost() {
+    let faulty = Faulty::new();
+    let broker = faulty.start();
+    let before = insert(&broker, "a", "1");
+    let mut stream = broker.subscribe("/events", "");
+    assert_eq!(stream.event().number(), before);
+    std::fs::write(&faulty.trigger, "").expect("it can be written");
+    let body = "{\"event\":\"a\",\"data\":2}";
+    let refused = broker.post("/insert", "", body);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.field("Retry-After").is_some() && refused.text().contains("restart"), "{refused:?}");
+    std::fs::remove_file(&faulty.trigger).expect("it is there");
+    // What the kernel holds of it is not known: the disk being well again is not enough.
+    assert_eq!(broker.post("/insert", "", body).status, 503);
+    assert_eq!(broker.get("/healthz").status, 503);
+    assert_eq!(broker.stats()["store"], "failed");
+    let published = broker.publish("topicone1", "data: topics go on");
+    assert_eq!(broker.get("/audit/a").text(), format!("{{\"a_v_{before}\":1}}"));
+    broker.signal("KILL");
+    broker.wait();
+    let broker = faulty.start();
+    let after = insert(&broker, "a", "3");
+    let published: u64 = published["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    assert!(after > published, "{after} after {published}");
+    let versions = broker.get("/audit/a").json();
+    assert_eq!((&versions[format!("a_v_{before}")], &versions[format!("a_v_{after}")]), (&1.into(), &3.into()));
+    broker.assert_well();
+}
