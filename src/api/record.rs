@@ -1,6 +1,7 @@
 //! A record as it is sent: `{"event":…,"data":…}` in JSON. The data is kept byte for byte but for the
 //! white space that means nothing. Knows no HTTP beyond the problem it answers with.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -33,11 +34,11 @@ impl Record {
     /// Reads a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-        let body: Body<'_> = serde_json::from_str(text).map_err(|error| {
-            Problem::bad_request(format!(
-                "the body is not {{\"event\":<name>,\"data\":<any JSON>}}, each once and nothing else: {error}"
-            ))
-        })?;
+        let body: Body<'_> = serde_json::from_str(text).map_err(|error| no_record(&error))?;
+        // A list of a name and data is a struct, too, in serde's eyes.
+        if !text.trim_start().starts_with('{') {
+            return Err(no_record(&"it is a list"));
+        }
         check_name(&body.event)?;
         Ok(Self { name: body.event.into(), data: compact(body.data.get())? })
     }
@@ -49,6 +50,12 @@ impl Record {
             .map_err(|error| Problem::bad_request(format!("the data is not JSON: {error}")))?;
         Ok(Self { name: name.into(), data: compact(data.get())? })
     }
+}
+
+fn no_record(why: &dyn Display) -> Problem {
+    Problem::bad_request(format!(
+        "the body is not {{\"event\":<name>,\"data\":<any JSON>}}, each once and nothing else: {why}"
+    ))
 }
 
 /// Whether a record can have this name: it stands on a line of the stream, and in a path.
@@ -141,6 +148,8 @@ mod tests {
             r#"{"event":"user","data":01}"#,
             r#"{"event":"user","data":{]}"#,
             r#"{"event":"user","data":1} x"#,
+            r#"["user",1]"#,
+            r#" ["user",{"event":"user","data":1}]"#,
             "\u{feff}{\"event\":\"user\",\"data\":1}",
         ] {
             assert_eq!(data(bad), Err(400), "{bad}");
