@@ -32,6 +32,8 @@ struct Shared {
     rung: AtomicBool,
     debt_events: AtomicUsize,
     debt_bytes: AtomicUsize,
+    /// Whether the worker has ended, and serves nobody any more.
+    has_ended: AtomicBool,
 }
 
 /// The hub's end.
@@ -60,8 +62,12 @@ pub fn inbox(bell: Bell) -> (Outbox, Inbox) {
 }
 
 impl Outbox {
-    /// Whether the worker can take so much more. One that owes nothing takes any single publish.
+    /// Whether the worker can take so much more. One that owes nothing takes any single publish, and one that has ended
+    /// keeps nobody waiting.
     pub(super) fn has_room(&self, events: usize, bytes: usize) -> bool {
+        if self.shared.has_ended.load(Ordering::Acquire) {
+            return true;
+        }
         let owed_events = self.shared.debt_events.load(Ordering::Acquire);
         let owed_bytes = self.shared.debt_bytes.load(Ordering::Acquire);
         owed_events == 0 || (owed_events + events <= MAX_DEBT_EVENTS && owed_bytes + bytes <= MAX_DEBT_BYTES)
@@ -116,5 +122,11 @@ impl Inbox {
         }
         self.shared.debt_bytes.fetch_sub(std::mem::take(&mut self.taken_bytes), Ordering::AcqRel);
         self.shared.debt_events.fetch_sub(std::mem::take(&mut self.taken_events), Ordering::AcqRel);
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::Release);
     }
 }

@@ -130,3 +130,18 @@ fn ids_run_ahead_of_the_clock_by_a_bound() {
     // The next broker, a moment later, begins beyond all of them.
     assert!(last + 160_000 < 11_001 + MAX_AHEAD);
 }
+
+fn records(first: u64, count: usize) -> Vec<Arc<Frame>> {
+    (first..).take(count).map(|id| crate::sse::record_frame(&Arc::from("user"), "1", id)).collect()
+}
+
+#[test]
+fn a_worker_that_has_ended_keeps_no_record_waiting() {
+    let (hub, inbox) = hub(LIMITS);
+    hub.join_records(0, Arc::default(), Position::Live).unwrap();
+    drop(inbox);
+    for round in 1..4 {
+        let first = hub.reserve(MAX_DEBT_EVENTS, 0, round * 1_000_000).expect("nobody is in debt");
+        hub.publish_records(records(first, MAX_DEBT_EVENTS));
+    }
+}
