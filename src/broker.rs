@@ -354,7 +354,7 @@ struct HubOrder {
 
 impl Order for HubOrder {
     fn reserve(&self, count: usize) -> Option<u64> {
-        self.hub.reserve(count, 0, self.clock.now().id_micros)
+        self.hub.reserve(count, self.clock.now().id_micros)
     }
 
     fn newest(&self) -> u64 {

@@ -119,7 +119,7 @@ impl Simulation {
     /// As the store does: ids first, publishing once they are committed, or never.
     fn commit(&mut self) {
         let count = self.rng.usize(1..4);
-        let Some(first) = self.hub.reserve(count, 0, self.now) else { return };
+        let Some(first) = self.hub.reserve(count, self.now) else { return };
         if self.rng.u8(0..10) == 0 {
             return;
         }

@@ -10,9 +10,11 @@ use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 use super::topic::FeedId;
 use crate::sse::Frame;
 
-/// At most so many events wait for one worker, unless a single publish alone has more.
+/// At most so many events wait for one worker, unless a single publish alone has more, and
+/// one commit of records.
 pub const MAX_DEBT_EVENTS: usize = 4096;
-/// At most so many bytes of frames wait for one worker, unless a single publish alone has more.
+/// At most so many bytes of frames wait for one worker, unless a single publish alone has more, and one
+/// commit of records.
 pub const MAX_DEBT_BYTES: usize = 32 << 20;
 
 /// One published event, on its way to a worker's replica.

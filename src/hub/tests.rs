@@ -141,7 +141,21 @@ fn a_worker_that_has_ended_keeps_no_record_waiting() {
     hub.join_records(0, Arc::default(), Position::Live).unwrap();
     drop(inbox);
     for round in 1..4 {
-        let first = hub.reserve(MAX_DEBT_EVENTS, 0, round * 1_000_000).expect("nobody is in debt");
+        let first = hub.reserve(MAX_DEBT_EVENTS, round * 1_000_000).expect("nobody is in debt");
         hub.publish_records(records(first, MAX_DEBT_EVENTS));
     }
+}
+
+#[test]
+fn a_large_commit_waits_for_room_and_not_for_a_worker_that_owes_nothing() {
+    let (hub, mut inbox) = hub(LIMITS);
+    hub.join_records(0, Arc::default(), Position::Live).unwrap();
+    hub.publish_records(records(100, 1));
+    let first = hub.reserve(MAX_DEBT_EVENTS, 1_000).expect("there is room, though not for all of it");
+    hub.publish_records(records(first, MAX_DEBT_EVENTS));
+    assert_eq!(hub.reserve(1, 1_000_000), None, "now there is none");
+    let notices: Vec<_> = inbox.waiting().collect();
+    notices.iter().for_each(|notice| inbox.note_taken(notice));
+    inbox.settle();
+    assert!(hub.reserve(1, 1_000_000).is_some());
 }
