@@ -31,16 +31,6 @@ pub enum Interest {
     Records(Arc<[Arc<str>]>),
 }
 
-impl Interest {
-    /// Whether a record of this name is heard.
-    pub fn hears(&self, name: &Arc<str>) -> bool {
-        match self {
-            Self::Topics(_) => false,
-            Self::Records(names) => names.is_empty() || names.binary_search(name).is_ok(),
-        }
-    }
-}
-
 /// See the module's page.
 #[derive(Debug)]
 pub struct Audience {

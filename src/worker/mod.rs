@@ -20,6 +20,7 @@ mod expiries;
 mod farewell;
 mod gate;
 pub mod gather;
+mod hearers;
 mod keep;
 mod parts;
 mod replica;

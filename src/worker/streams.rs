@@ -22,6 +22,7 @@ use slab::Slab;
 use super::absences::Absences;
 use super::audience::{Audience, AudienceKey, AudienceSet, Interest, SubscriberKey};
 use super::expiries::Expiries;
+use super::hearers::Hearers;
 use super::replica::{Heard, Replica, Source};
 use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
@@ -73,7 +74,7 @@ pub struct Streams<S> {
     pub(super) audiences: Slab<Audience>,
     by_set: HashMap<AudienceSet, AudienceKey>,
     /// The audiences of records.
-    to_records: Vec<AudienceKey>,
+    hearers: Hearers,
     /// Audiences with a pass to go on with.
     pub(super) due: VecDeque<AudienceKey>,
     /// Subscribers that are behind, and whose sockets may take bytes.
@@ -100,7 +101,7 @@ impl<S: Socket> Streams<S> {
             overfull: Vec::new(),
             audiences: Slab::new(),
             by_set: HashMap::new(),
-            to_records: Vec::new(),
+            hearers: Hearers::default(),
             due: VecDeque::new(),
             hungry: VecDeque::new(),
             closed: Vec::new(),
@@ -196,10 +197,9 @@ impl<S: Socket> Streams<S> {
         };
         let key = self.audiences.insert(Audience::new(set.clone(), source)) as AudienceKey;
         let audience = &self.audiences[key as usize];
-        match audience.source {
-            Source::Records(_) => self.to_records.push(key),
-            Source::Topics(_) => {
-                let slots = audience.source.slots();
+        match &audience.source {
+            Source::Records(names) => self.hearers.add(key, names),
+            Source::Topics(slots) => {
                 slots.iter().for_each(|&slot| self.replica.feeds.note_mut(slot).audiences.push(key));
             }
         }
@@ -276,7 +276,9 @@ impl<S: Socket> Streams<S> {
         if audience.is_queued {
             self.due.retain(|&queued| queued != key);
         }
-        self.to_records.retain(|&other| other != key);
+        if let Source::Records(names) = &audience.source {
+            self.hearers.remove(key, names);
+        }
         for &slot in audience.source.slots() {
             let heard = self.replica.feeds.note_mut(slot);
             heard.audiences.retain(|&other| other != key);
@@ -315,15 +317,12 @@ impl<S: Socket> Streams<S> {
         if frame.id() <= self.replica.records.newest() {
             return;
         }
-        let Self { to_records, audiences, due, replica, absences, .. } = self;
-        for &key in to_records.iter() {
-            let audience = &mut audiences[key as usize];
-            if frame.name().is_some_and(|name| audience.set.interest.hears(name)) {
-                call(audience, key, due);
-            }
+        let Some(name) = frame.name() else { return };
+        for key in self.hearers.of(name) {
+            call(&mut self.audiences[key as usize], key, &mut self.due);
         }
-        if let Some(superseded) = replica.records.push(frame) {
-            absences.lose(superseded.id());
+        if let Some(superseded) = self.replica.records.push(frame) {
+            self.absences.lose(superseded.id());
         }
     }
 
