@@ -456,4 +456,35 @@ mod tests {
         assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
         assert!(answers.ends_with("ok"));
     }
+
+    /// The store refuses at once, so that each answer brings the next request of the pipeline.
+    #[test]
+    fn a_pipeline_of_refused_inserts_keeps_nobody_else_waiting() {
+        let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
+        broker.service.0.store.close();
+        let is_answered = Arc::new(AtomicBool::new(false));
+        let mut flood = TcpStream::connect(broker.local_addr()).unwrap();
+        let mut drain = flood.try_clone().unwrap();
+        let reader = std::thread::spawn(move || std::io::copy(&mut drain, &mut std::io::sink()));
+        let is_over = Arc::clone(&is_answered);
+        let writer = std::thread::spawn(move || {
+            let body = "{\"event\":\"a\",\"data\":1}";
+            let request = format!("POST /insert HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let (requests, begin) = (request.repeat(500), std::time::Instant::now());
+            while !is_over.load(std::sync::atomic::Ordering::Acquire) && begin.elapsed() < Duration::from_secs(4) {
+                flood.write_all(requests.as_bytes()).unwrap();
+            }
+            flood.shutdown(Shutdown::Both).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let begin = std::time::Instant::now();
+        let mut client = TcpStream::connect(broker.local_addr()).unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        client.read_to_string(&mut String::new()).unwrap();
+        let waited = begin.elapsed();
+        is_answered.store(true, std::sync::atomic::Ordering::Release);
+        writer.join().unwrap();
+        let _ = reader.join().unwrap();
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+    }
 }

@@ -57,8 +57,11 @@ impl Worker {
         self.streams.remove(key);
     }
 
+    /// What is there by now: an answer may bring the next request of a pipeline, and that, refused at once, the next
+    /// answer. Whoever sent more has rung for another turn.
     pub(super) fn take_mail(&mut self) {
-        while let Ok(mail) = self.mail.try_recv() {
+        for _ in 0..self.mail.len() {
+            let Ok(mail) = self.mail.try_recv() else { return };
             match mail {
                 Mail::Socket(socket) => self.take_in(socket),
                 Mail::Answer { key, serial, response } => self.deliver(key, serial, &response),
