@@ -465,7 +465,7 @@ mod tests {
         let is_answered = Arc::new(AtomicBool::new(false));
         let mut flood = TcpStream::connect(broker.local_addr()).unwrap();
         let mut drain = flood.try_clone().unwrap();
-        let reader = std::thread::spawn(move || std::io::copy(&mut drain, &mut std::io::sink()));
+        let reader = std::thread::spawn(move || io::copy(&mut drain, &mut io::sink()));
         let is_over = Arc::clone(&is_answered);
         let writer = std::thread::spawn(move || {
             let body = "{\"event\":\"a\",\"data\":1}";
@@ -486,5 +486,30 @@ mod tests {
         writer.join().unwrap();
         let _ = reader.join().unwrap();
         assert!(waited < Duration::from_secs(2), "{waited:?}");
+    }
+
+    #[test]
+    fn pages_that_are_being_sent_have_a_bound() {
+        let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
+        broker.insert("user", "1").unwrap();
+        let mut client = TcpStream::connect(broker.local_addr()).unwrap();
+        let mut status = || {
+            client.write_all(b"GET /audit/user HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            let mut answer = [0; 4096];
+            let len = client.read(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer[9..12.min(len)]).into_owned()
+        };
+        let pages = &broker.service.0.pages;
+        let others = pages.hold(usize::MAX).unwrap();
+        assert_eq!(status(), "503");
+        drop(others);
+        assert_eq!(status(), "200");
+        assert_eq!(status(), "200");
+        // What is sent is struck out, though perhaps a moment after it was read.
+        let is_struck_out = || {
+            std::thread::sleep(Duration::from_millis(1));
+            pages.hold(usize::MAX).is_ok()
+        };
+        assert!((0..5_000).any(|_| is_struck_out()));
     }
 }

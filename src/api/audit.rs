@@ -6,9 +6,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::admission::{admit, demand};
 use super::record::check_name;
-use super::{Context, Plan, RECORDS};
+use super::{Answer, Context, Plan, RECORDS};
 use crate::auth::Role;
-use crate::http::{Head, Problem, Response};
+use crate::http::{Head, Ledger, Problem, Response};
 use crate::store::{Page, StoreError};
 
 /// Versions on a page unless asked otherwise.
@@ -51,14 +51,24 @@ fn check_limit(limit: u64) -> Result<usize, Problem> {
 }
 
 /// The answer once the store has spoken.
-pub fn answer(request: &Request, page: Result<Page, StoreError>) -> Response {
+pub fn answer(request: &Request, page: Result<Page, StoreError>, pages: &Ledger) -> Answer {
+    let held = page.and_then(|page| match pages.hold(page.body.len()) {
+        Ok(held) => Ok((page, held)),
+        Err(_) => Err(StoreError::Busy),
+    });
+    match held {
+        Ok((page, held)) => Answer { response: show(request, page), held: Some(held) },
+        Err(error) => Answer { response: super::insert::refusal(error).into(), held: None },
+    }
+}
+
+fn show(request: &Request, page: Page) -> Response {
     match page {
-        Ok(Page { body, next: None }) => Response::json(body),
-        Ok(Page { body, next: Some(after) }) => {
+        Page { body, next: None } => Response::json(body),
+        Page { body, next: Some(after) } => {
             let name = utf8_percent_encode(&request.name, NON_ALPHANUMERIC);
             let link = format!("</audit/{name}?after={after}&limit={}>; rel=\"next\"", request.limit);
             Response::json(body).field("Link", link)
         }
-        Err(error) => super::insert::refusal(error).into(),
     }
 }

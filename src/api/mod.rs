@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
 use crate::http::target::Target;
-use crate::http::{Head, Ledger, Method, Problem, Response};
+use crate::http::{Head, Held, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 use crate::store::{Health, Store, StoreError};
@@ -41,14 +41,16 @@ pub struct Service {
     pub metrics: Metrics,
     /// The bodies that are being received.
     pub bodies: Ledger,
+    /// The pages of histories that are being sent: a reader that takes its time must not cost memory without bound.
+    pub pages: Ledger,
     draining: AtomicBool,
 }
 
 impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
-        let bodies = Ledger::new(settings.max_body);
-        Self { hub, store, settings, auth, metrics, bodies, draining: AtomicBool::new(false) }
+        let (bodies, pages) = (Ledger::new(settings.max_body), Ledger::new(settings.max_body));
+        Self { hub, store, settings, auth, metrics, bodies, pages, draining: AtomicBool::new(false) }
     }
 
     /// From now on nothing new is taken.
@@ -150,17 +152,28 @@ pub enum Errand {
     Audit(audit::Request),
 }
 
+/// What the store had to say.
+pub struct Answer {
+    /// In HTTP's words.
+    pub response: Response,
+    /// What it takes of a ledger until it is sent.
+    pub held: Option<Held>,
+}
+
 impl Errand {
     /// Runs it; `answer` is called by one of the store's threads.
-    pub fn run(self, store: &Store, answer: impl FnOnce(Response) + Send + 'static) {
+    pub fn run(self, service: &Service, answer: impl FnOnce(Answer) + Send + 'static) {
+        let Service { store, pages, .. } = service;
         match self {
             Self::Insert(record) => {
                 let name = Arc::clone(&record.name);
-                store.insert(record.name, record.data, move |stored| answer(insert::answer(&name, stored)));
+                let answer = move |stored| answer(Answer { response: insert::answer(&name, stored), held: None });
+                store.insert(record.name, record.data, answer);
             }
             Self::Audit(request) => {
-                let name = Arc::clone(&request.name);
-                store.audit(name, request.after, request.limit, move |page| answer(audit::answer(&request, page)));
+                let (name, after, limit, pages) =
+                    (Arc::clone(&request.name), request.after, request.limit, pages.clone());
+                store.audit(name, after, limit, move |page| answer(audit::answer(&request, page, &pages)));
             }
         }
     }

@@ -40,7 +40,7 @@ impl From<BodyError> for Problem {
 }
 
 /// The bytes of all bodies that are being received or wait for room, over all workers: without it, each of the
-/// connections could hold a body of the largest size.
+/// connections could hold a body of the largest size. Another one keeps account of large answers.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     held: Arc<AtomicUsize>,
@@ -58,10 +58,10 @@ impl Ledger {
         Content { bytes: Vec::new(), held: self.nothing() }
     }
 
-    /// Enters so many bytes, unless all together would be too many.
+    /// Enters so many bytes, unless all together would be too many. What alone is too many may come alone.
     pub fn hold(&self, bytes: usize) -> Result<Held, BodyError> {
         let mut held = self.nothing();
-        held.grow(bytes).map(|()| held)
+        held.grow(bytes.min(self.limit)).map(|()| held)
     }
 
     fn nothing(&self) -> Held {

@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 
 use super::exchange::Exchange;
 use super::streams::Ticket;
+use crate::http::Held;
 
 /// So much unwritten output, and no further request is looked at before it is written.
 pub const MAX_OUTPUT: usize = 64 << 10;
@@ -63,6 +64,8 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// Bytes not yet written.
     pub output: Vec<u8>,
+    /// What the output takes of a ledger.
+    pub held: Option<Held>,
     /// Whether a read may find something.
     pub is_readable: bool,
     /// Whether the worker's queue of connections to go on with has it.
@@ -109,6 +112,7 @@ impl Connection {
             exchange: Exchange::default(),
             input: Vec::new(),
             output: Vec::new(),
+            held: None,
             is_readable: true,
             is_queued: false,
             is_parked: false,
@@ -172,6 +176,7 @@ impl Connection {
             self.output = bytes[written..].to_vec();
             return Flushed::Blocked;
         }
+        self.held = None;
         Flushed::All
     }
 }

@@ -64,7 +64,7 @@ impl Worker {
             let Ok(mail) = self.mail.try_recv() else { return };
             match mail {
                 Mail::Socket(socket) => self.take_in(socket),
-                Mail::Answer { key, serial, response } => self.deliver(key, serial, &response),
+                Mail::Answer { key, serial, answer } => self.deliver(key, serial, answer),
             }
         }
     }

@@ -51,9 +51,8 @@ pub use station::{Station, VANISHED_MILLIS};
 use streams::Streams;
 pub use sweep::Silence;
 
-use crate::api::Service;
+use crate::api::{Answer, Service};
 use crate::clock::{Clock, millis};
-use crate::http::Response;
 use crate::hub::{Inbox, WorkerId};
 
 const WAKER: Token = Token(usize::MAX);
@@ -80,7 +79,7 @@ pub enum Mail {
         /// Which one it was: another one may have its key by now.
         serial: u64,
         /// The answer.
-        response: Response,
+        answer: Answer,
     },
 }
 

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
 use super::{Key, Mail, READS_PER_TURN, Worker};
-use crate::api::Errand;
 use crate::api::subscribe::Entry;
+use crate::api::{Answer, Errand};
 use crate::clock::millis;
-use crate::http::Response;
 
 /// How long an idle connection is kept for another request.
 const KEEP_ALIVE_MILLIS: u64 = 75_000;
@@ -178,20 +177,21 @@ impl Worker {
         let worker = self.parts.id;
         let (serial, letters) = (self.connections[key].serial, self.letters[worker].clone());
         let service = Arc::clone(&self.parts.service);
-        errand.run(&self.parts.service.store, move |response| {
+        errand.run(&self.parts.service, move |answer| {
             // A worker that has ended has nobody left to answer.
-            let _ = letters.send(Mail::Answer { key, serial, response });
+            let _ = letters.send(Mail::Answer { key, serial, answer });
             service.hub.ring(worker);
         });
     }
 
     /// The store has answered.
-    pub(super) fn deliver(&mut self, key: usize, serial: u64, response: &Response) {
+    pub(super) fn deliver(&mut self, key: usize, serial: u64, answer: Answer) {
         let Self { connections, parts, .. } = self;
         let Some(connection) = connections.get_mut(key).filter(|connection| connection.serial == serial) else {
             return;
         };
-        let step = connection.exchange.deliver(response, parts.context(), &mut connection.output);
+        let step = connection.exchange.deliver(&answer.response, parts.context(), &mut connection.output);
+        connection.held = answer.held;
         self.take_step(key, step);
         self.drive(key, true);
     }
@@ -304,6 +304,7 @@ fn flush(
 ) -> Flushed {
     let before = connection.output.len() + out.len();
     if before == 0 {
+        connection.held = None;
         return Flushed::All;
     }
     let flushed = connection.flush(out);
