@@ -64,7 +64,7 @@ pub fn key(name: &str, id: u64) -> String {
 
 /// The answer when the store has none in time. Whether the record is stored nobody knows.
 pub fn no_answer() -> Problem {
-    Problem::unavailable("the store has not answered in time; look whether the record is there before you try again", 5)
+    Problem::unavailable("the store has not answered in time; whether a record is stored shows in its audit", 5)
 }
 
 fn too_much() -> Problem {

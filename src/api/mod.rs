@@ -12,7 +12,7 @@ pub mod subscribe;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::auth::{Auth, Verified};
 use crate::clock::Now;
@@ -43,6 +43,8 @@ pub struct Service {
     pub bodies: Ledger,
     /// The pages of histories that are being sent: a reader that takes its time must not cost memory without bound.
     pub pages: Ledger,
+    /// Inserts that the store has not answered.
+    inserting: Arc<AtomicUsize>,
     draining: AtomicBool,
 }
 
@@ -50,12 +52,27 @@ impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let (bodies, pages) = (Ledger::new(settings.max_body), Ledger::new(settings.max_body));
-        Self { hub, store, settings, auth, metrics, bodies, pages, draining: AtomicBool::new(false) }
+        Self {
+            hub,
+            store,
+            settings,
+            auth,
+            metrics,
+            bodies,
+            pages,
+            inserting: Arc::default(),
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// From now on nothing new is taken.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the store has inserts to answer; what it answered is in the inboxes.
+    pub fn is_inserting(&self) -> bool {
+        self.inserting.load(Ordering::Acquire) > 0
     }
 
     /// Whether nothing new is taken.
@@ -167,8 +184,12 @@ impl Errand {
         match self {
             Self::Insert(record) => {
                 let name = Arc::clone(&record.name);
-                let answer = move |stored| answer(Answer { response: insert::answer(&name, stored), held: None });
-                store.insert(record.name, record.data, answer);
+                let inserting = Arc::clone(&service.inserting);
+                inserting.fetch_add(1, Ordering::AcqRel);
+                store.insert(record.name, record.data, move |stored| {
+                    inserting.fetch_sub(1, Ordering::AcqRel);
+                    answer(Answer { response: insert::answer(&name, stored), held: None });
+                });
             }
             Self::Audit(request) => {
                 let (name, after, limit, pages) =

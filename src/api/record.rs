@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 use crate::http::Problem;
 use crate::store;
 
+/// The longest data in bytes; SQLite keeps values of up to a billion.
+pub const MAX_DATA: usize = 500_000_000;
 /// Data nested deeper is refused: readers of JSON give up at about that.
 pub const MAX_DEPTH: usize = 128;
 
@@ -65,6 +67,12 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
 
 /// JSON, known to be well-formed, without the white space between its tokens.
 fn compact(json: &str) -> Result<Box<str>, Problem> {
+    if json.len() > MAX_DATA {
+        return Err(Problem::new(
+            413,
+            "the data has more than 500 million bytes; store it elsewhere, and its address here",
+        ));
+    }
     let (mut text, mut depth, mut state) = (String::with_capacity(json.len()), 0_usize, State::Between);
     for character in json.chars() {
         state = match (state, character) {

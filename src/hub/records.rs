@@ -58,8 +58,7 @@ impl Hub {
 
     /// Takes what was stored before the start, ascending by id and one of each name.
     pub fn restore_records(&self, frames: Vec<Arc<Frame>>) {
-        let latest = &mut self.lock().records.latest;
-        frames.into_iter().for_each(|frame| drop(latest.push(frame)));
+        self.lock().records.latest = Latest::restore(frames);
     }
 
     /// Takes what was committed, in order, and tells the workers.

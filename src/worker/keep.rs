@@ -48,8 +48,9 @@ impl Worker {
         }
         self.close_idle();
         // Whatever was accepted before the drain is delivered before the end.
-        self.is_ending =
-            !self.streams.has_work() && self.streams.end(BUDGET_PER_TURN, self.parts.stamp()) == BUDGET_PER_TURN;
+        self.is_ending = !self.parts.service.is_inserting()
+            && !self.streams.has_work()
+            && self.streams.end(BUDGET_PER_TURN, self.parts.stamp()) == BUDGET_PER_TURN;
     }
 
     pub(super) fn is_over(&self) -> bool {

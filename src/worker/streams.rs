@@ -26,7 +26,7 @@ use super::hearers::Hearers;
 use super::replica::{Heard, Replica, Source};
 use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
-use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Slot, TopicId, WorkerId};
+use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Latest, Slot, TopicId, WorkerId};
 use crate::sse::{Frame, Framing};
 
 /// All workers together keep this part of the history's bytes for those who fall behind in a burst
@@ -167,8 +167,8 @@ impl<S: Socket> Streams<S> {
                 (Interest::Topics(ids), absence)
             }
             JoinedFeeds::Records { names, backlog } => {
-                for frame in backlog.into_iter().flatten() {
-                    self.replica.records.push(frame);
+                if let Some(frames) = backlog {
+                    self.replica.records = Latest::restore(frames);
                 }
                 (Interest::Records(names), Absence::default())
             }

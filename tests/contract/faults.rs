@@ -1,5 +1,5 @@
-//! A disk that fails under the store: a library put before the system's makes every write to the disk fail while a
-//! file is there.
+//! A disk that fails or takes its time under the store: a library put before the system's makes every fsync fail while a
+//! file is there, or wait.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,7 +14,11 @@ const SHIM: &str = r#"
 #include <stdlib.h>
 #include <unistd.h>
 
-static int fails(void) { const char *file = getenv("FAIL_WHILE"); return file && access(file, F_OK) == 0; }
+static int fails(void) {
+    const char *file = getenv("FAIL_WHILE"), *slow = getenv("SLOW_MICROS");
+    if (slow) usleep(atoi(slow));
+    return file && access(file, F_OK) == 0;
+}
 
 int fsync(int fd) {
     if (fails()) { errno = EIO; return -1; }
@@ -46,10 +50,31 @@ impl Faulty {
     }
 
     fn start(&self) -> Broker {
-        let mut command = command(&[]);
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, environment: &[(&str, &str)]) -> Broker {
+        let mut command = command(environment);
         command.env("LD_PRELOAD", &self.shim).env("FAIL_WHILE", &self.trigger);
         Broker::start_as(command, &["--data", &self.folder.path.join("data").display().to_string()])
     }
+}
+
+/// The record is on its way to a slow disk when the broker is told to end.
+#[test]
+fn what_is_being_stored_in_a_drain_is_stored_shown_and_answered() {
+    let faulty = Faulty::new();
+    let broker = faulty.start_with(&[("SLOW_MICROS", "300000")]);
+    let mut stream = broker.subscribe("/events", "");
+    let mut connection = broker.connect();
+    connection.send("POST /insert HTTP/1.1\r\nHost: h\r\nContent-Length: 22\r\n\r\n{\"event\":\"a\",\"data\":1}");
+    broker.wait_for("inserting", |stats| stats["requests"].as_u64() > Some(2));
+    broker.signal("TERM");
+    let answer = connection.response();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(stream.event().id.as_deref(), answer.json()["id"].as_str());
+    assert_eq!(stream.next(), None);
+    assert_eq!(broker.wait().0, Some(0));
 }
 
 #[test]
