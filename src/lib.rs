@@ -50,7 +50,8 @@
 //! **debt** what the hub sent a worker and the worker has not yet served · **surplus** what a worker
 //! keeps beyond a topic's history while somebody's socket is full · **role** publisher or subscriber,
 //! each with a key of its own · **keyring** a role's key and the one before · **grant** what a token
-//! allows · **denial** why it allows nothing · **farewell** the last word to a stream that ends.
+//! allows · **denial** why it allows nothing · **record** an event stored for good; each is a version of
+//! its name · **errand** what a request asks of the store · **replica** a worker's copy of the feeds it serves · **farewell** the last word to a stream that ends.
 //!
 //! # Invariants
 //!

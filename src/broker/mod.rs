@@ -1,6 +1,8 @@
 //! The composition root: raises the descriptor limit, binds, starts the workers, and drains and
 //! stops them again. What only the whole broker can do is here and nowhere else.
 
+mod error;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,13 +18,14 @@ use crate::api::Service;
 use crate::api::record::Record;
 use crate::auth::{Auth, Role};
 use crate::clock::{Clock, millis};
-use crate::config::{Access, Config, ConfigError, KeySource, Settings};
-use crate::hub::{BadTopic, Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
+use crate::config::{Access, Config, KeySource, Settings};
+use crate::hub::{Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
-use crate::sse::{Event, EventError, Frame, record_frame};
-use crate::store::{self, OpenError, Order, Store, StoreError};
+use crate::sse::{Event, Frame, record_frame};
+use crate::store::{self, Order, Store};
 use crate::worker::{Duty, Gate, Station, VANISHED_MILLIS, Worker};
+pub use error::{InsertError, PublishError, StartError};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
@@ -58,127 +61,6 @@ impl fmt::Debug for Shared {
         f.write_str("Service")
     }
 }
-
-/// Why a broker can't start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The configuration can't hold.
-    Config(ConfigError),
-    /// The records can't be opened.
-    Store(OpenError),
-    /// A key file can't be used.
-    Key(KeyFileError),
-    /// The address can't be listened on.
-    Bind(SocketAddr, io::Error),
-    /// The system refused something else.
-    System(io::Error),
-}
-
-impl StartError {
-    /// Whether an option's value is the cause, rather than the system or the want of keys.
-    pub fn is_usage(&self) -> bool {
-        let is_lack = |error: &ConfigError| {
-            matches!(error, ConfigError::NoKeys | ConfigError::NoKey(_) | ConfigError::Descriptors)
-        };
-        matches!(self, Self::Config(error) if !is_lack(error))
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Key(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another --port"
-            ),
-            Self::Bind(address, error) => {
-                write!(f, "can't listen on {address}: {error}; choose another --bind or --port")
-            }
-            Self::System(error) => write!(f, "the system refused to start the broker: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<ConfigError> for StartError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<KeyFileError> for StartError {
-    fn from(error: KeyFileError) -> Self {
-        Self::Key(error)
-    }
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        Self::System(error)
-    }
-}
-
-/// Why an event was not published. Nothing of it was delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The topic's name is none.
-    Topic(BadTopic),
-    /// The event can't go on the wire.
-    Event(EventError),
-    /// The broker can't take it now; try again a little later.
-    Full,
-    /// The broker is shutting down.
-    Draining,
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Topic(error) => error.fmt(f),
-            Self::Event(error) => error.fmt(f),
-            Self::Full => f.write_str("the broker can't keep up with this topic now; try again"),
-            Self::Draining => f.write_str("the broker is shutting down"),
-        }
-    }
-}
-
-impl std::error::Error for PublishError {}
-
-/// Why a record was not stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InsertError {
-    /// The name or the data is no record's.
-    Record(String),
-    /// The store did not take it.
-    Store(StoreError),
-    /// The broker is shutting down.
-    Draining,
-}
-
-impl fmt::Display for InsertError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Record(advice) => f.write_str(advice),
-            Self::Store(error) => error.fmt(f),
-            Self::Draining => f.write_str("the broker is shutting down"),
-        }
-    }
-}
-
-impl std::error::Error for InsertError {}
 
 impl Broker {
     /// Binds, starts the workers and returns; the broker then serves until it is shut down or dropped.
