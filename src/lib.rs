@@ -51,13 +51,15 @@
 //! keeps beyond a topic's history while somebody's socket is full · **role** publisher or subscriber,
 //! each with a key of its own · **keyring** a role's key and the one before · **grant** what a token
 //! allows · **denial** why it allows nothing · **record** an event stored for good; each is a version of
-//! its name · **errand** what a request asks of the store · **replica** a worker's copy of the feeds it serves · **farewell** the last word to a stream that ends.
+//! its name · **errand** what a request asks of the store · **replica** a worker's copy of the feeds it
+//! serves · **farewell** the last word to a stream that ends.
 //!
 //! # Invariants
 //!
 //! 1. Ids grow strictly over the whole broker; each feed ascends; a replica is complete up to its
 //!    newest id whenever somebody is served from it.
-//! 2. What is acknowledged is in its feed before the answer leaves.
+//! 2. What is acknowledged is kept: a publish is in its feed, a record on the disk before the answer
+//!    leaves, and nothing is shown that is not on the disk.
 //! 3. A subscriber gets every event after its cursor once, in order, or a `gap` event; never silence.
 //! 4. Delivery allocates nothing and locks nothing. An idle subscriber costs a slab entry and a seat.
 //! 5. No subscriber can slow another, a publisher or the hub; each turn is bounded and resumable.
