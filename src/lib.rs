@@ -26,6 +26,7 @@
 //! cli     one table of options: parsing, --help, environment twins
 //! config  what can be set; every bound has a name and a unit
 //! keys    where keys come from: the configuration, files
+//! json    JSON without its white space
 //! clock   the only reader of clocks
 //! metrics counters
 //! broker  composition root: bind, start, drain, stop
@@ -76,6 +77,7 @@ mod broker;
 mod clock;
 mod config;
 mod http;
+mod json;
 mod keys;
 mod metrics;
 

@@ -8,12 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::http::Problem;
+use crate::json;
 use crate::store;
 
 /// The longest data in bytes; SQLite keeps values of up to a billion.
 pub const MAX_DATA: usize = 500_000_000;
-/// Data nested deeper is refused: readers of JSON give up at about that.
-pub const MAX_DEPTH: usize = 128;
 
 /// A record to be stored.
 #[derive(Debug)]
@@ -65,49 +64,14 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
     store::check_name(name).map_err(|bad| Problem::bad_request(bad.to_string()))
 }
 
-/// JSON, known to be well-formed, without the white space between its tokens.
-fn compact(json: &str) -> Result<Box<str>, Problem> {
-    if json.len() > MAX_DATA {
+fn compact(text: &str) -> Result<Box<str>, Problem> {
+    if text.len() > MAX_DATA {
         return Err(Problem::new(
             413,
             "the data has more than 500 million bytes; store it elsewhere, and its address here",
         ));
     }
-    let (mut text, mut depth, mut state) = (String::with_capacity(json.len()), 0_usize, State::Between);
-    for character in json.chars() {
-        state = match (state, character) {
-            (State::Between, ' ' | '\t' | '\r' | '\n') => continue,
-            (State::Between, '"') => State::Within,
-            (State::Within, '\\') => State::Escaped,
-            (State::Within, '"') => State::Between,
-            (State::Escaped, _) => State::Within,
-            (State::Between, '[' | '{') if depth == MAX_DEPTH => {
-                return Err(Problem::bad_request("the data is nested deeper than 128 levels; flatten it"));
-            }
-            (State::Between, '[' | '{') => {
-                depth += 1;
-                State::Between
-            }
-            (State::Between, ']' | '}') => {
-                depth -= 1;
-                State::Between
-            }
-            (state, _) => state,
-        };
-        text.push(character);
-    }
-    Ok(text.into())
-}
-
-/// Where in JSON a character stands.
-#[derive(Clone, Copy)]
-enum State {
-    /// Outside of strings.
-    Between,
-    /// In a string.
-    Within,
-    /// In a string, after a backslash.
-    Escaped,
+    json::compact(text).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 #[cfg(test)]

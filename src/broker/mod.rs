@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -29,6 +30,9 @@ pub use error::{InsertError, PublishError, StartError};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
+
+/// How long stopping may take: the contract's ten seconds, less what is left to do then.
+const STOP_MILLIS: u64 = 9_700;
 
 /// A running broker. Dropping it stops it as [`Broker::shutdown`] does.
 ///
@@ -182,6 +186,7 @@ impl Broker {
     }
 
     fn stop(&mut self) {
+        let begin = self.clock.now().millis;
         self.service.0.drain();
         (0..self.workers.len()).for_each(|worker| self.service.0.hub.ring(worker));
         for worker in self.workers.drain(..) {
@@ -189,8 +194,22 @@ impl Broker {
                 log::error!("a worker ended in a panic");
             }
         }
-        // After the last worker: nobody gives ids any more.
-        self.service.0.store.close();
+        self.close_store(begin);
+    }
+
+    /// After the last worker, for nobody gives ids any more. A disk that hangs is not waited for: what was
+    /// acknowledged is on it.
+    fn close_store(&self, begin: u64) {
+        let (sender, closed) = crossbeam_channel::bounded(1);
+        let service = self.service.clone();
+        let closing = std::thread::Builder::new().name("esker-close".into()).spawn(move || {
+            service.0.store.close();
+            let _ = sender.send(());
+        });
+        let left = STOP_MILLIS.saturating_sub(self.clock.now().millis - begin);
+        if closing.is_err() || closed.recv_timeout(Duration::from_millis(left)).is_err() {
+            log::error!("the store did not close in time; what was acknowledged is stored");
+        }
     }
 }
 
@@ -308,7 +327,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{Shutdown, TcpStream};
-    use std::time::Duration;
 
     use super::*;
 

@@ -217,8 +217,8 @@ mod tests {
             (&["token", "--port", "80"], "no option --port of esker token"),
             (&["--port", "80", "token"], "takes only options"),
             (&["check"], "esker check DIR"),
-            (&["dump", "a", "b"], "can't take"),
-            (&["load", "a", "--event", "b"], "can't take"),
+            (&["dump", "a", "b"], "one directory"),
+            (&["load", "a", "--event", "b"], "no option --event of esker load"),
         ] {
             let error = run(arguments, &[]).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");

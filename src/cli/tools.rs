@@ -70,7 +70,11 @@ pub(super) fn parse(tool: &str, mut parser: lexopt::Parser) -> Result<Command, U
                 name = Some(parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?);
             }
             Value(value) if directory.is_none() => directory = Some(PathBuf::from(value)),
-            other => return Err(UsageError::new(format!("esker {tool} can't take {other:?}"))),
+            Value(more) => {
+                return Err(UsageError::new(format!("esker {tool} takes one directory, not {more:?} as well")));
+            }
+            Long(long) => return Err(UsageError::new(format!("there is no option --{long} of esker {tool}"))),
+            Short(short) => return Err(UsageError::new(format!("there is no option -{short} of esker {tool}"))),
         }
     }
     let directory = directory.ok_or_else(|| UsageError::new(format!("say which: esker {tool} DIR")))?;

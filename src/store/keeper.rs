@@ -120,6 +120,17 @@ impl Keeper {
         Ok(())
     }
 
+    /// Moves what there is, unless the thread is at it: room is kept for what the log has yet to bring, and on a full
+    /// disk that is better spent.
+    pub fn relieve(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.is_moving && self.reports.try_recv().is_err() {
+            return Ok(());
+        }
+        self.is_moving = false;
+        self.note(advance(connection)?);
+        Ok(())
+    }
+
     fn note(&mut self, log: Log) {
         if log.bytes < self.log.bytes {
             self.asked = 0;

@@ -214,6 +214,10 @@ impl Writer {
             return;
         }
         self.full_at = now;
+        let relieved = self.keeper.relieve(&self.connection);
+        if !self.holds("moving the log into the database", relieved) {
+            return;
+        }
         self.room.doubt();
         if self.room.has(0, self.keeper.log(), now) && self.raise(self.mark.other(self.order.newest())) {
             self.shared.recover();

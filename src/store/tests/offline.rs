@@ -47,6 +47,13 @@ fn a_load_continues_where_there_are_records() {
         (line("0", ""), "line 1: \"0\" is no id"),
         (line("9223372036854775808", ""), "line 1: \"9223372036854775808\" is no id"),
         (line("x", ""), "line 1: \"x\" is no id"),
+        (line("+20", ""), "line 1: \"+20\" is no id"),
+        (line("020", ""), "line 1: \"020\" is no id"),
+        (line("9223372036854775807", ""), "line 1: id 9223372036854775807 is more than a day ahead"),
+        (
+            line("20", "").replace(":1}", &format!(":{}{}}}", "[".repeat(129), "]".repeat(129))),
+            "line 1: the data is nested",
+        ),
         (line("20", ",\"more\":1"), "line 1: it is not what esker dump writes: unknown field `more`"),
         (line("20", "}"), "line 1: it is not what esker dump writes"),
         ("{\"id\":\"20\",\"event\":\"\",\"data\":1}".into(), "line 1: the name is empty"),
@@ -58,9 +65,12 @@ fn a_load_continues_where_there_are_records() {
     }
     let ids: Vec<_> = contents(&scratch.0).iter().map(|record| record.id).collect();
     assert_eq!(ids, [5, 9, 11, 12], "what came before a bad line is there");
+    // White space would break the lines of a stream.
+    assert_eq!(loaded(&scratch.0, &line("13", "").replace(":1}", ":[1,\r\t2 ]}")), Ok(1));
+    assert_eq!(contents(&scratch.0).last().map(|record| record.data.to_string()).as_deref(), Some("[1,2]"));
     let rig = Rig::new(&scratch.place());
-    assert_eq!(rig.ids_through, 12);
-    assert_eq!(rig.insert("user", "2"), Ok(13));
+    assert_eq!(rig.ids_through, 13);
+    assert_eq!(rig.insert("user", "2"), Ok(14));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 
 use super::super::error::{BadName, Cause, OpenError};
 use super::super::place::Home;
+use crate::json::TooDeep;
 
 /// Why a store could not be checked, written out or read back.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub enum BadLine {
     Json(serde_json::Error),
     /// Its id is no number that can be one.
     Id(String),
+    /// Its id is more than a day ahead of the clock.
+    Future(u64),
+    /// Its data is nested too deep.
+    Deep(TooDeep),
     /// Its id is not larger than this one.
     Order(u64, u64),
     /// No name for a record.
@@ -67,6 +72,8 @@ impl fmt::Display for BadLine {
             Self::Long(most) => write!(f, "it is longer than {most} bytes"),
             Self::Json(error) => write!(f, "it is not what esker dump writes: {error}"),
             Self::Id(id) => write!(f, "{id:?} is no id; give digits, of 1 to {}", i64::MAX),
+            Self::Future(id) => write!(f, "id {id} is more than a day ahead of this machine's clock; set the clock"),
+            Self::Deep(error) => error.fmt(f),
             Self::Order(id, newest) => {
                 write!(f, "id {id} does not follow {newest}, the newest there is; load records in order, and each once")
             }

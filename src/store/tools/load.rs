@@ -20,6 +20,7 @@ use super::super::{Record, Tuning, check_name};
 use super::ToolError;
 use super::error::BadLine;
 use crate::clock::Clock;
+use crate::json;
 
 /// No line is longer than so many bytes.
 const MAX_LINE: u64 = 64 << 20;
@@ -27,6 +28,9 @@ const MAX_LINE: u64 = 64 << 20;
 const BATCH: usize = 4096;
 /// unless they have so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// No id is so many microseconds ahead of the clock, for every id given later would be as well.
+const MAX_AHEAD: u64 = 86_400_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +68,11 @@ pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError>
     let count = read?;
     finished?;
     Ok(count)
+}
+
+/// Digits as a dump has them.
+fn parse_id(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|id: &u64| (1..=i64::MAX as u64).contains(id) && id.to_string() == text)
 }
 
 impl Loader {
@@ -106,15 +115,18 @@ impl Loader {
             return Err(BadLine::Long(MAX_LINE));
         }
         let line: Line<'_> = serde_json::from_slice(line).map_err(BadLine::Json)?;
-        let id = line.id.parse().ok().filter(|id| (1..=i64::MAX as u64).contains(id));
-        let id = id.ok_or_else(|| BadLine::Id(line.id.chars().take(32).collect()))?;
+        let id = parse_id(&line.id).ok_or_else(|| BadLine::Id(line.id.chars().take(32).collect()))?;
+        if id > self.clock.now().id_micros + MAX_AHEAD {
+            return Err(BadLine::Future(id));
+        }
         if id <= self.newest {
             return Err(BadLine::Order(id, self.newest));
         }
         check_name(&line.event).map_err(BadLine::Name)?;
+        let data = json::compact(line.data.get()).map_err(BadLine::Deep)?;
         self.newest = id;
-        self.batch_bytes += line.data.get().len();
-        self.batch.push(Record { id, name: Arc::from(&*line.event), data: line.data.get().into() });
+        self.batch_bytes += data.len();
+        self.batch.push(Record { id, name: Arc::from(&*line.event), data });
         Ok(())
     }
 
