@@ -124,7 +124,10 @@ impl Writer {
                 ceiling.into_iter().for_each(|ceiling| self.mark.raised(ceiling));
                 Ok(versions)
             }
-            Err(Fault::Busy) => Err(StoreError::Busy),
+            Err(Fault::Busy) => {
+                log::warn!("another program has locked the store's database: inserts are refused until it lets go");
+                Err(StoreError::Busy)
+            }
             Err(Fault::Full) => {
                 self.be_full();
                 Err(StoreError::Full)

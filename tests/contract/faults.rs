@@ -16,7 +16,9 @@ const SHIM: &str = r#"
 
 static int fails(void) {
     const char *file = getenv("FAIL_WHILE"), *slow = getenv("SLOW_MICROS");
+    const char *hang = getenv("HANG_WHILE");
     if (slow) usleep(atoi(slow));
+    while (hang && access(hang, F_OK) == 0) usleep(10000);
     return file && access(file, F_OK) == 0;
 }
 
@@ -75,6 +77,23 @@ fn what_is_being_stored_in_a_drain_is_stored_shown_and_answered() {
     assert_eq!(stream.event().id.as_deref(), answer.json()["id"].as_str());
     assert_eq!(stream.next(), None);
     assert_eq!(broker.wait().0, Some(0));
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_no_broker_from_ending() {
+    let faulty = Faulty::new();
+    let hang = faulty.folder.path.join("hang").display().to_string();
+    let broker = faulty.start_with(&[("HANG_WHILE", &hang)]);
+    let before = insert(&broker, "a", "1");
+    std::fs::write(&hang, "").expect("it can be written");
+    let mut connection = broker.connect();
+    connection.send("POST /insert HTTP/1.1\r\nHost: h\r\nContent-Length: 22\r\n\r\n{\"event\":\"a\",\"data\":2}");
+    broker.signal("TERM");
+    assert_eq!(broker.wait().0, Some(0));
+    std::fs::remove_file(&hang).expect("it is there");
+    let broker = faulty.start();
+    assert_eq!(broker.get("/audit/a").json()[format!("a_v_{before}")], 1);
+    assert!(insert(&broker, "a", "3") > before);
 }
 
 #[test]
