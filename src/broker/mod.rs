@@ -148,6 +148,17 @@ impl Broker {
 
     /// Stores one record, as `POST /insert` does, and waits until it is on the disk; answers its id.
     /// `json` is the record's data.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config};
+    /// let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0))?;
+    /// let first = broker.insert("user", r#"{ "name": "Ada" }"#)?;
+    /// assert!(broker.insert("user", "null")? > first);
+    /// assert!(broker.insert("user", "no JSON").is_err() && broker.insert("", "1").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn insert(&self, name: &str, json: &str) -> Result<u64, InsertError> {
         let service = &self.service.0;
         if service.is_draining() {

@@ -56,7 +56,8 @@ fn a_minted_token_is_good_for_an_hour_or_as_long_as_asked() {
         let expires = claims_of(&mint(&[&["--publish", "topicone1"], arguments].concat()))["exp"]
             .as_u64()
             .expect("whole seconds");
-        assert!((before + seconds..=now() + seconds + 1).contains(&expires), "{arguments:?}: {expires} at {before}");
+        // A moment to hand it over is added, and then it is rounded up.
+        assert!((before + seconds..=now() + seconds + 2).contains(&expires), "{arguments:?}: {expires} at {before}");
     }
 }
 
