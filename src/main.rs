@@ -34,13 +34,10 @@ fn look_after(tool: &StoreTool) -> ExitCode {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let end = tool.run(&mut std::io::stdin().lock(), &mut output);
     match end {
-        Ok(ToolEnd::Done(text)) => match output.flush() {
-            Ok(()) => {
-                let _ = writeln!(std::io::stderr(), "{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&format_args!("can't write to standard output: {error}"), 1),
-        },
+        Ok(ToolEnd::Done(text)) => {
+            let _ = writeln!(std::io::stderr(), "{text}");
+            ExitCode::SUCCESS
+        }
         Ok(ToolEnd::Faulty(text)) => fail(&text, 1),
         Err(ToolError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

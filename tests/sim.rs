@@ -13,7 +13,7 @@ use esker::sse::{Framing, drafts_from_text};
 use esker::worker::Silence;
 use esker::worker::streams::{Streams, Ticket};
 use fastrand::Rng;
-use wire::{Socket, whole_blocks};
+use wire::{Socket, over_seeds, whole_blocks};
 
 const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
 const WORKERS: usize = 3;
@@ -22,17 +22,7 @@ const SILENCE: Silence = Silence { heartbeat: 300, stall: 5_000 };
 
 #[test]
 fn every_subscriber_gets_everything_once_and_in_order_or_is_told_of_a_gap() {
-    let seeds = match std::env::var("ESKER_SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a seed is a number")],
-        Err(_) => (0..300).collect::<Vec<u64>>(),
-    };
-    let (mut events, mut gaps) = (0, 0);
-    for seed in seeds {
-        let ran = std::panic::catch_unwind(|| Simulation::new(seed).run());
-        let (seen, told) = ran.unwrap_or_else(|_| panic!("the simulation failed with ESKER_SIM_SEED={seed}"));
-        events += seen;
-        gaps += told;
-    }
+    let (events, gaps) = over_seeds(|seed| Simulation::new(seed).run());
     assert!(events > 0 && gaps > 0, "a simulation without events and gaps shows nothing: {events} and {gaps}");
 }
 

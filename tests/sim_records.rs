@@ -12,7 +12,7 @@ use esker::hub::{Hub, HubLimits, Position, inbox};
 use esker::sse::{Framing, record_frame};
 use esker::worker::streams::Streams;
 use fastrand::Rng;
-use wire::{Socket, whole_blocks};
+use wire::{Socket, over_seeds, whole_blocks};
 
 const NAMES: [&str; 5] = ["user", "order", "a/b c", "ü", "x"];
 const WORKERS: usize = 2;
@@ -20,17 +20,7 @@ const STEPS: usize = 500;
 
 #[test]
 fn every_subscriber_ends_with_the_newest_version_of_each_name() {
-    let seeds = match std::env::var("ESKER_SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a seed is a number")],
-        Err(_) => (0..300).collect::<Vec<u64>>(),
-    };
-    let (mut seen, mut skipped) = (0, 0);
-    for seed in seeds {
-        let ran = std::panic::catch_unwind(|| Simulation::new(seed).run());
-        let counts = ran.unwrap_or_else(|_| panic!("the simulation failed with ESKER_SIM_SEED={seed}"));
-        seen += counts.0;
-        skipped += counts.1;
-    }
+    let (seen, skipped) = over_seeds(|seed| Simulation::new(seed).run());
     assert!(seen > 0 && skipped > 0, "without events and superseded ones nothing is shown: {seen} and {skipped}");
 }
 

@@ -1,7 +1,5 @@
 //! Who may do what: finds the token that a request shows, and has it judged.
 
-use std::borrow::Cow;
-
 use super::Context;
 use crate::auth::{Auth, Denial, Grant, Role};
 use crate::http::cors::Cors;
@@ -97,9 +95,7 @@ fn check_origin(head: &Head<'_>, context: Context<'_>) -> Result<(), Problem> {
     if is_listed || is_own {
         return Ok(());
     }
-    let detail: Cow<'static, str> =
-        "a page of this origin may not publish with a cookie; list it with --origin, or send the token in Authorization"
-            .into();
+    let detail = "a page of this origin may not publish with a cookie; list it with --origin, or send the token in Authorization";
     Err(Problem::denied(403, NO_TOKEN, detail))
 }
 

@@ -6,6 +6,7 @@ use super::admission::{admit, demand};
 use super::record::Record;
 use super::{Context, Errand, Outcome, Plan, RECORDS};
 use crate::auth::Role;
+use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::store::StoreError;
 
@@ -19,18 +20,13 @@ pub struct Request {
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let grant = admit(Role::Publisher, head, context)?;
     demand(&grant, RECORDS)?;
-    if head.content_type.is_some_and(|text| !is_json(text)) {
+    if head.content_type.is_some_and(|text| !is_media_type(text, "application/json")) {
         return Err(Problem::new(415, "a record is JSON: send Content-Type application/json, or none"));
     }
     if !head.has_framing {
         return Err(Problem::new(411, "an insert needs a body with a Content-Length, or a chunked one"));
     }
     Ok(Plan::Insert(Request { expires: grant.expires() }))
-}
-
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }
 
 pub(super) fn finish(body: &[u8], context: Context<'_>) -> Outcome {
@@ -58,7 +54,7 @@ pub fn answer(name: &str, stored: Result<u64, StoreError>) -> Response {
 }
 
 /// What a version is called in an audit.
-pub fn key(name: &str, id: u64) -> String {
+fn key(name: &str, id: u64) -> String {
     format!("{name}_v_{id}")
 }
 

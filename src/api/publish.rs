@@ -1,6 +1,7 @@
 //! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
 
 use crate::auth::Role;
+use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
 use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
@@ -55,10 +56,9 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     Ok(Plan::Publish(Request { topic, kind, expires: grant.expires() }))
 }
 
-/// Whether a media type says that the body is the data; parameters such as charset say nothing here.
+/// Whether a media type says that the body is the data.
 fn is_data(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case("text/plain")
+    content_type.is_some_and(|text| is_media_type(text, "application/json") || is_media_type(text, "text/plain"))
 }
 
 pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {

@@ -106,6 +106,11 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
     }
 }
 
+/// Whether a `Content-Type` is of this media type; parameters such as charset say nothing here.
+pub fn is_media_type(content_type: &str, essence: &str) -> bool {
+    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(essence)
+}
+
 /// The `Origin` of a head that is refused, as far as it can be made out: a page that may read answers
 /// may read why it got none.
 pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {

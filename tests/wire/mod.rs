@@ -1,10 +1,25 @@
-//! A socket in memory that takes only as much as it has room for, and what a client makes of its bytes.
+//! What the simulations share: their seeds, a socket in memory that takes only as much as it has room for, and what a
+//! client makes of its bytes.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Write};
+use std::panic::RefUnwindSafe;
 use std::rc::Rc;
 
 use esker::sse::Framing;
+
+/// Runs a simulation with 300 seeds, or with that of the environment, and adds up its two counts.
+pub fn over_seeds(run: impl Fn(u64) -> (usize, usize) + RefUnwindSafe) -> (usize, usize) {
+    let seeds = match std::env::var("ESKER_SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("a seed is a number")],
+        Err(_) => (0..300).collect::<Vec<u64>>(),
+    };
+    seeds.into_iter().fold((0, 0), |sums, seed| {
+        let ran = std::panic::catch_unwind(|| run(seed));
+        let counts = ran.unwrap_or_else(|_| panic!("the simulation failed with ESKER_SIM_SEED={seed}"));
+        (sums.0 + counts.0, sums.1 + counts.1)
+    })
+}
 
 /// What a socket shares with the test.
 #[derive(Default)]
