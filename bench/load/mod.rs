@@ -1,0 +1,229 @@
+//! The load generator: one thread, one poll, subscribers of 24 bytes each that check every event they get, and
+//! keep-alive connections that publish. Knows the servers by their dialect alone.
+
+mod histogram;
+mod marker;
+mod requester;
+mod socket;
+mod subscriber;
+
+use std::io;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+pub use histogram::Histogram;
+pub use requester::{Requester, is_whole};
+pub use socket::connect_from;
+use subscriber::Subscriber;
+pub use subscriber::{Tally, ask};
+
+use crate::servers::{Failure, Running};
+
+/// Data as an event of the load has it.
+pub fn data(size: usize) -> String {
+    marker::data(0, 0, size)
+}
+
+/// Connections that wait for their opening at once, so that no listen backlog overflows.
+const CONNECTING: usize = 256;
+/// How long something may be waited for that should come by itself.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Tokens from here on are publishers.
+const FIRST_PUBLISHER: usize = usize::MAX / 2;
+
+/// See the module's page.
+pub struct Load<'a> {
+    server: &'a Running,
+    topics: Vec<Topic>,
+    /// Bytes of an event's data.
+    size: usize,
+    poll: Poll,
+    events: Events,
+    scratch: Vec<u8>,
+    epoch: Instant,
+    subscribers: Vec<Subscriber>,
+    stalled: Vec<TcpStream>,
+    /// Connections there ever were.
+    connected: usize,
+    pub tally: Tally,
+}
+
+struct Topic {
+    name: String,
+    /// One for each topic, since two connections could overtake each other; from its first event on.
+    publisher: Option<Requester>,
+    /// The number of the next event; they begin with 1.
+    published: u32,
+    subscribers: u64,
+}
+
+impl<'a> Load<'a> {
+    /// A load of nobody yet, on as many topics.
+    pub fn new(server: &'a Running, topics: usize, size: usize) -> Result<Self, Failure> {
+        let poll = Poll::new()?;
+        let topics = (0..topics).map(|index| Topic::new(server, index)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            server,
+            topics,
+            size,
+            poll,
+            events: Events::with_capacity(4096),
+            scratch: vec![0; 256 << 10],
+            epoch: Instant::now(),
+            subscribers: Vec::new(),
+            stalled: Vec::new(),
+            connected: 0,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Adds subscribers, dealt out over the topics, and waits until each is told that its stream begins.
+    pub fn subscribe(&mut self, count: usize) -> Result<(), Failure> {
+        let goal = self.subscribers.len() + count;
+        while self.subscribers.len() < goal {
+            let batch = CONNECTING.min(goal - self.subscribers.len());
+            for _ in 0..batch {
+                self.connect()?;
+            }
+            let opened = self.subscribers.len() as u64;
+            self.turn_until("streams to begin", |load| load.tally.opened >= opened)?;
+        }
+        Ok(())
+    }
+
+    /// Adds subscribers that ask for all that their topics retain, all of them at once; doesn't wait for anything.
+    pub fn resume(&mut self, count: usize) -> Result<(), Failure> {
+        let resume = self.server.dialect.resume.ok_or("this server resumes nothing")?;
+        for _ in 0..count {
+            let number = self.subscribers.len();
+            let socket = self.open(number, resume)?;
+            self.subscribers.push(Subscriber::new(socket, NonZeroU32::new(1)));
+            // What has come is read meanwhile, or the listen backlog would overflow.
+            self.turn(Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a subscriber go and another one come in its place.
+    pub fn replace(&mut self, index: usize) -> Result<(), Failure> {
+        let socket = self.open(index, self.server.dialect.subscribe)?;
+        self.subscribers[index] = Subscriber::new(socket, None);
+        Ok(())
+    }
+
+    /// Adds subscribers that never read.
+    pub fn stall(&mut self, count: usize) -> Result<(), Failure> {
+        for number in 0..count {
+            let request = (self.server.dialect.subscribe)(&self.topics[number % self.topics.len()].name);
+            self.stalled.push(subscriber::open(number, self.server.subscribe_at, &request)?);
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<(), Failure> {
+        let index = self.subscribers.len();
+        let socket = self.open(index, self.server.dialect.subscribe)?;
+        let topics = self.topics.len();
+        let topic = &mut self.topics[index % topics];
+        topic.subscribers += 1;
+        self.subscribers.push(Subscriber::new(socket, NonZeroU32::new(topic.published)));
+        Ok(())
+    }
+
+    fn open(&mut self, index: usize, request: fn(&str) -> String) -> Result<TcpStream, Failure> {
+        let request = request(&self.topics[index % self.topics.len()].name);
+        let mut socket = subscriber::open(self.connected, self.server.subscribe_at, &request)?;
+        self.poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
+        self.connected += 1;
+        Ok(socket)
+    }
+
+    /// Publishes events that are due at this moment, all at once; how many deliveries that should become.
+    pub fn publish(&mut self, topic: usize, count: u32, due: Instant) -> Result<u64, Failure> {
+        let nanos = u64::try_from(due.saturating_duration_since(self.epoch).as_nanos())?;
+        let events: Vec<String> =
+            (0..count).map(|nth| marker::data(self.topics[topic].published + nth, nanos, self.size)).collect();
+        let request = match self.server.dialect.publish_many {
+            Some(publish_many) if count > 1 => publish_many(&self.topics[topic].name, &events),
+            _ => events.iter().map(|data| (self.server.dialect.publish)(&self.topics[topic].name, data)).collect(),
+        };
+        self.publisher(topic)?.send(request)?;
+        self.topics[topic].published += count;
+        Ok(self.topics[topic].subscribers * u64::from(count))
+    }
+
+    fn publisher(&mut self, index: usize) -> Result<&mut Requester, Failure> {
+        let topic = &mut self.topics[index];
+        if topic.publisher.is_none() {
+            let socket = connect_from(0, self.server.publish_at)?;
+            socket.set_nonblocking(true)?;
+            let mut socket = TcpStream::from_std(socket);
+            self.poll.registry().register(&mut socket, Token(FIRST_PUBLISHER + index), Interest::READABLE)?;
+            topic.publisher = Some(Requester::new(socket));
+        }
+        topic.publisher.as_mut().ok_or_else(|| "no publisher".into())
+    }
+
+    /// Publishes that are not answered yet.
+    pub fn outstanding(&self) -> usize {
+        self.topics.iter().flat_map(|topic| &topic.publisher).map(Requester::outstanding).sum()
+    }
+
+    /// How many topics there are.
+    pub fn topics(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Handles what comes within this time.
+    pub fn turn(&mut self, patience: Duration) -> Result<(), Failure> {
+        if let Err(error) = self.poll.poll(&mut self.events, Some(patience))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error.into());
+        }
+        for event in &self.events {
+            match event.token().0.checked_sub(FIRST_PUBLISHER) {
+                Some(topic) => self.topics[topic].publisher.iter_mut().try_for_each(Requester::handle_readable)?,
+                None => {
+                    let subscriber = &mut self.subscribers[event.token().0];
+                    subscriber.handle_readable(&mut self.scratch, self.epoch, &mut self.tally)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what comes until something is true; an error if that takes longer than [`PATIENCE`].
+    pub fn turn_until(&mut self, what: &str, mut is_true: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
+        let end = Instant::now() + PATIENCE;
+        while !is_true(self) {
+            self.turn(Duration::from_millis(100))?;
+            if Instant::now() > end {
+                return Err(format!("waited {PATIENCE:?} for {what}; {}", self.tally).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what comes for this long.
+    pub fn turn_for(&mut self, duration: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + duration;
+        while let Some(rest) = end.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
+            self.turn(rest)?;
+        }
+        Ok(())
+    }
+}
+
+impl Topic {
+    fn new(server: &Running, index: usize) -> Result<Self, Failure> {
+        let name = format!("benchmark{index}");
+        if let Some(prepare) = server.dialect.prepare {
+            ask(server.publish_at, &prepare(&name))?;
+        }
+        Ok(Self { name, publisher: None, published: 1, subscribers: 0 })
+    }
+}

@@ -1,0 +1,91 @@
+//! Where the broker's claims are made and checked: `scripts/bench SCENE [OPTIONS]`; bench/README.md tells of each. This
+//! file knows the command line and prints tables; what is measured is in `scenes/`.
+
+mod load;
+mod print;
+mod procs;
+mod report;
+mod scenes;
+mod servers;
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use scenes::Setting;
+use servers::Failure;
+
+const USAGE: &str = "usage: scripts/bench fanout|idle|publish|insert|storm|churn|stalled|compare [--servers NAME,…]
+    [--subscribers N] [--stalled N] [--topics N] [--size BYTES] [--burst EVENTS] [--window BURSTS] [--rate EVENTS/S]
+    [--connections N,…] [--seconds S] [--rounds N] [--server-cores LIST] [--client-cores LIST]";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let (scene, setting) = arguments()?;
+    match scene.as_str() {
+        "floor" => return Ok(servers::floor::run()?),
+        "echo" => return Ok(servers::echo::run()?),
+        _ => pin_self(&setting.client_cores)?,
+    }
+    match scene.as_str() {
+        "fanout" => print::fanout(&setting),
+        "idle" => print::idle(&setting),
+        "publish" => print::publish(&setting),
+        "insert" => print::insert(&setting),
+        "storm" => print::storm(&setting),
+        "churn" => print::churn(&setting),
+        "stalled" => print::stalled(&setting),
+        "compare" => {
+            println!("{}", report::write(&scenes::compare::run(&setting)?)?);
+            Ok(())
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn arguments() -> Result<(String, Setting), Failure> {
+    let mut setting = Setting::default();
+    let mut scene = None;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(value) if scene.is_none() => scene = Some(value.string()?),
+            Long("servers") => setting.servers = parser.value()?.string()?.split(',').map(str::to_owned).collect(),
+            Long("subscribers") => setting.subscribers = parser.value()?.parse()?,
+            Long("topics") => setting.topics = parser.value()?.parse()?,
+            Long("size") => setting.size = parser.value()?.parse()?,
+            Long("burst") => setting.burst = parser.value()?.parse()?,
+            Long("window") => setting.window = parser.value()?.parse()?,
+            Long("rate") => setting.rate = Some(parser.value()?.parse()?),
+            Long("stalled") => setting.stalled = parser.value()?.parse()?,
+            Long("connections") => setting.connections = parser.value()?.parse_with(numbers)?,
+            Long("seconds") => setting.duration = Duration::from_secs_f64(parser.value()?.parse()?),
+            Long("rounds") => setting.rounds = parser.value()?.parse()?,
+            Long("server-cores") => setting.server_cores = parser.value()?.string()?,
+            Long("client-cores") => setting.client_cores = parser.value()?.string()?,
+            // cargo says this to every bench.
+            Long("bench") => {}
+            other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
+        }
+    }
+    Ok((scene.ok_or(USAGE)?, setting))
+}
+
+fn numbers(list: &str) -> Result<Vec<usize>, std::num::ParseIntError> {
+    list.split(',').map(str::parse).collect()
+}
+
+fn pin_self(cores: &str) -> Result<(), Failure> {
+    let pid = std::process::id().to_string();
+    let output = Command::new("taskset").args(["-cp", cores, &pid]).output()?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
+}

@@ -1,0 +1,110 @@
+//! The scenes' figures as tables for people: each round, and the medians. Knows no measuring.
+
+use crate::scenes::{Setting, comings, fanout, idle, median, requests};
+use crate::servers::Failure;
+
+/// Fan-out, with the ratio to the first server.
+pub fn fanout(setting: &Setting) -> Result<(), Failure> {
+    println!("server            deliveries/s  µs each (user)  p50 µs   p99 µs  p99.9 µs  lost  × first");
+    compare(setting, |name| {
+        let round = fanout::round(name, setting)?;
+        let [p50, p99, p999] = [round.p50, round.p99, round.p999].map(|nanos| nanos as f64 / 1e3);
+        let (rate, each, user) = (round.rate(), round.micros_each(), round.user_micros_each());
+        let text = format!("{rate:13.0} {each:8.3} {user:6.3} {p50:8.0} {p99:8.0} {p999:9.0} {:5}", round.lost);
+        Ok((text, each))
+    })
+}
+
+/// Memory and processor time of idle subscribers.
+pub fn idle(setting: &Setting) -> Result<(), Failure> {
+    println!("from {} to {} subscribers", idle::first(setting), setting.subscribers);
+    println!("server           private bytes each  % of a core  × first");
+    compare(setting, |name| {
+        let round = idle::round(name, setting)?;
+        Ok((format!("{:18.1} {:12.2}", round.bytes_each, round.percent), round.bytes_each))
+    })
+}
+
+/// Publishes that nobody listens to.
+pub fn publish(setting: &Setting) -> Result<(), Failure> {
+    for &connections in &setting.connections {
+        println!("{connections} connections\nserver            requests/s  µs each  × first");
+        compare(setting, |name| {
+            let round = requests::publish(name, setting, connections)?;
+            Ok((format!("{:11.0} {:8.3}", round.rate(), round.micros_each()), round.micros_each()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Durable inserts.
+pub fn insert(setting: &Setting) -> Result<(), Failure> {
+    println!("connections  inserts/s  per commit  floor/s  share");
+    for &connections in &setting.connections {
+        let mut shares = Vec::new();
+        for _ in 0..setting.rounds {
+            let round = requests::insert(setting, connections)?;
+            let requests::Inserts { rate, per_commit, floor } = round;
+            shares.push(rate / floor);
+            println!("{connections:11} {rate:10.0} {per_commit:11.1} {floor:8.0}  {:.3}", rate / floor);
+        }
+        println!("{connections:11} median share: {:.3}", median(shares));
+    }
+    Ok(())
+}
+
+/// Subscribers that come back all at once.
+pub fn storm(setting: &Setting) -> Result<(), Failure> {
+    comings(setting, comings::storm)
+}
+
+/// Subscribers that come and go.
+pub fn churn(setting: &Setting) -> Result<(), Failure> {
+    comings(setting, comings::churn)
+}
+
+fn comings(setting: &Setting, scene: fn(&str, &Setting) -> Result<comings::Comings, Failure>) -> Result<(), Failure> {
+    println!("server            streams  deliveries       s   µs a stream  private MB  × first");
+    compare(setting, |name| {
+        let round = scene(name, setting)?;
+        let (seconds, each) = (round.elapsed.as_secs_f64(), round.micros_each());
+        let megabytes = round.private_bytes as f64 / 1e6;
+        Ok((format!("{:8} {:11} {seconds:7.3} {each:13.2} {megabytes:11.1}", round.opened, round.delivered), each))
+    })
+}
+
+/// The latency of those that read, with and without others that don't.
+pub fn stalled(setting: &Setting) -> Result<(), Failure> {
+    println!("server           stalled  p50 µs   p99 µs  p99.9 µs  p99 × without");
+    for name in &setting.servers {
+        let mut ratios = Vec::new();
+        for _ in 0..setting.rounds {
+            let without = comings::beside_stalled(name, setting, 0)?;
+            let with = comings::beside_stalled(name, setting, setting.stalled)?;
+            ratios.push(with.p99 as f64 / without.p99 as f64);
+            for (stalled, round) in [(0, without), (setting.stalled, with)] {
+                let [p50, p99, p999] = [round.p50, round.p99, round.p999].map(|nanos| nanos as f64 / 1e3);
+                println!("{name:16} {stalled:7} {p50:7.0} {p99:8.0} {p999:9.0}");
+            }
+        }
+        println!("{name:16} median ratio: {:.3}", median(ratios));
+    }
+    Ok(())
+}
+
+/// Rounds of all servers in turn, so that a noisy machine is noisy for all; then the medians.
+fn compare(setting: &Setting, mut round: impl FnMut(&str) -> Result<(String, f64), Failure>) -> Result<(), Failure> {
+    let mut all: Vec<Vec<f64>> = vec![Vec::new(); setting.servers.len()];
+    for _ in 0..setting.rounds {
+        for (index, name) in setting.servers.iter().enumerate() {
+            let (text, figure) = round(name)?;
+            all[index].push(figure);
+            println!("{name:16} {text} {:8.3}", figure / all[0].last().copied().unwrap_or(f64::NAN));
+        }
+    }
+    for (name, figures) in setting.servers.iter().zip(&all) {
+        let ratios = figures.iter().zip(&all[0]).map(|(this, first)| this / first);
+        println!("{name:16} median {:.3}, {:.3} × {}", median(figures.clone()), median(ratios), setting.servers[0]);
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Subscribers that come: all at once with a position, after an outage; one after another in the place of those that go;
+//! and those that come and never read.
+
+use std::time::{Duration, Instant};
+
+use super::{Setting, fanout};
+use crate::load::Load;
+use crate::procs::{self, Cpu};
+use crate::servers::{self, Failure};
+
+/// Events of this size fill the sockets of those that don't read.
+const FILLING_SIZE: usize = 16 << 10;
+const FILLING_EVENTS: usize = 128;
+/// Subscribers that are replaced at once.
+const REPLACED: usize = 64;
+/// An event for as many that came: there is something to lose, and what is measured is still the coming.
+const PUBLISHED_EVERY: usize = 64 * REPLACED;
+
+/// What a storm or a coming and going was like.
+pub struct Comings {
+    /// Streams that began.
+    pub opened: u64,
+    pub delivered: u64,
+    pub elapsed: Duration,
+    pub cpu: Cpu,
+    pub private_bytes: u64,
+}
+
+impl Comings {
+    /// The server's processor time per stream, in microseconds.
+    pub fn micros_each(&self) -> f64 {
+        self.cpu.total.as_secs_f64() * 1e6 / self.opened as f64
+    }
+}
+
+/// All subscribers come at once and ask for all that is retained: `burst` events.
+pub fn storm(name: &str, setting: &Setting) -> Result<Comings, Failure> {
+    let server = servers::start(name, &setting.server_cores)?;
+    let mut load = Load::new(&server, setting.topics, setting.size)?;
+    for topic in 0..load.topics() {
+        for _ in 0..setting.burst {
+            load.publish(topic, 1, Instant::now())?;
+            load.turn_until("an answer", |load| load.outstanding() == 0)?;
+        }
+    }
+    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    load.resume(setting.subscribers)?;
+    let goal = setting.subscribers as u64 * u64::from(setting.burst);
+    load.turn_until("all that was missed", |load| load.tally.delivered >= goal)?;
+    finish(&load, begin, server.root.id(), before)
+}
+
+/// Subscribers go and others come in their place, as fast as they can, while events are published.
+pub fn churn(name: &str, setting: &Setting) -> Result<Comings, Failure> {
+    let server = servers::start(name, &setting.server_cores)?;
+    let mut load = Load::new(&server, setting.topics, setting.size)?;
+    load.subscribe(setting.subscribers)?;
+    load.tally = Default::default();
+    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    let mut places = (0..setting.subscribers).cycle();
+    let mut replaced = 0;
+    while begin.elapsed() < setting.duration {
+        for place in places.by_ref().take(REPLACED) {
+            load.replace(place)?;
+            replaced += 1;
+        }
+        if (replaced as usize).is_multiple_of(PUBLISHED_EVERY) {
+            load.publish(0, 1, Instant::now())?;
+        }
+        load.turn_until("streams to begin", |load| load.tally.opened >= replaced && load.outstanding() == 0)?;
+    }
+    finish(&load, begin, server.root.id(), before)
+}
+
+fn finish(load: &Load<'_>, begin: Instant, root: u32, before: Cpu) -> Result<Comings, Failure> {
+    let (elapsed, cpu) = (begin.elapsed(), procs::cpu(root) - before);
+    load.tally.check()?;
+    if load.tally.lost > 0 {
+        return Err(format!("this should not be: {}", load.tally).into());
+    }
+    let (opened, delivered) = (load.tally.opened, load.tally.delivered);
+    Ok(Comings { opened, delivered, elapsed, cpu, private_bytes: procs::private_bytes(root) })
+}
+
+/// The latency of those that read, beside `stalled` that never do.
+pub fn beside_stalled(name: &str, setting: &Setting, stalled: usize) -> Result<fanout::Fanout, Failure> {
+    let server = servers::start(name, &setting.server_cores)?;
+    let mut mute = Load::new(&server, setting.topics, FILLING_SIZE)?;
+    mute.stall(stalled)?;
+    for _ in 0..FILLING_EVENTS {
+        mute.publish(0, 1, Instant::now())?;
+        mute.turn_until("an answer", |load| load.outstanding() == 0)?;
+    }
+    fanout::measure(&server, setting)
+}

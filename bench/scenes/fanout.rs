@@ -1,0 +1,112 @@
+//! Fan-out: events to many subscribers, at a rate that a clock sets or as fast as a window of events under way allows.
+
+use std::time::{Duration, Instant};
+
+use super::Setting;
+use crate::load::{Load, PATIENCE};
+use crate::procs::{self, Cpu};
+use crate::servers::{self, Failure, Running};
+
+/// After the last stream began: some servers say so before they listen for it.
+const SETTLING: Duration = Duration::from_millis(300);
+/// Shorter waits than this are spun through: a poll can't wait for less than a millisecond.
+const SPIN: Duration = Duration::from_millis(1);
+const WARMING: Duration = Duration::from_millis(300);
+
+/// What a round of fan-out was like.
+pub struct Fanout {
+    pub delivered: u64,
+    pub lost: u64,
+    pub elapsed: Duration,
+    pub cpu: Cpu,
+    /// Nanoseconds from due to read.
+    pub p50: u64,
+    pub p99: u64,
+    pub p999: u64,
+}
+
+impl Fanout {
+    /// Deliveries per second.
+    pub fn rate(&self) -> f64 {
+        self.delivered as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The server's processor time per delivery, in microseconds.
+    pub fn micros_each(&self) -> f64 {
+        self.cpu.total.as_secs_f64() * 1e6 / self.delivered as f64
+    }
+
+    /// What of it was spent outside the kernel.
+    pub fn user_micros_each(&self) -> f64 {
+        let share = self.cpu.user.as_secs_f64() / (self.cpu.user + self.cpu.system).as_secs_f64();
+        self.micros_each() * share
+    }
+}
+
+/// One round with a new server.
+pub fn round(name: &str, setting: &Setting) -> Result<Fanout, Failure> {
+    measure(&servers::start(name, &setting.server_cores)?, setting)
+}
+
+/// One round with a server that has no subscribers yet.
+pub fn measure(server: &Running, setting: &Setting) -> Result<Fanout, Failure> {
+    let mut load = Load::new(server, setting.topics, setting.size)?;
+    load.subscribe(setting.subscribers)?;
+    load.turn_for(SETTLING)?;
+    drive(&mut load, &Setting { duration: WARMING, ..setting.clone() })?;
+    load.tally = Default::default();
+    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    drive(&mut load, setting)?;
+    let (elapsed, cpu) = (begin.elapsed(), procs::cpu(server.root.id()) - before);
+    let tally = &load.tally;
+    if tally.doubled + tally.ended > 0 {
+        return Err(format!("this should not be: {tally}").into());
+    }
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| tally.latency.quantile(share));
+    Ok(Fanout { delivered: tally.delivered, lost: tally.lost, elapsed, cpu, p50, p99, p999 })
+}
+
+/// Publishes for as long as asked, and waits for the last event.
+fn drive(load: &mut Load<'_>, setting: &Setting) -> Result<(), Failure> {
+    let goal = match setting.rate {
+        Some(rate) => by_clock(load, setting, rate)?,
+        None => by_window(load, setting)?,
+    };
+    load.turn_until("the last events", |load| load.tally.delivered + load.tally.lost >= goal)
+}
+
+fn by_window(load: &mut Load<'_>, setting: &Setting) -> Result<u64, Failure> {
+    let mut goal = load.tally.delivered;
+    let begin = Instant::now();
+    for topic in (0..load.topics()).cycle() {
+        if begin.elapsed() >= setting.duration {
+            break;
+        }
+        let under_way = load.publish(topic, setting.burst, Instant::now())?;
+        goal += under_way;
+        let slack = under_way * (setting.window - 1);
+        load.turn_until("an event to reach everybody", |load| {
+            load.tally.delivered + load.tally.lost + slack >= goal && (load.outstanding() as u64) < setting.window
+        })?;
+    }
+    Ok(goal)
+}
+
+/// An event that is late is not left out, and its latency counts from when it was due.
+fn by_clock(load: &mut Load<'_>, setting: &Setting, rate: f64) -> Result<u64, Failure> {
+    let mut goal = load.tally.delivered;
+    let begin = Instant::now();
+    let bursts = (setting.duration.as_secs_f64() * rate / f64::from(setting.burst)) as u32;
+    for index in 0..bursts {
+        let due = begin + Duration::from_secs_f64(f64::from(index) * f64::from(setting.burst) / rate);
+        while let Some(rest) = due.checked_duration_since(Instant::now()) {
+            load.turn(if rest > SPIN { rest - SPIN } else { Duration::ZERO })?;
+        }
+        load.turn(Duration::ZERO)?;
+        goal += load.publish(index as usize % load.topics(), setting.burst, due)?;
+        if begin.elapsed() > setting.duration + PATIENCE {
+            return Err("the server can't keep up with this rate".into());
+        }
+    }
+    Ok(goal)
+}

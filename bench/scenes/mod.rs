@@ -1,0 +1,62 @@
+//! What is measured: one file per scene. Each starts a server, puts a load on it, and answers figures.
+
+pub mod comings;
+pub mod compare;
+pub mod fanout;
+pub mod idle;
+pub mod requests;
+
+use std::time::Duration;
+
+/// What a run of a scene may be told.
+#[derive(Clone)]
+pub struct Setting {
+    /// Which servers, by name.
+    pub servers: Vec<String>,
+    pub subscribers: usize,
+    pub topics: usize,
+    /// Bytes of an event's data.
+    pub size: usize,
+    /// Events that are published at once.
+    pub burst: u32,
+    /// Bursts that may be under way at once.
+    pub window: u64,
+    /// Events per second, as a clock wants them; none: as soon as the window allows.
+    pub rate: Option<f64>,
+    /// Keep-alive connections, one round for each number.
+    pub connections: Vec<usize>,
+    /// Subscribers that never read.
+    pub stalled: usize,
+    pub duration: Duration,
+    pub rounds: usize,
+    /// The cores that a server runs on, as taskset takes them; the load has another one.
+    pub server_cores: String,
+    pub client_cores: String,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            servers: vec!["floor".to_owned(), "esker".to_owned()],
+            subscribers: 1000,
+            topics: 1,
+            size: 64,
+            burst: 1,
+            window: 1,
+            rate: None,
+            connections: vec![1, 64],
+            stalled: 1000,
+            duration: Duration::from_secs(3),
+            rounds: 3,
+            server_cores: "0".to_owned(),
+            client_cores: "1".to_owned(),
+        }
+    }
+}
+
+/// The middle of these figures.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}

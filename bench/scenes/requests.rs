@@ -1,0 +1,130 @@
+//! Requests on keep-alive connections, each sent as soon as the one before on its connection is answered: publishes to
+//! topics that nobody listens to, and inserts beside a bare append and fdatasync of the same bytes in the same batches.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use super::Setting;
+use crate::load::{self, Requester, connect_from};
+use crate::procs::{self, Cpu};
+use crate::servers::{self, Failure, Running};
+
+const WARMING: Duration = Duration::from_millis(300);
+/// Names that records are inserted under.
+const NAMES: u64 = 1000;
+
+/// What a round of requests was like.
+pub struct Requests {
+    pub answered: u64,
+    pub elapsed: Duration,
+    pub cpu: Cpu,
+}
+
+impl Requests {
+    /// Requests per second.
+    pub fn rate(&self) -> f64 {
+        self.answered as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The server's processor time per request, in microseconds.
+    pub fn micros_each(&self) -> f64 {
+        self.cpu.total.as_secs_f64() * 1e6 / self.answered as f64
+    }
+}
+
+/// Publishes to a topic per connection, with a new server.
+pub fn publish(name: &str, setting: &Setting, connections: usize) -> Result<Requests, Failure> {
+    let server = servers::start(name, &setting.server_cores)?;
+    let topics: Vec<String> = (0..connections).map(|index| format!("benchmark{index}")).collect();
+    for topic in &topics {
+        if let Some(prepare) = server.dialect.prepare {
+            load::ask(server.publish_at, &prepare(topic))?;
+        }
+    }
+    let publish = server.dialect.publish;
+    let data = load::data(setting.size);
+    drive(&server, connections, setting.duration, |number| publish(&topics[number as usize % connections], &data))
+}
+
+/// What a round of inserts was like, and what the disk alone can do.
+pub struct Inserts {
+    pub rate: f64,
+    pub per_commit: f64,
+    pub floor: f64,
+}
+
+/// Inserts, with a new broker, and then the floor on the same disk.
+pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure> {
+    let server = servers::start("esker", &setting.server_cores)?;
+    let data = "x".repeat(setting.size);
+    let request = |number| {
+        let name = number * 7919 % NAMES;
+        servers::esker::post("/insert", &format!(r#"{{"event":"name{name}","data":"{data}"}}"#))
+    };
+    let requests = drive(&server, connections, setting.duration, request)?;
+    let stats = servers::esker::stats(&server)?;
+    let per_commit = stats("records") / stats("store_commits");
+    let mut file = File::create(server.scratch.path().join("floor"))?;
+    let batch = "x".repeat((per_commit * (setting.size + 30) as f64) as usize);
+    let commits = append(&mut file, batch.as_bytes(), setting.duration / 2)?;
+    let rate = requests.rate();
+    Ok(Inserts { rate, per_commit, floor: commits * per_commit })
+}
+
+/// Appends and fdatasyncs per second.
+fn append(file: &mut File, batch: &[u8], duration: Duration) -> io::Result<f64> {
+    let begin = Instant::now();
+    let mut count = 0;
+    while begin.elapsed() < duration {
+        file.write_all(batch)?;
+        file.sync_data()?;
+        count += 1;
+    }
+    Ok(f64::from(count) / begin.elapsed().as_secs_f64())
+}
+
+fn drive(
+    server: &Running,
+    connections: usize,
+    duration: Duration,
+    mut request: impl FnMut(u64) -> String,
+) -> Result<Requests, Failure> {
+    let mut poll = Poll::new()?;
+    let mut requesters = Vec::new();
+    for index in 0..connections {
+        let socket = connect_from(index, server.publish_at)?;
+        socket.set_nonblocking(true)?;
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
+        requesters.push(Requester::new(socket));
+    }
+    let mut sent = 0;
+    for requester in &mut requesters {
+        requester.send(request(sent))?;
+        sent += 1;
+    }
+    let mut run = |duration: Duration| -> Result<u64, Failure> {
+        let mut events = Events::with_capacity(1024);
+        let (begin, mut answered) = (Instant::now(), 0);
+        while begin.elapsed() < duration {
+            poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+            for event in &events {
+                let requester = &mut requesters[event.token().0];
+                requester.handle_readable()?;
+                if requester.outstanding() == 0 {
+                    answered += 1;
+                    requester.send(request(sent))?;
+                    sent += 1;
+                }
+            }
+        }
+        Ok(answered)
+    };
+    run(WARMING)?;
+    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    let answered = run(duration)?;
+    Ok(Requests { answered, elapsed: begin.elapsed(), cpu: procs::cpu(server.root.id()) - before })
+}

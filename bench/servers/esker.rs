@@ -1,0 +1,41 @@
+//! The broker of this tree, in its release build.
+
+use super::{Dialect, Failure, Running, Scratch, pinned, spawn_told};
+use crate::load;
+
+/// Starts it on these cores, with a worker for each, and with these options beside.
+pub fn start(cores: &str, options: &[&str]) -> Result<Running, Failure> {
+    let scratch = Scratch::new()?;
+    let mut command = pinned(cores, env!("CARGO_BIN_EXE_esker"));
+    command.args(["--no-auth", "--port", "0", "--data"]).arg(scratch.path().join("data")).args(options);
+    let (root, address) = spawn_told(command)?;
+    let version = concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned();
+    Ok(Running { version, root, scratch, subscribe_at: address, publish_at: address, dialect: dialect() })
+}
+
+/// How the broker is spoken to.
+pub fn dialect() -> Dialect {
+    Dialect {
+        prepare: None,
+        subscribe: |topic| format!("GET /subscribe/{topic} HTTP/1.1\r\nHost: bench\r\n\r\n"),
+        resume: Some(|topic| format!("GET /subscribe/{topic} HTTP/1.1\r\nHost: bench\r\nLast-Event-ID: 0\r\n\r\n")),
+        publish: |topic, data| post(&format!("/publish/{topic}"), &format!("data: {data}")),
+        publish_many: Some(|topic, events| {
+            let body: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
+            post(&format!("/publish/{topic}"), &body)
+        }),
+    }
+}
+
+/// What `/stats` tells, by the names of its members.
+pub fn stats(server: &Running) -> Result<impl Fn(&str) -> f64, Failure> {
+    let answer = load::ask(server.publish_at, "GET /stats HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+    let body = answer.split_once("\r\n\r\n").ok_or("no body")?.1;
+    let members: serde_json::Value = serde_json::from_str(body)?;
+    Ok(move |name: &str| members[name].as_f64().unwrap_or(f64::NAN))
+}
+
+/// A whole POST.
+pub fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}

@@ -1,0 +1,85 @@
+//! The least that a server can do with the same bytes: a loop of send(2) to every subscriber in turn, a read and a write
+//! for every request. It parses nothing, keeps nothing and resumes nothing; what a server needs beyond it is its own cost.
+//! The code here is both: what starts it, and what runs in its process.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use super::{Failure, Running, Scratch, esker, pinned, spawn_told};
+
+const OPENING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
+    Transfer-Encoding: chunked\r\n\r\nd\r\n:\nretry: 3000\n\r\n";
+/// As long as the broker's.
+pub const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nDate: Sun, 22 Nov 2026 01:02:52 GMT\r\nAccess-Control-Allow-Origin: *\r\n\
+    Access-Control-Expose-Headers: Link\r\nContent-Type: application/json\r\nContent-Length: 52\r\n\
+    Cache-Control: no-store\r\n\r\n{\"id\":\"1795309372850067\",\"events\":1,\"subscribers\":0}";
+
+/// Starts it in a process of its own: this program, called as `bench floor`.
+pub fn start(cores: &str) -> Result<Running, Failure> {
+    let mut command = pinned(cores, env::current_exe()?);
+    command.arg("floor");
+    let (root, address) = spawn_told(command)?;
+
+    let version = "send(2) in a loop".to_owned();
+    Ok(Running {
+        version,
+        root,
+        scratch: Scratch::new()?,
+        subscribe_at: address,
+        publish_at: address,
+        dialect: esker::dialect(),
+    })
+}
+
+/// What that process does: whoever says GET is a subscriber; who says POST is served alone until it goes.
+pub fn run() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    eprintln!("the floor listens on http://{}", listener.local_addr()?);
+    let mut subscribers = Vec::new();
+    loop {
+        let mut socket = listener.accept()?.0;
+        socket.set_nodelay(true)?;
+        let mut request = [0; 4096];
+        let length = socket.read(&mut request)?;
+        if request.starts_with(b"GET ") {
+            socket.write_all(OPENING)?;
+            socket.set_nonblocking(true)?;
+            subscribers.push(socket);
+        } else {
+            // A publisher that hangs up is no failure.
+            let _ = serve(socket, &mut request, length, &mut subscribers);
+        }
+    }
+}
+
+/// Takes each read for one whole request, which it is where the other side waits for the answer.
+fn serve(mut publisher: TcpStream, request: &mut [u8], first: usize, subscribers: &mut [TcpStream]) -> io::Result<()> {
+    let mut frame = Vec::new();
+    let mut length = first;
+    while length > 0 {
+        publisher.write_all(ANSWER)?;
+        if !subscribers.is_empty() {
+            encode(&request[..length], &mut frame)?;
+            for subscriber in &mut *subscribers {
+                // A full socket loses the event: the floor promises nothing.
+                let _ = subscriber.write(&frame);
+            }
+        }
+        length = publisher.read(request)?;
+    }
+    Ok(())
+}
+
+/// The bytes that the broker would send: the body as one chunk, with an id.
+fn encode(request: &[u8], frame: &mut Vec<u8>) -> io::Result<()> {
+    let body = request.windows(4).position(|four| four == b"\r\n\r\n").map_or(&[][..], |at| &request[at + 4..]);
+    let id = b"\nid: 1795309372850067\n\n";
+    frame.clear();
+    write!(frame, "{:x}\r\n", body.len() + id.len())?;
+    frame.extend_from_slice(body);
+    frame.extend_from_slice(id);
+    frame.extend_from_slice(b"\r\n");
+    Ok(())
+}

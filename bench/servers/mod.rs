@@ -1,0 +1,100 @@
+//! The servers under load: how each is started, stopped and spoken to. Knows nothing of what is measured.
+
+pub mod echo;
+pub mod esker;
+pub mod floor;
+mod scratch;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+pub use scratch::Scratch;
+
+/// Words for whoever runs the bench.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// The names that `--servers` takes.
+pub const NAMES: [&str; 3] = ["floor", "echo", "esker"];
+
+/// How a server is spoken to.
+pub struct Dialect {
+    /// The whole request that makes a topic, where topics must be made before they are used.
+    pub prepare: Option<fn(topic: &str) -> String>,
+    /// The whole request that opens a stream.
+    pub subscribe: fn(topic: &str) -> String,
+    /// The whole request that opens a stream with all that the topic retains, where there is one.
+    pub resume: Option<fn(topic: &str) -> String>,
+    /// The whole request that publishes one event with this data.
+    pub publish: fn(topic: &str, data: &str) -> String,
+    /// The whole request that publishes several events at once, where there is one.
+    pub publish_many: Option<fn(topic: &str, events: &[String]) -> String>,
+}
+
+/// A server that runs, with all its processes; it ends when it is dropped.
+pub struct Running {
+    pub version: String,
+    /// The process that all others descend from.
+    pub root: Child,
+    /// Its configuration, logs and data.
+    pub scratch: Scratch,
+    pub subscribe_at: SocketAddr,
+    pub publish_at: SocketAddr,
+    pub dialect: Dialect,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Ok(pid) = i32::try_from(self.root.id()) else { return };
+        let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
+        // It may have ended by itself; there is nobody left to tell.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.root.wait();
+    }
+}
+
+/// Starts the server of this name on these cores.
+pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
+    match name {
+        "floor" => floor::start(cores),
+        "echo" => echo::start(cores),
+        "esker" => esker::start(cores, &[]),
+        _ => Err(format!("there is no server {name:?}; there are {}", NAMES.join(", ")).into()),
+    }
+}
+
+/// A command that runs on these cores.
+pub fn pinned(cores: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(cores).arg(program);
+    command
+}
+
+/// Starts a server that says its address as `…http://IP:PORT…` in a line of its standard error, and reads that line.
+pub fn spawn_told(mut command: Command) -> Result<(Child, SocketAddr), Failure> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut log = BufReader::new(child.stderr.take().ok_or("no standard error")?);
+    let mut line = String::new();
+    while log.read_line(&mut line)? > 0 {
+        let told = line.split_once("http://").map(|(_, rest)| rest.trim_end());
+        if let Some(address) = told.and_then(|text| text.split(['/', ' ', ',']).next()?.parse().ok()) {
+            // Somebody must read on, or the server's log would fill the pipe.
+            std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+            return Ok((child, address));
+        }
+        line.clear();
+    }
+    Err(format!("{command:?} ended without telling its address").into())
+}
+
+/// Waits until something is true that comes by itself.
+pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) -> Result<(), Failure> {
+    for _ in 0..1000 {
+        if is_true() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(format!("waited 10 s for {what}").into())
+}
