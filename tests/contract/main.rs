@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod keys;
 mod limits;
+mod load;
 mod minting;
 mod patience;
 mod proxies;

@@ -207,13 +207,18 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
 
 /// Exit code, standard output and standard error of a run that must end by itself.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = command(environment);
-    let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let (mut child, begin) = (child.expect("the binary runs"), Instant::now());
+    finish(command(environment).args(arguments))
+}
+
+/// The same of any program.
+pub fn finish(command: &mut Command) -> (Option<i32>, String, String) {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
+    let begin = Instant::now();
     while child.try_wait().expect("the child can be waited for").is_none() {
         if begin.elapsed() > PATIENCE {
             let _ = child.kill();
-            panic!("it does not end: {arguments:?}");
+            panic!("it does not end: {command:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,0 +1,76 @@
+-- What wrk's scripts here share: the settings from the environment, a count of the answers by status in each thread, and
+-- at the end what was not answered with 200, with exit code 1. Knows no route.
+
+local answers = {}
+local threads = {}
+
+-- By status, in each thread; wrk copies globals out of a thread, and nothing else.
+counts = {}
+
+function answers.setting(name, default)
+    local value = os.getenv(name)
+    if value == nil or value == "" then return default end
+    return value
+end
+
+function answers.number(name, default)
+    local value = tonumber(answers.setting(name, default))
+    if value == nil or value < 1 then error(name .. " must be a number of at least 1") end
+    return value
+end
+
+-- Where the broker's routes begin: behind a proxy that is not always "/".
+function answers.prefix()
+    return (wrk.path:gsub("/+$", ""))
+end
+
+function answers.authorize()
+    local token = answers.setting("ESKER_PUBLISHER_TOKEN")
+    if token then wrk.headers["Authorization"] = "Bearer " .. token end
+end
+
+function setup(thread)
+    threads[#threads + 1] = thread
+end
+
+function response(status)
+    local key = tostring(status)
+    counts[key] = (counts[key] or 0) + 1
+end
+
+-- All threads' answers by status.
+local function total()
+    local sum = {}
+    for _, thread in ipairs(threads) do
+        for status, count in pairs(thread:get("counts")) do sum[status] = (sum[status] or 0) + count end
+    end
+    return sum
+end
+
+local function sorted(sum)
+    local statuses = {}
+    for status in pairs(sum) do statuses[#statuses + 1] = status end
+    table.sort(statuses)
+    return statuses
+end
+
+function done(summary)
+    local sum, failed = total(), 0
+    for _, status in ipairs(sorted(sum)) do
+        print(("%12d answers %s"):format(sum[status], status))
+        if status ~= "200" then failed = failed + sum[status] end
+    end
+    for _, kind in ipairs({ "connect", "read", "write", "timeout" }) do
+        local count = summary.errors[kind]
+        if count > 0 then print(("%12d errors: %s"):format(count, kind)) end
+        failed = failed + count
+    end
+    if failed == 0 and sum["200"] then
+        print("every answer was 200")
+    else
+        print("FAILED: " .. failed .. " refusals and errors, " .. (sum["200"] or 0) .. " answers 200")
+        os.exit(1)
+    end
+end
+
+return answers

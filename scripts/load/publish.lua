@@ -1,0 +1,19 @@
+-- wrk publishes events as fast as its connections are answered, in turn to each topic.
+-- Environment: ESKER_TOPIC (comma between several), ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
+
+local folder = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
+local answers = dofile(folder .. "answers.lua")
+local requests, turn = {}, 0
+
+function init()
+    answers.authorize()
+    local body = "data: " .. ("x"):rep(answers.number("ESKER_BYTES", 100))
+    for topic in answers.setting("ESKER_TOPIC", "loadtest"):gmatch("[^,%s]+") do
+        requests[#requests + 1] = wrk.format("POST", answers.prefix() .. "/publish/" .. topic, nil, body)
+    end
+end
+
+function request()
+    turn = turn % #requests + 1
+    return requests[turn]
+end
