@@ -1,11 +1,13 @@
 //! The scripts of `scripts/load` run for a second each: they say that all is well when it is, and fail when the broker
 //! refuses, is gone or delivers wrongly. How fast it goes is nobody's business here.
+//! Those that flood take turns with the tests that want the machine for themselves.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use super::scale::turn;
 use super::support::tokens::{self, SECRETS};
 use super::support::{Broker, finish};
 
@@ -85,6 +87,7 @@ fn assert_fails(command: &mut Command) -> String {
 
 #[test]
 fn each_puts_load_on_an_open_broker() {
+    let _turn = turn();
     let broker = Broker::start(&[]);
     for (file, said) in ALONE {
         assert_succeeds(&mut script(file, &url(&broker)), said);
@@ -94,6 +97,7 @@ fn each_puts_load_on_an_open_broker() {
 
 #[test]
 fn each_puts_load_on_a_broker_with_tokens() {
+    let _turn = turn();
     let broker = Broker::start_secured(&[], &SECRETS);
     for (file, said) in ALONE {
         assert_succeeds(script(file, &url(&broker)).envs(good()), said);
@@ -103,6 +107,7 @@ fn each_puts_load_on_a_broker_with_tokens() {
 
 #[test]
 fn a_refusal_is_told() {
+    let _turn = turn();
     let broker = Broker::start_secured(&[], &SECRETS);
     for (file, said) in [
         ("publish.lua", "answers 401"),
@@ -127,6 +132,7 @@ fn nobody_to_talk_to_is_told() {
 
 #[test]
 fn several_topics_and_a_path_before_the_routes_are_served() {
+    let _turn = turn();
     let broker = Broker::start(&[]);
     for file in ["publish.lua", "publish.js"] {
         let topic = file.replace('.', "");
@@ -196,6 +202,7 @@ fn listeners_hear_everything() {
 
 #[test]
 fn a_broker_that_dies_is_told() {
+    let _turn = turn();
     let broker = Broker::start(&[]);
     let listener = Listener::start(script("subscribers.py", &url(&broker)).env("ESKER_QUIET", "3s"));
     let mut publisher = script("publish.js", &url(&broker));
