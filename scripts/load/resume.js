@@ -17,6 +17,7 @@ const lost = new Counter("events_lost");
 const doubled = new Counter("events_doubled");
 const gaps = new Counter("gaps");
 const refused = new Counter("streams_refused");
+const ended = new Counter("streams_ended");
 const unanswered = new Counter("streams_cut_before_answer");
 const unpublished = new Counter("publishes_refused");
 const opened = new Trend("stream_opening", true);
@@ -39,6 +40,7 @@ export const options = {
     events_doubled: ["count==0"],
     gaps: ["count==0"],
     streams_refused: ["count==0"],
+    streams_ended: ["count==0"],
     publishes_refused: ["count==0"],
   },
 };
@@ -62,14 +64,15 @@ export function subscribe() {
   const path = `${url}/subscribe/${topics[0]}?prime`;
   const answer = http.get(path, { headers, timeout, responseCallback: null, tags: { name: "stream" } });
   const cutOff = answer.error_code === TIMED_OUT;
-  const ended = answer.status === 200;
-  refused.add(cutOff || ended ? 0 : 1);
-  if (!cutOff && !ended) exec.test.abort(`a stream is answered with ${answer.status} ${answer.error}`);
+  const atItsEnd = answer.status === 200;
+  refused.add(cutOff || atItsEnd ? 0 : 1);
+  ended.add(atItsEnd ? 1 : 0);
+  if (!cutOff && !atItsEnd) exec.test.abort(`a stream is answered with ${answer.status} ${answer.error}`);
   unanswered.add(answer.body ? 0 : 1);
   if (answer.body) opened.add(answer.timings.waiting);
   received.add(read(answer.body || ""));
   // A broker that is full or stopping ends streams, and wants nobody back at once.
-  if (ended) sleep(1);
+  if (atItsEnd) sleep(1);
 }
 
 // Takes every whole event, for the last one may have been cut; how many there were.

@@ -250,7 +250,7 @@ async def listen(run, count):
     streams, tasks = opening.result()
     run.complete = True
     run.latest = time.monotonic()
-    print(f"{sum(stream.opened for stream in streams)} streams are open", flush=True)
+    print(f"{sum(stream.connected for stream in streams)} streams are open", flush=True)
     while not stopped.is_set() and not all(task.done() for task in tasks):
         if time.monotonic() - run.latest > (quiet if run.deliveries else patience):
             break

@@ -123,6 +123,16 @@ fn a_refusal_is_told() {
     assert_eq!(broker.stats()["events_published"], 0);
 }
 
+/// It answers with 200 and the end, which is no failure by the status.
+#[test]
+fn a_full_broker_is_told() {
+    let broker = Broker::start(&["--max-subscribers", "3"]);
+    let told = assert_fails(&mut script("resume.js", &url(&broker)));
+    assert!(told.contains("streams_ended\n    ✗ 'count==0'"), "{told}");
+    let listener = &mut script("subscribers.py", &url(&broker));
+    assert_fails(listener.env("ESKER_PATIENCE", "1s"));
+}
+
 #[test]
 fn nobody_to_talk_to_is_told() {
     for (file, _) in ALONE.into_iter().chain([("subscribers.py", "")]) {
