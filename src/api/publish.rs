@@ -9,6 +9,9 @@ use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
 use super::admission::{admit, demand_topic};
 use super::{Context, Outcome, Plan};
 
+/// The members' names, and three numbers of at most 20 digits.
+const LONGEST_ANSWER: usize = 128;
+
 /// A publish whose body is still to come.
 #[derive(Debug)]
 pub struct Request {
@@ -97,8 +100,16 @@ pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
 
 fn accepted(published: Published) -> Response {
     let Published { id, events, subscribers } = published;
-    let duplicate = if published.is_duplicate() { ",\"duplicate\":true" } else { "" };
-    Response::json(format!("{{\"id\":\"{id}\",\"events\":{events},\"subscribers\":{subscribers}{duplicate}}}"))
+    let mut digits = itoa::Buffer::new();
+    let mut body = String::with_capacity(LONGEST_ANSWER);
+    body.push_str(r#"{"id":""#);
+    body.push_str(digits.format(id));
+    body.push_str(r#"","events":"#);
+    body.push_str(digits.format(events));
+    body.push_str(r#","subscribers":"#);
+    body.push_str(digits.format(subscribers));
+    body.push_str(if published.is_duplicate() { r#","duplicate":true}"# } else { "}" });
+    Response::json(body)
 }
 
 fn too_many_topics() -> Problem {

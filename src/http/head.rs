@@ -2,6 +2,7 @@
 //! that is not beyond doubt is refused, because whatever follows could be smuggled.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use super::cookie;
 use super::problem::Problem;
@@ -96,9 +97,9 @@ pub enum Parsed<'a> {
 
 /// Reads a head from the beginning of `bytes`.
 pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Partial) => check_partial(bytes).map(|()| Parsed::Partial),
         Ok(httparse::Status::Complete(len)) if len > MAX_HEAD => Err(too_long(bytes)),
         Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete(Head::from_request(&request)?, len)),

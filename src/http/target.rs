@@ -32,6 +32,9 @@ impl<'a> Target<'a> {
     /// The path's segments after the leading slash, decoded one by one.
     pub fn segments(&self) -> impl Iterator<Item = Result<Cow<'a, str>, Problem>> {
         self.path.strip_prefix('/').unwrap_or(self.path).split('/').map(|segment| {
+            if memchr::memchr(b'%', segment.as_bytes()).is_none() {
+                return Ok(Cow::Borrowed(segment));
+            }
             percent_decode_str(segment)
                 .decode_utf8()
                 .map_err(|_| Problem::bad_request("the path is not UTF-8 after percent-decoding"))
@@ -54,7 +57,7 @@ fn check_characters(text: &str) -> Result<(), Problem> {
 /// Whether every % is followed by two hexadecimal digits.
 fn has_whole_escapes(text: &str) -> bool {
     let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
-    text.bytes().enumerate().all(|(at, b)| b != b'%' || (is_hex(at + 1) && is_hex(at + 2)))
+    memchr::memchr_iter(b'%', text.as_bytes()).all(|at| is_hex(at + 1) && is_hex(at + 2))
 }
 
 fn strip_authority(text: &str) -> Result<&str, Problem> {

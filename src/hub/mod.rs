@@ -427,7 +427,13 @@ impl HeardBy {
     }
 
     fn iter(&self) -> impl Iterator<Item = WorkerId> {
-        let first = self.first;
-        (0..64).filter(move |bit| first >> bit & 1 == 1).chain(self.rest.iter().copied())
+        let mut left = self.first;
+        let first = std::iter::from_fn(move || {
+            let lowest = left.trailing_zeros();
+            // Clears the lowest bit; none is left of zero.
+            left &= left.checked_sub(1)?;
+            Some(lowest as WorkerId)
+        });
+        first.chain(self.rest.iter().copied())
     }
 }

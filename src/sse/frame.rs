@@ -108,7 +108,7 @@ impl Draft {
         if let Some(frame) = Arc::get_mut(&mut self.0) {
             frame.id = id;
             if frame.own_id().is_none() {
-                write_line(&mut frame.bytes, |bytes| write!(bytes, "id: {id}"));
+                push_id(&mut frame.bytes, id);
             }
             frame.close();
         }
@@ -179,15 +179,16 @@ pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
     writer.label(Label::Name(Arc::clone(name))).stamp(id)
 }
 
-/// Writing to a vector can't fail.
-fn write_line(bytes: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
-    let _ = write(bytes);
+fn push_id(bytes: &mut Vec<u8>, id: u64) {
+    bytes.extend_from_slice(b"id: ");
+    bytes.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
     bytes.push(b'\n');
 }
 
 /// Bytes for the wire that are no published event: the opening, a heartbeat, a gap, the end.
 pub fn chunk(payload: &[u8], framing: Framing, out: &mut Vec<u8>) {
     if framing == Framing::Chunked {
+        // Writing to a vector can't fail.
         let _ = write!(out, "{:x}\r\n", payload.len());
     }
     out.extend_from_slice(payload);

@@ -127,7 +127,8 @@ enum Line<'a> {
 
 impl<'a> Line<'a> {
     fn parse(line: &'a str) -> Self {
-        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let colon = memchr::memchr(b':', line.as_bytes());
+        let (field, value) = colon.map_or((line, ""), |at| (&line[..at], &line[at + 1..]));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "" => Self::Comment,
@@ -158,10 +159,10 @@ fn next_block(text: &str) -> Option<(&str, &str)> {
 
 /// The first line without its end (LF, CR or CRLF), and the text after that.
 fn split_line(text: &str) -> (&str, &str) {
-    match text.find(['\r', '\n']) {
+    match memchr::memchr2(b'\r', b'\n', text.as_bytes()) {
         None => (text, ""),
         Some(at) => {
-            let width = if text[at..].starts_with("\r\n") { 2 } else { 1 };
+            let width = if text.as_bytes()[at..].starts_with(b"\r\n") { 2 } else { 1 };
             (&text[..at], &text[at + width..])
         }
     }
