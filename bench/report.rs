@@ -1,13 +1,13 @@
-//! The comparison as a page (Markdown) and a picture (SVG) under bench/results/. Knows no measuring.
+//! The comparison as a page (Markdown) and a picture (SVG). Knows no measuring.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use crate::scenes::compare::{CONNECTIONS, Comparison, Row};
+use crate::scenes::compare::{CONNECTIONS, Comparison, IDLE, LARGE, Row};
 use crate::servers::Failure;
 
-const FOLDER: &str = "bench/results";
 /// Of the picture, in pixels.
 const BAR: usize = 18;
 const ROW: usize = 26;
@@ -15,63 +15,64 @@ const LABELS: usize = 150;
 const BARS: usize = 420;
 const WIDTH: usize = LABELS + BARS + 110;
 
-/// Writes both, named after the day; answers the page's path.
-pub fn write(comparison: &Comparison) -> Result<String, Failure> {
+/// Writes both into a folder, named after the day; answers the page's path.
+pub fn write(comparison: &Comparison, folder: &Path) -> Result<PathBuf, Failure> {
     let date = output("date", &["+%F"])?;
-    fs::create_dir_all(FOLDER)?;
-    let page = format!("{FOLDER}/{date}.md");
+    fs::create_dir_all(folder)?;
+    let page = folder.join(format!("{date}.md"));
     fs::write(&page, markdown(comparison, &date)?)?;
-    fs::write(format!("{FOLDER}/{date}.svg"), picture(comparison)?)?;
+    fs::write(folder.join(format!("{date}.svg")), picture(comparison)?)?;
     Ok(page)
 }
 
 fn markdown(comparison: &Comparison, date: &str) -> Result<String, Failure> {
-    let Comparison { rows, rate, setting } = comparison;
     let mut page = format!("# {date}\n\n![the same as bars]({date}.svg)\n\n");
-    writeln!(
-        page,
-        "| server | CPU per delivery, 1 000 subscribers | 10 000 | CPU per publish without listener | memory per idle subscriber | p50 | p99 |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|---|")?;
-    let floor = &rows[0];
-    for row in rows {
-        let [small, large] =
-            [0, 1].map(|index| ratio(row.micros_per_delivery[index], floor.micros_per_delivery[index]));
-        let publish = ratio(row.micros_per_publish, floor.micros_per_publish);
-        let bytes = row.bytes_idle.map_or("–".to_owned(), |bytes| format!("{bytes:.0} B"));
-        let [p50, p99] =
-            row.millis.map_or(["–".to_owned(), "–".to_owned()], |both| both.map(|each| format!("{each:.1} ms")));
-        writeln!(page, "| {} | {small} | {large} | {publish} | {bytes} | {p50} | {p99} |", row.name)?;
-    }
-    writeln!(page)?;
-    writeln!(
-        page,
-        "CPU: processor time of all processes of the server, user and system, as a multiple of the floor's ({:.2} and \
-         {:.2} µs per delivery, {:.2} µs per request): a bare loop of send(2), a bare read and write. One event of {} bytes at a \
-         time; publishes on {CONNECTIONS} connections. Memory: growth of private dirty pages from 2 000 to 8 000 \
-         subscribers, kernel not counted. Latency: from due to read, {rate:.0} events/s to 1 000 subscribers, half of what \
-         saturates nchan. Medians of {} rounds of {} s each, all servers in turn.\n",
-        floor.micros_per_delivery[0],
-        floor.micros_per_delivery[1],
-        floor.micros_per_publish,
-        setting.size,
-        setting.rounds,
-        setting.duration.as_secs_f64(),
-    )?;
-    writeln!(
-        page,
-        "Command: `scripts/bench compare --rounds {} --seconds {}`; server on core {}, load on core {}.\n",
-        setting.rounds,
-        setting.duration.as_secs_f64(),
-        setting.server_cores,
-        setting.client_cores
-    )?;
-    writeln!(page, "Machine: {}.\n", machine()?)?;
+    page.push_str(&figures(comparison)?);
+    page.push_str(&method(comparison)?);
     writeln!(page, "| server | version | processes |\n|---|---|---|")?;
-    for Row { name, version, processes, .. } in rows {
+    for Row { name, version, processes, .. } in &comparison.rows {
         writeln!(page, "| {name} | {version} | {} |", processes.join(", "))?;
     }
     Ok(page)
+}
+
+fn figures(Comparison { rows, setting, .. }: &Comparison) -> Result<String, Failure> {
+    let (count, floor) = (setting.subscribers, &rows[0]);
+    let mut table = String::new();
+    writeln!(
+        table,
+        "| server | CPU per delivery, {count} subscribers | {} | CPU per publish | memory per idle subscriber | p50 | p99 |\n\
+         |---|---|---|---|---|---|---|",
+        LARGE * count,
+    )?;
+    for row in rows {
+        let [small, large] = [0, 1].map(|size| ratio(row.micros_per_delivery[size], floor.micros_per_delivery[size]));
+        let publish = ratio(row.micros_per_publish, floor.micros_per_publish);
+        let bytes = row.bytes_idle.map_or("–".to_owned(), |bytes| format!("{bytes:.0} B"));
+        let [p50, p99] = row.millis;
+        writeln!(table, "| {} | {small} | {large} | {publish} | {bytes} | {p50:.1} ms | {p99:.1} ms |", row.name)?;
+    }
+    Ok(table)
+}
+
+fn method(Comparison { rows, rate, setting }: &Comparison) -> Result<String, Failure> {
+    let ([small, large], request) = (rows[0].micros_per_delivery, rows[0].micros_per_publish);
+    let (count, seconds, rounds) = (setting.subscribers, setting.duration.as_secs_f64(), setting.rounds);
+    Ok(format!(
+        "\nCPU: processor time of all processes of a server, user and system, as a multiple of the floor's: a bare loop of \
+         send(2) of the same bytes ({small:.2} and {large:.2} µs per delivery), a bare read and write ({request:.2} µs per \
+         request). Events of {} bytes, one at a time; publishes without a listener on {CONNECTIONS} connections. Memory: \
+         private dirty pages of all processes, growth from {} to {} subscribers; the kernel's is not counted. Latency: \
+         from when an event was due until it was read, {rate:.0} events/s to {count} subscribers, half of what saturates \
+         nchan. Medians of {rounds} rounds of {seconds} s, all servers in turn, each on core {} with the load on core {}.\n\n\
+         Command: `scripts/bench compare --rounds {rounds} --seconds {seconds}`. Machine: {}.\n\n",
+        setting.size,
+        IDLE * count / 4,
+        IDLE * count,
+        setting.server_cores,
+        setting.client_cores,
+        machine()?,
+    ))
 }
 
 fn ratio(figure: f64, floor: f64) -> String {

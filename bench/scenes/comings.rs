@@ -60,7 +60,7 @@ pub fn churn(name: &str, setting: &Setting) -> Result<Comings, Failure> {
     let mut places = (0..setting.subscribers).cycle();
     let mut replaced = 0;
     while begin.elapsed() < setting.duration {
-        for place in places.by_ref().take(REPLACED) {
+        for place in places.by_ref().take(REPLACED.min(setting.subscribers)) {
             load.replace(place)?;
             replaced += 1;
         }

@@ -6,12 +6,13 @@ use super::{Setting, fanout, idle, median, requests};
 use crate::procs;
 use crate::servers::{self, Failure};
 
-/// Whose saturation the latency is measured at half of.
+/// Whose saturation the latency is measured at half of, if it takes part.
 const YARDSTICK: &str = "nchan";
 /// Bursts under way when a server is to be saturated.
 const SATURATING: u64 = 16;
-pub const FANOUT: [usize; 2] = [1_000, 10_000];
-const IDLE: usize = 8_000;
+/// The larger fan-out and the crowd of idle ones, in multiples of the smaller fan-out.
+pub const LARGE: usize = 10;
+pub const IDLE: usize = 8;
 pub const CONNECTIONS: usize = 64;
 const REST: Duration = Duration::from_secs(1);
 
@@ -21,12 +22,12 @@ pub struct Row {
     pub version: String,
     /// Its processes.
     pub processes: Vec<String>,
-    /// Microseconds of the server per delivery, for each size of [`FANOUT`].
+    /// Microseconds of the server per delivery: the smaller fan-out, the larger one.
     pub micros_per_delivery: [f64; 2],
     /// Private bytes per idle subscriber; the floors have no such thing.
     pub bytes_idle: Option<f64>,
     /// Milliseconds from due to read, at half of the yardstick's saturation: median and 99th percentile.
-    pub millis: Option<[f64; 2]>,
+    pub millis: [f64; 2],
     /// Microseconds of the server per publish that nobody listens to.
     pub micros_per_publish: f64,
 }
@@ -34,7 +35,7 @@ pub struct Row {
 /// All that was found out.
 pub struct Comparison {
     pub rows: Vec<Row>,
-    /// Events per second at which the latency was measured, to the first number of [`FANOUT`].
+    /// Events per second at which the latency was measured, to the smaller number of subscribers.
     pub rate: f64,
     pub setting: Setting,
 }
@@ -43,21 +44,16 @@ pub struct Comparison {
 pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     let saturation = saturate(setting)?;
     let rate = saturation / 2.0;
-    let calm = Setting { rate: Some(rate), subscribers: FANOUT[0], ..setting.clone() };
-    let rounds = each(setting, "fan-out to 1 000", |name| {
-        Ok(fanout::round(name, &Setting { subscribers: FANOUT[0], ..setting.clone() })?.micros_each())
-    })?;
-    let large = each(setting, "fan-out to 10 000", |name| {
-        Ok(fanout::round(name, &Setting { subscribers: FANOUT[1], ..setting.clone() })?.micros_each())
-    })?;
+    let calm = Setting { rate: Some(rate), ..setting.clone() };
+    let crowd = Setting { subscribers: LARGE * setting.subscribers, ..setting.clone() };
+    let resting = Setting { subscribers: IDLE * setting.subscribers, duration: REST, ..setting.clone() };
+    let small = each(setting, "small fan-out", |name| Ok(fanout::round(name, setting)?.micros_each()))?;
+    let large = each(setting, "large fan-out", |name| Ok(fanout::round(name, &crowd)?.micros_each()))?;
     let publish = each(setting, "publishes", |name| {
         let name = if name == "floor" { "echo" } else { name };
         Ok(requests::publish(name, setting, CONNECTIONS)?.micros_each())
     })?;
-    let bytes = each(setting, "idle subscribers", |name| {
-        let resting = Setting { subscribers: IDLE, duration: REST, ..setting.clone() };
-        Ok(idle::round(name, &resting)?.bytes_each)
-    })?;
+    let bytes = each(setting, "idle subscribers", |name| Ok(idle::round(name, &resting)?.bytes_each))?;
     let mut p50 = Vec::new();
     let p99 = each(setting, "latency", |name| {
         let round = fanout::round(name, &calm)?;
@@ -71,9 +67,9 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
             name: name.clone(),
             version: server.version.clone(),
             processes: procs::names(server.root.id()),
-            micros_per_delivery: [rounds[index], large[index]],
+            micros_per_delivery: [small[index], large[index]],
             bytes_idle: (name != "floor").then_some(bytes[index]),
-            millis: Some([p50, p99[index]]),
+            millis: [p50, p99[index]],
             micros_per_publish: publish[index],
         })
     });
@@ -83,10 +79,12 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
 
 /// Events per second that the yardstick delivers to its subscribers when it always has some to go on with.
 fn saturate(setting: &Setting) -> Result<f64, Failure> {
-    let full = Setting { window: SATURATING, subscribers: FANOUT[0], ..setting.clone() };
-    let rates = (0..setting.rounds).map(|_| Ok(fanout::round(YARDSTICK, &full)?.rate()));
+    let full = Setting { window: SATURATING, ..setting.clone() };
+    let yardstick = setting.servers.iter().find(|name| *name == YARDSTICK).or(setting.servers.last());
+    let yardstick = yardstick.ok_or("there is no server to compare")?;
+    let rates = (0..setting.rounds).map(|_| Ok(fanout::round(yardstick, &full)?.rate()));
     let rates: Vec<f64> = rates.collect::<Result<_, Failure>>()?;
-    Ok(median(rates) / FANOUT[0] as f64)
+    Ok(median(rates) / setting.subscribers as f64)
 }
 
 /// The median of each server's rounds.
