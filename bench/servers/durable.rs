@@ -1,0 +1,73 @@
+//! durable-streams-server: one process, one tokio worker for each core, streams in memory, which is its default and its
+//! fastest storage; a stream must be made before it is read. Knows nothing of loads and measures nothing.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use super::launch;
+use super::{Dialect, Failure, Running, Scratch};
+
+const DIALECT: Dialect = Dialect { prepare: Some(prepare), subscribe, publish };
+
+/// Starts it on these cores.
+pub fn start(core: &str) -> Result<Running, Failure> {
+    let scratch = Scratch::new()?;
+    let [address] = launch::free_addresses()?;
+    let program = launch::built("bin/durable-streams-server");
+    let version = launch::output(Command::new(&program).arg("--version"))?;
+    let file = scratch.path().join("config.toml");
+    fs::write(&file, configuration(address))?;
+    let root = launch::command(core, &scratch, &program)?
+        .arg("--config")
+        .arg(file)
+        .current_dir(scratch.path())
+        .env("TOKIO_WORKER_THREADS", launch::count_cores(core)?.to_string())
+        .spawn()?;
+    launch::delivering(Running { version, root, scratch, subscribe_at: address, publish_at: address, dialect: DIALECT })
+}
+
+fn prepare(topic: &str) -> String {
+    format!(
+        "PUT /v1/stream/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+fn subscribe(topic: &str) -> String {
+    format!(
+        "GET /v1/stream/{topic}?offset=now&live=sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+    )
+}
+
+/// Answered with 204, which has neither a body nor a length.
+fn publish(topic: &str, data: &str) -> String {
+    let length = data.len();
+    format!(
+        "POST /v1/stream/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
+         \r\n{data}"
+    )
+}
+
+/// Its defaults, but for: the limits of its profile `prod`, since a stream never forgets and refuses what is beyond them;
+/// streams that last (it would end those that are silent for a minute); and no log line for each request.
+fn configuration(address: SocketAddr) -> String {
+    format!(
+        r#"
+[server]
+bind_address = "{address}"
+
+[limits]
+max_memory_bytes = 536870912
+max_stream_bytes = 268435456
+
+[storage]
+mode = "memory"
+
+[transport.connection]
+sse_reconnect_interval_secs = 0
+
+[observability]
+rust_log = "warn"
+"#
+    )
+}
