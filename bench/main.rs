@@ -38,19 +38,22 @@ fn run() -> Result<(), Failure> {
         _ => pin_self(&setting.client_cores)?,
     }
     match scene.as_str() {
-        "fanout" => print::fanout(&setting),
-        "idle" => print::idle(&setting),
-        "publish" => print::publish(&setting),
+        "fanout" => print::fanout(&setting.with(&["floor", "esker"])),
+        "idle" => print::idle(&setting.with(&["esker"])),
+        "publish" => print::publish(&setting.with(&["echo", "esker"])),
         "insert" => print::insert(&setting),
-        "storm" => print::storm(&setting),
-        "churn" => print::churn(&setting),
-        "stalled" => print::stalled(&setting),
-        "compare" => {
-            println!("{}", report::write(&compare::run(&setting)?, Path::new("bench/results"))?.display());
-            Ok(())
-        }
+        "storm" => print::storm(&setting.with(&["esker"])),
+        "churn" => print::churn(&setting.with(&["esker"])),
+        "stalled" => print::stalled(&setting.with(&["esker"])),
+        "compare" => compare_all(&setting.with(&["floor", "esker", "nchan", "axum", "durable", "pushpin"])),
         _ => Err(USAGE.into()),
     }
+}
+
+fn compare_all(setting: &Setting) -> Result<(), Failure> {
+    let page = report::write(&compare::run(setting)?, Path::new("bench/results"))?;
+    println!("{}", page.display());
+    Ok(())
 }
 
 /// The scene and how it is set; none if cargo runs this as a test.
@@ -97,16 +100,16 @@ fn smoke() -> Result<(), Failure> {
         rounds: 1,
         ..Setting::default()
     };
-    let esker = Setting { servers: vec!["esker".to_owned()], topics: 4, burst: 5, rate: Some(200.0), ..small.clone() };
-    print::fanout(&small)?;
-    print::fanout(&esker)?;
-    print::idle(&small)?;
-    print::publish(&Setting { servers: vec!["echo".to_owned(), "esker".to_owned()], ..small.clone() })?;
+    let several = Setting { topics: 4, burst: 5, rate: Some(200.0), ..small.clone() }.with(&["esker"]);
+    print::fanout(&small.with(&["floor", "esker"]))?;
+    print::fanout(&several)?;
+    print::idle(&several)?;
+    print::publish(&small.with(&["echo", "esker"]))?;
     print::insert(&small)?;
-    print::storm(&esker)?;
-    print::churn(&esker)?;
-    print::stalled(&Setting { topics: 1, ..esker })?;
-    report::write(&compare::run(&small)?, scratch.path())?;
+    print::storm(&several)?;
+    print::churn(&several)?;
+    print::stalled(&small.with(&["esker"]))?;
+    report::write(&compare::run(&small.with(&["floor", "esker"]))?, scratch.path())?;
     Ok(())
 }
 

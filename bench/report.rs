@@ -49,8 +49,10 @@ fn figures(Comparison { rows, setting, .. }: &Comparison) -> Result<String, Fail
         let [small, large] = [0, 1].map(|size| ratio(row.micros_per_delivery[size], floor.micros_per_delivery[size]));
         let publish = ratio(row.micros_per_publish, floor.micros_per_publish);
         let bytes = row.bytes_idle.map_or("–".to_owned(), |bytes| format!("{bytes:.0} B"));
-        let [p50, p99] = row.millis;
-        writeln!(table, "| {} | {small} | {large} | {publish} | {bytes} | {p50:.1} ms | {p99:.1} ms |", row.name)?;
+        let [p50, p99] = row.millis.map(|millis| format!("{millis:.1} ms"));
+        let latency =
+            if row.millis[1].is_finite() { format!("{p50} | {p99}") } else { "can't keep up | –".to_owned() };
+        writeln!(table, "| {} | {small} | {large} | {publish} | {bytes} | {latency} |", row.name)?;
     }
     Ok(table)
 }

@@ -27,8 +27,6 @@ pub fn data(size: usize) -> String {
     marker::data(0, 0, size)
 }
 
-/// Connections that wait for their opening at once, so that no listen backlog overflows.
-const CONNECTING: usize = 256;
 /// How long something may be waited for that should come by itself.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Tokens from here on are publishers.
@@ -84,7 +82,7 @@ impl<'a> Load<'a> {
     pub fn subscribe(&mut self, count: usize) -> Result<(), Failure> {
         let goal = self.subscribers.len() + count;
         while self.subscribers.len() < goal {
-            let batch = CONNECTING.min(goal - self.subscribers.len());
+            let batch = self.server.dialect.connecting.min(goal - self.subscribers.len());
             for _ in 0..batch {
                 self.connect()?;
             }

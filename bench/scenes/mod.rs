@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What a run of a scene may be told.
 #[derive(Clone)]
 pub struct Setting {
-    /// Which servers, by name.
+    /// Which servers, by name; none are those that suit the scene.
     pub servers: Vec<String>,
     pub subscribers: usize,
     pub topics: usize,
@@ -37,7 +37,7 @@ pub struct Setting {
 impl Default for Setting {
     fn default() -> Self {
         Self {
-            servers: vec!["floor".to_owned(), "esker".to_owned()],
+            servers: Vec::new(),
             subscribers: 1000,
             topics: 1,
             size: 64,
@@ -51,6 +51,17 @@ impl Default for Setting {
             server_cores: "0".to_owned(),
             client_cores: "1".to_owned(),
         }
+    }
+}
+
+impl Setting {
+    /// With these servers, unless others were named.
+    pub fn with(&self, servers: &[&str]) -> Self {
+        let mut setting = self.clone();
+        if setting.servers.is_empty() {
+            setting.servers = servers.iter().map(|&name| name.to_owned()).collect();
+        }
+        setting
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use super::launch;
 use super::{Dialect, Failure, Running, Scratch};
 
-const DIALECT: Dialect = Dialect { prepare: None, subscribe, publish };
+const DIALECT: Dialect =
+    Dialect { prepare: None, subscribe, resume: None, publish, publish_many: None, connecting: super::CONNECTING };
 
 /// Starts it on these cores.
 pub fn start(core: &str) -> Result<Running, Failure> {

@@ -8,7 +8,14 @@ use std::process::Command;
 use super::launch;
 use super::{Dialect, Failure, Running, Scratch};
 
-const DIALECT: Dialect = Dialect { prepare: Some(prepare), subscribe, publish };
+const DIALECT: Dialect = Dialect {
+    prepare: Some(prepare),
+    subscribe,
+    resume: Some(resume),
+    publish,
+    publish_many: None,
+    connecting: super::CONNECTING,
+};
 
 /// Starts it on these cores.
 pub fn start(core: &str) -> Result<Running, Failure> {
@@ -40,6 +47,10 @@ fn subscribe(topic: &str) -> String {
 }
 
 /// Answered with 204, which has neither a body nor a length.
+fn resume(topic: &str) -> String {
+    subscribe(topic).replacen("offset=now", "offset=-1", 1)
+}
+
 fn publish(topic: &str, data: &str) -> String {
     let length = data.len();
     format!(

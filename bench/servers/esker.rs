@@ -24,6 +24,7 @@ pub fn dialect() -> Dialect {
             let body: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
             post(&format!("/publish/{topic}"), &body)
         }),
+        connecting: super::CONNECTING,
     }
 }
 

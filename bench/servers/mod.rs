@@ -1,14 +1,18 @@
 //! The servers under load: how each is started, stopped and spoken to. Knows nothing of what is measured.
 
+mod axum;
+mod durable;
 pub mod echo;
 pub mod esker;
 pub mod floor;
+mod launch;
+mod nchan;
+mod pushpin;
 mod scratch;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 pub use scratch::Scratch;
 
@@ -16,7 +20,9 @@ pub use scratch::Scratch;
 pub type Failure = Box<dyn std::error::Error>;
 
 /// The names that `--servers` takes.
-pub const NAMES: [&str; 3] = ["floor", "echo", "esker"];
+pub const NAMES: [&str; 7] = ["floor", "echo", "esker", "nchan", "pushpin", "durable", "axum"];
+/// So many that wait for their stream to begin overflow no listen backlog.
+const CONNECTING: usize = 256;
 
 /// How a server is spoken to.
 pub struct Dialect {
@@ -30,6 +36,8 @@ pub struct Dialect {
     pub publish: fn(topic: &str, data: &str) -> String,
     /// The whole request that publishes several events at once, where there is one.
     pub publish_many: Option<fn(topic: &str, events: &[String]) -> String>,
+    /// Connections that may wait for their stream to begin at once.
+    pub connecting: usize,
 }
 
 /// A server that runs, with all its processes; it ends when it is dropped.
@@ -60,6 +68,10 @@ pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
         "floor" => floor::start(cores),
         "echo" => echo::start(cores),
         "esker" => esker::start(cores, &[]),
+        "nchan" => nchan::start(cores),
+        "pushpin" => pushpin::start(cores),
+        "durable" => durable::start(cores),
+        "axum" => axum::start(cores),
         _ => Err(format!("there is no server {name:?}; there are {}", NAMES.join(", ")).into()),
     }
 }
@@ -86,15 +98,4 @@ pub fn spawn_told(mut command: Command) -> Result<(Child, SocketAddr), Failure> 
         line.clear();
     }
     Err(format!("{command:?} ended without telling its address").into())
-}
-
-/// Waits until something is true that comes by itself.
-pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) -> Result<(), Failure> {
-    for _ in 0..1000 {
-        if is_true() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Err(format!("waited 10 s for {what}").into())
 }

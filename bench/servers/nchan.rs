@@ -8,7 +8,14 @@ use std::path::Path;
 use super::launch;
 use super::{Dialect, Failure, Running, Scratch};
 
-const DIALECT: Dialect = Dialect { prepare: None, subscribe, publish };
+const DIALECT: Dialect = Dialect {
+    prepare: None,
+    subscribe,
+    resume: Some(resume),
+    publish,
+    publish_many: None,
+    connecting: super::CONNECTING,
+};
 
 /// Starts it on these cores.
 pub fn start(core: &str) -> Result<Running, Failure> {
@@ -27,6 +34,10 @@ pub fn start(core: &str) -> Result<Running, Failure> {
 
 fn subscribe(topic: &str) -> String {
     format!("GET /subscribe/{topic} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+}
+
+fn resume(topic: &str) -> String {
+    subscribe(topic).replacen("/subscribe/", "/resume/", 1)
 }
 
 fn publish(topic: &str, data: &str) -> String {
@@ -74,6 +85,12 @@ http {{
             nchan_eventsource_ping_interval 15;
             nchan_eventsource_ping_event "";
             nchan_eventsource_ping_comment ping;
+        }}
+
+        location ~ ^/resume/(\w+)$ {{
+            nchan_subscriber eventsource;
+            nchan_channel_id $1;
+            nchan_subscriber_first_message oldest;
         }}
 
         location ~ ^/publish/(\w+)$ {{

@@ -11,7 +11,11 @@ use std::path::Path;
 use super::launch;
 use super::{Dialect, Failure, Running, Scratch};
 
-const DIALECT: Dialect = Dialect { prepare: None, subscribe, publish };
+/// With more connections that open at once, some of them get their head and never an event.
+const GENTLY: usize = 10;
+
+const DIALECT: Dialect =
+    Dialect { prepare: None, subscribe, resume: None, publish, publish_many: None, connecting: GENTLY };
 
 /// Keeps both in the foreground, and ends both.
 const BOTH: &str = r#"
