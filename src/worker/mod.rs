@@ -228,7 +228,8 @@ impl Worker {
         }
         let has_sockets = !self.connections.is_empty() || !self.streams.is_empty();
         let keeps_house = self.acceptor.is_some();
-        let now = self.clock.now();
+        // The moment at which this turn began: what is late by a turn is not late.
+        let now = self.parts.now;
         let until_sweep = self.next_sweep.saturating_sub(now.millis);
         let until_expiry = self.streams.next_expiry().map(|second| (second * 1000).saturating_sub(now.unix_millis));
         (has_sockets || keeps_house).then(|| until_sweep.min(until_expiry.unwrap_or(u64::MAX)))
