@@ -1,0 +1,331 @@
+//! One worker's streams with 10 000, 100 000 and 1 000 000 subscribers on in-memory sockets as small as a descriptor:
+//! memory each, and the time of our own code per delivery, join, leave and look of the sweep. Driven by the same
+//! calls as the simulation; refuses to know the kernel, whose time and memory other benches measure.
+//!
+//! `cargo bench --bench crowd`, or with counts of one's own: `cargo bench --bench crowd -- 5000`. Times are wall time
+//! on one thread, the best of many rounds and their median; the best is the one to compare on a busy machine.
+
+use std::alloc::System;
+use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU32;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use esker::sse::{Framing, drafts_from_text};
+use esker::worker::streams::Streams;
+use esker::worker::{BUDGET_PER_TURN, Silence};
+use fastrand::Rng;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+
+const COUNTS: [&str; 3] = ["10000", "100000", "1000000"];
+/// Asks this program for one count alone.
+const ALONE: &str = "--alone";
+const SPREAD: usize = 1000;
+const BURST: usize = 64;
+const JOINS_PER_TURN: usize = 128;
+/// A random half leaves and as many come, so many times.
+const CHURNS: usize = 4;
+/// Every measurement of time has at least so many deliveries, and at least so many rounds.
+const DELIVERIES: usize = 10_000_000;
+const ROUNDS: usize = 20;
+/// A usual event, for the socket alone.
+const EVENT: &[u8] = b"2a\r\ndata: hello, world\nid: 1763000000000000\n\n\r\n";
+
+/// Takes everything, and remembers but how much.
+#[derive(Debug)]
+struct Socket(#[allow(dead_code)] NonZeroU32);
+
+impl Socket {
+    fn new() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
+
+impl esker::worker::subscriber::Socket for Socket {
+    fn set_patient(&self, _: bool) {}
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    // A call, as the one into the kernel is.
+    #[inline(never)]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        WRITTEN.store(WRITTEN.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One worker's subscribers, and the hub that they have joined.
+struct Crowd {
+    hub: Arc<Hub>,
+    streams: Streams<Socket>,
+    topics: Vec<TopicName>,
+    keys: Vec<u32>,
+    rng: Rng,
+    micros: u64,
+    millis: u32,
+}
+
+impl Crowd {
+    /// Nobody yet, with room for the keys of `count`, so that the bench's own memory does not grow.
+    fn new(topics: usize, count: usize) -> Self {
+        let limits = HubLimits {
+            events_per_topic: 256,
+            age_micros: 600_000_000,
+            bytes: 256 << 20,
+            topics: 1_000_000,
+            subscribers: 10_000_000,
+            latest_bytes: usize::MAX,
+        };
+        let (outbox, inbox) = inbox(Box::new(|| {}));
+        let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+        let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+        let topic = |number| TopicName::parse(&format!("topic{number:05}")).expect("a topic");
+        let mut keys = vec![1; count];
+        keys.clear();
+        Self {
+            hub,
+            streams,
+            topics: (0..topics).map(topic).collect(),
+            keys,
+            rng: Rng::with_seed(1),
+            micros: 1,
+            millis: 0,
+        }
+    }
+
+    /// So many join, some in each turn; answers how long that took.
+    fn join(&mut self, count: usize) -> Duration {
+        let start = Instant::now();
+        for joined in 1..=count {
+            let topic = self.topics[self.rng.usize(..self.topics.len())];
+            let admitted = self.hub.join(0, &[topic], Position::Live).expect("there is room");
+            let ticket = self.streams.admit(admitted, Framing::Chunked, None);
+            self.keys.push(self.streams.next_key());
+            self.streams.seat(ticket, Socket::new(), self.millis);
+            if joined % JOINS_PER_TURN == 0 || joined == count {
+                self.serve();
+            }
+        }
+        start.elapsed()
+    }
+
+    /// So many leave, whoever it is; answers how long that took.
+    fn leave(&mut self, count: usize) -> Duration {
+        self.rng.shuffle(&mut self.keys);
+        let start = Instant::now();
+        for _ in 0..count {
+            self.streams.remove(self.keys.pop().expect("as many have joined"));
+            self.streams.take_closed().for_each(drop);
+        }
+        start.elapsed()
+    }
+
+    /// Serves all that is due, turn by turn; answers how long that took.
+    fn serve(&mut self) -> Duration {
+        let start = Instant::now();
+        self.streams.take_inbox();
+        while self.streams.has_work() {
+            self.streams.serve(BUDGET_PER_TURN, self.millis);
+        }
+        start.elapsed()
+    }
+
+    /// So many events to each topic, at once; answers how long serving them took.
+    fn deliver(&mut self, events: usize) -> Duration {
+        self.millis += 1;
+        let body = "data: hello, world\n\n".repeat(events);
+        for topic in &self.topics {
+            self.micros += 1;
+            let drafts = drafts_from_text(&body).expect("a good body");
+            self.hub.publish(topic, drafts, self.micros, None).expect("there is room");
+        }
+        let before = WRITTEN.load(Ordering::Relaxed);
+        let took = self.serve();
+        let least = self.keys.len() * events * "data: hello, world\n\n".len();
+        assert!(WRITTEN.load(Ordering::Relaxed) - before >= least, "everybody gets everything");
+        took
+    }
+
+    /// One sweep over all, turn by turn, with everybody silent for so long; a heartbeat is sent after 1000.
+    fn sweep(&mut self, silent: u32) -> Duration {
+        self.millis += silent;
+        let silence = Silence { heartbeat: 1000, stall: 2000 };
+        let start = Instant::now();
+        self.streams.begin_sweep();
+        while self.streams.go_on_sweeping(silence, self.millis) {}
+        start.elapsed()
+    }
+
+    /// Ends all streams, turn by turn.
+    fn drain(&mut self) -> Duration {
+        let start = Instant::now();
+        while self.streams.end(BUDGET_PER_TURN, self.millis) > 0 {
+            self.streams.take_closed().for_each(drop);
+        }
+        start.elapsed()
+    }
+}
+
+/// What was measured of one count of subscribers: rows of a name and figures.
+struct Column {
+    count: usize,
+    rows: Vec<(&'static str, String)>,
+}
+
+impl Column {
+    fn put(&mut self, name: &'static str, figure: String) {
+        self.rows.push((name, figure));
+    }
+
+    /// Bytes per subscriber.
+    fn bytes(&mut self, name: &'static str, bytes: isize) {
+        self.put(name, format!("{:.1}", bytes as f64 / self.count as f64));
+    }
+
+    /// Nanoseconds per subscriber, of one round.
+    fn once(&mut self, name: &'static str, took: Duration, subscribers: usize) {
+        self.put(name, format!("{:.0}", took.as_nanos() as f64 / subscribers as f64));
+    }
+
+    /// Nanoseconds per subscriber, the best round and the median one.
+    fn rounds(&mut self, name: &'static str, mut round: impl FnMut() -> Duration) {
+        let rounds = ROUNDS.max(DELIVERIES / self.count);
+        let mut each: Vec<_> = (0..rounds).map(|_| round().as_nanos() as f64 / self.count as f64).collect();
+        each.sort_by(f64::total_cmp);
+        self.put(name, format!("{:.1} ({:.1})", each[0], each[rounds / 2]));
+    }
+}
+
+fn heap() -> isize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+}
+
+/// The sum of these lines of a file in /proc/self that are in kB, in bytes; 0 where there is no such file.
+fn proc(file: &str, lines: &[&str]) -> isize {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let numbers = text.lines().filter(|line| lines.iter().any(|name| line.starts_with(name)));
+    numbers.filter_map(|line| line.split_whitespace().nth(1)?.parse::<isize>().ok()).sum::<isize>() << 10
+}
+
+fn private() -> isize {
+    proc("smaps_rollup", &["Private_"])
+}
+
+/// Growth: what memory it takes while it happens, right after and once nothing more is to be done.
+fn grow(column: &mut Column) -> Crowd {
+    let mut crowd = Crowd::new(1, column.count);
+    crowd.join(1);
+    let _ = std::fs::write("/proc/self/clear_refs", "5"); // The peak begins anew.
+    let (heap_before, private_before, resident_before) = (heap(), private(), proc("status", &["VmRSS"]));
+    let took = crowd.join(column.count - 1);
+    column.bytes("heap bytes", heap() - heap_before);
+    column.bytes("private bytes", private() - private_before);
+    column.bytes("peak resident bytes while growing", proc("status", &["VmHWM"]) - resident_before);
+    column.once("join, ns", took, column.count);
+    crowd
+}
+
+/// The same right after the vectors doubled, which is when they are largest for what they hold.
+fn grow_beyond(column: &mut Column) {
+    let count = column.count.next_power_of_two() + 1;
+    let mut crowd = Crowd::new(1, count);
+    let before = heap();
+    crowd.join(count);
+    column.put("heap bytes right after doubling", format!("{:.1}", (heap() - before) as f64 / count as f64));
+}
+
+/// The socket alone: so many of them in a row are handed the same slices.
+fn floor(count: usize, slices: &[IoSlice<'_>]) -> impl FnMut() -> Duration {
+    let mut sockets: Vec<_> = (0..count).map(|_| Socket::new()).collect();
+    move || {
+        let start = Instant::now();
+        for socket in &mut sockets {
+            assert!(socket.write_vectored(slices).is_ok());
+        }
+        start.elapsed()
+    }
+}
+
+fn churn(crowd: &mut Crowd, column: &mut Column) {
+    let half = column.count / 2;
+    let (mut left, mut joined) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..CHURNS {
+        left += crowd.leave(half);
+        joined += crowd.join(half);
+    }
+    column.once("leave, ns", left, CHURNS * half);
+    column.once("join in place of one who left, ns", joined, CHURNS * half);
+}
+
+fn measure(count: usize) -> Column {
+    let mut column = Column { count, rows: Vec::new() };
+    let mut crowd = grow(&mut column);
+    column.rounds("the socket alone, 1 slice, ns", floor(count, &[IoSlice::new(EVENT)]));
+    column.rounds("the socket alone, 64 slices, ns", floor(count, &[IoSlice::new(EVENT); BURST]));
+    column.rounds("delivery of 1 event, ns", || crowd.deliver(1));
+    column.rounds("delivery of 64 events at once, ns", || crowd.deliver(BURST));
+    column.rounds("sweep, nobody silent, ns", || crowd.sweep(0));
+    column.rounds("sweep, everybody silent, ns", || crowd.sweep(1000));
+    churn(&mut crowd, &mut column);
+    column.rounds("delivery of 1 event after churn, ns", || crowd.deliver(1));
+    column.rounds("delivery of 64 at once after churn, ns", || crowd.deliver(BURST));
+    column.rounds("sweep, everybody silent, after churn, ns", || crowd.sweep(1000));
+    column.once("drain, ns", crowd.drain(), count);
+    drop(crowd);
+    let mut spread = Crowd::new(SPREAD, count);
+    spread.join(count);
+    column.rounds("delivery of 1 event to each of 1000 topics, ns", || spread.deliver(1));
+    spread.leave(count / 2);
+    spread.join(count / 2);
+    column.rounds("the same after churn, ns", || spread.deliver(1));
+    grow_beyond(&mut column);
+    column
+}
+
+/// Each count has a process of its own, or the memory that one has given back would serve the next.
+fn measure_apart(count: &str) -> Vec<(String, String)> {
+    let program = std::env::current_exe().expect("the path of this program");
+    let output = Command::new(program).args([ALONE, count]).stderr(Stdio::inherit()).output().expect("it runs again");
+    assert!(output.status.success(), "measuring {count} failed");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().filter_map(|line| line.split_once('\t')).map(|(name, figure)| (name.into(), figure.into())).collect()
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [alone, count] = &arguments[..]
+        && alone == ALONE
+    {
+        let rows = measure(count.parse().expect("a number")).rows;
+        return rows.iter().for_each(|(name, figure)| println!("{name}\t{figure}"));
+    }
+    let own = arguments.into_iter().filter(|argument| argument.parse::<usize>().is_ok());
+    let counts = Some(own.collect::<Vec<_>>()).filter(|own| !own.is_empty());
+    let counts = counts.unwrap_or_else(|| COUNTS.map(str::to_owned).to_vec());
+    let columns: Vec<_> = counts.iter().map(|count| measure_apart(count)).collect();
+    let line = |name: &str, figures: Vec<&String>| {
+        println!("{name:<48}{}", figures.iter().map(|figure| format!("{figure:>18}")).collect::<String>());
+    };
+    line("per subscriber; times: best (median)", counts.iter().collect());
+    for (index, (name, _)) in columns[0].iter().enumerate() {
+        line(name, columns.iter().map(|column| &column[index].1).collect());
+    }
+}
