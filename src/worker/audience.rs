@@ -83,6 +83,11 @@ impl Seating {
         self.seats.get(self.unserved).copied()
     }
 
+    /// The next ones to serve in this pass, so many at most; the very next is the last.
+    pub fn upcoming(&self, count: usize) -> &[SubscriberKey] {
+        &self.seats[self.unserved.saturating_sub(count)..self.unserved]
+    }
+
     /// Gives a subscriber that is caught up a seat.
     pub fn sit(&mut self, subscriber: SubscriberKey) -> u32 {
         self.seats.push(subscriber);

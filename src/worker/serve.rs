@@ -1,11 +1,15 @@
 //! Serving: who is owed frames gets them, in bounded slices, one vectored write per subscriber and
 //! turn. An audience is served seat by seat; whoever has no seat is served alone.
 
+use std::hint::black_box;
+
+use slab::Slab;
+
 use super::audience::{AudienceKey, SubscriberKey};
 use super::catch_up::rest_after;
 use super::gather::{Gathering, Merge};
 use super::streams::Streams;
-use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
+use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Subscriber, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
 
 /// What serving may cost in one turn, so that accepts, requests and other topics go on. A
@@ -140,6 +144,7 @@ impl<S: Socket> Streams<S> {
         let audience = &mut audiences[key as usize];
         let (source, framing) = (&audience.source, audience.set.framing);
         let mut shared: Option<Gathering<'_>> = None;
+        look_at(subscribers, audience.seating.upcoming(*left));
         while *left > 0 {
             let Some(seated) = audience.seating.next() else { return PassEnd::Over };
             let subscriber = &mut subscribers[seated as usize];
@@ -209,6 +214,14 @@ impl<S: Socket> Streams<S> {
             self.stand(audience, seat);
         }
     }
+}
+
+/// The entries of those who came in place of others lie anywhere in memory: looked at together, before they are
+/// served one by one, they are waited for together.
+fn look_at<S>(subscribers: &Slab<Subscriber<S>>, keys: &[SubscriberKey]) {
+    // Backwards, as they will be served: memory in order is still walked in order.
+    let found = keys.iter().rev().filter_map(|&key| subscribers.get(key as usize));
+    black_box(found.map(|subscriber| subscriber.cursor).max());
 }
 
 #[cfg(test)]
