@@ -176,7 +176,7 @@ impl Crowd {
     /// Ends all streams, turn by turn.
     fn drain(&mut self) -> Duration {
         let start = Instant::now();
-        while self.streams.end(BUDGET_PER_TURN, self.millis) > 0 {
+        while self.streams.end(BUDGET_PER_TURN, self.millis) {
             self.streams.take_closed().for_each(drop);
         }
         start.elapsed()

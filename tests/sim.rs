@@ -445,7 +445,7 @@ impl Simulation {
     /// Everybody leaves: nothing but the history remains.
     fn end(&mut self) {
         for worker in 0..WORKERS {
-            self.workers[worker].end(usize::MAX, self.millis);
+            while self.workers[worker].end(usize::MAX, self.millis) {}
             let closed: Vec<Socket> = self.workers[worker].take_closed().collect();
             self.forget(&closed);
         }

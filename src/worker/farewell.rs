@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use super::audience::SubscriberKey;
 use super::streams::Streams;
 use super::subscriber::{Absence, Farewell, NO_SEAT, Rest, Socket, Subscriber, Written};
+use super::sweep::LOOKS_PER_TURN;
 use crate::sse::{Frame, stream};
 
 /// How long after its token's expiry a full socket may take the rest of the frame that it is in the
@@ -15,23 +16,38 @@ const GRACE_SECONDS: u64 = 2;
 const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
 
 impl<S: Socket> Streams<S> {
-    /// Drains: ends the streams that have got everything, so many at most, with the last chunk. Those
-    /// that still take bytes go on until the caller's time is up. Answers how many ended.
-    pub fn end(&mut self, budget: usize, now: u32) -> usize {
+    /// Drains, in slices: ends the streams that have got everything, so many at most, with the last chunk.
+    /// Those that still take bytes are asked again, until the caller's time is up. Answers whether there
+    /// are more to look at before that.
+    pub fn end(&mut self, budget: usize, now: u32) -> bool {
         let is_over = |subscriber: &Subscriber<S>| {
             subscriber.seat != NO_SEAT || now.wrapping_sub(subscriber.written_at) >= DRAIN_PATIENCE_MILLIS
         };
-        let over = self.subscribers.iter().filter(|(_, subscriber)| is_over(subscriber));
-        let keys: Vec<_> = over.map(|(key, _)| key as SubscriberKey).take(budget).collect();
-        for &key in &keys {
-            let subscriber = &mut self.subscribers[key as usize];
-            let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
-            if subscriber.seat != NO_SEAT && !last.is_empty() {
-                subscriber.write(&[IoSlice::new(last)], last.len(), now);
+        let mut ended = 0;
+        for index in self.end_at..self.end_at + LOOKS_PER_TURN {
+            if index >= self.subscribers.capacity() {
+                self.end_at = 0;
+                return false;
             }
-            self.remove(key);
+            self.end_at = index + 1;
+            if self.subscribers.get(index).is_some_and(is_over) {
+                self.end_one(index as SubscriberKey, now);
+                ended += 1;
+            }
+            if ended == budget {
+                break;
+            }
         }
-        keys.len()
+        true
+    }
+
+    fn end_one(&mut self, key: SubscriberKey, now: u32) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
+        if subscriber.seat != NO_SEAT && !last.is_empty() {
+            subscriber.write(&[IoSlice::new(last)], last.len(), now);
+        }
+        self.remove(key);
     }
 
     /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.

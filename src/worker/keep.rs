@@ -50,7 +50,7 @@ impl Worker {
         // Whatever was accepted before the drain is delivered before the end.
         self.is_ending = !self.parts.service.is_inserting()
             && !self.streams.has_work()
-            && self.streams.end(BUDGET_PER_TURN, self.parts.stamp()) == BUDGET_PER_TURN;
+            && self.streams.end(BUDGET_PER_TURN, self.parts.stamp());
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -82,6 +82,8 @@ pub struct Streams<S> {
     closed: Vec<S>,
     pub(super) tally: Tally,
     pub(super) sweep: Sweep,
+    /// Where ending all streams goes on.
+    pub(super) end_at: usize,
 }
 
 impl<S: Socket> Streams<S> {
@@ -107,6 +109,7 @@ impl<S: Socket> Streams<S> {
             closed: Vec::new(),
             tally: Tally::default(),
             sweep: Sweep::default(),
+            end_at: 0,
         }
     }
 

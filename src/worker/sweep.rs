@@ -9,7 +9,7 @@ use super::subscriber::{NO_SEAT, Rest, Socket, Subscriber, Written};
 use crate::sse::stream;
 
 /// So many subscribers are looked at in one turn.
-const LOOKS_PER_TURN: usize = 8192;
+pub(super) const LOOKS_PER_TURN: usize = 8192;
 /// So many writes are tried in one turn.
 const WRITES_PER_TURN: usize = 512;
 
