@@ -112,10 +112,15 @@ impl Crowd {
 
     /// So many join, some in each turn; answers how long that took.
     fn join(&mut self, count: usize) -> Duration {
+        self.join_at(count, Position::Live)
+    }
+
+    /// The same from a position on.
+    fn join_at(&mut self, count: usize, position: Position<'_>) -> Duration {
         let start = Instant::now();
         for joined in 1..=count {
             let topic = self.topics[self.rng.usize(..self.topics.len())];
-            let admitted = self.hub.join(0, &[topic], Position::Live).expect("there is room");
+            let admitted = self.hub.join(0, &[topic], position).expect("there is room");
             let ticket = self.streams.admit(admitted, Framing::Chunked, None);
             self.keys.push(self.streams.next_key());
             self.streams.seat(ticket, Socket::new(), self.millis);
@@ -275,6 +280,15 @@ fn churn(crowd: &mut Crowd, column: &mut Column) {
     column.once("join in place of one who left, ns", joined, CHURNS * half);
 }
 
+/// Half of all come back from before the last events.
+fn come_back(crowd: &mut Crowd, column: &mut Column) {
+    let position = crowd.micros.to_string();
+    crowd.deliver(BURST);
+    crowd.leave(column.count / 2);
+    let took = crowd.join_at(column.count / 2, Position::After(&position));
+    column.once("join and catch up with 64 events, ns", took, column.count / 2);
+}
+
 fn measure(count: usize) -> Column {
     let mut column = Column { count, rows: Vec::new() };
     let mut crowd = grow(&mut column);
@@ -288,6 +302,7 @@ fn measure(count: usize) -> Column {
     column.rounds("delivery of 1 event after churn, ns", || crowd.deliver(1));
     column.rounds("delivery of 64 at once after churn, ns", || crowd.deliver(BURST));
     column.rounds("sweep, everybody silent, after churn, ns", || crowd.sweep(1000));
+    come_back(&mut crowd, &mut column);
     column.once("drain, ns", crowd.drain(), count);
     drop(crowd);
     let mut spread = Crowd::new(SPREAD, count);

@@ -29,7 +29,7 @@ pub use inbox::{Bell, Inbox, MAX_DEBT_BYTES, MAX_DEBT_EVENTS, Notice, Outbox, in
 pub use latest::Latest;
 pub use position::Position;
 pub use topic::{BadTopic, FeedId, TopicId, TopicName};
-pub use window::Window;
+pub use window::{Run, Window};
 
 use crate::sse::{Draft, Frame};
 use records::Records;

@@ -1,9 +1,12 @@
 //! One feed: the run of a topic's newest frames, ascending by id. Refuses to know who listens.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 
 use crate::sse::Frame;
+
+/// Frames of one feed, ascending.
+pub type Run<'a> = vec_deque::Iter<'a, Arc<Frame>>;
 
 /// The retained frames of one topic and the mark below which frames are gone.
 #[derive(Debug, Default)]
@@ -54,7 +57,7 @@ impl Window {
     }
 
     /// The retained frames whose id is larger than `cursor`, oldest first.
-    pub fn after(&self, cursor: u64) -> impl Iterator<Item = &Arc<Frame>> {
+    pub fn after(&self, cursor: u64) -> Run<'_> {
         self.frames.range(self.index_after(cursor)..)
     }
 

@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::replica::{Replica, Source};
+use crate::hub::Run;
 use crate::sse::{Frame, Framing};
 
 /// At most so many slices go into one write.
@@ -17,12 +18,14 @@ pub struct Merge<'a> {
     replica: &'a Replica,
     source: &'a Source,
     cursor: u64,
+    /// The rest of the only feed's frames, if there is but one: found once, and then walked.
+    run: Option<Run<'a>>,
 }
 
 impl<'a> Merge<'a> {
     /// Begins after `cursor`.
     pub fn new(replica: &'a Replica, source: &'a Source, cursor: u64) -> Self {
-        Self { replica, source, cursor }
+        Self { replica, source, cursor, run: replica.run_after(source, cursor) }
     }
 }
 
@@ -30,7 +33,10 @@ impl<'a> Iterator for Merge<'a> {
     type Item = &'a Arc<Frame>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.replica.next(self.source, self.cursor)?;
+        let next = match &mut self.run {
+            Some(run) => run.next()?,
+            None => self.replica.next(self.source, self.cursor)?,
+        };
         self.cursor = next.id();
         Some(next)
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::audience::AudienceKey;
-use crate::hub::{Feeds, Latest, Slot, TopicId, Window};
+use crate::hub::{Feeds, Latest, Run, Slot, TopicId, Window};
 use crate::sse::Frame;
 
 /// What is noted of a topic's feed.
@@ -51,6 +51,12 @@ impl Replica {
     /// Nothing yet; see [`Feeds::new`].
     pub fn new(events_per_topic: usize) -> Self {
         Self { feeds: Feeds::new(events_per_topic), records: Latest::default() }
+    }
+
+    /// All frames after a cursor, of a source that is one topic.
+    pub fn run_after(&self, source: &Source, cursor: u64) -> Option<Run<'_>> {
+        let &[slot] = source.slots() else { return None };
+        Some(self.feeds.get(slot).window.after(cursor))
     }
 
     /// The next frame after a cursor.
