@@ -34,10 +34,11 @@ impl<S: Socket> Streams<S> {
         // A gap after the rest of a frame is told by the next write.
         let is_behind = absence.is_untold(replica, source, subscriber.cursor);
         let (rest, cursor) = (absence.rest.bytes(framing), subscriber.cursor);
-        let gathering = match is_behind {
-            true => Gathering::of(rest, cursor),
-            false => Gathering::new(rest, Merge::new(replica, source, cursor), framing),
-        };
+        let mut gathering = Gathering::of_nothing();
+        match is_behind {
+            true => gathering.begin(rest, cursor),
+            false => gathering.fill(rest, Merge::new(replica, source, cursor), framing),
+        }
         let (bytes, is_behind) = (gathering.bytes, is_behind || gathering.is_truncated);
         let written = match gathering.is_empty() {
             true => Written::All,

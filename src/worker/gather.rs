@@ -12,6 +12,8 @@ use crate::sse::{Frame, Framing};
 pub const MAX_SLICES: usize = 256;
 /// A write takes no further frame once it has so many bytes.
 pub const MAX_BYTES: usize = 256 << 10;
+/// No cursor: ids are microseconds.
+const NOTHING: u64 = u64::MAX;
 
 /// The frames after a cursor that an audience hears, ascending by id.
 pub struct Merge<'a> {
@@ -58,36 +60,34 @@ pub struct Gathering<'a> {
 }
 
 impl<'a> Gathering<'a> {
-    /// Gathers `prefix`, if it is not empty, and then the frames after `cursor`.
-    pub fn new(prefix: &'a [u8], frames: Merge<'a>, framing: Framing) -> Self {
-        let mut gathering = Self::of(prefix, frames.cursor);
-        for frame in frames {
-            if gathering.count == MAX_SLICES || gathering.bytes >= MAX_BYTES {
-                gathering.is_truncated = true;
-                break;
-            }
-            gathering.push(frame.wire(framing));
-            gathering.to = frame.id();
-        }
-        gathering
+    /// Nothing is gathered yet. Four kilobytes: made once and filled in place.
+    #[inline]
+    pub fn of_nothing() -> Self {
+        let slices = [IoSlice::new(&[]); MAX_SLICES];
+        Self { slices, count: 0, prefix: 0, bytes: 0, from: NOTHING, to: NOTHING, is_truncated: false }
     }
 
-    /// Gathers `prefix` alone, if it is not empty.
-    pub fn of(prefix: &'a [u8], cursor: u64) -> Self {
-        let mut gathering = Self {
-            slices: [IoSlice::new(&[]); MAX_SLICES],
-            count: 0,
-            prefix: 0,
-            bytes: 0,
-            from: cursor,
-            to: cursor,
-            is_truncated: false,
-        };
-        if !prefix.is_empty() {
-            gathering.push(prefix);
-            gathering.prefix = 1;
+    /// Gathers `prefix`, if it is not empty, and then the frames after `cursor`, in place of what was gathered.
+    pub fn fill(&mut self, prefix: &'a [u8], frames: Merge<'a>, framing: Framing) {
+        self.begin(prefix, frames.cursor);
+        for frame in frames {
+            if self.count == MAX_SLICES || self.bytes >= MAX_BYTES {
+                self.is_truncated = true;
+                break;
+            }
+            self.push(frame.wire(framing));
+            self.to = frame.id();
         }
-        gathering
+    }
+
+    /// Gathers `prefix` alone, if it is not empty, in place of what was gathered.
+    pub fn begin(&mut self, prefix: &'a [u8], cursor: u64) {
+        (self.count, self.prefix, self.bytes, self.is_truncated) = (0, 0, 0, false);
+        (self.from, self.to) = (cursor, cursor);
+        if !prefix.is_empty() {
+            self.push(prefix);
+            self.prefix = 1;
+        }
     }
 
     fn push(&mut self, bytes: &'a [u8]) {

@@ -143,19 +143,18 @@ impl<S: Socket> Streams<S> {
         let Self { audiences, subscribers, replica, tally, .. } = self;
         let audience = &mut audiences[key as usize];
         let (source, framing) = (&audience.source, audience.set.framing);
-        let mut shared: Option<Gathering<'_>> = None;
+        let mut gathering = Gathering::of_nothing();
         look_at(subscribers, audience.seating.upcoming(*left));
         while *left > 0 {
             let Some(seated) = audience.seating.next() else { return PassEnd::Over };
             let subscriber = &mut subscribers[seated as usize];
             // All who are caught up share one cursor, hence one gathering.
-            let gathering = match &mut shared {
-                Some(gathering) if gathering.from == subscriber.cursor => gathering,
-                _ if Absence::default().is_untold(replica, source, subscriber.cursor) => {
+            if gathering.from != subscriber.cursor {
+                if Absence::default().is_untold(replica, source, subscriber.cursor) {
                     return PassEnd::Departs(seated, Departure::Behind);
                 }
-                other => other.insert(Gathering::new(&[], Merge::new(replica, source, subscriber.cursor), framing)),
-            };
+                gathering.fill(&[], Merge::new(replica, source, subscriber.cursor), framing);
+            }
             if gathering.is_empty() {
                 continue;
             }
