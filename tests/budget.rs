@@ -102,6 +102,8 @@ fn the_budgets_are_kept() {
     a_subscriber_is_24_bytes();
     idle_subscribers_cost_at_most_64_bytes_each();
     delivery_allocates_nothing_and_writes_once();
+    those_who_come_in_place_of_others_cost_nothing();
+    a_drain_writes_once_to_each();
 }
 
 fn a_subscriber_is_24_bytes() {
@@ -115,7 +117,7 @@ fn idle_subscribers_cost_at_most_64_bytes_each() {
         let mut house = House::new();
         house.subscribe(1, expires);
         let region = Region::new(ALLOCATOR);
-        let count = (1 << 16) + 1;
+        let count = (1 << 18) + 1;
         house.subscribe(count, expires);
         let change = region.change();
         let heap = change.bytes_allocated as isize - change.bytes_deallocated as isize;
@@ -123,6 +125,41 @@ fn idle_subscribers_cost_at_most_64_bytes_each() {
         assert!(each <= 64.0, "{each} bytes of heap per subscriber");
         assert!(each >= f64::from(live), "{each} bytes can't be all: the allocator was not counted");
     }
+}
+
+/// Seats and entries that were left are taken again; delivery is as before.
+fn those_who_come_in_place_of_others_cost_nothing() {
+    const SUBSCRIBERS: usize = 1000;
+    let mut house = House::new();
+    house.subscribe(SUBSCRIBERS, None);
+    let before = ALLOCATOR.stats();
+    for round in 0..10 {
+        // Every second one, from another one on each time.
+        (0..SUBSCRIBERS as u32).filter(|key| (key + round) % 2 == 0).for_each(|key| house.streams.remove(key));
+        assert_eq!(house.streams.take_closed().count(), SUBSCRIBERS / 2);
+        house.subscribe(SUBSCRIBERS / 2, None);
+    }
+    let after = ALLOCATOR.stats();
+    let grown = after.bytes_allocated - before.bytes_allocated;
+    let given_back = after.bytes_deallocated - before.bytes_deallocated;
+    let closed = (SUBSCRIBERS / 2).next_power_of_two() * size_of::<Socket>();
+    assert_eq!(grown - given_back, closed, "all that is new is the list of those who left in one turn");
+    house.publish(1);
+    assert_eq!(house.serve(), (0, SUBSCRIBERS));
+}
+
+fn a_drain_writes_once_to_each() {
+    const SUBSCRIBERS: usize = 20_000;
+    const BUDGET: usize = 512;
+    let mut house = House::new();
+    house.subscribe(SUBSCRIBERS, None);
+    let (mut slices, before) = (0, WRITES.load(Ordering::Relaxed));
+    while house.streams.end(BUDGET, 0) {
+        slices += 1;
+        assert!(house.streams.take_closed().count() <= BUDGET);
+    }
+    assert_eq!((house.streams.len(), WRITES.load(Ordering::Relaxed) - before), (0, SUBSCRIBERS));
+    assert!(slices <= SUBSCRIBERS.div_ceil(BUDGET) + 2, "{slices} slices look at nobody twice");
 }
 
 fn delivery_allocates_nothing_and_writes_once() {
