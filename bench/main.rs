@@ -16,9 +16,13 @@ use lexopt::prelude::*;
 use scenes::{Setting, compare};
 use servers::{Failure, Scratch};
 
-const USAGE: &str = "usage: scripts/bench fanout|idle|publish|insert|storm|churn|stalled|compare [--servers NAME,…]
+const USAGE: &str =
+    "usage: scripts/bench fanout|burst|idle|publish|insert|storm|churn|stalled|start|compare [--servers NAME,…]
     [--subscribers N] [--stalled N] [--topics N] [--size BYTES] [--burst EVENTS] [--window BURSTS] [--rate EVENTS/S]
-    [--connections N,…] [--seconds S] [--rounds N] [--server-cores LIST] [--client-cores LIST]";
+    [--connections N,…] [--seconds S] [--records N] [--rounds N] [--server-cores LIST] [--client-cores LIST]";
+
+/// Events in a burst, unless more are asked for.
+const BURST: u32 = 64;
 
 fn main() -> ExitCode {
     match run() {
@@ -39,6 +43,8 @@ fn run() -> Result<(), Failure> {
     }
     match scene.as_str() {
         "fanout" => print::fanout(&setting.with(&["floor", "esker"])),
+        "burst" => print::burst(&Setting { burst: setting.burst.max(BURST), ..setting.with(&["esker"]) }),
+        "start" => print::start(&setting),
         "idle" => print::idle(&setting.with(&["esker"])),
         "publish" => print::publish(&setting.with(&["echo", "esker"])),
         "insert" => print::insert(&setting),
@@ -71,6 +77,7 @@ fn arguments() -> Result<Option<(String, Setting)>, Failure> {
             Long("burst") => setting.burst = parser.value()?.parse()?,
             Long("window") => setting.window = parser.value()?.parse()?,
             Long("rate") => setting.rate = Some(parser.value()?.parse()?),
+            Long("records") => setting.records = parser.value()?.parse()?,
             Long("stalled") => setting.stalled = parser.value()?.parse()?,
             Long("connections") => setting.connections = parser.value()?.parse_with(numbers)?,
             Long("seconds") => setting.duration = Duration::from_secs_f64(parser.value()?.parse()?),
@@ -96,6 +103,7 @@ fn smoke() -> Result<(), Failure> {
         topics: 1,
         connections: vec![2],
         stalled: 10,
+        records: 1000,
         duration: Duration::from_millis(50),
         rounds: 1,
         ..Setting::default()
@@ -103,11 +111,13 @@ fn smoke() -> Result<(), Failure> {
     let several = Setting { topics: 4, burst: 5, rate: Some(200.0), ..small.clone() }.with(&["esker"]);
     print::fanout(&small.with(&["floor", "esker"]))?;
     print::fanout(&several)?;
+    print::burst(&small.with(&["esker"]))?;
     print::idle(&several)?;
     print::publish(&small.with(&["echo", "esker"]))?;
     print::insert(&small)?;
     print::storm(&several)?;
     print::churn(&several)?;
+    print::start(&small)?;
     print::stalled(&small.with(&["esker"]))?;
     report::write(&compare::run(&small.with(&["floor", "esker"]))?, scratch.path())?;
     Ok(())

@@ -1,6 +1,6 @@
 //! The scenes' figures as tables for people: each round, and the medians. Knows no measuring.
 
-use crate::scenes::{Setting, comings, fanout, idle, median, requests};
+use crate::scenes::{Setting, comings, fanout, idle, median, requests, start};
 use crate::servers::Failure;
 
 /// Fan-out, with the ratio to the first server.
@@ -13,6 +13,31 @@ pub fn fanout(setting: &Setting) -> Result<(), Failure> {
         let text = format!("{rate:13.0} {each:8.3} {user:6.3} {p50:8.0} {p99:8.0} {p999:9.0} {:5}", round.lost);
         Ok((text, each))
     })
+}
+
+/// Bursts of events, with the ratio to one at a time.
+pub fn burst(setting: &Setting) -> Result<(), Failure> {
+    println!("server           events  µs each  × one at a time");
+    for name in &setting.servers {
+        let mut ratios = Vec::new();
+        for _ in 0..setting.rounds {
+            let one = fanout::round(name, &Setting { burst: 1, ..setting.clone() })?.micros_each();
+            let many = fanout::round(name, setting)?.micros_each();
+            ratios.push(many / one);
+            println!("{name:16} {:6} {one:8.3}\n{name:16} {:6} {many:8.3} {:16.4}", 1, setting.burst, many / one);
+        }
+        println!("{name:16} median ratio: {:.4}", median(ratios));
+    }
+    Ok(())
+}
+
+/// Starts with many records.
+pub fn start(setting: &Setting) -> Result<(), Failure> {
+    println!("{} records\nafter        s  private MB", setting.records);
+    for (after, round) in start::measure(setting, setting.records)? {
+        println!("{after:7} {:6.3} {:11.1}", round.elapsed.as_secs_f64(), round.private_bytes as f64 / 1e6);
+    }
+    Ok(())
 }
 
 /// Memory and processor time of idle subscribers.

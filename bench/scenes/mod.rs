@@ -5,6 +5,7 @@ pub mod compare;
 pub mod fanout;
 pub mod idle;
 pub mod requests;
+pub mod start;
 
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Setting {
     pub connections: Vec<usize>,
     /// Subscribers that never read.
     pub stalled: usize,
+    /// Records that a store has when a broker starts on it.
+    pub records: usize,
     pub duration: Duration,
     pub rounds: usize,
     /// The cores that a server runs on, as taskset takes them; the load has another one.
@@ -46,6 +49,7 @@ impl Default for Setting {
             rate: None,
             connections: vec![1, 64],
             stalled: 1000,
+            records: 10_000_000,
             duration: Duration::from_secs(3),
             rounds: 3,
             server_cores: "0".to_owned(),

@@ -1,13 +1,33 @@
 //! The broker of this tree, in its release build.
 
+use std::path::Path;
+use std::process::Command;
+
 use super::{Dialect, Failure, Running, Scratch, pinned, spawn_told};
 use crate::load;
 
-/// Starts it on these cores, with a worker for each, and with these options beside.
-pub fn start(cores: &str, options: &[&str]) -> Result<Running, Failure> {
+const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
+
+/// The program itself.
+pub fn program() -> Command {
+    Command::new(PROGRAM)
+}
+
+/// Starts it on these cores, with a worker for each, and an empty store.
+pub fn start(cores: &str) -> Result<Running, Failure> {
     let scratch = Scratch::new()?;
-    let mut command = pinned(cores, env!("CARGO_BIN_EXE_esker"));
-    command.args(["--no-auth", "--port", "0", "--data"]).arg(scratch.path().join("data")).args(options);
+    let data = scratch.path().join("data");
+    start_in(scratch, &data, cores)
+}
+
+/// The same with the store in this directory.
+pub fn start_on(data: &Path, cores: &str) -> Result<Running, Failure> {
+    start_in(Scratch::new()?, data, cores)
+}
+
+fn start_in(scratch: Scratch, data: &Path, cores: &str) -> Result<Running, Failure> {
+    let mut command = pinned(cores, PROGRAM);
+    command.args(["--no-auth", "--port", "0", "--data"]).arg(data);
     let (root, address) = spawn_told(command)?;
     let version = concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned();
     Ok(Running { version, root, scratch, subscribe_at: address, publish_at: address, dialect: dialect() })

@@ -67,7 +67,7 @@ pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
     match name {
         "floor" => floor::start(cores),
         "echo" => echo::start(cores),
-        "esker" => esker::start(cores, &[]),
+        "esker" => esker::start(cores),
         "nchan" => nchan::start(cores),
         "pushpin" => pushpin::start(cores),
         "durable" => durable::start(cores),

@@ -1,0 +1,65 @@
+//! How soon a broker that has many records serves, after a clean stop and after it was killed.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::Setting;
+use crate::procs;
+use crate::servers::{Failure, Scratch, esker};
+
+/// Names that records are of.
+const NAMES: usize = 1000;
+/// The first one's id; any moment of the past does.
+const FIRST_ID: u64 = 1_700_000_000_000_000;
+
+/// One start.
+pub struct Start {
+    /// From when the process was made until it listened.
+    pub elapsed: Duration,
+    /// Private memory right after that.
+    pub private_bytes: u64,
+}
+
+/// Loads `records` records, and then starts a broker on them: after a clean stop, and after a kill, in turn.
+pub fn measure(setting: &Setting, records: usize) -> Result<Vec<(&'static str, Start)>, Failure> {
+    let scratch = Scratch::new()?;
+    let data = scratch.path().join("data");
+    load(&data, records, setting.size)?;
+    let mut starts = Vec::new();
+    for _ in 0..setting.rounds {
+        starts.push(("clean", start(&data, setting, false)?));
+        // The one before was stopped cleanly; this one is killed, and the next starts from what it left.
+        start(&data, setting, true)?;
+        starts.push(("killed", start(&data, setting, false)?));
+    }
+    Ok(starts)
+}
+
+fn load(data: &Path, records: usize, size: usize) -> Result<(), Failure> {
+    let mut command = esker::program();
+    let mut loading = command.arg("load").arg(data).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let mut lines = BufWriter::new(loading.stdin.take().ok_or("no standard input")?);
+    let text = "x".repeat(size);
+    for number in 0..records {
+        let (id, name) = (FIRST_ID + number as u64, number * 7919 % NAMES);
+        writeln!(lines, r#"{{"id":"{id}","event":"name{name}","data":"{text}"}}"#)?;
+    }
+    drop(lines.into_inner()?);
+    let status = loading.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("esker load: {status}").into()) }
+}
+
+fn start(data: &Path, setting: &Setting, kills: bool) -> Result<Start, Failure> {
+    let begin = Instant::now();
+    let mut server = esker::start_on(data, &setting.server_cores)?;
+    let elapsed = begin.elapsed();
+    let private_bytes = procs::private_bytes(server.root.id());
+    // So that there is something in the log that the next one finds.
+    crate::load::ask(server.publish_at, &esker::post("/insert", r#"{"event":"name0","data":1}"#))?;
+    if kills {
+        server.root.kill()?;
+    }
+    Ok(Start { elapsed, private_bytes })
+}
