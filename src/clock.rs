@@ -18,6 +18,13 @@ pub struct Now {
 }
 
 impl Now {
+    /// The same with a time for time-outs that is not before `last`'s: on some virtual machines even the monotonic clock
+    /// steps back, and whoever was written to a moment ago would count as silent for weeks.
+    #[must_use]
+    pub fn not_before(self, last: Self) -> Self {
+        Self { millis: self.millis.max(last.millis), ..self }
+    }
+
     /// Whole seconds since the Unix epoch by the system clock.
     pub fn unix_seconds(&self) -> u64 {
         self.unix_millis / 1000
@@ -85,7 +92,15 @@ pub fn imf_fixdate(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Clock;
+    use super::{Clock, Now};
+
+    #[test]
+    fn the_time_of_time_outs_never_goes_back() {
+        let at = |millis| Now { id_micros: 5, unix_millis: 6, millis };
+        assert_eq!(at(9).not_before(at(10)).millis, 10);
+        assert_eq!(at(11).not_before(at(10)).millis, 11);
+        assert_eq!(at(9).not_before(at(10)).unix_millis, 6);
+    }
 
     #[test]
     fn the_time_of_ids_follows_the_system_clock_forward_and_never_back() {

@@ -37,7 +37,7 @@ impl Parts {
     }
 
     pub(super) fn advance(&mut self, now: Now) {
-        self.now = now;
+        self.now = now.not_before(self.now);
         if self.date_seconds != now.unix_seconds() {
             self.date_seconds = now.unix_seconds();
             self.date = imf_fixdate(self.date_seconds);
