@@ -6,27 +6,28 @@ use std::process::Command;
 use super::{Dialect, Failure, Running, Scratch, pinned, spawn_told};
 use crate::load;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
+/// The broker of this tree.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
 
 /// The program itself.
 pub fn program() -> Command {
     Command::new(PROGRAM)
 }
 
-/// Starts it on these cores, with a worker for each, and an empty store.
-pub fn start(cores: &str) -> Result<Running, Failure> {
+/// Starts this program on these cores, with a worker for each, and an empty store.
+pub fn start(program: &str, cores: &str) -> Result<Running, Failure> {
     let scratch = Scratch::new()?;
     let data = scratch.path().join("data");
-    start_in(scratch, &data, cores)
+    start_in(scratch, program, &data, cores)
 }
 
-/// The same with the store in this directory.
+/// Starts the broker of this tree with the store in this directory.
 pub fn start_on(data: &Path, cores: &str) -> Result<Running, Failure> {
-    start_in(Scratch::new()?, data, cores)
+    start_in(Scratch::new()?, PROGRAM, data, cores)
 }
 
-fn start_in(scratch: Scratch, data: &Path, cores: &str) -> Result<Running, Failure> {
-    let mut command = pinned(cores, PROGRAM);
+fn start_in(scratch: Scratch, program: &str, data: &Path, cores: &str) -> Result<Running, Failure> {
+    let mut command = pinned(cores, program);
     command.args(["--no-auth", "--port", "0", "--data"]).arg(data);
     let (root, address) = spawn_told(command)?;
     let version = concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned();

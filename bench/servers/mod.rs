@@ -21,6 +21,8 @@ pub type Failure = Box<dyn std::error::Error>;
 
 /// The names that `--servers` takes.
 pub const NAMES: [&str; 7] = ["floor", "echo", "esker", "nchan", "pushpin", "durable", "axum"];
+/// A broker from elsewhere, as `esker=PATH`: the build before a change, for one.
+const ANOTHER_BUILD: &str = "esker=";
 /// So many that wait for their stream to begin overflow no listen backlog.
 const CONNECTING: usize = 256;
 
@@ -67,11 +69,12 @@ pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
     match name {
         "floor" => floor::start(cores),
         "echo" => echo::start(cores),
-        "esker" => esker::start(cores),
+        "esker" => esker::start(esker::PROGRAM, cores),
         "nchan" => nchan::start(cores),
         "pushpin" => pushpin::start(cores),
         "durable" => durable::start(cores),
         "axum" => axum::start(cores),
+        other if other.starts_with(ANOTHER_BUILD) => esker::start(&other[ANOTHER_BUILD.len()..], cores),
         _ => Err(format!("there is no server {name:?}; there are {}", NAMES.join(", ")).into()),
     }
 }
