@@ -8,6 +8,7 @@ mod report;
 mod scenes;
 mod servers;
 
+use std::env;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -35,7 +36,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some((scene, setting)) = arguments()? else { return smoke() };
+    if let Some(words) = words_of_a_test() {
+        return if picks_others(&words) { Ok(()) } else { smoke() };
+    }
+    let (scene, setting) = arguments()?;
     match scene.as_str() {
         "floor" => return Ok(servers::floor::run()?),
         "echo" => return Ok(servers::echo::run()?),
@@ -62,10 +66,22 @@ fn compare_all(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The scene and how it is set; none if cargo runs this as a test.
-fn arguments() -> Result<Option<(String, Setting)>, Failure> {
+/// What cargo was told for its tests, if it runs this as one: then it does not say what it says to every bench.
+fn words_of_a_test() -> Option<Vec<String>> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let is_bench = words.iter().any(|word| word == servers::IS_BENCH);
+    (!is_bench).then_some(words)
+}
+
+/// Whether some tests are asked for by name, or only listed; a name such as `publish` must not begin a measurement.
+fn picks_others(words: &[String]) -> bool {
+    words.iter().any(|word| !word.starts_with('-') || word == "--list")
+}
+
+/// The scene and how it is set.
+fn arguments() -> Result<(String, Setting), Failure> {
     let mut setting = Setting::default();
-    let (mut scene, mut is_bench) = (None, false);
+    let mut scene = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -84,15 +100,11 @@ fn arguments() -> Result<Option<(String, Setting)>, Failure> {
             Long("rounds") => setting.rounds = parser.value()?.parse()?,
             Long("server-cores") => setting.server_cores = parser.value()?.string()?,
             Long("client-cores") => setting.client_cores = parser.value()?.string()?,
-            // cargo says this to every bench, and not when it runs one as a test.
-            Long("bench") => is_bench = true,
+            Long("bench") => {}
             other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
         }
     }
-    match scene {
-        None if is_bench => Err(USAGE.into()),
-        scene => Ok(scene.map(|scene| (scene, setting))),
-    }
+    Ok((scene.ok_or(USAGE)?, setting))
 }
 
 /// Every scene once and small: whether the load finds each event, once and in order.

@@ -7,14 +7,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Failure, Running, Scratch, esker, floor, pinned, spawn_told};
+use super::{Failure, IS_BENCH, Running, Scratch, esker, floor, pinned, spawn_told};
 
 const LISTENER: Token = Token(usize::MAX);
 
 /// Starts it in a process of its own: this program, called as `bench echo`.
 pub fn start(cores: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, env::current_exe()?);
-    command.arg("echo");
+    command.args(["echo", IS_BENCH]);
     let (root, address) = spawn_told(command)?;
     let version = "read(2) and write(2)".to_owned();
     Ok(Running {

@@ -6,7 +6,7 @@ use std::env;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use super::{Failure, Running, Scratch, esker, pinned, spawn_told};
+use super::{Failure, IS_BENCH, Running, Scratch, esker, pinned, spawn_told};
 
 const OPENING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
     Transfer-Encoding: chunked\r\n\r\nd\r\n:\nretry: 3000\n\r\n";
@@ -19,9 +19,8 @@ pub const ANSWER: &[u8] =
 /// Starts it in a process of its own: this program, called as `bench floor`.
 pub fn start(cores: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, env::current_exe()?);
-    command.arg("floor");
+    command.args(["floor", IS_BENCH]);
     let (root, address) = spawn_told(command)?;
-
     let version = "send(2) in a loop".to_owned();
     Ok(Running {
         version,

@@ -56,10 +56,10 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Ok(pid) = i32::try_from(self.root.id()) else { return };
-        let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
-        // It may have ended by itself; there is nobody left to tell.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        // Once it has been waited for, its id may be another process's.
+        let Ok(None) = self.root.try_wait() else { return };
+        // It may end by itself right now; there is nobody left to tell.
+        let _ = kill_process(Pid::from_child(&self.root), Signal::TERM);
         let _ = self.root.wait();
     }
 }
