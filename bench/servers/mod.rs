@@ -14,11 +14,14 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 pub use scratch::Scratch;
 
 /// Words for whoever runs the bench.
 pub type Failure = Box<dyn std::error::Error>;
 
+/// What cargo says to a bench that is no test; so does this program when it starts itself as a server.
+pub const IS_BENCH: &str = "--bench";
 /// The names that `--servers` takes.
 pub const NAMES: [&str; 7] = ["floor", "echo", "esker", "nchan", "pushpin", "durable", "axum"];
 /// A broker from elsewhere, as `esker=PATH`: the build before a change, for one.
