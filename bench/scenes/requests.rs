@@ -126,5 +126,8 @@ fn drive(
     run(WARMING)?;
     let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
     let answered = run(duration)?;
+    if answered == 0 {
+        return Err("no request was answered".into());
+    }
     Ok(Requests { answered, elapsed: begin.elapsed(), cpu: procs::cpu(server.root.id()) - before })
 }

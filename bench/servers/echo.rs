@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -35,14 +36,14 @@ pub fn run() -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
     let mut sockets: Vec<TcpStream> = Vec::new();
+    let mut request = vec![0; floor::TOO_LARGE];
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {
             if event.token() == LISTENER {
                 accept(&listener, &poll, &mut sockets)?;
             } else {
-                // Whoever hangs up is no failure.
-                let _ = answer(&mut sockets[event.token().0]);
+                answer(&mut sockets[event.token().0], &mut request);
             }
         }
     }
@@ -62,10 +63,14 @@ fn accept(listener: &TcpListener, poll: &Poll, sockets: &mut Vec<TcpStream>) -> 
     }
 }
 
-fn answer(socket: &mut TcpStream) -> io::Result<()> {
-    let mut request = [0; 4096];
-    if socket.read(&mut request)? > 0 {
-        socket.write_all(floor::ANSWER)?;
+fn answer(socket: &mut TcpStream, request: &mut [u8]) {
+    let answered = match socket.read(request) {
+        Ok(length) if length < floor::TOO_LARGE => length == 0 || socket.write_all(floor::ANSWER).is_ok(),
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    };
+    if !answered {
+        // Whoever has hung up already is no failure.
+        let _ = socket.shutdown(Shutdown::Both);
     }
-    Ok(())
 }
