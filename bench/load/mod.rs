@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 
 pub use histogram::Histogram;
 pub use requester::{Requester, is_whole};
-pub use socket::connect_to;
+pub use socket::connect_from;
 use subscriber::Subscriber;
 pub use subscriber::{Tally, ask};
 
@@ -44,6 +44,8 @@ pub struct Load<'a> {
     epoch: Instant,
     subscribers: Vec<Subscriber>,
     stalled: Vec<TcpStream>,
+    /// Connections there ever were.
+    connected: usize,
     pub tally: Tally,
 }
 
@@ -71,6 +73,7 @@ impl<'a> Load<'a> {
             epoch: Instant::now(),
             subscribers: Vec::new(),
             stalled: Vec::new(),
+            connected: 0,
             tally: Tally::default(),
         })
     }
@@ -113,7 +116,7 @@ impl<'a> Load<'a> {
     pub fn stall(&mut self, count: usize) -> Result<(), Failure> {
         for number in 0..count {
             let request = (self.server.dialect.subscribe)(&self.topics[number % self.topics.len()].name);
-            self.stalled.push(subscriber::open(self.server.subscribe_at, &request)?);
+            self.stalled.push(subscriber::open(number, self.server.subscribe_at, &request)?);
         }
         Ok(())
     }
@@ -130,8 +133,9 @@ impl<'a> Load<'a> {
 
     fn open(&mut self, index: usize, request: fn(&str) -> String) -> Result<TcpStream, Failure> {
         let request = request(&self.topics[index % self.topics.len()].name);
-        let mut socket = subscriber::open(self.server.subscribe_at, &request)?;
+        let mut socket = subscriber::open(self.connected, self.server.subscribe_at, &request)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
+        self.connected += 1;
         Ok(socket)
     }
 
@@ -152,7 +156,7 @@ impl<'a> Load<'a> {
     fn publisher(&mut self, index: usize) -> Result<&mut Requester, Failure> {
         let topic = &mut self.topics[index];
         if topic.publisher.is_none() {
-            let socket = connect_to(self.server.publish_at)?;
+            let socket = connect_from(0, self.server.publish_at)?;
             socket.set_nonblocking(true)?;
             let mut socket = TcpStream::from_std(socket);
             self.poll.registry().register(&mut socket, Token(FIRST_PUBLISHER + index), Interest::READABLE)?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::marker::Reader;
-use super::{Histogram, connect_to, is_whole};
+use super::{Histogram, connect_from, is_whole};
 use crate::servers::Failure;
 
 /// What all subscribers of a load saw.
@@ -53,8 +53,8 @@ pub struct Subscriber {
 }
 
 /// Connects and asks for a stream.
-pub fn open(server: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
-    let mut socket = connect_to(server)?;
+pub fn open(number: usize, server: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
+    let mut socket = connect_from(number, server)?;
     socket.write_all(request.as_bytes())?;
     socket.set_nonblocking(true)?;
     Ok(TcpStream::from_std(socket))
@@ -62,7 +62,7 @@ pub fn open(server: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
 
 /// Sends a request on a connection of its own, and waits for the whole answer.
 pub fn ask(server: SocketAddr, request: &str) -> Result<String, Failure> {
-    let mut socket = connect_to(server)?;
+    let mut socket = connect_from(0, server)?;
     socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     while !is_whole(&answer)? {
