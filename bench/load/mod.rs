@@ -1,4 +1,4 @@
-//! The load generator: one thread, one poll, subscribers of 24 bytes each that check every event they get, and
+//! The load generator: one thread, one poll, subscribers of 32 bytes each that check every event they get, and
 //! keep-alive connections that publish. Knows the servers by their dialect alone.
 
 mod histogram;
