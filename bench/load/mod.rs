@@ -17,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 pub use histogram::Histogram;
 pub use requester::{Requester, is_whole};
 pub use socket::connect_from;
+use socket::connect_from_afar;
 use subscriber::Subscriber;
 pub use subscriber::{Tally, ask};
 
@@ -116,7 +117,7 @@ impl<'a> Load<'a> {
     pub fn stall(&mut self, count: usize) -> Result<(), Failure> {
         for number in 0..count {
             let request = (self.server.dialect.subscribe)(&self.topics[number % self.topics.len()].name);
-            self.stalled.push(subscriber::open(number, self.server.subscribe_at, &request)?);
+            self.stalled.push(subscriber::open(connect_from_afar(number, self.server.subscribe_at)?, &request)?);
         }
         Ok(())
     }
@@ -133,7 +134,7 @@ impl<'a> Load<'a> {
 
     fn open(&mut self, index: usize, request: fn(&str) -> String) -> Result<TcpStream, Failure> {
         let request = request(&self.topics[index % self.topics.len()].name);
-        let mut socket = subscriber::open(self.connected, self.server.subscribe_at, &request)?;
+        let mut socket = subscriber::open(connect_from(self.connected, self.server.subscribe_at)?, &request)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
         self.connected += 1;
         Ok(socket)

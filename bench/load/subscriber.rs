@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Instant;
 
@@ -52,9 +52,8 @@ pub struct Subscriber {
     is_open: bool,
 }
 
-/// Connects and asks for a stream.
-pub fn open(number: usize, server: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
-    let mut socket = connect_from(number, server)?;
+/// Asks for a stream.
+pub fn open(mut socket: net::TcpStream, request: &str) -> Result<TcpStream, Failure> {
     socket.write_all(request.as_bytes())?;
     socket.set_nonblocking(true)?;
     Ok(TcpStream::from_std(socket))

@@ -1,16 +1,19 @@
 //! Subscribers that come: all at once with a position, after an outage; one after another in the place of those that go;
 //! and those that come and never read.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::{Setting, fanout};
-use crate::load::Load;
+use crate::load::{Load, PATIENCE};
 use crate::procs::{self, Cpu};
-use crate::servers::{self, Failure};
+use crate::servers::{self, Failure, Running};
 
 /// Events of this size fill the sockets of those that don't read.
 const FILLING_SIZE: usize = 16 << 10;
 const FILLING_EVENTS: usize = 128;
+/// Between two looks at how many are stalled.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Subscribers that are replaced at once.
 const REPLACED: usize = 64;
 /// An event for as many that came: there is something to lose, and what is measured is still the coming.
@@ -91,5 +94,23 @@ pub fn beside_stalled(name: &str, setting: &Setting, stalled: usize) -> Result<f
         mute.publish(0, 1, Instant::now())?;
         mute.turn_until("an answer", |load| load.outstanding() == 0)?;
     }
+    if name == "esker" {
+        wait_for_stalled(&server, stalled)?;
+    }
     fanout::measure(&server, setting)
+}
+
+/// Only the broker tells how many it has; the others' sockets are as full, for they get as many bytes.
+fn wait_for_stalled(server: &Running, asked: usize) -> Result<(), Failure> {
+    let begin = Instant::now();
+    loop {
+        let stalled = servers::esker::stats(server)?("subscribers_stalled");
+        if stalled == asked as f64 {
+            return Ok(());
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("{stalled} of {asked} are stalled").into());
+        }
+        sleep(PAUSE);
+    }
 }
