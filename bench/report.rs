@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
+use std::{env, fs, io};
 
 use crate::scenes::compare::{CONNECTIONS, Comparison, IDLE, LARGE, Row};
-use crate::servers::Failure;
+use crate::servers::{Failure, IS_BENCH};
 
 /// Of the picture, in pixels.
 const BAR: usize = 18;
@@ -67,14 +67,20 @@ fn method(Comparison { rows, rate, setting }: &Comparison) -> Result<String, Fai
          private dirty pages of all processes, growth from {} to {} subscribers; the kernel's is not counted. Latency: \
          from when an event was due until it was read, {rate:.0} events/s to {count} subscribers, half of what saturates \
          nchan. Medians of {rounds} rounds of {seconds} s, all servers in turn, each on core {} with the load on core {}.\n\n\
-         Command: `scripts/bench compare --rounds {rounds} --seconds {seconds}`. Machine: {}.\n\n",
+         Command: `scripts/bench {}`. Machine: {}.\n\n",
         setting.size,
         IDLE * count / 4,
         IDLE * count,
         setting.server_cores,
         setting.client_cores,
+        command(),
         machine()?,
     ))
+}
+
+/// What this program was told, less what cargo adds.
+fn command() -> String {
+    env::args().skip(1).filter(|word| word != IS_BENCH).collect::<Vec<_>>().join(" ")
 }
 
 fn ratio(figure: f64, floor: f64) -> String {
@@ -110,8 +116,9 @@ fn picture(comparison: &Comparison) -> Result<String, Failure> {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
-    let below =
-        bars(&mut svg, ROW, "Server CPU per delivery, one event to 10 000 subscribers (bare send loop = 1)", &cpu)?;
+    let count = LARGE * comparison.setting.subscribers;
+    let title = format!("Server CPU per delivery, one event to {count} subscribers (bare send loop = 1)");
+    let below = bars(&mut svg, ROW, &title, &cpu)?;
     bars(&mut svg, below + ROW, "Memory per idle subscriber", &bytes)?;
     svg.push_str("</svg>\n");
     Ok(svg)
