@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use lexopt::prelude::*;
+use scenes::idle::HEARTBEAT;
 use scenes::{Setting, compare};
 use servers::{Failure, Scratch};
 
@@ -49,7 +50,7 @@ fn run() -> Result<(), Failure> {
         "fanout" => print::fanout(&setting.with(&["floor", "esker"])),
         "burst" => print::burst(&Setting { burst: setting.burst.max(BURST), ..setting.with(&["esker"]) }),
         "start" => print::start(&setting),
-        "idle" => print::idle(&setting.with(&["esker"])),
+        "idle" => print::idle(&Setting { duration: setting.duration.max(HEARTBEAT), ..setting.with(&["esker"]) }),
         "publish" => print::publish(&setting.with(&["echo", "esker"])),
         "insert" => print::insert(&setting),
         "storm" => print::storm(&setting.with(&["esker"])),

@@ -10,6 +10,9 @@ use crate::servers::{self, Failure};
 /// After the last stream began, until buffers of the beginning have gone back.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// Whoever measures processor time for less meets no heartbeat: they begin with the streams.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// What idle subscribers cost a server.
 pub struct Idle {
     /// Bytes that its processes share with nobody, for each subscriber beyond the first ones.
