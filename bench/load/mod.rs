@@ -16,8 +16,8 @@ use mio::{Events, Interest, Poll, Token};
 
 pub use histogram::Histogram;
 pub use requester::{Requester, is_whole};
-pub use socket::connect_from;
 use socket::connect_from_afar;
+pub use socket::connect_to;
 use subscriber::Subscriber;
 pub use subscriber::{Tally, ask};
 
@@ -45,8 +45,6 @@ pub struct Load<'a> {
     epoch: Instant,
     subscribers: Vec<Subscriber>,
     stalled: Vec<TcpStream>,
-    /// Connections there ever were.
-    connected: usize,
     pub tally: Tally,
 }
 
@@ -74,7 +72,6 @@ impl<'a> Load<'a> {
             epoch: Instant::now(),
             subscribers: Vec::new(),
             stalled: Vec::new(),
-            connected: 0,
             tally: Tally::default(),
         })
     }
@@ -117,7 +114,7 @@ impl<'a> Load<'a> {
     pub fn stall(&mut self, count: usize) -> Result<(), Failure> {
         for number in 0..count {
             let request = (self.server.dialect.subscribe)(&self.topics[number % self.topics.len()].name);
-            self.stalled.push(subscriber::open(connect_from_afar(number, self.server.subscribe_at)?, &request)?);
+            self.stalled.push(subscriber::open(connect_from_afar(self.server.subscribe_at)?, &request)?);
         }
         Ok(())
     }
@@ -134,9 +131,8 @@ impl<'a> Load<'a> {
 
     fn open(&mut self, index: usize, request: fn(&str) -> String) -> Result<TcpStream, Failure> {
         let request = request(&self.topics[index % self.topics.len()].name);
-        let mut socket = subscriber::open(connect_from(self.connected, self.server.subscribe_at)?, &request)?;
+        let mut socket = subscriber::open(connect_to(self.server.subscribe_at)?, &request)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
-        self.connected += 1;
         Ok(socket)
     }
 
@@ -157,7 +153,7 @@ impl<'a> Load<'a> {
     fn publisher(&mut self, index: usize) -> Result<&mut Requester, Failure> {
         let topic = &mut self.topics[index];
         if topic.publisher.is_none() {
-            let socket = connect_from(0, self.server.publish_at)?;
+            let socket = connect_to(self.server.publish_at)?;
             socket.set_nonblocking(true)?;
             let mut socket = TcpStream::from_std(socket);
             self.poll.registry().register(&mut socket, Token(FIRST_PUBLISHER + index), Interest::READABLE)?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::marker::Reader;
-use super::{Histogram, PATIENCE, connect_from, is_whole};
+use super::{Histogram, PATIENCE, connect_to, is_whole};
 use crate::servers::Failure;
 
 /// What all subscribers of a load saw.
@@ -61,7 +61,7 @@ pub fn open(mut socket: net::TcpStream, request: &str) -> Result<TcpStream, Fail
 
 /// Sends a request on a connection of its own, and waits for the whole answer.
 pub fn ask(server: SocketAddr, request: &str) -> Result<String, Failure> {
-    let mut socket = connect_from(0, server)?;
+    let mut socket = connect_to(server)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use super::Setting;
-use crate::load::{self, Requester, connect_from};
+use crate::load::{self, Requester, connect_to};
 use crate::procs::{self, Cpu};
 use crate::servers::{self, Failure, Running};
 
@@ -95,7 +95,7 @@ fn drive(
     let mut poll = Poll::new()?;
     let mut requesters = Vec::new();
     for index in 0..connections {
-        let socket = connect_from(index, server.publish_at)?;
+        let socket = connect_to(server.publish_at)?;
         socket.set_nonblocking(true)?;
         let mut socket = mio::net::TcpStream::from_std(socket);
         poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
