@@ -332,6 +332,10 @@ fn main() {
         let rows = measure(count.parse().expect("a number")).rows;
         return rows.iter().for_each(|(name, figure)| println!("{name}\t{figure}"));
     }
+    // cargo says this to every bench, and not when it runs one as a test (`cargo test --all-targets`).
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
     let own = arguments.into_iter().filter(|argument| argument.parse::<usize>().is_ok());
     let counts = Some(own.collect::<Vec<_>>()).filter(|own| !own.is_empty());
     let counts = counts.unwrap_or_else(|| COUNTS.map(str::to_owned).to_vec());
