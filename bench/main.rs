@@ -105,6 +105,9 @@ fn arguments() -> Result<(String, Setting), Failure> {
             other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
         }
     }
+    if setting.topics == 0 || setting.window == 0 || setting.burst == 0 || setting.rounds == 0 {
+        return Err("topics, window, burst and rounds are at least 1".into());
+    }
     Ok((scene.ok_or(USAGE)?, setting))
 }
 

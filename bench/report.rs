@@ -57,7 +57,7 @@ fn figures(Comparison { rows, setting, .. }: &Comparison) -> Result<String, Fail
     Ok(table)
 }
 
-fn method(Comparison { rows, rate, setting }: &Comparison) -> Result<String, Failure> {
+fn method(Comparison { rows, yardstick, rate, setting }: &Comparison) -> Result<String, Failure> {
     let ([small, large], request) = (rows[0].micros_per_delivery, rows[0].micros_per_publish);
     let (count, seconds, rounds) = (setting.subscribers, setting.duration.as_secs_f64(), setting.rounds);
     Ok(format!(
@@ -66,7 +66,7 @@ fn method(Comparison { rows, rate, setting }: &Comparison) -> Result<String, Fai
          request). Events of {} bytes, one at a time; publishes without a listener on {CONNECTIONS} connections. Memory: \
          private dirty pages of all processes, growth from {} to {} subscribers; the kernel's is not counted. Latency: \
          from when an event was due until it was read, {rate:.0} events/s to {count} subscribers, half of what saturates \
-         nchan. Medians of {rounds} rounds of {seconds} s, all servers in turn, each on core {} with the load on core {}.\n\n\
+         {yardstick}. Medians of {rounds} rounds of {seconds} s, all servers in turn, each on core {} with the load on core {}.\n\n\
          Command: `scripts/bench {}`. Machine: {}.\n\n",
         setting.size,
         IDLE * count / 4,

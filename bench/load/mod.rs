@@ -7,6 +7,8 @@ mod requester;
 mod socket;
 mod subscriber;
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -32,6 +34,18 @@ pub fn data(size: usize) -> String {
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Tokens from here on are publishers.
 const FIRST_PUBLISHER: usize = usize::MAX / 2;
+
+/// What should have come by itself did not come in time.
+#[derive(Debug)]
+pub struct TooSlow(String);
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for TooSlow {}
 
 /// See the module's page.
 pub struct Load<'a> {
@@ -197,7 +211,7 @@ impl<'a> Load<'a> {
         while !is_true(self) {
             self.turn(Duration::from_millis(100))?;
             if Instant::now() > end {
-                return Err(format!("waited {PATIENCE:?} for {what}; {}", self.tally).into());
+                return Err(TooSlow(format!("waited {PATIENCE:?} for {what}; {}", self.tally)).into());
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Setting, fanout, idle, median, requests};
+use crate::load::TooSlow;
 use crate::procs;
 use crate::servers::{self, Failure};
 
@@ -35,6 +36,8 @@ pub struct Row {
 /// All that was found out.
 pub struct Comparison {
     pub rows: Vec<Row>,
+    /// Whose saturation that is half of.
+    pub yardstick: String,
     /// Events per second at which the latency was measured, to the smaller number of subscribers.
     pub rate: f64,
     pub setting: Setting,
@@ -42,8 +45,9 @@ pub struct Comparison {
 
 /// Runs everything; tells on standard error how far it is.
 pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
-    let saturation = saturate(setting)?;
-    let rate = saturation / 2.0;
+    let yardstick = setting.servers.iter().find(|name| *name == YARDSTICK).or(setting.servers.last());
+    let yardstick = yardstick.ok_or("there is no server to compare")?;
+    let rate = saturate(yardstick, setting)? / 2.0;
     let calm = Setting { rate: Some(rate), ..setting.clone() };
     let crowd = Setting { subscribers: LARGE * setting.subscribers, ..setting.clone() };
     let resting = Setting { subscribers: IDLE * setting.subscribers, duration: REST, ..setting.clone() };
@@ -56,8 +60,11 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     let bytes = each(setting, "idle subscribers", |name| Ok(idle::round(name, &resting)?.bytes_each))?;
     let mut p50 = Vec::new();
     let p99 = each(setting, "latency", |name| {
-        // Whoever can't keep up has no latency.
-        let Ok(round) = fanout::round(name, &calm) else { return Ok(f64::INFINITY) };
+        let round = match fanout::round(name, &calm) {
+            // Whoever can't keep up has no latency.
+            Err(failure) if failure.is::<TooSlow>() => return Ok(f64::INFINITY),
+            round => round?,
+        };
         p50.push((name.to_owned(), round.p50 as f64 / 1e6));
         Ok(if round.lost == 0 { round.p99 as f64 / 1e6 } else { f64::INFINITY })
     })?;
@@ -75,15 +82,13 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
         })
     });
     let rows = rows.collect::<Result<_, Failure>>()?;
-    Ok(Comparison { rows, rate, setting: setting.clone() })
+    Ok(Comparison { rows, yardstick: yardstick.clone(), rate, setting: setting.clone() })
 }
 
-/// Events per second that the yardstick delivers to its subscribers when it always has some to go on with.
-fn saturate(setting: &Setting) -> Result<f64, Failure> {
+/// Events per second that a server delivers to its subscribers when it always has some to go on with.
+fn saturate(name: &str, setting: &Setting) -> Result<f64, Failure> {
     let full = Setting { window: SATURATING, ..setting.clone() };
-    let yardstick = setting.servers.iter().find(|name| *name == YARDSTICK).or(setting.servers.last());
-    let yardstick = yardstick.ok_or("there is no server to compare")?;
-    let rates = (0..setting.rounds).map(|_| Ok(fanout::round(yardstick, &full)?.rate()));
+    let rates = (0..setting.rounds).map(|_| Ok(fanout::round(name, &full)?.rate()));
     let rates: Vec<f64> = rates.collect::<Result<_, Failure>>()?;
     Ok(median(rates) / setting.subscribers as f64)
 }

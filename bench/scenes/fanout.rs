@@ -109,8 +109,9 @@ fn by_clock(load: &mut Load<'_>, setting: &Setting, rate: f64) -> Result<u64, Fa
         }
         load.turn(Duration::ZERO)?;
         goal += load.publish(index as usize % load.topics(), setting.burst, due)?;
+        // A server that never catches up is told by the wait for the last events.
         if begin.elapsed() > setting.duration + PATIENCE {
-            return Err("the server can't keep up with this rate".into());
+            break;
         }
     }
     Ok(goal)
