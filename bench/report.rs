@@ -33,6 +33,12 @@ fn markdown(comparison: &Comparison, date: &str) -> Result<String, Failure> {
     for Row { name, version, processes, .. } in &comparison.rows {
         writeln!(page, "| {name} | {version} | {} |", processes.join(", "))?;
     }
+    if !comparison.failures.is_empty() {
+        writeln!(page, "\nRounds that came to nothing and are left out:\n")?;
+    }
+    for failure in &comparison.failures {
+        writeln!(page, "- {failure}")?;
+    }
     Ok(page)
 }
 
@@ -57,7 +63,7 @@ fn figures(Comparison { rows, setting, .. }: &Comparison) -> Result<String, Fail
     Ok(table)
 }
 
-fn method(Comparison { rows, yardstick, rate, setting }: &Comparison) -> Result<String, Failure> {
+fn method(Comparison { rows, yardstick, rate, setting, .. }: &Comparison) -> Result<String, Failure> {
     let ([small, large], request) = (rows[0].micros_per_delivery, rows[0].micros_per_publish);
     let (count, seconds, rounds) = (setting.subscribers, setting.duration.as_secs_f64(), setting.rounds);
     Ok(format!(
@@ -83,8 +89,9 @@ fn command() -> String {
     env::args().skip(1).filter(|word| word != IS_BENCH).collect::<Vec<_>>().join(" ")
 }
 
+/// A figure is no number if every round failed.
 fn ratio(figure: f64, floor: f64) -> String {
-    format!("{:.2} ×", figure / floor)
+    if figure.is_finite() { format!("{:.2} ×", figure / floor) } else { "failed".to_owned() }
 }
 
 fn machine() -> Result<String, Failure> {
@@ -108,8 +115,13 @@ fn picture(comparison: &Comparison) -> Result<String, Failure> {
     let rows = &comparison.rows;
     let floor = &rows[0];
     let cpu = |row: &Row| row.micros_per_delivery[1] / floor.micros_per_delivery[1];
-    let cpu: Vec<_> = rows.iter().map(|row| (row.name.as_str(), cpu(row), format!("{:.2} ×", cpu(row)))).collect();
-    let bytes = rows.iter().filter_map(|row| Some((row.name.as_str(), row.bytes_idle?)));
+    let cpu: Vec<_> = rows
+        .iter()
+        .filter(|row| cpu(row).is_finite())
+        .map(|row| (row.name.as_str(), cpu(row), format!("{:.2} ×", cpu(row))))
+        .collect();
+    let bytes =
+        rows.iter().filter_map(|row| Some((row.name.as_str(), row.bytes_idle.filter(|bytes| bytes.is_finite())?)));
     let bytes: Vec<_> = bytes.map(|(name, bytes)| (name, bytes, format!("{bytes:.0} B"))).collect();
     let height = (cpu.len() + bytes.len() + 4) * ROW;
     let mut svg = format!(

@@ -15,6 +15,8 @@ const SATURATING: u64 = 16;
 pub const LARGE: usize = 10;
 pub const IDLE: usize = 8;
 pub const CONNECTIONS: usize = 64;
+/// Servers that may not fail.
+const OWN: [&str; 2] = ["floor", "esker"];
 const REST: Duration = Duration::from_secs(1);
 
 /// What was found out about one server.
@@ -41,6 +43,8 @@ pub struct Comparison {
     /// Events per second at which the latency was measured, to the smaller number of subscribers.
     pub rate: f64,
     pub setting: Setting,
+    /// Rounds that rivals failed.
+    pub failures: Vec<String>,
 }
 
 /// Runs everything; tells on standard error how far it is.
@@ -51,38 +55,34 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     let calm = Setting { rate: Some(rate), ..setting.clone() };
     let crowd = Setting { subscribers: LARGE * setting.subscribers, ..setting.clone() };
     let resting = Setting { subscribers: IDLE * setting.subscribers, duration: REST, ..setting.clone() };
-    let small = each(setting, "small fan-out", |name| Ok(fanout::round(name, setting)?.micros_each()))?;
-    let large = each(setting, "large fan-out", |name| Ok(fanout::round(name, &crowd)?.micros_each()))?;
-    let publish = each(setting, "publishes", |name| {
+    let mut rounds = Rounds { setting, failures: Vec::new() };
+    let small = rounds.each("small fan-out", |name| Ok([fanout::round(name, setting)?.micros_each()]))?;
+    let large = rounds.each("large fan-out", |name| Ok([fanout::round(name, &crowd)?.micros_each()]))?;
+    let publish = rounds.each("publishes", |name| {
         let name = if name == "floor" { "echo" } else { name };
-        Ok(requests::publish(name, setting, CONNECTIONS)?.micros_each())
+        Ok([requests::publish(name, setting, CONNECTIONS)?.micros_each()])
     })?;
-    let bytes = each(setting, "idle subscribers", |name| Ok(idle::round(name, &resting)?.bytes_each))?;
-    let mut p50 = Vec::new();
-    let p99 = each(setting, "latency", |name| {
-        let round = match fanout::round(name, &calm) {
-            // Whoever can't keep up has no latency.
-            Err(failure) if failure.is::<TooSlow>() => return Ok(f64::INFINITY),
-            round => round?,
-        };
-        p50.push((name.to_owned(), round.p50 as f64 / 1e6));
-        Ok(if round.lost == 0 { round.p99 as f64 / 1e6 } else { f64::INFINITY })
+    let bytes = rounds.each("idle subscribers", |name| Ok([idle::round(name, &resting)?.bytes_each]))?;
+    let latency = rounds.each("latency", |name| match fanout::round(name, &calm) {
+        // Whoever can't keep up, or loses events, has no latency.
+        Err(failure) if failure.is::<TooSlow>() => Ok([f64::INFINITY; 2]),
+        Ok(round) if round.lost > 0 => Ok([f64::INFINITY; 2]),
+        round => round.map(|round| [round.p50, round.p99].map(|nanos| nanos as f64 / 1e6)),
     })?;
     let rows = setting.servers.iter().enumerate().map(|(index, name)| {
         let server = servers::start(name, &setting.server_cores)?;
-        let p50 = median(p50.iter().filter(|(whose, _)| whose == name).map(|(_, millis)| *millis));
         Ok(Row {
             name: name.clone(),
             version: server.version.clone(),
             processes: procs::names(server.root.id()),
-            micros_per_delivery: [small[index], large[index]],
-            bytes_idle: (name != "floor").then_some(bytes[index]),
-            millis: [p50, p99[index]],
-            micros_per_publish: publish[index],
+            micros_per_delivery: [small[index][0], large[index][0]],
+            bytes_idle: (name != "floor").then_some(bytes[index][0]),
+            millis: latency[index],
+            micros_per_publish: publish[index][0],
         })
     });
     let rows = rows.collect::<Result<_, Failure>>()?;
-    Ok(Comparison { rows, yardstick: yardstick.clone(), rate, setting: setting.clone() })
+    Ok(Comparison { rows, yardstick: yardstick.clone(), rate, setting: setting.clone(), failures: rounds.failures })
 }
 
 /// Events per second that a server delivers to its subscribers when it always has some to go on with.
@@ -93,19 +93,39 @@ fn saturate(name: &str, setting: &Setting) -> Result<f64, Failure> {
     Ok(median(rates) / setting.subscribers as f64)
 }
 
-/// The median of each server's rounds.
-fn each(
-    setting: &Setting,
-    what: &str,
-    mut round: impl FnMut(&str) -> Result<f64, Failure>,
-) -> Result<Vec<f64>, Failure> {
-    let mut all = vec![Vec::new(); setting.servers.len()];
-    for number in 1..=setting.rounds {
-        for (index, name) in setting.servers.iter().enumerate() {
-            let figure = round(name).map_err(|failure| format!("{name}, {what}: {failure}"))?;
-            eprintln!("{what}, round {number}: {name} {figure:.3}");
-            all[index].push(figure);
+/// Rounds of all servers in turn, and those that came to nothing.
+struct Rounds<'a> {
+    setting: &'a Setting,
+    failures: Vec<String>,
+}
+
+impl Rounds<'_> {
+    /// The medians of each server's rounds, for each figure of one. A round that a rival fails is told of and left out.
+    fn each<const N: usize>(
+        &mut self,
+        what: &str,
+        mut round: impl FnMut(&str) -> Result<[f64; N], Failure>,
+    ) -> Result<Vec<[f64; N]>, Failure> {
+        let mut all = vec![Vec::new(); self.setting.servers.len()];
+        for number in 1..=self.setting.rounds {
+            for (index, name) in self.setting.servers.iter().enumerate() {
+                match round(name) {
+                    Ok(figures) => {
+                        eprintln!("{what}, round {number}: {name} {figures:.3?}");
+                        all[index].push(figures);
+                    }
+                    Err(failure) if OWN.contains(&name.as_str()) => {
+                        return Err(format!("{name}, {what}: {failure}").into());
+                    }
+                    Err(failure) => {
+                        eprintln!("{what}, round {number}: {name} failed: {failure}");
+                        self.failures.push(format!("{name}, {what}, round {number}: {failure}"));
+                    }
+                }
+            }
         }
+        let medians =
+            |rounds: Vec<[f64; N]>| std::array::from_fn(|nth| median(rounds.iter().map(|figures| figures[nth])));
+        Ok(all.into_iter().map(medians).collect())
     }
-    Ok(all.into_iter().map(median).collect())
 }
