@@ -1,31 +1,19 @@
 //! The floor for requests: an epoll loop that reads what is there and writes an answer of the broker's length. Each read
 //! is taken for one whole request, which it is where the other side waits for the answer.
 
-use std::env;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Failure, IS_BENCH, Running, Scratch, esker, floor, pinned, spawn_told};
+use super::{Failure, Running, floor};
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// Starts it in a process of its own: this program, called as `bench echo`.
+/// Starts it in a process of its own.
 pub fn start(cores: &str) -> Result<Running, Failure> {
-    let mut command = pinned(cores, env::current_exe()?);
-    command.args(["echo", IS_BENCH]);
-    let (root, address) = spawn_told(command)?;
-    let version = "read(2) and write(2)".to_owned();
-    Ok(Running {
-        version,
-        root,
-        scratch: Scratch::new()?,
-        subscribe_at: address,
-        publish_at: address,
-        dialect: esker::dialect(),
-    })
+    super::start_self(cores, "echo", "read(2) and write(2)")
 }
 
 /// What that process does.

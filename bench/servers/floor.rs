@@ -2,11 +2,10 @@
 //! for every request. It parses nothing, keeps nothing and resumes nothing; what a server needs beyond it is its own cost.
 //! The code here is both: what starts it, and what runs in its process.
 
-use std::env;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use super::{Failure, IS_BENCH, Running, Scratch, esker, pinned, spawn_told};
+use super::{Failure, Running};
 
 const OPENING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
     Transfer-Encoding: chunked\r\n\r\nd\r\n:\nretry: 3000\n\r\n";
@@ -18,20 +17,9 @@ pub const ANSWER: &[u8] =
 /// A request of the load must be smaller, so that one read takes it whole.
 pub const TOO_LARGE: usize = 64 << 10;
 
-/// Starts it in a process of its own: this program, called as `bench floor`.
+/// Starts it in a process of its own.
 pub fn start(cores: &str) -> Result<Running, Failure> {
-    let mut command = pinned(cores, env::current_exe()?);
-    command.args(["floor", IS_BENCH]);
-    let (root, address) = spawn_told(command)?;
-    let version = "send(2) in a loop".to_owned();
-    Ok(Running {
-        version,
-        root,
-        scratch: Scratch::new()?,
-        subscribe_at: address,
-        publish_at: address,
-        dialect: esker::dialect(),
-    })
+    super::start_self(cores, "floor", "send(2) in a loop")
 }
 
 /// What that process does: whoever says GET is a subscriber; who says POST is served alone until it goes.

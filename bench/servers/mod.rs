@@ -82,6 +82,21 @@ pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
     }
 }
 
+/// Starts a floor, which is this program again, called with the floor's name.
+fn start_self(cores: &str, name: &str, what: &str) -> Result<Running, Failure> {
+    let mut command = pinned(cores, std::env::current_exe()?);
+    command.args([IS_BENCH, name]);
+    let (root, address) = spawn_told(command)?;
+    Ok(Running {
+        version: what.to_owned(),
+        root,
+        scratch: Scratch::new()?,
+        subscribe_at: address,
+        publish_at: address,
+        dialect: esker::dialect(),
+    })
+}
+
 /// A command that runs on these cores.
 pub fn pinned(cores: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("taskset");
