@@ -33,6 +33,9 @@ const BACKLOG: i32 = 65_535;
 
 /// How long stopping may take: the contract's ten seconds, less what is left to do then.
 const STOP_MILLIS: u64 = 9_700;
+/// What the store gets of that at least: as much as after a drain that took all its time. The kernel may take longer than
+/// that to close very many sockets, which is no fault of the store's.
+const CLOSE_MILLIS: u64 = 700;
 
 /// A running broker. Dropping it stops it as [`Broker::shutdown`] does.
 ///
@@ -217,7 +220,7 @@ impl Broker {
             service.0.store.close();
             let _ = sender.send(());
         });
-        let left = STOP_MILLIS.saturating_sub(self.clock.now().millis - begin);
+        let left = STOP_MILLIS.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS);
         if closing.is_err() || closed.recv_timeout(Duration::from_millis(left)).is_err() {
             log::error!("the store did not close in time; what was acknowledged is stored");
         }
