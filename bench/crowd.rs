@@ -5,15 +5,18 @@
 //! `cargo bench --bench crowd`, or with counts of one's own: `cargo bench --bench crowd -- 5000`. Times are wall time
 //! on one thread, the best of many rounds and their median; the best is the one to compare on a busy machine.
 
+#[path = "../tests/wire/descriptor.rs"]
+mod descriptor;
+
 use std::alloc::System;
-use std::io::{self, IoSlice, Write};
-use std::num::NonZeroU32;
+use std::io::{IoSlice, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use descriptor::{BYTES, Socket, one_worker};
+use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
 use esker::worker::streams::Streams;
 use esker::worker::{BUDGET_PER_TURN, Silence};
@@ -22,8 +25,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
 const COUNTS: [&str; 3] = ["10000", "100000", "1000000"];
 /// Asks this program for one count alone.
@@ -39,38 +40,6 @@ const ROUNDS: usize = 20;
 /// A usual event, for the socket alone.
 const EVENT: &[u8] = b"2a\r\ndata: hello, world\nid: 1763000000000000\n\n\r\n";
 
-/// Takes everything, and remembers but how much.
-#[derive(Debug)]
-struct Socket(#[allow(dead_code)] NonZeroU32);
-
-impl Socket {
-    fn new() -> Self {
-        Self(NonZeroU32::MIN)
-    }
-}
-
-impl esker::worker::subscriber::Socket for Socket {
-    fn set_patient(&self, _: bool) {}
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    // A call, as the one into the kernel is.
-    #[inline(never)]
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes = slices.iter().map(|slice| slice.len()).sum();
-        WRITTEN.store(WRITTEN.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
-        Ok(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// One worker's subscribers, and the hub that they have joined.
 struct Crowd {
     hub: Arc<Hub>,
@@ -85,17 +54,7 @@ struct Crowd {
 impl Crowd {
     /// Nobody yet, with room for the keys of `count`, so that the bench's own memory does not grow.
     fn new(topics: usize, count: usize) -> Self {
-        let limits = HubLimits {
-            events_per_topic: 256,
-            age_micros: 600_000_000,
-            bytes: 256 << 20,
-            topics: 1_000_000,
-            subscribers: 10_000_000,
-            latest_bytes: usize::MAX,
-        };
-        let (outbox, inbox) = inbox(Box::new(|| {}));
-        let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
-        let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+        let (hub, streams) = one_worker();
         let topic = |number| TopicName::parse(&format!("topic{number:05}")).expect("a topic");
         let mut keys = vec![1; count];
         keys.clear();
@@ -162,10 +121,10 @@ impl Crowd {
             // The last event's id: ids that ran ahead of the clock would be refused some day.
             self.micros += events as u64;
         }
-        let before = WRITTEN.load(Ordering::Relaxed);
+        let before = BYTES.load(Ordering::Relaxed);
         let took = self.serve();
         let least = self.keys.len() * events * "data: hello, world\n\n".len();
-        assert!(WRITTEN.load(Ordering::Relaxed) - before >= least, "everybody gets everything");
+        assert!(BYTES.load(Ordering::Relaxed) - before >= least, "everybody gets everything");
         took
     }
 

@@ -1,5 +1,5 @@
 //! Where the broker's claims are made and checked: `scripts/bench SCENE [OPTIONS]`; bench/README.md tells of each. This
-//! file knows the command line and prints tables; what is measured is in `scenes/`.
+//! file knows the command line; what is measured is in `scenes/`, and `print` and `report` tell it.
 
 mod load;
 mod print;

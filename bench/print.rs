@@ -34,7 +34,7 @@ pub fn burst(setting: &Setting) -> Result<(), Failure> {
 /// Starts with many records.
 pub fn start(setting: &Setting) -> Result<(), Failure> {
     println!("{} records\nafter        s  private MB", setting.records);
-    for (after, round) in start::measure(setting, setting.records)? {
+    for (after, round) in start::measure(setting)? {
         println!("{after:7} {:6.3} {:11.1}", round.elapsed.as_secs_f64(), round.private_bytes as f64 / 1e6);
     }
     Ok(())
@@ -92,7 +92,7 @@ fn comings(setting: &Setting, scene: fn(&str, &Setting) -> Result<comings::Comin
     println!("server            streams  deliveries       s   µs a stream  private MB  × first");
     compare(setting, |name| {
         let round = scene(name, setting)?;
-        let (seconds, each) = (round.elapsed.as_secs_f64(), round.micros_each());
+        let (seconds, each) = (round.spent.elapsed.as_secs_f64(), round.micros_each());
         let megabytes = round.private_bytes as f64 / 1e6;
         Ok((format!("{:8} {:11} {seconds:7.3} {each:13.2} {megabytes:11.1}", round.opened, round.delivered), each))
     })

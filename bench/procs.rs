@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::Sub;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A tick of /proc/PID/stat: USER_HZ is 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
@@ -30,8 +30,47 @@ impl Sub for Cpu {
     }
 }
 
+/// Time that begins to be counted, by the clock and of a server.
+pub struct Stopwatch {
+    root: u32,
+    begin: Instant,
+    before: Cpu,
+}
+
+impl Stopwatch {
+    /// Begins now.
+    pub fn start(root: u32) -> Self {
+        Self { root, begin: Instant::now(), before: cpu(root) }
+    }
+
+    /// What was spent so far.
+    pub fn spent(&self) -> Spent {
+        Spent { elapsed: self.begin.elapsed(), cpu: cpu(self.root) - self.before }
+    }
+}
+
+/// Time that was spent.
+pub struct Spent {
+    /// By the clock.
+    pub elapsed: Duration,
+    /// Of the server's processor.
+    pub cpu: Cpu,
+}
+
+impl Spent {
+    /// Things per second, of so many.
+    pub fn rate(&self, count: u64) -> f64 {
+        count as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The server's processor time for each of so many, in microseconds.
+    pub fn micros_each(&self, count: u64) -> f64 {
+        self.cpu.total.as_secs_f64() * 1e6 / count as f64
+    }
+}
+
 /// The processor time that a process and its descendants have used so far.
-pub fn cpu(root: u32) -> Cpu {
+fn cpu(root: u32) -> Cpu {
     descendants(root).into_iter().fold(Cpu::default(), |sum, pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let ticks = |index| after_name(&stat).nth(index).and_then(|field| field.parse().ok()).unwrap_or(0);

@@ -1,13 +1,15 @@
 //! The exact budgets: bytes per idle subscriber, allocations and writes per delivery. One test, for
 //! the counting allocator counts the whole process.
 
-use std::alloc::System;
-use std::io::{self, IoSlice, Write};
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "wire/descriptor.rs"]
+mod descriptor;
 
-use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use std::alloc::System;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use descriptor::{BYTES, Socket, WRITES, one_worker};
+use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
 use esker::worker::streams::Streams;
 use esker::worker::subscriber::Subscriber;
@@ -15,34 +17,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-static WRITES: AtomicUsize = AtomicUsize::new(0);
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-/// A socket as small as a descriptor, that takes everything.
-#[derive(Debug)]
-struct Socket(#[allow(dead_code)] NonZeroU32);
-
-impl esker::worker::subscriber::Socket for Socket {
-    fn set_patient(&self, _: bool) {}
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        WRITES.fetch_add(1, Ordering::Relaxed);
-        let bytes = slices.iter().map(|slice| slice.len()).sum();
-        BYTES.fetch_add(bytes, Ordering::Relaxed);
-        Ok(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 struct House {
     hub: Arc<Hub>,
@@ -53,17 +27,7 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let limits = HubLimits {
-            events_per_topic: 256,
-            age_micros: 600_000_000,
-            bytes: 256 << 20,
-            topics: 1_000_000,
-            subscribers: 10_000_000,
-            latest_bytes: usize::MAX,
-        };
-        let (outbox, inbox) = inbox(Box::new(|| {}));
-        let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
-        let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+        let (hub, streams) = one_worker();
         Self { hub, streams, topic: TopicName::parse("topicone1").expect("a topic"), now: 1_000_000 }
     }
 
@@ -71,7 +35,7 @@ impl House {
         for _ in 0..count {
             let joined = self.hub.join(0, &[self.topic], Position::Live).expect("there is room");
             let ticket = self.streams.admit(joined, Framing::Chunked, expires);
-            self.streams.seat(ticket, Socket(NonZeroU32::MIN), 0);
+            self.streams.seat(ticket, Socket::new(), 0);
             self.streams.serve(usize::MAX, 0);
         }
     }

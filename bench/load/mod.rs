@@ -19,7 +19,7 @@ use mio::{Events, Interest, Poll, Token};
 pub use histogram::Histogram;
 pub use requester::{Requester, is_whole};
 use socket::connect_from_afar;
-pub use socket::connect_to;
+use socket::connect_to;
 use subscriber::Subscriber;
 pub use subscriber::{Tally, ask};
 
@@ -28,6 +28,15 @@ use crate::servers::{Failure, Running};
 /// Data as an event of the load has it.
 pub fn data(size: usize) -> String {
     marker::data(0, 0, size)
+}
+
+/// The name of the topic with this number, which is there from now on.
+pub fn make_topic(server: &Running, index: usize) -> Result<String, Failure> {
+    let name = format!("benchmark{index}");
+    if let Some(prepare) = server.dialect.prepare {
+        ask(server.publish_at, &prepare(&name))?;
+    }
+    Ok(name)
 }
 
 /// How long something may be waited for that should come by itself.
@@ -167,11 +176,8 @@ impl<'a> Load<'a> {
     fn publisher(&mut self, index: usize) -> Result<&mut Requester, Failure> {
         let topic = &mut self.topics[index];
         if topic.publisher.is_none() {
-            let socket = connect_to(self.server.publish_at)?;
-            socket.set_nonblocking(true)?;
-            let mut socket = TcpStream::from_std(socket);
-            self.poll.registry().register(&mut socket, Token(FIRST_PUBLISHER + index), Interest::READABLE)?;
-            topic.publisher = Some(Requester::new(socket));
+            let token = Token(FIRST_PUBLISHER + index);
+            topic.publisher = Some(Requester::connect(self.server.publish_at, self.poll.registry(), token)?);
         }
         topic.publisher.as_mut().ok_or_else(|| "no publisher".into())
     }
@@ -229,10 +235,6 @@ impl<'a> Load<'a> {
 
 impl Topic {
     fn new(server: &Running, index: usize) -> Result<Self, Failure> {
-        let name = format!("benchmark{index}");
-        if let Some(prepare) = server.dialect.prepare {
-            ask(server.publish_at, &prepare(&name))?;
-        }
-        Ok(Self { name, publisher: None, published: 1, subscribers: 0 })
+        Ok(Self { name: make_topic(server, index)?, publisher: None, published: 1, subscribers: 0 })
     }
 }

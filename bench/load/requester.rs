@@ -3,25 +3,32 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
 
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::connect_to;
 
 /// More than any answer to a request of the load has.
 const LONGEST_ANSWER: usize = 64 << 10;
 
 /// See the module's page.
 pub struct Requester {
-    pub socket: TcpStream,
+    socket: TcpStream,
     waiting: VecDeque<String>,
     is_busy: bool,
     answer: Vec<u8>,
-    pub answered: u64,
 }
 
 impl Requester {
-    /// A requester on this connection.
-    pub fn new(socket: TcpStream) -> Self {
-        Self { socket, waiting: VecDeque::new(), is_busy: false, answer: Vec::new(), answered: 0 }
+    /// Connects, and registers for what comes.
+    pub fn connect(server: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
+        let socket = connect_to(server)?;
+        socket.set_nonblocking(true)?;
+        let mut socket = TcpStream::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(Self { socket, waiting: VecDeque::new(), is_busy: false, answer: Vec::new() })
     }
 
     /// Sends a request, or keeps it until the ones before are answered.
@@ -53,7 +60,6 @@ impl Requester {
             }
             if is_whole(&self.answer)? {
                 self.answer.clear();
-                self.answered += 1;
                 self.is_busy = false;
                 self.waiting.pop_front().map_or(Ok(()), |request| self.send(request))?;
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Setting, fanout};
 use crate::load::{Load, PATIENCE};
-use crate::procs::{self, Cpu};
+use crate::procs::{self, Spent, Stopwatch};
 use crate::servers::{self, Failure, Running};
 
 /// Events of this size fill the sockets of those that don't read.
@@ -24,15 +24,14 @@ pub struct Comings {
     /// Streams that began.
     pub opened: u64,
     pub delivered: u64,
-    pub elapsed: Duration,
-    pub cpu: Cpu,
+    pub spent: Spent,
     pub private_bytes: u64,
 }
 
 impl Comings {
     /// The server's processor time per stream, in microseconds.
     pub fn micros_each(&self) -> f64 {
-        self.cpu.total.as_secs_f64() * 1e6 / self.opened as f64
+        self.spent.micros_each(self.opened)
     }
 }
 
@@ -46,11 +45,11 @@ pub fn storm(name: &str, setting: &Setting) -> Result<Comings, Failure> {
             load.turn_until("an answer", |load| load.outstanding() == 0)?;
         }
     }
-    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    let stopwatch = Stopwatch::start(server.root.id());
     load.resume(setting.subscribers)?;
     let goal = setting.subscribers as u64 * u64::from(setting.burst);
     load.turn_until("all that was missed", |load| load.tally.delivered >= goal)?;
-    finish(&load, begin, server.root.id(), before)
+    finish(&load, stopwatch.spent(), &server)
 }
 
 /// Subscribers go and others come in their place, as fast as they can, while events are published.
@@ -59,7 +58,7 @@ pub fn churn(name: &str, setting: &Setting) -> Result<Comings, Failure> {
     let mut load = Load::new(&server, setting.topics, setting.size)?;
     load.subscribe(setting.subscribers)?;
     load.tally = Default::default();
-    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    let (begin, stopwatch) = (Instant::now(), Stopwatch::start(server.root.id()));
     let mut places = (0..setting.subscribers).cycle();
     let mut replaced = 0;
     while begin.elapsed() < setting.duration {
@@ -72,17 +71,16 @@ pub fn churn(name: &str, setting: &Setting) -> Result<Comings, Failure> {
         }
         load.turn_until("streams to begin", |load| load.tally.opened >= replaced && load.outstanding() == 0)?;
     }
-    finish(&load, begin, server.root.id(), before)
+    finish(&load, stopwatch.spent(), &server)
 }
 
-fn finish(load: &Load<'_>, begin: Instant, root: u32, before: Cpu) -> Result<Comings, Failure> {
-    let (elapsed, cpu) = (begin.elapsed(), procs::cpu(root) - before);
+fn finish(load: &Load<'_>, spent: Spent, server: &Running) -> Result<Comings, Failure> {
     load.tally.check()?;
     if load.tally.lost > 0 {
         return Err(format!("this should not be: {}", load.tally).into());
     }
     let (opened, delivered) = (load.tally.opened, load.tally.delivered);
-    Ok(Comings { opened, delivered, elapsed, cpu, private_bytes: procs::private_bytes(root) })
+    Ok(Comings { opened, delivered, spent, private_bytes: procs::private_bytes(server.root.id()) })
 }
 
 /// The latency of those that read, beside `stalled` that never do.

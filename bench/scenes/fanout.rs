@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Setting;
 use crate::load::{Load, PATIENCE};
-use crate::procs::{self, Cpu};
+use crate::procs::{Spent, Stopwatch};
 use crate::servers::{self, Failure, Running};
 
 /// After the last stream began: some servers say so before they listen for it.
@@ -17,8 +17,7 @@ const WARMING: Duration = Duration::from_millis(300);
 pub struct Fanout {
     pub delivered: u64,
     pub lost: u64,
-    pub elapsed: Duration,
-    pub cpu: Cpu,
+    pub spent: Spent,
     /// Nanoseconds from due to read.
     pub p50: u64,
     pub p99: u64,
@@ -28,17 +27,18 @@ pub struct Fanout {
 impl Fanout {
     /// Deliveries per second.
     pub fn rate(&self) -> f64 {
-        self.delivered as f64 / self.elapsed.as_secs_f64()
+        self.spent.rate(self.delivered)
     }
 
     /// The server's processor time per delivery, in microseconds.
     pub fn micros_each(&self) -> f64 {
-        self.cpu.total.as_secs_f64() * 1e6 / self.delivered as f64
+        self.spent.micros_each(self.delivered)
     }
 
     /// What of it was spent outside the kernel.
     pub fn user_micros_each(&self) -> f64 {
-        let share = self.cpu.user.as_secs_f64() / (self.cpu.user + self.cpu.system).as_secs_f64();
+        let cpu = &self.spent.cpu;
+        let share = cpu.user.as_secs_f64() / (cpu.user + cpu.system).as_secs_f64();
         self.micros_each() * share
     }
 }
@@ -60,15 +60,13 @@ pub fn measure(server: &Running, setting: &Setting) -> Result<Fanout, Failure> {
     load.turn_for(SETTLING)?;
     drive(&mut load, &Setting { duration: WARMING, ..setting.clone() })?;
     load.tally = Default::default();
-    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    let stopwatch = Stopwatch::start(server.root.id());
     drive(&mut load, setting)?;
-    let (elapsed, cpu) = (begin.elapsed(), procs::cpu(server.root.id()) - before);
+    let spent = stopwatch.spent();
     let tally = &load.tally;
-    if tally.doubled + tally.ended > 0 {
-        return Err(format!("this should not be: {tally}").into());
-    }
+    tally.check()?;
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| tally.latency.quantile(share));
-    Ok(Fanout { delivered: tally.delivered, lost: tally.lost, elapsed, cpu, p50, p99, p999 })
+    Ok(Fanout { delivered: tally.delivered, lost: tally.lost, spent, p50, p99, p999 })
 }
 
 /// Publishes for as long as asked, and waits for the last event.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Setting;
 use crate::load::Load;
-use crate::procs;
+use crate::procs::{self, Stopwatch};
 use crate::servers::{self, Failure};
 
 /// After the last stream began, until buffers of the beginning have gone back.
@@ -38,9 +38,9 @@ pub fn round(name: &str, setting: &Setting) -> Result<Idle, Failure> {
     load.subscribe(more)?;
     load.turn_for(SETTLING)?;
     let bytes_each = (procs::private_bytes(root) as f64 - before as f64) / more as f64;
-    let before = procs::cpu(root);
+    let stopwatch = Stopwatch::start(root);
     load.turn_for(setting.duration)?;
-    let cpu = procs::cpu(root) - before;
+    let spent = stopwatch.spent();
     load.tally.check()?;
-    Ok(Idle { bytes_each, percent: 100.0 * cpu.total.as_secs_f64() / setting.duration.as_secs_f64() })
+    Ok(Idle { bytes_each, percent: 100.0 * spent.cpu.total.as_secs_f64() / spent.elapsed.as_secs_f64() })
 }

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use super::Setting;
-use crate::load::{self, Requester, connect_to};
-use crate::procs::{self, Cpu};
+use crate::load::{self, Requester};
+use crate::procs::{Spent, Stopwatch};
 use crate::servers::{self, Failure, Running};
 
 const WARMING: Duration = Duration::from_millis(300);
@@ -19,31 +19,25 @@ const NAMES: u64 = 1000;
 /// What a round of requests was like.
 pub struct Requests {
     pub answered: u64,
-    pub elapsed: Duration,
-    pub cpu: Cpu,
+    pub spent: Spent,
 }
 
 impl Requests {
     /// Requests per second.
     pub fn rate(&self) -> f64 {
-        self.answered as f64 / self.elapsed.as_secs_f64()
+        self.spent.rate(self.answered)
     }
 
     /// The server's processor time per request, in microseconds.
     pub fn micros_each(&self) -> f64 {
-        self.cpu.total.as_secs_f64() * 1e6 / self.answered as f64
+        self.spent.micros_each(self.answered)
     }
 }
 
 /// Publishes to a topic per connection, with a new server.
 pub fn publish(name: &str, setting: &Setting, connections: usize) -> Result<Requests, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
-    let topics: Vec<String> = (0..connections).map(|index| format!("benchmark{index}")).collect();
-    for topic in &topics {
-        if let Some(prepare) = server.dialect.prepare {
-            load::ask(server.publish_at, &prepare(topic))?;
-        }
-    }
+    let topics = (0..connections).map(|index| load::make_topic(&server, index)).collect::<Result<Vec<_>, _>>()?;
     let publish = server.dialect.publish;
     let data = load::data(setting.size);
     drive(&server, connections, setting.duration, |number| publish(&topics[number as usize % connections], &data))
@@ -95,11 +89,7 @@ fn drive(
     let mut poll = Poll::new()?;
     let mut requesters = Vec::new();
     for index in 0..connections {
-        let socket = connect_to(server.publish_at)?;
-        socket.set_nonblocking(true)?;
-        let mut socket = mio::net::TcpStream::from_std(socket);
-        poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
-        requesters.push(Requester::new(socket));
+        requesters.push(Requester::connect(server.publish_at, poll.registry(), Token(index))?);
     }
     let mut sent = 0;
     for requester in &mut requesters {
@@ -124,10 +114,11 @@ fn drive(
         Ok(answered)
     };
     run(WARMING)?;
-    let (begin, before) = (Instant::now(), procs::cpu(server.root.id()));
+    let stopwatch = Stopwatch::start(server.root.id());
     let answered = run(duration)?;
+    let spent = stopwatch.spent();
     if answered == 0 {
         return Err("no request was answered".into());
     }
-    Ok(Requests { answered, elapsed: begin.elapsed(), cpu: procs::cpu(server.root.id()) - before })
+    Ok(Requests { answered, spent })
 }

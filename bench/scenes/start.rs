@@ -22,11 +22,11 @@ pub struct Start {
     pub private_bytes: u64,
 }
 
-/// Loads `records` records, and then starts a broker on them: after a clean stop, and after a kill, in turn.
-pub fn measure(setting: &Setting, records: usize) -> Result<Vec<(&'static str, Start)>, Failure> {
+/// Loads records, and then starts a broker on them: after a clean stop, and after a kill, in turn.
+pub fn measure(setting: &Setting) -> Result<Vec<(&'static str, Start)>, Failure> {
     let scratch = Scratch::new()?;
     let data = scratch.path().join("data");
-    load(&data, records, setting.size)?;
+    load(&data, setting.records, setting.size)?;
     let mut starts = Vec::new();
     for _ in 0..setting.rounds {
         starts.push(("clean", start(&data, setting, false)?));

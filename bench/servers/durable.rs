@@ -46,11 +46,11 @@ fn subscribe(topic: &str) -> String {
     )
 }
 
-/// Answered with 204, which has neither a body nor a length.
 fn resume(topic: &str) -> String {
     subscribe(topic).replacen("offset=now", "offset=-1", 1)
 }
 
+/// Answered with 204, which has neither a body nor a length.
 fn publish(topic: &str, data: &str) -> String {
     let length = data.len();
     format!(

@@ -1,0 +1,67 @@
+//! One worker's streams on sockets as small as a descriptor, for those that count bytes and time: `tests/budget.rs` and
+//! `bench/crowd.rs`. What is written goes nowhere; how often and how much is counted.
+
+use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use esker::hub::{Hub, HubLimits, inbox};
+use esker::worker::streams::Streams;
+
+pub static WRITES: AtomicUsize = AtomicUsize::new(0);
+pub static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes everything, and remembers nothing itself.
+#[derive(Debug)]
+pub struct Socket(#[allow(dead_code)] NonZeroU32);
+
+impl Socket {
+    pub fn new() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
+
+impl esker::worker::subscriber::Socket for Socket {
+    fn set_patient(&self, _: bool) {}
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    // A call, as the one into the kernel is.
+    #[inline(never)]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        add(&WRITES, 1);
+        add(&BYTES, bytes);
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Only one thread counts, and an atomic addition would take longer than the rest of a delivery.
+fn add(counter: &AtomicUsize, more: usize) {
+    counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}
+
+/// A hub with one worker, and that worker's streams.
+pub fn one_worker() -> (Arc<Hub>, Streams<Socket>) {
+    let limits = HubLimits {
+        events_per_topic: 256,
+        age_micros: 600_000_000,
+        bytes: 256 << 20,
+        topics: 1_000_000,
+        subscribers: 10_000_000,
+        latest_bytes: usize::MAX,
+    };
+    let (outbox, inbox) = inbox(Box::new(|| {}));
+    let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+    let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+    (hub, streams)
+}
