@@ -1,4 +1,4 @@
-//! Serving: who is owed frames gets them, in bounded slices, one vectored write per subscriber and
+//! Serving: who is owed frames gets them, in bounded slices, one write per subscriber and
 //! turn. An audience is served seat by seat; whoever has no seat is served alone.
 
 use std::hint::black_box;
