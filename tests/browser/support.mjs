@@ -1,0 +1,102 @@
+// What the browser's tests have in common: a broker on a free port, Chromium, a plain file server, and pictures. Refuses
+// to know any page.
+
+import { spawn } from "node:child_process";
+import { createReadStream } from "node:fs";
+import { mkdtemp, rm, stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+
+import { chromium } from "playwright-core";
+
+/** The repository. */
+export const root = process.env.ESKER_ROOT;
+
+/** Nothing that a page shows takes longer, or the test fails: in milliseconds. */
+export const PATIENCE = 30_000;
+
+const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+
+/**
+ * Starts a broker on a free port, without tokens unless `tokens` says so; `stop()` ends it. Each has a directory of its own.
+ * @param {{arguments?: string[], environment?: Record<string, string>, tokens?: boolean, port?: number, home?: string}} [how]
+ */
+export async function startBroker(how = {}) {
+  const home = how.home ?? (await mkdtemp(path.join(tmpdir(), "esker-")));
+  const auth = how.tokens ? [] : ["--no-auth"];
+  const child = spawn(process.env.ESKER, ["--port", String(how.port ?? 0), ...auth, ...(how.arguments ?? [])], {
+    cwd: home,
+    env: { ...process.env, ...how.environment },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const url = await new Promise((resolve, reject) => {
+    const lines = createInterface({ input: child.stderr });
+    const log = [];
+    lines.on("line", (line) => {
+      log.push(line);
+      const address = /listens on (http:\/\/\S+)/.exec(line);
+      if (address) resolve(address[1]);
+    });
+    ended.then((status) => reject(new Error(`the broker ended with ${status}: ${log.join("\n")}`)));
+  });
+  return {
+    url,
+    home,
+    child,
+    /** Ends it; its directory is kept if it is to be started again there. */
+    async stop({ keep = false } = {}) {
+      child.kill("SIGTERM");
+      await ended;
+      if (!keep) await rm(home, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Starts Chromium; `close()` ends it. All pages of one context share cookies and storage, as the tabs of a person do. */
+export async function startBrowser() {
+  const exists = async (file) => Boolean(await stat(file).catch(() => null));
+  const found = await Promise.all(CHROMIUM.map(exists));
+  const executablePath = CHROMIUM.find((_, at) => found[at]);
+  if (!executablePath) throw new Error("Chromium is not installed; scripts/test installs it");
+  // The pages are the tests' own, and root can't have the sandbox; nothing but the pages may use the network.
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"];
+  const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
+  return chromium.launch({ executablePath, args: [...args, ...quiet] });
+}
+
+/** Serves the files of a folder on a free port; `close()` ends it. */
+export async function serveFolder(folder) {
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    const file = path.join(folder, path.normalize(pathname.endsWith("/") ? `${pathname}index.html` : pathname));
+    const found = await stat(file).catch(() => null);
+    if (!found?.isFile()) {
+      response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, { "Content-Type": TYPES[path.extname(file)] ?? "application/octet-stream" });
+    createReadStream(file).pipe(response);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const close = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return { url: `http://127.0.0.1:${server.address().port}`, close };
+}
+
+/** Keeps a picture of the page, to be looked at: target/browser/shots/NAME.png. */
+export function shoot(page, name) {
+  return page.screenshot({ path: path.join(process.env.ESKER_SHOTS, `${name}.png`), fullPage: true });
+}
+
+/** Publishes SSE text and answers what the broker said. */
+export async function publish(broker, topic, text) {
+  const response = await fetch(`${broker.url}/publish/${topic}`, { method: "POST", body: text, headers: { "Content-Type": "text/event-stream" } });
+  if (response.status !== 200) throw new Error(`publish: ${response.status} ${await response.text()}`);
+  return response.json();
+}
