@@ -96,7 +96,7 @@ pub mod worker;
 pub use auth::{KeyError, Role};
 pub use broker::{Broker, InsertError, PublishError, Published, StartError, run};
 pub use cli::UsageError;
-pub use config::{Config, ConfigError};
+pub use config::{BadAddress, Config, ConfigError, ListenAddress};
 pub use hub::BadTopic;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};

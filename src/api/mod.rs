@@ -81,11 +81,24 @@ impl Service {
     }
 }
 
+/// What is served to those who come through a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Everything but what is the administration's, which has a door of its own.
+    Public,
+    /// What is the administration's.
+    Administration,
+}
+
 /// What a worker lends to the routes for one turn.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The shared parts.
     pub service: &'a Service,
+    /// What is served here.
+    pub scope: Scope,
     /// What every answer's head needs.
     pub house: House<'a>,
     /// The moment of this turn.
@@ -203,9 +216,9 @@ impl Errand {
 /// Decides on a request by its head.
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     if head.method == Method::Options {
-        return Plan::Answer(preflight(&head.target));
+        return Plan::Answer(preflight(&head.target, context.scope));
     }
-    let plan = Route::parse(&head.target).and_then(|route| match (route, head.method) {
+    let plan = Route::parse(&head.target, context.scope).and_then(|route| match (route, head.method) {
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
@@ -241,23 +254,32 @@ enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    fn parse(target: &Target<'a>) -> Result<Self, Problem> {
+    fn parse(target: &Target<'a>, scope: Scope) -> Result<Self, Problem> {
+        Self::find(target)?.filter(|route| route.is_in(scope)).ok_or_else(|| Problem::new(404, scope.signpost()))
+    }
+
+    fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
         let mut segments = target.segments();
         let first = segments.next().transpose()?.unwrap_or_default();
         let second = segments.next().transpose()?;
-        match (first.as_ref(), second, segments.next()) {
-            ("publish", Some(topic), None) => Ok(Self::Publish(topic)),
-            ("subscribe", Some(topics), None) => Ok(Self::Subscribe(topics)),
-            ("events", None, None) => Ok(Self::Events),
-            ("insert", None, None) => Ok(Self::Insert),
-            ("audit", Some(name), None) => Ok(Self::Audit(name)),
-            ("stats", None, None) => Ok(Self::Stats),
-            ("healthz", None, None) => Ok(Self::Health),
-            _ => Err(Problem::new(
-                404,
-                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
-                 GET /audit/{event}, GET /stats and GET /healthz",
-            )),
+        Ok(match (first.as_ref(), second, segments.next()) {
+            ("publish", Some(topic), None) => Some(Self::Publish(topic)),
+            ("subscribe", Some(topics), None) => Some(Self::Subscribe(topics)),
+            ("events", None, None) => Some(Self::Events),
+            ("insert", None, None) => Some(Self::Insert),
+            ("audit", Some(name), None) => Some(Self::Audit(name)),
+            ("stats", None, None) => Some(Self::Stats),
+            ("healthz", None, None) => Some(Self::Health),
+            _ => None,
+        })
+    }
+
+    fn is_in(&self, scope: Scope) -> bool {
+        let is_administration = matches!(self, Self::Stats | Self::Health);
+        match scope {
+            Scope::All => true,
+            Scope::Public => !is_administration,
+            Scope::Administration => is_administration,
         }
     }
 
@@ -269,8 +291,25 @@ impl<'a> Route<'a> {
     }
 }
 
-fn preflight(target: &Target<'_>) -> Response {
-    let allow = Route::parse(target).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
+impl Scope {
+    /// What is here, for whoever asks for something else.
+    fn signpost(self) -> &'static str {
+        match self {
+            Self::All => {
+                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
+                 GET /audit/{event}, GET /stats and GET /healthz"
+            }
+            Self::Public => {
+                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events and \
+                 GET /audit/{event}; statistics and health are at the address of --admin"
+            }
+            Self::Administration => "nothing is here; there are GET /stats and GET /healthz",
+        }
+    }
+}
+
+fn preflight(target: &Target<'_>, scope: Scope) -> Response {
+    let allow = Route::parse(target, scope).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
     Response::preflight(allow)
 }
 

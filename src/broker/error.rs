@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, ListenAddress};
 use crate::hub::BadTopic;
 use crate::keys::KeyFileError;
 use crate::sse::EventError;
@@ -21,7 +20,9 @@ pub enum StartError {
     /// A key file can't be used.
     Key(KeyFileError),
     /// The address can't be listened on.
-    Bind(SocketAddr, io::Error),
+    Bind(ListenAddress, io::Error),
+    /// A socket that the service manager handed over can't be listened on.
+    Given(io::Error),
     /// The system refused something else.
     System(io::Error),
 }
@@ -44,10 +45,16 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another --port"
+                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another address"
             ),
             Self::Bind(address, error) => {
-                write!(f, "can't listen on {address}: {error}; choose another --bind or --port")
+                write!(f, "can't listen on {address}: {error}; choose another address")
+            }
+            Self::Given(error) => {
+                write!(
+                    f,
+                    "a socket that the service manager handed over can't be used: {error}; it must be a stream socket that listens"
+                )
             }
             Self::System(error) => write!(f, "the system refused to start the broker: {error}"),
         }

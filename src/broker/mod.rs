@@ -2,34 +2,31 @@
 //! stops them again. What only the whole broker can do is here and nowhere else.
 
 mod error;
+mod listen;
+mod manager;
+mod run;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::api::Service;
 use crate::api::record::Record;
 use crate::auth::{Auth, Role};
 use crate::clock::{Clock, millis};
-use crate::config::{Access, Config, KeySource, Settings};
+use crate::config::{Access, Config, KeySource, ListenAddress, Settings};
 use crate::hub::{Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
 use crate::sse::{Event, Frame, record_frame};
 use crate::store::{self, Order, Store};
-use crate::worker::{Duty, Gate, Station, VANISHED_MILLIS, Worker};
+use crate::worker::{Duty, Gate, Station, Worker};
 pub use error::{InsertError, PublishError, StartError};
-
-/// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
-const BACKLOG: i32 = 65_535;
+use listen::{Given, Listening};
+pub use run::run;
 
 /// How long stopping may take: the contract's ten seconds, less what is left to do then.
 const STOP_MILLIS: u64 = 9_700;
@@ -54,7 +51,7 @@ const CLOSE_MILLIS: u64 = 700;
 #[derive(Debug)]
 pub struct Broker {
     service: Shared,
-    address: SocketAddr,
+    listening: Listening,
     clock: Clock,
     workers: Vec<JoinHandle<()>>,
 }
@@ -73,10 +70,13 @@ impl Broker {
     /// Binds, starts the workers and returns; the broker then serves until it is shut down or dropped.
     #[expect(clippy::needless_pass_by_value, reason = "a builder's value reads best handed over")]
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(&config, Vec::new())
+    }
+
+    fn start_with(config: &Config, given: Vec<Given>) -> Result<Self, StartError> {
         let settings = config.settle(raise_descriptor_limit())?;
         let auth = open_auth(&settings.access)?;
-        let listener = listen(&settings)?;
-        let address = listener.local_addr()?;
+        let mut listening = Listening::open(&settings, given)?;
         let mut records = Store::open(&settings.data)?;
         let clock = Clock::new();
         let stations = (0..settings.threads).map(|_| Station::new()).collect::<io::Result<Vec<_>>>()?;
@@ -89,8 +89,8 @@ impl Broker {
         let metrics = Metrics::new(settings.threads);
         let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
         let (letters, mails): (Vec<_>, Vec<_>) = stations.iter().map(|_| crossbeam_channel::unbounded()).unzip();
-        let mut broker = Self { service: Shared(service), address, clock, workers: Vec::new() };
-        let mut listener = Some(mio::net::TcpListener::from_std(listener));
+        let mut doors = std::mem::take(&mut listening.doors);
+        let mut broker = Self { service: Shared(service), listening, clock, workers: Vec::new() };
         for (id, ((station, inbox), mail)) in stations.into_iter().zip(inboxes).zip(mails).enumerate() {
             let duty = Duty {
                 id,
@@ -100,7 +100,7 @@ impl Broker {
                 inbox,
                 mail,
                 letters: letters.clone(),
-                listener: listener.take(),
+                doors: std::mem::take(&mut doors),
             };
             let worker = Worker::new(station, duty)?;
             let thread = std::thread::Builder::new().name(format!("esker-{id}")).spawn(|| worker.run())?;
@@ -113,9 +113,9 @@ impl Broker {
     fn announce(&self) {
         let settings = &self.service.0.settings;
         log::info!(
-            "esker {} listens on http://{} with {} threads, up to {} connections, {}",
+            "esker {} listens on {} with {} threads, up to {} connections, {}",
             env!("CARGO_PKG_VERSION"),
-            self.address,
+            self.listening.describe(),
             settings.threads,
             settings.max_connections,
             match &settings.access {
@@ -130,9 +130,19 @@ impl Broker {
         }
     }
 
-    /// The address it listens on, with the port that was chosen if 0 was asked for.
+    /// The first IP address it listens on, with the port that was chosen if 0 was asked for; `0.0.0.0:0` if it listens on
+    /// Unix sockets only.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        let tcp = self.local_addrs().iter().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        });
+        tcp.unwrap_or(SocketAddr::from(([0; 4], 0)))
+    }
+
+    /// All addresses it listens on; that of the administration is not among them.
+    pub fn local_addrs(&self) -> &[ListenAddress] {
+        &self.listening.public
     }
 
     /// Publishes one event, as `POST /publish/{topic}` does.
@@ -235,32 +245,6 @@ impl Drop for Broker {
 
 pub use crate::hub::Published;
 
-/// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
-/// SIGHUP reads the key files again.
-///
-/// ```no_run
-/// # fn main() -> Result<(), esker::StartError> {
-/// esker::run(esker::Config::new().no_auth(true).origin("*"))
-/// # }
-/// ```
-pub fn run(config: Config) -> Result<(), StartError> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let broker = Broker::start(config)?;
-    signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| match broker.reload_keys() {
-        Ok(true) => log::info!("the key files were read again"),
-        Ok(false) => log::warn!("there are no key files to read again; a secret is changed by a new start"),
-        Err(error) => log::error!("{error}; the keys stay as they were"),
-    });
-    let is_second = Arc::new(AtomicBool::new(true));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
-    }
-    log::info!("draining: streams end, at most 10 s; a second signal exits at once");
-    broker.shutdown();
-    log::info!("stopped");
-    Ok(())
-}
-
 /// What the store asks of the hub.
 struct HubOrder {
     hub: Arc<Hub>,
@@ -317,30 +301,11 @@ fn raise_descriptor_limit() -> usize {
     current.and_then(|current| usize::try_from(current).ok()).unwrap_or(1 << 30)
 }
 
-/// A listener whose options every accepted socket inherits, so that they cost no syscall each.
-fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
-    let address = SocketAddr::new(settings.bind, settings.port);
-    bind(address).map_err(|error| StartError::Bind(address, error))
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    // An event must not wait for the acknowledgement of the one before.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    // A peer that vanished without a word is noticed by what it does not acknowledge.
-    sockopt::set_tcp_user_timeout(&socket, VANISHED_MILLIS)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{Shutdown, TcpStream};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::UsageError;
-use super::values::{boolean, duration, number, size};
+use super::values::{address, boolean, duration, mode, number, size};
 use crate::config::Config;
 
 /// How an option's value becomes part of a configuration.
@@ -46,6 +46,32 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| {
             text.parse().map(|port| config.port(port)).map_err(|_| "give a port from 0 to 65535".into())
         }),
+    },
+    Opt {
+        long: "listen",
+        short: None,
+        value: "ADDR",
+        default: "bind:port",
+        help: "IP:PORT or unix:/PATH; repeatable",
+        effect: Effect::Value(|config, text| {
+            text.split(',').try_fold(config, |config, one| address(one.trim()).map(|address| config.listen(address)))
+        }),
+    },
+    Opt {
+        long: "unix-mode",
+        short: None,
+        value: "MODE",
+        default: "660",
+        help: "mode of Unix sockets, octal",
+        effect: Effect::Value(|config, text| mode(text).map(|mode| config.unix_mode(mode))),
+    },
+    Opt {
+        long: "admin",
+        short: None,
+        value: "ADDR",
+        default: "none",
+        help: "own address of metrics, stats, healthz",
+        effect: Effect::Value(|config, text| address(text).map(|address| config.admin(address))),
     },
     Opt {
         long: "threads",
@@ -267,7 +293,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        assert!(help().lines().count() <= 48);
+        assert!(help().lines().count() <= 52);
         assert!(help().lines().all(|line| line.chars().count() <= 80), "{}", help());
     }
 

@@ -2,6 +2,18 @@
 
 use std::time::Duration;
 
+use crate::config::ListenAddress;
+
+pub(super) fn address(text: &str) -> Result<ListenAddress, String> {
+    text.parse().map_err(|error: crate::config::BadAddress| error.to_string())
+}
+
+/// The permission bits of a file.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && !text.starts_with('+'));
+    mode.ok_or_else(|| "give an octal mode from 0 to 777, such as 660".into())
+}
+
 pub(super) fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "give a whole number".into())
 }
@@ -39,6 +51,18 @@ fn scaled(text: &str, units: &[(&str, u64)], max: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_and_addresses() {
+        assert_eq!((mode("660"), mode("0600"), mode("777")), (Ok(0o660), Ok(0o600), Ok(0o777)));
+        assert!(["", "8", "1777", "-1", "+7", "rw"].iter().all(|bad| mode(bad).is_err()));
+        assert!(
+            ["", "3000", ":3000", "localhost:3000", "1.2.3.4", "unix:", "::1:3000"]
+                .iter()
+                .all(|bad| address(bad).is_err())
+        );
+        assert!(["0.0.0.0:0", "[::1]:3000", "unix:x"].iter().all(|good| address(good).is_ok()));
+    }
 
     #[test]
     fn durations_and_sizes() {

@@ -1,6 +1,7 @@
 //! What an operator can set. [`Config`] is what was asked for; [`Settings`] is what holds, with
 //! every default filled in: every bound has a name and a unit.
 
+mod address;
 mod settings;
 mod settle;
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 use crate::auth::{KeyError, Role, Secret};
 use crate::store::Place;
 
-pub use settings::{Access, ConfigError, KeySource, Settings};
+pub use address::{BadAddress, ListenAddress};
+pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 
 /// How a broker is to run. Everything has the default that `esker --help` shows.
 ///
@@ -21,8 +23,13 @@ pub use settings::{Access, ConfigError, KeySource, Settings};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    bind: IpAddr,
+    bind: Option<IpAddr>,
     port: Option<u16>,
+    listen: Vec<ListenAddress>,
+    /// Sockets to listen on come from elsewhere.
+    is_given_sockets: bool,
+    unix_mode: u32,
+    admin: Option<ListenAddress>,
     threads: Option<usize>,
     no_auth: bool,
     publisher: RoleKeys,
@@ -54,8 +61,12 @@ struct RoleKeys {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            bind: IpAddr::from([127, 0, 0, 1]),
+            bind: None,
             port: None,
+            listen: Vec::new(),
+            is_given_sockets: false,
+            unix_mode: 0o660,
+            admin: None,
             threads: None,
             no_auth: false,
             publisher: RoleKeys::default(),
@@ -88,7 +99,7 @@ impl Config {
     /// The address to listen on; 127.0.0.1 by default.
     #[must_use]
     pub fn bind(mut self, address: IpAddr) -> Self {
-        self.bind = address;
+        self.bind = Some(address);
         self
     }
 
@@ -96,6 +107,33 @@ impl Config {
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// Another address to listen on. Repeatable; if no address or port is given beside it, only these are listened on.
+    #[must_use]
+    pub fn listen(mut self, address: impl Into<ListenAddress>) -> Self {
+        self.listen.push(address.into());
+        self
+    }
+
+    /// Sockets to listen on come from elsewhere: no default address is needed.
+    pub(crate) fn given_sockets(mut self) -> Self {
+        self.is_given_sockets = true;
+        self
+    }
+
+    /// The mode of the files of Unix sockets, 0o660 by default: whoever may write to one may connect.
+    #[must_use]
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.unix_mode = mode;
+        self
+    }
+
+    /// Takes `/metrics`, `/stats` and `/healthz` to an address of their own, where nothing else is served.
+    #[must_use]
+    pub fn admin(mut self, address: impl Into<ListenAddress>) -> Self {
+        self.admin = Some(address.into());
         self
     }
 

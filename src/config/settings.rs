@@ -1,21 +1,29 @@
 //! What holds, and why it can't.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ListenAddress;
 use crate::auth::{KeyError, Role, Secret};
 use crate::http::Origins;
 use crate::store::Place;
 
+/// Addresses to listen on: each has a token of the first worker's poll.
+pub const MAX_LISTENERS: usize = 32;
+/// Open connections to the administration's address. They are beside [`Settings::max_connections`], so that a full broker
+/// still says how it is.
+pub const MAX_ADMIN_CONNECTIONS: usize = 32;
+
 /// A configuration with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The address to listen on.
-    pub bind: IpAddr,
-    /// The port; 0 is any free one.
-    pub port: u16,
+    /// The addresses to listen on, beside sockets that come from elsewhere.
+    pub listen: Vec<ListenAddress>,
+    /// The mode of Unix sockets.
+    pub unix_mode: u32,
+    /// The address of the administration's routes, if they have one of their own.
+    pub admin: Option<ListenAddress>,
     /// Worker threads.
     pub threads: usize,
     /// Who is let in.
@@ -90,6 +98,8 @@ pub enum ConfigError {
     Threads,
     /// This duration is not between 10 ms and a day.
     Duration(&'static str),
+    /// More addresses to listen on than there may be.
+    Addresses,
     /// The environment's `PORT` is no port.
     Port(String),
     /// No origin such as a browser sends.
@@ -126,6 +136,7 @@ impl fmt::Display for ConfigError {
             Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
             Self::Threads => f.write_str("--threads must be 1 to 1024"),
             Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
+            Self::Addresses => write!(f, "at most {MAX_LISTENERS} addresses can be listened on; give less --listen"),
             Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
             Self::Origin(text) => write!(
                 f,

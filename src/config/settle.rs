@@ -1,15 +1,21 @@
 //! From what was asked for to what holds: every default is filled in, and what can't hold is refused.
 
-use super::{Access, Config, ConfigError, KeySource, RoleKeys, Settings};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS};
+use super::{Access, Config, ConfigError, KeySource, ListenAddress, RoleKeys, Settings};
 use crate::auth::Role;
 use crate::http::Origins;
 use crate::sse::MAX_DATA;
-use std::time::Duration;
 
-/// Descriptors that are no connections: standard streams, polls, wakers, the listener, and some to spare.
-const RESERVED_DESCRIPTORS: usize = 32;
+/// Descriptors that are no connections: standard streams, the store's files, and some to spare.
+const RESERVED_DESCRIPTORS: usize = 31;
 /// Descriptors per worker: its poll and its waker.
 const DESCRIPTORS_PER_WORKER: usize = 2;
+/// Where a broker listens that is not told otherwise.
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const PORT: u16 = 3000;
 /// Connections kept free of subscribers by default, so that publishers still get in.
 const CONNECTIONS_FOR_REQUESTS: usize = 64;
 
@@ -23,15 +29,19 @@ impl Config {
             return Err(ConfigError::Threads);
         }
         self.check_bounds()?;
-        let by_descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads);
+        let listen = self.settle_addresses()?;
+        let for_admin = self.admin.as_ref().map_or(0, |_| 1 + MAX_ADMIN_CONNECTIONS);
+        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads + listen.len() + for_admin;
+        let by_descriptors = descriptors.saturating_sub(reserved);
         let max_connections = self.max_connections.unwrap_or(by_descriptors).min(by_descriptors);
         if max_connections == 0 {
             return Err(ConfigError::Descriptors);
         }
         let for_requests = CONNECTIONS_FOR_REQUESTS.min(max_connections / 4);
         Ok(Settings {
-            bind: self.bind,
-            port: self.settle_port()?,
+            listen,
+            unix_mode: self.unix_mode,
+            admin: self.admin.clone(),
             threads,
             access,
             data: self.data.clone(),
@@ -87,12 +97,26 @@ impl Config {
         Ok(())
     }
 
-    fn settle_port(&self) -> Result<u16, ConfigError> {
+    fn settle_addresses(&self) -> Result<Vec<ListenAddress>, ConfigError> {
+        let port = self.settle_port()?;
+        let is_elsewhere = self.is_given_sockets || !self.listen.is_empty();
+        let default = match (self.bind, port) {
+            (None, None) if is_elsewhere => None,
+            (bind, port) => Some(SocketAddr::new(bind.unwrap_or(LOOPBACK), port.unwrap_or(PORT))),
+        };
+        let addresses: Vec<_> =
+            default.map(ListenAddress::Tcp).into_iter().chain(self.listen.iter().cloned()).collect();
+        if addresses.len() > MAX_LISTENERS {
+            return Err(ConfigError::Addresses);
+        }
+        Ok(addresses)
+    }
+
+    fn settle_port(&self) -> Result<Option<u16>, ConfigError> {
         let environment = std::env::var("PORT").ok().filter(|text| !text.is_empty());
         match (self.port, environment) {
-            (Some(port), _) => Ok(port),
-            (None, Some(text)) => text.parse().map_err(|_| ConfigError::Port(text)),
-            (None, None) => Ok(3000),
+            (None, Some(text)) => text.parse().map(Some).map_err(|_| ConfigError::Port(text)),
+            (port, _) => Ok(port),
         }
     }
 
@@ -152,6 +176,21 @@ mod tests {
         let few = Config::new().no_auth(true).port(0).threads(2).max_connections(8).settle(20_000).unwrap();
         assert_eq!((few.max_connections, few.max_subscribers), (8, 6));
         assert_eq!(Config::new().no_auth(true).settle(20).unwrap_err(), ConfigError::Descriptors);
+    }
+
+    #[test]
+    fn the_default_address_gives_way_to_others_unless_it_was_asked_for() {
+        let settle = |config: Config| {
+            let addresses = config.no_auth(true).settle(1000).unwrap().listen;
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let unix = || Config::new().listen("unix:/run/x".parse::<ListenAddress>().unwrap());
+        assert_eq!(settle(unix()), ["unix:/run/x"]);
+        assert_eq!(settle(unix().port(0)), ["http://127.0.0.1:0", "unix:/run/x"]);
+        assert_eq!(settle(unix().bind([0; 4].into())), ["http://0.0.0.0:3000", "unix:/run/x"]);
+        assert_eq!(settle(Config::new().given_sockets()), [""; 0]);
+        assert_eq!(settle(Config::new().given_sockets().port(1)), ["http://127.0.0.1:1"]);
+        assert_eq!(settle(Config::new()), ["http://127.0.0.1:3000"]);
     }
 
     #[test]

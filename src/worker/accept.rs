@@ -1,19 +1,25 @@
-//! The acceptor: one listener, served by the first worker, that deals connections out to all
+//! The acceptor: all listeners, served by the first worker, that deals connections out to all
 //! workers in turn. It survives the want of descriptors, and goes on by itself when there are some.
 
 use std::io;
 use std::net::IpAddr;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 
+use super::WAKER;
+use super::door::Door;
 use super::gate::Gate;
+use crate::api::Scope;
+use crate::config::MAX_LISTENERS;
 use crate::hub::WorkerId;
 
-/// At most so many connections are accepted in one turn.
+/// At most so many connections are accepted through one door in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
+
 /// How a turn's accepting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepting {
+enum Accepting {
     /// No connection waits; an edge will tell of the next.
     Drained,
     /// More may wait.
@@ -22,58 +28,117 @@ pub enum Accepting {
     Shut,
 }
 
+/// A connection that has just come in.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its socket.
+    pub socket: TcpStream,
+    /// What it may ask for.
+    pub scope: Scope,
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub struct Acceptor {
-    listener: TcpListener,
-    next: WorkerId,
-    workers: usize,
+    entrances: Vec<Entrance>,
+    dealer: Dealer,
+}
+
+/// A door, and how accepting through it stands.
+#[derive(Debug)]
+struct Entrance {
+    door: Door,
     state: Accepting,
     is_warned: bool,
 }
 
+/// Whose turn it is.
+#[derive(Debug)]
+struct Dealer {
+    next: WorkerId,
+    workers: usize,
+}
+
 impl Acceptor {
-    /// Deals out what comes to this listener.
-    pub fn new(listener: TcpListener, workers: usize) -> Self {
-        Self { listener, next: 0, workers, state: Accepting::Drained, is_warned: false }
+    /// Deals out what comes through these doors, and asks to be told of it.
+    pub fn new(doors: Vec<Door>, workers: usize, registry: &Registry) -> io::Result<Self> {
+        let closed = |door| Entrance { door, state: Accepting::Drained, is_warned: false };
+        let mut entrances: Vec<_> = doors.into_iter().map(closed).collect();
+        for (index, entrance) in entrances.iter_mut().enumerate() {
+            registry.register(entrance.door.listener.source(), token(index), Interest::READABLE)?;
+        }
+        Ok(Self { entrances, dealer: Dealer { next: 0, workers } })
     }
 
-    /// The listener, to be registered.
-    pub fn listener_mut(&mut self) -> &mut TcpListener {
-        &mut self.listener
+    /// The door that the poll speaks of.
+    pub fn door(token: Token) -> Option<usize> {
+        let index = WAKER.0.checked_sub(token.0)?.checked_sub(1)?;
+        (index < MAX_DOORS).then_some(index)
     }
 
-    /// Connections may wait.
-    pub fn wake(&mut self) {
-        self.state = Accepting::More;
+    /// Connections may wait at this door.
+    pub fn wake(&mut self, door: usize) {
+        if let Some(entrance) = self.entrances.get_mut(door) {
+            entrance.state = Accepting::More;
+        }
     }
 
-    /// How the last turn's accepting ended.
-    pub fn state(&self) -> Accepting {
-        self.state
+    /// There may be room again.
+    pub fn reopen(&mut self) {
+        let shut = self.entrances.iter_mut().filter(|entrance| entrance.state == Accepting::Shut);
+        shut.for_each(|entrance| entrance.state = Accepting::More);
+    }
+
+    /// Whether more may wait.
+    pub fn has_more(&self) -> bool {
+        self.entrances.iter().any(|entrance| entrance.state == Accepting::More)
     }
 
     /// Accepts what waits, up to a bound, and hands each connection to the worker whose turn it is.
-    pub fn accept(&mut self, gate: &Gate, mut deal: impl FnMut(WorkerId, TcpStream)) {
+    pub fn accept(&mut self, gate: &Gate, mut deal: impl FnMut(WorkerId, Newcomer)) {
+        for entrance in &mut self.entrances {
+            entrance.accept(gate, &mut |newcomer| deal(self.dealer.next(), newcomer));
+        }
+    }
+}
+
+/// The given sockets and the configured ones, and the administration's.
+const MAX_DOORS: usize = 2 * MAX_LISTENERS + 1;
+
+fn token(door: usize) -> Token {
+    Token(WAKER.0 - 1 - door)
+}
+
+impl Dealer {
+    fn next(&mut self) -> WorkerId {
+        let next = self.next;
+        self.next = (next + 1) % self.workers;
+        next
+    }
+}
+
+impl Entrance {
+    fn accept(&mut self, gate: &Gate, deal: &mut impl FnMut(Newcomer)) {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.state != Accepting::More {
                 return;
             }
-            if !gate.has_place() {
+            if !gate.has_place(self.door.scope) {
                 self.state = Accepting::Shut;
                 return;
             }
-            match self.listener.accept() {
-                Ok((socket, peer)) => self.deal(gate, socket, peer.ip(), &mut deal),
+            match self.door.listener.accept() {
+                Ok((socket, address)) => self.let_in(socket, address, gate, deal),
                 Err(error) => self.state = self.after(&error, gate),
             }
         }
     }
 
-    fn deal(&mut self, gate: &Gate, socket: TcpStream, address: IpAddr, deal: &mut impl FnMut(WorkerId, TcpStream)) {
-        let Some(socket) = gate.enter(socket, address) else { return };
-        deal(self.next, socket);
-        self.next = (self.next + 1) % self.workers;
+    fn let_in(&self, socket: TcpStream, address: Option<IpAddr>, gate: &Gate, deal: &mut impl FnMut(Newcomer)) {
+        let scope = self.door.scope;
+        if let Some(socket) = gate.enter(socket, address, scope) {
+            deal(Newcomer { socket, scope });
+        }
     }
 
     fn after(&mut self, error: &io::Error, gate: &Gate) -> Accepting {

@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 
 use super::exchange::Exchange;
 use super::streams::Ticket;
+use crate::api::Scope;
 use crate::http::Held;
 
 /// So much unwritten output, and no further request is looked at before it is written.
@@ -56,6 +57,8 @@ pub struct Connection {
     pub serial: u64,
     /// Where bytes come from and go to.
     pub socket: TcpStream,
+    /// What it may ask for.
+    pub scope: Scope,
     /// Where it is.
     pub phase: Phase,
     /// What it is saying.
@@ -104,10 +107,11 @@ pub enum Flushed {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub fn new(serial: u64, socket: TcpStream, deadline: u64) -> Self {
+    pub fn new(serial: u64, socket: TcpStream, scope: Scope, deadline: u64) -> Self {
         Self {
             serial,
             socket,
+            scope,
             phase: Phase::Talking,
             exchange: Exchange::default(),
             input: Vec::new(),

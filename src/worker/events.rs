@@ -2,12 +2,11 @@
 //! finished with in the turn before.
 
 use mio::Token;
-use mio::net::TcpStream;
 
-use super::accept::Acceptor;
+use super::accept::{Acceptor, Newcomer};
 use super::connection::{Connection, Got, Patience, read};
 use super::parts::Key;
-use super::{LISTENER, Mail, READS_PER_TURN, WAKER, Worker};
+use super::{Mail, READS_PER_TURN, WAKER, Worker};
 
 /// One event of the poll, copied out.
 #[derive(Clone, Copy)]
@@ -22,16 +21,21 @@ impl Worker {
     pub(super) fn handle_events(&mut self) {
         for index in 0..self.seen.len() {
             let seen = self.seen[index];
-            match (seen.token, Key::of(seen.token)) {
-                (WAKER, _) => {}
-                (LISTENER, _) => self.acceptor.iter_mut().for_each(Acceptor::wake),
-                (_, Key::Connection(key)) => {
+            if seen.token == WAKER {
+                continue;
+            }
+            if let Some(door) = Acceptor::door(seen.token) {
+                self.acceptor.iter_mut().for_each(|acceptor| acceptor.wake(door));
+                continue;
+            }
+            match Key::of(seen.token) {
+                Key::Connection(key) => {
                     if let Some(connection) = self.connections.get_mut(key) {
                         connection.is_readable |= seen.is_readable || seen.has_ended;
                         self.drive(key, seen.has_ended);
                     }
                 }
-                (_, Key::Subscriber(key)) => self.handle_subscriber(key, seen),
+                Key::Subscriber(key) => self.handle_subscriber(key, seen),
             }
         }
     }
@@ -63,7 +67,7 @@ impl Worker {
         for _ in 0..self.mail.len() {
             let Ok(mail) = self.mail.try_recv() else { return };
             match mail {
-                Mail::Socket(socket) => self.take_in(socket),
+                Mail::Newcomer(newcomer) => self.take_in(newcomer),
                 Mail::Answer { key, serial, answer } => self.deliver(key, serial, answer),
             }
         }
@@ -72,29 +76,30 @@ impl Worker {
     pub(super) fn accept(&mut self) {
         let Self { acceptor: Some(acceptor), parts, letters, gate, .. } = self else { return };
         let mut own = Vec::new();
-        acceptor.accept(gate, |worker, socket| {
+        acceptor.accept(gate, |worker, newcomer| {
             if worker == parts.id {
-                own.push(socket);
-            } else if letters[worker].send(Mail::Socket(socket)).is_ok() {
+                own.push(newcomer);
+            } else if letters[worker].send(Mail::Newcomer(newcomer)).is_ok() {
                 parts.service.hub.ring(worker);
             }
         });
-        own.into_iter().for_each(|socket| self.take_in(socket));
+        own.into_iter().for_each(|newcomer| self.take_in(newcomer));
     }
 
     /// A new connection: registered, and listened to at once, for its request may be here already.
-    fn take_in(&mut self, mut socket: TcpStream) {
+    fn take_in(&mut self, newcomer: Newcomer) {
+        let Newcomer { mut socket, scope } = newcomer;
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         if self.drain_until.is_some() || self.station.register(&mut socket, Key::Connection(key)).is_err() {
-            return self.give_place_back(socket);
+            return self.give_place_back(socket, scope);
         }
         metrics.accepted.add(1);
         metrics.connections.add(1);
         let deadline = self.parts.now.millis + self.patience_millis(Patience::First);
         self.serials += 1;
-        self.connections.insert(Connection::new(self.serials, socket, deadline));
+        self.connections.insert(Connection::new(self.serials, socket, scope, deadline));
         self.drive(key, false);
     }
 

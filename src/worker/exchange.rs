@@ -275,7 +275,7 @@ fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Service;
+    use crate::api::{Scope, Service};
     use crate::auth::{Auth, Verified};
     use crate::clock::Now;
     use crate::config::Config;
@@ -323,7 +323,14 @@ mod tests {
 
     fn context<'a>(service: &'a Service, verified: &'a RefCell<Verified>) -> Context<'a> {
         let house = House { date: "now", origins: &service.settings.origins };
-        Context { service, house, now: Now { id_micros: 50, unix_millis: 0, millis: 1 }, worker: 0, verified }
+        Context {
+            service,
+            scope: Scope::All,
+            house,
+            now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
+            worker: 0,
+            verified,
+        }
     }
 
     /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.

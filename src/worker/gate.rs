@@ -1,5 +1,6 @@
 //! Counts the connections of all workers, and those of each address if that is limited. The
-//! acceptor asks for a place before it takes a connection in; whoever closes one gives it back.
+//! acceptor asks for a place before it takes a connection in; whoever closes one gives it back. The
+//! administration's have places of their own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,10 +10,14 @@ use std::sync::{Mutex, PoisonError};
 
 use mio::net::TcpStream;
 
+use crate::api::Scope;
+use crate::config::MAX_ADMIN_CONNECTIONS;
+
 /// See the module's page.
 pub struct Gate {
     max: usize,
     open: AtomicUsize,
+    admin_open: AtomicUsize,
     is_shut: AtomicBool,
     per_address: Option<(usize, Mutex<Addresses>)>,
 }
@@ -28,17 +33,31 @@ impl Gate {
     /// A gate for so many connections, and so many of each address if that is limited.
     pub fn new(max: usize, max_per_address: Option<usize>) -> Self {
         let per_address = max_per_address.map(|max| (max, Mutex::default()));
-        Self { max, open: AtomicUsize::new(0), is_shut: AtomicBool::new(false), per_address }
+        Self {
+            max,
+            open: AtomicUsize::new(0),
+            admin_open: AtomicUsize::new(0),
+            is_shut: AtomicBool::new(false),
+            per_address,
+        }
     }
 
     /// Whether another connection may be taken in. If not, the next one to leave says so.
-    pub fn has_place(&self) -> bool {
-        if self.open.load(Ordering::SeqCst) < self.max {
+    pub fn has_place(&self, scope: Scope) -> bool {
+        let (open, max) = self.places(scope);
+        if open.load(Ordering::SeqCst) < max {
             return true;
         }
         self.is_shut.store(true, Ordering::SeqCst);
         // Somebody may have left between the two looks.
-        self.open.load(Ordering::SeqCst) < self.max
+        open.load(Ordering::SeqCst) < max
+    }
+
+    fn places(&self, scope: Scope) -> (&AtomicUsize, usize) {
+        match scope {
+            Scope::All | Scope::Public => (&self.open, self.max),
+            Scope::Administration => (&self.admin_open, MAX_ADMIN_CONNECTIONS),
+        }
     }
 
     /// Nothing can be taken in now for want of descriptors; the next one to leave says so.
@@ -51,9 +70,10 @@ impl Gate {
         !self.is_shut.load(Ordering::SeqCst)
     }
 
-    /// Takes a connection in; gives it back if its address has too many.
-    pub fn enter(&self, socket: TcpStream, address: IpAddr) -> Option<TcpStream> {
-        if let Some((max, addresses)) = &self.per_address {
+    /// Takes a connection in; gives `None` if its address has too many. What comes through a Unix socket has none.
+    pub fn enter(&self, socket: TcpStream, address: Option<IpAddr>, scope: Scope) -> Option<TcpStream> {
+        if let (Some((max, addresses)), Some(address), Scope::All | Scope::Public) = (&self.per_address, address, scope)
+        {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let count = addresses.counts.entry(address).or_insert(0);
             if *count >= *max {
@@ -62,18 +82,18 @@ impl Gate {
             *count += 1;
             addresses.by_descriptor.insert(socket.as_raw_fd(), address);
         }
-        self.open.fetch_add(1, Ordering::SeqCst);
+        self.places(scope).0.fetch_add(1, Ordering::SeqCst);
         Some(socket)
     }
 
     /// Closes a connection. Answers whether the acceptor waits for that.
-    pub fn leave(&self, socket: TcpStream) -> bool {
+    pub fn leave(&self, socket: TcpStream, scope: Scope) -> bool {
         if let Some((_, addresses)) = &self.per_address {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
             addresses.forget(socket.as_raw_fd());
         }
         drop(socket);
-        self.open.fetch_sub(1, Ordering::SeqCst);
+        self.places(scope).0.fetch_sub(1, Ordering::SeqCst);
         self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)
     }
 }

@@ -3,8 +3,8 @@
 
 use mio::net::TcpStream;
 
-use super::accept::Accepting;
 use super::{BUDGET_PER_TURN, Worker};
+use crate::api::Scope;
 
 /// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
 const DRAIN_MILLIS: u64 = 9_000;
@@ -29,9 +29,7 @@ impl Worker {
     /// The first worker looks after what belongs to all: the age of history, and accepting again.
     fn keep_house(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
-        if acceptor.state() == Accepting::Shut {
-            acceptor.wake();
-        }
+        acceptor.reopen();
         if self.parts.service.hub.expire(self.parts.now.id_micros) {
             // More has aged than one slice of the lock's time lets go.
             self.next_sweep = self.parts.now.millis;
@@ -58,32 +56,31 @@ impl Worker {
         (self.connections.is_empty() && self.streams.is_empty()) || self.parts.now.millis >= until
     }
 
-    /// Gives the sockets of subscribers that have left back to the gate.
+    /// Gives the sockets of subscribers that have left back to the gate; the administration has none.
     pub(super) fn release(&mut self) {
         let closed: Vec<_> = self.streams.take_closed().collect();
-        closed.into_iter().for_each(|socket| self.leave(socket));
+        closed.into_iter().for_each(|socket| self.leave(socket, Scope::Public));
         self.reopen();
     }
 
     /// Closes a connection that was counted.
-    pub(super) fn leave(&self, socket: TcpStream) {
+    pub(super) fn leave(&self, socket: TcpStream, scope: Scope) {
         self.parts.service.metrics.worker(self.parts.id).connections.subtract(1);
-        self.give_place_back(socket);
+        self.give_place_back(socket, scope);
     }
 
     /// Closes a connection; an acceptor that waits for a place is told.
-    pub(super) fn give_place_back(&self, socket: TcpStream) {
-        if self.gate.leave(socket) {
+    pub(super) fn give_place_back(&self, socket: TcpStream, scope: Scope) {
+        if self.gate.leave(socket, scope) {
             self.parts.service.hub.ring(0);
         }
     }
 
     fn reopen(&mut self) {
         if let Some(acceptor) = &mut self.acceptor
-            && acceptor.state() == Accepting::Shut
             && self.gate.is_open()
         {
-            acceptor.wake();
+            acceptor.reopen();
         }
     }
 

@@ -14,6 +14,7 @@ mod accept;
 mod audience;
 mod catch_up;
 mod connection;
+mod door;
 mod events;
 mod exchange;
 mod expiries;
@@ -37,12 +38,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Token};
+use mio::net::TcpStream;
+use mio::{Events, Token};
 use slab::Slab;
 
-use accept::{Accepting, Acceptor};
+use accept::{Acceptor, Newcomer};
 use connection::Connection;
+pub use door::{Door, Listener};
 use events::Seen;
 pub use gate::Gate;
 use parts::{Key, Parts};
@@ -55,8 +57,8 @@ use crate::api::{Answer, Service};
 use crate::clock::{Clock, millis};
 use crate::hub::{Inbox, WorkerId};
 
+/// Below it are the tokens of the listeners.
 const WAKER: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
 
 /// Bytes read at once; also the most that a connection keeps of what it has not yet understood,
 /// beside one head.
@@ -71,7 +73,7 @@ const IMPATIENT_MILLIS: u64 = 2;
 /// What comes to a worker beside frames.
 pub enum Mail {
     /// A connection from the acceptor.
-    Socket(TcpStream),
+    Newcomer(Newcomer),
     /// The store's answer to a connection's request.
     Answer {
         /// The connection.
@@ -99,8 +101,8 @@ pub struct Duty {
     pub mail: Receiver<Mail>,
     /// The ways to all workers' mail.
     pub letters: Vec<Sender<Mail>>,
-    /// The first worker's: where connections come from.
-    pub listener: Option<TcpListener>,
+    /// Where connections come from; the first worker looks after them.
+    pub doors: Vec<Door>,
 }
 
 /// See the module's page.
@@ -136,11 +138,11 @@ pub struct Worker {
 impl Worker {
     /// A worker at its station.
     pub fn new(station: Station, duty: Duty) -> io::Result<Self> {
-        let Duty { id, service, gate, clock, inbox, mail, letters, listener } = duty;
-        let mut acceptor = listener.map(|listener| Acceptor::new(listener, letters.len()));
-        if let Some(acceptor) = &mut acceptor {
-            station.poll.registry().register(acceptor.listener_mut(), LISTENER, Interest::READABLE)?;
-        }
+        let Duty { id, service, gate, clock, inbox, mail, letters, doors } = duty;
+        let acceptor = match id {
+            0 => Some(Acceptor::new(doors, letters.len(), station.poll.registry())?),
+            _ => None,
+        };
         let settings = &service.settings;
         let clamp = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX / 2);
         let silence = Silence { heartbeat: clamp(settings.heartbeat), stall: clamp(settings.stall) };
@@ -218,7 +220,7 @@ impl Worker {
 
     /// Milliseconds until something is to be done even if nothing happens.
     fn timeout(&self) -> Option<u64> {
-        let can_accept = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.state() == Accepting::More);
+        let can_accept = self.acceptor.as_ref().is_some_and(Acceptor::has_more);
         let has_begun = self.is_sweeping || self.is_expiring || self.is_ending;
         if self.streams.has_work() || !self.ready.is_empty() || has_begun || can_accept {
             return Some(0);

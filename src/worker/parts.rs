@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mio::Token;
 
-use crate::api::{Context, Service};
+use crate::api::{Context, Scope, Service};
 use crate::auth::Verified;
 use crate::clock::{Now, imf_fixdate};
 use crate::http::response::House;
@@ -27,9 +27,9 @@ impl Parts {
         Self { id, service, now, verified: RefCell::default(), date: String::new(), date_seconds: u64::MAX }
     }
 
-    pub(super) fn context(&self) -> Context<'_> {
+    pub(super) fn context(&self, scope: Scope) -> Context<'_> {
         let house = House { date: &self.date, origins: &self.service.settings.origins };
-        Context { service: &self.service, house, now: self.now, worker: self.id, verified: &self.verified }
+        Context { service: &self.service, scope, house, now: self.now, worker: self.id, verified: &self.verified }
     }
 
     pub(super) fn stamp(&self) -> u32 {

@@ -113,7 +113,7 @@ impl Worker {
             return GoesOn::WhenReady;
         }
         if connection.exchange.patience() == Patience::Room {
-            let step = connection.exchange.retry(parts.context(), out);
+            let step = connection.exchange.retry(parts.context(connection.scope), out);
             return self.take_step(key, step);
         }
         let got = if connection.wants_more() { connection.read(scratch, may_have_ended) } else { Got::Nothing };
@@ -132,7 +132,7 @@ impl Worker {
         };
         let mut taken = 0;
         let step = loop {
-            let (count, step) = connection.exchange.advance(&bytes[taken..], parts.context(), out);
+            let (count, step) = connection.exchange.advance(&bytes[taken..], parts.context(connection.scope), out);
             taken += count;
             match step {
                 Step::Answered if taken < bytes.len() && out.len() < MAX_OUTPUT => {}
@@ -190,23 +190,24 @@ impl Worker {
         let Some(connection) = connections.get_mut(key).filter(|connection| connection.serial == serial) else {
             return;
         };
-        let step = connection.exchange.deliver(&answer.response, parts.context(), &mut connection.output);
+        let step =
+            connection.exchange.deliver(&answer.response, parts.context(connection.scope), &mut connection.output);
         connection.held = answer.held;
         self.take_step(key, step);
         self.drive(key, true);
     }
 
     fn become_subscriber(&mut self, key: usize) {
-        let Connection { mut socket, phase, .. } = self.connections.remove(key);
+        let Connection { mut socket, scope, phase, .. } = self.connections.remove(key);
         let Phase::Opening(ticket) = phase else {
-            return self.leave(socket);
+            return self.leave(socket, scope);
         };
         let subscriber = Key::Subscriber(self.streams.next_key());
         match self.station.register_both(&mut socket, subscriber) {
             Ok(()) => self.streams.seat(ticket, socket, self.parts.stamp()),
             Err(_) => {
                 self.streams.abandon(ticket);
-                self.leave(socket);
+                self.leave(socket, scope);
             }
         }
     }
@@ -216,7 +217,7 @@ impl Worker {
         if let Phase::Opening(ticket) = connection.phase {
             self.streams.abandon(ticket);
         }
-        self.leave(connection.socket);
+        self.leave(connection.socket, connection.scope);
     }
 
     /// Patience begins anew when something else is waited for, and when the peer has done its part.
@@ -263,7 +264,7 @@ impl Worker {
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
             Patience::Head | Patience::Body | Patience::Room | Patience::Store => {
-                let step = connection.exchange.time_out(self.parts.context(), &mut connection.output);
+                let step = connection.exchange.time_out(self.parts.context(connection.scope), &mut connection.output);
                 self.take_step(key, step);
                 self.drive(key, true);
             }

@@ -50,26 +50,33 @@ impl Broker {
 
     /// The same by a command that becomes the binary.
     pub fn start_as(command: Command, arguments: &[&str]) -> Self {
+        Self::spawn(command, &[&["--no-auth", "--port", "0"], arguments].concat())
+    }
+
+    /// The same, but where it listens is for the arguments to say.
+    pub fn start_listening(command: Command, arguments: &[&str]) -> Self {
         Self::spawn(command, &[&["--no-auth"], arguments].concat())
     }
 
     /// Starts the binary with tokens, whose keys are among the arguments or in the environment. `/stats` is asked for
     /// with a token of [`tokens::PUBLISHER`].
     pub fn start_secured(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut broker = Self::spawn(command(environment), arguments);
+        let mut broker = Self::spawn(command(environment), &[&["--port", "0"], arguments].concat());
         broker.pass = tokens::bearer(&tokens::publisher("stats"));
         broker
     }
 
     fn spawn(mut command: Command, arguments: &[&str]) -> Self {
-        let child = command.args(["--port", "0"]).args(arguments).stderr(Stdio::piped()).spawn();
+        let child = command.args(arguments).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary starts");
         let log = lines(child.stderr.take().expect("stderr is piped"));
         // Made before anything is waited for, so that a failure kills the child.
         let mut broker = Self { child, address: SocketAddr::from(([0; 4], 0)), log, pass: String::new() };
-        let line = broker.logged("http://");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
-        broker.address = address.and_then(|text| text.parse().ok()).expect("the log names an address");
+        let line = broker.logged("listens on");
+        // The first, if there is one: it may listen on Unix sockets only.
+        if let Some(address) = addresses(&line).first() {
+            broker.address = *address;
+        }
         broker
     }
 
@@ -196,6 +203,12 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The IP addresses in a line of the log.
+pub fn addresses(line: &str) -> Vec<SocketAddr> {
+    let texts = line.split("http://").skip(1).filter_map(|rest| rest.split_whitespace().next());
+    texts.map(|text| text.parse().expect("an address")).collect()
 }
 
 /// The binary, in an environment without options of the developer's own.

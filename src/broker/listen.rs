@@ -1,0 +1,242 @@
+//! Listening: binds what is configured, takes up what was given, and removes the files of Unix sockets again. Refuses to
+//! know what is served.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use super::StartError;
+use crate::api::Scope;
+use crate::config::{ListenAddress, Settings};
+use crate::worker::{Door, Listener, VANISHED_MILLIS};
+
+/// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+
+/// A listening socket that came from elsewhere.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub socket: GivenSocket,
+    pub is_admin: bool,
+}
+
+/// See [`Given`].
+#[derive(Debug)]
+pub(super) enum GivenSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Everything that is listened on.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    /// For the first worker.
+    pub doors: Vec<Door>,
+    /// Where clients come in, with the ports that were chosen.
+    pub public: Vec<ListenAddress>,
+    /// Where the administration does.
+    pub admin: Vec<ListenAddress>,
+    files: Vec<SocketFile>,
+}
+
+/// The file of a Unix socket that was made here; removed when dropped, unless it is another one by now.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// What tells two files apart, whatever they are called.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Listening {
+    /// Listens on everything, or on nothing.
+    pub fn open(settings: &Settings, given: Vec<Given>) -> Result<Self, StartError> {
+        let has_admin = settings.admin.is_some() || given.iter().any(|given| given.is_admin);
+        let public = if has_admin { Scope::Public } else { Scope::All };
+        let mut listening = Self::default();
+        for given in given {
+            let scope = if given.is_admin { Scope::Administration } else { public };
+            listening.take_up(given.socket, scope)?;
+        }
+        for address in &settings.listen {
+            listening.bind(address, public, settings)?;
+        }
+        if let Some(address) = &settings.admin {
+            listening.bind(address, Scope::Administration, settings)?;
+        }
+        Ok(listening)
+    }
+
+    /// In the log's words.
+    pub fn describe(&self) -> String {
+        let join =
+            |addresses: &[ListenAddress]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        match self.admin.as_slice() {
+            [] => join(&self.public),
+            admin => format!("{} and for administration on {}", join(&self.public), join(admin)),
+        }
+    }
+
+    fn bind(&mut self, address: &ListenAddress, scope: Scope, settings: &Settings) -> Result<(), StartError> {
+        let bound = match address {
+            ListenAddress::Tcp(address) => bind_tcp(*address, &settings.listen).map(GivenSocket::Tcp),
+            ListenAddress::Unix(path) => self.bind_unix(path, settings.unix_mode).map(GivenSocket::Unix),
+        };
+        let socket = bound.map_err(|error| StartError::Bind(address.clone(), error))?;
+        self.add(socket, scope)?;
+        Ok(())
+    }
+
+    /// The file's mode is set before anybody can connect.
+    fn bind_unix(&mut self, path: &Path, mode: u32) -> io::Result<UnixListener> {
+        let address = SocketAddrUnix::new(path)?;
+        remove_stale(path)?;
+        let socket = socket(AddressFamily::UNIX)?;
+        rustix::net::bind(&socket, &address)?;
+        self.files.push(SocketFile::at(path)?);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(UnixListener::from(socket))
+    }
+
+    fn take_up(&mut self, socket: GivenSocket, scope: Scope) -> io::Result<()> {
+        match &socket {
+            GivenSocket::Tcp(listener) => {
+                set_options(listener)?;
+                listener.set_nonblocking(true)?;
+            }
+            GivenSocket::Unix(listener) => listener.set_nonblocking(true)?,
+        }
+        self.add(socket, scope)
+    }
+
+    fn add(&mut self, socket: GivenSocket, scope: Scope) -> io::Result<()> {
+        let (address, listener) = match socket {
+            GivenSocket::Tcp(listener) => {
+                (ListenAddress::Tcp(listener.local_addr()?), Listener::Tcp(mio::net::TcpListener::from_std(listener)))
+            }
+            GivenSocket::Unix(listener) => {
+                let path = listener.local_addr()?.as_pathname().unwrap_or(Path::new("")).to_owned();
+                (ListenAddress::Unix(path), Listener::Unix(mio::net::UnixListener::from_std(listener)))
+            }
+        };
+        self.doors.push(Door { listener, scope });
+        match scope {
+            Scope::All | Scope::Public => self.public.push(address),
+            Scope::Administration => self.admin.push(address),
+        }
+        Ok(())
+    }
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: Identity::of(path)? })
+    }
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = Identity::of(&self.path).is_ok_and(|identity| identity == self.identity);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("can't remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// What a broker that was killed has left: a socket that nobody listens on. Anything else stays where it is.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn bind_tcp(address: SocketAddr, all: &[ListenAddress]) -> io::Result<TcpListener> {
+    let socket = socket(if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        let same = ListenAddress::Tcp(SocketAddr::from(([0, 0, 0, 0], address.port())));
+        sockopt::set_ipv6_v6only(&socket, all.contains(&same))?;
+    }
+    set_options(&socket)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Every accepted socket inherits these, so that they cost no system call each.
+fn set_options(socket: impl std::os::fd::AsFd) -> io::Result<()> {
+    // An event must not wait for the acknowledgement of the one before.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // A peer that vanished without a word is noticed by what it does not acknowledge.
+    sockopt::set_tcp_user_timeout(&socket, VANISHED_MILLIS)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_somebody_listens_on_and_a_file_that_is_none_stay() {
+        let folder = std::env::temp_dir().join(format!("esker-listen-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (plain, used) = (folder.join("plain"), folder.join("used"));
+        fs::write(&plain, "x").unwrap();
+        let listener = UnixListener::bind(&used).unwrap();
+        assert_eq!(remove_stale(&plain).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(remove_stale(&used).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        remove_stale(&used).unwrap();
+        remove_stale(&used).unwrap();
+        assert!(plain.exists() && !used.exists());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_has_come_in_the_place_of_ours_stays() {
+        let path = std::env::temp_dir().join(format!("esker-file-{}", std::process::id()));
+        fs::write(&path, "ours").unwrap();
+        let ours = SocketFile::at(&path).unwrap();
+        let other = path.with_extension("other");
+        fs::write(&other, "another's").unwrap();
+        fs::rename(&other, &path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+        drop(SocketFile::at(&path).unwrap());
+        assert!(!path.exists());
+    }
+}

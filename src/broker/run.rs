@@ -1,0 +1,54 @@
+//! The broker as a process: signals, and the service manager's sockets and news.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Broker, StartError, manager};
+use crate::config::Config;
+
+/// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
+/// SIGHUP reads the key files again.
+///
+/// Sockets that a service manager hands over (sd_listen_fds(3)) are listened on instead of the default address; one whose
+/// `FileDescriptorName` is `admin` is the administration's. The manager is told when the broker serves and when it
+/// drains (sd_notify(3)).
+///
+/// ```no_run
+/// # fn main() -> Result<(), esker::StartError> {
+/// esker::run(esker::Config::new().no_auth(true).origin("*"))
+/// # }
+/// ```
+pub fn run(config: Config) -> Result<(), StartError> {
+    let given = manager::sockets().map_err(StartError::Given)?;
+    let has_public = given.iter().any(|given| !given.is_admin);
+    let config = if has_public { config.given_sockets() } else { config };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let broker = Broker::start_with(&config, given)?;
+    let status = format!("serves {}", broker.listening.describe());
+    manager::tell_ready(&status);
+    signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| {
+        manager::tell_reloading();
+        reload(&broker);
+        manager::tell_ready(&status);
+    });
+    let is_second = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
+    }
+    manager::tell_stopping();
+    log::info!("draining: streams end, at most 10 s; a second signal exits at once");
+    broker.shutdown();
+    log::info!("stopped");
+    Ok(())
+}
+
+fn reload(broker: &Broker) {
+    match broker.reload_keys() {
+        Ok(true) => log::info!("the key files were read again"),
+        Ok(false) => log::warn!("there are no key files to read again; a secret is changed by a new start"),
+        Err(error) => log::error!("{error}; the keys stay as they were"),
+    }
+}

@@ -1,0 +1,47 @@
+//! A door: a listener, and for what those who come through it may ask. A connection of a Unix socket is kept in a
+//! `TcpStream` like any other: reading, writing, shutting down and polling are the same system calls, and TCP's options, which
+//! such a socket refuses, are wishes.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener};
+
+use crate::api::Scope;
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Door {
+    /// What is listened on.
+    pub listener: Listener,
+    /// What is served to those who come through it.
+    pub scope: Scope,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// Of TCP.
+    Tcp(TcpListener),
+    /// In the file system.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The next connection, and the address it comes from. IPv4 through a dual-stack socket is IPv4.
+    pub(super) fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(socket, peer)| (socket, Some(peer.ip().to_canonical()))),
+            Self::Unix(listener) => listener.accept().map(|(socket, _)| (TcpStream::from(OwnedFd::from(socket)), None)),
+        }
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+}

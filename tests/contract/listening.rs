@@ -1,0 +1,232 @@
+//! Where a broker listens: several addresses, both kinds of IP through one socket, Unix sockets, and the administration's
+//! address, which has its own routes and its own places.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::support::tokens::{self, SECRETS};
+use super::support::{Broker, Connection, Folder, Response, Stream, addresses, command, run};
+
+/// A client of a Unix socket: to the system calls of a client it is a socket like any other.
+fn open(path: &Path) -> Connection {
+    let socket = UnixStream::connect(path).expect("the broker accepts");
+    Connection::over(TcpStream::from(OwnedFd::from(socket)))
+}
+
+fn ask(mut connection: Connection, method: &str, target: &str, rest: &str) -> Response {
+    connection.send(format!("{method} {target} HTTP/1.1\r\nHost: esker\r\n{rest}"));
+    connection.response()
+}
+
+fn get(connection: Connection, target: &str) -> Response {
+    ask(connection, "GET", target, "\r\n")
+}
+
+fn unix(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+#[test]
+fn a_unix_socket_serves_as_an_address_does_and_is_gone_after_the_stop() {
+    let home = Folder::new();
+    let path = home.path.join("esker.sock");
+    let broker = Broker::start(&["--listen", &unix(&path), "--unix-mode", "600"]);
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let mut stream = Stream::open(open(&path), "/subscribe/topicone1", "");
+    let published = ask(open(&path), "POST", "/publish/topicone1", "Content-Length: 11\r\n\r\ndata: hello");
+    assert_eq!((published.status, published.json()["subscribers"].as_u64()), (200, Some(1)));
+    assert_eq!(stream.event().data.as_deref(), Some("hello"));
+    broker.publish("topicone1", "data: from the other door");
+    assert_eq!(stream.event().data.as_deref(), Some("from the other door"));
+    drop(stream);
+    broker.wait_for("the end noticed", |stats| stats["subscribers"] == 0);
+    broker.signal("TERM");
+    assert_eq!(broker.wait().0, Some(0));
+    assert!(!path.exists());
+}
+
+/// Its buffers are another kind of buffers: what does not fit must come all the same.
+#[test]
+fn a_slow_reader_of_a_unix_socket_catches_up() {
+    let home = Folder::new();
+    let path = home.path.join("esker.sock");
+    let broker = Broker::start(&["--listen", &unix(&path), "--history", "100000"]);
+    let mut stream = Stream::open(open(&path), "/subscribe/topicone1", "");
+    let data = "x".repeat(10_000);
+    (0..200).for_each(|number| drop(broker.publish("topicone1", &format!("data: {number} {data}"))));
+    broker.wait_for("a full socket", |stats| stats["subscribers_stalled"] == 1);
+    for number in 0..200 {
+        assert_eq!(stream.event().data, Some(format!("{number} {data}")));
+    }
+    broker.publish("topicone1", "data: live");
+    assert_eq!(stream.event().data.as_deref(), Some("live"));
+}
+
+#[test]
+fn a_unix_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
+    let home = Folder::new();
+    let path = home.path.join("esker.sock");
+    let listen = unix(&path);
+    let first = Broker::start_listening(command(&[]), &["--listen", &listen]);
+    let second = run(&["--no-auth", "--listen", &listen], &[]);
+    assert!(second.0 == Some(1) && second.2.contains("another program"), "{second:?}");
+    assert_eq!(get(open(&path), "/healthz").status, 200, "the first is still there");
+    first.signal("KILL");
+    first.wait();
+    assert!(path.exists());
+    let third = Broker::start_listening(command(&[]), &["--listen", &listen]);
+    assert_eq!(get(open(&path), "/healthz").status, 200);
+    // Another program has put its own in the place.
+    std::fs::remove_file(&path).expect("it can be removed");
+    std::fs::write(&path, "another's").expect("a file can be written");
+    third.signal("TERM");
+    assert_eq!(third.wait().0, Some(0));
+    assert_eq!(std::fs::read(&path).expect("it is still there"), b"another's");
+    let fourth = run(&["--no-auth", "--listen", &listen], &[]);
+    assert!(fourth.0 == Some(1) && fourth.2.contains("no socket"), "{fourth:?}");
+}
+
+#[test]
+fn the_dual_stack_address_takes_both_kinds_of_ip() {
+    let broker = Broker::start_listening(command(&[]), &["--listen", "[::]:0", "--max-connections-per-ip", "2"]);
+    let port = broker.address.port();
+    let at = |ip: &str| Connection::open(format!("{ip}:{port}").parse().expect("an address"));
+    let stats = |ip: &str| get(at(ip), "/stats").json();
+    assert_eq!(stats("127.0.0.1")["connections_accepted"], 1);
+    assert!(stats("[::1]")["connections_accepted"].as_u64() > Some(1));
+    // The limit counts 127.0.0.2 and 127.0.0.1 apart, though both come in as IPv6.
+    let held = [at("127.0.0.1"), at("127.0.0.1")];
+    assert_eq!(get(at("[::1]"), "/healthz").status, 200);
+    assert!(closes(at("127.0.0.1")), "the third of an address");
+    drop(held);
+}
+
+/// Whether the broker ends a connection without an answer.
+fn closes(mut connection: Connection) -> bool {
+    connection.send("GET /healthz HTTP/1.1\r\nHost: esker\r\n\r\n");
+    let mut byte = [0];
+    std::io::Read::read(&mut connection.socket, &mut byte).map_or(true, |count| count == 0)
+}
+
+#[test]
+fn all_addresses_are_listened_on_and_named() {
+    let home = Folder::new();
+    let path = home.path.join("a");
+    let listen = format!("127.0.0.2:0,{},[::1]:0", unix(&path));
+    let broker = Broker::start_listening(command(&[("ESKER_LISTEN", &listen)]), &[]);
+    assert_eq!(broker.address.ip().to_string(), "127.0.0.2", "the default address gave way");
+    assert_eq!(get(open(&path), "/healthz").status, 200);
+    broker.assert_well();
+}
+
+#[test]
+fn both_wildcards_on_one_port_get_along() {
+    let broker = Broker::start_listening(command(&[]), &["--listen", "0.0.0.0:0"]);
+    let port = broker.address.port();
+    drop(broker);
+    let (four, six) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
+    let broker = Broker::start_listening(command(&[]), &["--listen", &four, "--listen", &six]);
+    for ip in ["127.0.0.1", "[::1]"] {
+        let address: SocketAddr = format!("{ip}:{port}").parse().expect("an address");
+        assert_eq!(get(Connection::open(address), "/healthz").status, 200);
+    }
+    drop(broker);
+}
+
+#[test]
+fn what_cannot_be_listened_on_is_told() {
+    let long = format!("unix:/tmp/{}", "x".repeat(120));
+    for (arguments, status, part) in [
+        (&["--listen", "localhost:3000"][..], 2, "IP:PORT"),
+        (&["--listen", "unix:"], 2, "unix:/PATH"),
+        (&["--admin", "9000"], 2, "IP:PORT"),
+        (&["--unix-mode", "rw"], 2, "octal"),
+        (&["--listen", &long], 1, "can't listen on unix:/tmp/xxx"),
+        (&["--listen", "unix:/nowhere/esker.sock"], 1, "No such file"),
+        (&["--listen", "192.0.2.1:3000"], 1, "can't listen on http://192.0.2.1:3000"),
+        (&["--listen", &["127.0.0.1:0"; 33].join(",")], 2, "at most 32"),
+    ] {
+        let ended = run(&[&["--no-auth"], arguments].concat(), &[]);
+        assert!(ended.0 == Some(status) && ended.2.contains(part), "{arguments:?}: {ended:?}");
+    }
+}
+
+/// A broker with an address for the administration, and that address.
+fn with_admin(arguments: &[&str], environment: &[(&str, &str)]) -> (Broker, SocketAddr) {
+    // The broker would choose one itself, but only its log would know.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let admin = free.expect("a port is free");
+    let admin_text = admin.to_string();
+    let arguments = [arguments, &["--admin", &admin_text]].concat();
+    let broker = match environment {
+        [] => Broker::start(&arguments),
+        _ => Broker::start_secured(&arguments, environment),
+    };
+    (broker, admin)
+}
+
+#[test]
+fn the_administration_moves_to_its_own_address() {
+    let (broker, admin) = with_admin(&[], &[]);
+    for target in ["/stats", "/healthz"] {
+        let there = get(Connection::open(admin), target);
+        assert_eq!(there.status, 200, "{there:?}");
+        let here = broker.get(target);
+        assert!(here.status == 404 && here.text().contains("--admin"), "{here:?}");
+    }
+    for target in ["/events", "/subscribe/topicone1", "/audit/user", "/"] {
+        assert_eq!(get(Connection::open(admin), target).status, 404, "{target}");
+    }
+    let publish = ask(Connection::open(admin), "POST", "/publish/topicone1", "Content-Length: 7\r\n\r\ndata: x");
+    assert_eq!(publish.status, 404);
+    let options = ask(Connection::open(admin), "OPTIONS", "/stats", "\r\n");
+    assert_eq!((options.status, options.field("Allow")), (204, Some("GET, HEAD, OPTIONS")));
+    assert_eq!(broker.publish("topicone1", "data: x")["events"], 1);
+}
+
+#[test]
+fn the_administration_asks_for_tokens_as_well() {
+    let (_broker, admin) = with_admin(&[], &SECRETS);
+    assert_eq!(get(Connection::open(admin), "/healthz").status, 200);
+    assert_eq!(get(Connection::open(admin), "/stats").status, 401);
+    let target = format!("/stats?token={}", tokens::publisher("stats"));
+    assert_eq!(get(Connection::open(admin), &target).status, 200);
+}
+
+/// The one who asks how a full broker is gets in; and those who ask have a bound, too.
+#[test]
+fn the_administration_has_places_of_its_own() {
+    let (broker, admin) = with_admin(&["--max-connections", "4"], &[]);
+    let held: Vec<_> = (0..4).map(|_| broker.connect()).collect();
+    let stats = || get(Connection::open(admin), "/stats");
+    while stats().json()["clients"].as_u64() < Some(5) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut waiting = broker.connect();
+    waiting.send("GET /events HTTP/1.1\r\nHost: esker\r\n\r\n");
+    assert_eq!(stats().status, 200);
+    let askers: Vec<_> = (0..100).map(|_| Connection::open(admin)).collect();
+    drop(held);
+    assert!(waiting.head().starts_with("HTTP/1.1 200"), "whom the administration does not keep out");
+    drop(askers);
+    assert_eq!(stats().status, 200, "and it goes on by itself");
+}
+
+#[test]
+fn the_log_names_the_address_of_the_administration() {
+    let home = Folder::new();
+    let admin = unix(&home.path.join("admin"));
+    let mut command = command(&[]);
+    let output = command.args(["--no-auth", "--port", "0", "--admin", &admin]).stderr(std::process::Stdio::piped());
+    let mut child = output.spawn().expect("the binary starts");
+    let mut line = String::new();
+    let mut log = std::io::BufReader::new(child.stderr.take().expect("stderr is piped"));
+    std::io::BufRead::read_line(&mut log, &mut line).expect("the log is UTF-8");
+    let _ = (child.kill(), child.wait());
+    assert_eq!(addresses(&line).len(), 1, "{line}");
+    assert!(line.contains(&format!("and for administration on {admin} with")), "{line}");
+}
