@@ -45,10 +45,11 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another address"
+                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another {}",
+                options(address)
             ),
             Self::Bind(address, error) => {
-                write!(f, "can't listen on {address}: {error}; choose another address")
+                write!(f, "can't listen on {address}: {error}; choose another {}", options(address))
             }
             Self::Given(error) => {
                 write!(
@@ -58,6 +59,14 @@ impl fmt::Display for StartError {
             }
             Self::System(error) => write!(f, "the system refused to start the broker: {error}"),
         }
+    }
+}
+
+/// Where an address to listen on comes from.
+fn options(address: &ListenAddress) -> &'static str {
+    match address {
+        ListenAddress::Tcp(_) => "--bind and --port, --listen or --admin",
+        ListenAddress::Unix(_) => "path of --listen or --admin",
     }
 }
 

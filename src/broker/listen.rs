@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::StartError;
 use crate::api::Scope;
-use crate::config::{ListenAddress, Settings};
+use crate::config::{ConfigError, ListenAddress, MAX_LISTENERS, Settings};
 use crate::worker::{Door, Listener, VANISHED_MILLIS};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
@@ -62,6 +62,11 @@ struct Identity {
 impl Listening {
     /// Listens on everything, or on nothing.
     pub fn open(settings: &Settings, given: Vec<Given>) -> Result<Self, StartError> {
+        let public = given.iter().filter(|given| !given.is_admin).count() + settings.listen.len();
+        let administration = given.len() + settings.listen.len() + usize::from(settings.admin.is_some()) - public;
+        if public > MAX_LISTENERS || administration > 1 {
+            return Err(ConfigError::Addresses.into());
+        }
         let has_admin = settings.admin.is_some() || given.iter().any(|given| given.is_admin);
         let public = if has_admin { Scope::Public } else { Scope::All };
         let mut listening = Self::default();

@@ -98,7 +98,7 @@ pub enum ConfigError {
     Threads,
     /// This duration is not between 10 ms and a day.
     Duration(&'static str),
-    /// More addresses to listen on than there may be.
+    /// More addresses to listen on than there may be, or two for the administration.
     Addresses,
     /// The environment's `PORT` is no port.
     Port(String),
@@ -136,7 +136,10 @@ impl fmt::Display for ConfigError {
             Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
             Self::Threads => f.write_str("--threads must be 1 to 1024"),
             Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
-            Self::Addresses => write!(f, "at most {MAX_LISTENERS} addresses can be listened on; give less --listen"),
+            Self::Addresses => write!(
+                f,
+                "at most {MAX_LISTENERS} addresses can be listened on, and one for the administration; give less --listen or sockets"
+            ),
             Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
             Self::Origin(text) => write!(
                 f,

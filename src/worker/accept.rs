@@ -102,8 +102,8 @@ impl Acceptor {
     }
 }
 
-/// The given sockets and the configured ones, and the administration's.
-const MAX_DOORS: usize = 2 * MAX_LISTENERS + 1;
+/// The clients' and the administration's.
+const MAX_DOORS: usize = MAX_LISTENERS + 1;
 
 fn token(door: usize) -> Token {
     Token(WAKER.0 - 1 - door)

@@ -99,6 +99,14 @@ fn what_is_no_listening_socket_is_refused_in_words() {
     }
 }
 
+#[test]
+fn more_sockets_than_there_may_be_are_refused() {
+    for (kinds, names) in [(vec!["tcp"; 33].join(" "), ""), ("tcp tcp".into(), "admin:admin")] {
+        let ended = finish(&mut handing_over(&kinds, names, &[]));
+        assert!(ended.0 == Some(2) && ended.2.contains("at most 32"), "{ended:?}");
+    }
+}
+
 /// The file of a socket that somebody else has made is not the broker's to remove.
 #[test]
 fn a_unix_socket_that_was_handed_over_stays_after_the_stop() {
