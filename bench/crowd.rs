@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use descriptor::{BYTES, Socket, one_worker};
 use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
-use esker::worker::streams::Streams;
+use esker::worker::streams::{Close, Streams};
 use esker::worker::{BUDGET_PER_TURN, Silence};
 use fastrand::Rng;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -49,6 +49,8 @@ struct Crowd {
     rng: Rng,
     micros: u64,
     millis: u32,
+    /// Looked at as a broker looks at its own.
+    clock: Instant,
 }
 
 impl Crowd {
@@ -66,6 +68,7 @@ impl Crowd {
             rng: Rng::with_seed(1),
             micros: 1,
             millis: 0,
+            clock: Instant::now(),
         }
     }
 
@@ -95,7 +98,7 @@ impl Crowd {
         self.rng.shuffle(&mut self.keys);
         let start = Instant::now();
         for _ in 0..count {
-            self.streams.remove(self.keys.pop().expect("as many have joined"));
+            self.streams.remove(self.keys.pop().expect("as many have joined"), Close::Peer);
             self.streams.take_closed().for_each(drop);
         }
         start.elapsed()
@@ -106,7 +109,7 @@ impl Crowd {
         let start = Instant::now();
         self.streams.take_inbox();
         while self.streams.has_work() {
-            self.streams.serve(BUDGET_PER_TURN, self.millis);
+            self.streams.serve(BUDGET_PER_TURN, self.millis, &|| self.clock.elapsed().as_micros() as u64);
         }
         start.elapsed()
     }

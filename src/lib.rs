@@ -28,7 +28,7 @@
 //! keys    where keys come from: the configuration, files
 //! json    JSON without its white space
 //! clock   the only reader of clocks
-//! metrics counters
+//! metrics counters, and the table that /stats and /metrics show
 //! broker  composition root: bind, start, drain, stop
 //! http/   bytes ↔ HTTP                                          knows no topic, no socket
 //! sse/    text ↔ events ↔ frames                                knows no socket

@@ -5,13 +5,14 @@
 mod descriptor;
 
 use std::alloc::System;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use descriptor::{BYTES, Socket, WRITES, one_worker};
 use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
-use esker::worker::streams::Streams;
+use esker::worker::streams::{Close, Streams};
 use esker::worker::subscriber::Subscriber;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -23,12 +24,20 @@ struct House {
     streams: Streams<Socket>,
     topic: TopicName,
     now: u64,
+    /// How often the clock was looked at while serving.
+    looks: Cell<usize>,
 }
 
 impl House {
     fn new() -> Self {
         let (hub, streams) = one_worker();
-        Self { hub, streams, topic: TopicName::parse("topicone1").expect("a topic"), now: 1_000_000 }
+        Self {
+            hub,
+            streams,
+            topic: TopicName::parse("topicone1").expect("a topic"),
+            now: 1_000_000,
+            looks: Cell::new(0),
+        }
     }
 
     fn subscribe(&mut self, count: usize, expires: Option<u64>) {
@@ -36,7 +45,7 @@ impl House {
             let joined = self.hub.join(0, &[self.topic], Position::Live).expect("there is room");
             let ticket = self.streams.admit(joined, Framing::Chunked, expires);
             self.streams.seat(ticket, Socket::new(), 0);
-            self.streams.serve(usize::MAX, 0);
+            self.streams.serve(usize::MAX, 0, &|| 0);
         }
     }
 
@@ -53,8 +62,12 @@ impl House {
     fn serve(&mut self) -> (usize, usize) {
         let region = Region::new(ALLOCATOR);
         let before = WRITES.load(Ordering::Relaxed);
-        while self.streams.has_work() {
-            self.streams.serve(esker::worker::BUDGET_PER_TURN, 0);
+        let Self { streams, now, looks, .. } = self;
+        while streams.has_work() {
+            streams.serve(esker::worker::BUDGET_PER_TURN, 0, &|| {
+                looks.set(looks.get() + 1);
+                *now
+            });
         }
         let allocations = region.change().allocations + region.change().reallocations;
         (allocations, WRITES.load(Ordering::Relaxed) - before)
@@ -99,7 +112,9 @@ fn those_who_come_in_place_of_others_cost_nothing() {
     let before = ALLOCATOR.stats();
     for round in 0..10 {
         // Every second one, from another one on each time.
-        (0..SUBSCRIBERS as u32).filter(|key| (key + round) % 2 == 0).for_each(|key| house.streams.remove(key));
+        (0..SUBSCRIBERS as u32)
+            .filter(|key| (key + round) % 2 == 0)
+            .for_each(|key| house.streams.remove(key, Close::Peer));
         assert_eq!(house.streams.take_closed().count(), SUBSCRIBERS / 2);
         house.subscribe(SUBSCRIBERS / 2, None);
     }
@@ -133,7 +148,11 @@ fn delivery_allocates_nothing_and_writes_once() {
     for events in [1, 1, 64, 200] {
         house.publish(events);
         let bytes = BYTES.load(Ordering::Relaxed);
+        house.streams.take_tally();
+        house.looks.set(0);
         assert_eq!(house.serve(), (0, SUBSCRIBERS), "{events} events at once");
+        assert_eq!(house.streams.take_tally().latency.count() as usize, SUBSCRIBERS * events, "all were timed");
+        assert!(house.looks.get() <= SUBSCRIBERS / 50, "{} looks at the clock", house.looks.get());
         assert!(BYTES.load(Ordering::Relaxed) - bytes >= SUBSCRIBERS * events * "data: hello, world\n".len());
     }
 }

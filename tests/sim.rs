@@ -11,7 +11,7 @@ use std::sync::Arc;
 use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
 use esker::sse::{Framing, drafts_from_text};
 use esker::worker::Silence;
-use esker::worker::streams::{Streams, Ticket};
+use esker::worker::streams::{Close, Streams, Tally, Ticket};
 use fastrand::Rng;
 use wire::{Socket, over_seeds, whole_blocks};
 
@@ -192,6 +192,8 @@ struct Simulation {
     clients: Vec<Client>,
     serials: usize,
     seen: (usize, usize),
+    /// Those who have left.
+    left: u64,
 }
 
 impl Simulation {
@@ -219,7 +221,18 @@ impl Simulation {
             retained: Vec::new(),
             evicted_through: [0; 4],
         };
-        Self { rng, now, millis: u32::MAX - 10_000, hub, workers, model, clients: Vec::new(), serials: 0, seen: (0, 0) }
+        Self {
+            rng,
+            now,
+            millis: u32::MAX - 10_000,
+            hub,
+            workers,
+            model,
+            clients: Vec::new(),
+            serials: 0,
+            seen: (0, 0),
+            left: 0,
+        }
     }
 
     fn run(mut self) -> (usize, usize) {
@@ -343,7 +356,8 @@ impl Simulation {
         let Some(ticket) = client.ticket.take() else { return };
         let streams = &mut self.workers[client.worker];
         if self.rng.u8(0..10) == 0 {
-            streams.abandon(ticket);
+            streams.abandon(ticket, Close::Peer);
+            self.left += 1;
             self.clients.remove(index);
             return;
         }
@@ -359,7 +373,7 @@ impl Simulation {
         if self.rng.bool() {
             streams.expire(second, self.millis);
         }
-        streams.serve(budget, self.millis);
+        streams.serve(budget, self.millis, &|| self.now);
         if self.rng.u8(0..4) == 0 {
             streams.begin_sweep();
             streams.trim_idle();
@@ -394,13 +408,14 @@ impl Simulation {
     fn hang_up(&mut self) {
         let Some(index) = self.pick() else { return };
         let (worker, Some(key)) = (self.clients[index].worker, self.clients[index].key) else { return };
-        self.workers[worker].remove(key);
+        self.workers[worker].remove(key, Close::Peer);
         let closed: Vec<Socket> = self.workers[worker].take_closed().collect();
         self.forget(&closed);
     }
 
     fn forget(&mut self, closed: &[Socket]) {
         for socket in closed {
+            self.left += 1;
             let at = self.clients.iter().position(|client| Rc::ptr_eq(&client.socket.0, &socket.0));
             let client = self.clients.swap_remove(at.expect("a socket belongs to a client"));
             self.seen.0 += client.events;
@@ -452,5 +467,9 @@ impl Simulation {
         let topics: BTreeMap<usize, u64> = self.model.retained.iter().map(|event| (event.1, event.0)).collect();
         let counts = self.hub.counts();
         assert_eq!((counts.subscribers, counts.topics), (0, topics.len()));
+        let tallies: Vec<_> = self.workers.iter_mut().map(Streams::take_tally).collect();
+        assert_eq!(tallies.iter().flat_map(|tally| tally.closed).sum::<u64>(), self.left, "each is counted once");
+        let is_timed = |tally: &Tally| tally.latency.count() <= tally.delivered;
+        assert!(tallies.iter().all(is_timed), "only what is delivered is timed");
     }
 }

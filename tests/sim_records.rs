@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use esker::hub::{Hub, HubLimits, Position, inbox};
 use esker::sse::{Framing, record_frame};
-use esker::worker::streams::Streams;
+use esker::worker::streams::{Close, Streams};
 use fastrand::Rng;
 use wire::{Socket, over_seeds, whole_blocks};
 
@@ -154,7 +154,7 @@ impl Simulation {
         let streams = &mut self.workers[worker];
         streams.hush();
         streams.take_inbox();
-        streams.serve(budget, 0);
+        streams.serve(budget, 0, &|| self.now);
         self.clients.iter_mut().filter(|client| client.worker == worker).for_each(|client| client.look(&self.all));
         let closed: Vec<Socket> = streams.take_closed().collect();
         assert!(closed.is_empty(), "nobody is closed for being slow: what is superseded costs nothing");
@@ -178,7 +178,7 @@ impl Simulation {
         }
         let index = self.rng.usize(0..self.clients.len());
         let client = self.clients.swap_remove(index);
-        self.workers[client.worker].remove(client.key);
+        self.workers[client.worker].remove(client.key, Close::Peer);
         let closed: Vec<Socket> = self.workers[client.worker].take_closed().collect();
         assert!(closed.iter().all(|socket| Rc::ptr_eq(&socket.0, &client.socket.0)));
     }

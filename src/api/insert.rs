@@ -8,6 +8,7 @@ use super::{Context, Errand, Outcome, Plan, RECORDS};
 use crate::auth::Role;
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
+use crate::metrics::InsertRefusal;
 use crate::store::StoreError;
 
 /// A record whose body is still to come.
@@ -31,15 +32,21 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
 
 pub(super) fn finish(body: &[u8], context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
-        return Outcome::Answer(super::draining().into());
+        return Outcome::Answer(refused(InsertRefusal::Draining, super::draining(), context).into());
     }
     if !context.service.hub.has_room_for_records() {
-        return Outcome::Answer(too_much().into());
+        return Outcome::Answer(refused(InsertRefusal::Memory, too_much(), context).into());
     }
     match Record::parse(body) {
         Ok(record) => Outcome::Errand(Errand::Insert(record)),
-        Err(problem) => Outcome::Answer(problem.into()),
+        Err(problem) => Outcome::Answer(refused(InsertRefusal::Invalid, problem, context).into()),
     }
+}
+
+/// Counts a record that does not come as far as the store; what the store refuses it counts itself.
+fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Problem {
+    context.service.metrics.worker(context.worker).inserts_refused.count(why as usize);
+    problem
 }
 
 /// The answer once the store has spoken.
@@ -59,8 +66,9 @@ fn key(name: &str, id: u64) -> String {
 }
 
 /// The answer when the store has none in time. Whether the record is stored nobody knows.
-pub fn no_answer() -> Problem {
-    Problem::unavailable("the store has not answered in time; whether a record is stored shows in its audit", 5)
+pub fn no_answer(context: Context<'_>) -> Problem {
+    let detail = "the store has not answered in time; whether a record is stored shows in its audit";
+    refused(InsertRefusal::Timeout, Problem::unavailable(detail, 5), context)
 }
 
 fn too_much() -> Problem {

@@ -4,6 +4,8 @@
 mod admission;
 pub mod audit;
 pub mod insert;
+mod metrics;
+mod overview;
 pub mod publish;
 pub mod record;
 mod stats;
@@ -225,6 +227,7 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
         (Route::Insert, Method::Post) => insert::plan(head, context),
         (Route::Audit(name), Method::Get | Method::Head) => audit::plan(&name, head, context),
         (Route::Stats, Method::Get | Method::Head) => stats::plan(head, context),
+        (Route::Metrics, Method::Get | Method::Head) => metrics::plan(head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(health(context.service)),
         (route, _) => Err(Problem::method_not_allowed(route.allow())),
     });
@@ -250,6 +253,7 @@ enum Route<'a> {
     Insert,
     Audit(Cow<'a, str>),
     Stats,
+    Metrics,
     Health,
 }
 
@@ -269,13 +273,14 @@ impl<'a> Route<'a> {
             ("insert", None, None) => Some(Self::Insert),
             ("audit", Some(name), None) => Some(Self::Audit(name)),
             ("stats", None, None) => Some(Self::Stats),
+            ("metrics", None, None) => Some(Self::Metrics),
             ("healthz", None, None) => Some(Self::Health),
             _ => None,
         })
     }
 
     fn is_in(&self, scope: Scope) -> bool {
-        let is_administration = matches!(self, Self::Stats | Self::Health);
+        let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health);
         match scope {
             Scope::All => true,
             Scope::Public => !is_administration,
@@ -286,7 +291,9 @@ impl<'a> Route<'a> {
     fn allow(&self) -> &'static str {
         match self {
             Self::Publish(_) | Self::Insert => "POST, OPTIONS",
-            Self::Subscribe(_) | Self::Events | Self::Audit(_) | Self::Stats | Self::Health => "GET, HEAD, OPTIONS",
+            Self::Subscribe(_) | Self::Events | Self::Audit(_) | Self::Stats | Self::Metrics | Self::Health => {
+                "GET, HEAD, OPTIONS"
+            }
         }
     }
 }
@@ -297,13 +304,13 @@ impl Scope {
         match self {
             Self::All => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
-                 GET /audit/{event}, GET /stats and GET /healthz"
+                 GET /audit/{event}, GET /stats, GET /metrics and GET /healthz"
             }
             Self::Public => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events and \
                  GET /audit/{event}; statistics and health are at the address of --admin"
             }
-            Self::Administration => "nothing is here; there are GET /stats and GET /healthz",
+            Self::Administration => "nothing is here; there are GET /stats, GET /metrics and GET /healthz",
         }
     }
 }

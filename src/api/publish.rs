@@ -4,7 +4,8 @@ use crate::auth::Role;
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
-use crate::sse::{Draft, PublishError, drafts_from_data, drafts_from_text};
+use crate::metrics::PublishRefusal;
+use crate::sse::{Draft, drafts_from_data, drafts_from_text};
 
 use super::admission::{admit, demand_topic};
 use super::{Context, Outcome, Plan};
@@ -65,36 +66,44 @@ fn is_data(content_type: Option<&str>) -> bool {
 }
 
 pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {
-    let Ok(text) = std::str::from_utf8(body) else {
-        return Outcome::Answer(Problem::bad_request("the body is not UTF-8").into());
-    };
-    match drafts(&request.kind, text) {
-        // More could never go: ids would run ahead of the clock.
-        Ok(drafts) if drafts.len() as u64 > MAX_AHEAD => Outcome::Answer(
-            Problem::new(413, "the body has more than 250000 events; send them in several bodies").into(),
-        ),
+    match drafts(&request.kind, body) {
         Ok(drafts) => try_publish(Pending { topic: request.topic, drafts }, context),
-        Err(error) => Outcome::Answer(Problem::bad_request(error.to_string()).into()),
+        Err(problem) => Outcome::Answer(refused(PublishRefusal::Invalid, problem, context).into()),
     }
 }
 
-fn drafts(kind: &Kind, text: &str) -> Result<Vec<Draft>, PublishError> {
-    match kind {
+fn drafts(kind: &Kind, body: &[u8]) -> Result<Vec<Draft>, Problem> {
+    let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    let drafts = match kind {
         Kind::Text => drafts_from_text(text),
         Kind::Data { event, id } => drafts_from_data(text, event.as_deref(), id.as_deref()),
+    };
+    let drafts = drafts.map_err(|error| Problem::bad_request(error.to_string()))?;
+    // More could never go: ids would run ahead of the clock.
+    if drafts.len() as u64 > MAX_AHEAD {
+        return Err(Problem::new(413, "the body has more than 250000 events; send them in several bodies"));
     }
+    Ok(drafts)
+}
+
+/// Counts a publish that is refused.
+fn refused(why: PublishRefusal, problem: Problem, context: Context<'_>) -> Problem {
+    context.service.metrics.worker(context.worker).publishes_refused.count(why as usize);
+    problem
 }
 
 /// Publishes, or gives the publish back to wait.
 pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
-        return Outcome::Answer(super::draining().into());
+        return Outcome::Answer(refused(PublishRefusal::Draining, super::draining(), context).into());
     }
     let Pending { topic, drafts } = pending;
     match context.service.hub.publish(&topic, drafts, context.now.id_micros, Some(context.worker)) {
         Ok(published) => Outcome::Answer(accepted(published)),
         Err(Refused::NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
-        Err(Refused::TooManyTopics) => Outcome::Answer(too_many_topics().into()),
+        Err(Refused::TooManyTopics) => {
+            Outcome::Answer(refused(PublishRefusal::Topics, too_many_topics(), context).into())
+        }
     }
 }
 
@@ -117,8 +126,9 @@ fn too_many_topics() -> Problem {
 }
 
 /// The answer when waiting for room took too long.
-pub fn no_room() -> Problem {
-    Problem::unavailable("the broker can't keep up with this topic now; nothing was published, try again", 1)
+pub fn no_room(context: Context<'_>) -> Problem {
+    let detail = "the broker can't keep up with this topic now; nothing was published, try again";
+    refused(PublishRefusal::Room, Problem::unavailable(detail, 1), context)
 }
 
 #[cfg(test)]

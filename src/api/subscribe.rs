@@ -124,6 +124,7 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
     stream::opening(jittered(millis(service.settings.retry)), prime, framing, out);
     if let (Some(gap), Some(after)) = (joined.gap, &request.position) {
+        service.metrics.worker(context.worker).resume_gaps.add(1);
         stream::gap(after, gap.oldest, framing, out);
     }
     Opened::Joined(Entry { joined, framing, expires: request.expires })
@@ -142,6 +143,7 @@ fn write_head(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
 
 /// Any status but 200 would stop an EventSource for good, so a full broker answers 200, a time, and the end.
 fn end_at_once(reply: Reply, framing: Framing, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+    context.service.metrics.worker(context.worker).turned_away.add(1);
     write_head(Reply { keep_alive: false, ..reply }, context, out);
     stream::opening(fastrand::u64(COME_BACK_MILLIS), None, framing, out);
     out.extend_from_slice(stream::end(framing));

@@ -86,7 +86,7 @@ impl Broker {
         hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
         let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
         let gate = Arc::new(Gate::new(settings.max_connections, settings.max_connections_per_ip));
-        let metrics = Metrics::new(settings.threads);
+        let metrics = Metrics::new(settings.threads, clock.now().unix_millis);
         let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
         let (letters, mails): (Vec<_>, Vec<_>) = stations.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let mut doors = std::mem::take(&mut listening.doors);

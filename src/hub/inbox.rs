@@ -75,6 +75,11 @@ impl Outbox {
         owed_events == 0 || (owed_events + events <= MAX_DEBT_EVENTS && owed_bytes + bytes <= MAX_DEBT_BYTES)
     }
 
+    /// What was sent and not yet served: frames and bytes.
+    pub(super) fn debt(&self) -> (usize, usize) {
+        (self.shared.debt_events.load(Ordering::Relaxed), self.shared.debt_bytes.load(Ordering::Relaxed))
+    }
+
     /// Sends one notice. A worker that has ended takes none, and has no subscriber left to miss it.
     pub(super) fn send(&self, notice: Notice) {
         self.shared.debt_events.fetch_add(1, Ordering::AcqRel);

@@ -346,6 +346,11 @@ impl Hub {
         }
     }
 
+    /// What each worker was sent and has not yet served: frames and bytes.
+    pub fn debts(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.outboxes.iter().map(Outbox::debt)
+    }
+
     /// The numbers of this moment.
     pub fn counts(&self) -> HubCounts {
         let state = self.lock();

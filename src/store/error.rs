@@ -23,6 +23,11 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// What they are called, in their order.
+    pub(crate) const NAMES: [&str; 4] = ["busy", "full", "failed", "closed"];
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

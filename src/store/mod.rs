@@ -114,7 +114,11 @@ impl Store {
     /// Queues a record; `data` is JSON text and kept as it is. The reply comes once it is stored and published, from the
     /// writer's thread, or at once, from this one, if it can't be queued. It must not block, nor close the store.
     pub fn insert(&self, name: Arc<str>, data: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
-        let reply = Reply::new(reply);
+        let shared = Arc::clone(&self.shared);
+        let reply = Reply::new(move |stored: Result<u64, StoreError>| {
+            stored.err().into_iter().for_each(|error| shared.count_refusal(error));
+            reply(stored);
+        });
         match self.shared.refusal() {
             Some(refusal) => reply.send(Err(refusal)),
             None => self.queue.push(Insert { name, data, reply }),

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::error::StoreError;
+use crate::metrics::{Buckets, Histogram};
 
 /// How it is, and counters since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub struct Status {
     pub log_bytes: u64,
     /// How often the log has begun anew.
     pub log_rounds: u64,
+    /// Inserts that were not stored, by [`StoreError`].
+    pub refused: [u64; StoreError::NAMES.len()],
+    /// How long the transactions took, fsync and all.
+    pub commit_time: Buckets,
 }
 
 /// Whether records can be inserted.
@@ -76,6 +81,9 @@ pub(super) struct Counters {
     pub unindexed: AtomicU64,
     pub log_bytes: AtomicU64,
     pub log_rounds: AtomicU64,
+    pub refused: [AtomicU64; StoreError::NAMES.len()],
+    /// The writer's.
+    pub commit_time: Histogram,
 }
 
 impl Shared {
@@ -125,6 +133,11 @@ impl Shared {
         self.why.get().is_some()
     }
 
+    /// An insert is not stored, for this.
+    pub fn count_refusal(&self, error: StoreError) {
+        self.counters.refused[error as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What an insert is told at once.
     pub fn refusal(&self) -> Option<StoreError> {
         match self.mode() {
@@ -149,6 +162,8 @@ impl Shared {
             unindexed: count(&counters.unindexed),
             log_bytes: count(&counters.log_bytes),
             log_rounds: count(&counters.log_rounds),
+            refused: std::array::from_fn(|kind| count(&counters.refused[kind])),
+            commit_time: counters.commit_time.get(),
         }
     }
 

@@ -118,9 +118,11 @@ impl Writer {
 
     fn commit(&mut self, records: &mut [Record]) -> Result<Vec<Version>, StoreError> {
         let ceiling = self.mark.due(self.order.newest());
+        let begin = self.clock.elapsed_micros();
         let committed = commit::commit(&mut self.connection, &mut self.names, records, ceiling);
         match committed.map_err(Fault::from) {
             Ok(versions) => {
+                self.shared.counters.commit_time.add(self.clock.elapsed_micros().saturating_sub(begin));
                 ceiling.into_iter().for_each(|ceiling| self.mark.raised(ceiling));
                 Ok(versions)
             }

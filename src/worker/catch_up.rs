@@ -7,7 +7,7 @@ use super::audience::SubscriberKey;
 use super::gather::{Gathering, Merge, Stop};
 use super::replica::{Replica, Source};
 use super::serve::cost;
-use super::streams::Streams;
+use super::streams::{Close, Streams};
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Written};
 use crate::sse::{Frame, Framing, stream};
 
@@ -70,7 +70,7 @@ impl<S: Socket> Streams<S> {
                 }
                 absences.put(key, Absence { rest, is_blocked: true, is_patient: true, ..absence }, is_retained);
             }
-            Written::Gone => self.remove(key),
+            Written::Gone => self.remove(key, Close::Peer),
         }
         cost(bytes)
     }

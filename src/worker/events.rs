@@ -6,6 +6,7 @@ use mio::Token;
 use super::accept::{Acceptor, Newcomer};
 use super::connection::{Connection, Got, Patience, read};
 use super::parts::Key;
+use super::streams::Close;
 use super::{Mail, READS_PER_TURN, WAKER, Worker};
 
 /// One event of the poll, copied out.
@@ -53,12 +54,12 @@ impl Worker {
         for _ in 0..READS_PER_TURN {
             match read(socket, &mut self.scratch) {
                 Got::Nothing => return,
-                Got::End => return self.streams.remove(key),
+                Got::End => return self.streams.remove(key, Close::Peer),
                 Got::Bytes(count) if count < self.scratch.len() && !seen.has_ended => return,
                 Got::Bytes(_) => {}
             }
         }
-        self.streams.remove(key);
+        self.streams.remove(key, Close::Talkative);
     }
 
     /// What is there by now: an answer may bring the next request of a pipeline, and that, refused at once, the next
@@ -75,6 +76,9 @@ impl Worker {
 
     pub(super) fn accept(&mut self) {
         let Self { acceptor: Some(acceptor), parts, letters, gate, .. } = self else { return };
+        if !acceptor.has_more() {
+            return;
+        }
         let mut own = Vec::new();
         acceptor.accept(gate, |worker, newcomer| {
             if worker == parts.id {
@@ -84,6 +88,14 @@ impl Worker {
             }
         });
         own.into_iter().for_each(|newcomer| self.take_in(newcomer));
+        self.note_refusals();
+    }
+
+    fn note_refusals(&self) {
+        let (refusals, metrics) = (self.gate.refusals(), self.parts.service.metrics.worker(self.parts.id));
+        metrics.refused_limit.set(refusals.limit);
+        metrics.refused_address.set(refusals.address);
+        metrics.refused_descriptors.set(refusals.descriptors);
     }
 
     /// A new connection: registered, and listened to at once, for its request may be here already.

@@ -162,21 +162,25 @@ impl Exchange {
         match plan.finish(body, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
             Outcome::Subscribe(_) if reply.head_only => {
+                note_response(200, context);
                 let reply = last_if_draining(reply, context);
                 subscribe::head_only(reply, context, out);
                 self.answered(reply)
             }
-            Outcome::Subscribe(request) => match subscribe::open(&request, reply, context, out) {
-                Opened::Joined(entry) => Step::Stream(entry),
-                Opened::Ended => Step::Close,
-            },
+            Outcome::Subscribe(request) => {
+                note_response(200, context);
+                match subscribe::open(&request, reply, context, out) {
+                    Opened::Joined(entry) => Step::Stream(entry),
+                    Opened::Ended => Step::Close,
+                }
+            }
             Outcome::Errand(errand) => {
                 self.state = State::AtStore(reply);
                 Step::Errand(errand)
             }
             Outcome::Wait(pending) => match context.service.bodies.hold(pending.cost()) {
                 Ok(held) => self.wait(Waiting { pending, reply, held }),
-                Err(_) => self.answer(&publish::no_room().into(), reply, context, out),
+                Err(_) => self.answer(&publish::no_room(context).into(), reply, context, out),
             },
         }
     }
@@ -188,6 +192,7 @@ impl Exchange {
 
     fn answer(&mut self, response: &Response, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         let reply = last_if_draining(reply, context);
+        note_response(response.status, context);
         reply.write(response, context.house, out);
         self.answered(reply)
     }
@@ -233,8 +238,8 @@ impl Exchange {
                 let problem = Problem::new(408, "the request body stood still for too long; send it without pauses");
                 self.answer(&problem.into(), closing(receiving.reply), context, out)
             }
-            State::AtStore(reply) => self.answer(&insert::no_answer().into(), closing(reply), context, out),
-            State::Waiting(waiting) => self.answer(&publish::no_room().into(), waiting.reply, context, out),
+            State::AtStore(reply) => self.answer(&insert::no_answer(context).into(), closing(reply), context, out),
+            State::Waiting(waiting) => self.answer(&publish::no_room(context).into(), waiting.reply, context, out),
         }
     }
 
@@ -265,9 +270,14 @@ fn last_if_draining(reply: Reply, context: Context<'_>) -> Reply {
     if context.service.is_draining() { closing(reply) } else { reply }
 }
 
+fn note_response(status: u16, context: Context<'_>) {
+    context.service.metrics.worker(context.worker).count_response(status);
+}
+
 /// Answers a head that can't be trusted, as far as it was read; nothing after it can be trusted, either.
 fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
     let cors = context.house.origins.decide(head::origin_of_refused(bytes));
+    note_response(problem.status, context);
     Reply::to_unreadable(cors, head::is_refused_head_request(bytes)).write(&problem.into(), context.house, out);
     Step::Close
 }
@@ -318,7 +328,7 @@ mod tests {
         let settings = Config::new().no_auth(true).port(0).threads(1).max_body(100).settle(1000).unwrap();
         let store = Store::open(&Place::Memory).unwrap().start(Box::new(NoOrder)).unwrap();
         let hub = Arc::new(Hub::new(limits, vec![outbox], first_id));
-        Service::new(hub, store, settings, Auth::Open, Metrics::new(1))
+        Service::new(hub, store, settings, Auth::Open, Metrics::new(1, 0))
     }
 
     fn context<'a>(service: &'a Service, verified: &'a RefCell<Verified>) -> Context<'a> {

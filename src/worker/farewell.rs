@@ -4,7 +4,7 @@
 use std::io::IoSlice;
 
 use super::audience::SubscriberKey;
-use super::streams::Streams;
+use super::streams::{Close, Streams};
 use super::subscriber::{Absence, Farewell, NO_SEAT, Rest, Socket, Subscriber, Written};
 use super::sweep::LOOKS_PER_TURN;
 use crate::sse::{Frame, stream};
@@ -47,7 +47,7 @@ impl<S: Socket> Streams<S> {
         if subscriber.seat != NO_SEAT && !last.is_empty() {
             subscriber.write(&[IoSlice::new(last)], last.len(), now);
         }
-        self.remove(key);
+        self.remove(key, Close::Drained);
     }
 
     /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.
@@ -55,7 +55,7 @@ impl<S: Socket> Streams<S> {
         for key in self.expiries.take_due(unix_seconds) {
             let absence = self.absences.take(key).unwrap_or_default();
             if absence.farewell != Farewell::None {
-                self.remove(key); // It has had its grace.
+                self.remove(key, Close::Expired); // It has had its grace.
                 continue;
             }
             self.tally.expired += 1;
@@ -85,7 +85,7 @@ impl<S: Socket> Streams<S> {
         match subscriber.write(&[IoSlice::new(rest), IoSlice::new(&word)], bytes, now) {
             Written::All => {
                 tally.bytes += bytes as u64;
-                self.remove(key);
+                self.remove(key, Close::Expired);
             }
             Written::Blocked(written) => {
                 tally.bytes += written as u64;
@@ -99,7 +99,7 @@ impl<S: Socket> Streams<S> {
                 let left = Absence { rest, farewell, is_blocked: true, is_patient: true, ..absence };
                 absences.put(key, left, is_retained);
             }
-            Written::Gone => self.remove(key),
+            Written::Gone => self.remove(key, Close::Peer),
         }
         bytes
     }

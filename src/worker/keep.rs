@@ -5,6 +5,7 @@ use mio::net::TcpStream;
 
 use super::{BUDGET_PER_TURN, Worker};
 use crate::api::Scope;
+use crate::metrics::Buckets;
 
 /// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
 const DRAIN_MILLIS: u64 = 9_000;
@@ -91,6 +92,10 @@ impl Worker {
         metrics.bytes_sent.add(tally.bytes);
         metrics.gaps.add(tally.gaps);
         metrics.expired.add(tally.expired);
+        metrics.closed.add_all(&tally.closed);
+        if tally.latency != Buckets::default() {
+            metrics.latency.merge(&tally.latency);
+        }
         metrics.stalled.set(self.streams.stalled() as u64);
     }
 }

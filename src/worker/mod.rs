@@ -23,6 +23,7 @@ mod gate;
 pub mod gather;
 mod hearers;
 mod keep;
+mod latency;
 mod parts;
 mod replica;
 mod serve;
@@ -194,11 +195,12 @@ impl Worker {
         // Before anybody is served: what comes after the token is not for whoever had it.
         self.expire();
         self.streams.take_inbox();
-        self.streams.serve(BUDGET_PER_TURN, self.parts.stamp());
+        self.streams.serve(BUDGET_PER_TURN, self.parts.stamp(), &|| self.clock.id_micros_now());
         self.sweep();
         self.drain();
-        self.release();
+        // Who sees a socket closed sees it counted.
         self.report();
+        self.release();
     }
 
     fn wait(&mut self) {

@@ -8,7 +8,8 @@ use slab::Slab;
 use super::audience::{AudienceKey, SubscriberKey};
 use super::catch_up::rest_after;
 use super::gather::{Gathering, Merge};
-use super::streams::Streams;
+use super::latency::{Batch, Stopwatch};
+use super::streams::{Close, Streams};
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Subscriber, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
 
@@ -44,15 +45,17 @@ enum Departure {
 
 impl<S: Socket> Streams<S> {
     /// Serves whoever is owed something, until the budget is used up. Comes after
-    /// [`Streams::take_inbox`] in a turn: only then is the replica complete up to its newest id.
-    pub fn serve(&mut self, budget: usize, now: u32) {
+    /// [`Streams::take_inbox`] in a turn: only then is the replica complete up to its newest id. `micros` tells the time
+    /// that ids are made of; it is asked now and then.
+    pub fn serve(&mut self, budget: usize, now: u32, micros: &dyn Fn() -> u64) {
+        let mut watch = Stopwatch::new(micros);
         // Those who catch up get half of it, so that a long history keeps no live event waiting.
         let for_hungry = budget.div_ceil(2);
         let mut left = budget - for_hungry + self.serve_hungry(for_hungry, now);
         while left > 0
             && let Some(key) = self.due.pop_front()
         {
-            left = self.serve_slice(key, left, now);
+            left = self.serve_slice(key, left, now, &mut watch);
         }
         if self.due.is_empty() {
             // Every audience has what was published: the hub may send more. Whoever catches up with the
@@ -120,15 +123,15 @@ impl<S: Socket> Streams<S> {
     /// Closes those for whom too much is kept that the history has let go.
     fn shed(&mut self) {
         while let Some(keys) = self.absences.to_shed() {
-            keys.into_iter().for_each(|key| self.remove(key));
+            keys.into_iter().for_each(|key| self.remove(key, Close::Shed));
         }
     }
 
     /// Serves an audience from where its pass stopped; answers what is left of the budget.
-    fn serve_slice(&mut self, key: AudienceKey, budget: usize, now: u32) -> usize {
+    fn serve_slice(&mut self, key: AudienceKey, budget: usize, now: u32, watch: &mut Stopwatch<'_>) -> usize {
         let slice = budget.min(BUDGET_PER_SLICE);
         let mut left = slice;
-        match self.pass(key, &mut left, now) {
+        match self.pass(key, &mut left, now, watch) {
             PassEnd::Over => self.audiences[key as usize].is_queued = false,
             PassEnd::Paused => self.due.push_back(key),
             PassEnd::Departs(subscriber, departure) => {
@@ -139,19 +142,24 @@ impl<S: Socket> Streams<S> {
         budget - (slice - left)
     }
 
-    fn pass(&mut self, key: AudienceKey, left: &mut usize, now: u32) -> PassEnd {
+    fn pass(&mut self, key: AudienceKey, left: &mut usize, now: u32, watch: &mut Stopwatch<'_>) -> PassEnd {
         let Self { audiences, subscribers, replica, tally, .. } = self;
         let audience = &mut audiences[key as usize];
         let (source, framing) = (&audience.source, audience.set.framing);
-        let mut gathering = Gathering::of_nothing();
+        let heard = (&*replica, source);
+        let (mut gathering, mut batch) = (Gathering::of_nothing(), Batch::default());
         look_at(subscribers, audience.seating.upcoming(*left));
-        while *left > 0 {
-            let Some(seated) = audience.seating.next() else { return PassEnd::Over };
+        let end = loop {
+            if *left == 0 {
+                break PassEnd::Paused;
+            }
+            let Some(seated) = audience.seating.next() else { break PassEnd::Over };
             let subscriber = &mut subscribers[seated as usize];
             // All who are caught up share one cursor, hence one gathering.
             if gathering.from != subscriber.cursor {
+                batch.note(&gathering, heard, watch, &mut tally.latency);
                 if Absence::default().is_untold(replica, source, subscriber.cursor) {
-                    return PassEnd::Departs(seated, Departure::Behind);
+                    break PassEnd::Departs(seated, Departure::Behind);
                 }
                 gathering.fill(&[], Merge::new(replica, source, subscriber.cursor), framing);
             }
@@ -167,6 +175,9 @@ impl<S: Socket> Streams<S> {
                     if gathering.is_truncated {
                         audience.seating.call();
                     }
+                    if batch.add() {
+                        batch.note(&gathering, heard, watch, &mut tally.latency);
+                    }
                 }
                 Written::Blocked(written) => {
                     tally.bytes += written as u64;
@@ -178,17 +189,18 @@ impl<S: Socket> Streams<S> {
                         &mut subscriber.cursor,
                     );
                     tally.delivered += frames;
-                    return PassEnd::Departs(seated, Departure::Blocked(rest));
+                    break PassEnd::Departs(seated, Departure::Blocked(rest));
                 }
-                Written::Gone => return PassEnd::Departs(seated, Departure::Gone),
+                Written::Gone => break PassEnd::Departs(seated, Departure::Gone),
             }
-        }
-        PassEnd::Paused
+        };
+        batch.note(&gathering, heard, watch, &mut tally.latency);
+        end
     }
 
     fn depart(&mut self, key: SubscriberKey, departure: Departure) {
         match departure {
-            Departure::Gone => self.remove(key),
+            Departure::Gone => self.remove(key, Close::Peer),
             Departure::Behind => {
                 self.give_up_seat(key);
                 self.hungry.push_back(key);
@@ -230,7 +242,7 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use super::super::streams::SURPLUS_SHARE;
+    use super::super::streams::{Buckets, SURPLUS_SHARE};
     use super::*;
     use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
     use crate::sse::{Draft, Framing};
@@ -307,7 +319,7 @@ mod tests {
         fn turn(&mut self) -> usize {
             let before = self.live.get() + self.behind.get();
             self.streams.take_inbox();
-            self.streams.serve(BUDGET_PER_TURN, 0);
+            self.streams.serve(BUDGET_PER_TURN, 0, &|| 0);
             self.live.get() + self.behind.get() - before
         }
     }
@@ -326,6 +338,27 @@ mod tests {
             assert!(written <= (BUDGET_PER_TURN << 14) + (2 << 20), "{written}");
         }
         assert_eq!(house.streams.take_tally().delivered, 300);
+    }
+
+    #[test]
+    fn only_those_who_are_caught_up_are_timed_and_each_event_of_theirs() {
+        let mut house = House::new();
+        let live = Rc::clone(&house.live);
+        house.publish("topicone1", 10);
+        (0..100).for_each(|_| house.join("topicone1", Position::After("0"), &live));
+        house.turn();
+        assert_eq!(house.streams.take_tally().latency, Buckets::default(), "the past is not timed");
+        (0..5).for_each(|_| house.publish("topicone1", 10));
+        house.streams.take_inbox();
+        while house.streams.has_work() {
+            house.streams.serve(BUDGET_PER_TURN, 0, &|| 1_000);
+        }
+        let latency = house.streams.take_tally().latency;
+        // The ids are 3 to 7: a little less than a millisecond each.
+        assert_eq!((latency.count(), latency.sum_seconds()), (500, 100.0 * (5.0 * 1_000.0 - 25.0) / 1e6));
+        house.publish("topicone1", 10);
+        house.turn();
+        assert_eq!(house.streams.take_tally().latency.sum_seconds(), 0.0, "an id ahead of the clock took no time");
     }
 
     #[test]
@@ -398,13 +431,13 @@ mod tests {
                 writer.field("data", &"x".repeat(100));
                 hub.publish(&name, vec![writer.finish(None)], 1, None).unwrap();
                 streams.take_inbox();
-                streams.serve(BUDGET_PER_TURN, 0);
+                streams.serve(BUDGET_PER_TURN, 0, &|| 0);
             }
         };
         publish(&mut streams, 30);
         room.set(usize::MAX);
         streams.writable(0);
-        streams.serve(BUDGET_PER_TURN, 0);
+        streams.serve(BUDGET_PER_TURN, 0, &|| 0);
         streams.trim_idle();
         assert_eq!((streams.tally.delivered, streams.tally.gaps), (30, 0));
         assert_eq!(streams.replica.feeds.events(), 3, "nobody waits for the surplus any more");
@@ -413,7 +446,7 @@ mod tests {
         assert!(streams.replica.feeds.surplus_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
         room.set(usize::MAX);
         streams.writable(0);
-        (0..3).for_each(|_| streams.serve(BUDGET_PER_TURN, 0));
+        (0..3).for_each(|_| streams.serve(BUDGET_PER_TURN, 0, &|| 0));
         assert_eq!(streams.tally.gaps, 1);
     }
 }

@@ -27,6 +27,7 @@ use super::replica::{Heard, Replica, Source};
 use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
 use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Latest, Slot, TopicId, WorkerId};
+pub use crate::metrics::{Buckets, Close};
 use crate::sse::{Frame, Framing};
 
 /// All workers together keep this part of the history's bytes for those who fall behind in a burst
@@ -52,8 +53,12 @@ pub struct Tally {
     pub bytes: u64,
     /// Gaps told.
     pub gaps: u64,
-    /// Streams ended because their token expired.
+    /// Streams whose token expired.
     pub expired: u64,
+    /// Streams ended, by [`Close`].
+    pub closed: [u64; Close::NAMES.len()],
+    /// From ids to writes, of those who were caught up.
+    pub latency: Buckets,
 }
 
 /// See the module's page.
@@ -229,9 +234,10 @@ impl<S: Socket> Streams<S> {
         self.hungry.push_back(key);
     }
 
-    /// The peer left before its opening was written.
+    /// The stream ended before its opening was written.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
-    pub fn abandon(&mut self, ticket: Ticket) {
+    pub fn abandon(&mut self, ticket: Ticket, why: Close) {
+        self.tally.closed[why as usize] += 1;
         self.leave(ticket.audience);
     }
 
@@ -243,8 +249,9 @@ impl<S: Socket> Streams<S> {
     }
 
     /// Removes a subscriber; its socket is among [`Streams::take_closed`].
-    pub fn remove(&mut self, key: SubscriberKey) {
+    pub fn remove(&mut self, key: SubscriberKey, why: Close) {
         let Some(subscriber) = self.subscribers.try_remove(key as usize) else { return };
+        self.tally.closed[why as usize] += 1;
         if subscriber.seat != NO_SEAT {
             self.stand(subscriber.audience, subscriber.seat);
         }

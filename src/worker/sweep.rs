@@ -4,7 +4,7 @@
 use std::io::IoSlice;
 
 use super::audience::SubscriberKey;
-use super::streams::Streams;
+use super::streams::{Close, Streams};
 use super::subscriber::{NO_SEAT, Rest, Socket, Subscriber, Written};
 use crate::sse::stream;
 
@@ -76,7 +76,7 @@ impl<S: Socket> Streams<S> {
             self.beat(key, now);
         }
         if self.took_none(key, now) {
-            self.remove(key);
+            self.remove(key, Close::Stalled);
         }
     }
 
@@ -91,7 +91,7 @@ impl<S: Socket> Streams<S> {
             Written::All => self.tally.bytes += bytes.len() as u64,
             Written::Blocked(0) => self.block(key, Rest::Nothing),
             Written::Blocked(written) => self.block(key, Rest::Own(bytes.into(), written)),
-            Written::Gone => self.remove(key),
+            Written::Gone => self.remove(key, Close::Peer),
         }
     }
 }

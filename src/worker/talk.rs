@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
+use super::streams::Close;
 use super::{Key, Mail, READS_PER_TURN, Worker};
 use crate::api::subscribe::Entry;
 use crate::api::{Answer, Errand};
@@ -165,6 +166,7 @@ impl Worker {
                 return GoesOn::WhenReady;
             }
             Step::Stream(Entry { joined, framing, expires }) => {
+                self.parts.service.metrics.worker(self.parts.id).opened.add(1);
                 connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires));
             }
             Step::Close => connection.phase = Phase::Ending,
@@ -206,7 +208,7 @@ impl Worker {
         match self.station.register_both(&mut socket, subscriber) {
             Ok(()) => self.streams.seat(ticket, socket, self.parts.stamp()),
             Err(_) => {
-                self.streams.abandon(ticket);
+                self.streams.abandon(ticket, Close::Failed);
                 self.leave(socket, scope);
             }
         }
@@ -215,7 +217,8 @@ impl Worker {
     pub(super) fn close(&mut self, key: usize) {
         let connection = self.connections.remove(key);
         if let Phase::Opening(ticket) = connection.phase {
-            self.streams.abandon(ticket);
+            let is_late = connection.deadline <= self.parts.now.millis;
+            self.streams.abandon(ticket, if is_late { Close::Stalled } else { Close::Peer });
         }
         self.leave(connection.socket, connection.scope);
     }

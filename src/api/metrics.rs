@@ -1,0 +1,15 @@
+//! `GET /metrics`: the broker's numbers as Prometheus reads them, and what the system says of its process.
+
+use crate::auth::Role;
+use crate::http::{Head, Problem, Response};
+use crate::metrics::{self, Exposition, MEDIA_TYPE};
+
+use super::admission::{admit, demand};
+use super::{Context, Plan, overview, stats};
+
+pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+    demand(&admit(Role::Publisher, head, context)?, stats::NAME)?;
+    let mut table = overview::table(context);
+    table.extend(metrics::process());
+    Ok(Plan::Answer(Response::new(200, MEDIA_TYPE, Exposition(&table).to_string())))
+}
