@@ -291,7 +291,7 @@ mod tests {
     use crate::config::Config;
     use crate::http::response::House;
     use crate::hub::{Hub, HubLimits, inbox};
-    use crate::metrics::Metrics;
+    use crate::metrics::{Metrics, PublishRefusal};
     use crate::store::{Order, Place, Record, Store};
     use std::cell::RefCell;
     use std::sync::Arc;
@@ -427,6 +427,8 @@ mod tests {
         body.extend(&vec![0; crate::http::body::MAX_BODIES_BYTES - 300]).unwrap();
         assert!(matches!(publish(&mut refused, &mut out), Step::Answered));
         assert!(out.starts_with(b"HTTP/1.1 503 "));
+        let (room, metrics) = (PublishRefusal::Room as usize, service.metrics.worker(0));
+        assert_eq!((metrics.publishes_refused.get(room), metrics.responses.sum()), (1, 1));
         drop(waiting);
         assert!(matches!(publish(&mut refused, &mut out), Step::Wait));
     }

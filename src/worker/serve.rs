@@ -449,4 +449,35 @@ mod tests {
         (0..3).for_each(|_| streams.serve(BUDGET_PER_TURN, 0, &|| 0));
         assert_eq!(streams.tally.gaps, 1);
     }
+
+    #[test]
+    fn those_for_whom_too_much_is_kept_are_shed_and_counted() {
+        const LARGE: usize = 1 << 20;
+        let (outbox, inbox) = inbox(Box::new(|| {}));
+        let limits = HubLimits {
+            events_per_topic: 1,
+            age_micros: u64::MAX,
+            bytes: 4 * LARGE,
+            topics: 9,
+            subscribers: 99,
+            latest_bytes: usize::MAX,
+        };
+        let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+        let mut streams = Streams::new(Arc::clone(&hub), 0, inbox);
+        let name = TopicName::parse("topicone1").unwrap();
+        for _ in 0..40 {
+            let joined = hub.join(0, &[name], Position::Live).unwrap();
+            let ticket = streams.admit(joined, Framing::Chunked, None);
+            streams.seat(ticket, Narrow { room: Rc::new(Cell::new(10)), taken: Rc::default() }, 0);
+            streams.serve(BUDGET_PER_TURN, 0, &|| 0);
+            let mut writer = Draft::writer(LARGE);
+            writer.field("data", &"x".repeat(LARGE));
+            hub.publish(&name, vec![writer.finish(None)], 1, None).unwrap();
+            streams.take_inbox();
+            streams.serve(BUDGET_PER_TURN, 0, &|| 0);
+        }
+        let shed = streams.take_tally().closed[Close::Shed as usize];
+        assert!((1..20).contains(&shed), "{shed} of 40 within 40 MB");
+        assert_eq!(streams.len() as u64, 40 - shed);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod crowd;
 mod http;
+mod metrics;
 pub mod openssl;
 mod pieces;
 mod program;
@@ -20,6 +21,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 pub use crowd::{Crowd, connect_small};
 pub use http::{Connection, Response};
+pub use metrics::Metrics;
 pub use pieces::Pieces;
 pub use program::{Folder, Program};
 pub use proxy::Proxy;
@@ -133,6 +135,26 @@ impl Broker {
     pub fn stats(&self) -> serde_json::Value {
         let Self { pass, .. } = self;
         self.ask(format!("GET /stats HTTP/1.1\r\nHost: esker\r\n{pass}\r\n")).json()
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        let Self { pass, .. } = self;
+        let response = self.ask(format!("GET /metrics HTTP/1.1\r\nHost: esker\r\n{pass}\r\n"));
+        assert_eq!(response.status, 200, "{response:?}");
+        Metrics::parse(&response.text())
+    }
+
+    /// The same once they say so.
+    pub fn metrics_once(&self, what: &str, is_so: impl Fn(&Metrics) -> bool) -> Metrics {
+        let begin = Instant::now();
+        loop {
+            let metrics = self.metrics();
+            if is_so(&metrics) {
+                return metrics;
+            }
+            assert!(begin.elapsed() < PATIENCE, "never {what}: {metrics:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until `/stats` says so.
