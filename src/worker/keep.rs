@@ -5,7 +5,6 @@ use mio::net::TcpStream;
 
 use super::{BUDGET_PER_TURN, Worker};
 use crate::api::Scope;
-use crate::metrics::Buckets;
 
 /// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
 const DRAIN_MILLIS: u64 = 9_000;
@@ -87,15 +86,16 @@ impl Worker {
 
     pub(super) fn report(&mut self) {
         let metrics = self.parts.service.metrics.worker(self.parts.id);
+        metrics.stalled.set(self.streams.stalled() as u64);
+        if !self.streams.has_news() {
+            return;
+        }
         let tally = self.streams.take_tally();
         metrics.delivered.add(tally.delivered);
         metrics.bytes_sent.add(tally.bytes);
         metrics.gaps.add(tally.gaps);
         metrics.expired.add(tally.expired);
         metrics.closed.add_all(&tally.closed);
-        if tally.latency != Buckets::default() {
-            metrics.latency.merge(&tally.latency);
-        }
-        metrics.stalled.set(self.streams.stalled() as u64);
+        metrics.latency.merge(&tally.latency);
     }
 }

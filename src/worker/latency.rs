@@ -7,7 +7,7 @@ use crate::metrics::Buckets;
 
 /// After so many writes a batch is over: the time of the last of them is that of all, so that the first one's comes out too
 /// long by what the others took.
-pub(super) const MAX_BATCH: usize = 64;
+pub(super) const MAX_BATCH: usize = 32;
 /// A moment that so many writes have followed is no longer the present. Audiences of one or two need no moment each.
 const MAX_AGE: usize = 8;
 

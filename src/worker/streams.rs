@@ -148,6 +148,13 @@ impl<S: Socket> Streams<S> {
         self.inbox.hush();
     }
 
+    /// Whether anything happened that is not yet told: most turns of a worker that is published to have no news here.
+    pub fn has_news(&self) -> bool {
+        let Tally { bytes, gaps, expired, closed, .. } = &self.tally;
+        // Nothing is delivered without a byte, and nothing else is timed.
+        *bytes > 0 || *gaps > 0 || *expired > 0 || closed.iter().sum::<u64>() > 0
+    }
+
     /// What happened since the last call.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)

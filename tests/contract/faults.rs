@@ -113,6 +113,11 @@ fn a_failed_fsync_stops_inserts_until_a_restart_and_nothing_is_lost() {
     assert_eq!(broker.post("/insert", "", body).status, 503);
     assert_eq!(broker.get("/healthz").status, 503);
     assert_eq!(broker.stats()["store"], "failed");
+    let metrics = broker.metrics();
+    assert_eq!(["ready", "failed"].map(|state| metrics.by("esker_store_state", "state", state)), [0.0, 1.0]);
+    assert_eq!(metrics.by("esker_store_refusals_total", "reason", "failed"), 2.0);
+    let commits = ["esker_store_commits_total", "esker_store_commit_seconds_count", "esker_store_records_total"];
+    assert_eq!(commits.map(|name| metrics.of(name)), [1.0; 3], "the one that came to nothing is not counted");
     let published = broker.publish("topicone1", "data: topics go on");
     assert_eq!(broker.get("/audit/a").text(), format!("{{\"a_v_{before}\":1}}"));
     broker.signal("KILL");
