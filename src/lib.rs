@@ -11,6 +11,8 @@
 //! # }
 //! ```
 //!
+//! What an operator or a client's author wants to know is in the [`guide`].
+//!
 //! # The house
 //!
 //! Publishers and subscribers speak HTTP to a fixed pool of **workers**, each one thread with one
@@ -76,6 +78,7 @@ mod auth;
 mod broker;
 mod clock;
 mod config;
+pub mod guide;
 mod http;
 mod json;
 mod keys;

@@ -3,6 +3,7 @@
 
 mod browser;
 mod cors;
+mod docs;
 mod expiry;
 mod faults;
 mod flood;
@@ -20,7 +21,6 @@ mod observe;
 mod patience;
 mod proxies;
 mod publish;
-mod readme;
 mod records;
 mod resume;
 mod running;

@@ -1,0 +1,266 @@
+//! Whatever README and guide show has been run. Every fenced block has a line in a register here, which says how; one
+//! without fails, and so does a link that leads nowhere.
+
+mod listeners;
+mod page;
+mod proxies;
+mod shell;
+mod tokens;
+
+use page::Block;
+use shell::Shell;
+
+/// How a block is run.
+enum How {
+    /// In bash, with a broker that runs, or one that the block starts.
+    Shell(Shell),
+    /// As a program that listens: see `listeners.rs`.
+    Listener,
+    /// As a program that signs tokens: see `tokens.rs`.
+    Signer,
+    /// As a proxy's configuration: see `proxies.rs`.
+    Proxy,
+    /// In Chromium, by `tests/browser/docs.test.mjs`, which finds it by this part of it.
+    Browser(&'static str),
+    /// By rustdoc: README and guide are part of the library's documentation.
+    Doctest,
+    /// Not as it stands there. What is tested instead, or why nothing is.
+    NotHere(&'static str),
+}
+
+use How::{Browser, Doctest, Listener, NotHere, Proxy, Signer};
+
+/// A broker runs already.
+const SERVED: How = after(&[]);
+/// The block starts its own.
+const ALONE: How = How::Shell(Shell { after: &[], has_broker: false });
+
+/// In the terminal in which these blocks of the page were run before, and with a broker that runs already.
+const fn after(after: &'static [usize]) -> How {
+    How::Shell(Shell { after, has_broker: true })
+}
+
+/// The same where one of those has started its own broker.
+const fn on(after: &'static [usize]) -> How {
+    How::Shell(Shell { after, has_broker: false })
+}
+
+/// A page, and for each of its blocks the language, the beginning of its first line, and how it is run.
+pub struct Page {
+    pub name: &'static str,
+    pub text: &'static str,
+    blocks: &'static [(&'static str, &'static str, How)],
+}
+
+macro_rules! guide {
+    ($name:literal, $blocks:expr) => {
+        Page { name: $name, text: include_str!(concat!("../../../src/guide/", $name)), blocks: $blocks }
+    };
+}
+
+const README: Page = Page {
+    name: "README.md",
+    text: include_str!("../../../README.md"),
+    blocks: &[
+        ("sh", "cargo run --release -- --no-auth", ALONE),
+        ("sh", "curl -N http", SERVED),
+        ("text", "event: greeting", NotHere("`the_first_event_looks_as_shown` compares it")),
+        ("html", "<script>", Browser("new EventSource(\"http://127.0.0.1:3000/subscribe/greeting?prime\")")),
+        ("sh", "curl -d $'data: one", SERVED),
+        ("sh", "curl -N -H 'Last-Event-ID: 0'", after(&[4])),
+        ("sh", "curl -d '{\"event\": \"user\"", SERVED),
+        ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+        ("rust", "use esker::{Broker, Config, Event};", Doctest),
+        ("sh", "scripts/test", NotHere("it is what runs this test")),
+    ],
+};
+
+pub const PAGES: &[Page] = &[
+    README,
+    guide!(
+        "resume.md",
+        &[
+            ("sh", "curl -d $'data: one", SERVED),
+            ("sh", "curl -N http", SERVED),
+            ("sh", "curl -N http", after(&[0])),
+            ("sh", "curl -d $'id: order-17", SERVED),
+            ("js", "const source", Browser("loadEverything()")),
+            ("js", "// Events from a URL", Listener),
+            ("python", "# Events from a URL", Listener),
+        ]
+    ),
+    guide!(
+        "history.md",
+        &[("sh", "esker --no-auth --history 6000", ALONE), ("sh", "curl -d \"data: $(printf", SERVED)]
+    ),
+    guide!(
+        "records.md",
+        &[("sh", "curl -d '{\"event\": \"user\"", SERVED), ("sh", "curl -d '{\"event\": \"door\"", SERVED)]
+    ),
+    guide!(
+        "tokens.md",
+        &[
+            ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+            ("sh", "curl -i -H \"Authorization", on(&[0])),
+            ("js", "const source", Browser("withCredentials: true")),
+            ("js", "async function listen", Browser("async function listen(position)")),
+            ("js", "// Node", Signer),
+            ("python", "import base64", Signer),
+            ("php", "<?php", Signer),
+            ("rust", "// With the crates", Signer),
+            ("sh", "openssl genpkey", ALONE),
+            ("sh", "mv publisher.pem", on(&[8])),
+        ]
+    ),
+    guide!(
+        "proxies.md",
+        &[
+            ("nginx", "location / {", Proxy),
+            ("caddy", "reverse_proxy", Proxy),
+            ("haproxy", "defaults", Proxy),
+            ("nginx", "location /live/ {", Proxy),
+            ("caddy", "handle_path", Proxy),
+            ("sh", "curl -N http", SERVED),
+        ]
+    ),
+    guide!("sizing.md", &[("sh", "sysctl fs.nr_open", SERVED)]),
+    guide!(
+        "deploying.md",
+        &[
+            ("sh", "cargo build --release", SERVED),
+            ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+            ("sh", "curl http://127.0.0.1:3000/healthz", SERVED),
+        ]
+    ),
+    guide!(
+        "backup.md",
+        &[
+            ("sh", "curl -d '{\"event\": \"user\"", SERVED),
+            // As if the broker had been stopped: the copy is one that has none.
+            (
+                "sh",
+                "esker check esker-data",
+                NotHere("see `a_store_is_dumped_and_loaded_as_shown`, which stops the broker")
+            ),
+        ]
+    ),
+    guide!("upgrading.md", &[("sh", "curl -N http", SERVED)]),
+    guide!("faq.md", &[]),
+    guide!("comparison.md", &[]),
+];
+
+fn page(name: &str) -> &'static Page {
+    PAGES.iter().find(|page| page.name == name).expect("the page is registered")
+}
+
+/// A page's only block in this language that has this in it.
+fn block(name: &str, language: &str, part: &str) -> String {
+    let blocks = page::blocks(page(name).text);
+    let mut fitting = blocks.into_iter().filter(|block| block.language == language && block.text.contains(part));
+    let block = fitting.next().unwrap_or_else(|| panic!("{name} has no {language} with {part:?}"));
+    assert!(fitting.next().is_none(), "{name} has two of {language} with {part:?}");
+    block.text
+}
+
+/// A page's first block in this language.
+fn first_block(name: &str, language: &str) -> String {
+    let mut blocks = page::blocks(page(name).text).into_iter();
+    blocks.find(|block| block.language == language).expect("the page has one").text
+}
+
+#[test]
+fn every_block_is_accounted_for() {
+    let browser = include_str!("../../browser/docs.test.mjs");
+    for page in PAGES {
+        let shown = page::blocks(page.text);
+        let is_in_register = |(block, (language, beginning, _)): (&Block<'_>, &(&str, &str, How))| {
+            block.language == *language && block.first_line().starts_with(beginning)
+        };
+        let odd = shown.iter().zip(page.blocks).find(|&pair| !is_in_register(pair));
+        assert!(
+            odd.is_none(),
+            "{}: tests/contract/docs/mod.rs expects another block than {:?}",
+            page.name,
+            odd.map(|odd| odd.0)
+        );
+        assert_eq!(shown.len(), page.blocks.len(), "{}: blocks shown, and in the register", page.name);
+        for (block, (language, _, how)) in shown.iter().zip(page.blocks) {
+            match how {
+                Browser(part) => {
+                    assert!(block.text.contains(part), "{}: {part}", page.name);
+                    let call = format!("block(\"{}\", \"{language}\", {})", page.name, serde_json::json!(part));
+                    assert!(browser.contains(&call), "tests/browser/docs.test.mjs does not run {call}");
+                }
+                Doctest => assert_eq!(*language, "rust"),
+                NotHere(why) => assert!(!why.is_empty()),
+                How::Shell(_) | Listener | Signer | Proxy => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shell_block_goes_as_shown() {
+    for page in PAGES {
+        let shown = page::blocks(page.text);
+        for (at, (_, _, how)) in page.blocks.iter().enumerate() {
+            if let How::Shell(shell) = how {
+                println!("{}, block {at}", page.name);
+                let texts: Vec<_> = shell.after.iter().chain([&at]).map(|&at| shown[at].text.as_str()).collect();
+                shell::run(&texts, shell.has_broker);
+            }
+        }
+    }
+}
+
+/// What the first terminal shows is beside the commands, not in them.
+#[test]
+fn the_first_event_looks_as_shown() {
+    let shown = page::blocks(page("README.md").text);
+    let comments: String = shown[2].text.lines().map(|line| format!("# {line}\n")).collect();
+    shell::run(&[&shown[1].text, &comments], true);
+}
+
+/// The second block of the page on backup is of a broker that has ended.
+#[test]
+fn a_store_is_dumped_and_loaded_as_shown() {
+    let shown = page::blocks(page("backup.md").text);
+    let stop = "kill -TERM $(pidof esker); while kill -0 $(pidof esker) 2>/dev/null; do sleep 0.1; done\n";
+    shell::run(&["esker --no-auth\n", &shown[0].text, stop, &shown[1].text], false);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in PAGES {
+        let folder = if page.name == "README.md" { root.to_owned() } else { root.join("src/guide") };
+        let links = page::links(page.text);
+        for link in links.iter().filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let file = if path.is_empty() { folder.join(page.name) } else { folder.join(path) };
+            assert!(file.exists(), "{}: {link} leads nowhere", page.name);
+            if !anchor.is_empty() {
+                let text = std::fs::read_to_string(&file).expect("it can be read");
+                assert!(page::anchors(&text).iter().any(|there| there == anchor), "{}: {link}", page.name);
+            }
+        }
+    }
+}
+
+/// A reference without a definition would be shown as plain text where the file is read, and one that links.md does not have
+/// would lead out of rustdoc's pages.
+#[test]
+fn the_guide_links_to_its_own_pages() {
+    let in_rustdoc = page::definitions(include_str!("../../../src/guide/links.md"));
+    for page in PAGES.iter().filter(|page| page.name != "README.md") {
+        let defined = page::definitions(page.text);
+        for name in page::references(page.text) {
+            assert!(defined.contains(&name), "{}: [{name}] is not defined at its end", page.name);
+            assert!(in_rustdoc.contains(&name), "{}: [{name}] is not in links.md", page.name);
+        }
+        for name in &defined {
+            assert!(page.text.contains(&format!("[{name}]: {name}.md")), "{}: [{name}]", page.name);
+        }
+        assert!(!page.text.contains(".md)"), "{}: a link in line leads nowhere in rustdoc", page.name);
+    }
+}

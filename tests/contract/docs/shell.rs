@@ -1,0 +1,187 @@
+//! Runs a page's shell block as it stands there, in bash, in a folder of its own. Only the port is another one. Streams and
+//! brokers, which a reader leaves running in a terminal, are put into the background; what `# {…` and the like show as
+//! output must come, with other numbers.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::super::support::{Broker, Folder, PATIENCE};
+
+/// What stands in the place of the programs that a reader has: the broker as it was built for this test, in the background
+/// and waited for; cargo's part of building is done already; curl's streams in the background, until their first byte.
+const PRELUDE: &str = r#"
+esker() {
+    case "${1:-}" in
+        token | check | dump | load | --help | --version) "$ESKER" "$@" ;;
+        *)
+            "$ESKER" "$@" 2>>broker.log &
+            echo $! >broker.pid
+            for _ in $(seq 200); do grep -q 'listens on' broker.log && return; sleep 0.1; done
+            cat broker.log >&2
+            return 1
+            ;;
+    esac
+}
+cargo() {
+    case "$*" in
+        "run --release -- "*) shift 3; esker "$@" ;;
+        "build --release") mkdir -p target/release && ln -sf "$ESKER" target/release/esker ;;
+        *) echo "what is cargo $*?" >&2; return 1 ;;
+    esac
+}
+pidof() { cat broker.pid; }
+curl() {
+    local file=""
+    case " $* " in
+        *" -N "*)
+            file="$(mktemp stream.XXXXXX)"
+            command curl --silent --show-error "$@" >"$file" 2>&1 &
+            for _ in $(seq 200); do [ -s "$file" ] && return; sleep 0.1; done
+            return 1
+            ;;
+        *" -i "*) command curl --silent --show-error "$@"; echo ;;
+        *) command curl --silent --show-error --fail-with-body "$@"; echo ;;
+    esac
+}
+"#;
+
+/// How a block is run.
+pub struct Shell {
+    /// The page's blocks that come before it in the same terminal, by their place in the registry.
+    pub after: &'static [usize],
+    /// Whether a broker runs already: none if the blocks start their own.
+    pub has_broker: bool,
+}
+
+/// Runs the texts in one bash.
+pub fn run(texts: &[&str], has_broker: bool) {
+    let home = Folder::new();
+    // With a directory for records, as readers have it.
+    let data = home.path.join("esker-data");
+    let broker = has_broker.then(|| Broker::start(&["--data", &data.display().to_string()]));
+    if let Some(broker) = &broker {
+        fs::write(home.path.join("broker.pid"), broker.pid().to_string()).expect("a file can be written");
+    }
+    let port = broker.as_ref().map_or_else(free_port, |broker| broker.address.port());
+    let script: String = texts.iter().map(|text| in_background(text)).collect();
+    let script = script.replace("127.0.0.1:3000", &format!("127.0.0.1:{port}"));
+    let mut terminal = Terminal::open(&home, &format!("{PRELUDE}{script}"), port);
+    terminal.assert_done();
+    for line in texts.iter().flat_map(|text| text.lines()).filter_map(shown) {
+        terminal.assert_shows(line);
+    }
+}
+
+/// The prelude puts into the background what must be there, and waits for its first sign.
+fn in_background(text: &str) -> String {
+    text.lines().fold(String::new(), |mut script, line| {
+        let _ = writeln!(script, "{}", line.strip_suffix(" &").unwrap_or(line));
+        script
+    })
+}
+
+/// The output that a comment shows; other comments are words.
+fn shown(line: &str) -> Option<&str> {
+    const BEGINNINGS: [&str; 9] = ["{", "event: ", "data: ", "id: ", "HTTP/", "Link: ", "\"", "ok", "esker 0"];
+    let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let text = line.strip_prefix("# ")?;
+    (is_number(text) || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))).then_some(text)
+}
+
+/// Every run of digits is one zero: ids, times and versions are others each time.
+pub fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    for c in text.chars() {
+        match c.is_ascii_digit() {
+            true if shape.ends_with('0') => {}
+            true => shape.push('0'),
+            false => shape.push(c),
+        }
+    }
+    shape
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("a listener has an address").port()
+}
+
+/// A bash and all that it has started; killed when dropped.
+struct Terminal<'a> {
+    home: &'a Folder,
+    child: Child,
+}
+
+impl<'a> Terminal<'a> {
+    fn open(home: &'a Folder, script: &str, port: u16) -> Self {
+        fs::write(home.path.join("script"), script).expect("a file can be written");
+        let out = fs::File::create(home.path.join("out")).expect("a file can be made");
+        let child = Command::new("bash")
+            .args(["-eu", "script"])
+            .current_dir(&home.path)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &home.path)
+            .env("ESKER", env!("CARGO_BIN_EXE_esker"))
+            // What a broker takes its port from if no option says it.
+            .env("PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a file can be cloned"))
+            .stderr(out)
+            .process_group(0)
+            .spawn()
+            .expect("bash starts");
+        Self { home, child }
+    }
+
+    /// The script ends by itself, with success.
+    fn assert_done(&mut self) {
+        let begin = Instant::now();
+        loop {
+            match self.child.try_wait().expect("the child can be waited for") {
+                Some(status) => return assert!(status.success(), "{status}: {}", self.output()),
+                None => assert!(begin.elapsed() < 2 * PATIENCE, "it does not end: {}", self.output()),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A line of this shape comes, perhaps after a while.
+    fn assert_shows(&self, line: &str) {
+        let (begin, shape_of_line) = (Instant::now(), shape(line));
+        while !self.output().lines().any(|line| shape(line) == shape_of_line) {
+            assert!(begin.elapsed() < PATIENCE, "{line:?} is shown, but never comes: {}", self.output());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// All that was printed, by the script and by streams.
+    fn output(&self) -> String {
+        let entries = fs::read_dir(&self.home.path).expect("the folder is there").flatten().map(|entry| entry.path());
+        let is_output = |path: &std::path::PathBuf| {
+            path.file_name().is_some_and(|name| name == "out" || name.to_string_lossy().starts_with("stream."))
+        };
+        entries.filter(is_output).filter_map(|path| fs::read_to_string(path).ok()).collect()
+    }
+}
+
+impl Drop for Terminal<'_> {
+    /// The whole group: streams and brokers are its children.
+    fn drop(&mut self) {
+        let _ =
+            Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).stderr(Stdio::null()).status();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn shapes_differ_in_nothing_but_numbers() {
+    assert_eq!(shape("{\"id\":\"1795291405909714\",\"events\":3}"), shape("{\"id\":\"7\",\"events\":12}"));
+    assert_ne!(shape("id: 7"), shape("id: x7"));
+    assert_eq!(shown("# {\"a\":1}"), Some("{\"a\":1}"));
+    assert_eq!(shown("# a word"), None);
+}
