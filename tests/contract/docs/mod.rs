@@ -229,6 +229,21 @@ fn a_store_is_dumped_and_loaded_as_shown() {
     shell::run(&["esker --no-auth\n", &shown[0].text, stop, &shown[1].text], false);
 }
 
+/// Those of the network are to be seen in the machine's own namespace alone, and those of a firewall where it runs.
+#[test]
+fn the_kernel_has_the_settings_that_are_named() {
+    let root = std::path::Path::new("/proc/sys");
+    let is_first = root.join("net/ipv4/tcp_mem").exists();
+    let words = page("sizing.md").text.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+    let names: Vec<_> = words.filter(|word| word.starts_with("fs.") || word.starts_with("net.")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in
+        names.into_iter().filter(|name| !name.starts_with("net.netfilter") && (is_first || name.starts_with("fs.")))
+    {
+        assert!(root.join(name.replace('.', "/")).exists(), "{name}");
+    }
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
