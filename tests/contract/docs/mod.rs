@@ -192,7 +192,12 @@ fn every_block_is_accounted_for() {
                     assert!(browser.contains(&call), "tests/browser/docs.test.mjs does not run {call}");
                 }
                 Doctest => assert_eq!(*language, "rust"),
-                NotHere(why) => assert!(!why.is_empty()),
+                NotHere(why) => {
+                    assert!(!why.is_empty());
+                    if *language == "sh" {
+                        shell::assert_reads(&block.text);
+                    }
+                }
                 How::Shell(_) | Listener | Signer | Proxy => {}
             }
         }

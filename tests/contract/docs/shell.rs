@@ -17,7 +17,7 @@ use super::super::support::{Broker, Folder, PATIENCE};
 const PRELUDE: &str = r#"
 esker() {
     case "${1:-}" in
-        token | check | dump | load | --help | --version) "$ESKER" "$@" ;;
+        token | check | dump | load | health | man | completions | --help | --version) "$ESKER" "$@" ;;
         *)
             "$ESKER" "$@" 2>>broker.log &
             echo $! >broker.pid
@@ -77,6 +77,12 @@ pub fn run(texts: &[&str], has_broker: bool) {
     for line in texts.iter().flat_map(|text| text.lines()).filter_map(shown) {
         terminal.assert_shows(line);
     }
+}
+
+/// What can't be run here is at least a script.
+pub fn assert_reads(text: &str) {
+    let status = Command::new("bash").args(["-nc", text]).status().expect("bash starts");
+    assert!(status.success(), "{text}");
 }
 
 /// The prelude puts into the background what must be there, and waits for its first sign.
