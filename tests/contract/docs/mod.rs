@@ -81,8 +81,8 @@ pub const PAGES: &[Page] = &[
         "resume.md",
         &[
             ("sh", "curl -d $'data: one", SERVED),
-            ("sh", "curl -N http", SERVED),
-            ("sh", "curl -N http", after(&[0])),
+            ("sh", "curl -N 'http", SERVED),
+            ("sh", "curl -N 'http", after(&[0])),
             ("sh", "curl -d $'id: order-17", SERVED),
             ("js", "const source", Browser("loadEverything()")),
             ("js", "// Events from a URL", Listener),
