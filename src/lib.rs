@@ -30,7 +30,8 @@
 //! keys    where keys come from: the configuration, files
 //! json    JSON without its white space
 //! clock   the only reader of clocks
-//! metrics counters, and the table that /stats and /metrics show
+//! metrics/ counters, and the table that /stats and /metrics show
+//! guide/  what operators and clients' authors want to know; no code
 //! broker  composition root: bind, start, drain, stop
 //! http/   bytes ↔ HTTP                                          knows no topic, no socket
 //! sse/    text ↔ events ↔ frames                                knows no socket
