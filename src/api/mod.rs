@@ -3,6 +3,7 @@
 
 mod admission;
 pub mod audit;
+mod console;
 pub mod insert;
 mod metrics;
 mod overview;
@@ -221,6 +222,8 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
         return Plan::Answer(preflight(&head.target, context.scope));
     }
     let plan = Route::parse(&head.target, context.scope).and_then(|route| match (route, head.method) {
+        (Route::Console, _) if !context.service.settings.console => Err(nothing_here(context.scope)),
+        (Route::Console, Method::Get | Method::Head) => Ok(Plan::Answer(console::answer())),
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
@@ -247,6 +250,7 @@ fn note_denial(problem: &Problem, context: Context<'_>) {
 
 /// A path that is served, with its decoded parameter.
 enum Route<'a> {
+    Console,
     Publish(Cow<'a, str>),
     Subscribe(Cow<'a, str>),
     Events,
@@ -259,7 +263,7 @@ enum Route<'a> {
 
 impl<'a> Route<'a> {
     fn parse(target: &Target<'a>, scope: Scope) -> Result<Self, Problem> {
-        Self::find(target)?.filter(|route| route.is_in(scope)).ok_or_else(|| Problem::new(404, scope.signpost()))
+        Self::find(target)?.filter(|route| route.is_in(scope)).ok_or_else(|| nothing_here(scope))
     }
 
     fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
@@ -267,6 +271,7 @@ impl<'a> Route<'a> {
         let first = segments.next().transpose()?.unwrap_or_default();
         let second = segments.next().transpose()?;
         Ok(match (first.as_ref(), second, segments.next()) {
+            ("", None, None) => Some(Self::Console),
             ("publish", Some(topic), None) => Some(Self::Publish(topic)),
             ("subscribe", Some(topics), None) => Some(Self::Subscribe(topics)),
             ("events", None, None) => Some(Self::Events),
@@ -291,9 +296,13 @@ impl<'a> Route<'a> {
     fn allow(&self) -> &'static str {
         match self {
             Self::Publish(_) | Self::Insert => "POST, OPTIONS",
-            Self::Subscribe(_) | Self::Events | Self::Audit(_) | Self::Stats | Self::Metrics | Self::Health => {
-                "GET, HEAD, OPTIONS"
-            }
+            Self::Console
+            | Self::Subscribe(_)
+            | Self::Events
+            | Self::Audit(_)
+            | Self::Stats
+            | Self::Metrics
+            | Self::Health => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -313,6 +322,11 @@ impl Scope {
             Self::Administration => "nothing is here; there are GET /stats, GET /metrics and GET /healthz",
         }
     }
+}
+
+/// The answer to a path that is not served.
+fn nothing_here(scope: Scope) -> Problem {
+    Problem::new(404, scope.signpost())
 }
 
 fn preflight(target: &Target<'_>, scope: Scope) -> Response {

@@ -90,6 +90,14 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Switch(Config::no_auth),
     },
     Opt {
+        long: "no-console",
+        short: None,
+        value: "",
+        default: "off",
+        help: "nothing at GET /",
+        effect: Effect::Switch(Config::no_console),
+    },
+    Opt {
         long: "publisher-key",
         short: None,
         value: "FILE",

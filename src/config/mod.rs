@@ -32,6 +32,7 @@ pub struct Config {
     admin: Option<ListenAddress>,
     threads: Option<usize>,
     no_auth: bool,
+    console: bool,
     publisher: RoleKeys,
     subscriber: RoleKeys,
     data: Place,
@@ -69,6 +70,7 @@ impl Default for Config {
             admin: None,
             threads: None,
             no_auth: false,
+            console: true,
             publisher: RoleKeys::default(),
             subscriber: RoleKeys::default(),
             data: Place::Directory("esker-data".into()),
@@ -183,6 +185,13 @@ impl Config {
     #[must_use]
     pub fn no_auth(mut self, no_auth: bool) -> Self {
         self.no_auth = no_auth;
+        self
+    }
+
+    /// Leaves the console at `GET /` out.
+    #[must_use]
+    pub fn no_console(mut self, no_console: bool) -> Self {
+        self.console = !no_console;
         self
     }
 

@@ -28,6 +28,8 @@ pub struct Settings {
     pub threads: usize,
     /// Who is let in.
     pub access: Access,
+    /// Whether `GET /` has the console.
+    pub console: bool,
     /// Where records are kept.
     pub data: Place,
     /// Bytes of the newest record of every name.

@@ -44,6 +44,7 @@ impl Config {
             admin: self.admin.clone(),
             threads,
             access,
+            console: self.console,
             data: self.data.clone(),
             latest_bytes: self.latest_bytes,
             origins: self.settle_origins()?,

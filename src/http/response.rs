@@ -24,6 +24,11 @@ impl Response {
         Self { status, content_type, body, fields: Vec::new(), preflight: false }
     }
 
+    /// 200 with a text that is there as long as the program.
+    pub fn fixed(content_type: &'static str, body: &'static str) -> Self {
+        Self { body: Cow::Borrowed(body.as_bytes()), ..Self::new(200, content_type, "") }
+    }
+
     /// 200 with JSON.
     pub fn json(body: impl Into<String>) -> Self {
         Self::new(200, "application/json", body)

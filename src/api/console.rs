@@ -1,0 +1,83 @@
+//! `GET /`: the console, one page with its style and scripts inside. It is put together once, when it is first asked
+//! for; refuses to know what it shows: everything comes from the other routes, with the token that the user gives there.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
+
+use crate::http::Response;
+
+const PAGE: &str = include_str!("console/page.html");
+const STYLE: &str = include_str!("console/style.css");
+/// In the order in which they lie in the page: a name is there before it is used while the page loads.
+const SCRIPTS: [&str; 10] = [
+    include_str!("console/dom.js"),
+    include_str!("console/text.js"),
+    include_str!("console/tokens.js"),
+    include_str!("console/broker.js"),
+    include_str!("console/stream.js"),
+    include_str!("console/events.js"),
+    include_str!("console/send.js"),
+    include_str!("console/audit.js"),
+    include_str!("console/charts.js"),
+    include_str!("console/main.js"),
+];
+
+static CONSOLE: LazyLock<Console> = LazyLock::new(Console::assemble);
+
+/// The page and what it is allowed to do.
+struct Console {
+    html: String,
+    policy: String,
+}
+
+impl Console {
+    fn assemble() -> Self {
+        let scripts = format!("\n\"use strict\";\n{}", SCRIPTS.concat());
+        let style = format!("\n{STYLE}");
+        let policy = format!(
+            "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+            source(&scripts),
+            source(&style),
+        );
+        let html = PAGE.replacen("/* style */", &style, 1).replacen("/* scripts */", &scripts, 1);
+        Self { html, policy }
+    }
+}
+
+/// The hash by which a Content-Security-Policy allows one inline block.
+fn source(block: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(digest(&SHA256, block.as_bytes())))
+}
+
+pub(super) fn answer() -> Response {
+    let Console { html, policy } = &*CONSOLE;
+    Response::fixed("text/html; charset=utf-8", html)
+        .field("Content-Security-Policy", policy.as_str())
+        .field("X-Content-Type-Options", "nosniff")
+        .field("Referrer-Policy", "no-referrer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No more than a connection may have unwritten anyway.
+    #[test]
+    fn the_page_is_small() {
+        assert!(CONSOLE.html.len() <= 64_000, "{} bytes", CONSOLE.html.len());
+    }
+
+    #[test]
+    fn no_block_ends_before_its_end() {
+        for script in SCRIPTS {
+            assert!(!script.contains("</script") && !script.contains("<!--"));
+            assert!(script.starts_with("// "), "each says what it is for");
+        }
+        assert!(!STYLE.contains("</style"));
+        assert_eq!(CONSOLE.html.matches("<script>").count() + CONSOLE.html.matches("<style>").count(), 2);
+    }
+}

@@ -1,0 +1,66 @@
+// Requests to the broker that served this page, each with the token that the user gave for it. Knows no panel.
+
+/** The page lies at the root of the broker, wherever a proxy has put that, with or without the last slash. */
+const BASE = new URL(location.pathname.replace(/\/*$/, "/"), location.origin);
+
+function urlOf(path) {
+  return new URL(path, BASE).href;
+}
+
+/** Why the broker did not do what it was asked: its own words, if it had any. */
+class Refusal extends Error {
+  constructor(status, detail, retryAfter) {
+    super(detail);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+
+  static async from(response) {
+    const text = await response.text().catch(() => "");
+    let detail = `${response.status} ${response.statusText}`;
+    try {
+      detail = JSON.parse(text).detail ?? detail;
+    } catch {
+      // A proxy's page: its status says enough.
+    }
+    return new Refusal(response.status, detail, response.headers.get("Retry-After"));
+  }
+
+  /** The refusal as a text and, where a token would help, the way to it. */
+  shown() {
+    const again = this.retryAfter ? ` Try again in ${this.retryAfter} s.` : "";
+    const parts = [el("b", null, String(this.status)), ` ${this.message}${again}`];
+    const isToken = this.status === 401 || this.status === 403;
+    return isToken ? [...parts, " ", el("button", { type: "button", class: "link", click: goToTokens }, "Tokens…")] : parts;
+  }
+}
+
+function goToTokens() {
+  openTab("tab-tokens");
+  $("tab-tokens").focus();
+}
+
+/** The header fields of a request, the role's token among them. */
+function fieldsFor(role, others = {}) {
+  const token = tokens[role];
+  return { ...others, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+}
+
+/** Asks, and answers the response if it is 200; throws a Refusal otherwise. */
+async function ask(role, path, { headers = {}, ...rest } = {}) {
+  const how = { ...rest, headers: fieldsFor(role, headers), cache: "no-store", redirect: "error" };
+  let response;
+  try {
+    response = await fetch(urlOf(path), how);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "The broker can't be reached.");
+  }
+  if (response.status !== 200) throw await Refusal.from(response);
+  return response;
+}
+
+/** Shows why something failed, whatever it was. */
+function tellFailure(place, error) {
+  tell(place, false, ...(error instanceof Refusal && error.status ? error.shown() : [error.message]));
+}

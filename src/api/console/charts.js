@@ -1,0 +1,151 @@
+// The broker's numbers, once a second while the page is seen, drawn as lines. A broker that refuses is not asked again
+// until something has changed.
+
+/** Points of a line, one a second. */
+const POINTS = 120;
+/** Latency is told of so many seconds, for one second may have seen nothing. */
+const LATENCY_WINDOW = 10;
+const [WIDTH, HEIGHT] = [240, 48];
+const MAX_BACK_OFF = 30_000;
+
+const CHARTS = [
+  { id: "subscribers", title: "Subscribers", lines: [(now) => now.stats.subscribers], show: quantity },
+  { id: "events", title: "Events/s", lines: [(now, before) => rate("events_published", now, before)], show: quantity },
+  { id: "deliveries", title: "Deliveries/s", lines: [(now, before) => rate("events_delivered", now, before)], show: quantity },
+  { id: "bytes", title: "Bytes/s", lines: [(now, before) => rate("bytes_sent", now, before)], show: bytes },
+  { id: "latency", title: "Latency p50 · p99", lines: [(now) => quantileNow(now, 0.5), (now) => quantileNow(now, 0.99)], show: latency },
+];
+
+const poll = { samples: [], timer: 0, isAsking: false, backOff: 1000 };
+
+function rate(name, now, before) {
+  return before ? Math.max(0, (now.stats[name] - before.stats[name]) / (now.seconds - before.seconds)) : null;
+}
+
+/** A quantile of the deliveries of the last seconds, from what the cumulative buckets have gained. */
+function quantileNow(now, share) {
+  const at = poll.samples.indexOf(now);
+  const before = poll.samples[Math.max(0, at - LATENCY_WINDOW)];
+  const [late, early] = [now.stats.delivery_latency_seconds, before?.stats.delivery_latency_seconds];
+  if (!late || !early || late.count <= early.count) return null;
+  const gained = late.buckets.map(([le, count], index) => [le, count - (early.buckets[index]?.[1] ?? 0)]);
+  return quantile(gained, late.count - early.count, share);
+}
+
+/** Within its bucket a delivery is supposed to be anywhere alike, as Prometheus supposes. */
+function quantile(buckets, count, share) {
+  const rank = share * count;
+  let [floor, below] = [0, 0];
+  for (const [le, upTo] of buckets) {
+    if (upTo >= rank) return floor + ((le - floor) * (rank - below)) / Math.max(1, upTo - below);
+    [floor, below] = [le, upTo];
+  }
+  return floor;
+}
+
+async function askStats() {
+  if (document.hidden || poll.isAsking) return;
+  poll.isAsking = true;
+  try {
+    const stats = await (await ask("publisher", "stats")).json();
+    takeStats({ seconds: performance.now() / 1000, stats });
+    [poll.backOff] = [1000];
+    noteStats();
+    schedule(1000);
+  } catch (error) {
+    refuseStats(error);
+  } finally {
+    poll.isAsking = false;
+  }
+}
+
+function schedule(millis) {
+  clearTimeout(poll.timer);
+  poll.timer = setTimeout(askStats, millis);
+}
+
+/** A broker that was started again counts from nothing. */
+function takeStats(sample) {
+  const before = poll.samples.at(-1);
+  if (before && sample.stats.uptime_seconds < before.stats.uptime_seconds) poll.samples = [];
+  poll.samples.push(sample);
+  poll.samples.splice(0, poll.samples.length - POINTS - LATENCY_WINDOW);
+  $("about").textContent = `${sample.stats.version ?? ""} · up ${span(sample.stats.uptime_seconds)}`;
+  CHARTS.forEach(drawChart);
+}
+
+function refuseStats(error) {
+  if (!(error instanceof Refusal)) return noteStats("The answer of /stats is not understood.");
+  if (error.status === 0 || error.status >= 500) {
+    poll.backOff = Math.min(poll.backOff * 2, MAX_BACK_OFF);
+    noteStats(`${error.message} Asking again in ${poll.backOff / 1000} s.`);
+    return schedule(poll.backOff);
+  }
+  const why = {
+    401: "The numbers need a publisher's token for the name stats: ",
+    403: "The publisher's token does not cover the name stats: ",
+    404: "There is no /stats at this address; with --admin it is at another.",
+  };
+  noteStats(why[error.status] ?? `/stats was refused: `, ...(error.status === 404 ? [] : error.shown()));
+}
+
+/** Says why there are no numbers, with a way to try again; nothing: there are. */
+function noteStats(...parts) {
+  const place = $("stats-note");
+  place.hidden = parts.length === 0;
+  if (parts.length) place.replaceChildren(el("span", null, ...parts), el("button", { type: "button", class: "small", click: askStats }, "Try again"));
+}
+
+function drawChart({ id, title, lines, show }) {
+  const shown = poll.samples.slice(-POINTS);
+  const offset = poll.samples.length - shown.length;
+  const series = lines.map((line) => shown.map((sample, at) => line(sample, poll.samples[offset + at - 1])));
+  const highest = Math.max(...series.flat().filter((value) => value !== null), 0);
+  const now = series.map((points) => points.at(-1) ?? null);
+  const value = now.some((point) => point !== null) ? now.map((point) => (point === null ? "–" : show(point))).join(" · ") : "–";
+  const figure = $(`chart-${id}`);
+  figure.querySelector(".now").textContent = value;
+  figure.querySelector(".top").textContent = highest ? show(highest) : "";
+  figure.querySelector("svg").setAttribute("aria-label", `${title}: now ${value}, at most ${show(highest)} in the last ${span(shown.length)}`);
+  figure.querySelectorAll(".line").forEach((path, at) => path.setAttribute("d", pathOf(series[at], highest)));
+  const area = pathOf(series.at(-1), highest);
+  figure.querySelector(".area").setAttribute("d", area && !area.includes("M", 1) ? `${area}V${HEIGHT}H${firstX(series.at(-1))}Z` : "");
+}
+
+const xOf = (at, count) => ((POINTS - count + at) * WIDTH) / (POINTS - 1);
+const firstX = (points) => xOf(points.findIndex((point) => point !== null), points.length).toFixed(1);
+
+/** A line with holes where there is no value. */
+function pathOf(points, highest) {
+  let [path, isOpen] = ["", false];
+  points.forEach((point, at) => {
+    if (point !== null) {
+      const y = HEIGHT - 2 - (highest ? (point / highest) * (HEIGHT - 4) : 0);
+      path += `${isOpen ? "L" : "M"}${xOf(at, points.length).toFixed(1)} ${y.toFixed(1)}${isOpen ? "" : "h0"}`;
+    }
+    isOpen = point !== null;
+  });
+  return path;
+}
+
+function figureOf({ id, title, lines }) {
+  const svg = (tag, attributes, ...children) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  };
+  const paths = lines.map((_, at) => svg("path", { class: `line line${at + lines.length}` }));
+  const frame = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title };
+  const drawing = svg("svg", frame, svg("path", { class: "area" }), ...paths);
+  const caption = el("figcaption", null, el("span", null, title), el("b", { class: "now" }, "–"));
+  const hints = el("div", { class: "hints", "aria-hidden": "true" }, el("span", { class: "top" }), el("span", null, `${POINTS / 60} min`));
+  return el("figure", { id: `chart-${id}` }, caption, drawing, hints);
+}
+
+function setUpCharts() {
+  $("figures").append(...CHARTS.map(figureOf));
+  document.addEventListener("visibilitychange", () => document.hidden || schedule(0));
+  onTokenChange.push((role) => role === "publisher" && schedule(200));
+  askStats();
+}

@@ -1,0 +1,187 @@
+// The list of events and the raw bytes: bounded, and drawn once per frame however fast the stream is.
+
+/** Rows kept; older ones go. */
+const MAX_ROWS = 500;
+/** Characters of data kept in all rows together. */
+const MAX_CHARS = 8 << 20;
+/** Characters of one event's data in its row, and in its details. */
+const MAX_PREVIEW = 240;
+const MAX_DETAIL = 200_000;
+/** Characters of the raw view. */
+const MAX_RAW = 48 << 10;
+/** How often somebody who hears the page is told of events: in milliseconds. */
+const ANNOUNCE_EVERY = 4000;
+
+const log = { kept: [], pending: [], chars: 0, count: 0, skipped: 0, isPaused: false, filter: "", isDue: false };
+const raw = { text: "", isNew: false };
+/** What an event's row can ask for; set by whoever owns the stream. */
+let resumeAfter = () => {};
+
+/** Takes an event, or a notice of the console's own: `{kind, source, name, id, data}`. */
+function addEntry(entry) {
+  const timed = entry.kind === "event" && timeOfId(entry.id);
+  log.pending.push({ ...entry, millis: timed || Date.now(), row: null });
+  log.chars += entry.data.length;
+  if (entry.kind === "event") log.count += 1;
+  if (log.pending.length > 2 * MAX_ROWS || log.chars > 2 * MAX_CHARS) trim(log.pending);
+  drawSoon();
+}
+
+/** Lets the oldest go until the bounds hold. */
+function trim(entries) {
+  let gone = Math.max(0, entries.length - MAX_ROWS);
+  let left = entries.slice(gone).reduce((sum, entry) => sum + entry.data.length, 0);
+  while (left > MAX_CHARS && gone < entries.length - 1) left -= entries[gone++].data.length;
+  for (const entry of entries.splice(0, gone)) {
+    entry.row?.remove();
+    log.chars -= entry.data.length;
+    log.skipped += 1;
+  }
+}
+
+function addRaw(text) {
+  raw.text += text;
+  raw.isNew = true;
+  if (raw.text.length > 2 * MAX_RAW) raw.text = raw.text.slice(-MAX_RAW);
+  drawSoon();
+}
+
+function drawSoon() {
+  if (log.isDue) return;
+  log.isDue = true;
+  requestAnimationFrame(draw);
+}
+
+function draw() {
+  log.isDue = false;
+  if (!log.isPaused) {
+    showPending();
+    showRaw();
+  }
+  showCounts();
+}
+
+function showPending() {
+  if (!log.pending.length) return;
+  const fresh = log.pending.splice(0);
+  log.kept.push(...fresh);
+  trim(log.kept);
+  const rows = document.createDocumentFragment();
+  for (const entry of fresh.slice(-MAX_ROWS).reverse()) {
+    if (isShown(entry)) rows.append((entry.row = rowOf(entry)));
+  }
+  $("rows").prepend(rows);
+}
+
+function showRaw() {
+  const place = $("raw");
+  if (!raw.isNew || place.closest("[hidden]")) return;
+  raw.isNew = false;
+  const isAtEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
+  place.textContent = raw.text.slice(-MAX_RAW);
+  if (isAtEnd) place.scrollTop = place.scrollHeight;
+}
+
+function showCounts() {
+  const waiting = log.isPaused && log.pending.length ? ` · ${log.pending.length} waiting` : "";
+  const skipped = log.skipped ? ` · newest ${log.kept.length} kept` : "";
+  $("counts").textContent = plural(log.count, "event") + skipped + waiting;
+  $("empty").hidden = log.kept.length > 0;
+}
+
+function isShown({ kind, name, id, data, source }) {
+  return kind !== "event" || [name, id, data, source].some((text) => text.toLowerCase().includes(log.filter));
+}
+
+/** A row that opens; its details are made when it does. */
+function rowOf(entry) {
+  const summary = el(
+    "summary",
+    { tabindex: "-1" },
+    el("time", { datetime: new Date(entry.millis).toISOString() }, clockTime(entry.millis)),
+    el("span", { class: "source" }, entry.source),
+    el("span", { class: "name" }, entry.name),
+    el("span", { class: "data" }, entry.data.slice(0, MAX_PREVIEW).replaceAll("\n", " ⏎ ")),
+    el("span", { class: "id" }, entry.id),
+  );
+  if (entry.kind !== "event") return el("li", { class: entry.kind }, el("div", { class: "plain" }, ...summary.childNodes));
+  const details = el("details", null, summary);
+  details.addEventListener("toggle", () => {
+    if (details.open && !summary.nextSibling) details.append(...detailsOf(entry));
+  });
+  details.open = $("expand").checked;
+  return el("li", { class: entry.kind }, details);
+}
+
+function detailsOf({ data, id, hasId, name, source, millis }) {
+  const isJson = /^\s*[{["\d-]/.test(data) && data.length <= MAX_DETAIL && jsonComplaint(data) === "";
+  const more = data.length > MAX_DETAIL ? `\n… ${plural(data.length - MAX_DETAIL, "more character")}; copy it to see all` : "";
+  const facts = `${dayAndTime(millis)} · ${name} · ${source} · ${bytes(new TextEncoder().encode(data).length)}`;
+  const resume = el("button", { type: "button", class: "small", click: () => resumeAfter(id) }, "Resume after this");
+  return [
+    el("pre", { class: "full", tabindex: "0" }, (isJson ? prettyJson(data) : data.slice(0, MAX_DETAIL)) + more),
+    el(
+      "div",
+      { class: "facts" },
+      el("span", null, facts),
+      el("button", { type: "button", class: "small", click: (event) => copy(data, event.target) }, "Copy data"),
+      hasId ? resume : null,
+    ),
+  ];
+}
+
+/** Draws all rows anew, after the filter changed. */
+function drawAll() {
+  for (const entry of log.kept) entry.row = isShown(entry) ? (entry.row ?? rowOf(entry)) : null;
+  $("rows").replaceChildren(...log.kept.flatMap((entry) => entry.row ?? []).reverse());
+  showCounts();
+}
+
+function clearLog() {
+  Object.assign(log, { kept: [], pending: [], chars: 0, count: 0, skipped: 0 });
+  Object.assign(raw, { text: "", isNew: true });
+  drawAll();
+  showRaw();
+}
+
+function setPaused(isPaused) {
+  log.isPaused = isPaused;
+  $("pause").setAttribute("aria-pressed", String(isPaused));
+  $("pause").textContent = isPaused ? "Go on" : "Pause";
+  drawSoon();
+}
+
+/** Arrow keys go from row to row: a thousand stops on the way to what follows would be too many. */
+function moveInRows(event) {
+  const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+  const step = steps[event.key];
+  if (!step || event.target.matches("pre")) return;
+  event.preventDefault();
+  const rows = [...$("rows").querySelectorAll("summary")];
+  const at = rows.indexOf(document.activeElement) + step;
+  rows[Math.min(Math.max(at, 0), rows.length - 1)]?.focus();
+}
+
+function announce() {
+  if (log.count === announce.told) return;
+  const newest = [...log.kept].reverse().find((entry) => entry.kind === "event");
+  $("announced").textContent = newest ? `${plural(log.count, "event")}, the newest: ${newest.name}, ${newest.data.slice(0, 80)}` : "";
+  announce.told = log.count;
+}
+
+function setUpEvents() {
+  $("pause").addEventListener("click", () => setPaused(!log.isPaused));
+  $("clear").addEventListener("click", clearLog);
+  $("filter").addEventListener("input", (event) => {
+    log.filter = event.target.value.toLowerCase();
+    drawAll();
+  });
+  $("expand").addEventListener("change", (event) => {
+    for (const details of $("rows").querySelectorAll("details")) details.open = event.target.checked;
+  });
+  $("list").addEventListener("keydown", moveInRows);
+  $("views").addEventListener("change", drawSoon);
+  $("copy-raw").addEventListener("click", (event) => copy(raw.text, event.target));
+  setInterval(announce, ANNOUNCE_EVERY);
+  showCounts();
+}

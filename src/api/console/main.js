@@ -1,0 +1,182 @@
+// Puts the page together: the subscription's form and state, links into the page, the theme.
+
+const THEME = "esker-theme";
+
+let stream = null;
+let state = { kind: "stopped" };
+
+/** What the form asks for: path, position, and the name that its events go by; null if it asks for nonsense. */
+function readListenForm() {
+  const form = $("listen").elements;
+  const isTopics = form.kind.value === "topics";
+  const names = (isTopics ? form.topics : form.names).value.split(/[\s,]+/).filter(Boolean);
+  const after = form.after.value.trim();
+  if (isTopics) {
+    const prime = form.prime.checked ? "?prime" : "";
+    return { isTopics, names, after, path: `subscribe/${names.map(encodeURIComponent).join(",")}${prime}`, source: names.join(",") };
+  }
+  const query = names.map((name) => `event=${encodeURIComponent(name)}`).join("&");
+  return { isTopics, names, after, path: `events${query && `?${query}`}`, source: names.length ? `records ${names.join(",")}` : "records" };
+}
+
+function complainOfListen({ isTopics, names }) {
+  if (!isTopics) return true;
+  const bad = names.find((name) => !TOPIC.test(name));
+  const tooMany = names.length > 64 ? "At most 64 topics" : "";
+  const missing = names.length ? tooMany : "Give a topic";
+  return check($("topics"), bad ? `${bad}: a topic is 8 to 64 letters and digits; separate topics with commas` : missing);
+}
+
+function subscribe() {
+  const asked = readListenForm();
+  if (!complainOfListen(asked)) return;
+  stream?.stop();
+  setPaused(false);
+  history.replaceState(null, "", linkTo(asked));
+  const mine = new Stream(asked.path, asked.after, {
+    state: (next) => mine === stream && showState(next, asked),
+    event: (event) => mine === stream && takeEvent(event, asked.source),
+    raw: (text) => mine === stream && addRaw(text),
+  });
+  stream = mine;
+  mine.run();
+}
+
+/** The broker's own events have no id, whatever a publisher's are called. */
+function takeEvent(event, source) {
+  const isOwn = !event.hasId && (event.name === "gap" || event.name === "expired");
+  if (!isOwn) return addEntry({ ...event, kind: "event", source });
+  addEntry({ kind: event.name, source, name: event.name, id: "", data: ownWords(event) });
+}
+
+function ownWords({ name, data }) {
+  if (name === "expired") return "The token has expired, so the broker ended the stream. Give another one under Tokens and subscribe again.";
+  try {
+    const { after, oldest } = JSON.parse(data);
+    const rest = oldest === null ? "nothing is retained" : `what is retained begins with ${oldest}`;
+    return `Events after ${after} are gone: ${rest}.`;
+  } catch {
+    return data;
+  }
+}
+
+function showState(next, asked) {
+  const before = state.kind;
+  state = next;
+  const position = stream.position ? ` · Last-Event-ID: ${stream.position}` : "";
+  if (next.kind === "connecting") addRaw(`▸ GET /${asked.path}${position}\n`);
+  const notice = (text) => addEntry({ kind: "notice", source: asked.source, name: next.kind, id: "", data: text });
+  if (next.kind === "waiting" && before === "live") notice(`${next.why} It resumes after ${stream.position || "what is new then"}.`);
+  if (next.kind === "refused") notice(`${next.refusal.status} ${next.refusal.message}`);
+  tickState();
+}
+
+/** The state in words; called every half second for the countdown. */
+function tickState() {
+  const { kind, until, why, refusal } = state;
+  const words = {
+    connecting: ["Connecting…"],
+    live: ["Live"],
+    waiting: [`Waiting ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s. ${why}`],
+    refused: refusal ? ["Refused: ", ...refusal.shown()] : [],
+    stopped: ["Not subscribed"],
+  }[kind];
+  const place = $("state");
+  const text = words.map((word) => word.textContent ?? word).join("");
+  if (place.dataset.text !== text) place.replaceChildren(el("span", null, ...words));
+  Object.assign(place.dataset, { text, kind });
+  $("position").textContent = stream?.position ? `last id ${stream.position}` : "";
+  const isOpen = !["stopped", "refused"].includes(kind);
+  for (const id of ["stop", "cut"]) $(id).hidden = !isOpen;
+  $("cut").textContent = kind === "waiting" ? "Connect now" : "Cut";
+}
+
+/** Shows the request that the form stands for, and what of it is to be seen. */
+function showRequest() {
+  const { isTopics, path, after } = readListenForm();
+  for (const [id, isFor] of [["for-topics", isTopics], ["for-names", !isTopics], ["for-prime", isTopics]]) $(id).hidden = !isFor;
+  const position = after ? { "Last-Event-ID": after } : {};
+  $("request").textContent = `GET /${path}`;
+  $("request").dataset.command = curl(urlOf(path), fieldsFor("subscriber", position));
+}
+
+/** A link to this subscription, such as #topics=greeting or #events=user. */
+function linkTo({ isTopics, names, after }) {
+  const list = names.map(encodeURIComponent).join(",");
+  return `#${isTopics ? "topics" : "events"}${list && `=${list}`}${after && `&after=${encodeURIComponent(after)}`}`;
+}
+
+/** Does what the link asks for: topics, events, after, audit, tab. */
+function followLink() {
+  const link = new URLSearchParams(location.hash.slice(1));
+  const form = $("listen").elements;
+  const isTopics = link.has("topics");
+  if (isTopics || link.has("events")) {
+    form.kind.value = isTopics ? "topics" : "events";
+    form[isTopics ? "topics" : "names"].value = link.get(isTopics ? "topics" : "events");
+    form.after.value = link.get("after") ?? "";
+    const [first] = isTopics ? readListenForm().names : [];
+    if (TOPIC.test(first ?? "")) $("publish").elements.topic.value = first;
+    showCommands();
+    showRequest();
+    subscribe();
+  }
+  if (link.get("audit")) openAudit(link.get("audit"));
+  if (["publish", "insert", "audit", "tokens"].includes(link.get("tab"))) openTab(`tab-${link.get("tab")}`);
+}
+
+function setUpListen() {
+  const form = $("listen");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    subscribe();
+  });
+  form.addEventListener("input", () => {
+    check($("topics"), "");
+    showRequest();
+  });
+  $("stop").addEventListener("click", () => {
+    stream.stop();
+    form.querySelector(".primary").focus();
+  });
+  $("cut").addEventListener("click", () => (state.kind === "waiting" ? stream.wake() : stream.cut()));
+  $("copy-request").addEventListener("click", (event) => copy($("request").dataset.command, event.target));
+  resumeAfter = (id) => {
+    form.elements.after.value = id;
+    showRequest();
+    subscribe();
+  };
+  onTokenChange.push(showRequest);
+  setInterval(tickState, 500);
+  tickState();
+  showRequest();
+}
+
+function setUpTheme() {
+  const kept = storage("localStorage");
+  const show = (theme) => (document.documentElement.dataset.theme = theme);
+  $("theme").value = kept?.getItem(THEME) ?? "";
+  show($("theme").value);
+  $("theme").addEventListener("change", ({ target }) => {
+    kept?.setItem(THEME, target.value);
+    show(target.value);
+  });
+}
+
+setUpTheme();
+$("where").textContent = BASE.host + BASE.pathname.replace(/\/$/, "");
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("stream").focus();
+});
+document.querySelectorAll("[role=tablist]").forEach(setUpTabs);
+document.querySelectorAll("form").forEach(sendByKeys);
+$("token-state").addEventListener("click", goToTokens);
+setUpTokens();
+setUpEvents();
+setUpForms();
+setUpAudit();
+setUpListen();
+setUpCharts();
+followLink();
+addEventListener("hashchange", followLink);

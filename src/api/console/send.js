@@ -1,0 +1,106 @@
+// The forms that send: publish and insert, what the broker answered, and the same as curl commands.
+
+const EXAMPLES = { text: "hello", json: '{"temperature": 21.5}', sse: "event: greeting\ndata: hello" };
+const TYPES = { text: "text/plain; charset=utf-8", json: "application/json", sse: "text/event-stream" };
+
+/** The request that the publishing form stands for: its path, its fields and its body. */
+function publishRequest() {
+  const form = $("publish").elements;
+  const kind = form.kind.value;
+  const query = new URLSearchParams();
+  if (kind !== "sse" && form.event.value) query.set("event", form.event.value);
+  if (kind !== "sse" && form.id.value) query.set("id", form.id.value);
+  const path = `publish/${encodeURIComponent(form.topic.value.trim())}${query.size ? `?${query}` : ""}`;
+  return { path, headers: { "Content-Type": TYPES[kind] }, body: form.data.value };
+}
+
+function insertRequest() {
+  const form = $("insert").elements;
+  const body = `{"event":${JSON.stringify(form.event.value)},"data":${form.data.value.trim()}}`;
+  return { path: "insert", headers: { "Content-Type": "application/json" }, body };
+}
+
+function complainOfTopic(input) {
+  const name = input.value.trim();
+  return check(input, TOPIC.test(name) ? "" : `A topic is 8 to 64 letters and digits; this has ${plural(name.length, "character")}`);
+}
+
+function complainOfJson(input) {
+  const complaint = jsonComplaint(input.value);
+  return check(input, complaint && `This is no JSON: ${complaint}`);
+}
+
+/** Posts, and shows the answer by `show`; one request at a time for each form. */
+async function send(form, request, show) {
+  const [button, place] = [form.querySelector(".primary"), form.querySelector(".answer")];
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
+  try {
+    const response = await ask("publisher", request.path, { method: "POST", headers: request.headers, body: request.body });
+    tell(place, true, ...show(await response.json()));
+  } catch (error) {
+    tellFailure(place, error);
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
+function shownPublish({ id, events, subscribers, duplicate }) {
+  if (duplicate) return [el("b", null, "200"), ` nothing new: this id is retained already, as ${id}`];
+  const hint = subscribers ? "" : ". To get it now, subscribe with 0 in “Resume after”";
+  return [el("b", null, "200"), " id ", el("code", null, id), ` · ${plural(events, "event")} · reached ${plural(subscribers, "subscriber")}${hint}`];
+}
+
+function shownInsert({ event, id, key }) {
+  const look = el("button", { type: "button", class: "link", click: () => openAudit(event) }, "its versions");
+  return [el("b", null, "200"), " stored as ", el("code", null, key), ` at ${clockTime(timeOfId(id) ?? Date.now())} · `, look];
+}
+
+function submitPublish(event) {
+  event.preventDefault();
+  const form = $("publish").elements;
+  if (!complainOfTopic(form.topic) || (form.kind.value === "json" && !complainOfJson(form.data))) return;
+  send($("publish"), publishRequest(), shownPublish);
+}
+
+function submitInsert(event) {
+  event.preventDefault();
+  const form = $("insert").elements;
+  if (!check(form.event, form.event.value ? "" : "Give the record a name") || !complainOfJson(form.data)) return;
+  send($("insert"), insertRequest(), shownInsert);
+}
+
+function showCurl(form, { path, headers, body }) {
+  form.querySelector(".command").textContent = curl(urlOf(path), fieldsFor("publisher", headers), body);
+}
+
+function showCommands() {
+  showCurl($("publish"), publishRequest());
+  showCurl($("insert"), insertRequest());
+}
+
+/** An example that nobody has changed becomes the other kind's. */
+function changeKind() {
+  const form = $("publish").elements;
+  const kind = form.kind.value;
+  if (form.data.value === "" || Object.values(EXAMPLES).includes(form.data.value)) form.data.value = EXAMPLES[kind];
+  form.event.disabled = form.id.disabled = kind === "sse";
+  $("sse-hint").hidden = kind !== "sse";
+}
+
+function setUpForms() {
+  $("publish").addEventListener("submit", submitPublish);
+  $("insert").addEventListener("submit", submitInsert);
+  for (const radio of $("publish").elements.kind) radio.addEventListener("change", changeKind);
+  for (const form of [$("publish"), $("insert")]) {
+    form.addEventListener("input", (event) => {
+      for (const input of form.querySelectorAll("input, textarea")) input.setCustomValidity("");
+      event.target.removeAttribute("aria-invalid");
+      showCommands();
+    });
+    form.querySelector(".copy").addEventListener("click", (event) => copy(form.querySelector(".command").textContent, event.target));
+  }
+  onTokenChange.push(showCommands);
+  changeKind();
+  showCommands();
+}

@@ -1,0 +1,118 @@
+// Reads a stream as an EventSource does (the WHATWG HTML standard, section 9.2), but by fetch, so that a token can travel
+// in the Authorization field, a position can be chosen and a refusal's reason be read. Knows no element.
+
+/** What a browser waits before it reconnects, unless the stream says otherwise: in milliseconds. */
+const DEFAULT_RETRY = 3000;
+
+/** From text in any pieces to events. `id` is the last event id; it outlives the connection. */
+class SseParser {
+  constructor(id, onEvent, onRetry = () => {}) {
+    Object.assign(this, { id, onEvent, onRetry, rest: "", isAfterCr: false });
+    this.pendingId = id;
+    this.begin();
+  }
+
+  begin() {
+    Object.assign(this, { name: "", data: [], hasId: false });
+  }
+
+  push(text) {
+    const isSplit = this.isAfterCr && text.startsWith("\n");
+    const more = isSplit ? text.slice(1) : text;
+    this.isAfterCr = more === "" ? this.isAfterCr && !isSplit : more.endsWith("\r");
+    const lines = (this.rest + more).split(/\r\n|\r|\n/);
+    this.rest = lines.pop();
+    for (const line of lines) this.take(line);
+  }
+
+  take(line) {
+    if (line === "") return this.dispatch();
+    const colon = line.indexOf(":");
+    if (colon === 0) return;
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+    if (field === "data") this.data.push(value);
+    else if (field === "event") this.name = value;
+    else if (field === "id" && !value.includes("\0")) [this.pendingId, this.hasId] = [value, true];
+    else if (field === "retry" && /^\d+$/.test(value)) this.onRetry(Number(value));
+  }
+
+  dispatch() {
+    const { name, data, hasId } = this;
+    this.begin();
+    this.id = this.pendingId;
+    if (data.length) this.onEvent({ name: name || "message", data: data.join("\n"), id: this.id, hasId });
+  }
+}
+
+/** A header field's value takes only bytes; an id may be any text. */
+function asBytes(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
+}
+
+/**
+ * One subscription, reconnecting until it is stopped or refused. Calls `on.state(state)`, `on.event(event)` and
+ * `on.raw(text)`; a state has a `kind`: connecting, live, waiting (`until`), refused (`refusal`) or stopped.
+ */
+class Stream {
+  constructor(path, position, on) {
+    Object.assign(this, { path, position, on, retry: DEFAULT_RETRY, isStopped: false, attempt: null, wake: () => {} });
+  }
+
+  async run() {
+    while (!this.isStopped) {
+      this.attempt = new AbortController();
+      this.on.state({ kind: "connecting" });
+      const refusal = await this.connect(this.attempt.signal).catch((error) => error);
+      if (this.isStopped) break;
+      if (refusal instanceof Refusal && refusal.status) return this.end({ kind: "refused", refusal });
+      await this.pause(refusal);
+    }
+    this.end({ kind: "stopped" });
+  }
+
+  /** Reads until the stream ends; throws if it is refused or breaks. */
+  async connect(signal) {
+    const headers = { Accept: "text/event-stream", ...(this.position ? { "Last-Event-ID": asBytes(this.position) } : {}) };
+    const response = await ask("subscriber", this.path, { headers, signal });
+    const type = response.headers.get("Content-Type") ?? "";
+    if (!type.startsWith("text/event-stream")) throw new Refusal(200, `This is no event stream but ${type || "of no type"}.`);
+    this.on.state({ kind: "live" });
+    const parser = new SseParser(this.position, this.on.event, (retry) => (this.retry = retry));
+    const decoder = new TextDecoder();
+    const reader = response.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || this.isStopped) return;
+      const text = decoder.decode(value, { stream: true });
+      this.on.raw(text);
+      parser.push(text);
+      this.position = parser.id;
+    }
+  }
+
+  async pause(error) {
+    const why = error instanceof Refusal ? error.message : "The connection ended.";
+    this.on.state({ kind: "waiting", until: Date.now() + this.retry, why });
+    await new Promise((resolve) => {
+      this.wake = resolve;
+      setTimeout(resolve, this.retry);
+    });
+  }
+
+  /** Breaks the connection, to see it come back. */
+  cut() {
+    this.attempt?.abort();
+  }
+
+  stop() {
+    this.isStopped = true;
+    this.cut();
+    this.wake();
+  }
+
+  end(state) {
+    this.isStopped = true;
+    this.on.state(state);
+  }
+}

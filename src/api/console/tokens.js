@@ -1,0 +1,149 @@
+// The publisher's and the subscriber's token: pasted or minted here, what they say, and for how long they are good.
+// A secret stays in its field, a token in this page, unless the user asks this tab to keep it.
+
+const KEPT = "esker-tokens";
+const ROLES = ["publisher", "subscriber"];
+const HASHES = { HS256: "SHA-256", HS384: "SHA-384", HS512: "SHA-512" };
+/** RFC 7518 section 3.2; the broker demands it of every secret. */
+const MIN_SECRET = 32;
+
+/** What is sent; empty: no token. */
+const tokens = { publisher: "", subscriber: "" };
+/** Whom to tell that a token changed. */
+const onTokenChange = [];
+
+/** The claims of a token, or null if it can't be read. The signature is for the broker to judge. */
+function claimsOf(token) {
+  try {
+    const [header, claims] = token.split(".").map((part) => new TextDecoder().decode(fromBase64Url(part)));
+    return { alg: JSON.parse(header).alg, claims: JSON.parse(claims) };
+  } catch {
+    return null;
+  }
+}
+
+function describe(token) {
+  if (!token) return ["", "none"];
+  const read = claimsOf(token);
+  if (!read?.claims) return ["bad", "no token: it must be header.claims.signature"];
+  const left = read.claims.exp - Date.now() / 1000;
+  if (!Number.isInteger(read.claims.exp)) return ["bad", "has no exp, so the broker refuses it"];
+  if (left <= 0) return ["bad", `expired ${span(-left)} ago`];
+  if (read.claims.nbf > Date.now() / 1000) return ["bad", `not good before ${dayAndTime(read.claims.nbf * 1000)}`];
+  return [left < 60 ? "soon" : "good", `expires in ${span(left)}`];
+}
+
+function setToken(role, token) {
+  if (tokens[role] === token) return;
+  tokens[role] = token;
+  $(`token-${role}`).value = token;
+  keepTokens();
+  showClaims(role);
+  tickTokens();
+  for (const told of onTokenChange) told(role);
+}
+
+function keepTokens() {
+  const kept = storage("sessionStorage");
+  if ($("keep").checked) kept?.setItem(KEPT, JSON.stringify(tokens));
+  else kept?.removeItem(KEPT);
+}
+
+function showClaims(role) {
+  const read = claimsOf(tokens[role]);
+  const place = $(`claims-${role}`);
+  place.hidden = !read;
+  if (read) place.textContent = `${read.alg} ${JSON.stringify(read.claims, null, 2)}`;
+}
+
+/** Countdowns; called every second. */
+function tickTokens() {
+  for (const role of ROLES) {
+    const [kind, text] = describe(tokens[role]);
+    $(`expiry-${role}`).className = `expiry ${kind}`;
+    $(`expiry-${role}`).textContent = text;
+  }
+  const given = ROLES.filter((role) => tokens[role]);
+  const worst = given.map((role) => describe(tokens[role])[0]);
+  $("token-state").className = worst.includes("bad") ? "bad" : worst.includes("soon") ? "soon" : "";
+  const texts = given.map((role) => `${role} ${describe(tokens[role])[1].replace("expires in ", "")}`);
+  $("token-state").textContent = texts.length ? `Tokens: ${texts.join(" · ")}` : "No token given";
+}
+
+async function mint(role, names, seconds, alg, secret) {
+  const encoder = new TextEncoder();
+  const part = (value) => toBase64Url(encoder.encode(JSON.stringify(value)));
+  const claims = { topics: names, exp: Math.ceil(Date.now() / 1000 + seconds) };
+  const signed = `${part({ alg, typ: "JWT" })}.${part(claims)}`;
+  const algorithm = { name: "HMAC", hash: HASHES[alg] };
+  const key = await crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["sign"]);
+  return `${signed}.${toBase64Url(new Uint8Array(await crypto.subtle.sign("HMAC", key, encoder.encode(signed))))}`;
+}
+
+/** What the form asks for; complaints go to its fields. */
+function readMintForm() {
+  const form = $("mint").elements;
+  const role = form.role.value;
+  const names = form.names.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+  const isName = (name) =>
+    TOPIC.test(name) || /^[a-z0-9]{0,64}\*$/.test(name) || name === "events" || (name === "stats" && role === "publisher");
+  const bad = names.find((name) => !isName(name));
+  const ttl = /^(\d+)\s*(s|m|h)$/.exec(form.ttl.value.trim());
+  const seconds = ttl ? Number(ttl[1]) * { s: 1, m: 60, h: 3600 }[ttl[2]] : 0;
+  return { role, names, bad, seconds, ttl: ttl?.[0], alg: form.alg.value, secret: form.secret.value };
+}
+
+function complainOf({ role, names, bad, seconds, secret }) {
+  const form = $("mint").elements;
+  const about = role === "publisher" ? "events or stats" : "or events";
+  const nameComplaint = bad ? `${bad}: give topics (8 to 64 letters and digits), prefixes*, ${about}` : "Give a name, or *";
+  const size = new TextEncoder().encode(secret).length;
+  return (
+    check(form.names, bad || !names.length ? nameComplaint : "") &&
+    check(form.ttl, seconds ? "" : "Give a time such as 90s, 30m or 8h") &&
+    check(form.secret, size >= MIN_SECRET ? "" : `A secret has at least ${MIN_SECRET} bytes; this one has ${size}`)
+  );
+}
+
+async function submitMint(event) {
+  event.preventDefault();
+  const asked = readMintForm();
+  if (!complainOf(asked)) return;
+  setToken(asked.role, await mint(asked.role, asked.names, asked.seconds, asked.alg, asked.secret));
+  tell($("mint-answer"), true, `The ${asked.role}'s token is in its field above. The secret was not sent anywhere.`);
+}
+
+function showMintCommand() {
+  const { role, names, ttl, alg } = readMintForm();
+  const option = role === "publisher" ? "--publish" : "--subscribe";
+  const words = names.flatMap((name) => [option, quoted(name)]);
+  const note = alg === "HS256" ? "" : `  # signs with HS256, not ${alg}`;
+  $("mint-command").textContent = `esker token ${words.join(" ")} --ttl ${ttl ?? "1h"}${note}`;
+}
+
+function setUpTokens() {
+  for (const role of ROLES) {
+    $(`token-${role}`).addEventListener("input", (event) => setToken(role, event.target.value.trim()));
+  }
+  $("keep").addEventListener("change", keepTokens);
+  const form = $("mint");
+  form.addEventListener("submit", submitMint);
+  form.addEventListener("input", (event) => {
+    event.target.setCustomValidity("");
+    showMintCommand();
+  });
+  $("copy-mint").addEventListener("click", (event) => copy($("mint-command").textContent, event.target));
+  $("no-crypto").hidden = Boolean(globalThis.crypto?.subtle);
+  $("do-mint").disabled = !globalThis.crypto?.subtle;
+  showMintCommand();
+  restoreTokens();
+  tickTokens();
+  setInterval(tickTokens, 1000);
+}
+
+function restoreTokens() {
+  const kept = storage("sessionStorage")?.getItem(KEPT);
+  if (!kept) return;
+  $("keep").checked = true;
+  for (const [role, token] of Object.entries(JSON.parse(kept))) setToken(role, token);
+}
