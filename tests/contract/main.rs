@@ -2,6 +2,7 @@
 //! sockets to it. One module per behaviour; `support` knows how to start, ask and listen.
 
 mod browser;
+mod console;
 mod cors;
 mod docs;
 mod expiry;

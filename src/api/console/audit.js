@@ -52,7 +52,7 @@ function showVersions() {
 
 function versionItem({ id, data }, before) {
   const millis = timeOfId(id);
-  const later = before && millis ? `${span((millis - timeOfId(before.id)) / 1000)} later` : "";
+  const later = before && millis ? `${laps(millis - timeOfId(before.id))} later` : "";
   return el(
     "li",
     null,

@@ -105,7 +105,7 @@ function drawChart({ id, title, lines, show }) {
   const value = now.some((point) => point !== null) ? now.map((point) => (point === null ? "–" : show(point))).join(" · ") : "–";
   const figure = $(`chart-${id}`);
   figure.querySelector(".now").textContent = value;
-  figure.querySelector(".top").textContent = highest ? show(highest) : "";
+  figure.querySelector(".top").textContent = highest ? `max ${show(highest)}` : "";
   figure.querySelector("svg").setAttribute("aria-label", `${title}: now ${value}, at most ${show(highest)} in the last ${span(shown.length)}`);
   figure.querySelectorAll(".line").forEach((path, at) => path.setAttribute("d", pathOf(series[at], highest)));
   const area = pathOf(series.at(-1), highest);

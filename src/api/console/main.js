@@ -86,6 +86,10 @@ function tickState() {
   if (place.dataset.text !== text) place.replaceChildren(el("span", null, ...words));
   Object.assign(place.dataset, { text, kind });
   $("position").textContent = stream?.position ? `last id ${stream.position}` : "";
+  $("advice").textContent = {
+    live: "Subscribed. Press Publish, and the event appears here.",
+    stopped: "Press Subscribe above, then Publish: the event appears here.",
+  }[kind] ?? "";
   const isOpen = !["stopped", "refused"].includes(kind);
   for (const id of ["stop", "cut"]) $(id).hidden = !isOpen;
   $("cut").textContent = kind === "waiting" ? "Connect now" : "Cut";
@@ -170,7 +174,11 @@ $("skip").addEventListener("click", (event) => {
   $("stream").focus();
 });
 document.querySelectorAll("[role=tablist]").forEach(setUpTabs);
-document.querySelectorAll("form").forEach(sendByKeys);
+for (const form of document.forms) {
+  Object.assign(form, { noValidate: true, autocomplete: "off" });
+  sendByKeys(form);
+}
+for (const input of document.querySelectorAll(".mono")) Object.assign(input, { spellcheck: false, autocapitalize: "none" });
 $("token-state").addEventListener("click", goToTokens);
 setUpTokens();
 setUpEvents();

@@ -33,6 +33,11 @@ function span(seconds) {
   return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${next[1]}` : ""}`;
 }
 
+/** The same, where less than a second counts. */
+function laps(millis) {
+  return millis < 1000 ? `${Math.round(millis)} ms` : span(millis / 1000);
+}
+
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 function quantity(number) {

@@ -1,0 +1,569 @@
+// The console, driven as a person would: what it shows of streams, records and tokens, behind a proxy, on a phone, by
+// keyboard, in a hurry; and that it asks nobody else.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { createServer, request as forward } from "node:http";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+
+import { PATIENCE, publish, shoot, startBroker, startBrowser } from "./support.mjs";
+
+const SECRETS = { ESKER_PUBLISHER_SECRET: "p".repeat(40), ESKER_SUBSCRIBER_SECRET: "s".repeat(40) };
+const WIDE = { width: 1440, height: 900 };
+const PHONE = { width: 360, height: 740 };
+
+const run = promisify(execFile);
+let browser;
+
+before(async () => (browser = await startBrowser()));
+after(() => browser.close());
+
+/** Opens the console in a context of its own; `faults` gathers what must not happen. */
+async function open(url, { hash = "", viewport = WIDE, expected = [], ...how } = {}) {
+  const context = await browser.newContext({ viewport, ...how });
+  const page = await context.newPage();
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(error.stack));
+  page.on("console", (message) => {
+    const isExpected = expected.some((part) => message.text().includes(part));
+    if (message.type() === "error" && !isExpected) faults.push(message.text());
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(url) && !request.url().startsWith("data:")) faults.push(`asked ${request.url()}`);
+  });
+  page.setDefaultTimeout(PATIENCE);
+  await page.goto(`${url}${hash}`);
+  return { page, faults };
+}
+
+const form = (page, name) => page.locator(`#${name}`);
+const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
+const tab = (page, name) => page.getByRole("tab", { name }).click();
+const field = (page, formName, name) => form(page, formName).locator(`[name=${name}]`);
+const rows = (page) => page.locator("#rows > li");
+
+/** Waits until an element says so. */
+async function says(page, selector, part) {
+  const place = page.locator(selector).first();
+  const is = (text) => (part instanceof RegExp ? part.test(text) : text.includes(part));
+  const end = Date.now() + PATIENCE;
+  let text = "";
+  while (Date.now() < end) {
+    text = (await place.textContent().catch(() => "")) ?? "";
+    if (is(text)) return text;
+    await page.waitForTimeout(25);
+  }
+  assert.fail(`${selector} never says ${part}, but: ${text}`);
+}
+
+async function subscribe(page) {
+  await press(page, "Subscribe");
+  await says(page, "#state", "Live");
+}
+
+/** A token by hand, as a backend would make it. */
+function token(secret, claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+
+/** A broker for the time of one test. */
+function withBroker(name, how, body) {
+  test(name, { timeout: PATIENCE * 3 }, async () => {
+    const broker = await startBroker(how);
+    try {
+      await body(broker);
+    } finally {
+      await broker.stop();
+    }
+  });
+}
+
+withBroker("who presses two buttons sees an event", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await says(page, "#advice", "Press Subscribe");
+  await subscribe(page);
+  await press(page, "Publish");
+  const told = await says(page, "#publish .answer", "reached 1 subscriber");
+  const id = /id (\d{16})/.exec(told)[1];
+  assert.equal(await rows(page).first().locator(".id").textContent(), id);
+  assert.deepEqual(await rows(page).first().locator(".name, .data, .source").allTextContents(), ["greeting", "greeting", "hello"]);
+  await says(page, "#position", id);
+  await tab(page, "Raw");
+  const raw = await says(page, "#raw", `data: hello\nid: ${id}\n`);
+  assert.match(raw, /^▸ GET \/subscribe\/greeting\?prime\n:\nretry: \d+\nid: \d+\n\nevent: greeting\n/);
+  await says(page, "#chart-subscribers .now", "1");
+  await says(page, "#about", "up");
+  assert.match(page.url(), /#topics=greeting$/);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("kinds of content, names, ids and what the broker has to object", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting", expected: ["400"] });
+  await says(page, "#state", "Live");
+  await page.getByText("JSON", { exact: true }).first().click();
+  await field(page, "publish", "event").fill("a name & more");
+  await field(page, "publish", "id").fill("my-ünique id");
+  await field(page, "publish", "data").fill('{"big": 12345678901234567890, "b": [], "a": {"1": "x"}}');
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "1 event");
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "nothing new");
+  assert.deepEqual(await rows(page).first().locator(".name, .id").allTextContents(), ["a name & more", "my-ünique id"]);
+  await rows(page).first().locator("summary").click();
+  const pretty = '{\n  "big": 12345678901234567890,\n  "b": [],\n  "a": {\n    "1": "x"\n  }\n}';
+  assert.equal(await rows(page).first().locator("pre").textContent(), pretty);
+
+  await field(page, "publish", "data").fill("{no json");
+  await press(page, "Publish");
+  assert.equal(await field(page, "publish", "data").getAttribute("aria-invalid"), "true");
+  await page.getByText("SSE text", { exact: true }).click();
+  assert.equal(await field(page, "publish", "id").isDisabled(), true);
+  await field(page, "publish", "data").fill("data: it's\n\nevent: second\ndata: <b>\ndata: $x");
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "2 events");
+  await field(page, "publish", "data").fill("event: nothing\n\n");
+  await press(page, "Publish");
+  await says(page, "#publish .answer.bad", "400");
+
+  await field(page, "publish", "topic").fill("short");
+  await press(page, "Publish");
+  assert.equal(await field(page, "publish", "topic").getAttribute("aria-invalid"), "true");
+  assert.deepEqual(faults, []);
+});
+
+withBroker("the curl commands do the same", { tokens: true, environment: SECRETS }, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  await tab(page, "Tokens");
+  await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(60) }));
+  await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { topics: ["*"], exp: inSeconds(60) }));
+  await tab(page, "Publish");
+  await page.getByText("SSE text", { exact: true }).click();
+  await field(page, "publish", "data").fill("id: it's\ndata: $HOME `x` \"y\"\ndata: two");
+  await subscribe(page);
+  await form(page, "publish").locator("summary").click();
+  const shell = async (selector) => JSON.parse((await run("sh", ["-c", `${await page.locator(selector).textContent()} -sS`])).stdout);
+  assert.equal((await shell("#publish .command")).subscribers, 1);
+  await says(page, "#rows .data", "$HOME `x` \"y\" ⏎ two");
+  assert.equal(await rows(page).first().locator(".id").textContent(), "it's");
+  await tab(page, "Insert");
+  assert.equal((await shell("#insert .command")).event, "user");
+  const listen = await page.locator("#request").getAttribute("data-command");
+  const { stdout } = await run("sh", ["-c", `${listen} -sS --max-time 1 || true`]);
+  assert.match(stdout, /^:\nretry: \d+\nid: \d+\n\n/);
+});
+
+withBroker("several topics, the filter, pause and clear", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await page.locator("#topics").fill("weather1, greeting news0001");
+  await subscribe(page);
+  for (const topic of ["weather1", "greeting", "news0001"]) await publish(broker, topic, `event: ${topic}\ndata: of ${topic}`);
+  await says(page, "#counts", "3 events");
+  assert.deepEqual(await rows(page).locator(".name").allTextContents(), ["news0001", "greeting", "weather1"]);
+  assert.equal(await rows(page).first().locator(".source").textContent(), "weather1,greeting,news0001");
+  await page.locator("#filter").fill("OF WEATHER");
+  assert.equal(await rows(page).count(), 1);
+  await page.locator("#filter").fill("");
+  assert.equal(await rows(page).count(), 3);
+  await press(page, "Pause");
+  await publish(broker, "greeting", "data: later");
+  await says(page, "#counts", "1 waiting");
+  assert.equal(await rows(page).count(), 3);
+  await press(page, "Go on");
+  await says(page, "#rows .data", "later");
+  await press(page, "Clear");
+  await says(page, "#counts", "0 events");
+  await page.locator("#topics").fill("greeting, tooshrt");
+  await press(page, "Subscribe");
+  assert.equal(await page.locator("#topics").getAttribute("aria-invalid"), "true");
+  assert.deepEqual(faults, []);
+});
+
+withBroker("what publishers send is text, whatever it looks like", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+  await says(page, "#state", "Live");
+  const evil = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>';
+  await publish(broker, "greeting", `event: ${evil}\ndata: ${evil}\nid: ${evil}`);
+  await publish(broker, "greeting", `event: gap\ndata: {"after":"${evil.replaceAll('"', "'")}"}`);
+  await says(page, "#counts", "2 events");
+  await page.locator("#expand").check();
+  await tab(page, "Insert");
+  await field(page, "insert", "event").fill(evil);
+  await field(page, "insert", "data").fill(JSON.stringify({ [evil]: evil }));
+  await press(page, "Insert");
+  await press(page, "its versions");
+  await says(page, "#audit-answer", `1 version of ${evil}`);
+  assert.equal(await page.evaluate(() => window.hurt ?? document.querySelectorAll("img, #rows script").length), 0);
+  assert.equal(await page.locator("#rows > li.gap").count(), 0, "a publisher's gap is an event");
+  assert.deepEqual(faults, []);
+});
+
+withBroker("records, their stream and their history page by page", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await page.getByText("Records", { exact: true }).click();
+  await field(page, "listen", "names").fill("user");
+  await subscribe(page);
+  assert.match(page.url(), /#events=user$/);
+  await tab(page, "Insert");
+  await field(page, "insert", "data").fill("{");
+  await press(page, "Insert");
+  assert.equal(await field(page, "insert", "data").getAttribute("aria-invalid"), "true");
+  await field(page, "insert", "data").fill('{ "visits": 12345678901234567890, "b": 1, "a": 2 }');
+  await press(page, "Insert");
+  await says(page, "#insert .answer", "stored as user_v_");
+  await says(page, "#rows .data", '{"visits":12345678901234567890,"b":1,"a":2}');
+  const insert = (event, data) => fetch(`${broker.url}/insert`, { method: "POST", body: JSON.stringify({ event, data }) });
+  await insert("other", 1);
+  for (let visits = 2; visits <= 25; visits += 1) await insert("user", { visits });
+  await says(page, "#counts", "25 events");
+
+  await press(page, "its versions");
+  await says(page, "#audit-answer", "25 versions of user");
+  await page.locator("#audit select[name=limit]").selectOption("10");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "10 versions of user, and there are more");
+  await says(page, "#versions pre", '"visits": 12345678901234567890,');
+  await press(page, "More");
+  await says(page, "#audit-answer", "20 versions");
+  await press(page, "More");
+  await says(page, "#audit-answer", /^25 versions of user$/);
+  assert.equal(await page.locator("#more").isVisible(), false);
+  assert.match(await page.locator("#versions li").nth(1).textContent(), /later.*visits −b −a/s);
+  await page.locator("#audit select[name=order]").selectOption("newest");
+  await says(page, "#versions pre", '"visits": 25');
+  await field(page, "audit", "name").fill("never/inserted é");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "Nothing was ever inserted");
+  assert.deepEqual(faults, []);
+});
+
+test("a stream resumes after the broker was started again, and a gap is told", { timeout: PATIENCE * 3 }, async () => {
+  const short = { arguments: ["--retry", "300ms"] };
+  let broker = await startBroker(short);
+  const port = Number(new URL(broker.url).port);
+  try {
+    const { page } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+    await says(page, "#state", "Live");
+    await publish(broker, "greeting", "data: before");
+    await says(page, "#rows .data", "before");
+    await press(page, "Cut");
+    await says(page, "#rows > li.notice .data", "It resumes after");
+    await publish(broker, "greeting", "data: meanwhile");
+    await says(page, "#rows .data", "meanwhile");
+    assert.equal(await page.locator("#rows > li.gap").count(), 0);
+    const { home } = broker;
+    await broker.stop({ keep: true });
+    await says(page, "#state", /Waiting \d+ s/);
+    broker = await startBroker({ ...short, port, home });
+    await says(page, "#state", "Live");
+    await says(page, "#rows > li.gap .data", "nothing is retained");
+    await publish(broker, "greeting", "data: afterwards");
+    await says(page, "#rows .data", "afterwards");
+    await says(page, "#chart-subscribers .now", "1");
+    await shoot(page, "console-gap");
+
+    await field(page, "listen", "after").fill("0");
+    await subscribe(page);
+    await says(page, "#rows .data", "afterwards");
+    await rows(page).first().locator("summary").click();
+    await publish(broker, "greeting", "data: last");
+    await says(page, "#rows .data", "last");
+    await press(page, "Resume after this");
+    await says(page, "#state", "Live");
+    assert.match(page.url(), /after=\d{16}$/);
+    await says(page, "#rows .data", "last");
+    await press(page, "Stop");
+    await says(page, "#state", "Not subscribed");
+  } finally {
+    await broker.stop();
+  }
+});
+
+withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
+  const expected = ["401", "403"];
+  const { page, faults } = await open(`${broker.url}/`, { expected });
+  await says(page, "#stats-note", "a token is needed");
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await page.waitForTimeout(2500);
+  assert.deepEqual(asked, [], "a refused question is not repeated");
+  await press(page, "Subscribe");
+  await says(page, "#state", "Refused: 401 a token is needed");
+  await page.locator("#state button").click();
+  await page.locator("#token-subscriber").fill("nonsense");
+  await says(page, "#expiry-subscriber", "no token");
+  await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(-100) }));
+  await says(page, "#expiry-subscriber", /expired 1 min 4\d s ago/);
+  await press(page, "Subscribe");
+  await says(page, "#state", /Refused: 401 the token expired/);
+  await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(3) }));
+  await says(page, "#claims-subscriber", '"sub": "greeting"');
+  await subscribe(page);
+  await says(page, "#rows > li.expired .data", "The token has expired");
+  await says(page, "#state", /Refused: 401 the token expired/);
+
+  for (const [role, alg] of [["publisher", "HS256"], ["subscriber", "HS384"], ["subscriber", "HS512"]]) {
+    await page.locator("#mint").getByText(role === "publisher" ? "Publisher" : "Subscriber", { exact: true }).click();
+    await field(page, "mint", "alg").selectOption(alg);
+    await field(page, "mint", "secret").fill("too short");
+    await press(page, "Make a token");
+    assert.equal(await field(page, "mint", "secret").getAttribute("aria-invalid"), "true");
+    await field(page, "mint", "secret").fill(SECRETS[`ESKER_${role.toUpperCase()}_SECRET`]);
+    await press(page, "Make a token");
+    await says(page, `#claims-${role}`, alg);
+    await says(page, `#expiry-${role}`, /expires in 1 h|59 min/);
+    if (role === "subscriber") await subscribe(page);
+  }
+  await page.locator("#stats-note").waitFor({ state: "hidden" });
+  await field(page, "mint", "names").fill("news*, greeting");
+  await says(page, "#mint-command", "esker token --subscribe 'news*' --subscribe greeting --ttl 1h");
+  await tab(page, "Publish");
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "reached 1 subscriber");
+  assert.ok(asked.every((url) => !/token|%22|eyJ/.test(url)), "no token travels in a URL");
+
+  await page.reload();
+  await says(page, "#token-state", "No token given");
+  await tab(page, "Tokens");
+  await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["greeting"], exp: inSeconds(30) }));
+  await says(page, "#stats-note", "403");
+  await page.locator("#keep").check();
+  await page.reload();
+  await says(page, "#token-state", /Tokens: publisher \d+ s/);
+  await shoot(page, "console-tokens");
+  assert.deepEqual(faults, []);
+});
+
+/** A proxy that serves the broker under a prefix and nothing beside it; `strays` are requests that left the prefix. */
+async function startProxy(broker, prefix) {
+  const strays = [];
+  const { port } = new URL(broker.url);
+  const server = createServer((request, response) => {
+    if (request.url !== prefix && !request.url.startsWith(`${prefix}/`)) {
+      strays.push(request.url);
+      response.writeHead(404).end();
+      return;
+    }
+    const path = request.url.slice(prefix.length) || "/";
+    const onward = forward({ port, path, method: request.method, headers: request.headers, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const close = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return { url: `http://127.0.0.1:${server.address().port}${prefix}`, strays, close };
+}
+
+withBroker("it works where a proxy has put it, with or without the last slash", {}, async (broker) => {
+  const proxy = await startProxy(broker, "/tools/esker");
+  try {
+    for (const slash of ["", "/"]) {
+      const { page, faults } = await open(proxy.url, { hash: `${slash}?from=bookmark#topics=greeting` });
+      await says(page, "#state", "Live");
+      await press(page, "Publish");
+      await says(page, "#publish .answer", "reached 1 subscriber");
+      await says(page, "#rows .data", "hello");
+      for (let version = 1; version <= 11; version += 1) {
+        await fetch(`${broker.url}/insert`, { method: "POST", body: `{"event":"a/b","data":${version}}` });
+      }
+      await tab(page, "Audit");
+      await field(page, "audit", "name").fill("a/b");
+      await page.locator("#audit select[name=limit]").selectOption("10");
+      await press(page, "Look");
+      await says(page, "#audit-answer", "10 versions of a/b, and");
+      await press(page, "More");
+      await says(page, "#audit-answer", slash ? "20 versions" : "11 versions");
+      await says(page, "#chart-subscribers .now", "1");
+      assert.match(await page.locator("#request").getAttribute("data-command"), /\/tools\/esker\/subscribe\/greeting/);
+      assert.deepEqual(faults, []);
+      await page.context().close();
+    }
+    assert.deepEqual(proxy.strays, []);
+  } finally {
+    await proxy.close();
+  }
+});
+
+withBroker("ten thousand quick events don't freeze the page", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+  await says(page, "#state", "Live");
+  await page.evaluate(() => {
+    window.longest = 0;
+    let last = performance.now();
+    const step = (now) => {
+      window.longest = Math.max(window.longest, now - last);
+      last = now;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  });
+  for (let batch = 0; batch < 40; batch += 1) {
+    const events = Array.from({ length: 250 }, (_, at) => `event: fast\ndata: {"number":${batch * 250 + at},"text":"${"x".repeat(40)}"}\n\n`);
+    await publish(broker, "greeting", events.join(""));
+  }
+  await says(page, "#counts", "10,000 events");
+  await says(page, "#rows .data", '"number":9999');
+  assert.equal(await rows(page).count(), 500);
+  const longest = await page.evaluate(() => window.longest);
+  assert.ok(longest < 1000, `a frame took ${longest} ms`);
+  await page.locator("#filter").fill('"number":99');
+  assert.equal(await rows(page).count(), 100);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("it can be used by keyboard alone", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.name || document.activeElement.textContent);
+  const tabTo = async (wanted) => {
+    for (let presses = 0; presses < 40; presses += 1) {
+      if ((await focused()) === wanted) return;
+      await page.keyboard.press("Tab");
+    }
+    assert.fail(`Tab never leads to ${wanted}`);
+  };
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "skip");
+  await page.keyboard.press("Enter");
+  assert.equal(await focused(), "stream");
+  await tabTo("topics");
+  await page.keyboard.press("Enter");
+  await says(page, "#state", "Live");
+  await tabTo("tab-publish");
+  for (const next of ["tab-insert", "tab-audit", "tab-tokens", "tab-publish"]) {
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await focused(), next);
+  }
+  await tabTo("data");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("typed");
+  await page.keyboard.press("Control+Enter");
+  await says(page, "#rows .data", "typed");
+  await page.keyboard.press("Control+Enter");
+  await says(page, "#counts", "2 events");
+  await page.locator("#list").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  assert.equal(await rows(page).nth(1).locator("details").getAttribute("open"), "");
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(outline, "solid", "the focus is seen");
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll("button, input, select, textarea, svg[role=img]")]
+      .filter((element) => !(element.labels?.length || element.textContent.trim() || element.getAttribute("aria-label")))
+      .map((element) => element.outerHTML),
+  );
+  assert.deepEqual(nameless, []);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("it says what it can't do without, and draws latency if there is any", {}, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  await page.route("**/stats", (route) => route.fulfill({ status: 404, contentType: "application/problem+json", body: '{"detail":"nothing"}' }));
+  await says(page, "#stats-note", "There is no /stats");
+  await page.unroute("**/stats");
+  let asked = 0;
+  await page.route("**/stats", async (route) => {
+    const response = await route.fetch();
+    asked += 1;
+    const count = asked * 100;
+    const buckets = [[0.001, count * 0.5], [0.01, count * 0.98], [0.1, count], [10, count]];
+    await route.fulfill({ response, json: { ...(await response.json()), delivery_latency_seconds: { buckets, count, sum: 1 } } });
+  });
+  await press(page, "Try again");
+  await says(page, "#chart-latency .now", "1 ms · 55 ms");
+  await says(page, "#chart-bytes .now", "B");
+  assert.match(await page.locator("#chart-latency svg").getAttribute("aria-label"), /now 1 ms · 55 ms/);
+});
+
+withBroker("its parser is the standard's, however the bytes are cut", {}, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  const text =
+    "\uFEFFid: 1\r\ndata:a\rdata: b\r\r\nevent:  x\ndata\n\nid: \0bad\nid2: 7\nretry: 5x\nretry: 250\ndata: é€😀\n\n" +
+    ": note\nid\ndata:  two\ndata:\n\nevent: lost\n\nid: 9\n\ndata: unfinished\n";
+  const found = await page.evaluate(async (text) => {
+    const bytes = new TextEncoder().encode(text);
+    const parse = (size) => {
+      const [events, retries, decoder] = [[], [], new TextDecoder()];
+      const parser = new SseParser("0", (event) => events.push([event.name, event.data, event.id]), (retry) => retries.push(retry));
+      for (let at = 0; at < bytes.length; at += size) parser.push(decoder.decode(bytes.subarray(at, at + size), { stream: true }));
+      return JSON.stringify([events, retries, parser.id]);
+    };
+    return [...new Set(Array.from({ length: bytes.length }, (_, at) => parse(at + 1)))];
+  }, text);
+  const events = [["message", "a\nb", "1"], [" x", "", "1"], ["message", "é€😀", "1"], ["message", " two\n", ""]];
+  assert.deepEqual(found, [JSON.stringify([events, [250], "9"])]);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const [size, viewport] of [["wide", WIDE], ["narrow", PHONE]]) {
+    withBroker(`it looks finished, ${size} and ${colorScheme}`, {}, async (broker) => {
+      const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting,weather1", viewport, colorScheme });
+      await says(page, "#state", "Live");
+      for (let hour = 0; hour < 12; hour += 1) {
+        await publish(broker, "weather1", `event: temperature\ndata: {"sensor":"roof","celsius":${20 + hour / 10},"wind":{"from":"NW","speed":4}}`);
+        await fetch(`${broker.url}/insert`, { method: "POST", body: JSON.stringify({ event: "user", data: { name: "Ada", visits: hour } }) });
+        await page.waitForTimeout(250);
+      }
+      await press(page, "Publish");
+      await says(page, "#rows .data", "hello");
+      await rows(page).nth(1).locator("summary").click();
+      await page.waitForTimeout(1200);
+      await shoot(page, `console-${size}-${colorScheme}`);
+      for (const name of ["Insert", "Audit", "Tokens"]) {
+        await tab(page, name);
+        if (name === "Audit") {
+          await press(page, "Look");
+          await says(page, "#audit-answer", "12 versions");
+        }
+        await tab(page, name === "Audit" ? "Raw" : "Events");
+        await shoot(page, `console-${size}-${colorScheme}-${name.toLowerCase()}`);
+        const [width, wanted] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+        assert.ok(wanted <= width, `${name} is ${wanted} wide on ${width}`);
+      }
+      assert.deepEqual(await faintTexts(page), []);
+      const theme = page.getByLabel("Colours");
+      await theme.selectOption(colorScheme === "dark" ? "light" : "dark");
+      const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      assert.equal(ground, colorScheme === "dark" ? "rgb(244, 246, 247)" : "rgb(17, 22, 26)");
+      assert.deepEqual(await faintTexts(page), []);
+      assert.deepEqual(faults, []);
+    });
+  }
+}
+
+/** Texts whose contrast with what is behind them is less than WCAG 2.2 AA demands. */
+function faintTexts(page) {
+  return page.evaluate(() => {
+    const channels = (color) => color.match(/[\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+      const [R, G, B] = [r, g, b].map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * R + 0.7152 * G + 0.0722 * B;
+    };
+    const behind = (element) => {
+      for (let at = element; at; at = at.parentElement) {
+        const color = channels(getComputedStyle(at).backgroundColor);
+        if (color.length < 4 || color[3] === 1) return color;
+      }
+      return [255, 255, 255];
+    };
+    const isFaint = (element) => {
+      const [a, b] = [light(channels(getComputedStyle(element).color)), light(behind(element))];
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+    };
+    const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const seen = [...document.body.querySelectorAll("*")].filter((element) => element.checkVisibility() && hasText(element) && !element.disabled);
+    return seen.filter((element) => !element.closest("script") && isFaint(element)).map((element) => element.outerHTML.slice(0, 120));
+  });
+}
