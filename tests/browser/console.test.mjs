@@ -63,6 +63,11 @@ async function subscribe(page) {
   await says(page, "#state", "Live");
 }
 
+async function insert(broker, event, data) {
+  const how = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ event, data }) };
+  assert.equal((await fetch(`${broker.url}/insert`, how)).status, 200);
+}
+
 /** A token by hand, as a backend would make it. */
 function token(secret, claims) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -217,9 +222,8 @@ withBroker("records, their stream and their history page by page", {}, async (br
   await press(page, "Insert");
   await says(page, "#insert .answer", "stored as user_v_");
   await says(page, "#rows .data", '{"visits":12345678901234567890,"b":1,"a":2}');
-  const insert = (event, data) => fetch(`${broker.url}/insert`, { method: "POST", body: JSON.stringify({ event, data }) });
-  await insert("other", 1);
-  for (let visits = 2; visits <= 25; visits += 1) await insert("user", { visits });
+  await insert(broker, "other", 1);
+  for (let visits = 2; visits <= 25; visits += 1) await insert(broker, "user", { visits });
   await says(page, "#counts", "25 events");
 
   await press(page, "its versions");
@@ -344,12 +348,13 @@ async function startProxy(broker, prefix) {
   const strays = [];
   const { port } = new URL(broker.url);
   const server = createServer((request, response) => {
-    if (request.url !== prefix && !request.url.startsWith(`${prefix}/`)) {
+    const { pathname, search } = new URL(request.url, "http://localhost");
+    if (pathname !== prefix && !pathname.startsWith(`${prefix}/`)) {
       strays.push(request.url);
       response.writeHead(404).end();
       return;
     }
-    const path = request.url.slice(prefix.length) || "/";
+    const path = (pathname.slice(prefix.length) || "/") + search;
     const onward = forward({ port, path, method: request.method, headers: request.headers, agent: false }, (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
@@ -375,9 +380,7 @@ withBroker("it works where a proxy has put it, with or without the last slash", 
       await press(page, "Publish");
       await says(page, "#publish .answer", "reached 1 subscriber");
       await says(page, "#rows .data", "hello");
-      for (let version = 1; version <= 11; version += 1) {
-        await fetch(`${broker.url}/insert`, { method: "POST", body: `{"event":"a/b","data":${version}}` });
-      }
+      for (let version = 1; version <= 11; version += 1) await insert(broker, "a/b", version);
       await tab(page, "Audit");
       await field(page, "audit", "name").fill("a/b");
       await page.locator("#audit select[name=limit]").selectOption("10");
@@ -513,7 +516,7 @@ for (const colorScheme of ["light", "dark"]) {
       await says(page, "#state", "Live");
       for (let hour = 0; hour < 12; hour += 1) {
         await publish(broker, "weather1", `event: temperature\ndata: {"sensor":"roof","celsius":${20 + hour / 10},"wind":{"from":"NW","speed":4}}`);
-        await fetch(`${broker.url}/insert`, { method: "POST", body: JSON.stringify({ event: "user", data: { name: "Ada", visits: hour } }) });
+        await insert(broker, "user", { name: "Ada", visits: hour });
         await page.waitForTimeout(250);
       }
       await press(page, "Publish");

@@ -9,6 +9,8 @@ const MAX_PREVIEW = 240;
 const MAX_DETAIL = 200_000;
 /** Characters of the raw view. */
 const MAX_RAW = 48 << 10;
+/** Fewer events at once are seen to arrive; more would only flicker. */
+const MAX_FRESH = 20;
 /** How often somebody who hears the page is told of events: in milliseconds. */
 const ANNOUNCE_EVERY = 4000;
 
@@ -68,7 +70,10 @@ function showPending() {
   trim(log.kept);
   const rows = document.createDocumentFragment();
   for (const entry of fresh.slice(-MAX_ROWS).reverse()) {
-    if (isShown(entry)) rows.append((entry.row = rowOf(entry)));
+    if (!isShown(entry)) continue;
+    entry.row = rowOf(entry);
+    entry.row.classList.toggle("fresh", fresh.length < MAX_FRESH);
+    rows.append(entry.row);
   }
   $("rows").prepend(rows);
 }
@@ -180,6 +185,7 @@ function setUpEvents() {
     for (const details of $("rows").querySelectorAll("details")) details.open = event.target.checked;
   });
   $("list").addEventListener("keydown", moveInRows);
+  $("rows").addEventListener("animationend", (event) => event.target.classList.remove("fresh"));
   $("views").addEventListener("change", drawSoon);
   $("copy-raw").addEventListener("click", (event) => copy(raw.text, event.target));
   setInterval(announce, ANNOUNCE_EVERY);
