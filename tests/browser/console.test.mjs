@@ -163,6 +163,22 @@ withBroker("the curl commands do the same", { tokens: true, environment: SECRETS
   assert.match(stdout, /^:\nretry: \d+\nid: \d+\n\n/);
 });
 
+withBroker("links lead into the page", {}, async (broker) => {
+  await publish(broker, "weather1", "data: earlier");
+  await insert(broker, "user", 1);
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=weather1,greeting&after=0&audit=user" });
+  await says(page, "#rows .data", "earlier");
+  await says(page, "#audit-answer", "1 version of user");
+  assert.equal(await field(page, "publish", "topic").inputValue(), "weather1");
+  await page.evaluate(() => (location.hash = "#events&tab=tokens"));
+  await says(page, "#request", "GET /events");
+  await says(page, "#rows .source", "records");
+  assert.equal(await page.locator("#tokens-panel").isVisible(), true);
+  await page.reload();
+  await says(page, "#rows .source", "records");
+  assert.deepEqual(faults, []);
+});
+
 withBroker("several topics, the filter, pause and clear", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await page.locator("#topics").fill("weather1, greeting news0001");
@@ -262,7 +278,8 @@ test("a stream resumes after the broker was started again, and a gap is told", {
     assert.equal(await page.locator("#rows > li.gap").count(), 0);
     const { home } = broker;
     await broker.stop({ keep: true });
-    await says(page, "#state", /Waiting \d+ s/);
+    await says(page, "#state", "Waiting. ");
+    await says(page, "#countdown", /\d s/);
     broker = await startBroker({ ...short, port, home });
     await says(page, "#state", "Live");
     await says(page, "#rows > li.gap .data", "nothing is retained");

@@ -5,6 +5,8 @@
 const POINTS = 120;
 /** Latency is told of so many seconds, for one second may have seen nothing. */
 const LATENCY_WINDOW = 10;
+/** After so many seconds without an answer the lines begin anew. */
+const MAX_PAUSE = 5;
 const [WIDTH, HEIGHT] = [240, 48];
 const MAX_BACK_OFF = 30_000;
 
@@ -49,7 +51,7 @@ async function askStats() {
   try {
     const stats = await (await ask("publisher", "stats")).json();
     takeStats({ seconds: performance.now() / 1000, stats });
-    [poll.backOff] = [1000];
+    poll.backOff = 1000;
     noteStats();
     schedule(1000);
   } catch (error) {
@@ -64,10 +66,11 @@ function schedule(millis) {
   poll.timer = setTimeout(askStats, millis);
 }
 
-/** A broker that was started again counts from nothing. */
+/** A broker that was started again counts from nothing, and a line has no place for a time when nobody looked. */
 function takeStats(sample) {
   const before = poll.samples.at(-1);
-  if (before && sample.stats.uptime_seconds < before.stats.uptime_seconds) poll.samples = [];
+  const isNew = before && sample.stats.uptime_seconds < before.stats.uptime_seconds;
+  if (isNew || sample.seconds - before?.seconds > MAX_PAUSE) poll.samples = [];
   poll.samples.push(sample);
   poll.samples.splice(0, poll.samples.length - POINTS - LATENCY_WINDOW);
   $("about").textContent = `${sample.stats.version ?? ""} · up ${span(sample.stats.uptime_seconds)}`;
@@ -102,11 +105,12 @@ function drawChart({ id, title, lines, show }) {
   const series = lines.map((line) => shown.map((sample, at) => line(sample, poll.samples[offset + at - 1])));
   const highest = Math.max(...series.flat().filter((value) => value !== null), 0);
   const now = series.map((points) => points.at(-1) ?? null);
-  const value = now.some((point) => point !== null) ? now.map((point) => (point === null ? "–" : show(point))).join(" · ") : "–";
+  const values = now.some((point) => point !== null) ? now.map((point) => (point === null ? "–" : show(point))) : ["–"];
   const figure = $(`chart-${id}`);
-  figure.querySelector(".now").textContent = value;
+  const toned = values.map((value, at) => el("span", { class: `tone${at + values.length}` }, value));
+  figure.querySelector(".now").replaceChildren(...toned.flatMap((value, at) => (at ? [" · ", value] : [value])));
   figure.querySelector(".top").textContent = highest ? `max ${show(highest)}` : "";
-  figure.querySelector("svg").setAttribute("aria-label", `${title}: now ${value}, at most ${show(highest)} in the last ${span(shown.length)}`);
+  figure.querySelector("svg").setAttribute("aria-label", `${title}: now ${values.join(" · ")}, at most ${show(highest)} in the last ${span(shown.length)}`);
   figure.querySelectorAll(".line").forEach((path, at) => path.setAttribute("d", pathOf(series[at], highest)));
   const area = pathOf(series.at(-1), highest);
   figure.querySelector(".area").setAttribute("d", area && !area.includes("M", 1) ? `${area}V${HEIGHT}H${firstX(series.at(-1))}Z` : "");
@@ -135,7 +139,7 @@ function figureOf({ id, title, lines }) {
     element.append(...children);
     return element;
   };
-  const paths = lines.map((_, at) => svg("path", { class: `line line${at + lines.length}` }));
+  const paths = lines.map((_, at) => svg("path", { class: `line tone${at + lines.length}` }));
   const frame = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title };
   const drawing = svg("svg", frame, svg("path", { class: "area" }), ...paths);
   const caption = el("figcaption", null, el("span", null, title), el("b", { class: "now" }, "–"));

@@ -71,17 +71,18 @@ function showState(next, asked) {
   tickState();
 }
 
-/** The state in words; called every half second for the countdown. */
+/** The state in words; called every half second for the countdown, which is not spoken. */
 function tickState() {
   const { kind, until, why, refusal } = state;
   const words = {
     connecting: ["Connecting…"],
     live: ["Live"],
-    waiting: [`Waiting ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s. ${why}`],
+    waiting: [`Waiting. ${why}`],
     refused: refusal ? ["Refused: ", ...refusal.shown()] : [],
     stopped: ["Not subscribed"],
   }[kind];
   const place = $("state");
+  $("countdown").textContent = kind === "waiting" ? `${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s` : "";
   const text = words.map((word) => word.textContent ?? word).join("");
   if (place.dataset.text !== text) place.replaceChildren(el("span", null, ...words));
   Object.assign(place.dataset, { text, kind });
