@@ -17,12 +17,16 @@ const PHONE = { width: 360, height: 740 };
 const run = promisify(execFile);
 let browser;
 
+/** Closed after each test, so that no page goes on asking a broker that is gone. */
+const contexts = [];
+
 before(async () => (browser = await startBrowser()));
 after(() => browser.close());
 
 /** Opens the console in a context of its own; `faults` gathers what must not happen. */
 async function open(url, { hash = "", viewport = WIDE, expected = [], ...how } = {}) {
   const context = await browser.newContext({ viewport, ...how });
+  contexts.push(context);
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(error.stack));
@@ -77,6 +81,13 @@ function token(secret, claims) {
 
 const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;
 
+async function closePages() {
+  for (const context of contexts.splice(0)) {
+    for (const page of context.pages()) await page.unrouteAll({ behavior: "ignoreErrors" });
+    await context.close();
+  }
+}
+
 /** A broker for the time of one test. */
 function withBroker(name, how, body) {
   test(name, { timeout: PATIENCE * 3 }, async () => {
@@ -84,6 +95,7 @@ function withBroker(name, how, body) {
     try {
       await body(broker);
     } finally {
+      await closePages();
       await broker.stop();
     }
   });
@@ -301,6 +313,7 @@ test("a stream resumes after the broker was started again, and a gap is told", {
     await press(page, "Stop");
     await says(page, "#state", "Not subscribed");
   } finally {
+    await closePages();
     await broker.stop();
   }
 });
@@ -408,10 +421,11 @@ withBroker("it works where a proxy has put it, with or without the last slash", 
       await says(page, "#chart-subscribers .now", "1");
       assert.match(await page.locator("#request").getAttribute("data-command"), /\/tools\/esker\/subscribe\/greeting/);
       assert.deepEqual(faults, []);
-      await page.context().close();
+      await closePages();
     }
     assert.deepEqual(proxy.strays, []);
   } finally {
+    await closePages();
     await proxy.close();
   }
 });

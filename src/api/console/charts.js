@@ -133,15 +133,9 @@ function pathOf(points, highest) {
 }
 
 function figureOf({ id, title, lines }) {
-  const svg = (tag, attributes, ...children) => {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  };
-  const paths = lines.map((_, at) => svg("path", { class: `line tone${at + lines.length}` }));
+  const paths = lines.map((_, at) => el("path", { class: `line tone${at + lines.length}` }));
   const frame = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title };
-  const drawing = svg("svg", frame, svg("path", { class: "area" }), ...paths);
+  const drawing = el("svg", frame, el("path", { class: "area" }), ...paths);
   const caption = el("figcaption", null, el("span", null, title), el("b", { class: "now" }, "–"));
   const hints = el("div", { class: "hints", "aria-hidden": "true" }, el("span", { class: "top" }), el("span", null, `${POINTS / 60} min`));
   return el("figure", { id: `chart-${id}` }, caption, drawing, hints);

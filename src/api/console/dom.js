@@ -2,9 +2,11 @@
 
 const $ = (id) => document.getElementById(id);
 
-/** An element; attributes that are null are left out, functions become listeners, children become text or stay nodes. */
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element, of HTML or a drawing; attributes that are null are left out, functions become listeners, children become text or stay nodes. */
 function el(tag, attributes, ...children) {
-  const element = document.createElement(tag);
+  const element = tag === "svg" || tag === "path" ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (typeof value === "function") element.addEventListener(name, value);
     else if (value !== null) element.setAttribute(name, value);

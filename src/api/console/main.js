@@ -179,7 +179,7 @@ for (const form of document.forms) {
   Object.assign(form, { noValidate: true, autocomplete: "off" });
   sendByKeys(form);
 }
-for (const input of document.querySelectorAll(".mono")) Object.assign(input, { spellcheck: false, autocapitalize: "none" });
+for (const input of document.querySelectorAll("input, textarea")) Object.assign(input, { spellcheck: false, autocapitalize: "none" });
 $("token-state").addEventListener("click", goToTokens);
 setUpTokens();
 setUpEvents();
