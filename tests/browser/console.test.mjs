@@ -322,6 +322,7 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   const expected = ["401", "403"];
   const { page, faults } = await open(`${broker.url}/`, { expected });
   await says(page, "#stats-note", "a token is needed");
+  assert.equal(await page.locator("#expiry-publisher").textContent(), "not given");
   const asked = [];
   page.on("request", (request) => asked.push(request.url()));
   await page.waitForTimeout(2500);
@@ -560,6 +561,9 @@ for (const colorScheme of ["light", "dark"]) {
         if (name === "Audit") {
           await press(page, "Look");
           await says(page, "#audit-answer", "12 versions");
+        }
+        for (const role of name === "Tokens" ? ["publisher", "subscriber"] : []) {
+          await page.locator(`#token-${role}`).fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(7199) }));
         }
         await tab(page, name === "Audit" ? "Raw" : "Events");
         await shoot(page, `console-${size}-${colorScheme}-${name.toLowerCase()}`);

@@ -22,15 +22,15 @@ function claimsOf(token) {
   }
 }
 
-function describe(token) {
-  if (!token) return ["", "none"];
+function describe(token, spanned = span) {
+  if (!token) return ["", "not given"];
   const read = claimsOf(token);
   if (!read?.claims) return ["bad", "no token: it must be header.claims.signature"];
   const left = read.claims.exp - Date.now() / 1000;
   if (!Number.isInteger(read.claims.exp)) return ["bad", "has no exp, so the broker refuses it"];
-  if (left <= 0) return ["bad", `expired ${span(-left)} ago`];
+  if (left <= 0) return ["bad", `expired ${spanned(-left)} ago`];
   if (read.claims.nbf > Date.now() / 1000) return ["bad", `not good before ${dayAndTime(read.claims.nbf * 1000)}`];
-  return [left < 60 ? "soon" : "good", `expires in ${span(left)}`];
+  return [left < 60 ? "soon" : "good", `expires in ${spanned(left)}`];
 }
 
 function setToken(role, token) {
@@ -66,7 +66,8 @@ function tickTokens() {
   const given = ROLES.filter((role) => tokens[role]);
   const worst = given.map((role) => describe(tokens[role])[0]);
   $("token-state").className = worst.includes("bad") ? "bad" : worst.includes("soon") ? "soon" : "";
-  const texts = given.map((role) => `${role} ${describe(tokens[role])[1].replace("expires in ", "")}`);
+  const rough = (seconds) => span(seconds).split(" ").slice(0, 2).join(" ");
+  const texts = given.map((role) => `${role} ${describe(tokens[role], rough)[1].replace("expires in ", "")}`);
   $("token-state").textContent = texts.length ? `Tokens: ${texts.join(" · ")}` : "No token given";
 }
 
