@@ -1,0 +1,232 @@
+// One stream over HTTP, kept up: asks for it, reads it, and asks again from the last id when it ends, with a token where one
+// is needed. Refuses to know other tabs, and who listens to which event.
+
+import { Parser } from "./parser.js";
+
+/** The reconnection time of a stream that has not told one yet, in milliseconds. */
+const FIRST_RETRY = 3_000;
+/** The longest time between two attempts, unless the broker asks for a longer one. */
+const LONGEST_WAIT = 60_000;
+const MOST_DOUBLINGS = 10;
+/** Statuses that are worth another attempt; any other 4xx is an answer that won't change by itself. */
+const PASSING = [408, 425, 429];
+
+/** Why a stream is not there: `status` and `detail` (problem details, RFC 9457) if the broker said so. */
+export class StreamError extends Error {
+  constructor(message, { status, detail, isFinal = false, cause } = {}) {
+    super(message, { cause });
+    this.name = "StreamError";
+    this.status = status;
+    this.detail = detail;
+    /** No further attempt is made. */
+    this.isFinal = isFinal;
+  }
+}
+
+/**
+ * Tells `sink`: `event(event)`, `moved(position)`, `gap(gap)`, `expired(notice)`, `state(state)`, `failed(error)`.
+ * `settings`: `address` (the URL without position and token), `prime`, `token`, `tokenIn`, `credentials`, `silence`, `fetch`.
+ */
+export class Connection {
+  #settings;
+  #sink;
+  #position;
+  #retry = FIRST_RETRY;
+  #failures = 0;
+  #token;
+  #reason = "start";
+  #isClosed = false;
+  #abort = new AbortController();
+  #wake = () => {};
+
+  constructor(settings, position, sink) {
+    this.#settings = settings;
+    this.#position = position;
+    this.#sink = sink;
+    this.#run();
+  }
+
+  /** Nothing is told any more from here on, even if it has been received. */
+  close() {
+    this.#isClosed = true;
+    this.#abort.abort();
+    this.#wake();
+  }
+
+  /** Ends a pause between two attempts: there is reason to believe that the next one succeeds. */
+  nudge() {
+    this.#wake();
+  }
+
+  async #run() {
+    // Whoever made this has a chance to keep it first.
+    await null;
+    while (!this.#isClosed) {
+      const wait = await this.#attempt().catch((error) => this.#afterFailure(error));
+      if (this.#isClosed) return;
+      this.#sink.state(wait === null ? "closed" : "waiting");
+      if (wait === null) return;
+      await this.#pause(wait);
+    }
+  }
+
+  /** One connection from its start to its end; answers the milliseconds until the next, or null for none. */
+  async #attempt() {
+    this.#abort = new AbortController();
+    this.#sink.state("connecting");
+    const isFresh = this.#token === undefined;
+    if (isFresh) this.#token = await this.#askForToken();
+    if (this.#isClosed) return null;
+    // A broker that can't be reached need not let the attempt fail: a packet filter drops what it is sent.
+    const watch = new Watch(this.#settings.silence, () => this.#abort.abort(new StreamError("the stream fell silent")));
+    try {
+      const { fetch } = this.#settings;
+      const response = await fetch(this.#url(), this.#request());
+      if (response.status === 401) return await this.#afterRefusal(response, isFresh);
+      await demandStream(response);
+      return await this.#read(response.body.getReader(), watch);
+    } finally {
+      watch.stop();
+      this.#abort.abort();
+    }
+  }
+
+  async #askForToken() {
+    const { token } = this.#settings;
+    if (typeof token !== "function") return token ?? null;
+    try {
+      return (await token(this.#reason)) ?? null;
+    } catch (cause) {
+      throw new StreamError("no token was to be had", { cause });
+    }
+  }
+
+  #url() {
+    const { address, prime, tokenIn } = this.#settings;
+    const url = new URL(address);
+    // In the query, because a field of this name would cost a preflight, and an id may hold any character.
+    if (this.#position !== undefined) url.searchParams.set("last_event_id", this.#position);
+    else if (prime) url.searchParams.set("prime", "");
+    if (this.#token && tokenIn === "query") url.searchParams.set("token", this.#token);
+    return url;
+  }
+
+  #request() {
+    const { credentials, tokenIn } = this.#settings;
+    const headers = { Accept: "text/event-stream" };
+    if (this.#token && tokenIn !== "query") headers.Authorization = `Bearer ${this.#token}`;
+    return { headers, credentials, cache: "no-store", signal: this.#abort.signal };
+  }
+
+  async #read(reader, watch) {
+    let hasExpired = false;
+    const parser = new Parser(
+      {
+        retry: (millis) => (this.#retry = millis),
+        moved: (id) => this.#isClosed || this.#sink.moved((this.#position = id)),
+        event: (event, isStamped) => {
+          if (this.#isClosed) return;
+          // What the broker itself has to say has no id; a publisher's event of the same name has one.
+          if (!isStamped && event.name === "gap") return this.#sink.gap(JSON.parse(event.data));
+          if (!isStamped && event.name === "expired") return void (hasExpired = JSON.parse(event.data));
+          this.#position = event.id;
+          this.#sink.event(event);
+        },
+      },
+      this.#position,
+    );
+    this.#failures = 0;
+    this.#sink.state("open");
+    for (let piece = await reader.read(); !piece.done && !this.#isClosed; piece = await reader.read()) {
+      watch.reset();
+      parser.push(piece.value);
+    }
+    return hasExpired && !this.#isClosed ? this.#afterExpiry(hasExpired) : this.#retry;
+  }
+
+  #afterExpiry(notice) {
+    this.#sink.expired(notice);
+    this.#forgetToken("expired", new StreamError("the token expired", { status: 401, detail: notice.reason }));
+    return 0;
+  }
+
+  async #afterRefusal(response, wasFresh) {
+    const error = await refusal(response);
+    this.#forgetToken("refused", error);
+    // A token that had been good is replaced at once; one that was never good is not asked for over and over.
+    if (wasFresh) throw error;
+    return 0;
+  }
+
+  /** Without somebody to ask for another token, this is the end. */
+  #forgetToken(reason, error) {
+    error.isFinal = typeof this.#settings.token !== "function";
+    if (error.isFinal) throw error;
+    this.#token = undefined;
+    this.#reason = reason;
+  }
+
+  #afterFailure(error) {
+    if (this.#isClosed) return null;
+    const told = this.#abort.signal.aborted && this.#abort.signal.reason instanceof StreamError ? this.#abort.signal.reason : error;
+    const failure = told instanceof StreamError ? told : new StreamError("the broker can't be reached", { cause: told });
+    this.#sink.failed(failure);
+    return failure.isFinal ? null : Math.max(failure.retryAfter ?? 0, this.#backoff());
+  }
+
+  /** The stream's reconnection time, doubled with every failure; spread by a quarter each way. */
+  #backoff() {
+    const wait = Math.min(LONGEST_WAIT, this.#retry * 2 ** Math.min(this.#failures, MOST_DOUBLINGS));
+    this.#failures += 1;
+    return wait * (0.75 + Math.random() / 2);
+  }
+
+  #pause(millis) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, millis);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/** Calls `bark` once nothing has happened for `millis`. */
+class Watch {
+  #millis;
+  #bark;
+  #timer;
+
+  constructor(millis, bark) {
+    this.#millis = millis;
+    this.#bark = bark;
+    this.reset();
+  }
+
+  reset() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#bark, this.#millis);
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+  }
+}
+
+async function demandStream(response) {
+  const { status } = response;
+  if (status !== 200) throw await refusal(response);
+  const type = response.headers.get("Content-Type") ?? "";
+  if (!/^text\/event-stream\b/i.test(type)) throw new StreamError(`no event stream but ${type || "nothing"} came`, { status });
+}
+
+/** The error of an answer that is no stream. */
+async function refusal(response) {
+  const { status } = response;
+  const problem = await response.json().catch(() => ({}));
+  const isFinal = status === 204 || (status >= 400 && status < 500 && !PASSING.includes(status));
+  const error = new StreamError(problem.title ?? `status ${status}`, { status, detail: problem.detail, isFinal });
+  error.retryAfter = Number(response.headers.get("Retry-After")) * 1000 || 0;
+  return error;
+}

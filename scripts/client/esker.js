@@ -1,0 +1,201 @@
+// A page's view of an Esker broker: several topics, or records, over one connection, which all tabs that ask for the same
+// share. A page needs this file and its three neighbours, and no build. Refuses to know how bytes come (connection.js,
+// parser.js) and how tabs agree (tabs.js).
+
+import { Connection, StreamError } from "./connection.js";
+import { Member, canShare } from "./tabs.js";
+
+export { StreamError };
+
+/** A stream that has been silent for so long is dead: three of the broker's heartbeats, in milliseconds. */
+const SILENCE = 45_000;
+
+/** Opens a stream of the broker at `broker`, a URL that may have a path. esker.d.ts tells the options. */
+export const connect = (broker, options) => new Stream(broker, options);
+
+export class Stream {
+  #broker;
+  #options;
+  #topics;
+  #names;
+  #handlers = new Map();
+  #position;
+  #state = "connecting";
+  #role = "alone";
+  #source = null;
+  #isClosed = false;
+  #isReopening = false;
+  #listening = new AbortController();
+
+  constructor(broker, options = {}) {
+    if (Boolean(options.topics) === Boolean(options.records)) throw new TypeError("a stream is of topics or of records");
+    this.#broker = new URL(broker, globalThis.location?.href);
+    if (!this.#broker.pathname.endsWith("/")) this.#broker.pathname += "/";
+    this.#options = options;
+    this.#topics = options.topics ? new Set(options.topics.map(fold)) : null;
+    this.#names = Array.isArray(options.records) ? [...options.records] : [];
+    this.#position = options.position;
+    this.#listenToPage();
+    if (options.signal?.aborted) this.close();
+    else this.#reopen();
+  }
+
+  /** "connecting", "open", "waiting" (for the next attempt), "idle" (no topics) or "closed". */
+  get state() {
+    return this.#state;
+  }
+
+  /** "alone", or among tabs "leader" (has the connection) or "follower". */
+  get role() {
+    return this.#role;
+  }
+
+  /** The id of the last event, from which another stream can go on. */
+  get position() {
+    return this.#position;
+  }
+
+  get topics() {
+    return this.#topics ? [...this.#topics] : null;
+  }
+
+  /** Calls `handler` for every event of this name; "message" is the name of those without. The answer takes it back. */
+  on(name, handler) {
+    if (!this.#handlers.has(name)) this.#handlers.set(name, new Set());
+    this.#handlers.get(name).add(handler);
+    return () => void this.#handlers.get(name).delete(handler);
+  }
+
+  /** Hears these topics as well, from where the stream is. */
+  add(...topics) {
+    this.#change((set) => topics.forEach((topic) => set.add(fold(topic))));
+  }
+
+  /** Hears these topics no longer. */
+  remove(...topics) {
+    this.#change((set) => topics.forEach((topic) => set.delete(fold(topic))));
+  }
+
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#leave();
+    this.#setState("closed");
+    this.#listening.abort();
+  }
+
+  #change(edit) {
+    if (!this.#topics) throw new TypeError("this is a stream of records");
+    const before = this.#address().href;
+    edit(this.#topics);
+    if (this.#address().href !== before) this.#reopen();
+  }
+
+  // --- The source: a connection or a membership
+
+  /** Once for all changes that are made in one go. */
+  #reopen() {
+    if (this.#isReopening || this.#isClosed) return;
+    this.#isReopening = true;
+    queueMicrotask(() => {
+      this.#isReopening = false;
+      this.#leave();
+      this.#enter();
+    });
+  }
+
+  #leave() {
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #enter() {
+    if (this.#isClosed) return;
+    if (this.#topics?.size === 0) return this.#setState("idle");
+    const settings = this.#settings();
+    const isShared = Boolean(this.#options.shared ?? true) && canShare();
+    const sink = this.#sink();
+    if (!isShared) sink.role("alone");
+    this.#source = isShared
+      ? new Member(this.#group(settings.address), settings, this.#position, sink)
+      : new Connection(settings, this.#position, sink);
+  }
+
+  #settings() {
+    const { prime = true, token, tokenIn = "header", credentials = "same-origin", silence = SILENCE, fetch } = this.#options;
+    const startsLive = Boolean(this.#topics);
+    const address = this.#address();
+    const call = fetch ?? ((url, init) => globalThis.fetch(url, init));
+    return { address, startsLive, prime: prime && startsLive, token, tokenIn, credentials, silence, fetch: call };
+  }
+
+  #address() {
+    if (this.#topics) return new URL(`subscribe/${[...this.#topics].sort().map(encodeURIComponent).join(",")}`, this.#broker);
+    const address = new URL("events", this.#broker);
+    for (const name of [...new Set(this.#names)].sort()) address.searchParams.append("event", name);
+    return address;
+  }
+
+  /** Those who ask for the same share, unless they say that they are of different groups. */
+  #group(address) {
+    const { shared } = this.#options;
+    return `esker ${typeof shared === "string" ? shared : ""} ${address}`;
+  }
+
+  #sink() {
+    const { onOpen, onState, onGap, onExpired, onError, onRole, onEvent } = this.#options;
+    return {
+      event: (event) => {
+        this.#position = event.id;
+        call(onEvent, event);
+        for (const handler of [...(this.#handlers.get(event.name) ?? [])]) call(handler, event);
+      },
+      moved: (position) => (this.#position = position),
+      gap: (gap) => call(onGap, gap),
+      expired: (notice) => call(onExpired, notice),
+      failed: (error) => call(onError, error),
+      role: (role) => {
+        if (role !== this.#role) call(onRole, (this.#role = role));
+      },
+      state: (state) => {
+        if (state === "closed") return this.close();
+        if (this.#setState(state) && state === "open") call(onOpen);
+      },
+    };
+  }
+
+  #setState(state) {
+    if (state === this.#state) return false;
+    this.#state = state;
+    call(this.#options.onState, state);
+    return true;
+  }
+
+  // --- The page
+
+  #listenToPage() {
+    const { signal } = this.#listening;
+    const listen = (target, type, act) => target?.addEventListener?.(type, (event) => act(event), { signal });
+    const { document } = globalThis;
+    this.#options.signal?.addEventListener("abort", () => this.close(), { signal });
+    listen(globalThis, "online", () => this.#source?.nudge());
+    listen(document, "visibilitychange", () => document.visibilityState === "visible" && this.#source?.nudge());
+    // A page that is put away would keep the others waiting; what it misses it gets when it comes back.
+    listen(globalThis, "pagehide", () => this.#leave());
+    listen(globalThis, "pageshow", (event) => event.persisted && this.#reopen());
+    listen(document, "freeze", () => this.#leave());
+    listen(document, "resume", () => this.#reopen());
+  }
+}
+
+const fold = (topic) => topic.toLowerCase();
+
+/** A handler that fails is the page's matter: the stream and the other handlers go on. */
+function call(handler, ...told) {
+  try {
+    handler?.(...told);
+  } catch (error) {
+    if (globalThis.reportError) reportError(error);
+    else queueMicrotask(() => { throw error; });
+  }
+}
