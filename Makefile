@@ -1,0 +1,12 @@
+# The shortest ways: `make` starts a broker for trying things out, `make client` the demo beside it.
+
+.PHONY: broker client test
+
+broker:
+	cargo run --release -- --no-auth
+
+client:
+	cd scripts/demo && npm ci --no-audit --no-fund && npm run dev
+
+test:
+	scripts/test

@@ -1,0 +1,50 @@
+// The page: the form, the state of its connection, and the history of one of its fields.
+
+import { useState, useSyncExternalStore } from "react";
+
+import { Field } from "./Field.jsx";
+import { History } from "./History.jsx";
+import { FIELDS } from "./fields.js";
+import { snapshot, subscribe } from "./form.js";
+
+const CONNECTION = {
+  connecting: "Connecting …",
+  open: "Live",
+  waiting: "No connection, trying again …",
+  idle: "Not listening",
+  closed: "Not listening",
+};
+const ROLE = {
+  alone: "this tab has a connection of its own",
+  leader: "this tab has the connection for all tabs",
+  follower: "another tab has the connection",
+};
+
+export function App() {
+  const { connection, role, fields } = useSyncExternalStore(subscribe, snapshot);
+  const [chosen, choose] = useState(FIELDS[0].name);
+  const field = FIELDS.find(({ name }) => name === chosen);
+  return (
+    <div className="page">
+      <header>
+        <div>
+          <h1>One form, many windows</h1>
+          <p>Open this page twice. What you type in one window, the other shows; what you reload is still there.</p>
+        </div>
+        <p className="connection" data-state={connection} role="status">
+          <strong>{CONNECTION[connection]}</strong>
+          <span>{ROLE[role]}</span>
+        </p>
+      </header>
+      <main>
+        <form className="card" aria-label="Registration" onSubmit={(event) => event.preventDefault()}>
+          <h2>Registration</h2>
+          {FIELDS.map((it) => (
+            <Field key={it.name} field={it} state={fields[it.name]} isChosen={it.name === chosen} onChoose={() => choose(it.name)} />
+          ))}
+        </form>
+        <History key={chosen} field={field} newest={fields[chosen].id} />
+      </main>
+    </div>
+  );
+}

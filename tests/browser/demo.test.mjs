@@ -1,0 +1,192 @@
+// The demo in two windows of two people: what one types the other sees, a reload shows the newest, the history has every
+// version, and a broker that starts anew is found again. Its pictures are to be looked at.
+
+import assert from "node:assert/strict";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { PATIENCE, serveFolder, shoot, startBroker, startBrowser } from "./support.mjs";
+
+const LIMIT = { timeout: PATIENCE * 3 };
+const demo = path.join(import.meta.dirname, "demo");
+
+let browser;
+let broker;
+let vite;
+let server;
+let url;
+
+before(async () => {
+  broker = await startBroker({ arguments: ["--retry", "200ms"] });
+  browser = await startBrowser();
+  process.env.VITE_ESKER_URL = broker.url;
+  vite = await import(path.join(demo, "node_modules/vite/dist/node/index.js"));
+  // As `make client` does it, but for the port.
+  server = await vite.createServer({ root: demo, logLevel: "warn", server: { host: "127.0.0.1", port: 0 } });
+  await server.listen();
+  url = `http://127.0.0.1:${server.httpServer.address().port}/`;
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.close();
+  await broker?.stop();
+});
+
+/** The window of another person, with no errors. */
+async function openWindow(at = url, look = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", ...look });
+  const page = await context.newPage();
+  page.errors = [];
+  page.on("pageerror", (error) => page.errors.push(String(error)));
+  await page.goto(at);
+  await page.getByText("Live").waitFor();
+  return page;
+}
+
+async function closeWindows(...pages) {
+  for (const page of pages) {
+    assert.deepEqual(page.errors, []);
+    await page.context().close();
+  }
+}
+
+const input = (page, label) => page.getByRole("form").getByLabel(label, { exact: true });
+const versions = (page) => page.locator(".history li");
+
+async function eventually(wanted, look) {
+  const end = Date.now() + PATIENCE;
+  let seen = await look();
+  while (seen !== wanted && Date.now() < end) {
+    await sleep(30);
+    seen = await look();
+  }
+  assert.equal(seen, wanted);
+}
+
+const shows = (page, label, value) => eventually(value, () => input(page, label).inputValue());
+
+async function insert(event, data) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await fetch(`${broker.url}/insert`, { method: "POST", headers, body: JSON.stringify({ event, data }) });
+  assert.equal(response.status, 200);
+}
+
+test("what is done in one window is seen in the other, and after a reload", LIMIT, async () => {
+  const one = await openWindow();
+  const other = await openWindow();
+  await input(one, "Name").pressSequentially("Grace Hopper", { delay: 30 });
+  await shows(other, "Name", "Grace Hopper");
+  await input(other, "What should we know?").fill("two lines\nof text, and ä€😀");
+  await shows(one, "What should we know?", "two lines\nof text, and ä€😀");
+  await one.getByRole("radio", { name: "XL" }).click();
+  await eventually(true, () => other.getByRole("radio", { name: "XL" }).isChecked());
+  await input(one, "Vegetarian meals").check();
+  await eventually(true, () => input(other, "Vegetarian meals").isChecked());
+  await input(one, "Nights in the hotel").focus();
+  for (let press = 0; press < 3; press++) await one.keyboard.press("ArrowRight");
+  await shows(other, "Nights in the hotel", "5");
+  await other.reload();
+  await shows(other, "Name", "Grace Hopper");
+  await shows(other, "Nights in the hotel", "5");
+  assert.equal(await input(other, "Vegetarian meals").isChecked(), true);
+  await closeWindows(one, other);
+});
+
+test("typing is not disturbed by what arrives, and the newest wins in the end", LIMIT, async () => {
+  const one = await openWindow();
+  const other = await openWindow();
+  // Each letter comes when the one before it is being stored, so that every echo is of an older value.
+  const email = "somebody@example.org";
+  await input(one, "E-mail").pressSequentially(email, { delay: 355 });
+  assert.equal(await input(one, "E-mail").inputValue(), email);
+  await shows(other, "E-mail", email);
+
+  await input(one, "Name").press("End");
+  const typing = input(one, "Name").pressSequentially(" and so on and on", { delay: 60 });
+  await sleep(200);
+  await insert("form.name", "from elsewhere");
+  await typing;
+  const mine = await input(one, "Name").inputValue();
+  assert.match(mine, /^Grace Hopper and so on and on$/);
+  await shows(other, "Name", mine);
+  await input(one, "Name").focus();
+  await insert("form.name", "the last word");
+  await shows(one, "Name", "the last word");
+  assert.equal(await input(one, "Name").evaluate((it) => it === document.activeElement), true);
+  await closeWindows(one, other);
+});
+
+test("what is typed last is stored even if the window is closed at once", LIMIT, async () => {
+  const one = await openWindow();
+  const other = await openWindow();
+  await input(one, "Name").fill("gone at once");
+  await one.goto("about:blank");
+  await shows(other, "Name", "gone at once");
+  await closeWindows(one, other);
+});
+
+test("the history has every version, page by page, and brings one back", LIMIT, async () => {
+  for (let version = 1; version <= 230; version++) await insert("form.nights", version % 8);
+  const one = await openWindow();
+  await one.getByRole("button", { name: "History of Nights" }).click();
+  const before = Number(/^(\d+) versions/.exec(await one.locator(".count", { hasText: "versions" }).textContent())[1]);
+  await eventually(true, async () => Number(/^\d+/.exec(await one.locator(".count").textContent())[0]) >= 230);
+  assert.ok(before > 0);
+  await one.getByRole("button", { name: /^Show 25 older of/ }).click();
+  assert.equal(await versions(one).count(), 50);
+
+  await one.getByRole("button", { name: "History of What should" }).click();
+  await versions(one).first().waitFor();
+  const count = await versions(one).count();
+  await input(one, "What should we know?").fill("a newer note");
+  await eventually(count + 1, () => versions(one).count());
+  await versions(one).nth(1).getByRole("button").click();
+  assert.equal(await versions(one).nth(1).locator(".whole .value").textContent(), "two lines\nof text, and ä€😀");
+  await one.getByRole("button", { name: "Bring back" }).click();
+  await shows(one, "What should we know?", "two lines\nof text, and ä€😀");
+  await eventually(count + 2, () => versions(one).count());
+  await closeWindows(one);
+});
+
+test("a broker that starts anew is found again, and what was typed meanwhile is stored", LIMIT, async () => {
+  const one = await openWindow();
+  const other = await openWindow();
+  const { port } = new URL(broker.url);
+  await broker.stop({ keep: true });
+  await one.getByText("No connection").waitFor();
+  await input(one, "Name").fill("typed without a broker");
+  await one.getByText("not stored yet").waitFor();
+  await shoot(one, "demo-no-connection");
+  broker = await startBroker({ port: Number(port), home: broker.home, arguments: ["--retry", "200ms"] });
+  await shows(other, "Name", "typed without a broker");
+  await eventually(0, () => one.getByText("not stored yet").count());
+  await closeWindows(one, other);
+});
+
+test("it is there in light and dark, wide and narrow", LIMIT, async () => {
+  const names = ["Ada", "Ada Lovel", "Ada Lovelace", "Augusta Ada King", "Ada Lovelace"];
+  for (const name of names) await insert("form.name", name);
+  await insert("form.email", "ada@example.org");
+  for (const colorScheme of ["light", "dark"]) {
+    for (const [size, viewport] of [["wide", { width: 1280, height: 900 }], ["narrow", { width: 390, height: 844 }]]) {
+      const page = await openWindow(url, { colorScheme, viewport });
+      await versions(page).nth(2).getByRole("button").first().click();
+      await shoot(page, `demo-${colorScheme}-${size}`);
+      const spill = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.equal(spill, 0, "nothing sticks out at the side");
+      await closeWindows(page);
+    }
+  }
+});
+
+test("built, it is the same", LIMIT, async () => {
+  const outDir = path.join(demo, "dist");
+  await vite.build({ root: demo, logLevel: "warn", build: { outDir } });
+  const site = await serveFolder(outDir);
+  const page = await openWindow(site.url);
+  await shows(page, "Name", "Ada Lovelace");
+  await closeWindows(page);
+  await site.close();
+});
