@@ -169,10 +169,11 @@ export class Member {
 
   // --- Following
 
-  #follow({ before, event }) {
-    if (this.#own) return this.#note(event.id, event);
-    if (before === this.#position || this.#isAnywhere()) this.#deliver(event);
-    else if (!this.#seen.has(event.id)) this.#catchUp(event.id, event);
+  #follow(message) {
+    const { before, event } = message;
+    if (this.#own) this.#note(event.id, message);
+    else if (before === this.#position || this.#isAnywhere()) this.#deliver(event);
+    else if (!this.#seen.has(event.id)) this.#catchUp(event.id, message);
   }
 
   #compare({ position, state }) {
@@ -189,9 +190,9 @@ export class Member {
     return this.#position === undefined && this.#settings.startsLive;
   }
 
-  /** Gets what is missed by a connection of its own, which starts with the next thing that the leader has handed on noted. */
-  #catchUp(id, event) {
-    this.#heard = [{ id, event }];
+  /** Gets what is missed by a connection of its own. The leader is known to stand at `id`, by `message` if that was an event. */
+  #catchUp(id, message) {
+    this.#heard = [{ id, message }];
     const own = new Connection(this.#settings, this.#position, {
       event: (event) => {
         this.#deliver(event);
@@ -212,9 +213,9 @@ export class Member {
   }
 
   /** While catching up: the leader stands at `id`. If this tab has been there, the chain goes on from here. */
-  #note(id, event) {
+  #note(id, message) {
     if (this.#seen.has(id)) return this.#stopCatchingUp();
-    this.#heard.push({ id, event });
+    this.#heard.push({ id, message });
     if (this.#heard.length > REMEMBERED) this.#heard.shift();
   }
 
@@ -224,7 +225,7 @@ export class Member {
     if (at < 0) return;
     const next = this.#heard.slice(at + 1);
     this.#stopCatchingUp();
-    for (const { event } of next) if (event) this.#deliver(event);
+    for (const { message } of next) if (message) this.#follow(message);
   }
 
   #stopCatchingUp() {
@@ -234,14 +235,18 @@ export class Member {
   }
 
   #deliver(event) {
-    this.#moveTo(event.id);
+    this.#standAt(event.id);
     this.#sink.event(event);
   }
 
   #moveTo(position) {
+    this.#standAt(position);
+    this.#sink.moved(position);
+  }
+
+  #standAt(position) {
     this.#position = position;
     this.#seen.add(position);
-    this.#sink.moved(position);
   }
 
   #setState(state) {

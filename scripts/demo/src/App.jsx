@@ -1,6 +1,7 @@
 // The page: the form, the state of its connection, and the history of one of its fields.
 
-import { useState, useSyncExternalStore } from "react";
+import { useRef, useState, useSyncExternalStore } from "react";
+import { flushSync } from "react-dom";
 
 import { Field } from "./Field.jsx";
 import { History } from "./History.jsx";
@@ -23,27 +24,35 @@ const ROLE = {
 export function App() {
   const { connection, role, fields } = useSyncExternalStore(subscribe, snapshot);
   const [chosen, choose] = useState(FIELDS[0].name);
+  const history = useRef(null);
+  const show = (name) => {
+    flushSync(() => choose(name));
+    // On a phone it is far below the field.
+    history.current.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  };
   const field = FIELDS.find(({ name }) => name === chosen);
   return (
     <div className="page">
       <header>
         <div>
           <h1>One form, many windows</h1>
-          <p>Open this page twice. What you type in one window, the other shows; what you reload is still there.</p>
+          <p>Open this page twice. What you type in one window, the other shows. Reload, and it is still there.</p>
         </div>
         <p className="connection" data-state={connection} role="status">
           <strong>{CONNECTION[connection]}</strong>
-          <span>{ROLE[role]}</span>
+          {connection === "open" && <span>{ROLE[role]}</span>}
         </p>
       </header>
       <main>
         <form className="card" aria-label="Registration" onSubmit={(event) => event.preventDefault()}>
           <h2>Registration</h2>
           {FIELDS.map((it) => (
-            <Field key={it.name} field={it} state={fields[it.name]} isChosen={it.name === chosen} onChoose={() => choose(it.name)} />
+            <Field key={it.name} field={it} state={fields[it.name]} isChosen={it.name === chosen} onChoose={() => show(it.name)} />
           ))}
         </form>
-        <History key={chosen} field={field} newest={fields[chosen].id} />
+        <div ref={history} className="aside">
+          <History key={chosen} field={field} newest={fields[chosen].id} />
+        </div>
       </main>
     </div>
   );
