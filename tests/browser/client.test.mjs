@@ -35,9 +35,10 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
-/** A broker, the tabs of a person, and what closes both. */
-async function scene(how, play) {
-  const broker = await startBroker({ ...how, arguments: ["--retry", "200ms", ...(how.arguments ?? [])] });
+/** A broker that remembers `history` events, the tabs of a person, and what closes both. */
+async function scene({ history = 1_000, ...how }, play) {
+  const common = ["--retry", "200ms", "--history", String(history)];
+  const broker = await startBroker({ ...how, arguments: [...common, ...(how.arguments ?? [])] });
   const context = await browser.newContext();
   try {
     await play(broker, context);
@@ -259,7 +260,7 @@ test("handlers get the events of their name", LIMIT, () =>
 );
 
 test("a gap is told to every tab", LIMIT, () =>
-  scene({ arguments: ["--history", "5"] }, async (broker, context) => {
+  scene({ history: 5 }, async (broker, context) => {
     const proxy = await startProxy(broker.url);
     try {
       const pages = await threeTabs(context, proxy.url);
