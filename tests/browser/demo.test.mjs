@@ -131,9 +131,7 @@ test("the history has every version, page by page, and brings one back", LIMIT, 
   for (let version = 1; version <= 230; version++) await insert("form.nights", version % 8);
   const one = await openWindow();
   await one.getByRole("button", { name: "History of Nights" }).click();
-  const before = Number(/^(\d+) versions/.exec(await one.locator(".count", { hasText: "versions" }).textContent())[1]);
   await eventually(true, async () => Number(/^\d+/.exec(await one.locator(".count").textContent())[0]) >= 230);
-  assert.ok(before > 0);
   await one.getByRole("button", { name: /^Show 25 older of/ }).click();
   assert.equal(await versions(one).count(), 50);
 
