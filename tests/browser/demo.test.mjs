@@ -131,7 +131,7 @@ test("the history has every version, page by page, and brings one back", LIMIT, 
   for (let version = 1; version <= 230; version++) await insert("form.nights", version % 8);
   const one = await openWindow();
   await one.getByRole("button", { name: "History of Nights" }).click();
-  await eventually(true, async () => Number(/^\d+/.exec(await one.locator(".count").textContent())[0]) >= 230);
+  await eventually(true, async () => Number.parseInt(await one.locator(".count").textContent()) >= 230);
   await one.getByRole("button", { name: /^Show 25 older of/ }).click();
   assert.equal(await versions(one).count(), 50);
 
