@@ -128,7 +128,9 @@ pub const PAGES: &[Page] = &[
         &[
             ("sh", "cargo build --release", SERVED),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+            ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", SERVED),
+            ("sh", "curl http://127.0.0.1:3000/metrics", SERVED),
         ]
     ),
     guide!(
