@@ -9,10 +9,10 @@ mod metrics;
 mod overview;
 pub mod publish;
 pub mod record;
+mod route;
 mod stats;
 pub mod subscribe;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,11 +21,12 @@ use crate::auth::{Auth, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
-use crate::http::target::Target;
 use crate::http::{Head, Held, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 use crate::store::{Health, Store, StoreError};
+pub use route::Scope;
+use route::{Route, nothing_here};
 
 /// What a token must name for anything that has to do with records.
 const RECORDS: &str = "events";
@@ -82,17 +83,6 @@ impl Service {
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
-}
-
-/// What is served to those who come through a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Everything.
-    All,
-    /// Everything but what is the administration's, which has a door of its own.
-    Public,
-    /// What is the administration's.
-    Administration,
 }
 
 /// What a worker lends to the routes for one turn.
@@ -219,7 +209,7 @@ impl Errand {
 /// Decides on a request by its head.
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     if head.method == Method::Options {
-        return Plan::Answer(preflight(&head.target, context.scope));
+        return Plan::Answer(preflight(head, context.scope));
     }
     let plan = Route::parse(&head.target, context.scope).and_then(|route| match (route, head.method) {
         (Route::Console, _) if !context.service.settings.console => Err(nothing_here(context.scope)),
@@ -248,89 +238,8 @@ fn note_denial(problem: &Problem, context: Context<'_>) {
     }
 }
 
-/// A path that is served, with its decoded parameter.
-enum Route<'a> {
-    Console,
-    Publish(Cow<'a, str>),
-    Subscribe(Cow<'a, str>),
-    Events,
-    Insert,
-    Audit(Cow<'a, str>),
-    Stats,
-    Metrics,
-    Health,
-}
-
-impl<'a> Route<'a> {
-    fn parse(target: &Target<'a>, scope: Scope) -> Result<Self, Problem> {
-        Self::find(target)?.filter(|route| route.is_in(scope)).ok_or_else(|| nothing_here(scope))
-    }
-
-    fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
-        let mut segments = target.segments();
-        let first = segments.next().transpose()?.unwrap_or_default();
-        let second = segments.next().transpose()?;
-        Ok(match (first.as_ref(), second, segments.next()) {
-            ("", None, None) => Some(Self::Console),
-            ("publish", Some(topic), None) => Some(Self::Publish(topic)),
-            ("subscribe", Some(topics), None) => Some(Self::Subscribe(topics)),
-            ("events", None, None) => Some(Self::Events),
-            ("insert", None, None) => Some(Self::Insert),
-            ("audit", Some(name), None) => Some(Self::Audit(name)),
-            ("stats", None, None) => Some(Self::Stats),
-            ("metrics", None, None) => Some(Self::Metrics),
-            ("healthz", None, None) => Some(Self::Health),
-            _ => None,
-        })
-    }
-
-    fn is_in(&self, scope: Scope) -> bool {
-        let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health);
-        match scope {
-            Scope::All => true,
-            Scope::Public => !is_administration,
-            Scope::Administration => is_administration,
-        }
-    }
-
-    fn allow(&self) -> &'static str {
-        match self {
-            Self::Publish(_) | Self::Insert => "POST, OPTIONS",
-            Self::Console
-            | Self::Subscribe(_)
-            | Self::Events
-            | Self::Audit(_)
-            | Self::Stats
-            | Self::Metrics
-            | Self::Health => "GET, HEAD, OPTIONS",
-        }
-    }
-}
-
-impl Scope {
-    /// What is here, for whoever asks for something else.
-    fn signpost(self) -> &'static str {
-        match self {
-            Self::All => {
-                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
-                 GET /audit/{event}, GET /stats, GET /metrics and GET /healthz"
-            }
-            Self::Public => {
-                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events and \
-                 GET /audit/{event}; statistics and health are at the address of --admin"
-            }
-            Self::Administration => "nothing is here; there are GET /stats, GET /metrics and GET /healthz",
-        }
-    }
-}
-
-/// The answer to a path that is not served.
-fn nothing_here(scope: Scope) -> Problem {
-    Problem::new(404, scope.signpost())
-}
-
-fn preflight(target: &Target<'_>, scope: Scope) -> Response {
-    let allow = Route::parse(target, scope).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
+fn preflight(head: &Head<'_>, scope: Scope) -> Response {
+    let allow = Route::parse(&head.target, scope).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
     Response::preflight(allow)
 }
 

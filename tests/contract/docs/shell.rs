@@ -95,7 +95,8 @@ fn in_background(text: &str) -> String {
 
 /// The output that a comment shows; other comments are words.
 fn shown(line: &str) -> Option<&str> {
-    const BEGINNINGS: [&str; 10] = ["{", "esker_", "event: ", "data: ", "id: ", "HTTP/", "Link: ", "\"", "ok", "esker 0"];
+    const BEGINNINGS: [&str; 10] =
+        ["{", "esker_", "event: ", "data: ", "id: ", "HTTP/", "Link: ", "\"", "ok", "esker 0"];
     let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
     let text = line.strip_prefix("# ")?;
     (is_number(text) || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))).then_some(text)
