@@ -100,6 +100,14 @@ mod tests {
     }
 
     #[test]
+    fn no_text_has_what_is_squeezed() {
+        let texts = |line: &'static str| line.split('"').skip(1).step_by(2);
+        for text in SCRIPTS.iter().flat_map(|script| script.lines()).flat_map(texts) {
+            assert!(!OPERATORS.iter().any(|(spaced, _)| text.contains(spaced)), "{text}");
+        }
+    }
+
+    #[test]
     fn no_block_ends_before_its_end() {
         for script in SCRIPTS {
             assert!(!script.contains("</script") && !script.contains("<!--"));

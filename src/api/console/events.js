@@ -119,7 +119,7 @@ function rowOf(entry) {
 }
 
 function detailsOf({ data, id, hasId, name, source, millis }) {
-  const isJson = /^\s*[{["\d-]/.test(data) && data.length <= MAX_DETAIL && jsonComplaint(data) === "";
+  const isJson = /^\s*[{[\x22\d-]/.test(data) && data.length <= MAX_DETAIL && jsonComplaint(data) === "";
   const more = data.length > MAX_DETAIL ? `\n… ${plural(data.length - MAX_DETAIL, "more character")}; copy it to see all` : "";
   const facts = `${dayAndTime(millis)} · ${name} · ${source} · ${bytes(new TextEncoder().encode(data).length)}`;
   const resume = el("button", { type: "button", class: "small", click: () => resumeAfter(id) }, "Resume after this");

@@ -1,0 +1,181 @@
+// The console in a hurry, by keyboard, on a phone, light and dark: what it looks like, and what its parts do alone.
+
+import assert from "node:assert/strict";
+
+import { PHONE, SECRETS, WIDE, inSeconds, insert, open, press, rows, says, tab, token, withBroker } from "./console.mjs";
+import { publish, shoot } from "./support.mjs";
+
+withBroker("ten thousand quick events don't freeze the page", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+  await says(page, "#state", "Live");
+  await page.evaluate(() => {
+    window.longest = 0;
+    let last = performance.now();
+    const step = (now) => {
+      window.longest = Math.max(window.longest, now - last);
+      last = now;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  });
+  for (let batch = 0; batch < 40; batch += 1) {
+    const events = Array.from({ length: 250 }, (_, at) => `event: fast\ndata: {"number":${batch * 250 + at},"text":"${"x".repeat(40)}"}\n\n`);
+    await publish(broker, "greeting", events.join(""));
+  }
+  await says(page, "#counts", "10,000 events");
+  await says(page, "#rows .data", '"number":9999');
+  assert.equal(await rows(page).count(), 500);
+  const longest = await page.evaluate(() => window.longest);
+  assert.ok(longest < 1000, `a frame took ${longest} ms`);
+  await page.locator("#filter").fill('"number":99');
+  assert.equal(await rows(page).count(), 100);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("it can be used by keyboard alone", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.name || document.activeElement.textContent);
+  const tabTo = async (wanted) => {
+    for (let presses = 0; presses < 40; presses += 1) {
+      if ((await focused()) === wanted) return;
+      await page.keyboard.press("Tab");
+    }
+    assert.fail(`Tab never leads to ${wanted}`);
+  };
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "skip");
+  await page.keyboard.press("Enter");
+  assert.equal(await focused(), "stream");
+  await tabTo("topics");
+  await page.keyboard.press("Enter");
+  await says(page, "#state", "Live");
+  await tabTo("tab-publish");
+  for (const next of ["tab-insert", "tab-audit", "tab-tokens", "tab-publish"]) {
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await focused(), next);
+  }
+  await tabTo("data");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("typed");
+  await page.keyboard.press("Control+Enter");
+  await says(page, "#rows .data", "typed");
+  await page.keyboard.press("Control+Enter");
+  await says(page, "#counts", "2 events");
+  await page.locator("#list").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  assert.equal(await rows(page).nth(1).locator("details").getAttribute("open"), "");
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(outline, "solid", "the focus is seen");
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll("button, input, select, textarea, svg[role=img]")]
+      .filter((element) => !(element.labels?.length || element.textContent.trim() || element.getAttribute("aria-label")))
+      .map((element) => element.outerHTML),
+  );
+  assert.deepEqual(nameless, []);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("it says what it can't do without, and draws latency if there is any", {}, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  await page.route("**/stats", (route) => route.fulfill({ status: 404, contentType: "application/problem+json", body: '{"detail":"nothing"}' }));
+  await says(page, "#stats-note", "There is no /stats");
+  await page.unroute("**/stats");
+  let asked = 0;
+  await page.route("**/stats", async (route) => {
+    const response = await route.fetch();
+    asked += 1;
+    const count = asked * 100;
+    const buckets = [[0.001, count * 0.5], [0.01, count * 0.98], [0.1, count], [10, count]];
+    await route.fulfill({ response, json: { ...(await response.json()), delivery_latency_seconds: { buckets, count, sum: 1 } } });
+  });
+  await press(page, "Try again");
+  await says(page, "#chart-latency .now", "1 ms · 55 ms");
+  await says(page, "#chart-bytes .now", "B");
+  assert.match(await page.locator("#chart-latency svg").getAttribute("aria-label"), /now 1 ms · 55 ms/);
+});
+
+withBroker("its parser is the standard's, however the bytes are cut", {}, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  const text =
+    "\uFEFFid: 1\r\ndata:a\rdata: b\r\r\nevent:  x\ndata\n\nid: \0bad\nid2: 7\nretry: 5x\nretry: 250\ndata: é€😀\n\n" +
+    ": note\nid\ndata:  two\ndata:\n\nevent: lost\n\nid: 9\n\ndata: unfinished\n";
+  const found = await page.evaluate(async (text) => {
+    const bytes = new TextEncoder().encode(text);
+    const parse = (size) => {
+      const [events, retries, decoder] = [[], [], new TextDecoder()];
+      const parser = new SseParser("0", (event) => events.push([event.name, event.data, event.id]), (retry) => retries.push(retry));
+      for (let at = 0; at < bytes.length; at += size) parser.push(decoder.decode(bytes.subarray(at, at + size), { stream: true }));
+      return JSON.stringify([events, retries, parser.id]);
+    };
+    return [...new Set(Array.from({ length: bytes.length }, (_, at) => parse(at + 1)))];
+  }, text);
+  const events = [["message", "a\nb", "1"], [" x", "", "1"], ["message", "é€😀", "1"], ["message", " two\n", ""]];
+  assert.deepEqual(found, [JSON.stringify([events, [250], "9"])]);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const [size, viewport] of [["wide", WIDE], ["narrow", PHONE]]) {
+    withBroker(`it looks finished, ${size} and ${colorScheme}`, {}, async (broker) => {
+      const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting,weather1", viewport, colorScheme });
+      await says(page, "#state", "Live");
+      for (let hour = 0; hour < 12; hour += 1) {
+        await publish(broker, "weather1", `event: temperature\ndata: {"sensor":"roof","celsius":${20 + hour / 10},"wind":{"from":"NW","speed":4}}`);
+        await insert(broker, "user", { name: "Ada", visits: hour });
+        await page.waitForTimeout(250);
+      }
+      await press(page, "Publish");
+      await says(page, "#rows .data", "hello");
+      await rows(page).nth(1).locator("summary").click();
+      await page.waitForTimeout(1200);
+      await shoot(page, `console-${size}-${colorScheme}`);
+      for (const name of ["Insert", "Audit", "Tokens"]) {
+        await tab(page, name);
+        if (name === "Audit") {
+          await press(page, "Look");
+          await says(page, "#audit-answer", "12 versions");
+        }
+        for (const role of name === "Tokens" ? ["publisher", "subscriber"] : []) {
+          await page.locator(`#token-${role}`).fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(7199) }));
+        }
+        await tab(page, name === "Audit" ? "Raw" : "Events");
+        await shoot(page, `console-${size}-${colorScheme}-${name.toLowerCase()}`);
+        const [width, wanted] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+        assert.ok(wanted <= width, `${name} is ${wanted} wide on ${width}`);
+      }
+      assert.deepEqual(await faintTexts(page), []);
+      const theme = page.getByLabel("Colours");
+      await theme.selectOption(colorScheme === "dark" ? "light" : "dark");
+      const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      assert.equal(ground, colorScheme === "dark" ? "rgb(244, 246, 247)" : "rgb(17, 22, 26)");
+      assert.deepEqual(await faintTexts(page), []);
+      assert.deepEqual(faults, []);
+    });
+  }
+}
+
+/** Texts whose contrast with what is behind them is less than WCAG 2.2 AA demands. */
+function faintTexts(page) {
+  return page.evaluate(() => {
+    const channels = (color) => color.match(/[\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+      const [R, G, B] = [r, g, b].map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * R + 0.7152 * G + 0.0722 * B;
+    };
+    const behind = (element) => {
+      for (let at = element; at; at = at.parentElement) {
+        const color = channels(getComputedStyle(at).backgroundColor);
+        if (color.length < 4 || color[3] === 1) return color;
+      }
+      return [255, 255, 255];
+    };
+    const isFaint = (element) => {
+      const [a, b] = [light(channels(getComputedStyle(element).color)), light(behind(element))];
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+    };
+    const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const seen = [...document.body.querySelectorAll("*")].filter((element) => element.checkVisibility() && hasText(element) && !element.disabled);
+    return seen.filter((element) => !element.closest("script") && isFaint(element)).map((element) => element.outerHTML.slice(0, 120));
+  });
+}
