@@ -65,7 +65,7 @@ impl Console {
     }
 }
 
-/// The same text without indentation, lines of comment and blank lines: a fifth of it.
+/// The same text without indentation, lines of comment and blank lines, which are a seventh of it.
 fn lean(text: &str) -> String {
     let is_comment = |line: &str| ["//", "/*", "* ", "*/"].iter().any(|mark| line.starts_with(mark));
     let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !is_comment(line));
