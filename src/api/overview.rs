@@ -48,17 +48,15 @@ fn broker(context: Context<'_>) -> [Family; 5] {
 
 fn connections(service: &Service) -> [Family; 4] {
     let (metrics, settings) = (&service.metrics, &service.settings);
-    let refused = |reason: usize| {
-        metrics.sum(|worker| match reason {
-            0 => worker.refused_address.get(),
-            1 => worker.refused_limit.get(),
-            _ => worker.refused_descriptors.get(),
-        })
-    };
+    let refused = [
+        metrics.sum(|worker| worker.refused_address.get()),
+        metrics.sum(|worker| worker.refused_limit.get()),
+        metrics.sum(|worker| worker.refused_descriptors.get()),
+    ];
     [
         Family::gauge(
             "esker_connections",
-            "Open connections, those of subscribers among them.",
+            "Open connections, those of subscribers and of the administration among them.",
             metrics.each(|worker| worker.connections.get()),
         )
         .shown_as("clients"),
@@ -73,7 +71,7 @@ fn connections(service: &Service) -> [Family; 4] {
             "esker_connections_refused_total",
             "address: connections closed at once by --max-connections-per-ip. limit and descriptors: how often accepting \
              stopped because --max-connections was reached, or for want of descriptors; those who wait stay in the backlog.",
-            Samples::by_word("reason", &["address", "limit", "descriptors"], refused),
+            Samples::by_word("reason", &["address", "limit", "descriptors"], |reason| refused[reason]),
         ),
     ]
 }

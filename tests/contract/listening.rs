@@ -172,7 +172,7 @@ fn with_admin(arguments: &[&str], environment: &[(&str, &str)]) -> (Broker, Sock
 #[test]
 fn the_administration_moves_to_its_own_address() {
     let (broker, admin) = with_admin(&[], &[]);
-    for target in ["/stats", "/healthz"] {
+    for target in ["/stats", "/metrics", "/healthz"] {
         let there = get(Connection::open(admin), target);
         assert_eq!(there.status, 200, "{there:?}");
         let here = broker.get(target);
@@ -192,9 +192,11 @@ fn the_administration_moves_to_its_own_address() {
 fn the_administration_asks_for_tokens_as_well() {
     let (_broker, admin) = with_admin(&[], &SECRETS);
     assert_eq!(get(Connection::open(admin), "/healthz").status, 200);
-    assert_eq!(get(Connection::open(admin), "/stats").status, 401);
-    let target = format!("/stats?token={}", tokens::publisher("stats"));
-    assert_eq!(get(Connection::open(admin), &target).status, 200);
+    for path in ["/stats", "/metrics"] {
+        assert_eq!(get(Connection::open(admin), path).status, 401);
+        let target = format!("{path}?token={}", tokens::publisher("stats"));
+        assert_eq!(get(Connection::open(admin), &target).status, 200);
+    }
 }
 
 /// The one who asks how a full broker is gets in; and those who ask have a bound, too.
