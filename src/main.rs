@@ -17,6 +17,10 @@ fn main() -> ExitCode {
             Err(error) if error.is_usage() => fail(&error, 2),
             Err(error) => fail(&error, 1),
         },
+        Ok(Command::Health(check)) => match check.run() {
+            Ok(text) => print(&text),
+            Err(error) => fail(&error, 1),
+        },
         Ok(Command::Run(config)) => {
             start_logging();
             match esker::run(*config) {

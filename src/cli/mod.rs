@@ -1,6 +1,10 @@
-//! The command line and its environment twins: one table of options drives parsing, `--help` and
-//! the README's table. Refuses to know what the options do to the broker.
+//! The command line and its environment twins: one table of options drives parsing, `--help`, the manual, the shells'
+//! completions and the README's table. Refuses to know what the options do to the broker.
 
+mod commands;
+mod completions;
+mod health;
+mod manual;
 mod options;
 mod token;
 mod tools;
@@ -12,6 +16,7 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+pub use self::health::HealthCheck;
 pub use self::token::{MintError, TokenRequest};
 pub use self::tools::{StoreTool, ToolEnd};
 use crate::auth::{KeyError, Role, Secret};
@@ -20,6 +25,18 @@ use options::{Effect, OPTIONS, Opt, help};
 
 /// The commands that look after a store.
 const TOOLS: [&str; 3] = ["check", "dump", "load"];
+
+const PRINTED_HELP: &str = "\
+esker man, completions: print what readers of manuals and shells load
+
+Usage: esker man
+       esker completions SHELL    bash, zsh or fish
+
+Such as: esker man | man -l -
+         source <(esker completions bash)
+         source <(esker completions zsh)     after compinit
+         esker completions fish | source
+";
 
 /// What an argument list asks for.
 #[derive(Debug)]
@@ -30,6 +47,8 @@ pub enum Command {
     Tool(StoreTool),
     /// Print a token for what is asked.
     Mint(TokenRequest),
+    /// Ask a broker whether it is well.
+    Health(HealthCheck),
     /// Print this and be done.
     Print(String),
 }
@@ -110,6 +129,12 @@ pub fn parse(
                 let tool = value.string().map_err(|error| usage(&error))?;
                 return tools::parse(&tool, parser).map_err(|error| UsageError { help: "esker check --help", ..error });
             }
+            Value(value) if value == "health" && given.is_empty() => {
+                return health::parse(parser, get).map_err(|error| UsageError { help: "esker health --help", ..error });
+            }
+            Value(value) if given.is_empty() && (value == "man" || value == "completions") => {
+                return printed(value == "man", parser);
+            }
             Value(value) => return Err(UsageError::new(format!("{value:?} is no option; esker takes only options"))),
         }
     }
@@ -120,6 +145,22 @@ pub fn parse(
         .iter()
         .try_fold(config, |config, (option, text)| option.apply(config, &format!("--{}", option.long), text))?;
     Ok(Command::Run(Box::new(config)))
+}
+
+/// Reads what follows `esker man` and `esker completions`.
+fn printed(is_manual: bool, mut parser: lexopt::Parser) -> Result<Command, UsageError> {
+    let words = parser.raw_args().map_err(|error| usage(&error))?.collect::<Vec<_>>();
+    let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let text = match (is_manual, words.as_slice()) {
+        (_, ["-h" | "--help"]) => Some(PRINTED_HELP.to_owned()),
+        (true, []) => Some(manual::manual()),
+        (false, [shell]) => completions::completions(shell),
+        _ => None,
+    };
+    text.map(Command::Print).ok_or_else(|| UsageError {
+        help: "esker man --help",
+        ..UsageError::new("say one of: esker man, esker completions bash, zsh or fish")
+    })
 }
 
 fn take(
@@ -160,6 +201,7 @@ mod tests {
             Ok(Command::Run(config)) => Ok(format!("{config:?}")),
             Ok(Command::Mint(request)) => Ok(format!("{request:?}")),
             Ok(Command::Tool(tool)) => Ok(format!("{tool:?}")),
+            Ok(Command::Health(check)) => Ok(format!("{check:?}")),
             Ok(Command::Print(text)) => Ok(text),
             Err(error) => Err(error.to_string()),
         }
@@ -197,6 +239,21 @@ mod tests {
         assert!(shown.contains("ttl: 3600s, secret: None"), "{shown}");
     }
 
+    /// The manual and the completions say of each command what its help says.
+    #[test]
+    fn the_table_of_commands_is_what_they_take() {
+        for entry in commands::COMMANDS {
+            let help = run(&[entry.name, "--help"], &[]).unwrap();
+            assert!(help.contains(entry.operand), "{}", entry.name);
+            let told: Vec<_> = entry.options.iter().map(|(long, value, _)| format!("--{long} {value}")).collect();
+            assert!(told.iter().all(|option| help.contains(option)), "{help}");
+            let usage = help.lines().filter(|line| line.contains(&format!(" esker {} ", entry.name)));
+            for option in usage.flat_map(str::split_whitespace).filter_map(|word| word.split("--").nth(1)) {
+                assert!(entry.options.iter().any(|(long, ..)| *long == option), "--{option} of {}", entry.name);
+            }
+        }
+    }
+
     #[test]
     fn wrong_usage_says_what_would_be_right() {
         for (arguments, part) in [
@@ -219,6 +276,12 @@ mod tests {
             (&["check"], "esker check DIR"),
             (&["dump", "a", "b"], "one directory"),
             (&["load", "a", "--event", "b"], "no option --event of esker load"),
+            (&["health", "https://h"], "unix:/PATH"),
+            (&["health", "127.0.0.1:80", "127.0.0.1:81"], "one URL"),
+            (&["health", "--port", "80"], "no option --port of esker health"),
+            (&["man", "esker"], "esker man"),
+            (&["completions", "tcsh"], "zsh or fish"),
+            (&["completions"], "zsh or fish"),
         ] {
             let error = run(arguments, &[]).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");

@@ -20,9 +20,9 @@ pub(super) struct Opt {
     pub(super) long: &'static str,
     pub(super) short: Option<char>,
     /// What the value is called; empty for a switch.
-    value: &'static str,
-    default: &'static str,
-    help: &'static str,
+    pub(super) value: &'static str,
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
     pub(super) effect: Effect,
 }
 
@@ -259,7 +259,9 @@ pub fn help() -> String {
          POST /publish/{topic} an event, and every GET /subscribe/{topic} gets it.\n\n\
          Usage: esker [OPTION]…\n       \
          esker token …  makes a token (esker token --help)\n       \
-         esker check|dump|load DIR  looks after records (esker check --help)\n\n",
+         esker check|dump|load DIR  looks after records (esker check --help)\n       \
+         esker health [URL]  asks whether a broker is well (esker health --help)\n       \
+         esker man, esker completions SHELL  print the manual and completions\n\n",
     );
     for option in OPTIONS {
         let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
@@ -301,7 +303,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        assert!(help().lines().count() <= 52);
+        assert!(help().lines().count() <= 56);
         assert!(help().lines().all(|line| line.chars().count() <= 80), "{}", help());
     }
 
