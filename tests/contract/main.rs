@@ -22,6 +22,7 @@ mod observe;
 mod patience;
 mod proxies;
 mod publish;
+mod recipes;
 mod records;
 mod resume;
 mod running;

@@ -140,13 +140,13 @@ impl Front {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("a listener has an address")
 }
 
 /// Waits until it listens; false if it has ended instead.
-fn listens(program: &mut Program, address: SocketAddr) -> bool {
+pub fn listens(program: &mut Program, address: SocketAddr) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE && program.ended().is_none() {
         if TcpStream::connect(address).is_ok() {

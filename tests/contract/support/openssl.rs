@@ -90,7 +90,8 @@ fn padded(number: &[u8], length: usize) -> Vec<u8> {
     [vec![0; length.saturating_sub(digits.len())], digits.to_vec()].concat()
 }
 
-fn openssl(arguments: &[&str], folder: &Path) -> Vec<u8> {
+/// Runs `openssl` in a folder; what it answers.
+pub fn openssl(arguments: &[&str], folder: &Path) -> Vec<u8> {
     let output = Command::new("openssl").args(arguments).current_dir(folder).stdin(Stdio::null()).output();
     let output = output.expect("openssl is installed; scripts/test installs it");
     let complaint = String::from_utf8_lossy(&output.stderr);
