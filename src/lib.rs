@@ -25,7 +25,7 @@
 //!
 //! ```text
 //! main    arguments → logger → run → exit code
-//! cli     one table of options: parsing, --help, environment twins
+//! cli     one table of options: parsing, --help, manual, completions, environment twins
 //! config  what can be set; every bound has a name and a unit
 //! keys    where keys come from: the configuration, files
 //! json    JSON without its white space

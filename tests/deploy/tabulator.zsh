@@ -1,12 +1,26 @@
-# Prints what stands on a zsh's command line after the tabulator: tabulator.zsh COMPLETIONS LINE
+# Prints what stands on a zsh's command line after the tabulator: tabulator.zsh COMPLETIONS LINE FOLDER
+# The zsh at the pseudo-terminal tells it by a file in that folder: the terminal itself shows far more than that.
 zmodload zsh/zpty
+ready=$3/ready told=$3/told
+rm -f $ready $told
+
+await() {
+    local shown
+    repeat 1000; do
+        zpty -r -t shell shown
+        if [[ -e $1 ]]; then return; fi
+        sleep 0.01
+    done
+    print -u2 "never: $1"
+    exit 1
+}
+
 zpty -b shell zsh -f -i
-zpty -w shell 'PS1= PS2= RPS1=; unsetopt zle_bracketed_paste 2>/dev/null; stty -echo; autoload -U compinit; compinit -D -u'
-zpty -w shell "source ${(q)1}"
-# The tabulator completes, and tells the whole line in brackets.
-zpty -w shell 'told() { zle complete-word; print -r -- "<<$BUFFER>>" > $TTY }; zle -N told; bindkey "^I" told; print READY'
-zpty -r -m shell seen '*READY*'
+zpty -w shell "PS1=; autoload -U compinit; compinit -D -u; source ${(q)1}"
+zpty -w shell "tell() { zle complete-word; print -r -- \"\$BUFFER\" > ${(q)told}.new; mv ${(q)told}.new ${(q)told}; }"
+zpty -w shell "zle -N tell; bindkey '^I' tell; : > ${(q)ready}"
+await $ready
 zpty -n -w shell "$2"$'\t'
-zpty -r -m shell seen '*<<*>>*'
-print -r -- "${${seen##*<<}%%>>*}"
+await $told
+cat $told
 zpty -d shell
