@@ -9,6 +9,7 @@ mod expiry;
 mod faults;
 mod flood;
 mod forgeries;
+mod health;
 mod hostile;
 mod http;
 mod keys;
