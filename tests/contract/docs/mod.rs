@@ -127,6 +127,8 @@ pub const PAGES: &[Page] = &[
         "deploying.md",
         &[
             ("sh", "cargo build --release", SERVED),
+            ("sh", "scripts/package", NotHere("root, and minutes; tests/deploy builds and unpacks the packages")),
+            ("sh", "docker build", NotHere("a registry; tests/deploy builds the last stage and runs it")),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", SERVED),
