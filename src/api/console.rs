@@ -25,23 +25,6 @@ const SCRIPTS: [&str; 10] = [
     include_str!("console/main.js"),
 ];
 
-/// What needs no spaces about it in a script. Between spaces they stand in no text there, only in code.
-const OPERATORS: [(&str, &str); 10] = [
-    (" => ", "=>"),
-    (" === ", "==="),
-    (" !== ", "!=="),
-    (" && ", "&&"),
-    (" || ", "||"),
-    (" = ", "="),
-    (" ? ", "?"),
-    (" : ", ":"),
-    (" + ", "+"),
-    (") {\n", "){\n"),
-];
-/// The same in a style.
-const DELIMITERS: [(&str, &str); 6] =
-    [("; ", ";"), (": ", ":"), (", ", ","), (" { ", "{"), (" {\n", "{\n"), (" }", "}")];
-
 static CONSOLE: LazyLock<Console> = LazyLock::new(Console::assemble);
 
 /// The page and what it is allowed to do.
@@ -52,28 +35,16 @@ struct Console {
 
 impl Console {
     fn assemble() -> Self {
-        let scripts = squeeze(&format!("\"use strict\";\n{}", lean(&SCRIPTS.concat())), &OPERATORS);
-        let style = squeeze(&lean(STYLE), &DELIMITERS);
+        let scripts = format!("\"use strict\";\n{}", SCRIPTS.concat());
         let policy = format!(
             "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
             source(&scripts),
-            source(&style),
+            source(STYLE),
         );
-        let html = lean(PAGE).replacen("/* style */", &style, 1).replacen("/* scripts */", &scripts, 1);
+        let html = PAGE.replacen("/* style */", STYLE, 1).replacen("/* scripts */", &scripts, 1);
         Self { html, policy }
     }
-}
-
-/// The same text without indentation, lines of comment and blank lines, which are a seventh of it.
-fn lean(text: &str) -> String {
-    let is_comment = |line: &str| ["//", "/*", "* ", "*/"].iter().any(|mark| line.starts_with(mark));
-    let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !is_comment(line));
-    lines.flat_map(|line| [line, "\n"]).collect()
-}
-
-fn squeeze(text: &str, spaced: &[(&str, &str)]) -> String {
-    spaced.iter().fold(text.to_owned(), |text, (spaced, tight)| text.replace(spaced, tight))
 }
 
 /// The hash by which a Content-Security-Policy allows one inline block.
@@ -92,20 +63,6 @@ pub(super) fn answer() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// No more than a connection may have unwritten anyway.
-    #[test]
-    fn the_page_is_small() {
-        assert!(CONSOLE.html.len() < 64 << 10, "{} bytes", CONSOLE.html.len());
-    }
-
-    #[test]
-    fn no_text_has_what_is_squeezed() {
-        let texts = |line: &'static str| line.split('"').skip(1).step_by(2);
-        for text in SCRIPTS.iter().flat_map(|script| script.lines()).flat_map(texts) {
-            assert!(!OPERATORS.iter().any(|(spaced, _)| text.contains(spaced)), "{text}");
-        }
-    }
 
     #[test]
     fn no_block_ends_before_its_end() {
