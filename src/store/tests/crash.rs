@@ -62,11 +62,22 @@ fn start(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// The ids that were seen and that were answered before it was killed.
+/// The ids that were seen and that were answered before it was killed, so long after the first of them: a busy machine
+/// takes its time to begin.
 fn run_and_kill(directory: &Path, after: Duration) -> (Vec<u64>, Vec<u64>) {
     let mut child = start(directory);
     let output = child.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).collect::<Vec<_>>());
+    let (sender, begun) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        let tell_begin = |line: &String| {
+            if line.starts_with("seen") {
+                let _ = sender.send(());
+            }
+        };
+        lines.inspect(tell_begin).collect::<Vec<_>>()
+    });
+    begun.recv().unwrap();
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -81,7 +92,7 @@ fn what_was_seen_or_answered_is_there_after_a_kill() {
     let scratch = Scratch::new();
     let mut before = Vec::new();
     for kill in 0..KILLS {
-        let (seen, stored) = run_and_kill(&scratch.0, Duration::from_millis(60 + kill * 37 % 200));
+        let (seen, stored) = run_and_kill(&scratch.0, Duration::from_millis(kill * 37 % 200));
         let records = contents(&scratch.0);
         let ids: std::collections::BTreeSet<_> = records.iter().map(|record| record.id).collect();
         assert_eq!(ids.len(), records.len());
