@@ -170,6 +170,8 @@ export class Member {
   // --- Following
 
   #follow(message) {
+    // A handler may have closed the stream, and more be at hand.
+    if (this.#hasLeft) return;
     const { before, event } = message;
     if (this.#own) this.#note(event.id, message);
     else if (before === this.#position || this.#isAnywhere()) this.#deliver(event);
@@ -178,6 +180,7 @@ export class Member {
 
   #compare({ position, state }) {
     this.#setState(state);
+    if (this.#hasLeft) return;
     if (position === this.#position) return this.#stopCatchingUp();
     if (position === undefined) return;
     if (this.#own) this.#note(position, null);

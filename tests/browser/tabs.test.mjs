@@ -39,6 +39,10 @@ class World {
   log = [];
   streams = new Set();
   depositions = 0;
+  /** Nobody leaves any more. */
+  isCalm = false;
+  /** What a tab that was closed was told or asked for all the same. */
+  faults = [];
 
   constructor(seed) {
     this.chance = chance(seed);
@@ -90,6 +94,7 @@ class World {
 
   fetch = (url, { signal }) => {
     const tab = running.getStore();
+    if (tab.isDead) this.faults.push("asks after its end");
     if (this.chance.next() < 0.1) return this.afterwards(tab, () => Promise.reject(new TypeError("no network")));
     return this.afterwards(tab, () => {
       signal.throwIfAborted();
@@ -159,9 +164,12 @@ class World {
     tab.position = position;
     tab.member = new Member("group", settings, position, {
       event: ({ id, data }) => {
+        if (tab.isDead) this.faults.push("is told after its end");
         tab.start ??= Number(data);
         tab.got.push(Number(data));
         tab.position = id;
+        // A page may have seen enough.
+        if (!this.isCalm && this.chance.next() < 0.01) this.close(tab);
       },
       moved: (id) => {
         tab.start ??= this.find(id);
@@ -322,6 +330,7 @@ async function live(seed) {
       await world.run(world.chance.below(step % 20 === 0 ? 25_000 : 120));
     }
     world.open();
+    world.isCalm = true;
     for (const tab of world.tabs) {
       tab.isDeaf = false;
       if (tab.isFrozen && !tab.isDead) world.thaw(tab);
@@ -339,7 +348,8 @@ async function live(seed) {
 }
 
 /** The living have everything since their start; the dead had it until they died. */
-function check({ tabs, log }, seed) {
+function check({ tabs, log, faults }, seed) {
+  assert.deepEqual(faults, [], `seed ${seed}`);
   for (const [at, tab] of tabs.entries()) {
     const end = tab.isDead ? (tab.got.at(-1) ?? -1) + 1 : log.length;
     const owed = Array.from({ length: Math.max(0, end - (tab.start ?? end)) }, (_, more) => tab.start + more);
