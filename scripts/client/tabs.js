@@ -78,7 +78,8 @@ export class Member {
     this.#candidacy.abort();
     const candidacy = new AbortController();
     this.#candidacy = candidacy;
-    const lead = () => new Promise((resolve) => this.#lead(resolve));
+    // A lock that comes late, when it has been asked for again, is given back: one connection is enough.
+    const lead = () => new Promise((resolve) => (candidacy === this.#candidacy ? this.#lead(resolve) : resolve()));
     navigator.locks.request(this.#group, options ?? { signal: candidacy.signal }, lead).catch((error) => {
       if (this.#hasLeft || candidacy !== this.#candidacy) return;
       if (this.#main) this.#depose();

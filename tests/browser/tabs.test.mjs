@@ -369,3 +369,35 @@ test(`each tab has every event once and in order, in ${LIVES} lives`, { timeout:
   }
   assert.ok(deliveries > LIVES * 50 && depositions > LIVES / 10, "enough has happened to show something");
 });
+
+test("a tab that asks for the lock twice, because the first answer is late, has one connection", { timeout: 60_000 }, async () => {
+  const LATE = 10_000;
+  const world = new World(FIRST_SEED);
+  let rob = () => {};
+  world.request = (name, { signal }, act) =>
+    new Promise((resolve, reject) => {
+      const stolen = () => reject(new DOMException("stolen", "AbortError"));
+      signal?.addEventListener("abort", stolen);
+      const grant = async () => {
+        if (signal?.aborted) return;
+        rob();
+        rob = stolen;
+        resolve(await act());
+      };
+      world.later(LATE, grant, running.getStore());
+    });
+  const leave = inhabit(world);
+  try {
+    world.open();
+    await world.run(5_000);
+    running.run(world.tabs[0], () => world.tabs[0].member.nudge());
+    await world.run(3 * LATE);
+    world.publish();
+    await world.run(1_000);
+    assert.equal(world.tabs[0].role, "leader");
+    assert.equal(world.streams.size, 1);
+    assert.deepEqual(world.tabs[0].got, [0]);
+  } finally {
+    leave();
+  }
+});
