@@ -8,6 +8,8 @@ const FIRST_RETRY = 3_000;
 /** The longest time between two attempts, unless the broker asks for a longer one. */
 const LONGEST_WAIT = 60_000;
 const MOST_DOUBLINGS = 10;
+/** A timer that is to wait longer does not wait at all. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 /** Statuses that are worth another attempt; any other 4xx is an answer that won't change by itself. */
 const PASSING = [408, 425, 429];
 
@@ -183,7 +185,7 @@ export class Connection {
 
   #pause(millis) {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, millis);
+      const timer = setTimeout(resolve, Math.min(millis, LONGEST_TIMER));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();
