@@ -84,6 +84,12 @@ impl Listening {
     }
 
     /// In the log's words.
+    /// Removes the files of Unix sockets. To be called before the sockets are closed: from then on another broker may put its
+    /// own there, and the file system may give that the same number.
+    pub fn remove_files(&mut self) {
+        self.files.clear();
+    }
+
     pub fn describe(&self) -> String {
         let join =
             |addresses: &[ListenAddress]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");

@@ -211,6 +211,7 @@ impl Broker {
 
     fn stop(&mut self) {
         let begin = self.clock.now().millis;
+        self.listening.remove_files();
         self.service.0.drain();
         (0..self.workers.len()).for_each(|worker| self.service.0.hub.ring(worker));
         for worker in self.workers.drain(..) {

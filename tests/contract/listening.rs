@@ -90,6 +90,33 @@ fn a_unix_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
     assert!(fourth.0 == Some(1) && fourth.2.contains("no socket"), "{fourth:?}");
 }
 
+/// What is connected keeps a drain going for seconds, in which a new broker may start at the same path.
+#[test]
+fn a_broker_that_drains_leaves_the_socket_of_its_successor_alone() {
+    let home = Folder::new();
+    let path = home.path.join("esker.sock");
+    let listen = unix(&path);
+    for _ in 0..3 {
+        let old = Broker::start(&["--listen", &listen]);
+        let mut held = old.connect();
+        held.send("POST /publish/topicone1 HTTP/1.1\r\nHost: esker\r\nContent-Length: 7\r\n\r\ndata");
+        old.wait_for("the request", |stats| stats["requests"].as_u64() > Some(1));
+        old.signal("TERM");
+        while UnixStream::connect(&path).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let is_gone = !path.exists();
+        let new = Broker::start(&["--listen", &listen]);
+        held.send(": x");
+        assert_eq!(held.response().status, 503);
+        assert_eq!(old.wait().0, Some(0));
+        assert!(path.exists(), "the old broker has removed the new one's socket");
+        assert_eq!(get(open(&path), "/healthz").status, 200);
+        assert!(is_gone, "a file whose socket is closed is another's to replace");
+        drop(new);
+    }
+}
+
 #[test]
 fn the_dual_stack_address_takes_both_kinds_of_ip() {
     let broker = Broker::start_listening(command(&[]), &["--listen", "[::]:0", "--max-connections-per-ip", "2"]);
