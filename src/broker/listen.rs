@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::StartError;
 use crate::api::Scope;
-use crate::config::{ConfigError, ListenAddress, MAX_LISTENERS, Settings};
+use crate::config::{ConfigError, ListenAddress, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 use crate::worker::{Door, Listener, VANISHED_MILLIS};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
@@ -174,6 +174,11 @@ impl Drop for SocketFile {
 }
 
 /// What a broker that was killed has left: a socket that nobody listens on. Anything else stays where it is.
+/// The descriptors that these sockets need: each its own, and the administration's those of its connections as well.
+pub(super) fn descriptors(given: &[Given]) -> usize {
+    given.iter().map(|given| if given.is_admin { 1 + MAX_ADMIN_CONNECTIONS } else { 1 }).sum()
+}
+
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {

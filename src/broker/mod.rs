@@ -74,7 +74,7 @@ impl Broker {
     }
 
     fn start_with(config: &Config, given: Vec<Given>) -> Result<Self, StartError> {
-        let settings = config.settle(raise_descriptor_limit())?;
+        let settings = config.settle(raise_descriptor_limit().saturating_sub(listen::descriptors(&given)))?;
         let auth = open_auth(&settings.access)?;
         let mut listening = Listening::open(&settings, given)?;
         let mut records = Store::open(&settings.data)?;
@@ -309,12 +309,30 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::config::MAX_ADMIN_CONNECTIONS;
 
     #[test]
     fn history_may_be_for_ever() {
         let config = Config::new().no_auth(true).data(":memory:").port(0).history_age(Duration::MAX);
         let limits = hub_limits(&config.settle(1000).unwrap());
         assert_eq!(limits.age_micros, u64::MAX);
+    }
+
+    /// A full broker is to say how it is through whichever door.
+    #[test]
+    fn sockets_from_elsewhere_leave_room_for_the_descriptors_they_need() {
+        let config = Config::new().no_auth(true).data(":memory:").port(0).threads(1);
+        let room = |names: &[bool]| {
+            let given = |&is_admin: &bool| {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                Given { socket: listen::GivenSocket::Tcp(listener), is_admin }
+            };
+            let broker = Broker::start_with(&config, names.iter().map(given).collect()).unwrap();
+            broker.service.0.settings.max_connections
+        };
+        let all = room(&[]);
+        assert_eq!(all - room(&[false]), 1);
+        assert_eq!(all - room(&[false, true]), 2 + MAX_ADMIN_CONNECTIONS);
     }
 
     /// The ids are made to run ahead, so that a publish has to wait for the clock.
