@@ -6,9 +6,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::StartError;
@@ -83,13 +84,13 @@ impl Listening {
         Ok(listening)
     }
 
-    /// In the log's words.
     /// Removes the files of Unix sockets. To be called before the sockets are closed: from then on another broker may put its
     /// own there, and the file system may give that the same number.
     pub fn remove_files(&mut self) {
         self.files.clear();
     }
 
+    /// In the log's words.
     pub fn describe(&self) -> String {
         let join =
             |addresses: &[ListenAddress]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
@@ -173,12 +174,12 @@ impl Drop for SocketFile {
     }
 }
 
-/// What a broker that was killed has left: a socket that nobody listens on. Anything else stays where it is.
 /// The descriptors that these sockets need: each its own, and the administration's those of its connections as well.
 pub(super) fn descriptors(given: &[Given]) -> usize {
     given.iter().map(|given| if given.is_admin { 1 + MAX_ADMIN_CONNECTIONS } else { 1 }).sum()
 }
 
+/// What a broker that was killed has left: a socket that nobody listens on. Anything else stays where it is.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -188,10 +189,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
+    match rustix::net::connect(socket(AddressFamily::UNIX)?, &SocketAddrUnix::new(path)?) {
+        // Not at once: its backlog is full.
+        Ok(()) | Err(Errno::AGAIN) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(Errno::CONNREFUSED) => fs::remove_file(path),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -240,6 +242,29 @@ mod tests {
         remove_stale(&used).unwrap();
         assert!(plain.exists() && !used.exists());
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Its owner may hang, and no start is to hang with it.
+    #[test]
+    fn a_socket_whose_backlog_is_full_is_used() {
+        let path = std::env::temp_dir().join(format!("esker-backlog-{}", std::process::id()));
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let listener = socket(AddressFamily::UNIX).unwrap();
+        rustix::net::bind(&listener, &address).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let connect = || {
+            let client = socket(AddressFamily::UNIX).unwrap();
+            rustix::net::connect(&client, &address).map(|()| client)
+        };
+        let waiting: Vec<_> = std::iter::repeat_with(connect).map_while(Result::ok).collect();
+        assert!(!waiting.is_empty());
+        let (sender, answer) = std::sync::mpsc::channel();
+        let asked = path.clone();
+        std::thread::spawn(move || sender.send(remove_stale(&asked).map_err(|error| error.kind())));
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(answer, Ok(Err(io::ErrorKind::AddrInUse)));
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]
