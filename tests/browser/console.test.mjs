@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createServer, request as forward } from "node:http";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
 import { SECRETS, closePages, field, form, inSeconds, insert, open, press, rows, says, subscribe, tab, token, withBroker } from "./console.mjs";
@@ -227,6 +228,30 @@ test("a stream resumes after the broker was started again, and a gap is told", {
     await closePages();
     await broker.stop();
   }
+});
+
+withBroker("answers that come late are not mixed with others", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  for (let number = 1; number <= 12; number += 1) await insert(broker, "slow", number);
+  await insert(broker, "quick", 0);
+  await page.route("**/audit/**", async (route) => {
+    await sleep(route.request().url().includes("quick") ? 600 : 300);
+    await route.continue();
+  });
+  await tab(page, "Audit");
+  for (const name of ["slow", "quick"]) {
+    await field(page, "audit", "name").fill(name);
+    await press(page, "Look");
+  }
+  assert.equal(await says(page, "#audit-answer", /version/), "1 version of quick");
+  assert.deepEqual(await page.locator("#versions pre").allTextContents(), ["0"]);
+  await field(page, "audit", "name").fill("slow");
+  await page.locator("#audit select[name=limit]").selectOption("10");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "10 versions of slow, and there are more");
+  await page.locator("#more").dblclick();
+  assert.equal(await says(page, "#audit-answer", /^1\d versions of slow$/), "12 versions of slow");
+  assert.deepEqual(faults, []);
 });
 
 withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {

@@ -18,11 +18,11 @@ async function readPage(query) {
   const text = await response.text();
   if (jsonComplaint(text)) throw new Error("The answer is no JSON.");
   const idOf = (key) => key.slice(key.lastIndexOf("_v_") + 3);
-  audit.versions.push(...jsonMembers(text).map(([key, data]) => ({ id: idOf(key), data })));
-  audit.next = nextQuery(response);
+  const versions = jsonMembers(text).map(([key, data]) => ({ id: idOf(key), data }));
+  return { versions, next: nextQuery(response) };
 }
 
-/** Reads one page, or as many as lead to the newest versions. */
+/** Reads one page, or as many as lead to the newest versions. What comes when something else was asked for is dropped. */
 async function readOn(query) {
   const run = ++audit.run;
   const pages = audit.isNewestFirst ? MAX_PAGES : 1;
@@ -30,15 +30,17 @@ async function readOn(query) {
   try {
     audit.next = query;
     for (let page = 0; page < pages && audit.next !== null; page += 1) {
-      await readPage(audit.next);
+      const { versions, next } = await readPage(audit.next);
       if (run !== audit.run) return;
+      audit.versions.push(...versions);
+      audit.next = next;
       if (audit.isNewestFirst) audit.versions.splice(0, audit.versions.length - MAX_VERSIONS);
     }
     showVersions();
   } catch (error) {
-    tellFailure($("audit-answer"), error);
+    if (run === audit.run) tellFailure($("audit-answer"), error);
   } finally {
-    $("look").removeAttribute("aria-busy");
+    if (run === audit.run) $("look").removeAttribute("aria-busy");
   }
 }
 
