@@ -254,6 +254,18 @@ withBroker("answers that come late are not mixed with others", {}, async (broker
   assert.deepEqual(faults, []);
 });
 
+withBroker("a token that is given while the numbers are refused is used", { tokens: true, environment: SECRETS }, async (broker) => {
+  const { page } = await open("about:blank");
+  await page.route("**/stats", async (route) => {
+    const response = await route.fetch();
+    await sleep(1000);
+    await route.fulfill({ response });
+  });
+  await page.goto(`${broker.url}/#tab=tokens`);
+  await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { sub: "stats", exp: inSeconds(600) }));
+  await says(page, "#about", " up ");
+});
+
 withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
   const expected = ["401", "403"];
   const { page, faults } = await open(`${broker.url}/`, { expected });

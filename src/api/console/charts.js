@@ -18,7 +18,7 @@ const CHARTS = [
   { id: "latency", title: "Latency p50 · p99", lines: [(now) => quantileNow(now, 0.5), (now) => quantileNow(now, 0.99)], show: latency },
 ];
 
-const poll = { samples: [], timer: 0, isAsking: false, backOff: 1000 };
+const poll = { samples: [], timer: 0, isAsking: false, asksAgain: false, backOff: 1000 };
 
 function rate(name, now, before) {
   return before ? Math.max(0, (now.stats[name] - before.stats[name]) / (now.seconds - before.seconds)) : null;
@@ -46,8 +46,10 @@ function quantile(buckets, count, share) {
 }
 
 async function askStats() {
-  if (document.hidden || poll.isAsking) return;
-  poll.isAsking = true;
+  if (document.hidden) return;
+  // What is being asked may be refused for what has changed meanwhile.
+  if (poll.isAsking) return void (poll.asksAgain = true);
+  Object.assign(poll, { isAsking: true, asksAgain: false });
   try {
     const stats = await (await ask("publisher", "stats")).json();
     takeStats({ seconds: performance.now() / 1000, stats });
@@ -58,6 +60,7 @@ async function askStats() {
     refuseStats(error);
   } finally {
     poll.isAsking = false;
+    if (poll.asksAgain) schedule(0);
   }
 }
 
