@@ -266,6 +266,20 @@ withBroker("a token that is given while the numbers are refused is used", { toke
   await says(page, "#about", " up ");
 });
 
+withBroker("who is told to come back in months does not come back at once", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await subscribe(page);
+  await publish(broker, "greeting", "retry: 4000000000\ndata: later");
+  await says(page, "#rows .data", "later");
+  await press(page, "Cut");
+  await says(page, "#state", "Waiting");
+  await sleep(300);
+  assert.match(await page.locator("#state").textContent(), /Waiting/);
+  await press(page, "Connect now");
+  await says(page, "#state", "Live");
+  assert.deepEqual(faults, []);
+});
+
 withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
   const expected = ["401", "403"];
   const { page, faults } = await open(`${broker.url}/`, { expected });

@@ -3,6 +3,8 @@
 
 /** What a browser waits before it reconnects, unless the stream says otherwise: in milliseconds. */
 const DEFAULT_RETRY = 3000;
+/** A timer that is to wait longer does not wait at all. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** From text in any pieces to events. `id` is the last event id; it outlives the connection. */
 class SseParser {
@@ -96,7 +98,7 @@ class Stream {
     this.on.state({ kind: "waiting", until: Date.now() + this.retry, why });
     await new Promise((resolve) => {
       this.wake = resolve;
-      setTimeout(resolve, this.retry);
+      setTimeout(resolve, Math.min(this.retry, LONGEST_TIMER));
     });
   }
 
