@@ -69,8 +69,9 @@ fn connections(service: &Service) -> [Family; 4] {
         .shown_as("connections_accepted"),
         Family::counter(
             "esker_connections_refused_total",
-            "address: connections closed at once by --max-connections-per-ip. limit and descriptors: how often accepting \
-             stopped because --max-connections was reached, or for want of descriptors; those who wait stay in the backlog.",
+            "address: connections closed at once by --max-connections-per-ip. limit: how often somebody was found waiting when \
+             --max-connections was reached. descriptors: how often accepting stopped for want of them. Those who wait stay \
+             in the backlog.",
             Samples::by_word("reason", &["address", "limit", "descriptors"], |reason| refused[reason]),
         ),
     ]

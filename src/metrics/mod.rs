@@ -97,7 +97,7 @@ pub struct WorkerMetrics {
     pub connections: Counter,
     /// The acceptor's: connections closed at once because their address had too many.
     pub refused_address: Counter,
-    /// The acceptor's: how often it stopped because there were as many connections as there may be.
+    /// The acceptor's: how often it let somebody wait because there were as many connections as there may be.
     pub refused_limit: Counter,
     /// The acceptor's: how often it stopped for want of descriptors.
     pub refused_descriptors: Counter,

@@ -125,6 +125,9 @@ impl Entrance {
             }
             if !gate.has_place(self.door.scope) {
                 self.state = Accepting::Shut;
+                if self.door.listener.is_awaited() {
+                    gate.keep_waiting();
+                }
                 return;
             }
             match self.door.listener.accept() {

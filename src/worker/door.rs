@@ -4,12 +4,16 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::api::Scope;
+
+/// The system is asked, and not waited for.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// See the module's page.
 #[derive(Debug)]
@@ -36,6 +40,15 @@ impl Listener {
             Self::Tcp(listener) => listener.accept().map(|(socket, peer)| (socket, Some(peer.ip().to_canonical()))),
             Self::Unix(listener) => listener.accept().map(|(socket, _)| (TcpStream::from(OwnedFd::from(socket)), None)),
         }
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub(super) fn is_awaited(&self) -> bool {
+        let listener = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        };
+        poll(&mut [PollFd::from_borrowed_fd(listener, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
     }
 
     pub(super) fn source(&mut self) -> &mut dyn Source {

@@ -26,7 +26,7 @@ pub struct Gate {
 /// How often nobody was let in, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// There were as many connections as there may be.
+    /// Somebody waited, and there were as many connections as there may be.
     pub limit: u64,
     /// An address had as many as it may have.
     pub address: u64,
@@ -71,9 +71,12 @@ impl Gate {
         }
         self.is_shut.store(true, Ordering::SeqCst);
         // Somebody may have left between the two looks.
-        let has_place = open.load(Ordering::SeqCst) < max;
-        self.refusals.limit.fetch_add(u64::from(!has_place), Ordering::Relaxed);
-        has_place
+        open.load(Ordering::SeqCst) < max
+    }
+
+    /// Somebody waits for whom there is no place.
+    pub fn keep_waiting(&self) {
+        self.refusals.limit.fetch_add(1, Ordering::Relaxed);
     }
 
     fn places(&self, scope: Scope) -> (&AtomicUsize, usize) {

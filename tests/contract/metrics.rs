@@ -2,7 +2,7 @@
 //! agree with each other. That Prometheus reads it is shown in `observe`.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::records::insert;
 use super::scale::turn;
@@ -256,8 +256,11 @@ fn connections_that_are_not_taken_in_are_counted() {
     assert_eq!((refused(&metrics, "address"), refused(&metrics, "limit")), (2.0, 0.0));
     assert_eq!((metrics.sum("esker_connections_accepted_total"), metrics.sum("esker_connections")), (1.0, 1.0));
 
-    let broker = Broker::start(&["--max-connections", "1"]);
+    let broker = Broker::start(&["--max-connections", "1", "--heartbeat", "200ms"]);
     let mut inside = broker.connect();
+    let _ = ask(&mut inside);
+    // It looks again and again, and finds itself full; but nobody waits.
+    std::thread::sleep(Duration::from_millis(300));
     assert_eq!(refused(&ask(&mut inside), "limit"), 0.0);
     let _waits = broker.connect();
     assert_eq!(refused(&refusing(&mut inside, "limit"), "descriptors"), 0.0);
