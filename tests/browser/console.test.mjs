@@ -177,7 +177,14 @@ withBroker("records, their stream and their history page by page", {}, async (br
   await press(page, "More");
   await says(page, "#audit-answer", /^25 versions of user$/);
   assert.equal(await page.locator("#more").isVisible(), false);
-  assert.match(await page.locator("#versions li").nth(1).textContent(), /later.*visits −b −a/s);
+  assert.match(await page.locator("#versions li").nth(1).textContent(), /later.*changed visits −b −a/s);
+  await insert(broker, "same", 1);
+  await insert(broker, "same", 1);
+  await field(page, "audit", "name").fill("same");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "2 versions of same");
+  assert.deepEqual(await page.locator("#versions .changed").allTextContents(), ["unchanged"]);
+  await field(page, "audit", "name").fill("user");
   await page.locator("#audit select[name=order]").selectOption("newest");
   await says(page, "#versions pre", '"visits": 25');
   await field(page, "audit", "name").fill("never/inserted é");

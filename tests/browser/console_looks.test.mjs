@@ -94,6 +94,13 @@ withBroker("it says what it can't do without, and draws latency if there is any"
   await says(page, "#chart-latency .now", "1 ms · 55 ms");
   await says(page, "#chart-bytes .now", "B");
   assert.match(await page.locator("#chart-latency svg").getAttribute("aria-label"), /now 1 ms · 55 ms/);
+  await subscribe(page);
+  await press(page, "Publish");
+  await rows(page).first().waitFor();
+  for (const width of [1440, 1101, 1100, 768, 621, 620, 360, 320]) {
+    await page.setViewportSize({ width, height: 900 });
+    assert.deepEqual(await cutTexts(page), [], `at ${width}`);
+  }
 });
 
 withBroker("its parser is the standard's, however the bytes are cut", {}, async (broker) => {
@@ -153,6 +160,15 @@ for (const colorScheme of ["light", "dark"]) {
       assert.deepEqual(faults, []);
     });
   }
+}
+
+/** What must be seen whole, and is not: the figures, at their longest, and the times of events. */
+function cutTexts(page) {
+  return page.evaluate(() => {
+    document.querySelector("#chart-latency .now").textContent = "888 µs · 888 µs";
+    const places = [...document.querySelectorAll("figcaption, #rows time, #rows .name, button")];
+    return places.filter((place) => place.checkVisibility() && place.scrollWidth > place.clientWidth).map((place) => place.textContent);
+  });
 }
 
 /** Texts whose contrast with what is behind them is less than WCAG 2.2 AA demands. */

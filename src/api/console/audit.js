@@ -59,20 +59,21 @@ function versionItem({ id, data }, before) {
     "li",
     null,
     el("div", { class: "facts" }, el("time", null, millis ? dayAndTime(millis) : id), el("span", { class: "id" }, id), el("span", null, later)),
-    before ? el("div", { class: "changed" }, changes(before.data, data)) : null,
+    before ? el("div", { class: "changed" }, ...changes(before.data, data)) : null,
     el("pre", { tabindex: "0" }, prettyJson(data)),
   );
 }
 
-/** Which members differ from the version before. */
+/** What differs from the version before, member by member if it has members. */
 function changes(before, after) {
-  if (before === after) return "unchanged";
-  if (![before, after].every((text) => text.startsWith("{"))) return "changed";
+  if (before === after) return ["unchanged"];
+  if (![before, after].every((text) => text.startsWith("{"))) return ["changed"];
   const [old, now] = [new Map(jsonMembers(before)), new Map(jsonMembers(after))];
   const added = [...now.keys()].filter((key) => !old.has(key)).map((key) => `+${key}`);
   const gone = [...old.keys()].filter((key) => !now.has(key)).map((key) => `−${key}`);
   const changed = [...now.keys()].filter((key) => old.has(key) && old.get(key) !== now.get(key));
-  return [...changed, ...added, ...gone].join(" ") || "order changed";
+  const members = [...changed, ...added, ...gone].join(" ");
+  return members ? ["changed ", el("b", null, members)] : ["order changed"];
 }
 
 function submitAudit(event) {

@@ -104,7 +104,7 @@ function rowOf(entry) {
     "summary",
     { tabindex: "-1" },
     el("time", { datetime: new Date(entry.millis).toISOString() }, clockTime(entry.millis)),
-    el("span", { class: "source" }, entry.source),
+    el("span", { class: "source", title: entry.source.includes(",") ? `One of ${entry.source}` : null }, entry.source),
     el("span", { class: "name" }, entry.name),
     el("span", { class: "data" }, entry.data.slice(0, MAX_PREVIEW).replaceAll("\n", " ⏎ ")),
     el("span", { class: "id" }, entry.id),

@@ -99,6 +99,7 @@ function tickState() {
 /** Shows the request that the form stands for, and what of it is to be seen. */
 function showRequest() {
   const { isTopics, path, after } = readListenForm();
+  $("listen").elements.after.placeholder = isTopics ? "live; 0: all" : "newest of each";
   for (const [id, isFor] of [["for-topics", isTopics], ["for-names", !isTopics], ["for-prime", isTopics]]) $(id).hidden = !isFor;
   const position = after ? { "Last-Event-ID": after } : {};
   $("request").textContent = `GET /${path}`;
