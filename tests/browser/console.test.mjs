@@ -45,6 +45,7 @@ withBroker("kinds of content, names, ids and what the broker has to object", {},
   await says(page, "#publish .answer", "nothing new");
   assert.deepEqual(await rows(page).first().locator(".name, .id").allTextContents(), ["a name & more", "my-ünique id"]);
   await rows(page).first().locator("summary").click();
+  await says(page, "#rows .facts", " · id my-ünique id · ");
   const pretty = '{\n  "big": 12345678901234567890,\n  "b": [],\n  "a": {\n    "1": "x"\n  }\n}';
   assert.equal(await rows(page).first().locator("pre").textContent(), pretty);
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { PHONE, SECRETS, WIDE, inSeconds, insert, open, press, rows, says, tab, token, withBroker } from "./console.mjs";
+import { PHONE, SECRETS, WIDE, inSeconds, insert, open, press, rows, says, subscribe, tab, token, withBroker } from "./console.mjs";
 import { publish, shoot } from "./support.mjs";
 
 withBroker("ten thousand quick events don't freeze the page", {}, async (broker) => {

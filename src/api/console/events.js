@@ -121,7 +121,8 @@ function rowOf(entry) {
 function detailsOf({ data, id, hasId, name, source, millis }) {
   const isJson = /^\s*[{[\x22\d-]/.test(data) && data.length <= MAX_DETAIL && jsonComplaint(data) === "";
   const more = data.length > MAX_DETAIL ? `\n… ${plural(data.length - MAX_DETAIL, "more character")}; copy it to see all` : "";
-  const facts = `${dayAndTime(millis)} · ${name} · ${source} · ${bytes(new TextEncoder().encode(data).length)}`;
+  const size = bytes(new TextEncoder().encode(data).length);
+  const facts = `${dayAndTime(millis)} · ${name} · ${source}${id && ` · id ${id}`} · ${size}`;
   const resume = el("button", { type: "button", class: "small", click: () => resumeAfter(id) }, "Resume after this");
   return [
     el("pre", { class: "full", tabindex: "0" }, (isJson ? prettyJson(data) : data.slice(0, MAX_DETAIL)) + more),
