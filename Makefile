@@ -6,7 +6,7 @@ broker:
 	cargo run --release -- --no-auth
 
 client:
-	cd scripts/demo && npm ci --no-audit --no-fund && npm run dev
+	cd scripts/demo && npm ci --ignore-scripts --no-audit --no-fund && npm run dev
 
 test:
 	scripts/test

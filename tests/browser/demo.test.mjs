@@ -67,6 +67,10 @@ async function eventually(wanted, look) {
 
 const shows = (page, label, value) => eventually(value, () => input(page, label).inputValue());
 
+/** What the page says of a field's value, but for the time. */
+const fate = (page, name, words) =>
+  eventually(words, async () => (await page.locator(`[data-name="${name}"] .fate`).textContent()).replace(/ \d.*/, ""));
+
 async function insert(event, data) {
   const headers = { "Content-Type": "application/json" };
   const response = await fetch(`${broker.url}/insert`, { method: "POST", headers, body: JSON.stringify({ event, data }) });
@@ -84,11 +88,14 @@ test("what is done in one window is seen in the other, and after a reload", LIMI
   await eventually(true, () => other.getByRole("radio", { name: "XL" }).isChecked());
   await input(one, "Vegetarian meals").check();
   await eventually(true, () => input(other, "Vegetarian meals").isChecked());
+  await fate(other, "form.vegetarian", "changed elsewhere");
+  await fate(one, "form.vegetarian", "stored");
   await input(one, "Nights in the hotel").focus();
   for (let press = 0; press < 3; press++) await one.keyboard.press("ArrowRight");
   await shows(other, "Nights in the hotel", "5");
   await other.reload();
   await shows(other, "Name", "Grace Hopper");
+  await fate(other, "form.name", "stored");
   await shows(other, "Nights in the hotel", "5");
   assert.equal(await input(other, "Vegetarian meals").isChecked(), true);
   await closeWindows(one, other);

@@ -3,13 +3,14 @@
 // A field shows what its user is typing until that is stored, whatever arrives meanwhile; otherwise what has the newest id. So
 // the echo of an older value never takes a letter away, and in the end all windows show the same.
 
-import { insert, isNewer, listen } from "./broker.js";
+import { insert, isNewer, listen, timeOf } from "./broker.js";
 import { FIELDS, fit } from "./fields.js";
 
 /** How long until what could not be stored is tried again: in milliseconds. */
 const TRY_AGAIN = 2_000;
 /** The first of all ids. */
 const NEVER = "0";
+const OPENED = new Date();
 
 const fields = new Map(FIELDS.map((field) => [field.name, field]));
 const timers = new Map();
@@ -87,13 +88,13 @@ function take(name, id, value, isForeign) {
   if (isNewer(id, state.fields[name].id)) change(name, { id, stored: fit(fields.get(name), value), isForeign });
 }
 
-/** What comes while the user is typing may be the echo of it; and what comes first is no change. */
-const isForeign = ({ id, draft }) => id !== NEVER && draft === undefined;
+/** What comes while the user is typing may be the echo of it; and what comes first is no change, unless the page is older. */
+const isForeign = ({ id, draft }, newId) => draft === undefined && (id !== NEVER || timeOf(newId) > OPENED);
 
 /** Starts listening; the answer ends it. */
 export function start() {
   const stream = listen([...fields.keys()], {
-    onEvent: ({ name, data, id }) => take(name, id, JSON.parse(data), isForeign(state.fields[name])),
+    onEvent: ({ name, data, id }) => take(name, id, JSON.parse(data), isForeign(state.fields[name], id)),
     onState: (connection) => {
       tell({ connection });
       if (connection === "open") flush();
