@@ -21,7 +21,7 @@ export interface Expiry {
   readonly reason: string;
 }
 
-/** `idle`: no topics. `waiting`: for the next attempt. `closed`: for good. */
+/** `idle`: no topics, or no names of records. `waiting`: for the next attempt. `closed`: for good. */
 export type State = "connecting" | "open" | "waiting" | "idle" | "closed";
 
 /** `leader`: has the connection for all tabs. `alone`: shares with nobody. */
@@ -42,8 +42,8 @@ export type TokenReason = "start" | "expired" | "refused";
 export type Token = string | ((reason: TokenReason) => string | null | undefined | Promise<string | null | undefined>);
 
 export interface CommonOptions {
-  /** The id after which to go on; "0" is everything that is retained. Without: what is new, or for records their newest state. */
-  position?: string;
+  /** The id after which to go on; "0" is everything that is retained. Without, null or empty: what is new, or for records their newest state. */
+  position?: string | null;
   /**
    * One connection for all tabs of this origin that ask for the same; on by default. A text keeps those apart who must
    * not share, such as people with different rights.

@@ -33,14 +33,15 @@ export class Stream {
     if (!this.#broker.pathname.endsWith("/")) this.#broker.pathname += "/";
     this.#options = options;
     this.#topics = options.topics ? new Set(options.topics.map(fold)) : null;
-    this.#names = Array.isArray(options.records) ? [...options.records] : [];
-    this.#position = options.position;
+    this.#names = Array.isArray(options.records) ? [...options.records] : null;
+    // What was never stored is null or empty where positions are kept.
+    this.#position = options.position || undefined;
     this.#listenToPage();
     if (options.signal?.aborted) this.close();
     else this.#reopen();
   }
 
-  /** "connecting", "open", "waiting" (for the next attempt), "idle" (no topics) or "closed". */
+  /** "connecting", "open", "waiting" (for the next attempt), "idle" (no topics, or no names of records) or "closed". */
   get state() {
     return this.#state;
   }
@@ -111,7 +112,7 @@ export class Stream {
 
   #enter() {
     if (this.#isClosed) return;
-    if (this.#topics?.size === 0) return this.#setState("idle");
+    if (this.#topics?.size === 0 || this.#names?.length === 0) return this.#setState("idle");
     const settings = this.#settings();
     const isShared = Boolean(this.#options.shared ?? true) && canShare();
     const sink = this.#sink();
@@ -132,7 +133,7 @@ export class Stream {
   #address() {
     if (this.#topics) return new URL(`subscribe/${[...this.#topics].sort().map(encodeURIComponent).join(",")}`, this.#broker);
     const address = new URL("events", this.#broker);
-    for (const name of [...new Set(this.#names)].sort()) address.searchParams.append("event", name);
+    for (const name of [...new Set(this.#names ?? [])].sort()) address.searchParams.append("event", name);
     return address;
   }
 

@@ -250,6 +250,21 @@ test("records: every tab has the newest state, whenever it comes, and what is ne
   }),
 );
 
+test("nothing kept is no position, and nobody's records are none", LIMIT, () =>
+  scene({}, async (broker, context) => {
+    await publishNumbers(broker, 1, 2);
+    const pages = [];
+    for (const position of [null, ""]) pages.push(await openTab(context, broker.url, { position, shared: false }));
+    await opened(pages);
+    await publishNumbers(broker, 3, 3);
+    await eventually(same(pages, ["3"]), all(pages, events));
+    assert.deepEqual(await Promise.all(pages.map(async (page) => (await told(page)).gaps)), [[], []]);
+    const none = await openTab(context, broker.url, { records: [] });
+    assert.equal(await state(none), "idle");
+    assert.equal((await stats(broker)).subscribers, 2);
+  }),
+);
+
 test("a page that goes and comes back from the back-forward cache goes on where it was", LIMIT, () =>
   scene({}, async (broker, context) => {
     const [leader, ...others] = await leaderFirst(await threeTabs(context, broker.url));

@@ -39,7 +39,7 @@ stream.remove("orders1234", "prices1234");
 const position: string | undefined = stream.position;
 stream.close();
 connect("/", { records: ["form.name"], position, shared: "user 17" });
-connect("/", { records: true, shared: false, credentials: "include", token: "a", tokenIn: "query" });
+connect("/", { records: true, position: sessionStorage.getItem("position"), shared: false, credentials: "include", token: "a", tokenIn: "query" });
 // @ts-expect-error one of both
 connect("/", { topics: ["news12345"], records: true });
 // @ts-expect-error one of both
