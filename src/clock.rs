@@ -86,6 +86,11 @@ impl Clock {
     }
 }
 
+/// The system's monotonic clock, which a service manager reads as well.
+pub fn monotonic() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
+}
+
 /// Processor time that the process has taken.
 pub fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()

@@ -45,7 +45,7 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "can't listen on {address}: another program (perhaps another esker) does; stop it or choose another {}",
+                "can't listen on {address}: another program does (perhaps another esker, or this one by another of its options); stop it or choose another {}",
                 options(address)
             ),
             Self::Bind(address, error) => {

@@ -65,8 +65,11 @@ impl Listening {
     pub fn open(settings: &Settings, given: Vec<Given>) -> Result<Self, StartError> {
         let public = given.iter().filter(|given| !given.is_admin).count() + settings.listen.len();
         let administration = given.len() + settings.listen.len() + usize::from(settings.admin.is_some()) - public;
-        if public > MAX_LISTENERS || administration > 1 {
+        if public > MAX_LISTENERS {
             return Err(ConfigError::Addresses.into());
+        }
+        if administration > 1 {
+            return Err(ConfigError::Administrations.into());
         }
         let has_admin = settings.admin.is_some() || given.iter().any(|given| given.is_admin);
         let public = if has_admin { Scope::Public } else { Scope::All };

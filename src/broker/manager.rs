@@ -1,20 +1,36 @@
 //! The service manager (systemd or what speaks like it): the sockets it hands over, sd_listen_fds(3), and what it is told,
 //! sd_notify(3). Without one, nothing is handed over and nobody is told.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use rustix::net::sockopt;
-use sd_notify::NotifyState;
 
 use super::listen::{Given, GivenSocket};
+use crate::clock;
 
 /// A socket unit's `FileDescriptorName=` for the administration's.
 const ADMIN: &str = "admin";
+/// A manager that does not read what it is told is not waited for any longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sockets that were handed over to this process. To be called before there are other threads: it takes the variables out
 /// of the environment, so that no child believes them to be its own.
 pub(super) fn sockets() -> io::Result<Vec<Given>> {
+    // Another process's sockets, whose variables were inherited, are not ours to take.
+    if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+        take_all()
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn take_all() -> io::Result<Vec<Given>> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut handed_over = ListenFd::from_env();
     let names = names.split(':').map(Some).chain(std::iter::repeat(None));
@@ -42,24 +58,32 @@ fn take(handed_over: &mut ListenFd, index: usize, is_admin: bool) -> io::Result<
 
 /// The broker serves.
 pub(super) fn tell_ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(&format!("READY=1\nSTATUS={status}\n"));
 }
 
 /// The configuration is being read again; [`tell_ready`] tells of the end.
 pub(super) fn tell_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => log::warn!("can't read the clock for the service manager: {error}"),
-    }
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", clock::monotonic().as_micros()));
 }
 
 /// The broker drains.
 pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    tell("STOPPING=1\nSTATUS=draining\n");
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+fn tell(news: &str) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
+    if let Err(error) = send(&name, news) {
         log::warn!("can't tell the service manager: {error}");
     }
+}
+
+fn send(name: &OsStr, news: &str) -> io::Result<()> {
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(news.as_bytes(), &address).map(drop)
 }

@@ -42,7 +42,8 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         match text.strip_prefix("unix:") {
-            Some("") => Err(BadAddress),
+            // Elsewhere `@` is a name beside the file system; here it would be a file that nobody looks for.
+            Some(path) if path.is_empty() || path.starts_with('@') => Err(BadAddress),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text.parse().map(Self::Tcp).map_err(|_| BadAddress),
         }

@@ -13,7 +13,7 @@ use crate::store::Place;
 pub const MAX_LISTENERS: usize = 32;
 /// Open connections to the administration's address. They are beside [`Settings::max_connections`], so that a full broker
 /// still says how it is.
-pub const MAX_ADMIN_CONNECTIONS: usize = 32;
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// A configuration with every default filled in.
 #[derive(Clone, Debug)]
@@ -100,8 +100,10 @@ pub enum ConfigError {
     Threads,
     /// This duration is not between 10 ms and a day.
     Duration(&'static str),
-    /// More addresses to listen on than there may be, or two for the administration.
+    /// More addresses to listen on than there may be.
     Addresses,
+    /// More than one address for the administration.
+    Administrations,
     /// The environment's `PORT` is no port.
     Port(String),
     /// No origin such as a browser sends.
@@ -140,7 +142,10 @@ impl fmt::Display for ConfigError {
             Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
             Self::Addresses => write!(
                 f,
-                "at most {MAX_LISTENERS} addresses can be listened on, and one for the administration; give less --listen or sockets"
+                "at most {MAX_LISTENERS} addresses can be listened on; give less --listen or hand over less sockets"
+            ),
+            Self::Administrations => f.write_str(
+                "the administration has more than one address; give --admin or hand over one socket that is called admin",
             ),
             Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
             Self::Origin(text) => write!(

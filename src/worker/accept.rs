@@ -47,6 +47,8 @@ pub struct Acceptor {
 /// A door, and how accepting through it stands.
 #[derive(Debug)]
 struct Entrance {
+    /// What the poll calls it by.
+    index: usize,
     door: Door,
     state: Accepting,
     is_warned: bool,
@@ -62,10 +64,10 @@ struct Dealer {
 impl Acceptor {
     /// Deals out what comes through these doors, and asks to be told of it.
     pub fn new(doors: Vec<Door>, workers: usize, registry: &Registry) -> io::Result<Self> {
-        let closed = |door| Entrance { door, state: Accepting::Drained, is_warned: false };
-        let mut entrances: Vec<_> = doors.into_iter().map(closed).collect();
-        for (index, entrance) in entrances.iter_mut().enumerate() {
-            registry.register(entrance.door.listener.source(), token(index), Interest::READABLE)?;
+        let drained = |(index, door)| Entrance { index, door, state: Accepting::Drained, is_warned: false };
+        let mut entrances: Vec<_> = doors.into_iter().enumerate().map(drained).collect();
+        for entrance in &mut entrances {
+            registry.register(entrance.door.listener.source(), token(entrance.index), Interest::READABLE)?;
         }
         Ok(Self { entrances, dealer: Dealer { next: 0, workers } })
     }
@@ -78,9 +80,17 @@ impl Acceptor {
 
     /// Connections may wait at this door.
     pub fn wake(&mut self, door: usize) {
-        if let Some(entrance) = self.entrances.get_mut(door) {
-            entrance.state = Accepting::More;
-        }
+        let known = self.entrances.iter_mut().filter(|entrance| entrance.index == door);
+        known.for_each(|entrance| entrance.state = Accepting::More);
+    }
+
+    /// What is left of it while the broker drains: the administration still asks how it is, and the worker that accepts
+    /// answers itself, for the others may have ended.
+    pub fn for_administration(self) -> Option<Self> {
+        let is_admins = |entrance: &Entrance| entrance.door.scope == Scope::Administration;
+        let entrances: Vec<_> = self.entrances.into_iter().filter(is_admins).collect();
+        let dealer = Dealer { next: 0, workers: 1 };
+        (!entrances.is_empty()).then_some(Self { entrances, dealer })
     }
 
     /// There may be room again.

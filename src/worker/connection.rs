@@ -126,6 +126,11 @@ impl Connection {
         }
     }
 
+    /// Whether it came through the administration's door.
+    pub fn is_admins(&self) -> bool {
+        self.scope == Scope::Administration
+    }
+
     /// What it waits for.
     pub fn patience_now(&self) -> Patience {
         match self.phase {

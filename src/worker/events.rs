@@ -8,6 +8,7 @@ use super::connection::{Connection, Got, Patience, read};
 use super::parts::Key;
 use super::streams::Close;
 use super::{Mail, READS_PER_TURN, WAKER, Worker};
+use crate::api::Scope;
 
 /// One event of the poll, copied out.
 #[derive(Clone, Copy)]
@@ -104,12 +105,13 @@ impl Worker {
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         let entry = self.connections.vacant_entry();
         let key = entry.key();
-        if self.drain_until.is_some() || self.station.register(&mut socket, Key::Connection(key)).is_err() {
+        let is_late = self.drain_until.is_some() && scope != Scope::Administration;
+        if is_late || self.station.register(&mut socket, Key::Connection(key)).is_err() {
             return self.give_place_back(socket, scope);
         }
         metrics.accepted.add(1);
-        metrics.connections.add(1);
-        let deadline = self.parts.now.millis + self.patience_millis(Patience::First);
+        metrics.connections.add(u64::from(scope != Scope::Administration));
+        let deadline = self.parts.now.millis + self.patience_millis(Patience::First, scope);
         self.serials += 1;
         self.connections.insert(Connection::new(self.serials, socket, scope, deadline));
         self.drive(key, false);

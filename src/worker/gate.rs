@@ -86,6 +86,11 @@ impl Gate {
         }
     }
 
+    /// Whether all have left but the administration.
+    pub fn is_empty(&self) -> bool {
+        self.open.load(Ordering::SeqCst) == 0
+    }
+
     /// Nothing can be taken in now for want of descriptors; the next one to leave says so.
     pub fn shut(&self) {
         self.refusals.descriptors.fetch_add(1, Ordering::Relaxed);

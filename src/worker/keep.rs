@@ -3,6 +3,7 @@
 
 use mio::net::TcpStream;
 
+use super::accept::Acceptor;
 use super::{BUDGET_PER_TURN, Worker};
 use crate::api::Scope;
 
@@ -42,7 +43,7 @@ impl Worker {
         }
         if self.drain_until.is_none() {
             self.drain_until = Some(self.parts.now.millis + DRAIN_MILLIS);
-            self.acceptor = None;
+            self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
         }
         self.close_idle();
         // Whatever was accepted before the drain is delivered before the end.
@@ -53,7 +54,11 @@ impl Worker {
 
     pub(super) fn is_over(&self) -> bool {
         let Some(until) = self.drain_until else { return false };
-        (self.connections.is_empty() && self.streams.is_empty()) || self.parts.now.millis >= until
+        let has_ended =
+            self.streams.is_empty() && self.connections.iter().all(|(_, connection)| connection.is_admins());
+        // Whoever answers the administration does so until everybody has ended.
+        let is_last = self.acceptor.is_none() || self.gate.is_empty();
+        (has_ended && is_last) || self.parts.now.millis >= until
     }
 
     /// Gives the sockets of subscribers that have left back to the gate; the administration has none.
@@ -65,7 +70,8 @@ impl Worker {
 
     /// Closes a connection that was counted.
     pub(super) fn leave(&self, socket: TcpStream, scope: Scope) {
-        self.parts.service.metrics.worker(self.parts.id).connections.subtract(1);
+        let is_counted = scope != Scope::Administration;
+        self.parts.service.metrics.worker(self.parts.id).connections.subtract(is_counted.into());
         self.give_place_back(socket, scope);
     }
 

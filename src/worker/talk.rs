@@ -9,11 +9,13 @@ use super::exchange::Step;
 use super::streams::Close;
 use super::{Key, Mail, READS_PER_TURN, Worker};
 use crate::api::subscribe::Entry;
-use crate::api::{Answer, Errand};
+use crate::api::{Answer, Errand, Scope};
 use crate::clock::millis;
 
 /// How long an idle connection is kept for another request.
 const KEEP_ALIVE_MILLIS: u64 = 75_000;
+/// How long the administration's connections are waited for: they are few, and idle ones keep others out.
+const ADMIN_MILLIS: u64 = 2_000;
 /// How long a publish waits for room before it is refused.
 const ROOM_MILLIS: u64 = 5_000;
 /// How long the store may take to answer; a disk that takes longer has failed.
@@ -236,14 +238,16 @@ impl Worker {
         };
         if has_turned || renews || patience != connection.patience {
             connection.patience = patience;
-            let deadline = self.parts.now.millis + self.patience_millis(patience);
+            let scope = connection.scope;
+            let deadline = self.parts.now.millis + self.patience_millis(patience, scope);
             self.connections[key].deadline = deadline;
         }
     }
 
-    pub(super) fn patience_millis(&self, patience: Patience) -> u64 {
+    pub(super) fn patience_millis(&self, patience: Patience, scope: Scope) -> u64 {
         let settings = &self.parts.service.settings;
         match patience {
+            Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
             Patience::First | Patience::Head => millis(settings.request_timeout),
             Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
             Patience::Next => KEEP_ALIVE_MILLIS,
@@ -283,7 +287,8 @@ impl Worker {
             .filter(|connection| connection.patience == Patience::Linger)
             .for_each(|connection| connection.deadline = connection.deadline.min(latest));
         let is_idle = |connection: &Connection| {
-            matches!(connection.patience_now(), Patience::First | Patience::Next)
+            !connection.is_admins()
+                && matches!(connection.patience_now(), Patience::First | Patience::Next)
                 && matches!(connection.phase, Phase::Talking)
         };
         let idle: Vec<_> =

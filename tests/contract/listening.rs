@@ -170,6 +170,7 @@ fn what_cannot_be_listened_on_is_told() {
     for (arguments, status, part) in [
         (&["--listen", "localhost:3000"][..], 2, "IP:PORT"),
         (&["--listen", "unix:"], 2, "unix:/PATH"),
+        (&["--listen", "unix:@abstract"], 2, "unix:/PATH"),
         (&["--admin", "9000"], 2, "IP:PORT"),
         (&["--unix-mode", "rw"], 2, "octal"),
         (&["--listen", &long], 1, "can't listen on unix:/tmp/xxx"),
@@ -232,17 +233,44 @@ fn the_administration_has_places_of_its_own() {
     let (broker, admin) = with_admin(&["--max-connections", "4"], &[]);
     let held: Vec<_> = (0..4).map(|_| broker.connect()).collect();
     let stats = || get(Connection::open(admin), "/stats");
-    while stats().json()["clients"].as_u64() < Some(5) {
+    // Whoever asks here is not counted.
+    while stats().json()["clients"].as_u64() < Some(4) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let mut waiting = broker.connect();
     waiting.send("GET /events HTTP/1.1\r\nHost: esker\r\n\r\n");
     assert_eq!(stats().status, 200);
-    let askers: Vec<_> = (0..100).map(|_| Connection::open(admin)).collect();
+    assert_eq!(stats().json()["clients"], 4);
+    let askers: Vec<_> = (0..200).map(|_| Connection::open(admin)).collect();
     drop(held);
     assert!(waiting.head().starts_with("HTTP/1.1 200"), "whom the administration does not keep out");
-    drop(askers);
+    // They wait behind those who say nothing, but those are not waited for long.
     assert_eq!(stats().status, 200, "and it goes on by itself");
+    drop(askers);
+}
+
+/// One connection that does not say what it has begun to say keeps the drain going.
+#[test]
+fn the_drain_is_seen_at_the_address_of_the_administration() {
+    let (broker, admin) = with_admin(&[], &[]);
+    let mut slow = broker.connect();
+    slow.send("POST /publish/topicone1 HTTP/1.1\r\nHost: esker\r\nContent-Length: 7\r\n\r\nda");
+    let mut idle = Connection::open(admin);
+    idle.send("GET /stats HTTP/1.1\r\nHost: esker\r\n\r\n");
+    while idle.response().json()["clients"] != 1 {
+        idle.send("GET /stats HTTP/1.1\r\nHost: esker\r\n\r\n");
+    }
+    broker.signal("TERM");
+    broker.logged("draining");
+    while get(Connection::open(admin), "/healthz").status == 200 {}
+    assert_eq!(get(Connection::open(admin), "/stats").json()["draining"], true);
+    assert_eq!(get(Connection::open(admin), "/healthz").status, 503);
+    let begin = std::time::Instant::now();
+    slow.send("ta: x");
+    assert_eq!(slow.response().status, 503);
+    drop(slow);
+    assert_eq!(broker.wait().0, Some(0));
+    assert!(begin.elapsed() < std::time::Duration::from_secs(5), "an idle asker is not waited for");
 }
 
 #[test]

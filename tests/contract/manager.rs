@@ -1,7 +1,8 @@
 //! Under a service manager: sockets that are handed over (sd_listen_fds(3)), and what is told in return (sd_notify(3)).
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -101,9 +102,11 @@ fn what_is_no_listening_socket_is_refused_in_words() {
 
 #[test]
 fn more_sockets_than_there_may_be_are_refused() {
-    for (kinds, names) in [(vec!["tcp"; 33].join(" "), ""), ("tcp tcp".into(), "admin:admin")] {
+    for (kinds, names, part) in
+        [(vec!["tcp"; 33].join(" "), "", "at most 32"), ("tcp tcp".into(), "admin:admin", "more than one address")]
+    {
         let ended = finish(&mut handing_over(&kinds, names, &[]));
-        assert!(ended.0 == Some(2) && ended.2.contains("at most 32"), "{ended:?}");
+        assert!(ended.0 == Some(2) && ended.2.contains(part), "{ended:?}");
     }
 }
 
@@ -130,7 +133,10 @@ struct Manager {
 
 impl Manager {
     fn at(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).expect("a socket can be bound");
+        Self::with(UnixDatagram::bind(path).expect("a socket can be bound"))
+    }
+
+    fn with(socket: UnixDatagram) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         Self { socket }
     }
@@ -159,6 +165,50 @@ fn the_manager_is_told_of_start_reload_and_stop() {
     broker.signal("TERM");
     assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=draining\n");
     assert_eq!(broker.wait().0, Some(0));
+}
+
+/// A name that begins with `@` is one beside the file system, sd_notify(3).
+#[test]
+fn a_manager_with_an_abstract_name_is_told() {
+    let name = format!("esker-manager-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let manager = Manager::with(UnixDatagram::bind_addr(&address).expect("a socket can be bound"));
+    let _broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &format!("@{name}"))]);
+    assert!(manager.hears().starts_with("READY=1\n"));
+}
+
+/// It neither keeps the broker from serving nor from ending.
+#[test]
+fn a_manager_that_reads_nothing_is_not_waited_for() {
+    let home = Folder::new();
+    let path = home.path.join("notify");
+    let _manager = Manager::at(&path);
+    let flood = UnixDatagram::unbound().expect("a socket");
+    flood.set_nonblocking(true).expect("it can be");
+    while flood.send_to(b"full", &path).is_ok() {}
+    let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &path.display().to_string())]);
+    broker.logged("can't tell the service manager");
+    broker.assert_well();
+    broker.signal("TERM");
+    assert_eq!(broker.wait().0, Some(0));
+}
+
+#[test]
+fn a_variable_that_is_empty_is_not_set() {
+    let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", "")]);
+    broker.signal("TERM");
+    let (status, log) = broker.wait();
+    assert!(status == Some(0) && !log.contains("WARN"), "{log}");
+}
+
+/// What another process was handed over is not ours.
+#[test]
+fn sockets_of_another_process_are_left_alone() {
+    for pid in ["", "1", "abc"] {
+        let broker = Broker::start_with(&[], &[("LISTEN_FDS", "1"), ("LISTEN_PID", pid)]);
+        broker.assert_well();
+    }
+    Broker::start_with(&[], &[("LISTEN_FDS", "1")]).assert_well();
 }
 
 #[test]
