@@ -120,6 +120,8 @@ export class Stream {
     this.#source = isShared
       ? new Member(this.#group(settings.address), settings, this.#position, sink)
       : new Connection(settings, this.#position, sink);
+    // Whoever was told of the role may have closed the stream.
+    if (this.#isClosed) this.#leave();
   }
 
   #settings() {

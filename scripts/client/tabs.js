@@ -94,6 +94,7 @@ export class Member {
     this.#giveLockBack = giveBack;
     this.#stopCatchingUp();
     this.#sink.role("leader");
+    if (this.#hasLeft) return;
     this.#main = new Connection(this.#settings, this.#position, {
       event: (event) => {
         this.#post({ kind: "event", before: this.#position, event });
