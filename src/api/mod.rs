@@ -25,8 +25,8 @@ use crate::http::{Head, Held, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 use crate::store::{Health, Store, StoreError};
+use route::Route;
 pub use route::Scope;
-use route::{Route, nothing_here};
 
 /// What a token must name for anything that has to do with records.
 const RECORDS: &str = "events";
@@ -209,10 +209,9 @@ impl Errand {
 /// Decides on a request by its head.
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     if head.method == Method::Options {
-        return Plan::Answer(preflight(head, context.scope));
+        return Plan::Answer(preflight(head, context));
     }
-    let plan = Route::parse(&head.target, context.scope).and_then(|route| match (route, head.method) {
-        (Route::Console, _) if !context.service.settings.console => Err(nothing_here(context.scope)),
+    let plan = route(head, context).and_then(|route| match (route, head.method) {
         (Route::Console, Method::Get | Method::Head) => Ok(Plan::Answer(console::answer())),
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
@@ -238,8 +237,12 @@ fn note_denial(problem: &Problem, context: Context<'_>) {
     }
 }
 
-fn preflight(head: &Head<'_>, scope: Scope) -> Response {
-    let allow = Route::parse(&head.target, scope).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
+fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem> {
+    Route::parse(&head.target, context.scope, context.service.settings.console)
+}
+
+fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
+    let allow = route(head, context).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
     Response::preflight(allow)
 }
 

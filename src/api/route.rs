@@ -31,8 +31,9 @@ pub(super) enum Route<'a> {
 
 impl<'a> Route<'a> {
     /// What the target names, if it is served there.
-    pub(super) fn parse(target: &Target<'a>, scope: Scope) -> Result<Self, Problem> {
-        Self::find(target)?.filter(|route| route.is_in(scope)).ok_or_else(|| nothing_here(scope))
+    pub(super) fn parse(target: &Target<'a>, scope: Scope, has_console: bool) -> Result<Self, Problem> {
+        let is_served = |route: &Self| route.is_in(scope) && (has_console || !matches!(route, Self::Console));
+        Self::find(target)?.filter(is_served).ok_or_else(|| Problem::new(404, scope.signpost()))
     }
 
     fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
@@ -92,9 +93,4 @@ impl Scope {
             Self::Administration => "nothing is here; there are GET /stats, GET /metrics and GET /healthz",
         }
     }
-}
-
-/// The answer to a path that is not served.
-pub(super) fn nothing_here(scope: Scope) -> Problem {
-    Problem::new(404, scope.signpost())
 }

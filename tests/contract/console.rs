@@ -94,6 +94,8 @@ fn no_console_leaves_nothing_at_its_place() {
             let response = broker.ask(format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"));
             assert_eq!((response.status, response.field("Content-Security-Policy")), (404, None), "{method}");
         }
+        let options = broker.ask("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(options.field("Allow"), broker.ask("OPTIONS /none HTTP/1.1\r\nHost: h\r\n\r\n").field("Allow"));
         broker.assert_well();
     }
 }
