@@ -19,8 +19,8 @@ const ADMIN: &str = "admin";
 /// A manager that does not read what it is told is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The sockets that were handed over to this process. To be called before there are other threads: it takes the variables out
-/// of the environment, so that no child believes them to be its own.
+/// The sockets that were handed over to this process. To be called before there are other threads: it takes `LISTEN_PID` and
+/// `LISTEN_FDS` out of the environment, so that no child believes the sockets to be its own.
 pub(super) fn sockets() -> io::Result<Vec<Given>> {
     // Another process's sockets, whose variables were inherited, are not ours to take.
     if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
