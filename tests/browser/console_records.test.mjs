@@ -1,0 +1,75 @@
+// The console's records: inserting them, their stream, and their history page by page.
+
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { field, insert, open, press, says, subscribe, tab, withBroker } from "./console.mjs";
+
+withBroker("records, their stream and their history page by page", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await page.getByText("Records", { exact: true }).click();
+  await field(page, "listen", "names").fill("user");
+  await subscribe(page);
+  assert.match(page.url(), /#events=user$/);
+  await tab(page, "Insert");
+  await field(page, "insert", "data").fill("{");
+  await press(page, "Insert");
+  assert.equal(await field(page, "insert", "data").getAttribute("aria-invalid"), "true");
+  await field(page, "insert", "data").fill('{ "visits": 12345678901234567890, "b": 1, "a": 2 }');
+  await press(page, "Insert");
+  await says(page, "#insert .answer", "stored as user_v_");
+  await says(page, "#rows .data", '{"visits":12345678901234567890,"b":1,"a":2}');
+  await insert(broker, "other", 1);
+  for (let visits = 2; visits <= 25; visits += 1) await insert(broker, "user", { visits });
+  await says(page, "#counts", "25 events");
+
+  await press(page, "its versions");
+  await says(page, "#audit-answer", "25 versions of user");
+  await page.locator("#audit select[name=limit]").selectOption("10");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "10 versions of user, and there are more");
+  await says(page, "#versions pre", '"visits": 12345678901234567890,');
+  await press(page, "More");
+  await says(page, "#audit-answer", "20 versions");
+  await press(page, "More");
+  await says(page, "#audit-answer", /^25 versions of user$/);
+  assert.equal(await page.locator("#more").isVisible(), false);
+  assert.match(await page.locator("#versions li").nth(1).textContent(), /later.*changed visits −b −a/s);
+  await insert(broker, "same", 1);
+  await insert(broker, "same", 1);
+  await field(page, "audit", "name").fill("same");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "2 versions of same");
+  assert.deepEqual(await page.locator("#versions .changed").allTextContents(), ["unchanged"]);
+  await field(page, "audit", "name").fill("user");
+  await page.locator("#audit select[name=order]").selectOption("newest");
+  await says(page, "#versions pre", '"visits": 25');
+  await field(page, "audit", "name").fill("never/inserted é");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "Nothing was ever inserted");
+  assert.deepEqual(faults, []);
+});
+
+withBroker("answers that come late are not mixed with others", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  for (let number = 1; number <= 12; number += 1) await insert(broker, "slow", number);
+  await insert(broker, "quick", 0);
+  await page.route("**/audit/**", async (route) => {
+    await sleep(route.request().url().includes("quick") ? 600 : 300);
+    await route.continue();
+  });
+  await tab(page, "Audit");
+  for (const name of ["slow", "quick"]) {
+    await field(page, "audit", "name").fill(name);
+    await press(page, "Look");
+  }
+  assert.equal(await says(page, "#audit-answer", /version/), "1 version of quick");
+  assert.deepEqual(await page.locator("#versions pre").allTextContents(), ["0"]);
+  await field(page, "audit", "name").fill("slow");
+  await page.locator("#audit select[name=limit]").selectOption("10");
+  await press(page, "Look");
+  await says(page, "#audit-answer", "10 versions of slow, and there are more");
+  await page.locator("#more").dblclick();
+  assert.equal(await says(page, "#audit-answer", /^1\d versions of slow$/), "12 versions of slow");
+  assert.deepEqual(faults, []);
+});

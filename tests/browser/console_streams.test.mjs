@@ -1,0 +1,66 @@
+// The console's streams when they break: when it asks again, and from where.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { closePages, field, open, press, rows, says, subscribe, withBroker } from "./console.mjs";
+import { PATIENCE, publish, shoot, startBroker } from "./support.mjs";
+
+test("a stream resumes after the broker was started again, and a gap is told", { timeout: PATIENCE * 3 }, async () => {
+  const short = { arguments: ["--retry", "300ms"] };
+  let broker = await startBroker(short);
+  const port = Number(new URL(broker.url).port);
+  try {
+    const { page } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+    await says(page, "#state", "Live");
+    await publish(broker, "greeting", "data: before");
+    await says(page, "#rows .data", "before");
+    await press(page, "Cut");
+    await says(page, "#rows > li.notice .data", "It resumes after");
+    await publish(broker, "greeting", "data: meanwhile");
+    await says(page, "#rows .data", "meanwhile");
+    assert.equal(await page.locator("#rows > li.gap").count(), 0);
+    const { home } = broker;
+    await broker.stop({ keep: true });
+    await says(page, "#state", "Waiting. ");
+    await says(page, "#countdown", /\d s/);
+    broker = await startBroker({ ...short, port, home });
+    await says(page, "#state", "Live");
+    await says(page, "#rows > li.gap .data", "nothing is retained");
+    await publish(broker, "greeting", "data: afterwards");
+    await says(page, "#rows .data", "afterwards");
+    await says(page, "#chart-subscribers .now", "1");
+    await shoot(page, "console-gap");
+
+    await field(page, "listen", "after").fill("0");
+    await subscribe(page);
+    await says(page, "#rows .data", "afterwards");
+    await rows(page).first().locator("summary").click();
+    await publish(broker, "greeting", "data: last");
+    await says(page, "#rows .data", "last");
+    await press(page, "Resume after this");
+    await says(page, "#state", "Live");
+    assert.match(page.url(), /after=\d{16}$/);
+    await says(page, "#rows .data", "last");
+    await press(page, "Stop");
+    await says(page, "#state", "Not subscribed");
+  } finally {
+    await closePages();
+    await broker.stop();
+  }
+});
+
+withBroker("who is told to come back in months does not come back at once", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await subscribe(page);
+  await publish(broker, "greeting", "retry: 4000000000\ndata: later");
+  await says(page, "#rows .data", "later");
+  await press(page, "Cut");
+  await says(page, "#state", "Waiting");
+  await sleep(300);
+  assert.match(await page.locator("#state").textContent(), /Waiting/);
+  await press(page, "Connect now");
+  await says(page, "#state", "Live");
+  assert.deepEqual(faults, []);
+});

@@ -1,0 +1,100 @@
+// Tokens in the console: pasted, made, kept, refused, expired, and in the commands that it shows.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+
+import { SECRETS, field, form, inSeconds, open, press, rows, says, subscribe, tab, token, withBroker } from "./console.mjs";
+import { shoot } from "./support.mjs";
+
+const run = promisify(execFile);
+
+withBroker("the curl commands do the same", { tokens: true, environment: SECRETS }, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  await tab(page, "Tokens");
+  await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(60) }));
+  await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { topics: ["*"], exp: inSeconds(60) }));
+  await tab(page, "Publish");
+  await page.getByText("SSE text", { exact: true }).click();
+  await field(page, "publish", "data").fill("id: it's\ndata: $HOME `x` \"y\"\ndata: two");
+  await subscribe(page);
+  await form(page, "publish").locator("summary").click();
+  const shell = async (selector) => JSON.parse((await run("sh", ["-c", `${await page.locator(selector).textContent()} -sS`])).stdout);
+  assert.equal((await shell("#publish .command")).subscribers, 1);
+  await says(page, "#rows .data", "$HOME `x` \"y\" ⏎ two");
+  assert.equal(await rows(page).first().locator(".id").textContent(), "it's");
+  await tab(page, "Insert");
+  assert.equal((await shell("#insert .command")).event, "user");
+  const listen = await page.locator("#request").getAttribute("data-command");
+  const { stdout } = await run("sh", ["-c", `${listen} -sS --max-time 1 || true`]);
+  assert.match(stdout, /^:\nretry: \d+\nid: \d+\n\n/);
+});
+
+withBroker("a token that is given while the numbers are refused is used", { tokens: true, environment: SECRETS }, async (broker) => {
+  const { page } = await open("about:blank");
+  await page.route("**/stats", async (route) => {
+    const response = await route.fetch();
+    await sleep(1000);
+    await route.fulfill({ response });
+  });
+  await page.goto(`${broker.url}/#tab=tokens`);
+  await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { sub: "stats", exp: inSeconds(600) }));
+  await says(page, "#about", " up ");
+});
+
+withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
+  const expected = ["401", "403"];
+  const { page, faults } = await open(`${broker.url}/`, { expected });
+  await says(page, "#stats-note", "a token is needed");
+  assert.equal(await page.locator("#expiry-publisher").textContent(), "not given");
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await page.waitForTimeout(2500);
+  assert.deepEqual(asked, [], "a refused question is not repeated");
+  await press(page, "Subscribe");
+  await says(page, "#state", "Refused: 401 a token is needed");
+  await page.locator("#state button").click();
+  await page.locator("#token-subscriber").fill("nonsense");
+  await says(page, "#expiry-subscriber", "no token");
+  await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(-100) }));
+  await says(page, "#expiry-subscriber", /expired 1 min 4\d s ago/);
+  await press(page, "Subscribe");
+  await says(page, "#state", /Refused: 401 the token expired/);
+  await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(3) }));
+  await says(page, "#claims-subscriber", '"sub": "greeting"');
+  await subscribe(page);
+  await says(page, "#rows > li.expired .data", "The token has expired");
+  await says(page, "#state", /Refused: 401 the token expired/);
+
+  for (const [role, alg] of [["publisher", "HS256"], ["subscriber", "HS384"], ["subscriber", "HS512"]]) {
+    await page.locator("#mint").getByText(role === "publisher" ? "Publisher" : "Subscriber", { exact: true }).click();
+    await field(page, "mint", "alg").selectOption(alg);
+    await field(page, "mint", "secret").fill("too short");
+    await press(page, "Make a token");
+    assert.equal(await field(page, "mint", "secret").getAttribute("aria-invalid"), "true");
+    await field(page, "mint", "secret").fill(SECRETS[`ESKER_${role.toUpperCase()}_SECRET`]);
+    await press(page, "Make a token");
+    await says(page, `#claims-${role}`, alg);
+    await says(page, `#expiry-${role}`, /expires in 1 h|59 min/);
+    if (role === "subscriber") await subscribe(page);
+  }
+  await page.locator("#stats-note").waitFor({ state: "hidden" });
+  await field(page, "mint", "names").fill("news*, greeting");
+  await says(page, "#mint-command", "esker token --subscribe 'news*' --subscribe greeting --ttl 1h");
+  await tab(page, "Publish");
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "reached 1 subscriber");
+  assert.ok(asked.every((url) => !/token|%22|eyJ/.test(url)), "no token travels in a URL");
+
+  await page.reload();
+  await says(page, "#token-state", "No token given");
+  await tab(page, "Tokens");
+  await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["greeting"], exp: inSeconds(30) }));
+  await says(page, "#stats-note", "403");
+  await page.locator("#keep").check();
+  await page.reload();
+  await says(page, "#token-state", /Tokens: publisher \d+ s/);
+  await shoot(page, "console-tokens");
+  assert.deepEqual(faults, []);
+});
