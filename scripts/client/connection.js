@@ -8,6 +8,10 @@ const FIRST_RETRY = 3_000;
 /** The longest time between two attempts, unless the broker asks for a longer one. */
 const LONGEST_WAIT = 60_000;
 const MOST_DOUBLINGS = 10;
+/** The shortest time between two attempts, whatever the stream asks for. */
+const SHORTEST_RETRY = 100;
+/** A stream that ended sooner has failed, even if it was answered. */
+const STEADY = 5_000;
 /** A timer that is to wait longer does not wait at all. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Statuses that are worth another attempt; any other 4xx is an answer that won't change by itself. */
@@ -35,6 +39,7 @@ export class Connection {
   #position;
   #retry = FIRST_RETRY;
   #failures = 0;
+  #steady;
   #token;
   #reason = "start";
   #isClosed = false;
@@ -89,6 +94,7 @@ export class Connection {
       return await this.#read(response.body.getReader(), watch);
     } finally {
       watch.stop();
+      clearTimeout(this.#steady);
       this.#abort.abort();
     }
   }
@@ -124,7 +130,7 @@ export class Connection {
     let hasExpired = false;
     const parser = new Parser(
       {
-        retry: (millis) => (this.#retry = millis),
+        retry: (millis) => (this.#retry = Math.max(millis, SHORTEST_RETRY)),
         moved: (id) => this.#isClosed || this.#sink.moved((this.#position = id)),
         event: (event, isStamped) => {
           if (this.#isClosed) return;
@@ -137,13 +143,13 @@ export class Connection {
       },
       this.#position,
     );
-    this.#failures = 0;
+    this.#steady = setTimeout(() => (this.#failures = 0), STEADY);
     this.#sink.state("open");
     for (let piece = await reader.read(); !piece.done && !this.#isClosed; piece = await reader.read()) {
       watch.reset();
       parser.push(piece.value);
     }
-    return hasExpired && !this.#isClosed ? this.#afterExpiry(hasExpired) : this.#retry;
+    return hasExpired && !this.#isClosed ? this.#afterExpiry(hasExpired) : this.#backoff();
   }
 
   #afterExpiry(notice) {
@@ -176,11 +182,12 @@ export class Connection {
     return failure.isFinal ? null : Math.max(failure.retryAfter ?? 0, this.#backoff());
   }
 
-  /** The stream's reconnection time, doubled with every failure; spread by a quarter each way. */
+  /** The stream's reconnection time, doubled with every failure, and up to a quarter more: not all come back at once. */
   #backoff() {
-    const wait = Math.min(LONGEST_WAIT, this.#retry * 2 ** Math.min(this.#failures, MOST_DOUBLINGS));
+    const longest = Math.max(LONGEST_WAIT, this.#retry);
+    const wait = Math.min(longest, this.#retry * 2 ** Math.min(this.#failures, MOST_DOUBLINGS));
     this.#failures += 1;
-    return wait * (0.75 + Math.random() / 2);
+    return wait * (1 + Math.random() / 4);
   }
 
   #pause(millis) {

@@ -17,12 +17,12 @@ const SINK = { event() {}, moved() {}, gap() {}, expired() {}, state() {}, faile
 const MONTHS = 4_000_000_000;
 
 /** How often a connection asks in a short time, if it is answered like that. */
-async function attempts(answer) {
+async function attempts(answer, millis = 200) {
   let count = 0;
   const fetch = async () => ((count += 1), answer());
   const settings = { address: "http://broker/subscribe/greeting", silence: 45_000, fetch };
   const connection = new Connection(settings, undefined, SINK);
-  await sleep(200);
+  await sleep(millis);
   connection.close();
   return count;
 }
@@ -32,7 +32,14 @@ const stream = (text) => () => new Response(text, { headers: { "Content-Type": "
 test("whoever is told to come back in months does not come back at once", async () => {
   assert.equal(await attempts(stream(`retry: ${MONTHS}\n\n`)), 1);
   assert.equal(await attempts(() => new Response("", { status: 503, headers: { "Retry-After": String(MONTHS / 1000) } })), 1);
-  assert.ok((await attempts(stream("retry: 20\n\n"))) > 2, "and whoever is told to come back soon does");
+  assert.ok((await attempts(stream("retry: 100\n\n"), 400)) > 1, "and whoever is told to come back soon does");
+});
+
+test("whoever is told to come back at once waits all the same, and longer each time", async () => {
+  for (const answer of [stream("retry: 0\n\n"), stream("retry: 0\ndata: again\n\n")]) {
+    const count = await attempts(answer, 1000);
+    assert.ok(count >= 2 && count <= 4, `asked ${count} times in a second`);
+  }
 });
 
 /** How often a stream that is to be shared asks, if whoever is told its role closes it at this one. */

@@ -64,3 +64,20 @@ withBroker("who is told to come back in months does not come back at once", {}, 
   await says(page, "#state", "Live");
   assert.deepEqual(faults, []);
 });
+
+withBroker("who is told to come back at once waits all the same, and longer each time", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  let asked = 0;
+  await page.route("**/subscribe/**", (route) => {
+    asked += 1;
+    return route.fulfill({ contentType: "text/event-stream", body: "retry: 0\ndata: again\n\n" });
+  });
+  await press(page, "Subscribe");
+  await says(page, "#rows > li.event .data", "again");
+  await sleep(2500);
+  assert.ok(asked >= 2 && asked <= 4, `asked ${asked} times in so short a time`);
+  const waits = await page.evaluate(() => [[0, 0], [0, 3], [3000, 9], [60_000, 9], [9e9, 0]].map((how) => waitAfter(...how)));
+  const between = [[500, 500], [3000, 4000], [22_500, 30_000], [60_000, 60_000], [300_000, 300_000]];
+  between.forEach(([least, most], at) => assert.ok(waits[at] >= least && waits[at] <= most, `${waits}`));
+  assert.deepEqual(faults, []);
+});

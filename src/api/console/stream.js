@@ -3,8 +3,12 @@
 
 /** What a browser waits before it reconnects, unless the stream says otherwise: in milliseconds. */
 const DEFAULT_RETRY = 3000;
-/** A timer that is to wait longer does not wait at all. */
-const LONGEST_TIMER = 2 ** 31 - 1;
+/** An event may ask for any time, even for none; these are kept to: in milliseconds. */
+const [SHORTEST_RETRY, LONGEST_RETRY] = [500, 300_000];
+/** Attempts that fail one after the other wait twice as long each time, up to this, unless a longer time was asked for. */
+const LONGEST_BACK_OFF = 30_000;
+/** A connection that ended sooner has failed, even if it was answered: in milliseconds. */
+const STEADY = 5000;
 
 /** From text in any pieces to events. `id` is the last event id; it outlives the connection. */
 class SseParser {
@@ -47,6 +51,13 @@ class SseParser {
   }
 }
 
+/** How long to wait after so many failures in a row; what comes of chance keeps many pages from asking in step. */
+function waitAfter(retry, failures) {
+  const asked = Math.min(Math.max(retry, SHORTEST_RETRY), LONGEST_RETRY);
+  const doubled = Math.min(asked * 2 ** failures, Math.max(asked, LONGEST_BACK_OFF));
+  return Math.max(asked, doubled * (1 - Math.random() / 4));
+}
+
 /** A header field's value takes only bytes; an id may be any text. */
 function asBytes(text) {
   return String.fromCharCode(...new TextEncoder().encode(text));
@@ -58,12 +69,13 @@ function asBytes(text) {
  */
 class Stream {
   constructor(path, position, on) {
-    Object.assign(this, { path, position, on, retry: DEFAULT_RETRY, isStopped: false, attempt: null, wake: () => {} });
+    Object.assign(this, { path, position, on, retry: DEFAULT_RETRY, failures: 0, liveSince: Infinity, isStopped: false, attempt: null, wake: () => {} });
   }
 
   async run() {
     while (!this.isStopped) {
       this.attempt = new AbortController();
+      this.liveSince = Infinity;
       this.on.state({ kind: "connecting" });
       const refusal = await this.connect(this.attempt.signal).catch((error) => error);
       if (this.isStopped) break;
@@ -80,6 +92,7 @@ class Stream {
     const type = response.headers.get("Content-Type") ?? "";
     if (!type.startsWith("text/event-stream")) throw new Refusal(200, `This is no event stream but ${type || "of no type"}.`);
     this.on.state({ kind: "live" });
+    this.liveSince = Date.now();
     const parser = new SseParser(this.position, this.on.event, (retry) => (this.retry = retry));
     const decoder = new TextDecoder();
     const reader = response.body.getReader();
@@ -95,10 +108,12 @@ class Stream {
 
   async pause(error) {
     const why = error instanceof Refusal ? error.message : "The connection ended.";
-    this.on.state({ kind: "waiting", until: Date.now() + this.retry, why });
+    if (Date.now() - this.liveSince > STEADY) this.failures = 0;
+    const wait = waitAfter(this.retry, this.failures++);
+    this.on.state({ kind: "waiting", until: Date.now() + wait, why });
     await new Promise((resolve) => {
       this.wake = resolve;
-      setTimeout(resolve, Math.min(this.retry, LONGEST_TIMER));
+      setTimeout(resolve, wait);
     });
   }
 
