@@ -122,6 +122,13 @@ withBroker("its parser is the standard's, however the bytes are cut", {}, async 
   assert.deepEqual(found, [JSON.stringify([events, [250], "9"])]);
 });
 
+withBroker("its sizes and latencies have no exponents", {}, async (broker) => {
+  const { page } = await open(`${broker.url}/`);
+  const sizes = await page.evaluate(() => [1, 1023, 1024, 1_022_976, 1_023_900, 1_048_575, 1_048_576, 2 ** 51].map(bytes));
+  assert.deepEqual(sizes, ["1 B", "1023 B", "1.00 KiB", "999 KiB", "1000 KiB", "1024 KiB", "1.00 MiB", "2048 TiB"]);
+  assert.deepEqual(await page.evaluate(() => [0.0005, 0.0551, 1.26, 99.6, 250].map(latency)), ["500 µs", "55 ms", "1.3 s", "100 s", "250 s"]);
+});
+
 for (const colorScheme of ["light", "dark"]) {
   for (const [size, viewport] of [["wide", WIDE], ["narrow", PHONE]]) {
     withBroker(`it looks finished, ${size} and ${colorScheme}`, {}, async (broker) => {

@@ -44,15 +44,21 @@ function quantity(number) {
   return number < 100 && number % 1 ? String(Number(number.toPrecision(2))) : compact.format(number);
 }
 
+/** So many digits that count, and no exponent for a number that has more before the point. */
+function digits(number, count) {
+  return number < 10 ** count - 0.5 ? number.toPrecision(count) : String(Math.round(number));
+}
+
 function bytes(number) {
   const power = Math.min(4, Math.floor(Math.log2(Math.max(1, number)) / 10));
-  return power ? `${(number / 1024 ** power).toPrecision(3)} ${" KMGT"[power]}iB` : `${Math.round(number)} B`;
+  const scaled = number / 1024 ** power;
+  return power ? `${digits(scaled, 3)} ${" KMGT"[power]}iB` : `${Math.round(number)} B`;
 }
 
 /** A short span in seconds as latencies are told. */
 function latency(seconds) {
   if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
-  return seconds < 1 ? `${Number((seconds * 1000).toPrecision(2))} ms` : `${seconds.toPrecision(2)} s`;
+  return seconds < 1 ? `${Number((seconds * 1000).toPrecision(2))} ms` : `${digits(seconds, 2)} s`;
 }
 
 function plural(count, one) {
