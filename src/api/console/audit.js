@@ -4,22 +4,23 @@
 const MAX_VERSIONS = 1000;
 /** Pages that one press of the button reads while it looks for the newest. */
 const MAX_PAGES = 50;
+/** So many seconds a page may take. */
+const AUDIT_PATIENCE = 15;
 
 const audit = { name: "", versions: [], next: null, isNewestFirst: false, run: 0 };
 
 /** Where the next page begins, from a Link field; its path is the broker's, which a proxy may have put elsewhere. */
-function nextQuery(response) {
-  const link = /<([^>]*)>\s*;[^,]*rel="?next"?/.exec(response.headers.get("Link") ?? "");
+function nextQuery(headers) {
+  const link = /<([^>]*)>\s*;[^,]*rel="?next"?/.exec(headers.get("Link") ?? "");
   return link ? new URL(link[1], BASE).search : null;
 }
 
 async function readPage(query) {
-  const response = await ask("subscriber", `audit/${encodeURIComponent(audit.name)}${query}`);
-  const text = await response.text();
+  const { text, headers } = await askWhole("subscriber", `audit/${encodeURIComponent(audit.name)}${query}`, AUDIT_PATIENCE);
   if (jsonComplaint(text)) throw new Error("The answer is no JSON.");
   const idOf = (key) => key.slice(key.lastIndexOf("_v_") + 3);
   const versions = jsonMembers(text).map(([key, data]) => ({ id: idOf(key), data }));
-  return { versions, next: nextQuery(response) };
+  return { versions, next: nextQuery(headers) };
 }
 
 /** Reads one page, or as many as lead to the newest versions. What comes when something else was asked for is dropped. */

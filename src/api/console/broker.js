@@ -3,6 +3,9 @@
 /** The page lies at the root of the broker, wherever a proxy has put that, with or without the last slash. */
 const BASE = new URL(location.pathname.replace(/\/*$/, "/"), location.origin);
 
+/** Why an answer may not come although the broker is well. */
+const CROWDED = "A browser opens six connections to a host; close other tabs that have a stream of it.";
+
 function urlOf(path) {
   return new URL(path, BASE).href;
 }
@@ -53,11 +56,24 @@ async function ask(role, path, { headers = {}, ...rest } = {}) {
   try {
     response = await fetch(urlOf(path), how);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (rest.signal?.aborted) throw error;
     throw new Refusal(0, "The broker can't be reached.");
   }
   if (response.status !== 200) throw await Refusal.from(response);
   return response;
+}
+
+/** Asks for what ends: its text and its fields, within so many seconds; throws a Refusal otherwise. */
+async function askWhole(role, path, seconds, how = {}) {
+  try {
+    const response = await ask(role, path, { ...how, signal: AbortSignal.timeout(seconds * 1000) });
+    return { text: await response.text(), headers: response.headers };
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    if (error.name !== "TimeoutError") throw new Refusal(0, "The answer broke off.");
+    const doubt = how.method === "POST" ? " Whether it was taken is not known." : "";
+    throw new Refusal(0, `No answer within ${seconds} s.${doubt} ${CROWDED}`);
+  }
 }
 
 /** Shows why something failed, whatever it was. */

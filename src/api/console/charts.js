@@ -7,6 +7,8 @@ const POINTS = 120;
 const LATENCY_WINDOW = 10;
 /** After so many seconds without an answer the lines begin anew. */
 const MAX_PAUSE = 5;
+/** So many seconds an answer may take. */
+const STATS_PATIENCE = 5;
 const [WIDTH, HEIGHT] = [240, 48];
 const MAX_BACK_OFF = 30_000;
 
@@ -51,7 +53,7 @@ async function askStats() {
   if (poll.isAsking) return void (poll.asksAgain = true);
   Object.assign(poll, { isAsking: true, asksAgain: false });
   try {
-    const stats = await (await ask("publisher", "stats")).json();
+    const stats = JSON.parse((await askWhole("publisher", "stats", STATS_PATIENCE)).text);
     takeStats({ seconds: performance.now() / 1000, stats });
     poll.backOff = 1000;
     noteStats();

@@ -2,8 +2,13 @@
 
 const THEME = "esker-theme";
 
+/** Longer than a broker is silent unless its heartbeat was made slower: in milliseconds. */
+const MAX_SILENCE = 60_000;
+/** A stream that is not answered for so long is told of, for the page may be to blame. */
+const MAX_CONNECTING = 5000;
+
 let stream = null;
-let state = { kind: "stopped" };
+let state = { kind: "stopped", since: 0 };
 
 /** What the form asks for: path, position, and the name that its events go by; null if it asks for nonsense. */
 function readListenForm() {
@@ -62,7 +67,7 @@ function ownWords({ name, data }) {
 
 function showState(next, asked) {
   const before = state.kind;
-  state = next;
+  state = { ...next, since: Date.now() };
   const position = stream.position ? ` · Last-Event-ID: ${stream.position}` : "";
   if (next.kind === "connecting") addRaw(`▸ GET /${asked.path}${position}\n`);
   const notice = (text) => addEntry({ kind: "notice", source: asked.source, name: next.kind, id: "", data: text });
@@ -73,10 +78,12 @@ function showState(next, asked) {
 
 /** The state in words; called every half second for the countdown, which is not spoken. */
 function tickState() {
-  const { kind, until, why, refusal } = state;
+  const { kind, since, until, why, refusal } = state;
+  const isSlow = Date.now() - since > MAX_CONNECTING;
+  const isSilent = Date.now() - stream?.heardAt > MAX_SILENCE;
   const words = {
-    connecting: ["Connecting…"],
-    live: ["Live"],
+    connecting: ["Connecting…", isSlow ? ` No answer yet. ${CROWDED}` : ""],
+    live: ["Live", isSilent ? `, silent since ${dayAndTime(stream.heardAt).slice(0, -4)}` : ""],
     waiting: [`Waiting. ${why}`],
     refused: refusal ? ["Refused: ", ...refusal.shown()] : [],
     stopped: ["Not subscribed"],

@@ -1,6 +1,8 @@
 // The forms that send: publish and insert, what the broker answered, and the same as curl commands.
 
 const EXAMPLES = { text: "hello", json: '{"temperature": 21.5}', sse: "event: greeting\ndata: hello" };
+/** So many seconds an answer may take. */
+const SEND_PATIENCE = 15;
 const TYPES = { text: "text/plain; charset=utf-8", json: "application/json", sse: "text/event-stream" };
 
 /** The request that the publishing form stands for: its path, its fields and its body. */
@@ -33,15 +35,21 @@ function complainOfJson(input) {
 /** Posts, and shows the answer by `show`; one request at a time for each form. */
 async function send(form, request, show) {
   const [button, place] = [form.querySelector(".primary"), form.querySelector(".answer")];
-  if (button.getAttribute("aria-busy") === "true") return;
+  if (button.disabled) return;
+  const hadFocus = document.activeElement === button;
+  button.disabled = true;
   button.setAttribute("aria-busy", "true");
   try {
-    const response = await ask("publisher", request.path, { method: "POST", headers: request.headers, body: request.body });
-    tell(place, true, ...show(await response.json()));
+    const { path, headers, body } = request;
+    const { text } = await askWhole("publisher", path, SEND_PATIENCE, { method: "POST", headers, body });
+    tell(place, true, ...show(JSON.parse(text)));
   } catch (error) {
     tellFailure(place, error);
   } finally {
+    button.disabled = false;
     button.removeAttribute("aria-busy");
+    // A button that can't be pressed loses the focus.
+    if (hadFocus && [button, document.body].includes(document.activeElement)) button.focus();
   }
 }
 

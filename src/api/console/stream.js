@@ -65,11 +65,13 @@ function asBytes(text) {
 
 /**
  * One subscription, reconnecting until it is stopped or refused. Calls `on.state(state)`, `on.event(event)` and
- * `on.raw(text)`; a state has a `kind`: connecting, live, waiting (`until`), refused (`refusal`) or stopped.
+ * `on.raw(text)`; a state has a `kind`: connecting, live, waiting (`until`), refused (`refusal`) or stopped. `heardAt` is
+ * when the last byte came.
  */
 class Stream {
   constructor(path, position, on) {
-    Object.assign(this, { path, position, on, retry: DEFAULT_RETRY, failures: 0, liveSince: Infinity, isStopped: false, attempt: null, wake: () => {} });
+    Object.assign(this, { path, position, on, retry: DEFAULT_RETRY, failures: 0, liveSince: Infinity, heardAt: 0 });
+    Object.assign(this, { isStopped: false, attempt: null, wake: () => {} });
   }
 
   async run() {
@@ -91,14 +93,16 @@ class Stream {
     const response = await ask("subscriber", this.path, { headers, signal });
     const type = response.headers.get("Content-Type") ?? "";
     if (!type.startsWith("text/event-stream")) throw new Refusal(200, `This is no event stream but ${type || "of no type"}.`);
+    this.liveSince = this.heardAt = Date.now();
+    this.liveSince = this.heardAt = Date.now();
     this.on.state({ kind: "live" });
-    this.liveSince = Date.now();
     const parser = new SseParser(this.position, this.on.event, (retry) => (this.retry = retry));
     const decoder = new TextDecoder();
     const reader = response.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done || this.isStopped) return;
+      this.heardAt = Date.now();
       const text = decoder.decode(value, { stream: true });
       this.on.raw(text);
       parser.push(text);

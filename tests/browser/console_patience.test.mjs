@@ -1,0 +1,70 @@
+// The console when a broker, or whatever is before it, does not answer.
+
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { form, open, press, rows, says, subscribe, tab, withBroker } from "./console.mjs";
+
+const ADVICE = "six connections to a host; close other tabs";
+
+withBroker("what is not answered says so, and what may help", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await says(page, "#about", "up");
+  for (const path of ["stats", "publish/*", "insert", "audit/*", "subscribe/*"]) await page.route(`**/${path}`, () => {});
+  await press(page, "Subscribe");
+  await press(page, "Publish");
+  assert.equal(await form(page, "publish").locator(".primary").isDisabled(), true);
+  await tab(page, "Audit");
+  await press(page, "Look");
+  await tab(page, "Insert");
+  await press(page, "Insert");
+  await says(page, "#stats-note", `No answer within 5 s. A browser opens ${ADVICE}`);
+  await says(page, "#state", ADVICE);
+  for (const place of ["#publish .answer", "#insert .answer"]) await says(page, place, "No answer within 15 s. Whether it was taken is not known. ");
+  await says(page, "#audit-answer", ADVICE);
+  await page.unroute("**/insert");
+  await press(page, "Insert");
+  await says(page, "#insert .answer", "stored as");
+  assert.deepEqual(faults, []);
+});
+
+withBroker("a second press does not publish twice, and the button keeps the focus", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await subscribe(page);
+  await page.route("**/publish/*", async (route) => {
+    await sleep(400);
+    await route.continue();
+  });
+  const button = form(page, "publish").locator(".primary");
+  await button.focus();
+  for (let presses = 0; presses < 3; presses += 1) await page.keyboard.press("Enter");
+  assert.equal(await button.isDisabled(), true);
+  assert.equal(await button.getAttribute("aria-busy"), "true");
+  await says(page, "#publish .answer", "reached");
+  await sleep(600);
+  assert.equal(await rows(page).count(), 1);
+  assert.equal(await button.evaluate((it) => it === document.activeElement), true);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("a stream without a byte for a minute is told of", { arguments: ["--heartbeat", "10m"] }, async (broker) => {
+  const { page, faults } = await open("about:blank");
+  await page.clock.install();
+  await page.goto(`${broker.url}/`);
+  await page.evaluate(() => {
+    window.told = [];
+    const watch = new MutationObserver(() => window.told.push(document.querySelector("#state").textContent));
+    watch.observe(document.querySelector("#state"), { childList: true });
+  });
+  await subscribe(page);
+  assert.deepEqual(await page.evaluate(() => window.told), ["Connecting…", "Live"]);
+  await page.clock.fastForward(50_000);
+  assert.equal(await page.locator("#state").textContent(), "Live");
+  await page.clock.fastForward(20_000);
+  await says(page, "#state", /^Live, silent since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "reached 1");
+  await page.clock.runFor(1000);
+  await says(page, "#state", /^Live$/);
+  assert.deepEqual(faults.filter((fault) => !fault.startsWith("asked")), []);
+});
