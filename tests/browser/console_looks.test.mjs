@@ -8,16 +8,7 @@ import { publish, shoot } from "./support.mjs";
 withBroker("ten thousand quick events don't freeze the page", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
   await says(page, "#state", "Live");
-  await page.evaluate(() => {
-    window.longest = 0;
-    let last = performance.now();
-    const step = (now) => {
-      window.longest = Math.max(window.longest, now - last);
-      last = now;
-      requestAnimationFrame(step);
-    };
-    requestAnimationFrame(step);
-  });
+  await watchFrames(page);
   for (let batch = 0; batch < 40; batch += 1) {
     const events = Array.from({ length: 250 }, (_, at) => `event: fast\ndata: {"number":${batch * 250 + at},"text":"${"x".repeat(40)}"}\n\n`);
     await publish(broker, "greeting", events.join(""));
@@ -29,6 +20,36 @@ withBroker("ten thousand quick events don't freeze the page", {}, async (broker)
   assert.ok(longest < 1000, `a frame took ${longest} ms`);
   await page.locator("#filter").fill('"number":99');
   assert.equal(await rows(page).count(), 100);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("events of very many lines don't freeze the page", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+  await says(page, "#state", "Live");
+  const lines = (count) => Array.from({ length: count }, (_, at) => `data: ${at % 10}\n`).join("");
+  await publish(broker, "greeting", `data: ${"[".repeat(30_000)}${"]".repeat(30_000)}\nid: deep`);
+  await publish(broker, "greeting", `data: ${"x".repeat(100_000)}`);
+  for (let event = 0; event < 20; event += 1) await publish(broker, "greeting", lines(100_000));
+  await says(page, "#counts", "22 events");
+  await watchFrames(page);
+  await page.locator("#expand").check();
+  await rows(page).nth(19).locator("pre").waitFor({ state: "attached" });
+  await page.locator("#filter").fill("deep");
+  assert.equal(await rows(page).count(), 1);
+  await page.locator("#filter").fill("");
+  await tab(page, "Raw");
+  await tab(page, "Events");
+  await page.waitForTimeout(300);
+  const longest = await page.evaluate(() => window.longest);
+  assert.ok(longest < 500, `a frame took ${longest} ms`);
+  const shown = await rows(page).first().locator("pre").textContent();
+  assert.equal(shown.split("\n").length, 501);
+  assert.ok(shown.endsWith("\n9\n… and 99,500 more lines; Copy data has all"), shown.slice(-80));
+  assert.ok((await rows(page).nth(20).locator("pre").textContent()).endsWith("x\n… and 34,464 more characters; Copy data has all"));
+  assert.ok((await rows(page).nth(21).locator("pre").textContent()).length < 70_000);
+  const bounds = await page.evaluate(() => ["", "a", "a\nb", "a\nb\n", "a\nb\nc", "abcdef"].map((text) => bounded(text, 4, 2)));
+  const more = (rest) => `\n… and ${rest}; Copy data has all`;
+  assert.deepEqual(bounds, ["", "a", "a\nb", `a\nb${more("1 more line")}`, `a\nb${more("1 more line")}`, `abcd${more("2 more characters")}`]);
   assert.deepEqual(faults, []);
 });
 
@@ -167,6 +188,20 @@ for (const colorScheme of ["light", "dark"]) {
       assert.deepEqual(faults, []);
     });
   }
+}
+
+/** From now on the page's `longest` is the longest time between two frames, in milliseconds. */
+function watchFrames(page) {
+  return page.evaluate(() => {
+    window.longest = 0;
+    let last = performance.now();
+    const step = (now) => {
+      window.longest = Math.max(window.longest, now - last);
+      last = now;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  });
 }
 
 /** What must be seen whole, and is not: the figures, at their longest, and the times of events. */

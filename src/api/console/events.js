@@ -4,9 +4,10 @@
 const MAX_ROWS = 500;
 /** Characters of data kept in all rows together. */
 const MAX_CHARS = 8 << 20;
-/** Characters of one event's data in its row, and in its details. */
+/** Characters of one event's data in its row, and characters and lines in its details. */
 const MAX_PREVIEW = 240;
-const MAX_DETAIL = 200_000;
+const MAX_DETAIL = 64 << 10;
+const MAX_LINES = 500;
 /** Characters of the raw view. */
 const MAX_RAW = 48 << 10;
 /** Fewer events at once are seen to arrive; more would only flicker. */
@@ -118,14 +119,33 @@ function rowOf(entry) {
   return el("li", { class: entry.kind }, details);
 }
 
+/** Where the line of this number ends, counted from 1, or else the text. */
+function endOfLine(text, number) {
+  let end = -1;
+  for (let line = 0; line < number; line += 1) {
+    end = text.indexOf("\n", end + 1);
+    if (end < 0) return text.length;
+  }
+  return end;
+}
+
+/** As much of a text as a page shows at once, and what is said of the rest. */
+function bounded(text, maxChars, maxLines) {
+  const shown = text.slice(0, Math.min(endOfLine(text, maxLines), maxChars));
+  if (shown.length === text.length) return text;
+  let lines = 0;
+  for (let at = text.indexOf("\n", shown.length); at >= 0; at = text.indexOf("\n", at + 1)) lines += 1;
+  const rest = lines ? plural(lines, "more line") : plural(text.length - shown.length, "more character");
+  return `${shown}\n… and ${rest}; Copy data has all`;
+}
+
 function detailsOf({ data, id, hasId, name, source, millis }) {
   const isJson = /^\s*[{[\x22\d-]/.test(data) && data.length <= MAX_DETAIL && jsonComplaint(data) === "";
-  const more = data.length > MAX_DETAIL ? `\n… ${plural(data.length - MAX_DETAIL, "more character")}; copy it to see all` : "";
   const size = bytes(new TextEncoder().encode(data).length);
   const facts = `${dayAndTime(millis)} · ${name} · ${source}${id && ` · id ${id}`} · ${size}`;
   const resume = el("button", { type: "button", class: "small", click: () => resumeAfter(id) }, "Resume after this");
   return [
-    el("pre", { class: "full", tabindex: "0" }, (isJson ? prettyJson(data) : data.slice(0, MAX_DETAIL)) + more),
+    el("pre", { class: "full", tabindex: "0" }, bounded(isJson ? prettyJson(data) : data, MAX_DETAIL, MAX_LINES)),
     el(
       "div",
       { class: "facts" },

@@ -80,16 +80,19 @@ function jsonTokens(text) {
   return text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
 }
 
+/** Spaces before the deepest members; ten thousand brackets would have a hundred million. */
+const MAX_INDENT = 128;
+
 /** Indents a JSON text token by token: numbers keep their digits, keys their order, as JSON.parse would not. */
 function prettyJson(text) {
-  let [out, indent, before] = ["", "", ""];
+  let [out, depth, before] = ["", 0, ""];
   for (const token of jsonTokens(text)) {
     const isClosing = token === "}" || token === "]";
-    if (isClosing) indent = indent.slice(2);
+    if (isClosing) depth -= 1;
     const isEmpty = isClosing && (before === "{" || before === "[");
-    if (before && !isEmpty && (isClosing || "{[,".includes(before))) out += `\n${indent}`;
+    if (before && !isEmpty && (isClosing || "{[,".includes(before))) out += `\n${" ".repeat(Math.min(2 * depth, MAX_INDENT))}`;
     out += token === ":" ? ": " : token;
-    if (token === "{" || token === "[") indent += "  ";
+    if (token === "{" || token === "[") depth += 1;
     before = token;
   }
   return out;
