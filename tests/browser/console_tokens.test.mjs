@@ -98,3 +98,19 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   await shoot(page, "console-tokens");
   assert.deepEqual(faults, []);
 });
+
+withBroker("tokens are kept for one broker, and what can't be read is not", { tokens: true, environment: SECRETS }, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#tab=tokens", expected: ["401"] });
+  const good = token(SECRETS.ESKER_PUBLISHER_SECRET, { sub: "stats", exp: inSeconds(600) });
+  for (const text of ["{broken", "5", "null", "[]", '{"publisher":7,"stranger":"x"}']) {
+    await page.evaluate((text) => ["esker-tokens", "esker-tokens /"].forEach((key) => sessionStorage.setItem(key, text)), text);
+    await page.reload();
+    await says(page, "#token-state", "No token given");
+  }
+  await page.locator("#keep").check();
+  await page.locator("#token-publisher").fill(good);
+  await page.reload();
+  await says(page, "#token-state", "Tokens: publisher");
+  assert.equal(JSON.parse(await page.evaluate(() => sessionStorage.getItem("esker-tokens /"))).publisher, good);
+  assert.deepEqual(faults, []);
+});

@@ -1,7 +1,6 @@
 // The publisher's and the subscriber's token: pasted or minted here, what they say, and for how long they are good.
 // A secret stays in its field, a token in this page, unless the user asks this tab to keep it.
 
-const KEPT = "esker-tokens";
 const ROLES = ["publisher", "subscriber"];
 const HASHES = { HS256: "SHA-256", HS384: "SHA-384", HS512: "SHA-512" };
 /** RFC 7518 section 3.2; the broker demands it of every secret. */
@@ -43,10 +42,13 @@ function setToken(role, token) {
   for (const told of onTokenChange) told(role);
 }
 
+/** Where this tab keeps them: two brokers under one origin have two places. */
+const keptAs = () => `esker-tokens ${BASE.pathname}`;
+
 function keepTokens() {
   const kept = storage("sessionStorage");
-  if ($("keep").checked) kept?.setItem(KEPT, JSON.stringify(tokens));
-  else kept?.removeItem(KEPT);
+  if ($("keep").checked) kept?.setItem(keptAs(), JSON.stringify(tokens));
+  else kept?.removeItem(keptAs());
 }
 
 function showClaims(role) {
@@ -142,9 +144,18 @@ function setUpTokens() {
   setInterval(tickTokens, 1000);
 }
 
+/** What was kept, or null if it is nothing that this page has written. */
+function readKept(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 function restoreTokens() {
-  const kept = storage("sessionStorage")?.getItem(KEPT);
+  const kept = readKept(storage("sessionStorage")?.getItem(keptAs()));
   if (!kept) return;
   $("keep").checked = true;
-  for (const [role, token] of Object.entries(JSON.parse(kept))) setToken(role, token);
+  for (const role of ROLES) if (typeof kept[role] === "string") setToken(role, kept[role]);
 }
