@@ -77,14 +77,23 @@ function changes(before, after) {
   return members ? ["changed ", el("b", null, members)] : ["order changed"];
 }
 
+/** What was asked for before is answered no more. */
+function forgetVersions() {
+  audit.run += 1;
+  audit.versions = [];
+  $("look").removeAttribute("aria-busy");
+  $("versions").replaceChildren();
+  $("more").hidden = true;
+  tell($("audit-answer"), true);
+}
+
 function submitAudit(event) {
   event?.preventDefault();
   const form = $("audit").elements;
+  forgetVersions();
   if (!check(form.name, form.name.value ? "" : "Which record?")) return;
-  Object.assign(audit, { name: form.name.value, versions: [], isNewestFirst: form.order.value === "newest" });
+  Object.assign(audit, { name: form.name.value, isNewestFirst: form.order.value === "newest" });
   const limit = audit.isNewestFirst ? MAX_VERSIONS : form.limit.value;
-  $("versions").replaceChildren();
-  $("more").hidden = true;
   readOn(`?limit=${limit}`);
 }
 

@@ -80,7 +80,7 @@ function sendByKeys(form) {
   });
 }
 
-/** Shows what became of something under the form: a list of texts and elements, good or bad. */
+/** Shows what became of something under the form: a list of texts and elements, good or bad; no list: nothing yet. */
 function tell(place, isGood, ...parts) {
   place.className = isGood ? "answer good" : "answer bad";
   place.replaceChildren(...parts);

@@ -67,6 +67,7 @@ function shownInsert({ event, id, key }) {
 function submitPublish(event) {
   event.preventDefault();
   const form = $("publish").elements;
+  tell($("publish").querySelector(".answer"), true);
   if (!complainOfTopic(form.topic) || (form.kind.value === "json" && !complainOfJson(form.data))) return;
   send($("publish"), publishRequest(), shownPublish);
 }
@@ -74,6 +75,7 @@ function submitPublish(event) {
 function submitInsert(event) {
   event.preventDefault();
   const form = $("insert").elements;
+  tell($("insert").querySelector(".answer"), true);
   if (!check(form.event, form.event.value ? "" : "Give the record a name") || !complainOfJson(form.data)) return;
   send($("insert"), insertRequest(), shownInsert);
 }

@@ -111,6 +111,7 @@ function complainOf({ role, names, bad, seconds, secret }) {
 async function submitMint(event) {
   event.preventDefault();
   const asked = readMintForm();
+  tell($("mint-answer"), true);
   if (!complainOf(asked)) return;
   setToken(asked.role, await mint(asked.role, asked.names, asked.seconds, asked.alg, asked.secret));
   tell($("mint-answer"), true, `The ${asked.role}'s token is in its field above. The secret was not sent anywhere.`);

@@ -1,9 +1,9 @@
-// The console when a broker, or whatever is before it, does not answer.
+// The console's answers: what it says when none comes, and when the last one no longer holds.
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { form, open, press, rows, says, subscribe, tab, withBroker } from "./console.mjs";
+import { SECRETS, field, form, open, press, rows, says, subscribe, tab, withBroker } from "./console.mjs";
 
 const ADVICE = "six connections to a host; close other tabs";
 
@@ -67,4 +67,32 @@ withBroker("a stream without a byte for a minute is told of", { arguments: ["--h
   await page.clock.runFor(1000);
   await says(page, "#state", /^Live$/);
   assert.deepEqual(faults.filter((fault) => !fault.startsWith("asked")), []);
+});
+
+withBroker("an answer goes when something else is asked for", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await press(page, "Publish");
+  await says(page, "#publish .answer", "reached");
+  await page.route("**/publish/*", () => {});
+  await press(page, "Publish");
+  assert.equal(await page.locator("#publish .answer").textContent(), "");
+  await tab(page, "Insert");
+  await press(page, "Insert");
+  await press(page, "its versions");
+  await says(page, "#audit-answer", "1 version of user");
+  await field(page, "audit", "name").fill("");
+  await press(page, "Look");
+  assert.deepEqual(await page.locator("#audit-answer, #versions").allTextContents(), ["", ""]);
+  await tab(page, "Insert");
+  await field(page, "insert", "data").fill("{");
+  await press(page, "Insert");
+  assert.equal(await page.locator("#insert .answer").textContent(), "");
+  await tab(page, "Tokens");
+  await field(page, "mint", "secret").fill(SECRETS.ESKER_PUBLISHER_SECRET);
+  await press(page, "Make a token");
+  await says(page, "#mint-answer", "in its field");
+  await field(page, "mint", "names").fill("");
+  await press(page, "Make a token");
+  assert.equal(await page.locator("#mint-answer").textContent(), "");
+  assert.deepEqual(faults, []);
 });
