@@ -46,26 +46,28 @@ withBroker("a token that is given while the numbers are refused is used", { toke
 withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
   const expected = ["401", "403"];
   const { page, faults } = await open(`${broker.url}/`, { expected });
-  await says(page, "#stats-note", "a token is needed");
+  assert.match(await says(page, "#stats-note", "The numbers need"), /^The numbers need a publisher’s token for the name stats. Tokens…Try again$/);
   assert.equal(await page.locator("#expiry-publisher").textContent(), "not given");
   const asked = [];
   page.on("request", (request) => asked.push(request.url()));
   await page.waitForTimeout(2500);
   assert.deepEqual(asked, [], "a refused question is not repeated");
   await press(page, "Subscribe");
-  await says(page, "#state", "Refused: 401 a token is needed");
+  assert.equal(await says(page, "#state", "Refused"), "Refused: A subscriber’s token is needed. Tokens…");
+  assert.equal(await rows(page).count(), 0, "which is not said twice");
   await page.locator("#state button").click();
   await page.locator("#token-subscriber").fill("nonsense");
   await says(page, "#expiry-subscriber", "no token");
   await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(-100) }));
   await says(page, "#expiry-subscriber", /expired 1 min 4\d s ago/);
   await press(page, "Subscribe");
-  await says(page, "#state", /Refused: 401 the token expired/);
+  await says(page, "#state", /Refused: the token expired at/);
   await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(3) }));
   await says(page, "#claims-subscriber", '"sub": "greeting"');
   await subscribe(page);
   await says(page, "#rows > li.expired .data", "The token has expired");
-  await says(page, "#state", /Refused: 401 the token expired/);
+  await says(page, "#state", "Refused: The token has expired. Give another one and subscribe again: Tokens…");
+  assert.deepEqual(await rows(page).locator(".name").allTextContents(), ["expired"], "and nothing promises that it resumes");
 
   for (const [role, alg] of [["publisher", "HS256"], ["subscriber", "HS384"], ["subscriber", "HS512"]]) {
     await page.locator("#mint").getByText(role === "publisher" ? "Publisher" : "Subscriber", { exact: true }).click();
@@ -112,5 +114,38 @@ withBroker("tokens are kept for one broker, and what can't be read is not", { to
   await page.reload();
   await says(page, "#token-state", "Tokens: publisher");
   assert.equal(JSON.parse(await page.evaluate(() => sessionStorage.getItem("esker-tokens /"))).publisher, good);
+  assert.deepEqual(faults, []);
+});
+
+withBroker("a token that can't be right is told in words", { tokens: true, environment: SECRETS }, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#tab=tokens", expected: ["401"] });
+  const place = page.locator("#token-subscriber");
+  const signed = (claims) => token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", ...claims });
+  const good = signed({ exp: inSeconds(600) });
+  await place.fill(`${good.slice(0, 30)}\n${good.slice(30)}`);
+  await says(page, "#expiry-subscriber", "has white space inside");
+  await press(page, "Subscribe");
+  await says(page, "#state", "Refused: The subscriber’s token can't be sent: it has white space or foreign letters inside. Tokens…");
+  await place.fill(`  ${good}\n`);
+  await says(page, "#expiry-subscriber", "expires in 9 min");
+  await subscribe(page);
+  await press(page, "Stop");
+  const texts = [
+    [`${Buffer.from("{}").toString("base64url")}.${good.split(".")[1]}.x`, "has no alg, so"],
+    [good.split(".").slice(0, 2).join("."), "no token: it must be"],
+    [signed({ exp: Date.now() }), "expires in more than 100 years: exp is in seconds, not milliseconds"],
+    [signed({ exp: 1e300 }), "expires in more than 100 years"],
+    [signed({ exp: -1e300 }), "expired more than 100 years ago"],
+    [signed({ exp: inSeconds(600), nbf: 1e300 }), "not good before more than 100 years from now"],
+    [signed({ exp: inSeconds(600), nbf: inSeconds(300) }), /not good before (5|4) min/],
+    [signed({ exp: 1.5 }), "has no exp in whole seconds"],
+  ];
+  for (const [text, words] of texts) {
+    await place.fill(text);
+    await says(page, "#expiry-subscriber", words);
+    assert.ok(!/undefined|NaN|e\+/.test(await page.locator("#token-state").textContent()));
+  }
+  await place.fill(texts[0][0]);
+  await says(page, "#claims-subscriber", /^no alg \{/);
   assert.deepEqual(faults, []);
 });

@@ -12,10 +12,22 @@ function urlOf(path) {
 
 /** Why the broker did not do what it was asked: its own words, if it had any. */
 class Refusal extends Error {
-  constructor(status, detail, retryAfter) {
+  constructor(status, detail, retryAfter = null) {
     super(detail);
     this.status = status;
     this.retryAfter = retryAfter;
+    /** Another token may help. */
+    this.isOfToken = status === 401 || status === 403;
+  }
+
+  /** What the page itself refuses to send: it would not arrive. */
+  static unsent(detail) {
+    return Object.assign(new Refusal(0, detail), { isOfToken: true });
+  }
+
+  /** The same question has the same answer, until something else is done. */
+  get isFinal() {
+    return this.status > 0 || this.isOfToken;
   }
 
   static async from(response) {
@@ -29,13 +41,17 @@ class Refusal extends Error {
     return new Refusal(response.status, detail, response.headers.get("Retry-After"));
   }
 
-  /** The refusal as a text and, where a token would help, the way to it. */
+  /** The refusal as a text and, where a token would help, the way to it. Who lacks one needs no number for that. */
   shown() {
     const again = this.retryAfter ? ` Try again in ${this.retryAfter} s.` : "";
-    const parts = [el("b", null, String(this.status)), ` ${this.message}${again}`];
-    const isToken = this.status === 401 || this.status === 403;
-    return isToken ? [...parts, " ", el("button", { type: "button", class: "link", click: goToTokens }, "Tokens…")] : parts;
+    const hasNumber = this.status > 0 && this.status !== 401;
+    const parts = [...(hasNumber ? [el("b", null, String(this.status)), " "] : []), `${this.message}${again}`];
+    return this.isOfToken ? [...parts, " ", tokensLink()] : parts;
   }
+}
+
+function tokensLink() {
+  return el("button", { type: "button", class: "link", click: goToTokens }, "Tokens…");
 }
 
 function goToTokens() {
@@ -51,6 +67,8 @@ function fieldsFor(role, others = {}) {
 
 /** Asks, and answers the response if it is 200; throws a Refusal otherwise. */
 async function ask(role, path, { headers = {}, ...rest } = {}) {
+  if (!SENDABLE.test(tokens[role])) throw Refusal.unsent(`The ${role}’s token can't be sent: it has white space or foreign letters inside.`);
+  const isGiven = tokens[role] !== "";
   const how = { ...rest, headers: fieldsFor(role, headers), cache: "no-store", redirect: "error" };
   let response;
   try {
@@ -59,6 +77,8 @@ async function ask(role, path, { headers = {}, ...rest } = {}) {
     if (rest.signal?.aborted) throw error;
     throw new Refusal(0, "The broker can't be reached.");
   }
+  // The broker's words for this are about header fields, which nobody writes here.
+  if (response.status === 401 && !isGiven) throw new Refusal(401, `A ${role}’s token is needed.`);
   if (response.status !== 200) throw await Refusal.from(response);
   return response;
 }
@@ -78,5 +98,5 @@ async function askWhole(role, path, seconds, how = {}) {
 
 /** Shows why something failed, whatever it was. */
 function tellFailure(place, error) {
-  tell(place, false, ...(error instanceof Refusal && error.status ? error.shown() : [error.message]));
+  tell(place, false, ...(error instanceof Refusal ? error.shown() : [error.message]));
 }

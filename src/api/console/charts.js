@@ -84,17 +84,20 @@ function takeStats(sample) {
 
 function refuseStats(error) {
   if (!(error instanceof Refusal)) return noteStats("The answer of /stats is not understood.");
-  if (error.status === 0 || error.status >= 500) {
+  if (!error.isFinal || error.status >= 500) {
     poll.backOff = Math.min(poll.backOff * 2, MAX_BACK_OFF);
     noteStats(`${error.message} Asking again in ${poll.backOff / 1000} s.`);
     return schedule(poll.backOff);
   }
   const why = {
-    401: "The numbers need a publisher's token for the name stats: ",
-    403: "The publisher's token does not cover the name stats: ",
+    401: "The numbers need a publisher’s token for the name stats. ",
+    403: "The publisher’s token does not cover the name stats: ",
     404: "There is no /stats at this address; with --admin it is at another.",
   };
-  noteStats(why[error.status] ?? `/stats was refused: `, ...(error.status === 404 ? [] : error.shown()));
+  const lacksToken = error.status === 401 && !tokens.publisher;
+  const details = lacksToken ? [tokensLink()] : error.shown();
+  const prefix = error.status > 0 ? "/stats was refused: " : "";
+  noteStats(why[error.status] ?? prefix, ...(error.status === 404 ? [] : details));
 }
 
 /** Says why there are no numbers, with a way to try again; nothing: there are. */

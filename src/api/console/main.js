@@ -47,15 +47,13 @@ function subscribe() {
   mine.run();
 }
 
-/** The broker's own events have no id, whatever a publisher's are called. */
 function takeEvent(event, source) {
-  const isOwn = !event.hasId && (event.name === "gap" || event.name === "expired");
-  if (!isOwn) return addEntry({ ...event, kind: "event", source });
+  if (!isOwn(event)) return addEntry({ ...event, kind: "event", source });
   addEntry({ kind: event.name, source, name: event.name, id: "", data: ownWords(event) });
 }
 
 function ownWords({ name, data }) {
-  if (name === "expired") return "The token has expired, so the broker ended the stream. Give another one under Tokens and subscribe again.";
+  if (name === "expired") return "The token has expired, so the broker ended the stream.";
   try {
     const { after, oldest } = JSON.parse(data);
     const rest = oldest === null ? "nothing is retained" : `what is retained begins with ${oldest}`;
@@ -72,7 +70,8 @@ function showState(next, asked) {
   if (next.kind === "connecting") addRaw(`▸ GET /${asked.path}${position}\n`);
   const notice = (text) => addEntry({ kind: "notice", source: asked.source, name: next.kind, id: "", data: text });
   if (next.kind === "waiting" && before === "live") notice(`${next.why} It resumes after ${stream.position || "what is new then"}.`);
-  if (next.kind === "refused") notice(`${next.refusal.status} ${next.refusal.message}`);
+  // What is said of a token stands above, with the way to it.
+  if (next.kind === "refused" && !next.refusal.isOfToken) notice(`${next.refusal.status} ${next.refusal.message}`);
   tickState();
 }
 

@@ -51,6 +51,13 @@ class SseParser {
   }
 }
 
+const EXPIRED = "The token has expired. Give another one and subscribe again:";
+
+/** The broker's own events have no id, whatever a publisher's are called. */
+function isOwn({ name, hasId }) {
+  return !hasId && (name === "gap" || name === "expired");
+}
+
 /** How long to wait after so many failures in a row; what comes of chance keeps many pages from asking in step. */
 function waitAfter(retry, failures) {
   const asked = Math.min(Math.max(retry, SHORTEST_RETRY), LONGEST_RETRY);
@@ -81,26 +88,32 @@ class Stream {
       this.on.state({ kind: "connecting" });
       const refusal = await this.connect(this.attempt.signal).catch((error) => error);
       if (this.isStopped) break;
-      if (refusal instanceof Refusal && refusal.status) return this.end({ kind: "refused", refusal });
+      if (refusal instanceof Refusal && refusal.isFinal) return this.end({ kind: "refused", refusal });
       await this.pause(refusal);
     }
     this.end({ kind: "stopped" });
   }
 
-  /** Reads until the stream ends; throws if it is refused or breaks. */
+  /** Reads until the stream ends; throws if it is refused or breaks, or if its token has expired and no other is there. */
   async connect(signal) {
+    const token = tokens.subscriber;
+    let hasExpired = false;
     const headers = { Accept: "text/event-stream", ...(this.position ? { "Last-Event-ID": asBytes(this.position) } : {}) };
     const response = await ask("subscriber", this.path, { headers, signal });
     const type = response.headers.get("Content-Type") ?? "";
     if (!type.startsWith("text/event-stream")) throw new Refusal(200, `This is no event stream but ${type || "of no type"}.`);
     this.liveSince = this.heardAt = Date.now();
-    this.liveSince = this.heardAt = Date.now();
     this.on.state({ kind: "live" });
-    const parser = new SseParser(this.position, this.on.event, (retry) => (this.retry = retry));
+    const take = (event) => {
+      hasExpired ||= isOwn(event) && event.name === "expired";
+      this.on.event(event);
+    };
+    const parser = new SseParser(this.position, take, (retry) => (this.retry = retry));
     const decoder = new TextDecoder();
     const reader = response.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
+      if (done && hasExpired && tokens.subscriber === token) throw new Refusal(401, EXPIRED);
       if (done || this.isStopped) return;
       this.heardAt = Date.now();
       const text = decoder.decode(value, { stream: true });

@@ -11,11 +11,18 @@ const tokens = { publisher: "", subscriber: "" };
 /** Whom to tell that a token changed. */
 const onTokenChange = [];
 
+/** What a field of a request can carry; white space inside a token comes from copying it out of several lines. */
+const SENDABLE = /^[\x21-\x7e]*$/;
+/** Further away no token's times are meant: in seconds. */
+const CENTURY = 100 * 365.25 * 86_400;
+
 /** The claims of a token, or null if it can't be read. The signature is for the broker to judge. */
 function claimsOf(token) {
   try {
-    const [header, claims] = token.split(".").map((part) => new TextDecoder().decode(fromBase64Url(part)));
-    return { alg: JSON.parse(header).alg, claims: JSON.parse(claims) };
+    const [header, claims, signature] = token.split(".");
+    if (signature === undefined) return null;
+    const parse = (part) => JSON.parse(new TextDecoder().decode(fromBase64Url(part)));
+    return { alg: parse(header).alg, claims: parse(claims) };
   } catch {
     return null;
   }
@@ -23,13 +30,20 @@ function claimsOf(token) {
 
 function describe(token, spanned = span) {
   if (!token) return ["", "not given"];
+  if (/\s/.test(token)) return ["bad", "has white space inside: copy it again, as one word"];
   const read = claimsOf(token);
   if (!read?.claims) return ["bad", "no token: it must be header.claims.signature"];
-  const left = read.claims.exp - Date.now() / 1000;
-  if (!Number.isInteger(read.claims.exp)) return ["bad", "has no exp, so the broker refuses it"];
-  if (left <= 0) return ["bad", `expired ${spanned(-left)} ago`];
-  if (read.claims.nbf > Date.now() / 1000) return ["bad", `not good before ${dayAndTime(read.claims.nbf * 1000)}`];
-  return [left < 60 ? "soon" : "good", `expires in ${spanned(left)}`];
+  if (typeof read.alg !== "string") return ["bad", "has no alg, so the broker refuses it"];
+  if (!Number.isInteger(read.claims.exp)) return ["bad", "has no exp in whole seconds, so the broker refuses it"];
+  return describeTimes(read.claims, (seconds) => (seconds > CENTURY ? "more than 100 years" : spanned(seconds)));
+}
+
+function describeTimes({ exp, nbf }, spanned) {
+  const now = Date.now() / 1000;
+  if (exp <= now) return ["bad", `expired ${spanned(now - exp)} ago`];
+  if (nbf > now) return ["bad", `not good before ${spanned(nbf - now)} from now`];
+  if (exp - now > CENTURY) return ["soon", "expires in more than 100 years: exp is in seconds, not milliseconds"];
+  return [exp - now < 60 ? "soon" : "good", `expires in ${spanned(exp - now)}`];
 }
 
 function setToken(role, token) {
@@ -55,7 +69,7 @@ function showClaims(role) {
   const read = claimsOf(tokens[role]);
   const place = $(`claims-${role}`);
   place.hidden = !read;
-  if (read) place.textContent = `${read.alg} ${JSON.stringify(read.claims, null, 2)}`;
+  if (read) place.textContent = `${read.alg ?? "no alg"} ${JSON.stringify(read.claims, null, 2)}`;
 }
 
 /** Countdowns; called every second. */
