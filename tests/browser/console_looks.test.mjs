@@ -114,6 +114,7 @@ withBroker("it says what it can't do without, and draws latency if there is any"
   await press(page, "Try again");
   await says(page, "#chart-latency .now", "1 ms · 55 ms");
   await says(page, "#chart-bytes .now", "B");
+  assert.match(await page.locator("#chart-bytes .hints").textContent(), /^2 min ago.*now$/);
   assert.match(await page.locator("#chart-latency svg").getAttribute("aria-label"), /now 1 ms · 55 ms/);
   await subscribe(page);
   await press(page, "Publish");
@@ -208,7 +209,7 @@ function watchFrames(page) {
 function cutTexts(page) {
   return page.evaluate(() => {
     document.querySelector("#chart-latency .now").textContent = "888 µs · 888 µs";
-    const places = [...document.querySelectorAll("figcaption, #rows time, #rows .name, button")];
+    const places = [...document.querySelectorAll("figcaption, .hints, #rows time, #rows .name, button")];
     return places.filter((place) => place.checkVisibility() && place.scrollWidth > place.clientWidth).map((place) => place.textContent);
   });
 }

@@ -145,7 +145,8 @@ function figureOf({ id, title, lines }) {
   const frame = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title };
   const drawing = el("svg", frame, el("path", { class: "area" }), ...paths);
   const caption = el("figcaption", null, el("span", null, title), el("b", { class: "now" }, "–"));
-  const hints = el("div", { class: "hints", "aria-hidden": "true" }, el("span", { class: "top" }), el("span", null, `${POINTS / 60} min`));
+  const ends = [`${POINTS / 60} min ago`, "now"].map((text) => el("span", null, text));
+  const hints = el("div", { class: "hints", "aria-hidden": "true" }, ends[0], el("span", { class: "top" }), ends[1]);
   return el("figure", { id: `chart-${id}` }, caption, drawing, hints);
 }
 
