@@ -101,7 +101,8 @@ withBroker("it can be used by keyboard alone", {}, async (broker) => {
 withBroker("it says what it can't do without, and draws latency if there is any", {}, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   await page.route("**/stats", (route) => route.fulfill({ status: 404, contentType: "application/problem+json", body: '{"detail":"nothing"}' }));
-  await says(page, "#stats-note", "There is no /stats");
+  await says(page, "#stats-note", "a broker started with --admin IP:PORT has its numbers there");
+  assert.equal(await page.locator("#figures").isVisible(), false);
   await page.unroute("**/stats");
   let asked = 0;
   await page.route("**/stats", async (route) => {
@@ -113,6 +114,7 @@ withBroker("it says what it can't do without, and draws latency if there is any"
   });
   await press(page, "Try again");
   await says(page, "#chart-latency .now", "1 ms · 55 ms");
+  assert.equal(await page.locator("#figures").isVisible(), true);
   await says(page, "#chart-bytes .now", "B");
   assert.match(await page.locator("#chart-bytes .hints").textContent(), /^2 min ago.*now$/);
   assert.match(await page.locator("#chart-latency svg").getAttribute("aria-label"), /now 1 ms · 55 ms/);

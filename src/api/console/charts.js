@@ -73,6 +73,7 @@ function schedule(millis) {
 
 /** A broker that was started again counts from nothing, and a line has no place for a time when nobody looked. */
 function takeStats(sample) {
+  $("figures").hidden = false;
   const before = poll.samples.at(-1);
   const isNew = before && sample.stats.uptime_seconds < before.stats.uptime_seconds;
   if (isNew || sample.seconds - before?.seconds > MAX_PAUSE) poll.samples = [];
@@ -89,10 +90,12 @@ function refuseStats(error) {
     noteStats(`${error.message} Asking again in ${poll.backOff / 1000} s.`);
     return schedule(poll.backOff);
   }
+  // Empty charts would say that nothing happens.
+  $("figures").hidden = error.status === 404;
   const why = {
     401: "The numbers need a publisher’s token for the name stats. ",
     403: "The publisher’s token does not cover the name stats: ",
-    404: "There is no /stats at this address; with --admin it is at another.",
+    404: "There is no /stats at this address: a broker started with --admin IP:PORT has its numbers there, as /stats and /metrics.",
   };
   const lacksToken = error.status === 401 && !tokens.publisher;
   const details = lacksToken ? [tokensLink()] : error.shown();
