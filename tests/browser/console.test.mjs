@@ -83,7 +83,7 @@ withBroker("several topics, the filter, pause and clear", {}, async (broker) => 
   for (const topic of ["weather1", "greeting", "news0001"]) await publish(broker, topic, `event: ${topic}\ndata: of ${topic}`);
   await says(page, "#counts", "3 events");
   assert.deepEqual(await rows(page).locator(".name").allTextContents(), ["news0001", "greeting", "weather1"]);
-  assert.equal(await rows(page).first().locator(".source").textContent(), "weather1,greeting,news0001");
+  assert.equal(await rows(page).locator(".source").count(), 0, "which of them it came from is not known");
   await page.locator("#filter").fill("OF WEATHER");
   assert.equal(await rows(page).count(), 1);
   await page.locator("#filter").fill("");

@@ -101,16 +101,18 @@ function isShown({ kind, name, id, data, source }) {
 
 /** A row that opens; its details are made when it does. */
 function rowOf(entry) {
+  // Which of several it came from does not travel with an event, and all of them in each row would tell nothing.
+  const isOfOne = !entry.source.includes(",");
   const summary = el(
     "summary",
-    { tabindex: "-1" },
+    { tabindex: "-1", class: isOfOne ? null : "mixed" },
     el("time", { datetime: new Date(entry.millis).toISOString() }, clockTime(entry.millis)),
-    el("span", { class: "source", title: entry.source.includes(",") ? `One of ${entry.source}` : null }, entry.source),
+    isOfOne ? el("span", { class: "source" }, entry.source) : null,
     el("span", { class: "name" }, entry.name),
     el("span", { class: "data" }, entry.data.slice(0, MAX_PREVIEW).replaceAll("\n", " ⏎ ")),
     el("span", { class: "id" }, entry.id),
   );
-  if (entry.kind !== "event") return el("li", { class: entry.kind }, el("div", { class: "plain" }, ...summary.childNodes));
+  if (entry.kind !== "event") return el("li", { class: entry.kind }, el("div", { class: isOfOne ? "plain" : "plain mixed" }, ...summary.childNodes));
   const details = el("details", null, summary);
   details.addEventListener("toggle", () => {
     if (details.open && !summary.nextSibling) details.append(...detailsOf(entry));
