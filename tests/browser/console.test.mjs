@@ -121,6 +121,27 @@ withBroker("what publishers send is text, whatever it looks like", {}, async (br
   assert.deepEqual(faults, []);
 });
 
+withBroker("what turns the order of letters is seen in names and stays inside its data", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
+  await says(page, "#state", "Live");
+  await publish(broker, "greeting", "event: pay\u202etxt\nid: a\u2066b\ndata: one\u202etwo\ndata: שלום");
+  await says(page, "#rows .name", "pay\\u{202e}txt");
+  await says(page, "#rows .id", "a\\u{2066}b");
+  await says(page, "#position", "last id a\\u{2066}b");
+  await rows(page).first().locator("summary").click();
+  await says(page, "#rows .facts", " · pay\\u{202e}txt · greeting · id a\\u{2066}b · ");
+  assert.equal(await page.locator("#rows pre").textContent(), "one\u202etwo\nשלום", "which is shown as it is");
+  const bidi = (selector) => page.locator(selector).first().evaluate((place) => getComputedStyle(place).unicodeBidi);
+  assert.deepEqual(await Promise.all(["#rows .data", "#rows .facts bdi", "#rows pre"].map(bidi)), ["isolate", "isolate", "plaintext"]);
+  await tab(page, "Insert");
+  await field(page, "insert", "event").fill("user\u202e");
+  await press(page, "Insert");
+  await says(page, "#insert .answer", "stored as user\\u{202e}_v_");
+  await press(page, "its versions");
+  await says(page, "#audit-answer", "1 version of user\\u{202e}");
+  assert.deepEqual(faults, []);
+});
+
 /** A proxy that serves the broker under a prefix and nothing beside it; `strays` are requests that left the prefix. */
 async function startProxy(broker, prefix) {
   const strays = [];

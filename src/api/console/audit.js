@@ -49,7 +49,7 @@ function showVersions() {
   const items = audit.versions.map((version, at) => versionItem(version, audit.versions[at - 1]));
   $("versions").replaceChildren(...(audit.isNewestFirst ? items.reverse() : items));
   const more = audit.next === null ? "" : ", and there are more";
-  tell($("audit-answer"), true, items.length ? `${plural(items.length, "version")} of ${audit.name}${more}` : `Nothing was ever inserted as ${audit.name}`);
+  tell($("audit-answer"), true, items.length ? `${plural(items.length, "version")} of ${visible(audit.name)}${more}` : `Nothing was ever inserted as ${visible(audit.name)}`);
   $("more").hidden = audit.next === null;
 }
 
@@ -73,7 +73,7 @@ function changes(before, after) {
   const added = [...now.keys()].filter((key) => !old.has(key)).map((key) => `+${key}`);
   const gone = [...old.keys()].filter((key) => !now.has(key)).map((key) => `−${key}`);
   const changed = [...now.keys()].filter((key) => old.has(key) && old.get(key) !== now.get(key));
-  const members = [...changed, ...added, ...gone].join(" ");
+  const members = [...changed, ...added, ...gone].map(visible).join(" ");
   return members ? ["changed ", el("b", null, members)] : ["order changed"];
 }
 

@@ -108,9 +108,9 @@ function rowOf(entry) {
     { tabindex: "-1", class: isOfOne ? null : "mixed" },
     el("time", { datetime: new Date(entry.millis).toISOString() }, clockTime(entry.millis)),
     isOfOne ? el("span", { class: "source" }, entry.source) : null,
-    el("span", { class: "name" }, entry.name),
+    el("span", { class: "name" }, visible(entry.name)),
     el("span", { class: "data" }, entry.data.slice(0, MAX_PREVIEW).replaceAll("\n", " ⏎ ")),
-    el("span", { class: "id" }, entry.id),
+    el("span", { class: "id" }, visible(entry.id)),
   );
   if (entry.kind !== "event") return el("li", { class: entry.kind }, el("div", { class: isOfOne ? "plain" : "plain mixed" }, ...summary.childNodes));
   const details = el("details", null, summary);
@@ -144,14 +144,14 @@ function bounded(text, maxChars, maxLines) {
 function detailsOf({ data, id, hasId, name, source, millis }) {
   const isJson = /^\s*[{[\x22\d-]/.test(data) && data.length <= MAX_DETAIL && jsonComplaint(data) === "";
   const size = bytes(new TextEncoder().encode(data).length);
-  const facts = `${dayAndTime(millis)} · ${name} · ${source}${id && ` · id ${id}`} · ${size}`;
+  const facts = [dayAndTime(millis), visible(name), source, ...(id ? [`id ${visible(id)}`] : []), size];
   const resume = el("button", { type: "button", class: "small", click: () => resumeAfter(id) }, "Resume after this");
   return [
     el("pre", { class: "full", tabindex: "0" }, bounded(isJson ? prettyJson(data) : data, MAX_DETAIL, MAX_LINES)),
     el(
       "div",
       { class: "facts" },
-      el("span", null, facts),
+      el("span", null, ...facts.flatMap((fact, at) => [at ? " · " : "", el("bdi", null, fact)])),
       el("button", { type: "button", class: "small", click: (event) => copy(data, event.target) }, "Copy data"),
       hasId ? resume : null,
     ),
@@ -193,7 +193,7 @@ function moveInRows(event) {
 function announce() {
   if (log.count === announce.told) return;
   const newest = [...log.kept].reverse().find((entry) => entry.kind === "event");
-  $("announced").textContent = newest ? `${plural(log.count, "event")}, the newest: ${newest.name}, ${newest.data.slice(0, 80)}` : "";
+  $("announced").textContent = newest ? `${plural(log.count, "event")}, the newest: ${visible(newest.name)}, ${newest.data.slice(0, 80)}` : "";
   announce.told = log.count;
 }
 

@@ -92,7 +92,7 @@ function tickState() {
   const text = words.map((word) => word.textContent ?? word).join("");
   if (place.dataset.text !== text) place.replaceChildren(el("span", null, ...words));
   Object.assign(place.dataset, { text, kind });
-  $("position").textContent = stream?.position ? `last id ${stream.position}` : "";
+  $("position").textContent = stream?.position ? `last id ${visible(stream.position)}` : "";
   $("advice").textContent = {
     live: "Subscribed. Press Publish, and the event appears here.",
     stopped: "Press Subscribe above, then Publish: the event appears here.",

@@ -54,14 +54,14 @@ async function send(form, request, show) {
 }
 
 function shownPublish({ id, events, subscribers, duplicate }) {
-  if (duplicate) return [el("b", null, "200"), ` nothing new: this id is retained already, as ${id}`];
+  if (duplicate) return [el("b", null, "200"), ` nothing new: this id is retained already, as ${visible(id)}`];
   const hint = subscribers ? "" : ". To get it now, subscribe with 0 in “Resume after”";
-  return [el("b", null, "200"), " id ", el("code", null, id), ` · ${plural(events, "event")} · reached ${plural(subscribers, "subscriber")}${hint}`];
+  return [el("b", null, "200"), " id ", el("code", null, visible(id)), ` · ${plural(events, "event")} · reached ${plural(subscribers, "subscriber")}${hint}`];
 }
 
 function shownInsert({ event, id, key }) {
   const look = el("button", { type: "button", class: "link", click: () => openAudit(event) }, "its versions");
-  return [el("b", null, "200"), " stored as ", el("code", null, key), ` at ${clockTime(timeOfId(id) ?? Date.now())} · `, look];
+  return [el("b", null, "200"), " stored as ", el("code", null, visible(key)), ` at ${clockTime(timeOfId(id) ?? Date.now())} · `, look];
 }
 
 function submitPublish(event) {

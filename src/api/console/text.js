@@ -65,6 +65,14 @@ function plural(count, one) {
   return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 }
 
+/** Characters that are not seen, or that turn the order of what is seen: controls, and those of bidirectional text. */
+const UNSEEN = /[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** A name in which nothing pretends to be something else. */
+function visible(name) {
+  return name.replace(UNSEEN, (character) => `\\u{${character.charCodeAt(0).toString(16)}}`);
+}
+
 /** What is wrong with a JSON text; empty if nothing is. */
 function jsonComplaint(text) {
   try {
