@@ -56,7 +56,7 @@ fn connections(service: &Service) -> [Family; 4] {
     [
         Family::gauge(
             "esker_connections",
-            "Open connections, those of subscribers and of the administration among them.",
+            "Open connections, those of subscribers among them, those to --admin apart.",
             metrics.each(|worker| worker.connections.get()),
         )
         .shown_as("clients"),

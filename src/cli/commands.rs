@@ -39,7 +39,7 @@ pub(super) const COMMANDS: &[Entry] = &[
         name: "dump",
         operand: "DIR",
         help: "writes records as JSON lines",
-        about: "Writes the records of DIR as JSON lines to standard output, oldest first, while no broker runs on it.",
+        about: "Writes the records of DIR as JSON lines to standard output, oldest first; a broker may run on it.",
         options: &[("event", "NAME", "only the records of this name")],
     },
     Entry {

@@ -44,7 +44,7 @@ const STATUSES: &[(&str, &str)] = &[
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Ends the streams, finishes what is being asked and stops, within 10 seconds. A second one stops at once.",
+        "Ends the streams, answers what is being asked and stops, within 10 seconds. A second one stops at once.",
     ),
     ("SIGHUP", "Reads key files again."),
 ];

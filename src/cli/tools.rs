@@ -1,4 +1,4 @@
-//! `esker check`, `esker dump` and `esker load`: what an operator does to records while no broker runs.
+//! `esker check`, `esker dump` and `esker load`: what an operator does to records beside the broker, or while none runs.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::{Command, UsageError, usage};
 use crate::store::{self, ToolError};
 
 const HELP: &str = "\
-esker check, dump, load: look after records while no broker runs on them
+esker check, dump, load: look after records; only dump while a broker runs on them
 
 Usage: esker check DIR                  checks all that is stored
        esker dump DIR [--event NAME]    writes records as JSON lines, oldest first
