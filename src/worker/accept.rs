@@ -2,7 +2,6 @@
 //! workers in turn. It survives the want of descriptors, and goes on by itself when there are some.
 
 use std::io;
-use std::net::IpAddr;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -13,6 +12,7 @@ use super::gate::Gate;
 use crate::api::Scope;
 use crate::config::MAX_LISTENERS;
 use crate::hub::WorkerId;
+use crate::metrics::WorkerMetrics;
 
 /// At most so many connections are accepted through one door in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
@@ -104,10 +104,10 @@ impl Acceptor {
         self.entrances.iter().any(|entrance| entrance.state == Accepting::More)
     }
 
-    /// Accepts what waits, up to a bound, and hands each connection to the worker whose turn it is.
-    pub fn accept(&mut self, gate: &Gate, mut deal: impl FnMut(WorkerId, Newcomer)) {
+    /// Accepts what waits, up to a bound, hands each connection to the worker whose turn it is, and counts whom it keeps out.
+    pub fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, mut deal: impl FnMut(WorkerId, Newcomer)) {
         for entrance in &mut self.entrances {
-            entrance.accept(gate, &mut |newcomer| deal(self.dealer.next(), newcomer));
+            entrance.accept(gate, metrics, &mut |newcomer| deal(self.dealer.next(), newcomer));
         }
     }
 }
@@ -128,33 +128,31 @@ impl Dealer {
 }
 
 impl Entrance {
-    fn accept(&mut self, gate: &Gate, deal: &mut impl FnMut(Newcomer)) {
+    fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, deal: &mut impl FnMut(Newcomer)) {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.state != Accepting::More {
                 return;
             }
             if !gate.has_place(self.door.scope) {
                 self.state = Accepting::Shut;
-                if self.door.listener.is_awaited() {
-                    gate.keep_waiting();
-                }
+                metrics.refused_limit.add(self.door.listener.is_awaited().into());
                 return;
             }
             match self.door.listener.accept() {
-                Ok((socket, address)) => self.let_in(socket, address, gate, deal),
-                Err(error) => self.state = self.after(&error, gate),
+                Ok((socket, address)) => match gate.enter(socket, address, self.door.scope) {
+                    Some(socket) => deal(Newcomer { socket, scope: self.door.scope }),
+                    None => metrics.refused_address.add(1),
+                },
+                Err(error) => self.state = self.after(&error),
+            }
+            if self.state == Accepting::Shut {
+                metrics.refused_descriptors.add(1);
+                gate.shut();
             }
         }
     }
 
-    fn let_in(&self, socket: TcpStream, address: Option<IpAddr>, gate: &Gate, deal: &mut impl FnMut(Newcomer)) {
-        let scope = self.door.scope;
-        if let Some(socket) = gate.enter(socket, address, scope) {
-            deal(Newcomer { socket, scope });
-        }
-    }
-
-    fn after(&mut self, error: &io::Error, gate: &Gate) -> Accepting {
+    fn after(&mut self, error: &io::Error) -> Accepting {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
                 self.is_warned = false;
@@ -168,7 +166,6 @@ impl Entrance {
                 if !std::mem::replace(&mut self.is_warned, true) {
                     log::warn!("can't accept connections now, those that wait stay in the backlog: {error}");
                 }
-                gate.shut();
                 Accepting::Shut
             }
         }

@@ -81,7 +81,7 @@ impl Worker {
             return;
         }
         let mut own = Vec::new();
-        acceptor.accept(gate, |worker, newcomer| {
+        acceptor.accept(gate, parts.service.metrics.worker(parts.id), |worker, newcomer| {
             if worker == parts.id {
                 own.push(newcomer);
             } else if letters[worker].send(Mail::Newcomer(newcomer)).is_ok() {
@@ -89,14 +89,6 @@ impl Worker {
             }
         });
         own.into_iter().for_each(|newcomer| self.take_in(newcomer));
-        self.note_refusals();
-    }
-
-    fn note_refusals(&self) {
-        let (refusals, metrics) = (self.gate.refusals(), self.parts.service.metrics.worker(self.parts.id));
-        metrics.refused_limit.set(refusals.limit);
-        metrics.refused_address.set(refusals.address);
-        metrics.refused_descriptors.set(refusals.descriptors);
     }
 
     /// A new connection: registered, and listened to at once, for its request may be here already.

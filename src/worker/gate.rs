@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use mio::net::TcpStream;
@@ -20,26 +20,6 @@ pub struct Gate {
     admin_open: AtomicUsize,
     is_shut: AtomicBool,
     per_address: Option<(usize, Mutex<Addresses>)>,
-    refusals: Refused,
-}
-
-/// How often nobody was let in, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refusals {
-    /// Somebody waited, and there were as many connections as there may be.
-    pub limit: u64,
-    /// An address had as many as it may have.
-    pub address: u64,
-    /// There were no descriptors.
-    pub descriptors: u64,
-}
-
-/// The same, while it is counted.
-#[derive(Default)]
-struct Refused {
-    limit: AtomicU64,
-    address: AtomicU64,
-    descriptors: AtomicU64,
 }
 
 /// The address of each descriptor, for a connection that was reset can't be asked any more.
@@ -53,14 +33,8 @@ impl Gate {
     /// A gate for so many connections, and so many of each address if that is limited.
     pub fn new(max: usize, max_per_address: Option<usize>) -> Self {
         let per_address = max_per_address.map(|max| (max, Mutex::default()));
-        Self {
-            max,
-            open: AtomicUsize::new(0),
-            admin_open: AtomicUsize::new(0),
-            is_shut: AtomicBool::new(false),
-            per_address,
-            refusals: Refused::default(),
-        }
+        let (open, admin_open) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { max, open, admin_open, is_shut: AtomicBool::new(false), per_address }
     }
 
     /// Whether another connection may be taken in. If not, the next one to leave says so.
@@ -72,11 +46,6 @@ impl Gate {
         self.is_shut.store(true, Ordering::SeqCst);
         // Somebody may have left between the two looks.
         open.load(Ordering::SeqCst) < max
-    }
-
-    /// Somebody waits for whom there is no place.
-    pub fn keep_waiting(&self) {
-        self.refusals.limit.fetch_add(1, Ordering::Relaxed);
     }
 
     fn places(&self, scope: Scope) -> (&AtomicUsize, usize) {
@@ -93,15 +62,7 @@ impl Gate {
 
     /// Nothing can be taken in now for want of descriptors; the next one to leave says so.
     pub fn shut(&self) {
-        self.refusals.descriptors.fetch_add(1, Ordering::Relaxed);
         self.is_shut.store(true, Ordering::SeqCst);
-    }
-
-    /// How often nobody was let in.
-    pub fn refusals(&self) -> Refusals {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Refused { limit, address, descriptors } = &self.refusals;
-        Refusals { limit: count(limit), address: count(address), descriptors: count(descriptors) }
     }
 
     /// Whether somebody has left since the gate was shut.
@@ -116,7 +77,6 @@ impl Gate {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let count = addresses.counts.entry(address).or_insert(0);
             if *count >= *max {
-                self.refusals.address.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
             *count += 1;
