@@ -63,16 +63,16 @@ struct Identity {
 impl Listening {
     /// Listens on everything, or on nothing.
     pub fn open(settings: &Settings, given: Vec<Given>) -> Result<Self, StartError> {
-        let public = given.iter().filter(|given| !given.is_admin).count() + settings.listen.len();
-        let administration = given.len() + settings.listen.len() + usize::from(settings.admin.is_some()) - public;
-        if public > MAX_LISTENERS {
+        let given_admins = given.iter().filter(|given| given.is_admin).count();
+        let admins = given_admins + usize::from(settings.admin.is_some());
+        if given.len() - given_admins + settings.listen.len() > MAX_LISTENERS {
             return Err(ConfigError::Addresses.into());
         }
-        if administration > 1 {
-            return Err(ConfigError::Administrations.into());
-        }
-        let has_admin = settings.admin.is_some() || given.iter().any(|given| given.is_admin);
-        let public = if has_admin { Scope::Public } else { Scope::All };
+        let public = match admins {
+            0 => Scope::All,
+            1 => Scope::Public,
+            _ => return Err(ConfigError::Administrations.into()),
+        };
         let mut listening = Self::default();
         for given in given {
             let scope = if given.is_admin { Scope::Administration } else { public };
