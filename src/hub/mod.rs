@@ -155,8 +155,6 @@ pub struct HubCounts {
     pub record_names: usize,
     /// What the newest record of each costs in memory.
     pub record_bytes: usize,
-    /// Records accepted since the start.
-    pub records: u64,
     /// Subscribers to records.
     pub record_subscribers: usize,
 }
@@ -363,7 +361,6 @@ impl Hub {
             history_bytes: state.feeds.bytes(),
             record_names: state.records.latest.len(),
             record_bytes: state.records.latest.bytes(),
-            records: state.records.published,
             record_subscribers: state.records.subscribers,
         }
     }

@@ -16,12 +16,11 @@ pub(super) struct Records {
     /// copying it again for the next subscriber would take long.
     replicas: Box<[bool]>,
     pub(super) subscribers: usize,
-    pub(super) published: u64,
 }
 
 impl Records {
     pub(super) fn new(workers: usize) -> Self {
-        Self { latest: Latest::default(), replicas: vec![false; workers].into(), subscribers: 0, published: 0 }
+        Self { latest: Latest::default(), replicas: vec![false; workers].into(), subscribers: 0 }
     }
 
     /// The workers that have a replica.
@@ -65,7 +64,6 @@ impl Hub {
     pub fn publish_records(&self, frames: Vec<Arc<Frame>>) {
         let mut state = self.lock();
         let records = &mut state.records;
-        records.published += frames.len() as u64;
         for frame in frames {
             for worker in records.workers() {
                 self.outboxes[worker].send(Notice { feed: FeedId::Records, frame: Arc::clone(&frame) });
