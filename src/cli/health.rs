@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::{Command, UsageError, usage};
+use super::{Command, UsageError, usage, with_environment};
+use crate::config::ListenAddress;
 
 /// For connecting, and for every pause of the answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_ANSWER: u64 = 16_384;
 
 const ADVICE: &str = "give http://IP:PORT, IP:PORT or unix:/PATH";
+
+/// The variables that say where a broker is to be asked, beside PORT.
+const WHERE: [&str; 4] = ["ESKER_ADMIN", "ESKER_BIND", "ESKER_PORT", "ESKER_LISTEN"];
 
 const HELP: &str = "\
 esker health: asks a broker whether it is well
@@ -109,27 +113,16 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
     Ok(Command::Health(HealthCheck { place }))
 }
 
-/// Where the broker with this environment is to be asked.
+/// Where the broker with this environment is to be asked. Its other variables are its own business.
 fn described(get: impl Fn(&str) -> Option<OsString>) -> Result<Place, UsageError> {
-    let set = |name: &str| get(name).and_then(|text| text.into_string().ok()).filter(|text| !text.is_empty());
-    let bad = |name: &str, text: &str| UsageError::new(format!("{name}={text:?} can't be asked: {ADVICE}"));
-    if let Some(admin) = set("ESKER_ADMIN") {
-        return place(&admin).ok_or_else(|| bad("ESKER_ADMIN", &admin));
+    let config = with_environment(|name| if WHERE.contains(&name) { get(name) } else { None })?;
+    let port = get("PORT").and_then(|port| port.into_string().ok());
+    let address = config.health_address(port).map_err(|error| UsageError::new(error.to_string()))?;
+    match address {
+        Some(ListenAddress::Unix(path)) => Ok(Place::Unix(path)),
+        Some(ListenAddress::Tcp(address)) if address.port() != 0 => Ok(Place::Tcp(reachable(address))),
+        _ => Err(UsageError::new(format!("the environment's port is 0, which can't be asked: {ADVICE}"))),
     }
-    let (bind, port) = (set("ESKER_BIND"), set("ESKER_PORT").or_else(|| set("PORT")));
-    if let Some(listen) = set("ESKER_LISTEN").filter(|_| bind.is_none() && port.is_none()) {
-        let first = listen.split(',').next().unwrap_or_default();
-        return place(first.trim()).ok_or_else(|| bad("ESKER_LISTEN", &listen));
-    }
-    let ip = match bind {
-        Some(text) => text.parse().map_err(|_| bad("ESKER_BIND", &text))?,
-        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
-    let port = match port {
-        Some(text) => text.parse().ok().filter(|port| *port != 0).ok_or_else(|| bad("the port ", &text))?,
-        None => 3000,
-    };
-    Ok(Place::Tcp(reachable(SocketAddr::new(ip, port))))
 }
 
 /// An address as it is given: names but `localhost` are not looked up, for a static binary can't do so everywhere.

@@ -29,7 +29,7 @@ impl Config {
             return Err(ConfigError::Threads);
         }
         self.check_bounds()?;
-        let listen = self.settle_addresses()?;
+        let listen = self.settle_addresses(std::env::var("PORT").ok())?;
         let for_admin = self.admin.as_ref().map_or(0, |_| 1 + MAX_ADMIN_CONNECTIONS);
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads + listen.len() + for_admin;
         let by_descriptors = descriptors.saturating_sub(reserved);
@@ -98,8 +98,17 @@ impl Config {
         Ok(())
     }
 
-    fn settle_addresses(&self) -> Result<Vec<ListenAddress>, ConfigError> {
-        let port = self.settle_port()?;
+    /// Where the broker is to be asked how it is: at the administration's address, else at the first. `port` is the
+    /// environment's `PORT`.
+    pub(crate) fn health_address(&self, port: Option<String>) -> Result<Option<ListenAddress>, ConfigError> {
+        match &self.admin {
+            Some(admin) => Ok(Some(admin.clone())),
+            None => Ok(self.settle_addresses(port)?.into_iter().next()),
+        }
+    }
+
+    fn settle_addresses(&self, port: Option<String>) -> Result<Vec<ListenAddress>, ConfigError> {
+        let port = self.settle_port(port)?;
         let is_elsewhere = self.is_given_sockets || !self.listen.is_empty();
         let default = match (self.bind, port) {
             (None, None) if is_elsewhere => None,
@@ -113,9 +122,8 @@ impl Config {
         Ok(addresses)
     }
 
-    fn settle_port(&self) -> Result<Option<u16>, ConfigError> {
-        let environment = std::env::var("PORT").ok().filter(|text| !text.is_empty());
-        match (self.port, environment) {
+    fn settle_port(&self, environment: Option<String>) -> Result<Option<u16>, ConfigError> {
+        match (self.port, environment.filter(|text| !text.is_empty())) {
             (None, Some(text)) => text.parse().map(Some).map_err(|_| ConfigError::Port(text)),
             (port, _) => Ok(port),
         }
