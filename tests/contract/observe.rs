@@ -33,8 +33,10 @@ fn text(file: &str) -> String {
 fn use_broker(broker: &Broker) {
     let pass = |topic: &str| format!("{topic}?token={}", tokens::publisher(topic));
     let subscriber = bearer(&tokens::subscriber("topicone1"));
-    let mut stream = broker.subscribe("/subscribe/topicone1", &subscriber);
-    stream.opening();
+    broker.publish(&pass("topicone1"), "data: past");
+    let mut stream = broker.subscribe("/subscribe/topicone1?last_event_id=0", &subscriber);
+    // Whoever has the past is caught up: what comes from now on is timed.
+    stream.event();
     for number in 0..7 {
         broker.publish(&pass("topicone1"), &format!("data: {number}"));
         stream.event();
@@ -197,8 +199,8 @@ fn a_prometheus_scrapes_and_the_dashboard_has_something_to_show() {
     use_broker(&broker);
     let fields = format!("{}Content-Type: application/json\r\n", bearer(&tokens::publisher("events")));
     assert_eq!(broker.post("/insert", &fields, "{\"event\":\"a\",\"data\":1}").status, 200);
-    prometheus.wait_for("esker_events_published_total", "7");
-    prometheus.wait_for("sum(esker_events_delivered_total)", "7");
+    prometheus.wait_for("esker_events_published_total", "8");
+    prometheus.wait_for("sum(esker_events_delivered_total)", "8");
     prometheus.wait_for("esker_delivery_latency_seconds_count", "7");
     prometheus.wait_for("esker_store_commit_seconds_count", "1");
     prometheus.wait_for("sum by (reason) (esker_streams_closed_total{reason=\"peer\"})", "1");
