@@ -23,7 +23,7 @@ use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
 use crate::sse::{Event, Frame, record_frame};
 use crate::store::{self, Order, Store};
-use crate::worker::{Duty, Gate, Station, Worker};
+use crate::worker::{Duty, Gate, Kernel as _, Station, Worker};
 pub use error::{InsertError, PublishError, StartError};
 use listen::{Given, Listening};
 pub use run::run;

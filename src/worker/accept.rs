@@ -3,12 +3,12 @@
 
 use std::io;
 
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::Token;
 
-use super::WAKER;
 use super::door::Door;
 use super::gate::Gate;
+use super::kernel::{Kernel, Listen};
+use super::station::WAKER;
 use crate::api::Scope;
 use crate::config::MAX_LISTENERS;
 use crate::hub::WorkerId;
@@ -30,26 +30,26 @@ enum Accepting {
 
 /// A connection that has just come in.
 #[derive(Debug)]
-pub struct Newcomer {
+pub struct Newcomer<S> {
     /// Its socket.
-    pub socket: TcpStream,
+    pub socket: S,
     /// What it may ask for.
     pub scope: Scope,
 }
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Acceptor {
-    entrances: Vec<Entrance>,
+pub struct Acceptor<L> {
+    entrances: Vec<Entrance<L>>,
     dealer: Dealer,
 }
 
 /// A door, and how accepting through it stands.
 #[derive(Debug)]
-struct Entrance {
+struct Entrance<L> {
     /// What the poll calls it by.
     index: usize,
-    door: Door,
+    door: Door<L>,
     state: Accepting,
     is_warned: bool,
 }
@@ -61,21 +61,21 @@ struct Dealer {
     workers: usize,
 }
 
-impl Acceptor {
+/// The door that the poll speaks of.
+pub(super) fn door(token: Token) -> Option<usize> {
+    let index = WAKER.0.checked_sub(token.0)?.checked_sub(1)?;
+    (index < MAX_DOORS).then_some(index)
+}
+
+impl<L: Listen> Acceptor<L> {
     /// Deals out what comes through these doors, and asks to be told of it.
-    pub fn new(doors: Vec<Door>, workers: usize, registry: &Registry) -> io::Result<Self> {
+    pub fn new(doors: Vec<Door<L>>, workers: usize, kernel: &impl Kernel<Listener = L>) -> io::Result<Self> {
         let drained = |(index, door)| Entrance { index, door, state: Accepting::Drained, is_warned: false };
         let mut entrances: Vec<_> = doors.into_iter().enumerate().map(drained).collect();
         for entrance in &mut entrances {
-            registry.register(entrance.door.listener.source(), token(entrance.index), Interest::READABLE)?;
+            kernel.listen(&mut entrance.door.listener, token(entrance.index))?;
         }
         Ok(Self { entrances, dealer: Dealer { next: 0, workers } })
-    }
-
-    /// The door that the poll speaks of.
-    pub fn door(token: Token) -> Option<usize> {
-        let index = WAKER.0.checked_sub(token.0)?.checked_sub(1)?;
-        (index < MAX_DOORS).then_some(index)
     }
 
     /// Connections may wait at this door.
@@ -87,7 +87,7 @@ impl Acceptor {
     /// What is left of it while the broker drains: the administration still asks how it is, and the worker that accepts
     /// answers itself, for the others may have ended.
     pub fn for_administration(self) -> Option<Self> {
-        let is_admins = |entrance: &Entrance| entrance.door.scope == Scope::Administration;
+        let is_admins = |entrance: &Entrance<L>| entrance.door.scope == Scope::Administration;
         let entrances: Vec<_> = self.entrances.into_iter().filter(is_admins).collect();
         let dealer = Dealer { next: 0, workers: 1 };
         (!entrances.is_empty()).then_some(Self { entrances, dealer })
@@ -105,7 +105,7 @@ impl Acceptor {
     }
 
     /// Accepts what waits, up to a bound, hands each connection to the worker whose turn it is, and counts whom it keeps out.
-    pub fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, mut deal: impl FnMut(WorkerId, Newcomer)) {
+    pub fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, mut deal: impl FnMut(WorkerId, Newcomer<L::Peer>)) {
         for entrance in &mut self.entrances {
             entrance.accept(gate, metrics, &mut |newcomer| deal(self.dealer.next(), newcomer));
         }
@@ -127,8 +127,8 @@ impl Dealer {
     }
 }
 
-impl Entrance {
-    fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, deal: &mut impl FnMut(Newcomer)) {
+impl<L: Listen> Entrance<L> {
+    fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, deal: &mut impl FnMut(Newcomer<L::Peer>)) {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.state != Accepting::More {
                 return;

@@ -1,11 +1,10 @@
 //! A connection while it speaks HTTP: its socket, its exchange, and what could not yet be
 //! understood or written. Buffers exist only while they hold something.
 
-use std::io::{self, Read, Write};
-
-use mio::net::TcpStream;
+use std::io::{self, Read};
 
 use super::exchange::Exchange;
+use super::kernel::Peer;
 use super::streams::Ticket;
 use crate::api::Scope;
 use crate::http::Held;
@@ -52,11 +51,11 @@ pub enum Phase {
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<S> {
     /// No other connection of the worker has or had this number.
     pub serial: u64,
     /// Where bytes come from and go to.
-    pub socket: TcpStream,
+    pub socket: S,
     /// What it may ask for.
     pub scope: Scope,
     /// Where it is.
@@ -105,9 +104,9 @@ pub enum Flushed {
     Gone,
 }
 
-impl Connection {
+impl<S: Peer> Connection<S> {
     /// A connection that has just been accepted.
-    pub fn new(serial: u64, socket: TcpStream, scope: Scope, deadline: u64) -> Self {
+    pub fn new(serial: u64, socket: S, scope: Scope, deadline: u64) -> Self {
         Self {
             serial,
             socket,
@@ -191,7 +190,7 @@ impl Connection {
 }
 
 /// Reads once from any socket.
-pub fn read(socket: &mut TcpStream, buffer: &mut [u8]) -> Got {
+pub fn read(socket: &mut impl Read, buffer: &mut [u8]) -> Got {
     loop {
         match socket.read(buffer) {
             Ok(0) => return Got::End,

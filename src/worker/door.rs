@@ -10,6 +10,7 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::kernel::Listen;
 use crate::api::Scope;
 
 /// The system is asked, and not waited for.
@@ -17,9 +18,9 @@ const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Door {
+pub struct Door<L = Listener> {
     /// What is listened on.
-    pub listener: Listener,
+    pub listener: L,
     /// What is served to those who come through it.
     pub scope: Scope,
 }
@@ -33,24 +34,27 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-impl Listener {
-    /// The next connection, and the address it comes from. IPv4 through a dual-stack socket is IPv4.
-    pub(super) fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+impl Listen for Listener {
+    type Peer = TcpStream;
+
+    /// IPv4 through a dual-stack socket is IPv4.
+    fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => listener.accept().map(|(socket, peer)| (socket, Some(peer.ip().to_canonical()))),
             Self::Unix(listener) => listener.accept().map(|(socket, _)| (TcpStream::from(OwnedFd::from(socket)), None)),
         }
     }
 
-    /// Whether a connection waits to be accepted.
-    pub(super) fn is_awaited(&self) -> bool {
+    fn is_awaited(&self) -> bool {
         let listener = match self {
             Self::Tcp(listener) => listener.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
         };
         poll(&mut [PollFd::from_borrowed_fd(listener, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
     }
+}
 
+impl Listener {
     pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(listener) => listener,

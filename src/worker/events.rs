@@ -1,32 +1,19 @@
 //! The first half of a turn: what the poll, the mail and the backlog bring, and who could not be
 //! finished with in the turn before.
 
-use mio::Token;
-
-use super::accept::{Acceptor, Newcomer};
+use super::accept::{self, Newcomer};
 use super::connection::{Connection, Got, Patience, read};
+use super::kernel::Seen;
 use super::parts::Key;
 use super::streams::Close;
-use super::{Mail, READS_PER_TURN, WAKER, Worker};
+use super::{Kernel, Mail, READS_PER_TURN, Worker};
 use crate::api::Scope;
 
-/// One event of the poll, copied out.
-#[derive(Clone, Copy)]
-pub(super) struct Seen {
-    pub(super) token: Token,
-    pub(super) is_readable: bool,
-    pub(super) is_writable: bool,
-    pub(super) has_ended: bool,
-}
-
-impl Worker {
+impl<K: Kernel> Worker<K> {
     pub(super) fn handle_events(&mut self) {
         for index in 0..self.seen.len() {
             let seen = self.seen[index];
-            if seen.token == WAKER {
-                continue;
-            }
-            if let Some(door) = Acceptor::door(seen.token) {
+            if let Some(door) = accept::door(seen.token) {
                 self.acceptor.iter_mut().for_each(|acceptor| acceptor.wake(door));
                 continue;
             }
@@ -92,13 +79,13 @@ impl Worker {
     }
 
     /// A new connection: registered, and listened to at once, for its request may be here already.
-    fn take_in(&mut self, newcomer: Newcomer) {
+    fn take_in(&mut self, newcomer: Newcomer<K::Peer>) {
         let Newcomer { mut socket, scope } = newcomer;
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         let is_late = self.drain_until.is_some() && scope != Scope::Administration;
-        if is_late || self.station.register(&mut socket, Key::Connection(key)).is_err() {
+        if is_late || self.kernel.register(&mut socket, Key::Connection(key).token()).is_err() {
             return self.give_place_back(socket, scope);
         }
         metrics.accepted.add(1);

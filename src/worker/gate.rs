@@ -4,12 +4,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use mio::net::TcpStream;
-
+use super::kernel::Peer;
 use crate::api::Scope;
 use crate::config::MAX_ADMIN_CONNECTIONS;
 
@@ -71,7 +70,7 @@ impl Gate {
     }
 
     /// Takes a connection in; gives `None` if its address has too many. What comes through a Unix socket has none.
-    pub fn enter(&self, socket: TcpStream, address: Option<IpAddr>, scope: Scope) -> Option<TcpStream> {
+    pub fn enter<S: Peer>(&self, socket: S, address: Option<IpAddr>, scope: Scope) -> Option<S> {
         if let (Some((max, addresses)), Some(address), Scope::All | Scope::Public) = (&self.per_address, address, scope)
         {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,17 +79,17 @@ impl Gate {
                 return None;
             }
             *count += 1;
-            addresses.by_descriptor.insert(socket.as_raw_fd(), address);
+            addresses.by_descriptor.insert(socket.number(), address);
         }
         self.places(scope).0.fetch_add(1, Ordering::SeqCst);
         Some(socket)
     }
 
     /// Closes a connection. Answers whether the acceptor waits for that.
-    pub fn leave(&self, socket: TcpStream, scope: Scope) -> bool {
+    pub fn leave(&self, socket: impl Peer, scope: Scope) -> bool {
         if let Some((_, addresses)) = &self.per_address {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            addresses.forget(socket.as_raw_fd());
+            addresses.forget(socket.number());
         }
         drop(socket);
         self.places(scope).0.fetch_sub(1, Ordering::SeqCst);

@@ -1,16 +1,14 @@
 //! The last part of a turn: time-outs and heartbeats, what the first worker does for all, the drain,
 //! and giving back what is no longer needed.
 
-use mio::net::TcpStream;
-
 use super::accept::Acceptor;
-use super::{BUDGET_PER_TURN, Worker};
+use super::{BUDGET_PER_TURN, Kernel, Worker};
 use crate::api::Scope;
 
 /// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
 const DRAIN_MILLIS: u64 = 9_000;
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     pub(super) fn sweep(&mut self) {
         let now = self.parts.now;
         if now.millis >= self.next_sweep {
@@ -69,14 +67,14 @@ impl Worker {
     }
 
     /// Closes a connection that was counted.
-    pub(super) fn leave(&self, socket: TcpStream, scope: Scope) {
+    pub(super) fn leave(&self, socket: K::Peer, scope: Scope) {
         let is_counted = scope != Scope::Administration;
         self.parts.service.metrics.worker(self.parts.id).connections.subtract(is_counted.into());
         self.give_place_back(socket, scope);
     }
 
     /// Closes a connection; an acceptor that waits for a place is told.
-    pub(super) fn give_place_back(&self, socket: TcpStream, scope: Scope) {
+    pub(super) fn give_place_back(&self, socket: K::Peer, scope: Scope) {
         if self.gate.leave(socket, scope) {
             self.parts.service.hub.ring(0);
         }

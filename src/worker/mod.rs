@@ -23,6 +23,7 @@ mod gate;
 pub mod gather;
 mod hearers;
 mod keep;
+mod kernel;
 mod latency;
 mod parts;
 mod replica;
@@ -39,15 +40,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use mio::net::TcpStream;
-use mio::{Events, Token};
 use slab::Slab;
 
 use accept::{Acceptor, Newcomer};
 use connection::Connection;
 pub use door::{Door, Listener};
-use events::Seen;
 pub use gate::Gate;
+pub use kernel::{Kernel, Listen, Peer, Seen};
 use parts::{Key, Parts};
 pub use serve::BUDGET_PER_TURN;
 pub use station::{Station, VANISHED_MILLIS};
@@ -58,23 +57,18 @@ use crate::api::{Answer, Service};
 use crate::clock::{Clock, millis};
 use crate::hub::{Inbox, WorkerId};
 
-/// Below it are the tokens of the listeners.
-const WAKER: Token = Token(usize::MAX);
-
 /// Bytes read at once; also the most that a connection keeps of what it has not yet understood,
 /// beside one head.
 const SCRATCH: usize = 64 << 10;
-/// Events taken from the poll at once.
-const EVENTS: usize = 1024;
 /// Reads from one socket in one turn.
 const READS_PER_TURN: usize = 4;
 /// The poll's patience while publishes wait for room, and while draining.
 const IMPATIENT_MILLIS: u64 = 2;
 
 /// What comes to a worker beside frames.
-pub enum Mail {
+pub enum Mail<S> {
     /// A connection from the acceptor.
-    Newcomer(Newcomer),
+    Newcomer(Newcomer<S>),
     /// The store's answer to a connection's request.
     Answer {
         /// The connection.
@@ -86,8 +80,8 @@ pub enum Mail {
     },
 }
 
-/// What a worker is made of beside its station.
-pub struct Duty {
+/// What a worker is made of beside its kernel.
+pub struct Duty<K: Kernel> {
     /// Its index.
     pub id: WorkerId,
     /// What all share.
@@ -99,28 +93,27 @@ pub struct Duty {
     /// Frames from the hub.
     pub inbox: Inbox,
     /// Sockets from the acceptor, answers from the store.
-    pub mail: Receiver<Mail>,
+    pub mail: Receiver<Mail<K::Peer>>,
     /// The ways to all workers' mail.
-    pub letters: Vec<Sender<Mail>>,
+    pub letters: Vec<Sender<Mail<K::Peer>>>,
     /// Where connections come from; the first worker looks after them.
-    pub doors: Vec<Door>,
+    pub doors: Vec<Door<K::Listener>>,
 }
 
 /// See the module's page.
-pub struct Worker {
+pub struct Worker<K: Kernel> {
     parts: Parts,
-    station: Station,
-    events: Events,
+    kernel: K,
     seen: Vec<Seen>,
     gate: Arc<Gate>,
     clock: Clock,
-    mail: Receiver<Mail>,
-    letters: Vec<Sender<Mail>>,
-    acceptor: Option<Acceptor>,
-    connections: Slab<Connection>,
+    mail: Receiver<Mail<K::Peer>>,
+    letters: Vec<Sender<Mail<K::Peer>>>,
+    acceptor: Option<Acceptor<K::Listener>>,
+    connections: Slab<Connection<K::Peer>>,
     /// Counts the connections there were.
     serials: u64,
-    streams: Streams<TcpStream>,
+    streams: Streams<K::Peer>,
     /// Connections that have more to read than one turn allows.
     ready: VecDeque<usize>,
     /// Connections whose publish waits for room.
@@ -136,12 +129,12 @@ pub struct Worker {
     drain_until: Option<u64>,
 }
 
-impl Worker {
-    /// A worker at its station.
-    pub fn new(station: Station, duty: Duty) -> io::Result<Self> {
+impl<K: Kernel> Worker<K> {
+    /// A worker that stands on this.
+    pub fn new(kernel: K, duty: Duty<K>) -> io::Result<Self> {
         let Duty { id, service, gate, clock, inbox, mail, letters, doors } = duty;
         let acceptor = match id {
-            0 => Some(Acceptor::new(doors, letters.len(), station.poll.registry())?),
+            0 => Some(Acceptor::new(doors, letters.len(), &kernel)?),
             _ => None,
         };
         let settings = &service.settings;
@@ -153,9 +146,8 @@ impl Worker {
         Ok(Self {
             sweep_every: (millis(shortest) / 8).clamp(5, 1000),
             parts: Parts::new(id, service, now),
-            station,
-            events: Events::with_capacity(EVENTS),
-            seen: Vec::with_capacity(EVENTS),
+            kernel,
+            seen: Vec::new(),
             gate,
             clock,
             mail,
@@ -184,7 +176,8 @@ impl Worker {
         }
     }
 
-    fn turn(&mut self) {
+    /// One pass of the loop.
+    pub fn turn(&mut self) {
         self.wait();
         self.parts.advance(self.clock.now());
         self.streams.hush();
@@ -205,23 +198,17 @@ impl Worker {
 
     fn wait(&mut self) {
         let timeout = self.timeout().map(Duration::from_millis);
-        match self.station.poll.poll(&mut self.events, timeout) {
+        self.seen.clear();
+        match self.kernel.wait(timeout, &mut self.seen) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Without readiness there is no broker; a supervisor starts a new one.
             Err(error) => panic!("the poll failed: {error}"),
         }
-        self.seen.clear();
-        self.seen.extend(self.events.iter().map(|event| Seen {
-            token: event.token(),
-            is_readable: event.is_readable(),
-            is_writable: event.is_writable(),
-            has_ended: event.is_read_closed() || event.is_error(),
-        }));
     }
 
     /// Milliseconds until something is to be done even if nothing happens.
-    fn timeout(&self) -> Option<u64> {
+    pub fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(Acceptor::has_more);
         let has_begun = self.is_sweeping || self.is_expiring || self.is_ending;
         if self.streams.has_work() || !self.ready.is_empty() || has_begun || can_accept {

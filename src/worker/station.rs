@@ -1,17 +1,25 @@
-//! Where a worker sits: its poll, and the bell that wakes it.
+//! Where a worker sits: its poll, and the bell that wakes it. The only place but for doors that calls the kernel.
 
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::{Interest, Poll, Waker};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use rustix::net::sockopt;
 
-use super::WAKER;
-use super::parts::Key;
+use super::door::Listener;
+use super::kernel::{Kernel, Peer, Seen};
 use super::subscriber::Socket;
 use crate::hub::Bell;
+
+/// Below it are the tokens of the listeners.
+pub(super) const WAKER: Token = Token(usize::MAX);
+/// Events taken from the poll at once.
+const EVENTS: usize = 1024;
 
 /// After so many milliseconds the kernel gives up a peer that acknowledges nothing: one that vanished
 /// without a word.
@@ -25,9 +33,20 @@ impl Socket for TcpStream {
     }
 }
 
+impl Peer for TcpStream {
+    fn shut(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn number(&self) -> RawFd {
+        self.as_raw_fd()
+    }
+}
+
 /// See the module's page.
 pub struct Station {
-    pub(super) poll: Poll,
+    poll: Poll,
+    events: Events,
     waker: Arc<Waker>,
 }
 
@@ -36,11 +55,15 @@ impl Station {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Self { poll, waker })
+        Ok(Self { poll, events: Events::with_capacity(EVENTS), waker })
     }
+}
 
-    /// What wakes the worker from any other thread.
-    pub fn bell(&self) -> Bell {
+impl Kernel for Station {
+    type Peer = TcpStream;
+    type Listener = Listener;
+
+    fn bell(&self) -> Bell {
         let waker = Arc::clone(&self.waker);
         Box::new(move || {
             if let Err(error) = waker.wake() {
@@ -49,13 +72,27 @@ impl Station {
         })
     }
 
-    /// A connection's socket: only what it says matters, until its output blocks.
-    pub(super) fn register(&self, socket: &mut TcpStream, key: Key) -> io::Result<()> {
-        self.poll.registry().register(socket, key.token(), Interest::READABLE)
+    fn wait(&mut self, timeout: Option<Duration>, seen: &mut Vec<Seen>) -> io::Result<()> {
+        self.poll.poll(&mut self.events, timeout)?;
+        let events = self.events.iter().filter(|event| event.token() != WAKER);
+        seen.extend(events.map(|event| Seen {
+            token: event.token(),
+            is_readable: event.is_readable(),
+            is_writable: event.is_writable(),
+            has_ended: event.is_read_closed() || event.is_error(),
+        }));
+        Ok(())
     }
 
-    /// A socket whose output is blocked, or that becomes a subscriber's: room matters, too.
-    pub(super) fn register_both(&self, socket: &mut TcpStream, key: Key) -> io::Result<()> {
-        self.poll.registry().reregister(socket, key.token(), Interest::READABLE | Interest::WRITABLE)
+    fn listen(&self, listener: &mut Listener, token: Token) -> io::Result<()> {
+        self.poll.registry().register(listener.source(), token, Interest::READABLE)
+    }
+
+    fn register(&self, socket: &mut TcpStream, token: Token) -> io::Result<()> {
+        self.poll.registry().register(socket, token, Interest::READABLE)
+    }
+
+    fn register_both(&self, socket: &mut TcpStream, token: Token) -> io::Result<()> {
+        self.poll.registry().reregister(socket, token, Interest::READABLE | Interest::WRITABLE)
     }
 }

@@ -1,13 +1,12 @@
 //! Driving connections: reading, letting the exchange understand, writing what it answers, and the
 //! ways in which a connection ends or becomes a subscriber.
 
-use std::net::Shutdown;
 use std::sync::Arc;
 
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
 use super::streams::Close;
-use super::{Key, Mail, READS_PER_TURN, Worker};
+use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, Worker};
 use crate::api::subscribe::Entry;
 use crate::api::{Answer, Errand, Scope};
 use crate::clock::millis;
@@ -35,7 +34,7 @@ enum Fate {
     BecomesSubscriber,
 }
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Goes on with a connection as far as it can without blocking.
     pub(super) fn drive(&mut self, key: usize, may_have_ended: bool) {
         let mut out = std::mem::take(&mut self.out);
@@ -52,7 +51,7 @@ impl Worker {
     fn talk(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> Fate {
         for _ in 0..READS_PER_TURN {
             let connection = &mut self.connections[key];
-            match flush(connection, &self.station, key, out, &self.parts) {
+            match flush(connection, &self.kernel, key, out, &self.parts) {
                 Flushed::All => {}
                 Flushed::Blocked => return Fate::Stays,
                 Flushed::Gone => return Fate::Closes,
@@ -60,7 +59,7 @@ impl Worker {
             match connection.phase {
                 Phase::Talking => {}
                 Phase::Opening(_) => return Fate::BecomesSubscriber,
-                Phase::Ending if connection.socket.shutdown(Shutdown::Write).is_err() => return Fate::Closes,
+                Phase::Ending if connection.socket.shut().is_err() => return Fate::Closes,
                 Phase::Ending => connection.phase = Phase::Lingering(MAX_LINGER_BYTES),
                 Phase::Lingering(_) => {}
             }
@@ -84,7 +83,7 @@ impl Worker {
 
     /// Writes what the last piece of input was answered with.
     fn finish_talk(&mut self, key: usize, out: &mut Vec<u8>) -> Fate {
-        match flush(&mut self.connections[key], &self.station, key, out, &self.parts) {
+        match flush(&mut self.connections[key], &self.kernel, key, out, &self.parts) {
             Flushed::Gone => Fate::Closes,
             Flushed::Blocked => Fate::Stays,
             Flushed::All if matches!(self.connections[key].phase, Phase::Opening(_)) => Fate::BecomesSubscriber,
@@ -207,7 +206,7 @@ impl Worker {
             return self.leave(socket, scope);
         };
         let subscriber = Key::Subscriber(self.streams.next_key());
-        match self.station.register_both(&mut socket, subscriber) {
+        match self.kernel.register_both(&mut socket, subscriber.token()) {
             Ok(()) => self.streams.seat(ticket, socket, self.parts.stamp()),
             Err(_) => {
                 self.streams.abandon(ticket, Close::Failed);
@@ -286,7 +285,7 @@ impl Worker {
         lingering
             .filter(|connection| connection.patience == Patience::Linger)
             .for_each(|connection| connection.deadline = connection.deadline.min(latest));
-        let is_idle = |connection: &Connection| {
+        let is_idle = |connection: &Connection<K::Peer>| {
             !connection.is_admins()
                 && matches!(connection.patience_now(), Patience::First | Patience::Next)
                 && matches!(connection.phase, Phase::Talking)
@@ -304,12 +303,12 @@ enum GoesOn {
     Never,
 }
 
-fn flush(
-    connection: &mut Connection,
-    station: &super::Station,
+fn flush<K: Kernel>(
+    connection: &mut Connection<K::Peer>,
+    kernel: &K,
     key: usize,
     out: &mut Vec<u8>,
-    parts: &super::Parts,
+    parts: &Parts,
 ) -> Flushed {
     let before = connection.output.len() + out.len();
     if before == 0 {
@@ -320,7 +319,7 @@ fn flush(
     out.clear();
     parts.service.metrics.worker(parts.id).bytes_sent.add((before - connection.output.len()) as u64);
     match flushed {
-        Flushed::Blocked if station.register_both(&mut connection.socket, Key::Connection(key)).is_err() => {
+        Flushed::Blocked if kernel.register_both(&mut connection.socket, Key::Connection(key).token()).is_err() => {
             Flushed::Gone
         }
         flushed => flushed,
