@@ -1,5 +1,5 @@
-//! The only reader of clocks. A [`Now`] is read once per turn of a worker and passed down, so that
-//! everything below it can be tested with a time of the test's own making.
+//! The only reader of clocks, and the only one who sleeps. A [`Now`] is read once per turn of a worker and passed down, so
+//! that everything below it can be tested with a time of the test's own making; a whole broker is by a [`Dial`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,10 +33,35 @@ impl Now {
     }
 }
 
+/// A clock's face that is set by hand, for simulation.
+#[derive(Debug, Default)]
+pub struct Dial {
+    /// Microseconds since the Unix epoch, as an operator or another machine sets them: back, too.
+    pub unix_micros: AtomicU64,
+    /// Microseconds since the clock was made.
+    pub elapsed_micros: AtomicU64,
+}
+
+impl Dial {
+    /// Time passes.
+    pub fn advance(&self, micros: u64) {
+        self.elapsed_micros.fetch_add(micros, Ordering::Relaxed);
+        self.unix_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+/// Where a clock's times come from.
+#[derive(Clone, Debug)]
+enum Source {
+    /// The system; when the clock was made.
+    System(Instant),
+    Dial(Arc<Dial>),
+}
+
 /// Reads the system's clocks. Clones agree with each other.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    start: Instant,
+    source: Source,
     /// The largest difference seen between the system clock and the time since the start.
     offset_micros: Arc<AtomicU64>,
 }
@@ -44,13 +69,39 @@ pub struct Clock {
 impl Clock {
     /// A clock whose monotonic time begins now.
     pub fn new() -> Self {
-        Self { start: Instant::now(), offset_micros: Arc::default() }
+        Self { source: Source::System(Instant::now()), offset_micros: Arc::default() }
+    }
+
+    /// A clock that shows what is dialled.
+    pub fn dialled(dial: Arc<Dial>) -> Self {
+        Self { source: Source::Dial(dial), offset_micros: Arc::default() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match &self.source {
+            Source::System(start) => start.elapsed(),
+            Source::Dial(dial) => Duration::from_micros(dial.elapsed_micros.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn wall(&self) -> Duration {
+        match &self.source {
+            Source::System(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+            Source::Dial(dial) => Duration::from_micros(dial.unix_micros.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Waits for so long.
+    pub fn sleep(&self, duration: Duration) {
+        match &self.source {
+            Source::System(_) => std::thread::sleep(duration),
+            Source::Dial(dial) => dial.advance(micros(duration)),
+        }
     }
 
     /// The present moment.
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let elapsed = self.start.elapsed();
+        let (wall, elapsed) = (self.wall(), self.elapsed());
         Now {
             id_micros: self.id_micros(micros(wall), micros(elapsed)),
             unix_millis: millis(wall),
@@ -65,13 +116,13 @@ impl Clock {
 
     /// Microseconds since the clock was made, for what takes less than a millisecond.
     pub fn elapsed_micros(&self) -> u64 {
-        micros(self.start.elapsed())
+        micros(self.elapsed())
     }
 
     /// From now on the time of ids is not before this: ids go on from here though the system's clock may
     /// be behind.
     pub fn advance_ids(&self, micros_at_least: u64) {
-        let elapsed = micros(self.start.elapsed());
+        let elapsed = self.elapsed_micros();
         self.offset_micros.fetch_max(micros_at_least.saturating_sub(elapsed), Ordering::Relaxed);
     }
 

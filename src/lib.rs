@@ -98,6 +98,9 @@ pub mod store;
 pub mod worker;
 
 pub use auth::{KeyError, Role};
+// A whole broker, driven by hand: for the simulation.
+#[doc(hidden)]
+pub use broker::stepped;
 pub use broker::{Broker, InsertError, PublishError, Published, StartError, run};
 pub use cli::UsageError;
 pub use config::{BadAddress, Config, ConfigError, ListenAddress};

@@ -1,10 +1,12 @@
 //! The composition root: raises the descriptor limit, binds, starts the workers, and drains and
 //! stops them again. What only the whole broker can do is here and nowhere else.
 
+mod assembly;
 mod error;
 mod listen;
 mod manager;
 mod run;
+pub mod stepped;
 
 use std::fmt;
 use std::io;
@@ -16,14 +18,15 @@ use std::time::Duration;
 use crate::api::Service;
 use crate::api::record::Record;
 use crate::auth::{Auth, Role};
-use crate::clock::{Clock, millis};
-use crate::config::{Access, Config, KeySource, ListenAddress, Settings};
-use crate::hub::{Hub, HubLimits, MAX_AHEAD, Refused, TopicName, inbox};
+use crate::clock::Clock;
+use crate::config::{Access, Config, KeySource, ListenAddress};
+use crate::hub::{Refused, TopicName};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
-use crate::sse::{Event, Frame, record_frame};
-use crate::store::{self, Order, Store};
-use crate::worker::{Duty, Gate, Kernel as _, Station, Worker};
+use crate::sse::Event;
+use crate::store::Store;
+use crate::worker::{Kernel as _, Station};
+use assembly::HubOrder;
 pub use error::{InsertError, PublishError, StartError};
 use listen::{Given, Listening};
 pub use run::run;
@@ -80,29 +83,15 @@ impl Broker {
         let mut records = Store::open(&settings.data)?;
         let clock = Clock::new();
         let stations = (0..settings.threads).map(|_| Station::new()).collect::<io::Result<Vec<_>>>()?;
-        let (outboxes, inboxes): (Vec<_>, Vec<_>) = stations.iter().map(|station| inbox(station.bell())).unzip();
-        clock.advance_ids(records.ids_through);
-        let hub = Arc::new(Hub::new(hub_limits(&settings), outboxes, clock.now().id_micros + MAX_AHEAD));
-        hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
+        let bells = stations.iter().map(Station::bell);
+        let (hub, inboxes) = assembly::hub(&settings, &clock, &mut records, bells);
         let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
-        let gate = Arc::new(Gate::new(settings.max_connections, settings.max_connections_per_ip));
         let metrics = Metrics::new(settings.threads, clock.now().unix_millis);
         let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
-        let (letters, mails): (Vec<_>, Vec<_>) = stations.iter().map(|_| crossbeam_channel::unbounded()).unzip();
-        let mut doors = std::mem::take(&mut listening.doors);
+        let doors = std::mem::take(&mut listening.doors);
+        let workers = assembly::workers(&service, &clock, stations, inboxes, doors)?;
         let mut broker = Self { service: Shared(service), listening, clock, workers: Vec::new() };
-        for (id, ((station, inbox), mail)) in stations.into_iter().zip(inboxes).zip(mails).enumerate() {
-            let duty = Duty {
-                id,
-                service: Arc::clone(&broker.service.0),
-                gate: Arc::clone(&gate),
-                clock: broker.clock.clone(),
-                inbox,
-                mail,
-                letters: letters.clone(),
-                doors: std::mem::take(&mut doors),
-            };
-            let worker = Worker::new(station, duty)?;
+        for (id, worker) in workers.into_iter().enumerate() {
             let thread = std::thread::Builder::new().name(format!("esker-{id}")).spawn(|| worker.run())?;
             broker.workers.push(thread);
         }
@@ -246,47 +235,12 @@ impl Drop for Broker {
 
 pub use crate::hub::Published;
 
-/// What the store asks of the hub.
-struct HubOrder {
-    hub: Arc<Hub>,
-    clock: Clock,
-}
-
-impl Order for HubOrder {
-    fn reserve(&self, count: usize) -> Option<u64> {
-        self.hub.reserve(count, self.clock.now().id_micros)
-    }
-
-    fn newest(&self) -> u64 {
-        self.hub.newest()
-    }
-
-    fn publish(&self, records: Vec<store::Record>) {
-        self.hub.publish_records(records.iter().map(frame_of).collect());
-    }
-}
-
-fn frame_of(record: &store::Record) -> Arc<Frame> {
-    record_frame(&record.name, &record.data, record.id)
-}
-
 fn open_auth(access: &Access) -> Result<Auth, KeyFileError> {
     match access {
         Access::Everybody => Ok(Auth::Open),
         Access::Tokens { publisher, subscriber } => {
             Ok(Auth::tokens(keys::load(Role::Publisher, publisher)?, keys::load(Role::Subscriber, subscriber)?))
         }
-    }
-}
-
-fn hub_limits(settings: &Settings) -> HubLimits {
-    HubLimits {
-        events_per_topic: settings.history,
-        age_micros: millis(settings.history_age).saturating_mul(1000),
-        bytes: settings.history_bytes,
-        topics: settings.max_topics,
-        subscribers: settings.max_subscribers,
-        latest_bytes: settings.latest_bytes,
     }
 }
 
@@ -308,8 +262,10 @@ mod tests {
     use std::net::{Shutdown, TcpStream};
     use std::sync::atomic::AtomicBool;
 
+    use super::assembly::hub_limits;
     use super::*;
     use crate::config::MAX_ADMIN_CONNECTIONS;
+    use crate::hub::MAX_AHEAD;
 
     #[test]
     fn history_may_be_for_ever() {

@@ -3,11 +3,9 @@
 //! Refuses to know how a page is sent.
 
 use std::fmt::Write as _;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::{Connection, OptionalExtension as _, Params};
@@ -48,15 +46,21 @@ pub(super) struct Auditor {
     shared: Arc<Shared>,
 }
 
-impl Auditor {
-    pub fn start(connection: Connection, shared: &Arc<Shared>) -> io::Result<(Self, JoinHandle<()>)> {
-        let (requests, requested) = bounded(MAX_WAITING);
-        let for_thread = Arc::clone(shared);
-        let named = thread::Builder::new().name("esker-audit".into());
-        let thread = named.spawn(move || answer(connection, &requested, &for_thread))?;
-        Ok((Self { requests, shared: Arc::clone(shared) }, thread))
-    }
+/// The reader's end.
+pub(super) struct Reader {
+    connection: Connection,
+    requests: Receiver<Request>,
+    shared: Arc<Shared>,
+}
 
+/// Makes both ends.
+pub(super) fn auditor(connection: Connection, shared: &Arc<Shared>) -> (Auditor, Reader) {
+    let (sender, requests) = bounded(MAX_WAITING);
+    let auditor = Auditor { requests: sender, shared: Arc::clone(shared) };
+    (auditor, Reader { connection, requests, shared: Arc::clone(shared) })
+}
+
+impl Auditor {
     pub fn ask(&self, name: Arc<str>, after: u64, limit: usize, reply: Reply<Page>) {
         if self.shared.mode() == Mode::Closed {
             return reply.send(Err(StoreError::Closed));
@@ -74,14 +78,30 @@ impl Auditor {
     }
 }
 
-fn answer(mut connection: Connection, requests: &Receiver<Request>, shared: &Shared) {
-    while let Ok(Request::Read { name, after, limit, reply }) = requests.recv() {
-        shared.counters.pages.fetch_add(1, Ordering::Relaxed);
-        let page = read(&mut connection, &name, after, limit);
+impl Reader {
+    /// Until the store is closed.
+    pub fn run(mut self) {
+        while let Ok(request) = self.requests.recv()
+            && self.answer(request).is_continue()
+        {}
+    }
+
+    /// Answers one of those who wait, if somebody does.
+    pub fn turn(&mut self) {
+        if let Ok(request) = self.requests.try_recv() {
+            let _ = self.answer(request);
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> ControlFlow<()> {
+        let Request::Read { name, after, limit, reply } = request else { return ControlFlow::Break(()) };
+        self.shared.counters.pages.fetch_add(1, Ordering::Relaxed);
+        let page = read(&mut self.connection, &name, after, limit);
         reply.send(page.map_err(|error| {
             log::error!("the versions of a record can't be read: {error}");
             StoreError::Failed
         }));
+        ControlFlow::Continue(())
     }
 }
 

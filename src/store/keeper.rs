@@ -58,11 +58,17 @@ fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<(Log, b
     })
 }
 
+/// Who moves the log.
+enum Mover {
+    /// A thread, which is asked and reports.
+    Thread { requests: Sender<()>, reports: Receiver<()>, thread: JoinHandle<()> },
+    /// The writer itself, when it looks for the report: so that a simulation has one thread.
+    Hand(Connection),
+}
+
 /// The writer's hold on the thread.
 pub(super) struct Keeper {
-    requests: Sender<()>,
-    reports: Receiver<()>,
-    thread: JoinHandle<()>,
+    mover: Mover,
     shared: Arc<Shared>,
     is_moving: bool,
     /// The log's bytes when it was last asked.
@@ -83,8 +89,35 @@ impl Keeper {
                 }
             }
         })?;
-        let shared = Arc::clone(shared);
-        Ok(Self { requests, reports, thread, shared, is_moving: false, asked: 0, log: Log::default() })
+        Ok(Self::new(Mover::Thread { requests, reports, thread }, shared))
+    }
+
+    /// Without a thread.
+    pub fn by_hand(connection: Connection, shared: &Arc<Shared>) -> Self {
+        Self::new(Mover::Hand(connection), shared)
+    }
+
+    fn new(mover: Mover, shared: &Arc<Shared>) -> Self {
+        Self { mover, shared: Arc::clone(shared), is_moving: false, asked: 0, log: Log::default() }
+    }
+
+    fn request(&self) -> bool {
+        match &self.mover {
+            Mover::Thread { requests, .. } => requests.send(()).is_ok(),
+            Mover::Hand(_) => true,
+        }
+    }
+
+    /// Whether what was requested is done; waits for it, if told to.
+    fn has_moved(&self, waits: bool) -> bool {
+        match &self.mover {
+            Mover::Thread { reports, .. } if waits => reports.recv().is_ok(),
+            Mover::Thread { reports, .. } => reports.try_recv().is_ok(),
+            Mover::Hand(connection) => {
+                keep(connection, &self.shared);
+                true
+            }
+        }
     }
 
     /// The log as it was last seen.
@@ -100,7 +133,7 @@ impl Keeper {
         }
         if self.log.bytes - self.asked >= tuning.log_growth && self.log.rest() > 0 {
             self.asked = self.log.bytes;
-            self.is_moving = self.requests.send(()).is_ok();
+            self.is_moving = self.request();
         }
         Ok(())
     }
@@ -108,8 +141,7 @@ impl Keeper {
     /// Moves the rest, if the thread is through; waits for it, if the log has become too long.
     fn finish(&mut self, connection: &Connection, tuning: &Tuning) -> rusqlite::Result<()> {
         let is_too_long = self.log.bytes > tuning.log_bound;
-        let report = if is_too_long { self.reports.recv().ok() } else { self.reports.try_recv().ok() };
-        if report.is_none() {
+        if !self.has_moved(is_too_long) {
             return Ok(());
         }
         self.is_moving = false;
@@ -123,7 +155,7 @@ impl Keeper {
     /// Moves what there is, unless the thread is at it: room is kept for what the log has yet to bring, and on a full
     /// disk that is better spent.
     pub fn relieve(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.is_moving && self.reports.try_recv().is_err() {
+        if self.is_moving && !self.has_moved(false) {
             return Ok(());
         }
         self.is_moving = false;
@@ -142,8 +174,9 @@ impl Keeper {
 
     /// Ends the thread, whatever it is at.
     pub fn end(self) {
-        drop((self.requests, self.reports));
-        if self.thread.join().is_err() {
+        let Mover::Thread { requests, reports, thread } = self.mover else { return };
+        drop((requests, reports));
+        if thread.join().is_err() {
             log::error!("the store's keeper panicked");
         }
     }

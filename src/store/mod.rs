@@ -15,6 +15,7 @@
 //! room     how much the disk has left
 //! audit    the thread that reads histories, page by page
 //! state    ready, full or failed; counters
+//! hands    the same without threads, for simulation
 //! tools    check, dump and load, for a store that nobody runs
 //! ```
 //!
@@ -33,6 +34,7 @@
 mod audit;
 mod commit;
 mod error;
+mod hands;
 mod index;
 mod keeper;
 mod mark;
@@ -54,6 +56,7 @@ use std::time::Duration;
 
 pub use audit::Page;
 pub use error::{BadName, OpenError, StoreError};
+pub use hands::Hands;
 pub use opening::Opening;
 pub use place::Place;
 pub use state::{Health, Status};
@@ -108,7 +111,12 @@ struct Running {
 impl Store {
     /// Takes hold of the place, checks what is there and reads the newest record of every name.
     pub fn open(place: &Place) -> Result<Opening, OpenError> {
-        opening::open(place, Tuning::default())
+        Self::open_tuned(place, Tuning::default())
+    }
+
+    /// The same with other bounds.
+    pub fn open_tuned(place: &Place, tuning: Tuning) -> Result<Opening, OpenError> {
+        opening::open(place, tuning)
     }
 
     /// Queues a record; `data` is JSON text and kept as it is. The reply comes once it is stored and published, from the
@@ -148,15 +156,24 @@ impl Store {
     pub fn close(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { reader, writer, home }) = running else { return };
-        self.shared.enter(Mode::Closed);
-        self.auditor.close();
-        self.queue.close();
+        self.shut();
         for thread in [reader, writer] {
             if thread.join().is_err() {
                 log::error!("a thread of the store panicked");
             }
         }
         drop(home);
+    }
+
+    fn run(&self, running: Running) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+    }
+
+    /// What is queued by now is the last.
+    fn shut(&self) {
+        self.shared.enter(Mode::Closed);
+        self.auditor.close();
+        self.queue.close();
     }
 }
 
@@ -178,18 +195,18 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
 
 /// The bounds that tests make small.
 #[derive(Clone, Copy, Debug)]
-struct Tuning {
+pub struct Tuning {
     /// So many records wait for the index before it is brought up to date, even if the store is never idle. Hardly more do at
     /// any time: that is faster than records come.
-    unindexed: usize,
+    pub unindexed: usize,
     /// At least so many of them are indexed between two commits.
-    slice: usize,
+    pub slice: usize,
     /// The log is moved into the database when it has grown by so many bytes.
-    log_growth: u64,
+    pub log_growth: u64,
     /// Beyond so many bytes of log a commit waits for the move, unless another program's reading prevents it.
-    log_bound: u64,
+    pub log_bound: u64,
     /// A full disk is tried again after so long.
-    retry: Duration,
+    pub retry: Duration,
     /// Tells how full it is.
     gauge: Gauge,
 }

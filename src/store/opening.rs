@@ -2,12 +2,13 @@
 //! the threads begin with. Refuses to know what they do.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rusqlite::Connection;
 
-use super::audit::Auditor;
+use super::audit;
 use super::commit::{NameKey, Names, Version};
 use super::error::{Cause, OpenError};
 use super::index::Index;
@@ -19,7 +20,7 @@ use super::room::Room;
 use super::schema::{self, CEILING, INDEXED_THROUGH, Use};
 use super::state::Shared;
 use super::writer::Writer;
-use super::{Order, Place, Record, Running, Store, Tuning};
+use super::{Hands, Order, Place, Record, Running, Store, Tuning};
 use crate::clock::Clock;
 
 /// A store that is opened and does not run yet.
@@ -126,29 +127,47 @@ fn record(connection: &Connection, name: Arc<str>, id: i64) -> Result<Record, Ca
 impl Opening {
     /// Starts the threads. `order` gives ids larger than `ids_through` from now on.
     pub fn start(self, order: Box<dyn Order>) -> Result<Store, OpenError> {
-        let Self { writer, keeper, reader, found, home, tuning, .. } = self;
+        let (store, hands) = self.staff(order, Clock::new(), Keeper::start)?;
+        let Hands { writer, reader, home } = hands;
         let failed = |error| home.error(Cause::Thread(error));
+        let named = |name: &str| thread::Builder::new().name(name.into());
+        let reader = named("esker-audit").spawn(move || reader.run()).map_err(failed)?;
+        let writer = named("esker-store").spawn(move || writer.run()).map_err(failed)?;
+        store.run(Running { reader, writer, home });
+        Ok(store)
+    }
+
+    /// Starts no thread: whoever has the hands does the work.
+    pub fn start_by_hand(self, order: Box<dyn Order>, clock: Clock) -> Result<(Store, Hands), OpenError> {
+        self.staff(order, clock, |connection, shared| Ok(Keeper::by_hand(connection, shared)))
+    }
+
+    fn staff(
+        self,
+        order: Box<dyn Order>,
+        clock: Clock,
+        keep: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Keeper>,
+    ) -> Result<(Store, Hands), OpenError> {
+        let Self { writer, keeper, reader, found, home, tuning, .. } = self;
         let shared = Arc::new(Shared::default());
         let (queue, waiting) = queue::queue(&shared);
-        let (auditor, reader) = Auditor::start(reader, &shared).map_err(failed)?;
+        let (auditor, reader) = audit::auditor(reader, &shared);
         let writer = Writer {
             connection: writer,
             names: found.names,
             index: Index::new(found.unindexed),
             mark: found.mark,
-            keeper: Keeper::start(keeper, &shared).map_err(failed)?,
+            keeper: keep(keeper, &shared).map_err(|error| home.error(Cause::Thread(error)))?,
             room: Room::new(home.database.clone(), tuning.gauge),
             waiting,
             shared: Arc::clone(&shared),
             order,
             tuning,
-            clock: Clock::new(),
+            clock,
             looked_at: 0,
             full_at: 0,
         };
         writer.count();
-        let named = thread::Builder::new().name("esker-store".into());
-        let writer = named.spawn(move || writer.run()).map_err(failed)?;
-        Ok(Store { queue, auditor, shared, running: Mutex::new(Some(Running { reader, writer, home })) })
+        Ok((Store { queue, auditor, shared, running: Mutex::default() }, Hands { writer, reader, home }))
     }
 }

@@ -1,9 +1,9 @@
 //! The thread that commits: takes all inserts that wait, and in between brings the index up to date, raises the mark, looks
 //! after the log and, when the disk is full, tries whether there is room again. Refuses to know SQL.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -51,20 +51,24 @@ pub(super) struct Writer {
 impl Writer {
     /// Until the store is closed.
     pub fn run(mut self) {
-        loop {
-            match self.waiting.take(self.patience()) {
-                Taken::Inserts(inserts) => self.insert(inserts),
-                Taken::Nothing => self.index.begin(),
-                Taken::Last(inserts) => {
-                    self.insert(inserts);
-                    break;
-                }
-            }
-            self.look();
-            self.retry();
-            self.tend();
-        }
+        while self.turn(self.patience()).is_continue() {}
         self.seal();
+    }
+
+    /// Waits for inserts, stores them, and does what else is due. Break: they were the last.
+    pub fn turn(&mut self, patience: Duration) -> ControlFlow<()> {
+        match self.waiting.take(patience) {
+            Taken::Inserts(inserts) => self.insert(inserts),
+            Taken::Nothing => self.index.begin(),
+            Taken::Last(inserts) => {
+                self.insert(inserts);
+                return ControlFlow::Break(());
+            }
+        }
+        self.look();
+        self.retry();
+        self.tend();
+        ControlFlow::Continue(())
     }
 
     fn patience(&self) -> Duration {
@@ -163,7 +167,7 @@ impl Writer {
             if first.is_some() {
                 return first;
             }
-            thread::sleep(RESERVE_PAUSE);
+            self.clock.sleep(RESERVE_PAUSE);
         }
         None
     }
@@ -248,7 +252,7 @@ impl Writer {
     }
 
     /// The end. After a failure everything stays as it is for the next opening.
-    fn seal(mut self) {
+    pub fn seal(mut self) {
         if !self.shared.has_failed() {
             let completed = self.index.complete(&mut self.connection, &self.clock);
             self.holds("indexing", completed);

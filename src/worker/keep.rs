@@ -50,7 +50,8 @@ impl<K: Kernel> Worker<K> {
             && self.streams.end(BUDGET_PER_TURN, self.parts.stamp());
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the broker has drained.
+    pub fn is_over(&self) -> bool {
         let Some(until) = self.drain_until else { return false };
         let has_ended =
             self.streams.is_empty() && self.connections.iter().all(|(_, connection)| connection.is_admins());

@@ -1,0 +1,105 @@
+//! A broker that does nothing by itself: its kernel, its clock and its disk are somebody else's, and each step of a worker or
+//! of the store is a call. So a simulation drives the whole of it from one thread and one seed. Not part of the public API.
+
+use std::sync::Arc;
+
+use super::assembly::{self, HubOrder};
+use super::{StartError, open_auth};
+use crate::api::{Scope, Service};
+use crate::clock::Clock;
+pub use crate::clock::Dial;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::store::{Hands, Place, Store, Tuning};
+use crate::worker::{Door, Kernel, Worker};
+
+/// Descriptors, of which a simulation has enough.
+const DESCRIPTORS: usize = 1 << 20;
+
+/// See the module's page. Dropped, it ends as a killed process does.
+pub struct Stepped<K: Kernel> {
+    service: Arc<Service>,
+    /// Those that have not ended.
+    workers: Vec<Option<Worker<K>>>,
+    hands: Hands,
+}
+
+/// What it stands on.
+pub struct Ground<'a, K: Kernel> {
+    /// Where records are kept.
+    pub place: &'a Place,
+    /// The store's bounds.
+    pub tuning: Tuning,
+    /// What the clock shows.
+    pub dial: Arc<Dial>,
+    /// One for each worker.
+    pub kernels: Vec<K>,
+    /// Where connections come from.
+    pub listener: K::Listener,
+}
+
+impl<K: Kernel> Stepped<K> {
+    /// As [`Broker::start`](super::Broker::start), without threads and listeners of its own.
+    pub fn start(config: &Config, ground: Ground<'_, K>) -> Result<Self, StartError> {
+        let settings = config.settle(DESCRIPTORS)?;
+        let auth = open_auth(&settings.access)?;
+        let mut records = Store::open_tuned(ground.place, ground.tuning)?;
+        let clock = Clock::dialled(ground.dial);
+        let bells = ground.kernels.iter().map(Kernel::bell);
+        let (hub, inboxes) = assembly::hub(&settings, &clock, &mut records, bells);
+        let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
+        let (store, hands) = records.start_by_hand(Box::new(order), clock.clone())?;
+        let metrics = Metrics::new(ground.kernels.len(), clock.now().unix_millis);
+        let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
+        let doors = vec![Door { listener: ground.listener, scope: Scope::All }];
+        let workers = assembly::workers(&service, &clock, ground.kernels, inboxes, doors)?;
+        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), hands })
+    }
+
+    /// Milliseconds until a worker wants a turn though nothing happens; none: not before something does.
+    pub fn patience(&self, worker: usize) -> Option<u64> {
+        self.workers[worker].as_ref()?.timeout()
+    }
+
+    /// One turn of a worker, unless it has ended.
+    pub fn turn(&mut self, worker: usize) {
+        if let Some(turning) = &mut self.workers[worker] {
+            turning.turn();
+            if turning.is_over() {
+                self.workers[worker] = None;
+            }
+        }
+    }
+
+    /// One turn of the store.
+    pub fn turn_store(&mut self) {
+        self.hands.turn();
+    }
+
+    /// The hub, whose counts tell what is retained and who listens.
+    pub fn hub(&self) -> &Hub {
+        &self.service.hub
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.service.store
+    }
+
+    /// As a signal to end does it: nothing new is taken, streams end.
+    pub fn drain(&mut self) {
+        self.service.drain();
+        (0..self.workers.len()).for_each(|worker| self.service.hub.ring(worker));
+    }
+
+    /// Whether all workers have ended.
+    pub fn has_drained(&self) -> bool {
+        self.workers.iter().all(Option::is_none)
+    }
+
+    /// The end, after a drain.
+    pub fn close(self) {
+        self.hands.close(&self.service.store);
+    }
+}

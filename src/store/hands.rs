@@ -1,0 +1,35 @@
+//! A store without threads: whoever has its hands does their work, a step at a time, so that a simulation is repeatable.
+//! Refuses to know what the work is.
+
+use std::time::Duration;
+
+use super::Store;
+use super::audit::Reader;
+use super::place::Home;
+use super::writer::Writer;
+
+/// See the module's page. Dropped without [`Hands::close`], it leaves the files as a killed process does.
+pub struct Hands {
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    pub(super) home: Home,
+}
+
+impl Hands {
+    /// Commits what waits, answers one audit, and looks after index, mark and log.
+    pub fn turn(&mut self) {
+        // The last turn is that of closing.
+        let _ = self.writer.turn(Duration::ZERO);
+        self.reader.turn();
+    }
+
+    /// What [`Store::close`] has the threads do.
+    pub fn close(self, store: &Store) {
+        let Self { mut writer, reader, home } = self;
+        store.shut();
+        while writer.turn(Duration::ZERO).is_continue() {}
+        writer.seal();
+        reader.run();
+        drop(home);
+    }
+}
