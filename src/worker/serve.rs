@@ -85,6 +85,7 @@ impl<S: Socket> Streams<S> {
     /// Lets go what the hub has let go, except for a bounded surplus while somebody is behind: or a
     /// burst longer than the history would be a gap even for those who read at once.
     fn trim(&mut self) {
+        self.replica.records.settle().for_each(|superseded| self.absences.lose(superseded.id()));
         let limits = self.hub.limits();
         let (surplus, total) = match (self.hungry.is_empty(), self.absences.blocked()) {
             (false, _) => (MAX_DEBT_BYTES, limits.bytes + MAX_DEBT_BYTES),

@@ -26,7 +26,7 @@ use super::hearers::Hearers;
 use super::replica::{Heard, Replica, Source};
 use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
-use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Latest, Slot, TopicId, WorkerId};
+use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Slot, TopicId, WorkerId};
 pub use crate::metrics::{Buckets, Close};
 use crate::sse::{Frame, Framing};
 
@@ -183,7 +183,7 @@ impl<S: Socket> Streams<S> {
             }
             JoinedFeeds::Records { names, backlog } => {
                 if let Some(frames) = backlog {
-                    self.replica.records = Latest::restore(frames);
+                    self.replica.records.restore(frames);
                 }
                 (Interest::Records(names), Absence::default())
             }
@@ -338,9 +338,7 @@ impl<S: Socket> Streams<S> {
         for key in self.hearers.of(name) {
             call(&mut self.audiences[key as usize], key, &mut self.due);
         }
-        if let Some(superseded) = self.replica.records.push(frame) {
-            self.absences.lose(superseded.id());
-        }
+        self.replica.records.push(frame);
     }
 
     fn call_audiences(&mut self, slot: Slot) {

@@ -50,6 +50,28 @@ fn everybody_sees_the_newest_of_each_name_and_then_what_is_new() {
     assert_eq!(take(&mut early, 1), [seen("ü/b c", other, "null")]);
 }
 
+/// However many of one name a commit brings.
+#[test]
+fn every_version_comes_to_those_who_read_at_once() {
+    const CLIENTS: usize = 16;
+    let broker = Broker::start(&[]);
+    let (mut all, mut one) = (broker.subscribe("/events", ""), broker.subscribe("/events?event=user&event=last", ""));
+    let client = |_| (0..10).map(|_| insert(&broker, "user", "1")).collect::<Vec<_>>();
+    let mut ids: Vec<u64> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+        clients.into_iter().flat_map(|client| client.join().expect("it inserts")).collect()
+    });
+    ids.push(insert(&broker, "last", "1"));
+    ids.sort_unstable();
+    for stream in [&mut all, &mut one] {
+        let mut told = vec![stream.event()];
+        while told.last().is_some_and(|event| event.name.as_deref() != Some("last")) {
+            told.push(stream.event());
+        }
+        assert_eq!(told.iter().map(|event| event.number()).collect::<Vec<_>>(), ids);
+    }
+}
+
 #[test]
 fn a_position_brings_what_is_newer() {
     let broker = Broker::start(&[]);
