@@ -18,11 +18,16 @@ const LOCK: &str = "lock";
 
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(unpredictable_function_pointer_comparisons, reason = "two disks of a simulation differ by their names already")]
 pub enum Place {
     /// In files in a directory, which is made if it is missing.
     Directory(PathBuf),
     /// In memory, until the store is closed.
     Memory,
+    /// On a disk of a simulation, which SQLite finds by this name (a VFS) and one store uses at a time; `room` is asked, with
+    /// the name, for the bytes that it has left.
+    #[doc(hidden)]
+    Vfs { name: String, room: fn(&str) -> Option<u64> },
 }
 
 /// What SQLite opens.
@@ -32,6 +37,12 @@ pub(super) enum Database {
     /// A name for SQLite's file system in memory. It is one process's, shared by connections without sharing their caches
     /// (which is deprecated), and needs neither a temporary directory nor code of its own here.
     Memory(String),
+    /// A file on another disk than the system's.
+    Vfs {
+        uri: String,
+        name: String,
+        room: fn(&str) -> Option<u64>,
+    },
 }
 
 /// The hold on a place, for as long as it lives.
@@ -59,6 +70,7 @@ impl Home {
     pub fn take(place: &Place) -> Result<Self, OpenError> {
         match place {
             Place::Memory => Ok(Self::memory()),
+            Place::Vfs { name, room } => Ok(Self::vfs(name, *room)),
             Place::Directory(path) => {
                 make(path).and_then(|()| Self::directory(path)).map_err(|cause| OpenError { path: path.clone(), cause })
             }
@@ -84,15 +96,25 @@ impl Home {
         Self { path: PathBuf::from(":memory:"), database: Database::Memory(uri), _lock: None }
     }
 
+    fn vfs(name: &str, room: fn(&str) -> Option<u64>) -> Self {
+        let database = Database::Vfs { uri: format!("file:/{DATABASE}?vfs={name}"), name: name.to_owned(), room };
+        Self { path: PathBuf::from(name), database, _lock: None }
+    }
+
     pub fn error(&self, cause: impl Into<Cause>) -> OpenError {
         OpenError { path: self.path.clone(), cause: cause.into() }
     }
 
     /// The bytes that the disk has left for us; None: it does not say, or there is none.
     pub fn room(database: &Database) -> Option<u64> {
-        let Database::File(path) = database else { return None };
-        let disk = rustix::fs::statvfs(path).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+        match database {
+            Database::File(path) => {
+                let disk = rustix::fs::statvfs(path).ok()?;
+                Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+            }
+            Database::Memory(_) => None,
+            Database::Vfs { name, room, .. } => room(name),
+        }
     }
 }
 

@@ -61,7 +61,9 @@ pub(super) fn connect(database: &Database, purpose: Use) -> rusqlite::Result<Con
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, purpose == Use::Write);
     let connection = match database {
         Database::File(path) => Connection::open_with_flags(path, flags)?,
-        Database::Memory(uri) => Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?,
+        Database::Memory(uri) | Database::Vfs { uri, .. } => {
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+        }
     };
     connection.busy_timeout(PATIENCE)?;
     // The log is moved when we say so, and after a failure not at all.
@@ -113,7 +115,8 @@ pub(super) fn use_log(connection: &Connection, database: &Database) -> Result<()
     // A longer one is cut when it begins anew.
     connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
     match database {
-        Database::File(_) if mode != "wal" => Err(Cause::NoLog(mode)),
+        Database::Memory(_) => Ok(()),
+        _ if mode != "wal" => Err(Cause::NoLog(mode)),
         _ => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ mod crash;
 mod full;
 mod indexing;
 mod offline;
+mod power;
 mod refusals;
 mod reopen;
 

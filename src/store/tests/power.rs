@@ -1,0 +1,198 @@
+//! The store on a disk that loses power, fails and runs full in the midst of everything: what was answered with an id is there.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use esker_disk::{Disk, Faults};
+use fastrand::Rng;
+
+use super::*;
+
+/// The names of all records here.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// So many are inserted at once.
+const BATCH: usize = 12;
+
+/// A disk, and what the one who inserts knows of what must be on it.
+struct Witness {
+    disk: Disk,
+    rng: Rng,
+    /// What every record was that anybody heard of: its name and its data.
+    known: BTreeMap<u64, (&'static str, String)>,
+    /// What was tried, by data; each once.
+    tried: BTreeSet<String>,
+    /// Answers other than an id.
+    refused: Vec<StoreError>,
+}
+
+impl Witness {
+    fn new(seed: u64) -> Self {
+        let disk = Disk::new(seed);
+        disk.on_sleep(std::thread::sleep);
+        Self { disk, rng: Rng::with_seed(seed), known: BTreeMap::new(), tried: BTreeSet::new(), refused: Vec::new() }
+    }
+
+    fn place(&self) -> Place {
+        Place::Vfs { name: self.disk.vfs(), room: |_| None }
+    }
+
+    /// Opens it, sees that everything is there, and inserts so often or until the disk crashes. An error: it crashed before it
+    /// was open.
+    fn live(&mut self, rounds: usize, faults: impl FnOnce(&mut Faults)) -> Result<(), OpenError> {
+        let rig = self.open()?;
+        self.disk.faults(faults);
+        let crashes = self.disk.crashes();
+        for _ in 0..rounds {
+            self.insert(&rig);
+            if self.disk.crashes() > crashes {
+                break;
+            }
+        }
+        rig.store.close();
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<Rig, OpenError> {
+        let tuning = Tuning { retry: Duration::from_millis(1), ..hasty() };
+        let mut opening = opening::open(&self.place(), tuning)?;
+        let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
+        let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });
+        let rig = Rig { store: opening.start(Box::new(Arc::clone(&ids)))?, ids, latest, ids_through };
+        self.look(&rig);
+        Ok(rig)
+    }
+
+    /// What was known is there, and what is there was tried; whatever it is, from now on it is known.
+    fn look(&mut self, rig: &Rig) {
+        let found: BTreeMap<_, _> = NAMES.iter().flat_map(|name| history(rig, name)).collect();
+        for (id, record) in &self.known {
+            assert_eq!(found.get(id), Some(record), "record {id} was answered or seen");
+        }
+        for (id, (name, data)) in &found {
+            assert!(self.tried.contains(data), "record {id} is {data} of {name}, which nobody inserted");
+        }
+        let distinct: BTreeSet<_> = found.values().map(|(_, data)| data).collect();
+        assert_eq!(distinct.len(), found.len(), "each was inserted once");
+        let newest: BTreeMap<_, _> = found.iter().map(|(id, (name, data))| (*name, (*id, data.as_str()))).collect();
+        let latest = rig.latest.iter().map(|record| (&*record.name, (record.id, &*record.data))).collect();
+        assert_eq!(newest, latest);
+        assert!(found.keys().all(|id| *id <= rig.ids_through));
+        self.known = found;
+    }
+
+    fn insert(&mut self, rig: &Rig) {
+        let batch: Vec<_> = (0..self.rng.usize(1..=BATCH))
+            .map(|_| {
+                let data = format!("\"{}{}\"", self.tried.len(), "x".repeat(self.rng.usize(..2000)));
+                self.tried.insert(data.clone());
+                (NAMES[self.rng.usize(..NAMES.len())], data)
+            })
+            .collect();
+        let (sender, replies) = mpsc::channel();
+        for (name, data) in batch {
+            let sender = sender.clone();
+            let kept = data.clone();
+            rig.store.insert(name.into(), data.into(), move |result| sender.send((name, kept, result)).unwrap());
+        }
+        drop(sender);
+        for (name, data, result) in replies {
+            match result {
+                Ok(id) => drop(self.known.insert(id, (name, data))),
+                Err(error) => self.refused.push(error),
+            }
+        }
+        // What was published was seen, answered or not.
+        for record in rig.published() {
+            assert!(self.known.contains_key(&record.id), "{} was published and not answered", record.id);
+        }
+    }
+}
+
+/// All versions of a name.
+fn history(rig: &Rig, name: &'static str) -> Vec<(u64, (&'static str, String))> {
+    let (mut versions, mut after) = (Vec::new(), Some(0));
+    while let Some(id) = after {
+        let page = rig.audit(name, id, 50).unwrap();
+        let entries: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(&page.body).unwrap();
+        let parse = |(key, data): (&str, &serde_json::value::RawValue)| {
+            let id = key.strip_prefix(name).and_then(|rest| rest.strip_prefix("_v_")).unwrap();
+            (id.parse().unwrap(), (name, data.get().to_owned()))
+        };
+        versions.extend(entries.into_iter().map(parse));
+        after = page.next;
+    }
+    versions
+}
+
+#[test]
+fn what_was_answered_survives_a_loss_of_power_in_the_midst_of_anything() {
+    for seed in 0..20 {
+        let mut witness = Witness::new(seed);
+        let mut unopened = 0;
+        for _ in 0..12 {
+            let changes = witness.rng.u64(..400);
+            match witness.rng.u8(..4) {
+                0 => witness.disk.kill_after(changes),
+                _ => witness.disk.cut_power_after(changes),
+            }
+            let crashes = witness.disk.crashes();
+            while witness.disk.crashes() == crashes {
+                unopened += usize::from(witness.live(20, |_| ()).is_err());
+            }
+        }
+        assert!(!witness.known.is_empty() && unopened < 12, "seed {seed}: {unopened} of 12 ended before they began");
+        witness.live(1, |_| ()).unwrap();
+    }
+}
+
+#[test]
+fn what_was_answered_survives_writes_and_syncs_that_fail() {
+    let mut failed = 0;
+    for seed in 0..20 {
+        let mut witness = Witness::new(seed);
+        for life in 0..10 {
+            let rates = (witness.rng.f64() * 0.02, witness.rng.f64() * 0.05);
+            witness.live(20, |faults| (faults.writes_fail, faults.syncs_fail) = rates).unwrap();
+            witness.disk.faults(|faults| *faults = Faults::default());
+            if life % 2 == 0 {
+                witness.disk.cut_power();
+            }
+        }
+        failed += witness.refused.iter().filter(|error| **error == StoreError::Failed).count();
+        witness.live(1, |_| ()).unwrap();
+    }
+    assert!(failed > 0);
+}
+
+/// Runs full some times, and each time there is room again.
+fn run_full(seed: u64) {
+    let mut witness = Witness::new(seed);
+    witness.live(3, |_| ()).unwrap();
+    let rig = witness.open().unwrap();
+    for _ in 0..3 {
+        let capacity = witness.disk.used() + witness.rng.u64(..200_000);
+        witness.disk.faults(|faults| faults.capacity = Some(capacity));
+        witness.refused.clear();
+        while witness.refused.is_empty() {
+            witness.insert(&rig);
+        }
+        let is_full = |error: &StoreError| *error == StoreError::Full;
+        assert!(witness.refused.iter().all(is_full), "seed {seed}: {:?}", rig.store.status());
+        witness.disk.faults(|faults| faults.capacity = None);
+        let (begin, before) = (Instant::now(), witness.known.len());
+        while witness.known.len() == before {
+            assert!(begin.elapsed() < Duration::from_secs(30), "seed {seed}: {:?}", rig.store.status());
+            std::thread::sleep(Duration::from_millis(5));
+            witness.insert(&rig);
+        }
+    }
+    witness.disk.cut_power();
+    rig.store.close();
+    witness.live(1, |_| ()).unwrap();
+}
+
+#[test]
+fn a_disk_that_runs_full_costs_nothing_that_was_answered_and_inserts_go_on_when_there_is_room() {
+    // They mostly wait.
+    std::thread::scope(|scope| (0..20).for_each(|seed| drop(scope.spawn(move || run_full(seed)))));
+}
