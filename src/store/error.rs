@@ -142,8 +142,16 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
+/// SQLite tells of a full disk apart, but for the index of its log.
+fn has_no_room_for_index(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE)
+}
+
 impl From<rusqlite::Error> for Cause {
     fn from(error: rusqlite::Error) -> Self {
+        if has_no_room_for_index(&error) {
+            return Self::Full;
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse,
             Some(ErrorCode::DiskFull) => Self::Full,
@@ -169,12 +177,10 @@ pub(super) enum Fault {
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        // SQLite tells of a full disk apart, but for the index of its log.
-        let no_room = error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE);
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::Full,
-            _ if no_room => Self::Full,
+            _ if has_no_room_for_index(&error) => Self::Full,
             _ => Self::Broken(error.to_string()),
         }
     }

@@ -196,3 +196,63 @@ fn a_disk_that_runs_full_costs_nothing_that_was_answered_and_inserts_go_on_when_
     // They mostly wait.
     std::thread::scope(|scope| (0..20).for_each(|seed| drop(scope.spawn(move || run_full(seed)))));
 }
+
+/// Everything goes wrong while it is opened; then the disk is well again.
+fn open_badly(witness: &mut Witness) -> Option<OpenError> {
+    let rates: [f64; 5] = std::array::from_fn(|_| witness.rng.f64() * 0.1);
+    witness.disk.faults(|faults| {
+        [faults.reads_fail, faults.writes_fail, faults.syncs_fail, faults.truncates_fail, faults.opens_fail] = rates;
+    });
+    let opened = opening::open(&witness.place(), hasty());
+    witness.disk.faults(|faults| *faults = Faults::default());
+    opened.err()
+}
+
+#[test]
+fn an_opening_that_fails_takes_nothing() {
+    let mut failed = 0;
+    for seed in 0..20 {
+        let mut witness = Witness::new(seed);
+        for _ in 0..10 {
+            let changes = witness.rng.u64(..400);
+            witness.disk.kill_after(changes);
+            // It may be killed before it is open.
+            let _ = witness.live(20, |_| ());
+            failed += (0..3).filter_map(|_| open_badly(&mut witness)).count();
+            if witness.rng.bool() {
+                witness.disk.cut_power();
+            }
+            witness.live(1, |_| ()).unwrap();
+        }
+    }
+    assert!(failed > 100, "{failed}");
+}
+
+#[test]
+fn an_opening_on_a_full_disk_says_so_and_takes_nothing() {
+    for seed in 0..20 {
+        let mut witness = Witness::new(seed);
+        witness.disk.kill_after(100);
+        witness.live(100, |_| ()).unwrap();
+        for more in (0..60_000).step_by(3_000) {
+            let capacity = witness.disk.used() + more;
+            witness.disk.faults(|faults| faults.capacity = Some(capacity));
+            if let Err(error) = opening::open(&witness.place(), hasty()) {
+                assert!(matches!(error.cause, error::Cause::Full), "seed {seed}: {error}");
+            }
+        }
+        witness.disk.faults(|faults| faults.capacity = None);
+        witness.live(1, |_| ()).unwrap();
+    }
+}
+
+#[test]
+fn the_disk_is_asked_how_much_room_it_has() {
+    let mut witness = Witness::new(0);
+    let place = Place::Vfs { name: witness.disk.vfs(), room: esker_disk::room };
+    witness.disk.faults(|faults| faults.capacity = Some(60 << 20));
+    let rig = Rig::new(&place);
+    witness.insert(&rig);
+    assert!(witness.known.is_empty() && witness.refused.iter().all(|error| *error == StoreError::Full));
+    assert_eq!(rig.store.status().health, Health::Full);
+}
