@@ -99,7 +99,10 @@ pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
     }
     let Pending { topic, drafts } = pending;
     match context.service.hub.publish(&topic, drafts, context.now.id_micros, Some(context.worker)) {
-        Ok(published) => Outcome::Answer(accepted(published)),
+        Ok(published) => {
+            context.service.store.note_id(published.id);
+            Outcome::Answer(accepted(published))
+        }
         Err(Refused::NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
         Err(Refused::TooManyTopics) => {
             Outcome::Answer(refused(PublishRefusal::Topics, too_many_topics(), context).into())

@@ -143,7 +143,10 @@ impl Broker {
         }
         let now = self.clock.now().id_micros;
         match self.service.0.hub.publish(&topic, vec![draft], now, None) {
-            Ok(published) => Ok(published),
+            Ok(published) => {
+                self.service.0.store.note_id(published.id);
+                Ok(published)
+            }
             Err(Refused::NoRoom(_) | Refused::TooManyTopics) => Err(PublishError::Full),
         }
     }

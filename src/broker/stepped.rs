@@ -93,9 +93,9 @@ impl<K: Kernel> Stepped<K> {
         (0..self.workers.len()).for_each(|worker| self.service.hub.ring(worker));
     }
 
-    /// Whether all workers have ended.
-    pub fn has_drained(&self) -> bool {
-        self.workers.iter().all(Option::is_none)
+    /// Whether a worker has ended, after a drain.
+    pub fn has_ended(&self, worker: usize) -> bool {
+        self.workers[worker].is_none()
     }
 
     /// The end, after a drain.

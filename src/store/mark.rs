@@ -33,6 +33,11 @@ impl Mark {
         (newest > self.before && near).then(|| newest.saturating_add(AHEAD))
     }
 
+    /// Up to this id nothing need be written.
+    pub fn covers(&self) -> u64 {
+        self.ceiling.saturating_sub(NEAR).max(self.before)
+    }
+
     /// What is worth writing, if something must be written to see whether that works: SQLite leaves out what is there already.
     pub fn other(&self, newest: u64) -> u64 {
         self.due(newest).unwrap_or(self.ceiling + 1)

@@ -145,6 +145,14 @@ impl Store {
         self.auditor.ask(name, after, limit, Reply::new(reply));
     }
 
+    /// An id was given to something that is not stored: no later start is to give it again, whatever the clock says then. That
+    /// is seen to a moment later; ids of records are safe from the beginning.
+    pub fn note_id(&self, id: u64) {
+        if self.shared.is_news(id) {
+            self.queue.nudge();
+        }
+    }
+
     /// How it is, and the counters.
     pub fn status(&self) -> Status {
         self.shared.status()

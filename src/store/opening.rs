@@ -152,7 +152,7 @@ impl Opening {
         let shared = Arc::new(Shared::default());
         let (queue, waiting) = queue::queue(&shared);
         let (auditor, reader) = audit::auditor(reader, &shared);
-        let writer = Writer {
+        let mut writer = Writer {
             connection: writer,
             names: found.names,
             index: Index::new(found.unindexed),
@@ -164,10 +164,11 @@ impl Opening {
             order,
             tuning,
             clock,
-            looked_at: 0,
+            looked_at: None,
             full_at: 0,
         };
         writer.count();
+        writer.cover();
         Ok((Store { queue, auditor, shared, running: Mutex::default() }, Hands { writer, reader, home }))
     }
 }

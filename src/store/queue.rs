@@ -69,6 +69,7 @@ impl Insert {
 
 enum Job {
     Insert(Insert),
+    Look,
     Close,
 }
 
@@ -90,6 +91,8 @@ pub(super) enum Taken {
     Inserts(Vec<Insert>),
     /// Nothing for so long.
     Nothing,
+    /// Ids were given that the mark is to cover.
+    News,
     /// What came before the end, and the end.
     Last(Vec<Insert>),
 }
@@ -117,6 +120,11 @@ impl Queue {
         let _ = self.jobs.send(Job::Insert(insert));
     }
 
+    /// The writer is to look at the newest id.
+    pub fn nudge(&self) {
+        let _ = self.jobs.send(Job::Look);
+    }
+
     /// What is queued by now is the last.
     pub fn close(&self) {
         let _ = self.jobs.send(Job::Close);
@@ -134,6 +142,7 @@ impl Waiting {
     /// Waits for inserts, and takes all that are there, up to a batch's bounds.
     pub fn take(&self, patience: Duration) -> Taken {
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut has_news = false;
         let mut next = match self.jobs.recv_timeout(patience) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
@@ -146,6 +155,7 @@ impl Waiting {
                     bytes += insert.cost();
                     batch.push(insert);
                 }
+                Job::Look => has_news = true,
                 Job::Close => {
                     last = true;
                     break;
@@ -155,6 +165,10 @@ impl Waiting {
             next = if has_room { self.jobs.try_recv().ok() } else { None };
         }
         self.shared.leave_queue(batch.len() as u64, bytes);
-        if last { Taken::Last(batch) } else { Taken::Inserts(batch) }
+        match (last, has_news && batch.is_empty()) {
+            (true, _) => Taken::Last(batch),
+            (false, true) => Taken::News,
+            (false, false) => Taken::Inserts(batch),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! Refuses to know why, beyond words.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::error::StoreError;
 use crate::metrics::{Buckets, Histogram};
@@ -67,6 +67,9 @@ pub(super) enum Mode {
 pub(super) struct Shared {
     mode: AtomicU8,
     why: OnceLock<String>,
+    /// Ids that are nearer to the mark's ceiling than this are to raise it.
+    raise_from: AtomicU64,
+    is_nudged: AtomicBool,
     pub counters: Counters,
 }
 
@@ -131,6 +134,19 @@ impl Shared {
 
     pub fn has_failed(&self) -> bool {
         self.why.get().is_some()
+    }
+
+    /// The mark's ceiling is as it should be for ids up to this.
+    pub fn cover(&self, id: u64) {
+        self.raise_from.store(id, Ordering::Relaxed);
+        self.is_nudged.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the writer is to hear of this id, and has not been told to look since it last did.
+    pub fn is_news(&self, id: u64) -> bool {
+        id > self.raise_from.load(Ordering::Relaxed)
+            && self.mode() == Mode::Ready
+            && !self.is_nudged.swap(true, Ordering::Relaxed)
     }
 
     /// An insert is not stored, for this.

@@ -42,8 +42,8 @@ pub(super) struct Writer {
     pub order: Box<dyn Order>,
     pub tuning: Tuning,
     pub clock: Clock,
-    /// When the newest id was last looked at.
-    pub looked_at: u64,
+    /// When the newest id was last looked at; none: it is to be looked at now.
+    pub looked_at: Option<u64>,
     /// When a full disk was last found so.
     pub full_at: u64,
 }
@@ -58,7 +58,12 @@ impl Writer {
     /// Waits for inserts, stores them, and does what else is due. Break: they were the last.
     pub fn turn(&mut self, patience: Duration) -> ControlFlow<()> {
         match self.waiting.take(patience) {
-            Taken::Inserts(inserts) => self.insert(inserts),
+            Taken::Inserts(inserts) => {
+                self.insert(inserts);
+                // News may have come with them.
+                self.looked_at = None;
+            }
+            Taken::News => self.looked_at = None,
             Taken::Nothing => self.index.begin(),
             Taken::Last(inserts) => {
                 self.insert(inserts);
@@ -128,6 +133,7 @@ impl Writer {
             Ok(versions) => {
                 self.shared.counters.commit_time.add(self.clock.elapsed_micros().saturating_sub(begin));
                 ceiling.into_iter().for_each(|ceiling| self.mark.raised(ceiling));
+                self.shared.cover(self.mark.covers());
                 Ok(versions)
             }
             Err(Fault::Busy) => {
@@ -198,13 +204,20 @@ impl Writer {
     /// Raises the mark if ids were given that no commit has covered.
     fn look(&mut self) {
         let now = self.clock.now().millis;
-        if now - self.looked_at < LOOK.as_millis() as u64 || self.shared.mode() != Mode::Ready {
+        let is_early = self.looked_at.is_some_and(|last| now - last < LOOK.as_millis() as u64);
+        if is_early || self.shared.mode() != Mode::Ready {
             return;
         }
-        self.looked_at = now;
+        self.looked_at = Some(now);
+        self.cover();
+    }
+
+    /// Whatever ids were given so far, no later start gives them again.
+    pub fn cover(&mut self) {
         if let Some(ceiling) = self.mark.due(self.order.newest()) {
             self.raise(ceiling);
         }
+        self.shared.cover(self.mark.covers());
     }
 
     fn raise(&mut self, ceiling: u64) -> bool {

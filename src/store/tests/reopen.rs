@@ -7,6 +7,26 @@ use super::*;
 /// An hour in the unit of ids.
 const HOUR: u64 = 3_600_000_000;
 
+/// What a crash leaves right after a start, and a moment after ids were given to what is not stored.
+#[test]
+fn ids_of_what_is_not_stored_are_not_given_again() {
+    let scratch = Scratch::new();
+    let opening = opening::open(&scratch.place(), Tuning::default()).unwrap();
+    let ids = Arc::new(Ids { newest: 5_000_000.into(), ..Ids::default() });
+    let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
+    let through = || Rig::new(&Scratch::copy_of(&scratch.0).place()).ids_through;
+    assert!(through() >= 5_000_000, "from the first moment");
+    for id in [3_000_000_000, 9_000_000_000] {
+        ids.newest.store(id, Ordering::SeqCst);
+        store.note_id(id);
+        store.note_id(id);
+        let begin = std::time::Instant::now();
+        while through() < id {
+            assert!(begin.elapsed() < Duration::from_secs(20), "never covered");
+        }
+    }
+}
+
 #[test]
 fn a_store_begins_empty() {
     let scratch = Scratch::new();
