@@ -42,10 +42,14 @@ impl FileLocks {
     }
 
     pub fn unlock(&mut self, handle: HandleId, level: c_int) {
-        match level {
+        match level.min(self.level(handle)) {
             SQLITE_LOCK_NONE => self.0.remove(&handle),
-            _ => self.0.insert(handle, level.min(self.level(handle))),
+            level => self.0.insert(handle, level),
         };
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn is_reserved(&self) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use libsqlite3_sys::{
     SQLITE_CANTOPEN, SQLITE_FULL, SQLITE_IOERR_DELETE_NOENT, SQLITE_IOERR_FSYNC, SQLITE_IOERR_READ,
     SQLITE_IOERR_SHMLOCK, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE,
-    SQLITE_OPEN_CREATE, SQLITE_OPEN_EXCLUSIVE,
+    SQLITE_LOCK_NONE, SQLITE_OPEN_CREATE, SQLITE_OPEN_EXCLUSIVE,
 };
 
 use crate::chance::Chance;
@@ -178,7 +178,7 @@ impl State {
     }
 
     pub fn close(&mut self, file: FileId, handle: HandleId) {
-        self.unlock(file, handle, libsqlite3_sys::SQLITE_LOCK_NONE);
+        self.unlock(file, handle, SQLITE_LOCK_NONE);
         self.unmap(file, handle);
         self.folder.release(file);
     }
@@ -257,7 +257,11 @@ impl State {
     }
 
     pub fn unlock(&mut self, file: FileId, handle: HandleId, level: c_int) {
-        self.locks.entry(file).or_default().unlock(handle, level);
+        let Some(locks) = self.locks.get_mut(&file) else { return };
+        locks.unlock(handle, level);
+        if locks.is_empty() {
+            self.locks.remove(&file);
+        }
     }
 
     pub fn is_reserved(&self, file: FileId) -> bool {
