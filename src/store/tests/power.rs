@@ -7,6 +7,7 @@ use esker_disk::{Disk, Faults};
 use fastrand::Rng;
 
 use super::*;
+use crate::clock::{Clock, Dial};
 
 /// The names of all records here.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -255,4 +256,43 @@ fn the_disk_is_asked_how_much_room_it_has() {
     witness.insert(&rig);
     assert!(witness.known.is_empty() && witness.refused.iter().all(|error| *error == StoreError::Full));
     assert_eq!(rig.store.status().health, Health::Full);
+}
+
+/// A store without threads on a bad disk that crashes again and again. All calls on the disk, and what was answered.
+fn run_by_hand(seed: u64) -> (Vec<String>, Vec<Result<u64, StoreError>>) {
+    let (disk, mut rng) = (Disk::new(seed), Rng::with_seed(seed));
+    disk.write_down();
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..10 {
+        disk.cut_power_after(rng.u64(100..400));
+        let Ok(opening) = opening::open(&Place::Vfs { name: disk.vfs(), room: |_| None }, hasty()) else { continue };
+        disk.faults(|faults| (faults.writes_fail, faults.syncs_fail) = (0.0005, 0.002));
+        let ids = Ids { newest: opening.ids_through.into(), ..Ids::default() };
+        let dial = Arc::new(Dial::default());
+        let clock = Clock::dialled(Arc::clone(&dial));
+        let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(ids)), clock).unwrap();
+        for _ in 0..30 {
+            for _ in 0..rng.usize(..10) {
+                let (sender, name) = (sender.clone(), format!("name{}", rng.u8(..50)));
+                store.insert(name.into(), "1".repeat(rng.usize(1..3000)).into(), move |answer| {
+                    sender.send(answer).unwrap();
+                });
+            }
+            dial.advance(rng.u64(..500_000));
+            hands.turn();
+        }
+        hands.close(&store);
+        disk.faults(|faults| *faults = Faults::default());
+    }
+    (disk.take_calls(), answers.try_iter().collect())
+}
+
+#[test]
+fn without_threads_a_seed_means_the_same_calls_and_answers() {
+    for seed in 0..10 {
+        let ((calls, answers), (calls_again, answers_again)) = (run_by_hand(seed), run_by_hand(seed));
+        let differing = calls.iter().zip(&calls_again).enumerate().find(|(_, (one, other))| one != other);
+        assert_eq!(differing, None, "seed {seed}");
+        assert_eq!((calls.len(), answers), (calls_again.len(), answers_again), "seed {seed}");
+    }
 }
