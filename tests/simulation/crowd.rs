@@ -1,0 +1,137 @@
+//! Who comes: those who ask and those who listen, some of them from where another was cut off.
+
+use std::collections::BTreeSet;
+
+use super::asker::Asker;
+use super::journal;
+use super::listener::{Listener, Rules};
+use super::tokens;
+use super::truth::{Account, Item, Start};
+use super::world::{NAMES, TOPICS, World, tell};
+
+impl World {
+    pub(super) fn rules(&mut self) -> Rules {
+        self.latest_second = self.latest_second.max(self.second());
+        Rules { is_roomy: self.traits.is_roomy, latest_second: self.latest_second }
+    }
+
+    /// Everybody reads what has come.
+    pub(super) fn look(&mut self) {
+        let (rules, millis) = (self.rules(), self.millis());
+        let (mut net, truth) = (self.net.get(), &mut self.truth);
+        for asker in &mut self.askers {
+            asker.look(&mut net, truth, &self.traits, millis);
+        }
+        for listener in &mut self.listeners {
+            let before = (listener.account.log.len(), listener.account.gaps.len());
+            listener.look(&mut net, truth, rules);
+            self.tally.events += listener.account.log.len() - before.0;
+            self.tally.gaps += listener.account.gaps.len() - before.1;
+        }
+        journal::assert_clean();
+    }
+
+    pub(super) fn come(&mut self) {
+        let room = if self.rng.bool() { None } else { Some(self.rng.usize(0..2000)) };
+        let pipe = self.net.get().connect(room);
+        let is_mad = self.rng.u8(0..6) == 0;
+        self.askers.push(Asker::new(pipe, is_mad));
+        self.ask();
+    }
+
+    pub(super) fn ask(&mut self) {
+        if self.askers.is_empty() {
+            return;
+        }
+        let index = self.rng.usize(0..self.askers.len());
+        let millis = self.millis();
+        let (mut net, asker) = (self.net.get(), &mut self.askers[index]);
+        if !net.is_over(asker.pipe) {
+            asker.ask(&mut self.rng, &mut net, &mut self.truth, &self.traits, millis);
+        }
+    }
+
+    pub(super) fn listen(&mut self) {
+        let resumes = self.rng.bool().then(|| self.cut_one()).flatten();
+        let is_records = resumes.as_ref().map_or_else(|| self.rng.u8(0..4) == 0, |old| old.account.is_records);
+        let feeds = resumes.as_ref().map(|old| old.account.feeds.clone());
+        let feeds = feeds.unwrap_or_else(|| self.feeds(is_records));
+        let position = match resumes {
+            Some(old) => old.position.map(|id| (id, old.account.boot)),
+            None => self.position(is_records),
+        };
+        let start = self.start_of(position, is_records);
+        let is_fast = self.rng.bool();
+        let pipe = self.net.get().connect(if is_fast { None } else { Some(self.rng.usize(0..600)) });
+        let expires = self.traits.has_tokens.then(|| self.second() + self.rng.u64(1..100));
+        let token = expires.map_or(String::new(), |expires| tokens::field(tokens::SUBSCRIBER, expires));
+        let target = target(&feeds, is_records);
+        let field = position.map_or(String::new(), |(id, _)| format!("Last-Event-ID: {id}\r\n"));
+        self.net.get().send(pipe, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{token}{field}\r\n").as_bytes());
+        let boot = self.truth.boot;
+        tell(self.truth.step, &format!("pipe {pipe} listens to {target} from {start:?}"));
+        let account = Account {
+            feeds,
+            is_records,
+            is_all_retained: self.traits.is_roomy,
+            start,
+            opened: None,
+            boot,
+            log: Vec::new(),
+            gaps: Vec::new(),
+        };
+        self.listeners.push(Listener::new(pipe, account, is_fast, expires));
+    }
+
+    /// A listener whose connection is cut, to go on where it was.
+    pub(super) fn cut_one(&mut self) -> Option<Listener> {
+        if self.listeners.is_empty() {
+            return None;
+        }
+        let index = self.rng.usize(0..self.listeners.len());
+        let listener = self.listeners.swap_remove(index);
+        self.net.get().reset(listener.pipe);
+        listener.account.assert_whole(&self.truth, false, &listener.who());
+        Some(listener)
+    }
+
+    pub(super) fn feeds(&mut self, is_records: bool) -> BTreeSet<usize> {
+        let (fewest, all) = if is_records { (0, NAMES.len()) } else { (1, TOPICS.len()) };
+        (0..self.rng.usize(fewest..4)).map(|_| self.rng.usize(0..all)).collect()
+    }
+
+    /// An id and the start of the broker that gave it.
+    pub(super) fn position(&mut self, is_records: bool) -> Option<(u64, usize)> {
+        match self.rng.u8(0..6) {
+            0..3 => None,
+            3 => Some((0, self.truth.boot)),
+            4 if !is_records => Some((5, 0)),
+            _ => {
+                // An id that no broker knows any more may be another event's by now.
+                let (boot, covered) = (self.truth.boot, self.truth.boot_covered);
+                let is_known = |item: &&Item| item.boot == boot || item.id.is_some_and(|id| id <= covered);
+                let items = self.truth.items.iter().filter(|item| item.is_record() == is_records).filter(is_known);
+                let known: Vec<_> = items.filter_map(|item| Some((item.id?, item.boot))).collect();
+                (!known.is_empty()).then(|| known[self.rng.usize(0..known.len())])
+            }
+        }
+    }
+
+    pub(super) fn start_of(&self, position: Option<(u64, usize)>, is_records: bool) -> Start {
+        match position {
+            None if is_records => Start::Retained { is_all: true },
+            None => Start::Live,
+            Some((0, _)) => Start::Retained { is_all: is_records || self.traits.is_roomy },
+            Some((id, boot)) if is_records || boot == self.truth.boot => Start::After(id),
+            Some(_) => Start::Unknown,
+        }
+    }
+}
+
+fn target(feeds: &BTreeSet<usize>, is_records: bool) -> String {
+    if is_records {
+        let names = feeds.iter().map(|&name| format!("event={}", NAMES[name].replace('\u{e9}', "%C3%A9")));
+        return format!("/events?{}", names.collect::<Vec<_>>().join("&"));
+    }
+    format!("/subscribe/{}", feeds.iter().map(|&topic| TOPICS[topic]).collect::<Vec<_>>().join(","))
+}

@@ -1,0 +1,409 @@
+//! The kernel that the simulated broker stands on: pipes between clients and broker, edge-triggered readiness, a backlog,
+//! and the faults of all of them. Refuses to know what is said.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use esker::hub::Bell;
+use esker::worker::subscriber::Socket;
+use esker::worker::{Kernel, Listen, Peer, Seen};
+use mio::Token;
+
+/// No turn reads from or writes to one socket more often: invariant 5.
+const CALLS_PER_TURN: usize = 12;
+
+/// A connection, seen from both ends.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    /// What the client has sent and the broker's kernel does not have yet.
+    in_flight: VecDeque<u8>,
+    fin_in_flight: bool,
+    /// What the broker can read.
+    readable: VecDeque<u8>,
+    has_fin: bool,
+    /// What the client has got.
+    received: Vec<u8>,
+    /// How much more the broker may write; none: as much as it wants.
+    room: Option<usize>,
+    /// A write found no room, so an edge will tell of some.
+    awaits_room: bool,
+    is_reset: bool,
+    /// The broker will write no more.
+    is_shut: bool,
+    is_closed: bool,
+    registration: Option<Registration>,
+    is_listed: bool,
+    reads: usize,
+    writes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Registration {
+    kernel: usize,
+    token: Token,
+    wants_room: bool,
+}
+
+impl Pipe {
+    fn seen(&self, registration: Registration) -> Option<Seen> {
+        let has_ended = self.has_fin || self.is_reset;
+        let is_readable = has_ended || !self.readable.is_empty();
+        let is_writable = registration.wants_room && (self.is_reset || self.room != Some(0));
+        (is_readable || is_writable).then_some(Seen { token: registration.token, is_readable, is_writable, has_ended })
+    }
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub struct Net {
+    pipes: Vec<Pipe>,
+    /// Per kernel, the pipes whose readiness is to be told.
+    listed: Vec<VecDeque<usize>>,
+    backlog: VecDeque<usize>,
+    door: Option<Token>,
+    is_door_listed: bool,
+    /// What accepting fails with, while it is set.
+    pub accept_fault: Option<i32>,
+    numbers: BTreeSet<RawFd>,
+    /// All bytes and calls, for the comparison of two runs.
+    pub transcript: Transcript,
+}
+
+/// A sum of all that happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transcript(u64);
+
+impl Transcript {
+    /// Something more has happened.
+    pub fn note(&mut self, what: u64, bytes: &[u8]) {
+        let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        self.0 = bytes.iter().fold(mix(mix(self.0, what), bytes.len() as u64), |sum, &byte| mix(sum, byte.into()));
+    }
+}
+
+/// All have hold of it.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<Net>>);
+
+impl Shared {
+    /// The net itself.
+    pub fn get(&self) -> MutexGuard<'_, Net> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kernels for a broker that starts, and its listener. All connections of the one before are reset.
+    pub fn restart(&self, workers: usize) -> (Vec<SimKernel>, SimListener) {
+        let mut net = self.get();
+        net.backlog.clear();
+        (net.door, net.is_door_listed) = (None, false);
+        net.listed = vec![VecDeque::new(); workers];
+        net.numbers.clear();
+        for pipe in &mut net.pipes {
+            (pipe.is_reset, pipe.registration, pipe.is_listed) = (true, None, false);
+        }
+        let kernel = |id| SimKernel { id, net: self.clone(), is_rung: Arc::default() };
+        ((0..workers).map(kernel).collect(), SimListener { net: self.clone() })
+    }
+}
+
+// The clients' side.
+impl Net {
+    /// A client connects; `room` is what the broker may write at first, none: always enough.
+    pub fn connect(&mut self, room: Option<usize>) -> usize {
+        self.pipes.push(Pipe { room, ..Pipe::default() });
+        let pipe = self.pipes.len() - 1;
+        self.backlog.push_back(pipe);
+        self.is_door_listed = self.door.is_some();
+        pipe
+    }
+
+    /// The client sends.
+    pub fn send(&mut self, pipe: usize, bytes: &[u8]) {
+        self.pipes[pipe].in_flight.extend(bytes);
+    }
+
+    /// Some of what was sent comes to the broker's kernel.
+    pub fn deliver(&mut self, pipe: usize, bytes: usize) {
+        let here = &mut self.pipes[pipe];
+        let count = bytes.min(here.in_flight.len());
+        here.readable.extend(here.in_flight.drain(..count));
+        let has_fin = here.fin_in_flight && here.in_flight.is_empty();
+        if count > 0 || (has_fin && !here.has_fin) {
+            here.has_fin |= has_fin;
+            self.list(pipe);
+        }
+    }
+
+    /// The client sends nothing more, but reads on.
+    pub fn half_close(&mut self, pipe: usize) {
+        self.pipes[pipe].fin_in_flight = true;
+        self.deliver(pipe, 0);
+    }
+
+    /// The connection breaks.
+    pub fn reset(&mut self, pipe: usize) {
+        let here = &mut self.pipes[pipe];
+        here.is_reset = true;
+        here.readable.clear();
+        here.in_flight.clear();
+        self.list(pipe);
+    }
+
+    /// The client has read so much, so that the broker may write as much more; none: from now on it reads everything.
+    pub fn give_room(&mut self, pipe: usize, bytes: Option<usize>) {
+        let here = &mut self.pipes[pipe];
+        here.room = here.room.and_then(|room| bytes.map(|bytes| room + bytes));
+        if here.room != Some(0) && std::mem::take(&mut here.awaits_room) {
+            self.list(pipe);
+        }
+    }
+
+    /// What the client has got since the last call.
+    pub fn take_received(&mut self, pipe: usize) -> Vec<u8> {
+        std::mem::take(&mut self.pipes[pipe].received)
+    }
+
+    /// Whether nothing more can come to the client.
+    pub fn is_over(&self, pipe: usize) -> bool {
+        let here = &self.pipes[pipe];
+        here.is_reset || here.is_shut || here.is_closed
+    }
+
+    /// Whether the broker has closed its end itself.
+    pub fn was_given_back(&self, pipe: usize) -> bool {
+        self.pipes[pipe].is_closed
+    }
+
+    /// Connections that nobody has accepted.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// The broker's open sockets.
+    pub fn open(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn list(&mut self, pipe: usize) {
+        let here = &mut self.pipes[pipe];
+        if let Some(registration) = here.registration
+            && !std::mem::replace(&mut here.is_listed, true)
+        {
+            self.listed[registration.kernel].push_back(pipe);
+        }
+    }
+
+    fn is_ready(&self, kernel: usize) -> bool {
+        !self.listed[kernel].is_empty() || (kernel == 0 && self.is_door_listed)
+    }
+}
+
+/// The broker's side of one worker.
+#[derive(Debug)]
+pub struct SimKernel {
+    id: usize,
+    net: Shared,
+    is_rung: Arc<AtomicBool>,
+}
+
+/// Tells whether a worker would wake by itself.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    id: usize,
+    net: Shared,
+    is_rung: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Whether something is ready, or the bell has rung.
+    pub fn would_wake(&self) -> bool {
+        self.is_rung.load(Ordering::Relaxed) || self.net.get().is_ready(self.id)
+    }
+}
+
+impl SimKernel {
+    /// Eyes on it, for it will be the worker's.
+    pub fn watch(&self) -> Watch {
+        Watch { id: self.id, net: self.net.clone(), is_rung: Arc::clone(&self.is_rung) }
+    }
+
+    fn note(&self, socket: &End, wants_room: bool, token: Token) {
+        let mut net = self.net.get();
+        let registration = Registration { kernel: self.id, token, wants_room };
+        let pipe = &mut net.pipes[socket.pipe];
+        pipe.registration = Some(registration);
+        // What is ready already is told, as epoll_ctl does it.
+        if pipe.seen(registration).is_some() {
+            net.list(socket.pipe);
+        }
+    }
+}
+
+impl Kernel for SimKernel {
+    type Peer = End;
+    type Listener = SimListener;
+
+    fn bell(&self) -> Bell {
+        let is_rung = Arc::clone(&self.is_rung);
+        Box::new(move || is_rung.store(true, Ordering::Relaxed))
+    }
+
+    fn wait(&mut self, _: Option<Duration>, seen: &mut Vec<Seen>) -> io::Result<()> {
+        self.is_rung.store(false, Ordering::Relaxed);
+        let mut net = self.net.get();
+        for pipe in net.pipes.iter_mut().filter(|pipe| pipe.registration.is_some_and(|known| known.kernel == self.id)) {
+            (pipe.reads, pipe.writes) = (0, 0);
+        }
+        if self.id == 0 && std::mem::take(&mut net.is_door_listed) {
+            seen.extend(net.door.map(|token| Seen { token, is_readable: true, is_writable: false, has_ended: false }));
+        }
+        while let Some(index) = net.listed[self.id].pop_front() {
+            let pipe = &mut net.pipes[index];
+            pipe.is_listed = false;
+            // One that was closed meanwhile is no longer watched.
+            seen.extend(pipe.registration.and_then(|registration| pipe.seen(registration)));
+        }
+        net.transcript.note(self.id as u64, &[seen.len() as u8]);
+        Ok(())
+    }
+
+    fn listen(&self, _: &mut SimListener, token: Token) -> io::Result<()> {
+        let mut net = self.net.get();
+        net.door = Some(token);
+        net.is_door_listed = !net.backlog.is_empty();
+        Ok(())
+    }
+
+    fn register(&self, socket: &mut End, token: Token) -> io::Result<()> {
+        self.note(socket, false, token);
+        Ok(())
+    }
+
+    fn register_both(&self, socket: &mut End, token: Token) -> io::Result<()> {
+        self.note(socket, true, token);
+        Ok(())
+    }
+}
+
+/// The broker's end of a pipe.
+#[derive(Debug)]
+pub struct End {
+    pipe: usize,
+    number: RawFd,
+    net: Shared,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut net = self.net.get();
+        // A broker that was killed closes nothing that its successor has.
+        if net.pipes[self.pipe].registration.take().is_some() || net.numbers.contains(&self.number) {
+            net.numbers.remove(&self.number);
+        }
+        net.pipes[self.pipe].is_closed = true;
+    }
+}
+
+impl Read for End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut net = self.net.get();
+        let pipe = &mut net.pipes[self.pipe];
+        pipe.reads += 1;
+        assert!(pipe.reads <= CALLS_PER_TURN, "a turn reads from one socket without end");
+        if pipe.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if pipe.readable.is_empty() && !pipe.has_fin {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = buffer.len().min(pipe.readable.len());
+        for (to, from) in buffer.iter_mut().zip(pipe.readable.drain(..count)) {
+            *to = from;
+        }
+        Ok(count)
+    }
+}
+
+impl Write for End {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut guard = self.net.get();
+        let net = &mut *guard;
+        let pipe = &mut net.pipes[self.pipe];
+        pipe.writes += 1;
+        assert!(pipe.writes <= CALLS_PER_TURN, "a turn writes to one socket without end");
+        assert!(!pipe.is_shut, "nothing is written after the end");
+        if pipe.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let (mut written, wanted) = (0, slices.iter().map(|slice| slice.len()).sum::<usize>());
+        for slice in slices {
+            let count = slice.len().min(pipe.room.unwrap_or(usize::MAX));
+            pipe.received.extend_from_slice(&slice[..count]);
+            net.transcript.note(self.pipe as u64, &slice[..count]);
+            pipe.room = pipe.room.map(|room| room - count);
+            written += count;
+        }
+        pipe.awaits_room |= written < wanted;
+        if written == 0 && wanted > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for End {
+    fn set_patient(&self, _: bool) {}
+}
+
+impl Peer for End {
+    fn shut(&self) -> io::Result<()> {
+        let mut net = self.net.get();
+        let pipe = &mut net.pipes[self.pipe];
+        if pipe.is_reset {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        pipe.is_shut = true;
+        Ok(())
+    }
+
+    fn number(&self) -> RawFd {
+        self.number
+    }
+}
+
+/// The broker's listener.
+#[derive(Debug)]
+pub struct SimListener {
+    net: Shared,
+}
+
+impl Listen for SimListener {
+    type Peer = End;
+
+    fn accept(&self) -> io::Result<(End, Option<IpAddr>)> {
+        let mut net = self.net.get();
+        if let Some(fault) = net.accept_fault {
+            return Err(io::Error::from_raw_os_error(fault));
+        }
+        let pipe = net.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        // The lowest that is free, as kernels give them.
+        let number = (3..).find(|number| !net.numbers.contains(number)).unwrap_or(RawFd::MAX);
+        net.numbers.insert(number);
+        let address = IpAddr::from(Ipv4Addr::new(10, 0, 0, (pipe % 5) as u8));
+        Ok((End { pipe, number, net: self.net.clone() }, Some(address)))
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.net.get().backlog.is_empty()
+    }
+}

@@ -1,0 +1,98 @@
+//! The disk under the simulated broker's store, and its troubles: it fails, fills, is slow, lies and loses power.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use esker::stepped::Dial;
+use esker::store::Place;
+use esker_disk::{Disk, Faults};
+use fastrand::Rng;
+
+/// See the module's page.
+pub struct Storage {
+    disk: Disk,
+    seed: u64,
+    dial: Arc<Dial>,
+    /// How long an fsync takes.
+    sync_micros: Arc<AtomicU64>,
+    /// It says yes to an fsync and does nothing.
+    is_lying: bool,
+}
+
+impl Storage {
+    pub fn new(seed: u64, dial: &Arc<Dial>, is_lying: bool) -> Self {
+        let sync_micros = Arc::default();
+        let disk = make(seed, dial, &sync_micros);
+        let mut storage = Self { disk, seed, dial: Arc::clone(dial), sync_micros, is_lying };
+        storage.heal();
+        storage
+    }
+
+    pub fn place(&self) -> Place {
+        Place::Vfs { name: self.disk.vfs(), room: esker_disk::room }
+    }
+
+    /// Whether a start may find nothing that it can use: what the disk has lied about may be gone.
+    pub fn may_refuse(&self) -> bool {
+        self.is_lying
+    }
+
+    /// Another disk, an empty one.
+    pub fn replace(&mut self) {
+        self.seed += 1;
+        self.disk = make(self.seed, &self.dial, &self.sync_micros);
+        self.heal();
+    }
+
+    /// All troubles pass, but for the lies.
+    pub fn heal(&mut self) {
+        let syncs_lie = if self.is_lying { 0.5 } else { 0.0 };
+        self.disk.faults(|faults| *faults = Faults { syncs_lie, ..Faults::default() });
+        self.sync_micros.store(0, Ordering::Relaxed);
+    }
+
+    /// Something goes wrong from now on; what that is.
+    pub fn trouble(&mut self, rng: &mut Rng) -> String {
+        let (rate, used, kind) = (rng.f64(), self.disk.used(), rng.u8(0..6));
+        self.disk.faults(|faults| match kind {
+            0 => faults.writes_fail = rate,
+            1 => faults.syncs_fail = rate,
+            2 => faults.reads_fail = rate / 10.0,
+            3 => faults.capacity = Some(used + (rate * 60_000.0) as u64),
+            4 => faults.truncates_fail = rate,
+            _ => {}
+        });
+        if kind == 5 {
+            self.sync_micros.store((rate * 3_000_000.0) as u64, Ordering::Relaxed);
+        }
+        let what =
+            ["failing writes", "failing fsync", "failing reads", "little room", "failing truncation", "slow fsync"];
+        format!("the disk has {}: {rate}", what[usize::from(kind)])
+    }
+
+    pub fn kill(&mut self) {
+        self.disk.kill();
+    }
+
+    pub fn cut_power(&mut self) {
+        self.disk.cut_power();
+    }
+
+    /// Power will be lost in the midst of a change, so many changes from now.
+    pub fn cut_power_after(&mut self, changes: u64) {
+        self.disk.cut_power_after(changes);
+    }
+
+    /// How often power was lost, or a process killed.
+    pub fn crashes(&self) -> u64 {
+        self.disk.crashes()
+    }
+}
+
+fn make(seed: u64, dial: &Arc<Dial>, sync_micros: &Arc<AtomicU64>) -> Disk {
+    let disk = Disk::new(seed);
+    let (for_sync, for_sleep, micros) = (Arc::clone(dial), Arc::clone(dial), Arc::clone(sync_micros));
+    disk.on_sync(move |_| for_sync.advance(micros.load(Ordering::Relaxed)));
+    disk.on_sleep(move |duration| for_sleep.advance(duration.as_micros() as u64));
+    disk
+}

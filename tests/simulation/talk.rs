@@ -1,0 +1,115 @@
+//! A client's side of HTTP and of streams: whole answers and whole events out of bytes that come in pieces. As naive as can
+//! be, and of its own: nothing here is the broker's.
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// Takes the next answer with a Content-Length off the bytes, if it is whole.
+pub fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
+    let (status, head, begin) = split_head(bytes)?;
+    let length = field(&head, "Content-Length").map_or(0, |text| text.parse().expect("a length"));
+    if bytes.len() < begin + length {
+        return None;
+    }
+    let body = bytes[begin..begin + length].to_vec();
+    bytes.drain(..begin + length);
+    Some(Answer { status, head, body })
+}
+
+/// Status, head and where the body begins.
+pub fn split_head(bytes: &[u8]) -> Option<(u16, String, usize)> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).expect("a head is ASCII");
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).expect("a status line");
+    Some((status.parse().expect("a status"), head, end))
+}
+
+/// A field's value.
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// What a stream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Event {
+        id: u64,
+        name: String,
+        data: String,
+    },
+    Gap {
+        oldest: Option<u64>,
+    },
+    Expired,
+    /// The last chunk.
+    End,
+}
+
+/// A stream's bytes so far.
+#[derive(Debug, Default)]
+pub struct Stream {
+    bytes: Vec<u8>,
+    text: String,
+    is_over: bool,
+}
+
+impl Stream {
+    /// More of it; everything that is whole by now.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Said> {
+        self.bytes.extend_from_slice(bytes);
+        let mut said = Vec::new();
+        while let Some(chunk) = self.take_chunk() {
+            if chunk.is_empty() {
+                self.is_over = true;
+                said.push(Said::End);
+                assert!(self.bytes.is_empty(), "nothing follows the last chunk");
+                return said;
+            }
+            self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+            while let Some(end) = self.text.find("\n\n") {
+                let block: String = self.text.drain(..end + 2).collect();
+                said.extend(read_block(&block));
+            }
+        }
+        said
+    }
+
+    fn take_chunk(&mut self) -> Option<Vec<u8>> {
+        assert!(!self.is_over || self.bytes.is_empty(), "nothing follows the last chunk");
+        let line = self.bytes.windows(2).position(|pair| pair == b"\r\n")?;
+        let digits = std::str::from_utf8(&self.bytes[..line]).expect("a chunk size is ASCII");
+        let size = usize::from_str_radix(digits, 16).expect("a chunk size");
+        let (begin, end) = (line + 2, line + 2 + size);
+        if self.bytes.len() < end + 2 {
+            return None;
+        }
+        assert_eq!(&self.bytes[end..end + 2], b"\r\n", "a chunk ends with its line");
+        let chunk = self.bytes[begin..end].to_vec();
+        self.bytes.drain(..end + 2);
+        Some(chunk)
+    }
+}
+
+fn read_block(block: &str) -> Option<Said> {
+    let value = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+    let data = value("data: ")?.to_owned();
+    let name = value("event: ").unwrap_or_default().to_owned();
+    match name.as_str() {
+        "gap" => {
+            let gap: serde_json::Value = serde_json::from_str(&data).expect("a gap is JSON");
+            let oldest = gap["oldest"].as_str().map(|text| text.parse().expect("an id"));
+            Some(Said::Gap { oldest })
+        }
+        "expired" => Some(Said::Expired),
+        _ => {
+            let lines: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
+            let id = lines.last().and_then(|line| line.strip_prefix("id: ")).expect("an event's id is its last line");
+            Some(Said::Event { id: id.parse().expect("an id is a number"), name, data })
+        }
+    }
+}

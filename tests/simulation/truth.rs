@@ -1,0 +1,277 @@
+//! What is true, as lists that are searched from end to end: all that was ever sent, what was said of it, and what each stream
+//! must therefore have. Refuses to know how bytes travel.
+
+use std::collections::BTreeSet;
+
+/// What an item is an event of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    Topic(usize),
+    /// A record of this name.
+    Name(usize),
+}
+
+/// What the client that sent an item knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Sent, not answered.
+    Asked,
+    /// Answered with 200.
+    Accepted,
+    /// Answered with: nothing of it was taken.
+    Refused,
+    /// The connection was lost, or the answer says that nobody knows.
+    Unknown,
+}
+
+/// An event or a record; its number is its place in the list, and its data.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub feed: Feed,
+    pub state: State,
+    /// The broker's start that it was sent to.
+    pub boot: usize,
+    /// The step in which it was sent.
+    pub sent: usize,
+    /// The largest id that was known then: its own is larger.
+    pub after: u64,
+    /// Its own, once it was told or seen.
+    pub id: Option<u64>,
+    /// A stream or an audit has shown it.
+    pub is_seen: bool,
+    /// A disk that lies has lost power since: it need not be there.
+    pub is_doubtful: bool,
+}
+
+impl Item {
+    pub fn is_record(&self) -> bool {
+        matches!(self.feed, Feed::Name(_))
+    }
+
+    /// Whether it must be there.
+    fn counts(&self) -> bool {
+        self.state == State::Accepted || self.is_seen
+    }
+
+    /// Whether its id is certainly larger than this.
+    fn is_after(&self, id: u64) -> bool {
+        self.id.map_or(self.after >= id, |own| own > id)
+    }
+
+    /// Whether its id is certainly no larger than this.
+    fn is_through(&self, id: u64) -> bool {
+        self.id.is_some_and(|own| own <= id)
+    }
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub struct Truth {
+    pub items: Vec<Item>,
+    pub newest: u64,
+    pub boot: usize,
+    pub step: usize,
+    /// All ids up to this were given before this broker started, and it knows.
+    pub boot_covered: u64,
+    /// All ids up to this were given before the store last looked, so that no later start gives them again.
+    pub covered: u64,
+    /// What is stored is as a disk that lies has left it.
+    pub is_damaged: bool,
+    /// Ids may be given twice: a disk that lies has lost power, and its clock was set back.
+    pub ids_are_doubtful: bool,
+    /// The system's clock was.
+    pub was_set_back: bool,
+}
+
+impl Truth {
+    /// A client sends an item.
+    pub fn send(&mut self, feed: Feed) -> usize {
+        self.items.push(Item {
+            feed,
+            state: State::Asked,
+            boot: self.boot,
+            sent: self.step,
+            after: self.newest,
+            id: None,
+            is_seen: false,
+            is_doubtful: self.is_damaged && matches!(feed, Feed::Name(_)),
+        });
+        self.items.len() - 1
+    }
+
+    /// The broker has told an item's id in an answer.
+    pub fn accept(&mut self, items: std::ops::Range<usize>, last: u64) {
+        let before = self.items[items.start].after;
+        assert!(last > before || self.ids_are_doubtful, "{last} was given after {before}: ids must grow");
+        for item in &mut self.items[items.clone()] {
+            assert_eq!(item.state, State::Asked);
+            item.state = State::Accepted;
+        }
+        self.identify(items.end - 1, last);
+    }
+
+    /// The broker has said that it took nothing.
+    pub fn refuse(&mut self, items: std::ops::Range<usize>, state: State) {
+        for item in &mut self.items[items] {
+            assert!(!item.is_seen || state != State::Refused, "what was refused was shown");
+            item.state = state;
+        }
+    }
+
+    fn identify(&mut self, number: usize, id: u64) {
+        let item = &mut self.items[number];
+        assert!(item.id.is_none_or(|known| known == id), "item {number} has two ids: {item:?} and {id}");
+        item.id = Some(id);
+        self.newest = self.newest.max(id);
+    }
+
+    /// A stream or an audit shows an item.
+    pub fn see(&mut self, number: usize, id: u64) {
+        let (boot, item) = (self.boot, &mut self.items[number]);
+        assert_ne!(item.state, State::Refused, "what was refused is shown: {item:?}");
+        item.is_seen = true;
+        assert!(id > item.after || self.ids_are_doubtful, "{id} is no larger than {}, given before", item.after);
+        assert!(item.is_record() || item.boot == boot, "an event outlives its broker");
+        self.identify(number, id);
+    }
+
+    /// The versions of a name that are known to be there.
+    pub fn versions(&self, name: usize) -> impl Iterator<Item = usize> {
+        let all = self.items.iter().enumerate();
+        let is_there = move |item: &Item| item.feed == Feed::Name(name) && item.counts() && !item.is_doubtful;
+        all.filter(move |(_, item)| is_there(item)).map(|(number, _)| number)
+    }
+
+    /// A disk that lies has made the past uncertain: what is stored, and which ids were given.
+    pub fn doubt_everything(&mut self) {
+        (self.is_damaged, self.ids_are_doubtful) = (true, true);
+        (self.newest, self.covered) = (0, 0);
+        for item in self.items.iter_mut().filter(|item| item.is_record()) {
+            item.is_doubtful = true;
+        }
+    }
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what is sent after its head has come.
+    Live,
+    /// With all that is retained, which may be all there is.
+    Retained { is_all: bool },
+    /// After this id.
+    After(u64),
+    /// With a gap, and then all there is.
+    Unknown,
+}
+
+/// What a stream has said, for the reckoning.
+#[derive(Debug)]
+pub struct Account {
+    pub feeds: BTreeSet<usize>,
+    pub is_records: bool,
+    /// Nothing is ever evicted.
+    pub is_all_retained: bool,
+    pub start: Start,
+    /// The step in which its head came; none: not yet.
+    pub opened: Option<usize>,
+    pub boot: usize,
+    /// Ids and numbers, as they came.
+    pub log: Vec<(u64, usize)>,
+    /// For each gap: how much of the log was before it, what it called the oldest, and when it came.
+    pub gaps: Vec<(usize, Option<u64>, usize)>,
+}
+
+impl Account {
+    fn hears(&self, feed: Feed) -> bool {
+        match feed {
+            Feed::Topic(topic) => !self.is_records && self.feeds.contains(&topic),
+            Feed::Name(name) => self.is_records && (self.feeds.is_empty() || self.feeds.contains(&name)),
+        }
+    }
+
+    /// An event has come: new, in order, and one that was asked for.
+    pub fn take(&mut self, id: u64, number: usize, truth: &mut Truth) {
+        let item = truth.items.get(number).unwrap_or_else(|| panic!("nobody sent {number}"));
+        assert!(self.hears(item.feed), "{:?} was not asked for", item.feed);
+        let last = self.log.last().map_or(0, |(id, _)| *id);
+        assert!(id > last, "{id} after {last}: doubled or out of order");
+        // After a gap comes all that is retained, in another topic from before the position.
+        let is_old = matches!(self.start, Start::After(start) if id <= start);
+        assert!(!is_old || (!self.is_records && !self.gaps.is_empty()), "{id} is not after the position");
+        truth.see(number, id);
+        self.log.push((id, number));
+    }
+
+    /// A gap has come.
+    pub fn take_gap(&mut self, oldest: Option<u64>, step: usize) {
+        self.gaps.push((self.log.len(), oldest, step));
+    }
+
+    fn has(&self, number: usize) -> bool {
+        self.log.iter().any(|entry| entry.1 == number)
+    }
+
+    /// Whether a gap has told that it is gone.
+    fn is_excused(&self, item: &Item) -> bool {
+        // Of several topics one may retain from before another's losses.
+        let is_exact = self.feeds.len() == 1 || self.is_all_retained;
+        self.gaps.iter().any(|&(_, oldest, step)| match oldest {
+            Some(oldest) if is_exact => item.id.unwrap_or(item.after) < oldest,
+            _ => item.sent <= step,
+        })
+    }
+
+    fn is_due(&self, item: &Item) -> bool {
+        let is_live = self.opened.is_some_and(|opened| item.sent > opened);
+        match self.start {
+            Start::Live => is_live,
+            Start::Retained { is_all } => is_live || is_all,
+            Start::After(id) => item.is_after(id),
+            Start::Unknown => true,
+        }
+    }
+
+    /// Nothing that it must have is missing: all there is if it `is_caught_up`, else all before the last that came.
+    pub fn assert_whole(&self, truth: &Truth, is_caught_up: bool, who: &str) {
+        let Some(_) = self.opened else { return };
+        if self.is_records {
+            return self.assert_newest(truth, is_caught_up, who);
+        }
+        let horizon = self.log.last().map_or(0, |(id, _)| *id);
+        for (number, item) in truth.items.iter().enumerate() {
+            let is_owed = self.hears(item.feed) && item.counts() && item.boot == self.boot && self.is_due(item);
+            if is_owed && (is_caught_up || item.is_through(horizon)) && !self.has(number) && !self.is_excused(item) {
+                panic!("{who} misses {number}, {item:?}: {self:?}");
+            }
+        }
+    }
+
+    /// Of records it is the newest of each name that counts.
+    fn assert_newest(&self, truth: &Truth, is_caught_up: bool, who: &str) {
+        if !is_caught_up {
+            return;
+        }
+        for (number, item) in truth.items.iter().enumerate() {
+            let Some(id) = item.id.filter(|_| item.counts() && !item.is_doubtful && self.hears(item.feed)) else {
+                continue;
+            };
+            if matches!(self.start, Start::After(start) if id <= start) {
+                continue;
+            }
+            let has_newer = self.log.iter().any(|&(had, other)| had >= id && truth.items[other].feed == item.feed);
+            assert!(has_newer, "{who} has nothing as new as {number}, {item:?}: {self:?}");
+        }
+    }
+
+    /// Whoever takes everything at once has every version.
+    pub fn assert_every_record(&self, truth: &Truth) {
+        let Some(opened) = self.opened.filter(|_| self.is_records) else { return };
+        for (number, item) in truth.items.iter().enumerate() {
+            let is_live = item.sent > opened && item.boot == self.boot;
+            if is_live && self.hears(item.feed) && item.counts() {
+                assert!(self.has(number), "a version is missing: {number}, {item:?}: {self:?}");
+            }
+        }
+    }
+}
