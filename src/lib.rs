@@ -27,6 +27,7 @@
 //! main    arguments → logger → run → exit code
 //! cli     one table of options: parsing, --help, manual, completions, environment twins
 //! config  what can be set; every bound has a name and a unit
+//! quota/  what one holder of tokens may take                    knows no socket, no HTTP, reads no clock
 //! keys    where keys come from: the configuration, files
 //! json    JSON without its white space
 //! clock   the only reader of clocks
@@ -54,7 +55,7 @@
 //! **debt** what the hub sent a worker and the worker has not yet served · **surplus** what a worker
 //! keeps beyond a topic's history while somebody's socket is full · **role** publisher or subscriber,
 //! each with a key of its own · **keyring** a role's key and the one before · **grant** what a token
-//! allows · **denial** why it allows nothing · **record** an event stored for good; each is a version of
+//! allows · **holder** whose it is · **denial** why it allows nothing · **record** an event stored for good; each is a version of
 //! its name · **errand** what a request asks of the store · **replica** a worker's copy of the feeds it
 //! serves · **farewell** the last word to a stream that ends.
 //!
@@ -84,6 +85,7 @@ mod http;
 mod json;
 mod keys;
 mod metrics;
+mod quota;
 
 // Not part of the public API: open for this repository's binary, tests and benches alone.
 #[doc(hidden)]

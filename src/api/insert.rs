@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::admission::{admit, demand};
 use super::record::Record;
+use super::throttle::demand_pace;
 use super::{Context, Errand, Outcome, Plan, RECORDS};
-use crate::auth::Role;
+use crate::auth::{Holder, Role};
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::InsertRefusal;
@@ -16,6 +17,7 @@ use crate::store::StoreError;
 pub struct Request {
     /// The second since the Unix epoch from which on it may not be stored.
     pub(super) expires: Option<u64>,
+    holder: Option<Holder>,
 }
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
@@ -27,19 +29,23 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
     if !head.has_framing {
         return Err(Problem::new(411, "an insert needs a body with a Content-Length, or a chunked one"));
     }
-    Ok(Plan::Insert(Request { expires: grant.expires() }))
+    Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.holder() }))
 }
 
-pub(super) fn finish(body: &[u8], context: Context<'_>) -> Outcome {
+pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
         return Outcome::Answer(refused(InsertRefusal::Draining, super::draining(), context).into());
     }
     if !context.service.hub.has_room_for_records() {
         return Outcome::Answer(refused(InsertRefusal::Memory, too_much(), context).into());
     }
-    match Record::parse(body) {
-        Ok(record) => Outcome::Errand(Errand::Insert(record)),
-        Err(problem) => Outcome::Answer(refused(InsertRefusal::Invalid, problem, context).into()),
+    let record = match Record::parse(body) {
+        Ok(record) => record,
+        Err(problem) => return Outcome::Answer(refused(InsertRefusal::Invalid, problem, context).into()),
+    };
+    match demand_pace(request.holder, 1, context) {
+        Ok(()) => Outcome::Errand(Errand::Insert(record)),
+        Err(problem) => Outcome::Answer(refused(InsertRefusal::Rate, problem, context).into()),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod record;
 mod route;
 mod stats;
 pub mod subscribe;
+mod throttle;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::http::response::House;
 use crate::http::{Head, Held, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::store::{Health, Store, StoreError};
 use route::Route;
 pub use route::Scope;
@@ -43,6 +45,8 @@ pub struct Service {
     pub auth: Auth,
     /// Counters.
     pub metrics: Metrics,
+    /// What one holder of tokens may take.
+    pub quotas: Quotas,
     /// The bodies that are being received.
     pub bodies: Ledger,
     /// The pages of histories that are being sent: a reader that takes its time must not cost memory without bound.
@@ -55,6 +59,7 @@ pub struct Service {
 impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
+        let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
         let (bodies, pages) = (Ledger::new(settings.max_body), Ledger::new(settings.max_body));
         Self {
             hub,
@@ -62,6 +67,7 @@ impl Service {
             settings,
             auth,
             metrics,
+            quotas,
             bodies,
             pages,
             inserting: Arc::default(),
@@ -136,7 +142,7 @@ impl Plan {
             Self::Refuse(problem) => Outcome::Answer(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(&request, body, context),
-            Self::Insert(_) => insert::finish(body, context),
+            Self::Insert(request) => insert::finish(&request, body, context),
             Self::Audit(request) => Outcome::Errand(Errand::Audit(request)),
         }
     }

@@ -3,8 +3,10 @@
 
 use crate::hub::HubCounts;
 use crate::metrics::{
-    CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, View, WorkerMetrics,
+    CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, TurnedAway, View,
+    WorkerMetrics,
 };
+use crate::quota::Pace;
 use crate::store::{Health, Status, StoreError};
 
 use super::{Context, Service};
@@ -18,7 +20,7 @@ pub(super) fn table(context: Context<'_>) -> Vec<Family> {
     table.extend(connections(service));
     table.extend(requests(&service.metrics));
     table.extend(streams(service, &counts));
-    table.extend(events(&service.metrics, &counts));
+    table.extend(events(service, &counts));
     table.extend(delivery(&service.metrics));
     table.extend(history(service, &counts));
     table.extend(store(&status));
@@ -102,7 +104,7 @@ fn requests(metrics: &Metrics) -> [Family; 3] {
     ]
 }
 
-fn streams(service: &Service, counts: &HubCounts) -> [Family; 8] {
+fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
     let (metrics, settings) = (&service.metrics, &service.settings);
     [
         Family::gauge("esker_subscribers", "Open streams.", metrics.each(WorkerMetrics::subscribers))
@@ -114,6 +116,11 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 8] {
             metrics.each(|worker| worker.stalled.get()),
         )
         .shown_as("subscribers_stalled"),
+        Family::gauge(
+            "esker_subscriber_subs",
+            "Different subs among the tokens of open streams, if --max-subscribers-per-sub counts them.",
+            service.quotas.places.as_ref().map_or(0, |places| places.subjects()),
+        ),
         Family::gauge("esker_record_subscribers", "Open streams of /events.", counts.record_subscribers)
             .shown_as("record_subscribers"),
         Family::counter("esker_streams_opened_total", "Streams opened.", metrics.sum(|worker| worker.opened.get()))
@@ -133,14 +140,16 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 8] {
         .shown_as("streams_expired"),
         Family::counter(
             "esker_streams_turned_away_total",
-            "Streams answered with a time to come back and the end: the broker was full or draining.",
-            metrics.sum(|worker| worker.turned_away.get()),
+            "Streams answered with a time to come back and the end, by reason: as many subscribers or topics as there may be, \
+             draining, as many streams of the token's sub as --max-subscribers-per-sub allows.",
+            metrics.sum_by("reason", &TurnedAway::NAMES, |worker| &worker.turned_away),
         )
         .shown_as("streams_turned_away"),
     ]
 }
 
-fn events(metrics: &Metrics, counts: &HubCounts) -> [Family; 3] {
+fn events(service: &Service, counts: &HubCounts) -> [Family; 4] {
+    let metrics = &service.metrics;
     [
         Family::counter("esker_events_published_total", "Events accepted, records apart.", counts.published)
             .shown_as("events_published"),
@@ -152,10 +161,15 @@ fn events(metrics: &Metrics, counts: &HubCounts) -> [Family; 3] {
         .shown_as("events_duplicate"),
         Family::counter(
             "esker_publishes_refused_total",
-            "Publishes not accepted, by reason, bad tokens and oversized bodies apart.",
+            "Publishes not accepted, by reason, bad tokens and oversized bodies apart; rate: beyond --publish-rate.",
             metrics.sum_by("reason", &PublishRefusal::NAMES, |worker| &worker.publishes_refused),
         )
         .shown(View::Each("publishes_refused")),
+        Family::gauge(
+            "esker_publish_buckets",
+            "Publishers of whom --publish-rate keeps a bucket: those who have just published, and some whose bucket is full again.",
+            service.quotas.pace.as_ref().map_or(0, Pace::buckets),
+        ),
     ]
 }
 
@@ -258,7 +272,7 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
     [Family::counter(
         "esker_store_refusals_total",
         "Inserts not stored, by reason, bad tokens and oversized bodies apart: too many waited, the disk was full, has \
-         failed, the store was closed, no record, --latest-bytes, draining, no answer in time.",
+         failed, the store was closed, no record, --latest-bytes, draining, no answer in time, --publish-rate.",
         Samples::By("reason", by_store.chain(by_worker).map(sample).collect()),
     )
     .shown(View::Each("store_refusals"))]

@@ -1,6 +1,6 @@
 //! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
 
-use crate::auth::Role;
+use crate::auth::{Holder, Role};
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
@@ -8,6 +8,7 @@ use crate::metrics::PublishRefusal;
 use crate::sse::{Draft, drafts_from_data, drafts_from_text};
 
 use super::admission::{admit, demand_topic};
+use super::throttle::demand_pace;
 use super::{Context, Outcome, Plan};
 
 /// The members' names, and three numbers of at most 20 digits.
@@ -19,6 +20,7 @@ pub struct Request {
     topic: TopicName,
     kind: Kind,
     pub(super) expires: Option<u64>,
+    holder: Option<Holder>,
 }
 
 /// How the body is to be read.
@@ -57,7 +59,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     } else {
         Kind::Text
     };
-    Ok(Plan::Publish(Request { topic, kind, expires: grant.expires() }))
+    Ok(Plan::Publish(Request { topic, kind, expires: grant.expires(), holder: grant.holder() }))
 }
 
 /// Whether a media type says that the body is the data.
@@ -66,9 +68,14 @@ fn is_data(content_type: Option<&str>) -> bool {
 }
 
 pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {
-    match drafts(&request.kind, body) {
-        Ok(drafts) => try_publish(Pending { topic: request.topic, drafts }, context),
-        Err(problem) => Outcome::Answer(refused(PublishRefusal::Invalid, problem, context).into()),
+    let drafts = match drafts(&request.kind, body) {
+        Ok(drafts) => drafts,
+        Err(problem) => return Outcome::Answer(refused(PublishRefusal::Invalid, problem, context).into()),
+    };
+    // Once, before it may have to wait for room.
+    match demand_pace(request.holder, drafts.len(), context) {
+        Ok(()) => try_publish(Pending { topic: request.topic, drafts }, context),
+        Err(problem) => Outcome::Answer(refused(PublishRefusal::Rate, problem, context).into()),
     }
 }
 

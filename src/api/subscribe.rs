@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::auth::Role;
+use crate::auth::{Grant, Holder, Role};
 use crate::clock::millis;
 use crate::http::{Head, Problem, Reply, Version};
 use crate::hub::{Joined, Position, TopicName};
+use crate::metrics::TurnedAway;
+use crate::quota::{Place, Quotas};
 use crate::sse::{Framing, stream};
 
 use super::admission::{admit, demand, demand_topic};
@@ -30,6 +32,7 @@ pub struct Request {
     position: Option<String>,
     prime: bool,
     pub(super) expires: Option<u64>,
+    holder: Option<Holder>,
 }
 
 /// What is to be heard.
@@ -49,6 +52,8 @@ pub struct Entry {
     pub framing: Framing,
     /// The second since the Unix epoch in which the stream is to end.
     pub expires: Option<u64>,
+    /// To be kept as long as the stream lasts, if its token's subject has only so many.
+    pub place: Option<Place>,
 }
 
 /// What became of a [`Request`]; the bytes to send first are written in both cases.
@@ -56,7 +61,7 @@ pub struct Entry {
 pub enum Opened {
     /// The subscriber is registered.
     Joined(Entry),
-    /// The stream has ended before it began: the broker is full or draining.
+    /// The stream has ended before it began: it is to come back later.
     Ended,
 }
 
@@ -73,7 +78,7 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
     topics.iter().try_for_each(|topic| demand_topic(&grant, topic))?;
     let prime = head.target.query.has("prime");
     let wanted = Wanted::Topics(topics);
-    Ok(Plan::Subscribe(Request { wanted, position: position_of(head), prime, expires: grant.expires() }))
+    Ok(request(wanted, head, prime, &grant))
 }
 
 /// `GET /events`. Nothing to prime: without a position everything comes, each with its id.
@@ -88,7 +93,12 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
     let grant = admit(Role::Subscriber, head, context)?;
     demand(&grant, RECORDS)?;
     let wanted = Wanted::Records(names.into_iter().map(Arc::from).collect());
-    Ok(Plan::Subscribe(Request { wanted, position: position_of(head), prime: false, expires: grant.expires() }))
+    Ok(request(wanted, head, false, &grant))
+}
+
+fn request(wanted: Wanted, head: &Head<'_>, prime: bool, grant: &Grant) -> Plan {
+    let (expires, holder) = (grant.expires(), grant.holder());
+    Plan::Subscribe(Request { wanted, position: position_of(head), prime, expires, holder })
 }
 
 fn position_of(head: &Head<'_>) -> Option<String> {
@@ -108,6 +118,9 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
     };
     let position = request.position.as_deref().map_or(Position::Live, Position::After);
     let service = context.service;
+    let Ok(place) = take_place(request.holder, &service.quotas) else {
+        return end_at_once(TurnedAway::Sub, reply, framing, context, out);
+    };
     let joined = match &request.wanted {
         Wanted::Topics(topics) => service.hub.join(context.worker, topics, position),
         Wanted::Records(names) => service.hub.join_records(context.worker, Arc::clone(names), position),
@@ -116,9 +129,9 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
         Ok(joined) if !service.is_draining() => joined,
         Ok(joined) => {
             service.hub.abandon(context.worker, &joined);
-            return end_at_once(reply, framing, context, out);
+            return end_at_once(TurnedAway::Draining, reply, framing, context, out);
         }
-        Err(_) => return end_at_once(reply, framing, context, out),
+        Err(_) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
     };
     write_head(reply, context, out);
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
@@ -127,7 +140,18 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
         service.metrics.worker(context.worker).resume_gaps.add(1);
         stream::gap(after, gap.oldest, framing, out);
     }
-    Opened::Joined(Entry { joined, framing, expires: request.expires })
+    Opened::Joined(Entry { joined, framing, expires: request.expires, place })
+}
+
+/// The subject has as many streams as it may.
+struct NoPlace;
+
+/// A place among its subject's streams, if they are counted. A token without a subject may be for a whole audience.
+fn take_place(holder: Option<Holder>, quotas: &Quotas) -> Result<Option<Place>, NoPlace> {
+    match (&quotas.places, holder) {
+        (Some(places), Some(Holder::Subject(subject))) => places.take(subject).map(Some).ok_or(NoPlace),
+        _ => Ok(None),
+    }
 }
 
 /// HEAD on a stream: only the head, then done.
@@ -142,12 +166,23 @@ fn write_head(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
 }
 
 /// Any status but 200 would stop an EventSource for good, so a full broker answers 200, a time, and the end.
-fn end_at_once(reply: Reply, framing: Framing, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
-    context.service.metrics.worker(context.worker).turned_away.add(1);
+/// That holds for a subject's bound, too: connections that a client has lost count until the broker has noticed it.
+fn end_at_once(why: TurnedAway, reply: Reply, framing: Framing, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+    context.service.metrics.worker(context.worker).turned_away.count(why as usize);
     write_head(Reply { keep_alive: false, ..reply }, context, out);
-    stream::opening(fastrand::u64(COME_BACK_MILLIS), None, framing, out);
-    out.extend_from_slice(stream::end(framing));
+    stream::come_back(excuse(why), fastrand::u64(COME_BACK_MILLIS), framing, out);
     Opened::Ended
+}
+
+/// What is said to whoever looks at the bytes.
+fn excuse(why: TurnedAway) -> &'static str {
+    match why {
+        TurnedAway::Full => "the broker has as many streams as it may; come back later",
+        TurnedAway::Draining => "the broker is shutting down; come back later",
+        TurnedAway::Sub => {
+            "the token's sub has as many streams as --max-subscribers-per-sub allows; close one, or come back later"
+        }
+    }
 }
 
 /// The reconnection time ±33 %, so that clients that were cut off together don't come back together.

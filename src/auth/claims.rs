@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Denial, Grant};
+use super::{Denial, Grant, Holder};
 
 /// The value of `aud` that names this broker.
 pub(super) const AUDIENCE: &str = "esker";
@@ -29,6 +29,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
     Value::deserialize(deserializer).map(Some)
 }
 
+impl RawClaims {
+    /// Whom the token names, if its claims can be parsed.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.sub.as_ref().and_then(Value::as_str)
+    }
+}
+
 /// What a token says, once its types are known to be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claims {
@@ -44,13 +51,16 @@ impl Claims {
         if !is_for_us(raw.aud.as_ref()) {
             return Err(Denial::Audience);
         }
-        let subject = match &raw.sub {
-            None => None,
-            Some(Value::String(name)) => Some(name.as_str()),
-            Some(_) => return Err(Denial::Subject),
-        };
-        let grant = Grant::new(subject, &entries(raw.topics.as_ref())?, expires);
+        if raw.sub.is_some() && raw.subject().is_none() {
+            return Err(Denial::Subject);
+        }
+        let grant = Grant::new(raw.subject(), &entries(raw.topics.as_ref())?, expires);
         Ok(Self { begins, expires, grant })
+    }
+
+    /// The same of a token that is this holder's.
+    pub(super) fn of(self, holder: Holder) -> Self {
+        Self { grant: self.grant.of(holder), ..self }
     }
 
     /// What they allow at this moment.

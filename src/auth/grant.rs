@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use super::Holder;
+
 /// See the module's page. Compares names as topics are folded, to lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     names: Names,
     expires: Option<u64>,
+    holder: Option<Holder>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ enum Pattern {
 impl Grant {
     /// All names, for ever: where nobody asks for tokens.
     pub fn everything() -> Self {
-        Self { names: Names::Everything, expires: None }
+        Self { names: Names::Everything, expires: None, holder: None }
     }
 
     /// One name, in which an asterisk is nothing special, and entries of a list: names, and prefixes that end
@@ -33,7 +36,12 @@ impl Grant {
     pub(super) fn new(name: Option<&str>, entries: &[&str], expires: u64) -> Self {
         let name = name.map(|name| Pattern::Exact(name.to_ascii_lowercase()));
         let patterns = name.into_iter().chain(entries.iter().map(|entry| Pattern::parse(entry)));
-        Self { names: Names::Listed(patterns.collect()), expires: Some(expires) }
+        Self { names: Names::Listed(patterns.collect()), expires: Some(expires), holder: None }
+    }
+
+    /// The same for whoever it was given to.
+    pub(super) fn of(self, holder: Holder) -> Self {
+        Self { holder: Some(holder), ..self }
     }
 
     /// Whether it allows what is done with this topic, whose name is in lower case.
@@ -63,6 +71,11 @@ impl Grant {
     /// The second since the Unix epoch from which on it allows nothing.
     pub fn expires(&self) -> Option<u64> {
         self.expires
+    }
+
+    /// Whose it is, where tokens are asked for.
+    pub fn holder(&self) -> Option<Holder> {
+        self.holder
     }
 }
 

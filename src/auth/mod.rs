@@ -5,6 +5,7 @@ mod claims;
 mod crypto;
 mod denial;
 mod grant;
+mod holder;
 mod key;
 mod mint;
 mod verified;
@@ -14,11 +15,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use denial::Denial;
 pub use grant::Grant;
+pub use holder::Holder;
 pub use key::{Key, KeyError, Keyring, Secret};
 pub use mint::mint;
 pub use verified::Verified;
 
 use claims::Claims;
+use holder::Holders;
 
 /// What a token must be signed for. Each role has keys of its own, so that a page that may listen
 /// can't publish.
@@ -69,6 +72,7 @@ pub enum Auth {
 pub struct Keyrings {
     publisher: RwLock<Arc<Keyring>>,
     subscriber: RwLock<Arc<Keyring>>,
+    holders: Holders,
 }
 
 impl Auth {
@@ -78,6 +82,7 @@ impl Auth {
         Self::Tokens(Keyrings {
             publisher: RwLock::new(Arc::new(publisher)),
             subscriber: RwLock::new(Arc::new(subscriber)),
+            holders: Holders::default(),
         })
     }
 }
@@ -91,7 +96,8 @@ impl Keyrings {
         if let Some(claims) = lately.get(token) {
             return claims.at(now);
         }
-        let claims = Claims::parse(&keyring.verify(role, token)?)?;
+        let raw = keyring.verify(role, token)?;
+        let claims = Claims::parse(&raw)?.of(self.holders.of(raw.subject(), token));
         let grant = claims.at(now);
         lately.put(token, claims);
         grant

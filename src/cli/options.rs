@@ -218,6 +218,16 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| number(text).map(|subscribers| config.max_subscribers(subscribers))),
     },
     Opt {
+        long: "max-subscribers-per-sub",
+        short: None,
+        value: "N",
+        default: "off",
+        help: "open streams per token's `sub`",
+        effect: Effect::Value(|config, text| {
+            number(text).map(|subscribers| config.max_subscribers_per_sub(subscribers))
+        }),
+    },
+    Opt {
         long: "max-connections",
         short: None,
         value: "N",
@@ -234,6 +244,22 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| {
             number(text).map(|connections| config.max_connections_per_ip(connections))
         }),
+    },
+    Opt {
+        long: "publish-rate",
+        short: None,
+        value: "N",
+        default: "off",
+        help: "events a second per publisher's token",
+        effect: Effect::Value(|config, text| number(text).map(|events| config.publish_rate(events))),
+    },
+    Opt {
+        long: "publish-burst",
+        short: None,
+        value: "N",
+        default: "10 s of rate",
+        help: "of them at once, after a pause",
+        effect: Effect::Value(|config, text| number(text).map(|events| config.publish_burst(events))),
     },
 ];
 

@@ -48,8 +48,11 @@ pub struct Config {
     max_body: usize,
     max_topics: usize,
     max_subscribers: Option<usize>,
+    max_subscribers_per_sub: Option<usize>,
     max_connections: Option<usize>,
     max_connections_per_ip: Option<usize>,
+    publish_rate: Option<usize>,
+    publish_burst: Option<usize>,
 }
 
 /// What was given for one role.
@@ -86,8 +89,11 @@ impl Default for Config {
             max_body: 1 << 20,
             max_topics: 1_000_000,
             max_subscribers: None,
+            max_subscribers_per_sub: None,
             max_connections: None,
             max_connections_per_ip: None,
+            publish_rate: None,
+            publish_burst: None,
         }
     }
 }
@@ -288,6 +294,13 @@ impl Config {
         self
     }
 
+    /// Subscribers whose tokens have the same `sub`; unlimited by default. Those whose token has none are not counted.
+    #[must_use]
+    pub fn max_subscribers_per_sub(mut self, subscribers: usize) -> Self {
+        self.max_subscribers_per_sub = Some(subscribers);
+        self
+    }
+
     /// Connections; by default what the descriptor limit allows.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
@@ -299,6 +312,21 @@ impl Config {
     #[must_use]
     pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
         self.max_connections_per_ip = Some(connections);
+        self
+    }
+
+    /// Events per second that may be published and inserted over HTTP with the tokens of one `sub`, or with one token that has
+    /// none; unlimited by default.
+    #[must_use]
+    pub fn publish_rate(mut self, events: usize) -> Self {
+        self.publish_rate = Some(events);
+        self
+    }
+
+    /// Events that may be published at once after a pause; by default those of ten seconds.
+    #[must_use]
+    pub fn publish_burst(mut self, events: usize) -> Self {
+        self.publish_burst = Some(events);
         self
     }
 }

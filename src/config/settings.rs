@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ListenAddress;
 use crate::auth::{KeyError, Role, Secret};
 use crate::http::Origins;
+use crate::quota::Rate;
 use crate::store::Place;
 
 /// Addresses to listen on: each has a token of the first worker's poll.
@@ -14,6 +15,9 @@ pub const MAX_LISTENERS: usize = 32;
 /// Open connections to the administration's address. They are beside [`Settings::max_connections`], so that a full broker
 /// still says how it is.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// The largest rate and burst of events.
+pub const MAX_RATE: usize = 1_000_000;
 
 /// A configuration with every default filled in.
 #[derive(Clone, Debug)]
@@ -56,10 +60,14 @@ pub struct Settings {
     pub max_topics: usize,
     /// Subscribers.
     pub max_subscribers: usize,
+    /// Subscribers whose tokens have the same `sub`.
+    pub max_subscribers_per_sub: Option<usize>,
     /// Connections.
     pub max_connections: usize,
     /// Connections from one address.
     pub max_connections_per_ip: Option<usize>,
+    /// Events of one publisher.
+    pub publish_rate: Option<Rate>,
 }
 
 /// Who is let in.
@@ -112,8 +120,14 @@ pub enum ConfigError {
     MixedOrigins,
     /// A body could be larger than an event may be.
     Body,
-    /// With none of these the broker could not be reached.
+    /// With none of these the broker could not be used.
     Zero(&'static str),
+    /// More events per second, or at once, than there is any use in.
+    Rate(&'static str),
+    /// There is no rate for this burst.
+    NoRate,
+    /// This counts by token, and nobody is asked for one.
+    NoTokens(&'static str),
     /// The descriptor limit leaves no connection.
     Descriptors,
 }
@@ -156,6 +170,11 @@ impl fmt::Display for ConfigError {
             Self::MixedOrigins => f.write_str("--origin * and others exclude each other; give either"),
             Self::Body => f.write_str("--max-body must be at most 1G"),
             Self::Zero(name) => write!(f, "--{name} must be at least 1"),
+            Self::Rate(name) => write!(f, "--{name} must be at most {MAX_RATE}"),
+            Self::NoRate => f.write_str("--publish-burst says how much --publish-rate allows at once; give that, too"),
+            Self::NoTokens(name) => {
+                write!(f, "--{name} counts by token, and with --no-auth nobody shows one; leave one of the two out")
+            }
             Self::Descriptors => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),
         }
     }

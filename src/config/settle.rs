@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS};
+use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, MAX_RATE};
 use super::{Access, Config, ConfigError, KeySource, ListenAddress, RoleKeys, Settings};
 use crate::auth::Role;
 use crate::http::Origins;
+use crate::quota::Rate;
 use crate::sse::MAX_DATA;
 
 /// Descriptors that are no connections: standard streams, the store's files, and some to spare.
@@ -16,6 +17,8 @@ const DESCRIPTORS_PER_WORKER: usize = 2;
 /// Where a broker listens that is not told otherwise.
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const PORT: u16 = 3000;
+/// A burst by default: what comes in at the rate in so many seconds.
+const BURST_SECONDS: usize = 10;
 /// Connections kept free of subscribers by default, so that publishers still get in.
 const CONNECTIONS_FOR_REQUESTS: usize = 64;
 
@@ -29,6 +32,7 @@ impl Config {
             return Err(ConfigError::Threads);
         }
         self.check_bounds()?;
+        self.check_tokens()?;
         let listen = self.settle_addresses(std::env::var("PORT").ok())?;
         let for_admin = self.admin.as_ref().map_or(0, |_| 1 + MAX_ADMIN_CONNECTIONS);
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads + listen.len() + for_admin;
@@ -58,9 +62,29 @@ impl Config {
             max_body: self.max_body,
             max_topics: self.max_topics,
             max_subscribers: self.max_subscribers.unwrap_or(max_connections - for_requests),
+            max_subscribers_per_sub: self.max_subscribers_per_sub,
             max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
+            publish_rate: self.settle_rate()?,
         })
+    }
+
+    /// What counts by token would count nothing without.
+    fn check_tokens(&self) -> Result<(), ConfigError> {
+        let by_token = [("max-subscribers-per-sub", self.max_subscribers_per_sub), ("publish-rate", self.publish_rate)];
+        match by_token.into_iter().find(|(_, limit)| self.no_auth && limit.is_some()) {
+            None => Ok(()),
+            Some((name, _)) => Err(ConfigError::NoTokens(name)),
+        }
+    }
+
+    fn settle_rate(&self) -> Result<Option<Rate>, ConfigError> {
+        let Some(per_second) = self.publish_rate else {
+            return if self.publish_burst.is_some() { Err(ConfigError::NoRate) } else { Ok(None) };
+        };
+        let by_default = (per_second * BURST_SECONDS).min(MAX_RATE);
+        let burst = self.publish_burst.unwrap_or(by_default);
+        Ok(Some(Rate { per_second: per_second as u64, burst: burst as u64 }))
     }
 
     fn settle_access(&self) -> Result<Access, ConfigError> {
@@ -88,11 +112,20 @@ impl Config {
         if self.max_body > MAX_DATA {
             return Err(ConfigError::Body);
         }
-        for (name, limit) in
-            [("max-connections", self.max_connections), ("max-connections-per-ip", self.max_connections_per_ip)]
-        {
+        for (name, limit) in [
+            ("max-connections", self.max_connections),
+            ("max-connections-per-ip", self.max_connections_per_ip),
+            ("max-subscribers-per-sub", self.max_subscribers_per_sub),
+            ("publish-rate", self.publish_rate),
+            ("publish-burst", self.publish_burst),
+        ] {
             if limit == Some(0) {
                 return Err(ConfigError::Zero(name));
+            }
+        }
+        for (name, limit) in [("publish-rate", self.publish_rate), ("publish-burst", self.publish_burst)] {
+            if limit.is_some_and(|limit| limit > MAX_RATE) {
+                return Err(ConfigError::Rate(name));
             }
         }
         Ok(())
@@ -221,6 +254,33 @@ mod tests {
         };
         assert_eq!(settle(publisher.clone().subscriber_key("f")), Ok(expected));
         assert!(!format!("{publisher:?}").contains("xx"), "a secret shows nothing of itself");
+    }
+
+    #[test]
+    fn what_counts_by_token_needs_tokens() {
+        let settle = |config: Config| {
+            let long = vec![b'x'; 32];
+            let config = config.port(0).publisher_secret(long.clone()).subscriber_secret(long);
+            config.settle(1000).map(|settings| (settings.max_subscribers_per_sub, settings.publish_rate))
+        };
+        let rate = |per_second, burst| Some(Rate { per_second, burst });
+        assert_eq!(settle(Config::new()), Ok((None, None)));
+        assert_eq!(settle(Config::new().max_subscribers_per_sub(5)), Ok((Some(5), None)));
+        assert_eq!(settle(Config::new().publish_rate(5)), Ok((None, rate(5, 50))));
+        assert_eq!(settle(Config::new().publish_rate(MAX_RATE)), Ok((None, rate(1_000_000, 1_000_000))));
+        assert_eq!(settle(Config::new().publish_rate(5).publish_burst(1)), Ok((None, rate(5, 1))));
+        for (config, error) in [
+            (Config::new().publish_burst(5), ConfigError::NoRate),
+            (Config::new().publish_rate(0), ConfigError::Zero("publish-rate")),
+            (Config::new().publish_rate(5).publish_burst(0), ConfigError::Zero("publish-burst")),
+            (Config::new().publish_rate(MAX_RATE + 1), ConfigError::Rate("publish-rate")),
+            (Config::new().publish_rate(1).publish_burst(usize::MAX), ConfigError::Rate("publish-burst")),
+            (Config::new().max_subscribers_per_sub(0), ConfigError::Zero("max-subscribers-per-sub")),
+            (Config::new().publish_rate(5).no_auth(true), ConfigError::NoTokens("publish-rate")),
+            (Config::new().max_subscribers_per_sub(5).no_auth(true), ConfigError::NoTokens("max-subscribers-per-sub")),
+        ] {
+            assert_eq!(settle(config), Err(error));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Problem {
     pub allow: Option<&'static str>,
     /// For 401 and 403: the challenge of `WWW-Authenticate`.
     pub challenge: Option<&'static str>,
-    /// For 503: seconds after which another try makes sense.
+    /// For 429 and 503: seconds after which another try makes sense.
     pub retry_after: Option<u32>,
 }
 
@@ -41,6 +41,11 @@ impl Problem {
     /// 401 or 403 with the challenge (RFC 6750 section 3).
     pub fn denied(status: u16, challenge: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { challenge: Some(challenge), ..Self::new(status, detail) }
+    }
+
+    /// 429 with the seconds to wait (RFC 6585 section 4).
+    pub fn too_many(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(429, detail) }
     }
 
     /// 503 with the seconds to wait.

@@ -59,11 +59,13 @@ pub enum PublishRefusal {
     Topics,
     /// The broker drains.
     Draining,
+    /// Its publisher has published as much as it may for now.
+    Rate,
 }
 
 impl PublishRefusal {
     /// What they are called, in their order.
-    pub const NAMES: [&str; 4] = ["invalid", "room", "topics", "draining"];
+    pub const NAMES: [&str; 5] = ["invalid", "room", "topics", "draining", "rate"];
 }
 
 /// Why a record did not come as far as the store, its token apart, or was not answered.
@@ -77,15 +79,33 @@ pub enum InsertRefusal {
     Draining,
     /// The store took too long; nobody knows whether it is stored.
     Timeout,
+    /// Its publisher has published as much as it may for now.
+    Rate,
 }
 
 impl InsertRefusal {
     /// What they are called, in their order.
-    pub const NAMES: [&str; 4] = ["invalid", "memory", "draining", "timeout"];
+    pub const NAMES: [&str; 5] = ["invalid", "memory", "draining", "timeout", "rate"];
+}
+
+/// Why a stream was told to come back later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// There are as many subscribers or topics as there may be.
+    Full,
+    /// The broker drains.
+    Draining,
+    /// Its token's `sub` has as many streams as it may.
+    Sub,
+}
+
+impl TurnedAway {
+    /// What they are called, in their order.
+    pub const NAMES: [&str; 3] = ["full", "draining", "sub"];
 }
 
 /// Every status code that the broker answers with, the most frequent ones first.
-pub const CODES: [u16; 17] = [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501, 503, 505];
+pub const CODES: [u16; 18] = [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 429, 431, 501, 503, 505];
 
 /// One worker's counters, on cache lines of their own.
 #[derive(Debug, Default)]
@@ -115,8 +135,8 @@ pub struct WorkerMetrics {
     pub opened: Counter,
     /// Streams ended, by [`Close`].
     pub closed: CountersBy<{ Close::NAMES.len() }>,
-    /// Streams that were told to come back later: the broker was full or draining.
-    pub turned_away: Counter,
+    /// Streams that were told to come back later, by [`TurnedAway`].
+    pub turned_away: CountersBy<{ TurnedAway::NAMES.len() }>,
     /// Streams whose token expired; they are given a moment to hear of it.
     pub expired: Counter,
     /// Events written to subscribers.

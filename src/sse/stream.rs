@@ -17,6 +17,12 @@ pub fn opening(retry_millis: u64, prime: Option<u64>, framing: Framing, out: &mu
     chunk(text.as_bytes(), framing, out);
 }
 
+/// What a stream that is not taken begins and ends with: a comment that says why, and when to come back.
+pub fn come_back(why: &str, retry_millis: u64, framing: Framing, out: &mut Vec<u8>) {
+    chunk(format!(": {why}\nretry: {retry_millis}\n").as_bytes(), framing, out);
+    out.extend_from_slice(end(framing));
+}
+
 /// Tells that events after `after` are gone. Has no id, so that the client's position stays as it is.
 pub fn gap(after: &str, oldest: Option<u64>, framing: Framing, out: &mut Vec<u8>) {
     let after = Value::from(after);

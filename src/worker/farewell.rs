@@ -104,3 +104,124 @@ impl<S: Socket> Streams<S> {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use super::super::sweep::Silence;
+    use super::*;
+    use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
+    use crate::quota::Places;
+    use crate::sse::{Draft, Framing};
+    use crate::worker::streams::Ticket;
+
+    /// Takes so many bytes at once, and then none.
+    struct Full(usize);
+
+    impl Socket for Full {
+        fn set_patient(&self, _: bool) {}
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(std::mem::take(&mut self.0));
+            if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct House {
+        hub: Arc<Hub>,
+        streams: Streams<Full>,
+        places: Arc<Places>,
+    }
+
+    const LARGE: usize = 1 << 20;
+    const EXPIRES: u64 = 100;
+
+    impl House {
+        fn new() -> Self {
+            let (outbox, inbox) = inbox(Box::new(|| {}));
+            let limits = HubLimits {
+                events_per_topic: 1,
+                age_micros: u64::MAX,
+                bytes: 4 * LARGE,
+                topics: 9,
+                subscribers: 999,
+                latest_bytes: usize::MAX,
+            };
+            let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
+            let streams = Streams::new(Arc::clone(&hub), 0, inbox);
+            Self { hub, streams, places: Arc::new(Places::new(1)) }
+        }
+
+        fn admit(&mut self, subject: u64) -> Ticket {
+            let joined = self.hub.join(0, &[topic()], Position::Live).unwrap();
+            let place = self.places.take(subject).expect("the last one was given back");
+            self.streams.admit(joined, Framing::Chunked, Some(EXPIRES)).holding(Some(place))
+        }
+
+        fn seat(&mut self, subject: u64, room: usize) {
+            let ticket = self.admit(subject);
+            self.streams.seat(ticket, Full(room), 0);
+            self.streams.serve(999, 0, &|| 0);
+        }
+
+        fn publish(&mut self, len: usize) {
+            let mut writer = Draft::writer(len);
+            writer.field("data", &"x".repeat(len));
+            self.hub.publish(&topic(), vec![writer.finish(None)], 1, None).unwrap();
+            self.streams.take_inbox();
+            self.streams.serve(999, 0, &|| 0);
+        }
+    }
+
+    fn topic() -> TopicName {
+        TopicName::parse("topicone1").unwrap()
+    }
+
+    #[test]
+    fn whichever_way_a_stream_ends_its_place_is_given_back() {
+        let mut house = House::new();
+        let ticket = house.admit(7);
+        house.streams.abandon(ticket, Close::Failed);
+
+        house.seat(7, 0);
+        house.streams.remove(0, Close::Peer);
+
+        house.seat(7, usize::MAX);
+        house.streams.expire(EXPIRES, 0);
+
+        // One whose socket is full has its place as long as its grace.
+        house.seat(7, 1);
+        house.publish(10);
+        house.streams.expire(EXPIRES, 0);
+        assert!(house.places.take(7).is_none());
+        house.streams.expire(EXPIRES + GRACE_SECONDS, 0);
+
+        house.seat(7, 0);
+        house.publish(10);
+        house.streams.begin_sweep();
+        house.streams.go_on_sweeping(Silence { heartbeat: 10, stall: 20 }, 20);
+
+        house.seat(7, usize::MAX);
+        house.streams.end(9, 0);
+
+        for subject in 0..40 {
+            house.seat(subject, 10);
+            house.publish(LARGE);
+        }
+        let left = house.streams.len();
+        assert!(left < 40, "some are shed");
+        assert_eq!(house.places.subjects(), left);
+        let closed = house.streams.take_tally().closed;
+        assert_eq!(closed[..5], [1, 0, 1, 2, 1]);
+        drop(house.streams);
+        assert_eq!(house.places.subjects(), 0);
+    }
+}

@@ -28,6 +28,7 @@ use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
 use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Slot, TopicId, WorkerId};
 pub use crate::metrics::{Buckets, Close};
+use crate::quota::{Place, PlaceList};
 use crate::sse::{Frame, Framing};
 
 /// All workers together keep this part of the history's bytes for those who fall behind in a burst
@@ -42,6 +43,14 @@ pub struct Ticket {
     cursor: u64,
     absence: Absence,
     expires: Option<u64>,
+    place: Option<Place>,
+}
+
+impl Ticket {
+    /// The same with a place that is kept as long as the stream lasts.
+    pub(super) fn holding(self, place: Option<Place>) -> Self {
+        Self { place, ..self }
+    }
 }
 
 /// What happened, for the metrics; taken once per turn.
@@ -70,6 +79,7 @@ pub struct Streams<S> {
     /// What is noted of subscribers without a seat.
     pub(super) absences: Absences,
     pub(super) expiries: Expiries,
+    places: PlaceList,
     pub(super) replica: Replica,
     slots: HashMap<TopicId, Slot>,
     /// Feeds that may have more frames than the history's bound.
@@ -101,6 +111,7 @@ impl<S: Socket> Streams<S> {
             subscribers: Slab::new(),
             absences: Absences::default(),
             expiries: Expiries::new(),
+            places: PlaceList::default(),
             replica: Replica::new(limits.events_per_topic),
             surplus_limit: limits.bytes / SURPLUS_SHARE / hub.workers(),
             hub,
@@ -190,7 +201,7 @@ impl<S: Socket> Streams<S> {
         };
         let key = self.audience_of(AudienceSet { interest, framing });
         self.audiences[key as usize].members += 1;
-        Ticket { audience: key, cursor, absence, expires }
+        Ticket { audience: key, cursor, absence, expires, place: None }
     }
 
     /// The worker's first listener of a topic brings a copy of its feed.
@@ -229,13 +240,14 @@ impl<S: Socket> Streams<S> {
 
     /// The opening is written: the socket becomes a subscriber, and is served from its cursor on.
     pub fn seat(&mut self, ticket: Ticket, socket: S, now: u32) {
-        let Ticket { audience, cursor, absence, expires } = ticket;
+        let Ticket { audience, cursor, absence, expires, place } = ticket;
         let subscriber = Subscriber { socket, audience, cursor, seat: NO_SEAT, written_at: now };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if !absence.told.is_empty() {
             self.absences.put(key, absence, |_| true);
         }
         self.expiries.put(key, expires);
+        self.places.put(key, place);
         // Not served right here: what the hub sent before the join may still be in the inbox, and
         // the backlog of a feed that is new here could be ahead of it.
         self.hungry.push_back(key);
@@ -264,6 +276,7 @@ impl<S: Socket> Streams<S> {
         }
         self.absences.take(key);
         self.expiries.remove(key);
+        self.places.remove(key);
         self.closed.push(subscriber.socket);
         self.leave(subscriber.audience);
     }

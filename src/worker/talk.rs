@@ -166,9 +166,9 @@ impl<K: Kernel> Worker<K> {
                 self.ask_store(key, errand);
                 return GoesOn::WhenReady;
             }
-            Step::Stream(Entry { joined, framing, expires }) => {
+            Step::Stream(Entry { joined, framing, expires, place }) => {
                 self.parts.service.metrics.worker(self.parts.id).opened.add(1);
-                connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires));
+                connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires).holding(place));
             }
             Step::Close => connection.phase = Phase::Ending,
         }

@@ -23,6 +23,7 @@ mod observe;
 mod patience;
 mod proxies;
 mod publish;
+mod quotas;
 mod recipes;
 mod records;
 mod resume;

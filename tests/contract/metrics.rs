@@ -201,7 +201,7 @@ fn whatever_is_refused_is_counted_with_its_reason() {
     let code = |code| metrics.by("esker_responses_total", "code", code);
     assert_eq!(["200", "400", "503", "other"].map(code), [5.0, 4.0, 2.0, 0.0]);
     assert_eq!(metrics.sum("esker_requests_total"), 11.0, "garbage is no request, and this one is");
-    assert_eq!(metrics.of("esker_streams_turned_away_total"), 1.0);
+    assert_eq!(metrics.sum("esker_streams_turned_away_total"), 1.0);
     assert_eq!((metrics.of("esker_events_published_total"), metrics.of("esker_events_duplicate_total")), (1.0, 1.0));
     assert_eq!(metrics.of("esker_store_commit_seconds_count"), metrics.of("esker_store_commits_total"));
     assert!(metrics.of("esker_store_commit_seconds_sum") > 0.0);

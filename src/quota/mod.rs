@@ -1,0 +1,34 @@
+//! What one holder of tokens may take: streams that are open at the same time, and events published per second. Knows no
+//! socket and no HTTP, reads no clock; what is not limited costs nothing.
+//!
+//! ```text
+//! places  how many streams each subject has open, over all workers
+//! bucket  the arithmetic of one token bucket
+//! pace    the buckets of all publishers
+//! ```
+
+mod bucket;
+mod pace;
+mod places;
+
+pub use bucket::{Excess, Rate};
+pub use pace::Pace;
+pub use places::{Place, PlaceList, Places};
+
+use std::sync::Arc;
+
+/// What holders may take, as far as it is limited.
+#[derive(Default)]
+pub struct Quotas {
+    /// Streams of each subject.
+    pub places: Option<Arc<Places>>,
+    /// Events of each publisher.
+    pub pace: Option<Pace>,
+}
+
+impl Quotas {
+    /// At most so many streams of each subject, and events of each publisher at this rate.
+    pub fn new(streams: Option<usize>, rate: Option<Rate>) -> Self {
+        Self { places: streams.map(|max| Arc::new(Places::new(max))), pace: rate.map(Pace::new) }
+    }
+}
