@@ -1,6 +1,7 @@
 //! What the hub keeps and what it lets go: the bounds of history by count, age and bytes, and the
 //! tombstones of topics that have neither event nor listener. Part of the hub's critical section.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -58,11 +59,22 @@ impl Hub {
     }
 }
 
+/// What a burst took, as the window of the same topic does.
+fn give_room_back(own_ids: &mut HashMap<Arc<str>, u64>) {
+    if own_ids.is_empty() {
+        *own_ids = HashMap::new();
+    } else if own_ids.capacity() > 64 && own_ids.len() < own_ids.capacity() / 4 {
+        own_ids.shrink_to(own_ids.len() * 2);
+    }
+}
+
 impl State {
     fn evict(&mut self, slot: Slot) {
         let Some(frame) = self.feeds.pop(slot) else { return };
         if let Some(own) = frame.own_id() {
-            self.feeds.note_mut(slot).own_ids.remove(own);
+            let own_ids = &mut self.feeds.note_mut(slot).own_ids;
+            own_ids.remove(own);
+            give_room_back(own_ids);
         }
     }
 

@@ -33,6 +33,43 @@ fn gap_after(hub: &Hub, topic: &str, position: &str) -> Option<Gap> {
 }
 
 #[test]
+fn the_bound_of_bytes_is_of_all_topics_together_and_of_all_that_an_event_costs() {
+    const EVENTS: u64 = 10_000;
+    let limits = HubLimits { events_per_topic: usize::MAX, bytes: 100_000, ..LIMITS };
+    let (hub, _inbox) = hub(limits);
+    let own_id = |number: u64| format!("{number:0100}");
+    for number in 0..EVENTS {
+        let text = format!("id: {}\ndata: x\n\n", own_id(number));
+        hub.publish(&name(&format!("topic{:06}", number % 1000)), drafts_from_text(&text).unwrap(), number, None)
+            .unwrap();
+        assert!(hub.counts().history_bytes <= limits.bytes);
+    }
+    let counts = hub.counts();
+    // Twice the id: on the wire, and to know it again.
+    assert!(counts.history_events * 2 * 100 < limits.bytes && counts.history_events > 100, "{counts:?}");
+    assert_eq!(counts.topics, counts.history_events, "the oldest of all have gone, wherever they were");
+    let oldest_left = EVENTS - counts.history_events as u64;
+    assert!(hub.lock().names.contains_key(&name(&format!("topic{:06}", oldest_left % 1000))));
+}
+
+#[test]
+fn a_topic_heard_by_somebody_keeps_no_room_for_ids_that_have_aged() {
+    let (hub, _inbox) = hub(HubLimits { events_per_topic: 10_000, ..LIMITS });
+    let joined = hub.join(0, &[name("topicone1")], Position::Live).unwrap();
+    for number in 0..1000 {
+        let drafts = drafts_from_text(&format!("id: own{number}\ndata: x\n\n")).unwrap();
+        hub.publish(&name("topicone1"), drafts, number, None).unwrap();
+    }
+    let room = || hub.lock().feeds.get(0).note.own_ids.capacity();
+    assert!(room() >= 1000);
+    hub.expire(1_000 + 900);
+    assert!((100..1000).contains(&room()), "{}", room());
+    hub.expire(1_000_000);
+    assert_eq!(room(), 0);
+    hub.abandon(0, &joined);
+}
+
+#[test]
 fn a_topic_that_aged_away_still_knows_what_it_lost() {
     let (hub, _inbox) = hub(LIMITS);
     publish(&hub, "topicone1", 1, 100).unwrap();

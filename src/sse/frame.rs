@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 /// What a retained frame costs beyond its bytes: the shared allocation, its place in feeds and inboxes.
 pub const FRAME_OVERHEAD: usize = 128;
+/// What a publisher's own id costs beside the wire and beyond its length: an allocation, and its place among its topic's.
+const OWN_ID_OVERHEAD: usize = 90;
 
 /// Room for the chunk-size line: eight hexadecimal digits and CRLF.
 const HEADER_ROOM: usize = 10;
@@ -72,12 +74,9 @@ impl Frame {
 
     /// What it costs in memory.
     pub fn cost(&self) -> usize {
-        cost(&self.bytes)
+        let own_id = self.own_id().map_or(0, |id| id.len() + OWN_ID_OVERHEAD);
+        self.bytes.capacity() + FRAME_OVERHEAD + own_id
     }
-}
-
-fn cost(bytes: &Vec<u8>) -> usize {
-    bytes.capacity() + FRAME_OVERHEAD
 }
 
 /// A frame without its id. Stamping neither allocates nor copies, for it happens inside the hub's lock.
