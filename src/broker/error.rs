@@ -131,6 +131,8 @@ pub enum InsertError {
     Record(String),
     /// The store did not take it.
     Store(StoreError),
+    /// The newest records of all names take as much memory as they may.
+    Full,
     /// The broker is shutting down.
     Draining,
 }
@@ -138,6 +140,9 @@ pub enum InsertError {
 impl fmt::Display for InsertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Full => f.write_str(
+                "the newest records of all names take as much memory as they may; use fewer names, or allow more",
+            ),
             Self::Record(advice) => f.write_str(advice),
             Self::Store(error) => error.fmt(f),
             Self::Draining => f.write_str("the broker is shutting down"),

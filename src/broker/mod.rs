@@ -169,6 +169,9 @@ impl Broker {
         if service.is_draining() {
             return Err(InsertError::Draining);
         }
+        if !service.hub.has_room_for_records() {
+            return Err(InsertError::Full);
+        }
         let record = Record::new(name, json).map_err(|problem| InsertError::Record(problem.detail.into()))?;
         let (sender, answer) = crossbeam_channel::bounded(1);
         service.store.insert(record.name, record.data, move |stored| {
@@ -275,6 +278,14 @@ mod tests {
         let config = Config::new().no_auth(true).data(":memory:").port(0).history_age(Duration::MAX);
         let limits = hub_limits(&config.settle(1000).unwrap());
         assert_eq!(limits.age_micros, u64::MAX);
+    }
+
+    #[test]
+    fn whoever_embeds_it_is_bounded_in_records_as_well() {
+        let config = Config::new().no_auth(true).data(":memory:").port(0).threads(1).latest_bytes(1);
+        let broker = Broker::start(config).unwrap();
+        assert!(broker.insert("a", "1").is_ok());
+        assert_eq!(broker.insert("b", "1"), Err(InsertError::Full));
     }
 
     /// A full broker is to say how it is through whichever door.
