@@ -139,6 +139,8 @@ impl<L: Listen> Entrance<L> {
                 return;
             }
             match self.door.listener.accept() {
+                // Without a word: any status would be for a request that nobody has read, and any but 200 stops an EventSource for
+                // good, which comes back by itself to a connection that was closed.
                 Ok((socket, address)) => match gate.enter(socket, address, self.door.scope) {
                     Some(socket) => deal(Newcomer { socket, scope: self.door.scope }),
                     None => metrics.refused_address.add(1),

@@ -3,7 +3,7 @@
 //! administration's have places of their own.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,11 +21,21 @@ pub struct Gate {
     per_address: Option<(usize, Mutex<Addresses>)>,
 }
 
-/// The address of each descriptor, for a connection that was reset can't be asked any more.
+/// The source of each descriptor, for a connection that was reset can't be asked any more. As large as there are connections
+/// open, of which there is a bound.
 #[derive(Default)]
 struct Addresses {
     by_descriptor: HashMap<RawFd, IpAddr>,
     counts: HashMap<IpAddr, usize>,
+}
+
+/// What one client can have as many addresses of as it likes counts as one: of IPv6 it is given 64 bits to choose from. Not so
+/// on the link itself, where all machines share them.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if !v6.is_unicast_link_local() => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
 }
 
 impl Gate {
@@ -74,12 +84,13 @@ impl Gate {
         if let (Some((max, addresses)), Some(address), Scope::All | Scope::Public) = (&self.per_address, address, scope)
         {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = addresses.counts.entry(address).or_insert(0);
+            let source = source_of(address);
+            let count = addresses.counts.entry(source).or_insert(0);
             if *count >= *max {
                 return None;
             }
             *count += 1;
-            addresses.by_descriptor.insert(socket.number(), address);
+            addresses.by_descriptor.insert(socket.number(), source);
         }
         self.places(scope).0.fetch_add(1, Ordering::SeqCst);
         Some(socket)
@@ -106,5 +117,83 @@ impl Addresses {
                 self.counts.remove(&address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+
+    use super::super::subscriber::Socket;
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody(RawFd);
+
+    impl Read for Nobody {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    impl Write for Nobody {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Socket for Nobody {
+        fn set_patient(&self, _: bool) {}
+    }
+
+    impl Peer for Nobody {
+        fn shut(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn number(&self) -> RawFd {
+            self.0
+        }
+    }
+
+    fn enters(gate: &Gate, number: RawFd, address: &str) -> bool {
+        gate.enter(Nobody(number), Some(address.parse().unwrap()), Scope::All).is_some()
+    }
+
+    #[test]
+    fn what_one_client_can_choose_from_counts_as_one_address() {
+        for (one, other, is_same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+            ("fe80::1", "fe80::2", false),
+            ("::1", "::1", true),
+        ] {
+            let gate = Gate::new(9, Some(1));
+            assert!(enters(&gate, 1, one));
+            assert_eq!(enters(&gate, 2, other), !is_same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_as_large_as_there_are_connections() {
+        let gate = Gate::new(100_000, Some(2));
+        let sizes = || {
+            let addresses = gate.per_address.as_ref().unwrap().1.lock().unwrap();
+            (addresses.by_descriptor.len(), addresses.counts.len())
+        };
+        for number in 0..10_000 {
+            assert!(enters(&gate, number, &format!("10.0.{}.{}", number / 2 / 256, number / 2 % 256)));
+            assert!(number % 2 == 0 || !enters(&gate, 20_000, &format!("10.0.{}.{}", number / 512, number / 2 % 256)));
+        }
+        assert_eq!(sizes(), (10_000, 5_000));
+        (0..10_000).for_each(|number| assert!(!gate.leave(Nobody(number), Scope::All)));
+        assert_eq!(sizes(), (0, 0));
+        assert!(gate.is_empty());
     }
 }
