@@ -109,6 +109,7 @@ pub const PAGES: &[Page] = &[
             ("rust", "// With the crates", Signer),
             ("sh", "openssl genpkey", ALONE),
             ("sh", "mv publisher.pem", on(&[8])),
+            ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
         ]
     ),
     guide!(
