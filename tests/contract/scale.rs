@@ -240,6 +240,30 @@ fn stalls_within_lost_events_keep_no_more_than_the_bound() {
     broker.assert_well();
 }
 
+/// In all topics together, and with publishers' own ids, which are kept twice and in a table.
+#[test]
+fn a_history_takes_no_more_memory_than_it_may_whatever_is_in_it() {
+    const BOUND: usize = 8 << 20;
+    let _turn = turn();
+    for id_length in [0, 16, 1000] {
+        let arguments = ["--history", "1000000", "--history-bytes", "8M", "--threads", "1"];
+        let broker = Broker::start(&arguments);
+        broker.publish("topicnumber0", "data: x");
+        let (before, mut publisher) = (broker.private_bytes(), Publisher::of(&broker));
+        for round in 0..2 * BOUND / (200 * (200 + 2 * id_length)) {
+            let id = |number: usize| format!("id: {:0id_length$}\n", 1000 * round + number);
+            let event = |number| format!("{}data: x\n\n", if id_length > 0 { id(number) } else { String::new() });
+            let body: String = (0..200).map(event).collect();
+            assert_eq!(publisher.post(&format!("topicnumber{}", round % 50), &body), 200);
+        }
+        let (grown, metrics) = (broker.private_bytes() - before, broker.metrics());
+        let counted = metrics.of("esker_history_bytes");
+        assert!(counted <= BOUND as f64 && counted > 0.9 * BOUND as f64, "{metrics:?}");
+        // Beside it what the allocator holds back of bodies.
+        assert!(grown < BOUND + (2 << 20), "{grown} bytes for ids of {id_length}");
+    }
+}
+
 #[test]
 fn a_flood_is_delivered_whole_even_to_those_who_come_in_between() {
     let _turn = turn();
