@@ -68,6 +68,15 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_not_taken_says_why_and_ends_without_an_event() {
+        let (mut chunked, mut plain) = (Vec::new(), Vec::new());
+        come_back("full", 5000, Framing::Chunked, &mut chunked);
+        come_back("full", 5000, Framing::Plain, &mut plain);
+        assert_eq!(chunked, b"13\r\n: full\nretry: 5000\n\r\n0\r\n\r\n");
+        assert_eq!(plain, b": full\nretry: 5000\n");
+    }
+
+    #[test]
     fn the_opening_has_no_blank_line_unless_primed() {
         let (mut plain, mut primed) = (Vec::new(), Vec::new());
         opening(3000, None, Framing::Chunked, &mut plain);
