@@ -213,6 +213,8 @@ pub struct Tuning {
     pub log_growth: u64,
     /// Beyond so many bytes of log a commit waits for the move, unless another program's reading prevents it.
     pub log_bound: u64,
+    /// Whoever gives ids is asked so often, a millisecond apart, before inserts are refused.
+    pub reserve_tries: usize,
     /// A full disk is tried again after so long.
     pub retry: Duration,
     /// Tells how full it is.
@@ -226,6 +228,7 @@ impl Default for Tuning {
             slice: 1 << 10,
             log_growth: 16 << 20,
             log_bound: 128 << 20,
+            reserve_tries: 5000,
             retry: Duration::from_secs(3),
             gauge: Home::room,
         }

@@ -24,10 +24,8 @@ use crate::clock::Clock;
 const LOOK: Duration = Duration::from_secs(1);
 /// After so long without an insert the store is idle, and the index is brought up to date.
 const IDLE: Duration = Duration::from_millis(250);
-/// Whoever gives ids is asked again after so long,
+/// Whoever gives ids is asked again after so long.
 const RESERVE_PAUSE: Duration = Duration::from_millis(1);
-/// and so often, before the inserts are refused.
-const RESERVE_TRIES: usize = 5000;
 
 /// See the module's page.
 pub(super) struct Writer {
@@ -168,7 +166,7 @@ impl Writer {
     }
 
     fn reserve(&self, count: usize) -> Option<u64> {
-        for _ in 0..RESERVE_TRIES {
+        for _ in 0..self.tuning.reserve_tries {
             let first = self.order.reserve(count);
             if first.is_some() {
                 return first;

@@ -11,13 +11,19 @@ use super::net::SimKernel;
 use super::world::{World, tell};
 
 impl World {
+    /// Starts one, unless one runs.
     pub(super) fn start(&mut self) {
+        if self.broker.is_some() {
+            return;
+        }
         let (kernels, listener) = self.net.restart(self.traits.workers);
         self.watches = kernels.iter().map(SimKernel::watch).collect();
         self.due = vec![Some(0); kernels.len()];
         let mut tuning = Tuning::default();
         (tuning.unindexed, tuning.slice, tuning.log_growth) = (self.rng.usize(1..8), 2, 40 << 10);
         (tuning.log_bound, tuning.retry) = (200 << 10, Duration::from_millis(300));
+        // The workers, which make room, have no turn meanwhile.
+        tuning.reserve_tries = 3;
         let (place, crashes) = (self.storage.place(), self.storage.crashes());
         let ground = Ground { place: &place, tuning, dial: Arc::clone(&self.dial), kernels, listener };
         let started = Stepped::start(&self.config, ground);

@@ -129,11 +129,16 @@ impl World {
         let Some(mut broker) = self.broker.take() else { return };
         broker.drain();
         self.broker = Some(broker);
-        let begin = self.millis();
+        let (begin, boot) = (self.millis(), self.truth.boot);
         while (0..self.traits.workers).any(|worker| !self.has_ended(worker)) {
             assert!(self.millis() - begin <= DRAIN_MILLIS, "it does not drain");
             self.come_to_rest();
             self.dial.advance(20_000);
+            if self.truth.boot != boot {
+                // Power was lost in the midst of it.
+                self.traits.is_ending = false;
+                return;
+            }
         }
         self.broker.take().into_iter().for_each(Stepped::close);
         self.traits.is_ending = false;
