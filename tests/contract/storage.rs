@@ -2,6 +2,7 @@
 //! torn, taken or strange make an honest answer.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -45,6 +46,14 @@ fn versions(broker: &Broker, name: &str) -> Vec<(u64, String)> {
             None => return all,
         }
     }
+}
+
+#[test]
+fn nobody_else_reads_the_records() {
+    let folder = Folder::new();
+    let _broker = start(&folder);
+    let mode = std::fs::metadata(folder.path.join("data")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]

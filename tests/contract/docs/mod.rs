@@ -4,6 +4,7 @@
 mod listeners;
 mod page;
 mod proxies;
+mod security;
 mod shell;
 mod tokens;
 
