@@ -166,10 +166,8 @@ impl World {
         if self.traits.has_lying_disk {
             self.truth.doubt_everything();
         }
-        if self.truth.was_set_back {
-            // What was given in the last moment may be given again.
-            self.truth.newest = self.truth.covered;
-        }
+        // What was given in the last moment may be given again.
+        self.truth.newest = self.truth.covered;
         for mut asker in self.askers.drain(..) {
             asker.lose(&mut self.truth);
         }

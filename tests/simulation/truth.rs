@@ -77,10 +77,8 @@ pub struct Truth {
     pub covered: u64,
     /// What is stored is as a disk that lies has left it.
     pub is_damaged: bool,
-    /// Ids may be given twice: a disk that lies has lost power, and its clock was set back.
+    /// Ids may be given twice: a disk that lies has lost what covered them.
     pub ids_are_doubtful: bool,
-    /// The system's clock was.
-    pub was_set_back: bool,
 }
 
 impl Truth {

@@ -47,7 +47,6 @@ impl World {
         let now = self.dial.unix_micros.load(Ordering::Relaxed);
         let jumped = if self.rng.bool() { now + micros } else { now - micros };
         self.dial.unix_micros.store(jumped, Ordering::Relaxed);
-        self.truth.was_set_back |= jumped < now;
         tell(self.truth.step, &format!("the clock jumps from {now} to {jumped}"));
     }
 
