@@ -1,6 +1,7 @@
 //! Coming to rest, restarts, and what must hold then.
 
 use esker::stepped::Stepped;
+use esker::store::Health;
 
 use super::asker::Asker;
 use super::world::{NAMES, World, tell};
@@ -140,7 +141,13 @@ impl World {
                 return;
             }
         }
+        let is_ready = self.broker.as_ref().is_some_and(|broker| broker.store().status().health == Health::Ready);
+        let crashes = self.storage.crashes();
         self.broker.take().into_iter().for_each(Stepped::close);
+        self.look();
+        if is_ready && self.storage.crashes() == crashes {
+            self.truth.covered = self.truth.newest;
+        }
         self.traits.is_ending = false;
         self.lose_all();
     }
