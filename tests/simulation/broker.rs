@@ -33,6 +33,7 @@ impl World {
             return self.start();
         }
         tell(self.truth.step, &format!("start {}: {:?}", self.truth.boot, started.as_ref().err()));
+        self.truth.has_failed = false;
         match started {
             Ok(broker) => self.broker = Some(broker),
             Err(error) => {
@@ -82,8 +83,10 @@ impl World {
             broker.turn_store();
         }
         let health = self.broker.as_ref().map(|broker| broker.store().status().health);
-        if health == Some(Health::Ready) {
-            self.truth.covered = self.truth.newest;
+        match health {
+            Some(Health::Ready) => self.truth.covered = self.truth.newest,
+            Some(Health::Failed { .. }) => self.truth.has_failed = true,
+            _ => {}
         }
         // Power was lost in the midst of it: whatever it said since then nobody has heard.
         if self.storage.crashes() > crashes {

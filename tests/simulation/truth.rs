@@ -77,6 +77,8 @@ pub struct Truth {
     pub covered: u64,
     /// What is stored is as a disk that lies has left it.
     pub is_damaged: bool,
+    /// The store has failed: until the next start, what is read may be what the disk has made of it.
+    pub has_failed: bool,
     /// Ids may be given twice: a disk that lies has lost what covered them.
     pub ids_are_doubtful: bool,
 }
