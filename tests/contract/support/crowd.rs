@@ -237,7 +237,7 @@ impl Member {
 }
 
 /// The first chunk's data, if all of it is there, and what follows.
-fn split_chunk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn split_chunk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = bytes.iter().take(10).position(|&byte| byte == b'\n')?;
     let digits = std::str::from_utf8(&bytes[..line - 1]).expect("a chunk size is ASCII");
     let size = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is no chunk size"));

@@ -1,13 +1,15 @@
 //! Starts the binary, and speaks HTTP and server-sent events to it in the plainest way there is, so
 //! that what is tested is the broker and not a client's kindness. Every wait has a bound.
 
-mod crowd;
+pub mod crowd;
+mod disk;
 mod http;
 mod metrics;
 pub mod openssl;
 mod pieces;
 mod program;
 mod proxy;
+pub mod shim;
 mod stream;
 pub mod tokens;
 
@@ -20,6 +22,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 pub use crowd::{Crowd, connect_small};
+pub use disk::{Disk, Trouble};
 pub use http::{Connection, Response};
 pub use metrics::Metrics;
 pub use pieces::Pieces;
@@ -63,7 +66,12 @@ impl Broker {
     /// Starts the binary with tokens, whose keys are among the arguments or in the environment. `/stats` is asked for
     /// with a token of [`tokens::PUBLISHER`].
     pub fn start_secured(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut broker = Self::spawn(command(environment), &[&["--port", "0"], arguments].concat());
+        Self::start_secured_as(command(environment), arguments)
+    }
+
+    /// The same by a command that becomes the binary.
+    pub fn start_secured_as(command: Command, arguments: &[&str]) -> Self {
+        let mut broker = Self::spawn(command, &[&["--port", "0"], arguments].concat());
         broker.pass = tokens::bearer(&tokens::publisher("stats"));
         broker
     }

@@ -96,7 +96,8 @@ impl Stream {
 }
 
 impl Event {
-    fn parse(block: &str) -> Self {
+    /// A block of lines with the empty line that ends it.
+    pub fn parse(block: &str) -> Self {
         assert!(!block.contains('\r'), "line ends are LF only");
         let mut event = Self { text: block.to_owned(), ..Self::default() };
         for line in block.lines() {

@@ -1,0 +1,64 @@
+//! The fast subscribers: a crowd that reads all it is sent, on a thread of its own, and a publisher that goes on as long as
+//! they do. Whatever happens to the broker meanwhile, each of them gets every event, in order and without a gap.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::publisher::{Ledger, Publisher};
+use super::support::{Broker, Crowd, PATIENCE};
+
+/// Their topic.
+const TOPIC: &str = "fasttopic1";
+
+/// See the module's page.
+pub struct Fast {
+    is_over: Arc<AtomicBool>,
+    /// Events that all of them have.
+    served: Arc<AtomicUsize>,
+    thread: JoinHandle<usize>,
+}
+
+impl Fast {
+    /// So many of them; they have joined when this returns.
+    pub fn start(broker: &Broker, count: usize) -> Self {
+        let (address, is_over, served) = (broker.address, Arc::default(), Arc::default());
+        let (over, served_so_far): (Arc<AtomicBool>, Arc<AtomicUsize>) = (Arc::clone(&is_over), Arc::clone(&served));
+        let mut crowd = Crowd::new();
+        crowd.join(address, count, |_| format!("/subscribe/{TOPIC}"));
+        let thread = thread::spawn(move || {
+            let ledger = Ledger::new();
+            let mut publisher = Publisher::new(address, TOPIC, &ledger);
+            while !over.load(SeqCst) {
+                // What was refused was not delivered, so its number is free.
+                publisher.publish(&ledger.accepted().to_string());
+                crowd.read_for(Duration::from_millis(5));
+                assert_eq!(ledger.entries().unknown, 0, "the publisher's connection broke");
+                let fewest = crowd.all().iter().map(|member| member.received).min();
+                served_so_far.store(fewest.unwrap_or(0), SeqCst);
+            }
+            let accepted = ledger.accepted();
+            crowd.read_until("served", |crowd| crowd.all().iter().all(|member| member.received == accepted));
+            assert!(crowd.all().iter().all(|member| member.gaps == 0 && !member.is_closed), "nobody fell behind");
+            accepted
+        });
+        Self { is_over, served, thread }
+    }
+
+    /// Waits until all of them got so many more events.
+    pub fn await_more(&self, count: usize) {
+        let wanted = self.served.load(SeqCst) + count;
+        let begin = std::time::Instant::now();
+        while self.served.load(SeqCst) < wanted {
+            assert!(begin.elapsed() < PATIENCE && !self.thread.is_finished(), "the fast are not served");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The number of events that each of them got: all that were accepted.
+    pub fn finish(self) -> usize {
+        self.is_over.store(true, SeqCst);
+        self.thread.join().expect("the fast were all served")
+    }
+}
