@@ -76,6 +76,8 @@ pub struct Connection<S> {
     pub is_parked: bool,
     /// Whether the peer has taken a byte of blocked output since patience with it was last looked at.
     pub has_taken: bool,
+    /// Whether the peer has said something since then.
+    pub has_said: bool,
     /// What is being waited for.
     pub patience: Patience,
     /// Until when, in the worker's milliseconds.
@@ -120,6 +122,7 @@ impl<S: Peer> Connection<S> {
             is_queued: false,
             is_parked: false,
             has_taken: false,
+            has_said: false,
             patience: Patience::First,
             deadline,
         }
@@ -151,6 +154,7 @@ impl<S: Peer> Connection<S> {
         match read(&mut self.socket, buffer) {
             Got::Bytes(count) => {
                 self.is_readable = count == buffer.len() || may_have_ended;
+                self.has_said = true;
                 Got::Bytes(count)
             }
             got => {

@@ -230,8 +230,9 @@ impl<K: Kernel> Worker<K> {
         let patience = connection.patience_now();
         let has_turned = connection.exchange.take_turned();
         let has_taken = std::mem::take(&mut connection.has_taken);
+        let has_said = std::mem::take(&mut connection.has_said);
         let renews = match patience {
-            Patience::Body => true,
+            Patience::Body => has_said,
             Patience::Output => has_taken,
             _ => false,
         };
@@ -266,6 +267,9 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn time_out(&mut self, key: usize) {
+        if self.does_its_part(key) {
+            return;
+        }
         let connection = &mut self.connections[key];
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
@@ -275,6 +279,19 @@ impl<K: Kernel> Worker<K> {
                 self.drive(key, true);
             }
         }
+    }
+
+    /// Looks once more whether a peer that is late is: what it said or took in time may wait here, for a turn takes in but a part
+    /// of what the poll has to tell, and after a while in which the whole process was stopped that is more than one turn's.
+    fn does_its_part(&mut self, key: usize) -> bool {
+        let connection = &mut self.connections[key];
+        if matches!(connection.patience, Patience::Linger | Patience::Store) {
+            return false;
+        }
+        connection.is_readable = true;
+        self.drive(key, true);
+        // Gone, a subscriber by now, or waited for anew.
+        self.connections.get(key).is_none_or(|connection| connection.deadline > self.parts.now.millis)
     }
 
     /// While draining: connections between two requests have nothing to wait for, and peers that were

@@ -13,6 +13,7 @@ mod fast;
 mod memory;
 mod net;
 mod oracle;
+mod pause;
 mod publisher;
 mod records;
 #[allow(dead_code, unused_imports, reason = "the contract's tests use the rest of it")]
