@@ -15,8 +15,10 @@ impl<K: Kernel> Worker<K> {
             self.next_sweep = now.millis + self.sweep_every;
             self.streams.begin_sweep();
             self.streams.trim_idle();
-            self.time_out_connections();
             self.keep_house();
+            if self.time_out_connections() {
+                self.next_sweep = now.millis;
+            }
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
     }

@@ -23,6 +23,8 @@ const STORE_MILLIS: u64 = 60_000;
 const LINGER_MILLIS: u64 = 5_000;
 /// The same while the broker drains.
 const DRAIN_LINGER_MILLIS: u64 = 500;
+/// So many connections are timed out in one turn: whoever came with many others is late with many others.
+const TIME_OUTS_PER_TURN: usize = 256;
 /// A body may stand still for so many times the patience for a head.
 const BODY_PATIENCE: u64 = 3;
 
@@ -259,11 +261,14 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    pub(super) fn time_out_connections(&mut self) {
+    /// Ends those for whom patience is over, as many as a turn allows. Answers whether there may be more.
+    pub(super) fn time_out_connections(&mut self) -> bool {
         let now = self.parts.now.millis;
-        let late: Vec<_> =
-            self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key).collect();
+        let late = self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key);
+        let late: Vec<_> = late.take(TIME_OUTS_PER_TURN).collect();
+        let may_be_more = late.len() == TIME_OUTS_PER_TURN;
         late.into_iter().for_each(|key| self.time_out(key));
+        may_be_more
     }
 
     fn time_out(&mut self, key: usize) {
