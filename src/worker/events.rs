@@ -6,11 +6,12 @@ use super::connection::{Connection, Got, Patience, read};
 use super::kernel::Seen;
 use super::parts::Key;
 use super::streams::Close;
-use super::{Kernel, Mail, READS_PER_TURN, Worker};
+use super::{Kernel, Mail, READS_PER_TURN, TALK_PER_TURN, Worker};
 use crate::api::Scope;
 
 impl<K: Kernel> Worker<K> {
     pub(super) fn handle_events(&mut self) {
+        self.talk = 0;
         for index in 0..self.seen.len() {
             let seen = self.seen[index];
             if let Some(door) = accept::door(seen.token) {
@@ -21,7 +22,9 @@ impl<K: Kernel> Worker<K> {
                 Key::Connection(key) => {
                     if let Some(connection) = self.connections.get_mut(key) {
                         connection.is_readable |= seen.is_readable || seen.has_ended;
-                        self.drive(key, seen.has_ended);
+                        // Whoever waits already keeps its place.
+                        let waits = connection.is_queued || self.talk >= TALK_PER_TURN / 2;
+                        if waits { self.postpone(key) } else { self.drive(key, seen.has_ended) }
                     }
                 }
                 Key::Subscriber(key) => self.handle_subscriber(key, seen),
@@ -99,6 +102,9 @@ impl<K: Kernel> Worker<K> {
     /// Connections that had to stop for the turn's bounds, or whose publish waits for room.
     pub(super) fn go_on(&mut self) {
         for _ in 0..self.ready.len() {
+            if self.talk >= TALK_PER_TURN {
+                break;
+            }
             let Some(key) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.is_queued = false;

@@ -62,6 +62,9 @@ use crate::hub::{Inbox, WorkerId};
 const SCRATCH: usize = 64 << 10;
 /// Reads from one socket in one turn.
 const READS_PER_TURN: usize = 4;
+/// What all connections together may say in one turn, so that many that pour keep neither streams nor other connections waiting.
+/// A read costs 1, and 1 more for every 4 KiB; so does a request. Half of it is for those who had to wait in the turn before.
+const TALK_PER_TURN: usize = 1024;
 /// The poll's patience while publishes wait for room, and while draining.
 const IMPATIENT_MILLIS: u64 = 2;
 
@@ -116,6 +119,8 @@ pub struct Worker<K: Kernel> {
     streams: Streams<K::Peer>,
     /// Connections that have more to read than one turn allows.
     ready: VecDeque<usize>,
+    /// What connections have said in this turn, see [`TALK_PER_TURN`].
+    talk: usize,
     /// Connections whose publish waits for room.
     parked: VecDeque<usize>,
     scratch: Box<[u8]>,
@@ -157,6 +162,7 @@ impl<K: Kernel> Worker<K> {
             serials: 0,
             streams,
             ready: VecDeque::new(),
+            talk: 0,
             parked: VecDeque::new(),
             scratch: vec![0; SCRATCH].into(),
             out: Vec::new(),

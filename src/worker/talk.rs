@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
 use super::streams::Close;
-use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, Worker};
+use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, TALK_PER_TURN, Worker};
 use crate::api::subscribe::Entry;
 use crate::api::{Answer, Errand, Scope};
 use crate::clock::millis;
@@ -70,17 +70,22 @@ impl<K: Kernel> Worker<K> {
                 _ => self.listen(key, may_have_ended, out),
             };
             match may_go_on {
+                GoesOn::AtOnce if self.talk >= TALK_PER_TURN => break,
                 GoesOn::AtOnce => {}
                 GoesOn::WhenReady if out.is_empty() => return Fate::Stays,
                 GoesOn::WhenReady => return self.finish_talk(key, out),
                 GoesOn::Never => return Fate::Closes,
             }
         }
-        let connection = &mut self.connections[key];
-        if !std::mem::replace(&mut connection.is_queued, true) {
+        self.postpone(key);
+        self.finish_talk(key, out)
+    }
+
+    /// It is gone on with after those who wait already.
+    pub(super) fn postpone(&mut self, key: usize) {
+        if !std::mem::replace(&mut self.connections[key].is_queued, true) {
             self.ready.push_back(key);
         }
-        self.finish_talk(key, out)
     }
 
     /// Writes what the last piece of input was answered with.
@@ -99,7 +104,9 @@ impl<K: Kernel> Worker<K> {
         if !connection.is_readable {
             return GoesOn::WhenReady;
         }
-        match connection.read(&mut self.scratch, true) {
+        let got = connection.read(&mut self.scratch, true);
+        self.talk += cost(got);
+        match got {
             Got::Nothing => GoesOn::WhenReady,
             Got::Bytes(count) if count < left => {
                 connection.phase = Phase::Lingering(left - count);
@@ -111,7 +118,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Reads once, and lets the exchange understand what is there.
     fn listen(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> GoesOn {
-        let Self { connections, parts, scratch, .. } = self;
+        let Self { connections, parts, scratch, talk, .. } = self;
         let connection = &mut connections[key];
         if connection.exchange.patience() == Patience::Store {
             return GoesOn::WhenReady;
@@ -121,6 +128,7 @@ impl<K: Kernel> Worker<K> {
             return self.take_step(key, step);
         }
         let got = if connection.wants_more() { connection.read(scratch, may_have_ended) } else { Got::Nothing };
+        *talk += cost(got);
         let fresh = match got {
             Got::Bytes(count) => &scratch[..count],
             Got::Nothing if connection.input.is_empty() => return GoesOn::WhenReady,
@@ -138,6 +146,7 @@ impl<K: Kernel> Worker<K> {
         let step = loop {
             let (count, step) = connection.exchange.advance(&bytes[taken..], parts.context(connection.scope), out);
             taken += count;
+            *talk += 1;
             match step {
                 Step::Answered if taken < bytes.len() && out.len() < MAX_OUTPUT => {}
                 step => break step,
@@ -309,12 +318,22 @@ impl<K: Kernel> Worker<K> {
             .for_each(|connection| connection.deadline = connection.deadline.min(latest));
         let is_idle = |connection: &Connection<K::Peer>| {
             !connection.is_admins()
+                // Its next request may be here already.
+                && !connection.is_queued
                 && matches!(connection.patience_now(), Patience::First | Patience::Next)
                 && matches!(connection.phase, Phase::Talking)
         };
         let idle: Vec<_> =
             self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
         idle.into_iter().for_each(|key| self.close(key));
+    }
+}
+
+/// What a read costs of [`TALK_PER_TURN`].
+fn cost(got: Got) -> usize {
+    match got {
+        Got::Bytes(count) => 1 + count / (4 << 10),
+        Got::Nothing | Got::End => 1,
     }
 }
 

@@ -10,6 +10,7 @@ mod clock;
 mod descriptors;
 mod disk;
 mod fast;
+mod flood;
 mod loris;
 mod memory;
 mod net;
