@@ -85,6 +85,7 @@ mod http;
 mod json;
 mod keys;
 mod metrics;
+mod pages;
 mod quota;
 
 // Not part of the public API: open for this repository's binary, tests and benches alone.

@@ -85,8 +85,7 @@ impl<K: Kernel> Worker<K> {
     fn take_in(&mut self, newcomer: Newcomer<K::Peer>) {
         let Newcomer { mut socket, scope } = newcomer;
         let metrics = self.parts.service.metrics.worker(self.parts.id);
-        let entry = self.connections.vacant_entry();
-        let key = entry.key();
+        let key = self.connections.vacant_key();
         let is_late = self.drain_until.is_some() && scope != Scope::Administration;
         if is_late || self.kernel.register(&mut socket, Key::Connection(key).token()).is_err() {
             return self.give_place_back(socket, scope);

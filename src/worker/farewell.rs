@@ -25,7 +25,7 @@ impl<S: Socket> Streams<S> {
         };
         let mut ended = 0;
         for index in self.end_at..self.end_at + LOOKS_PER_TURN {
-            if index >= self.subscribers.capacity() {
+            if index >= self.subscribers.bound() {
                 self.end_at = 0;
                 return false;
             }

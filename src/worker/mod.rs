@@ -40,7 +40,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use slab::Slab;
 
 use accept::{Acceptor, Newcomer};
 use connection::Connection;
@@ -56,6 +55,7 @@ pub use sweep::Silence;
 use crate::api::{Answer, Service};
 use crate::clock::{Clock, millis};
 use crate::hub::{Inbox, WorkerId};
+use crate::pages::Pages;
 
 /// Bytes read at once; also the most that a connection keeps of what it has not yet understood,
 /// beside one head.
@@ -113,7 +113,7 @@ pub struct Worker<K: Kernel> {
     mail: Receiver<Mail<K::Peer>>,
     letters: Vec<Sender<Mail<K::Peer>>>,
     acceptor: Option<Acceptor<K::Listener>>,
-    connections: Slab<Connection<K::Peer>>,
+    connections: Pages<Connection<K::Peer>>,
     /// Counts the connections there were.
     serials: u64,
     streams: Streams<K::Peer>,
@@ -158,7 +158,7 @@ impl<K: Kernel> Worker<K> {
             mail,
             letters,
             acceptor,
-            connections: Slab::new(),
+            connections: Pages::default(),
             serials: 0,
             streams,
             ready: VecDeque::new(),

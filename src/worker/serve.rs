@@ -6,8 +6,6 @@ mod tests;
 
 use std::hint::black_box;
 
-use slab::Slab;
-
 use super::audience::{AudienceKey, SubscriberKey};
 use super::catch_up::rest_after;
 use super::gather::{Gathering, Merge};
@@ -15,6 +13,7 @@ use super::latency::{Batch, Stopwatch};
 use super::streams::{Close, Streams};
 use super::subscriber::{Absence, NO_SEAT, Rest, Socket, Subscriber, Written};
 use crate::hub::{MAX_DEBT_BYTES, Slot};
+use crate::pages::Pages;
 
 /// What serving may cost in one turn, so that accepts, requests and other topics go on. A
 /// write costs 1, and 1 more for every 16 KiB.
@@ -233,7 +232,7 @@ impl<S: Socket> Streams<S> {
 
 /// The entries of those who came in place of others lie anywhere in memory: looked at together, before they are
 /// served one by one, they are waited for together.
-fn look_at<S>(subscribers: &Slab<Subscriber<S>>, keys: &[SubscriberKey]) {
+fn look_at<S>(subscribers: &Pages<Subscriber<S>>, keys: &[SubscriberKey]) {
     // Backwards, as they will be served: memory in order is still walked in order.
     let found = keys.iter().rev().filter_map(|&key| subscribers.get(key as usize));
     black_box(found.map(|subscriber| subscriber.cursor).max());

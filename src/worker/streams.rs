@@ -17,8 +17,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use slab::Slab;
-
 use super::absences::Absences;
 use super::audience::{Audience, AudienceKey, AudienceSet, Interest, SubscriberKey};
 use super::expiries::Expiries;
@@ -28,6 +26,7 @@ use super::subscriber::{Absence, NO_SEAT, Socket, Subscriber};
 use super::sweep::Sweep;
 use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Slot, TopicId, WorkerId};
 pub use crate::metrics::{Buckets, Close};
+use crate::pages::Pages;
 use crate::quota::{Place, PlaceList};
 use crate::sse::{Frame, Framing};
 
@@ -75,7 +74,7 @@ pub struct Streams<S> {
     pub(super) hub: Arc<Hub>,
     worker: WorkerId,
     pub(super) inbox: Inbox,
-    pub(super) subscribers: Slab<Subscriber<S>>,
+    pub(super) subscribers: Pages<Subscriber<S>>,
     /// What is noted of subscribers without a seat.
     pub(super) absences: Absences,
     pub(super) expiries: Expiries,
@@ -86,7 +85,7 @@ pub struct Streams<S> {
     pub(super) overfull: Vec<Slot>,
     /// At most so many bytes of such frames are kept for those whose sockets are full for a moment.
     pub(super) surplus_limit: usize,
-    pub(super) audiences: Slab<Audience>,
+    pub(super) audiences: Pages<Audience>,
     by_set: HashMap<AudienceSet, AudienceKey>,
     /// The audiences of records.
     hearers: Hearers,
@@ -108,7 +107,7 @@ impl<S: Socket> Streams<S> {
         Self {
             worker,
             inbox,
-            subscribers: Slab::new(),
+            subscribers: Pages::default(),
             absences: Absences::default(),
             expiries: Expiries::new(),
             places: PlaceList::default(),
@@ -117,7 +116,7 @@ impl<S: Socket> Streams<S> {
             hub,
             slots: HashMap::new(),
             overfull: Vec::new(),
-            audiences: Slab::new(),
+            audiences: Pages::default(),
             by_set: HashMap::new(),
             hearers: Hearers::default(),
             due: VecDeque::new(),

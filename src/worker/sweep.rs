@@ -46,7 +46,7 @@ impl<S: Socket> Streams<S> {
         let Some(begin) = self.sweep.at else { return false };
         let mut writes = 0;
         for index in begin..begin + LOOKS_PER_TURN {
-            if index >= self.subscribers.capacity() {
+            if index >= self.subscribers.bound() {
                 self.sweep.at = None;
                 return false;
             }

@@ -312,7 +312,7 @@ impl<K: Kernel> Worker<K> {
     /// refused get less time to end.
     pub(super) fn close_idle(&mut self) {
         let latest = self.parts.now.millis + DRAIN_LINGER_MILLIS;
-        let lingering = self.connections.iter_mut().map(|(_, connection)| connection);
+        let lingering = self.connections.values_mut();
         lingering
             .filter(|connection| connection.patience == Patience::Linger)
             .for_each(|connection| connection.deadline = connection.deadline.min(latest));
