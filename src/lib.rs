@@ -87,6 +87,7 @@ mod keys;
 mod metrics;
 mod pages;
 mod quota;
+mod spare;
 
 // Not part of the public API: open for this repository's binary, tests and benches alone.
 #[doc(hidden)]

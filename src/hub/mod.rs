@@ -17,10 +17,11 @@ mod records;
 mod retain;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 mod topic;
 mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +34,7 @@ pub use window::{Run, Window};
 
 use crate::sse::{Draft, Frame};
 use records::Records;
+use tombstones::Tombstones;
 
 /// Ids run ahead of the clock by so many microseconds at most, and one publish may have so many
 /// events. A broker that begins so much later than the clock gives only ids larger than all that
@@ -180,10 +182,8 @@ struct State {
     names: HashMap<TopicName, Slot>,
     feeds: Feeds<Topic>,
     records: Records,
-    /// Topics without event and listener, kept for the mark of what they have lost, by that mark.
-    tombstones: BTreeMap<u64, Slot>,
-    /// The highest mark of a topic that was forgotten altogether.
-    forgotten_through: u64,
+    /// What topics without event and listener have lost.
+    tombstones: Tombstones,
     subscribers: usize,
     published: u64,
     duplicates: u64,
@@ -208,8 +208,7 @@ impl Hub {
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
             records: Records::new(outboxes.len()),
-            tombstones: BTreeMap::new(),
-            forgotten_through: 0,
+            tombstones: Tombstones::default(),
             subscribers: 0,
             published: 0,
             duplicates: 0,
@@ -353,7 +352,7 @@ impl Hub {
     pub fn counts(&self) -> HubCounts {
         let state = self.lock();
         HubCounts {
-            topics: state.live_topics(),
+            topics: state.feeds.count(),
             subscribers: state.subscribers,
             published: state.published,
             duplicates: state.duplicates,
@@ -372,10 +371,9 @@ impl Hub {
     /// The topic's slot; a new topic gets one unless there are too many.
     fn slot_of(&self, state: &mut State, name: &TopicName) -> Option<Slot> {
         if let Some(&slot) = state.names.get(name) {
-            state.unbury(slot);
             return Some(slot);
         }
-        if state.live_topics() >= self.limits.topics {
+        if state.feeds.count() >= self.limits.topics {
             return None;
         }
         state.serials += 1;
@@ -385,7 +383,7 @@ impl Hub {
             listeners: vec![0; self.outboxes.len()].into(),
             own_ids: HashMap::new(),
         };
-        let slot = state.feeds.open(state.forgotten_through, topic);
+        let slot = state.feeds.open(state.tombstones.take(name), topic);
         state.names.insert(*name, slot);
         Some(slot)
     }
@@ -406,10 +404,6 @@ impl State {
         let window = &self.feeds.get(slot).window;
         let backlog = is_first.then(|| window.frames().cloned().collect());
         JoinedTopic { id, evicted_through: window.evicted_through(), backlog }
-    }
-
-    fn live_topics(&self) -> usize {
-        self.feeds.count() - self.tombstones.len()
     }
 }
 

@@ -1,16 +1,13 @@
 //! What the hub keeps and what it lets go: the bounds of history by count, age and bytes, and the
-//! tombstones of topics that have neither event nor listener. Part of the hub's critical section.
+//! end of topics that have neither event nor listener. Part of the hub's critical section.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Hub, Slot, State};
+use crate::spare::Spare;
 use crate::sse::Frame;
-
-/// So many idle topics are remembered for what they have lost; older ones share one mark, which can
-/// make a `gap` event out of caution, never hide one.
-pub(super) const MAX_TOMBSTONES: usize = 65_536;
 
 /// An aged history is let go in slices of so many frames, so that the lock stays short.
 const EXPIRE_SLICE: usize = 2_000;
@@ -41,7 +38,10 @@ impl Hub {
                     self.evict_oldest(&mut state, slot);
                     state.bury_if_idle(slot);
                 }
-                _ => return false,
+                _ => {
+                    state.names.give_back();
+                    return false;
+                }
             }
         }
         true
@@ -63,8 +63,8 @@ impl Hub {
 fn give_room_back(own_ids: &mut HashMap<Arc<str>, u64>) {
     if own_ids.is_empty() {
         *own_ids = HashMap::new();
-    } else if own_ids.capacity() > 64 && own_ids.len() < own_ids.capacity() / 4 {
-        own_ids.shrink_to(own_ids.len() * 2);
+    } else {
+        own_ids.give_back();
     }
 }
 
@@ -78,36 +78,15 @@ impl State {
         }
     }
 
-    /// A topic without event and listener is forgotten, or becomes a tombstone if it has lost events.
+    /// A topic without event and listener is forgotten but for the mark of what it has lost.
     pub(super) fn bury_if_idle(&mut self, slot: Slot) {
         let Some(feed) = self.feeds.find(slot) else { return };
         if !feed.window.is_empty() || feed.note.subscribers() > 0 {
             return;
         }
         let mark = feed.window.evicted_through();
-        if mark <= self.forgotten_through {
-            self.forget(slot);
-            return;
-        }
-        self.tombstones.insert(mark, slot);
-        if self.tombstones.len() > MAX_TOMBSTONES
-            && let Some((mark, slot)) = self.tombstones.pop_first()
-        {
-            self.forgotten_through = mark;
-            self.forget(slot);
-        }
-    }
-
-    /// The topic is about to get an event or a listener.
-    pub(super) fn unbury(&mut self, slot: Slot) {
-        let mark = self.feeds.get(slot).window.evicted_through();
-        if self.tombstones.get(&mark) == Some(&slot) {
-            self.tombstones.remove(&mark);
-        }
-    }
-
-    fn forget(&mut self, slot: Slot) {
         let topic = self.feeds.close(slot);
         self.names.remove(&topic.name);
+        self.tombstones.put(&topic.name, mark);
     }
 }

@@ -1,6 +1,6 @@
 //! The hub by itself: bounds, tombstones and room. Order and resuming are shown by the simulation.
 
-use super::retain::MAX_TOMBSTONES;
+use super::tombstones;
 use super::*;
 use crate::sse::drafts_from_text;
 
@@ -88,16 +88,14 @@ fn a_topic_that_aged_away_still_knows_what_it_lost() {
 #[test]
 fn tombstones_have_a_bound_beyond_which_caution_rules() {
     let (hub, _inbox) = hub(LIMITS);
-    let topics = MAX_TOMBSTONES as u64 + 10;
+    let topics = tombstones::MAX as u64 + 10;
     for number in 0..topics {
         publish(&hub, &format!("topic{number:06}"), 1, 1_000 + number).unwrap();
     }
     while hub.expire(10_000_000) {}
     let state = hub.lock();
-    assert_eq!(
-        (state.tombstones.len(), state.names.len(), state.feeds.count()),
-        (MAX_TOMBSTONES, MAX_TOMBSTONES, MAX_TOMBSTONES)
-    );
+    assert_eq!((state.tombstones.len(), state.names.len(), state.feeds.count()), (tombstones::MAX, 0, 0));
+    assert!(state.names.capacity() < 1000, "the room for {} names", state.names.capacity());
     drop(state);
     assert_eq!(gap_after(&hub, "topicquiet", "1008"), Some(Gap { oldest: None }));
     assert_eq!(gap_after(&hub, "topicquiet", "1009"), None);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::audience::SubscriberKey;
 use super::subscriber::{Absence, Farewell, Rest};
+use crate::spare::Spare;
 use crate::sse::Frame;
 
 /// At most so many bytes of frames that are no longer retained are kept for those who stall within
@@ -105,6 +106,13 @@ impl Absences {
         if pin.holders == 0 && self.held.remove(&id).is_none() {
             self.lost_bytes -= self.lost.remove(&id).map_or(0, |pin| pin.cost);
         }
+    }
+}
+
+impl Spare for Absences {
+    fn give_back(&mut self) {
+        self.by_key.give_back();
+        self.held.give_back();
     }
 }
 

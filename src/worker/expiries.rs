@@ -3,6 +3,7 @@
 //! somebody's token expires; a million entries take less than a millisecond.
 
 use super::audience::SubscriberKey;
+use crate::spare::Spare;
 
 /// A second since the Unix epoch; half the bytes of a `u64` reach the year 2106.
 type Second = u32;
@@ -46,6 +47,10 @@ impl Expiries {
         if let Some(second) = self.by_key.get_mut(key as usize) {
             *second = NEVER;
         }
+        while self.by_key.last() == Some(&NEVER) {
+            self.by_key.pop();
+        }
+        self.by_key.give_back();
     }
 
     /// The second in which it is worth looking again.

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::kernel::Peer;
 use crate::api::Scope;
 use crate::config::MAX_ADMIN_CONNECTIONS;
+use crate::spare::Spare;
 
 /// See the module's page.
 pub struct Gate {
@@ -117,6 +118,8 @@ impl Addresses {
                 self.counts.remove(&address);
             }
         }
+        self.by_descriptor.give_back();
+        self.counts.give_back();
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::audience::AudienceKey;
+use crate::spare::Spare;
 
 /// See the module's page.
 #[derive(Debug, Default)]
@@ -42,6 +43,13 @@ impl Hearers {
     pub fn of(&self, name: &str) -> impl Iterator<Item = AudienceKey> {
         let by_name = self.by_name.get(name).map_or(&[][..], |keys| keys);
         self.of_all.iter().chain(by_name).copied()
+    }
+}
+
+impl Spare for Hearers {
+    fn give_back(&mut self) {
+        self.of_all.give_back();
+        self.by_name.give_back();
     }
 }
 

@@ -4,6 +4,7 @@
 use super::accept::Acceptor;
 use super::{BUDGET_PER_TURN, Kernel, Worker};
 use crate::api::Scope;
+use crate::spare::Spare;
 
 /// How long a drain may take: the contract's ten seconds, less what joining the threads may take.
 const DRAIN_MILLIS: u64 = 9_000;
@@ -19,6 +20,9 @@ impl<K: Kernel> Worker<K> {
             if self.time_out_connections() {
                 self.next_sweep = now.millis;
             }
+            self.streams.give_back();
+            self.ready.give_back();
+            self.parked.give_back();
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
     }

@@ -28,6 +28,7 @@ use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, JoinedTopic, Slot, Top
 pub use crate::metrics::{Buckets, Close};
 use crate::pages::Pages;
 use crate::quota::{Place, PlaceList};
+use crate::spare::Spare;
 use crate::sse::{Frame, Framing};
 
 /// All workers together keep this part of the history's bytes for those who fall behind in a burst
@@ -311,6 +312,7 @@ impl<S: Socket> Streams<S> {
         for &slot in audience.source.slots() {
             let heard = self.replica.feeds.note_mut(slot);
             heard.audiences.retain(|&other| other != key);
+            heard.audiences.give_back();
             if heard.audiences.is_empty() {
                 let heard = self.replica.feeds.close(slot);
                 self.slots.remove(&heard.id);
@@ -363,6 +365,19 @@ impl<S: Socket> Streams<S> {
         for &key in &heard.audiences {
             call(&mut audiences[key as usize], key, due);
         }
+    }
+}
+
+impl<S> Spare for Streams<S> {
+    fn give_back(&mut self) {
+        self.absences.give_back();
+        self.slots.give_back();
+        self.overfull.give_back();
+        self.by_set.give_back();
+        self.hearers.give_back();
+        self.due.give_back();
+        self.hungry.give_back();
+        self.closed.give_back();
     }
 }
 
