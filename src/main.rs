@@ -7,6 +7,12 @@ use std::process::ExitCode;
 use esker::cli::{self, Command, StoreTool, ToolEnd};
 use esker::store::ToolError;
 
+/// glibc's allocator keeps what lies beneath the highest thing in use, and every thread its own: after a surge most of its
+/// peak stays. This one gives pages back by itself, wherever they lie. A program that embeds the library chooses its own.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name));
     match command {

@@ -94,6 +94,7 @@ impl<K: Kernel> Worker<K> {
         metrics.connections.add(u64::from(scope != Scope::Administration));
         let deadline = self.parts.now.millis + self.patience_millis(Patience::First, scope);
         self.serials += 1;
+        self.is_at_rest = false;
         self.connections.insert(Connection::new(self.serials, socket, scope, deadline));
         self.drive(key, false);
     }

@@ -23,6 +23,7 @@ impl<K: Kernel> Worker<K> {
             self.streams.give_back();
             self.ready.give_back();
             self.parked.give_back();
+            self.is_at_rest = self.connections.is_empty() && self.streams.is_empty();
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
     }
@@ -68,8 +69,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Gives the sockets of subscribers that have left back to the gate; the administration has none.
     pub(super) fn release(&mut self) {
-        let closed: Vec<_> = self.streams.take_closed().collect();
-        closed.into_iter().for_each(|socket| self.leave(socket, Scope::Public));
+        self.streams.take_closed().for_each(|socket| self.leave(socket, Scope::Public));
         self.reopen();
     }
 

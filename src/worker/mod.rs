@@ -129,6 +129,8 @@ pub struct Worker<K: Kernel> {
     sweep_every: u64,
     next_sweep: u64,
     is_sweeping: bool,
+    /// Whether a sweep has come by since the last socket left.
+    is_at_rest: bool,
     is_expiring: bool,
     is_ending: bool,
     drain_until: Option<u64>,
@@ -169,6 +171,7 @@ impl<K: Kernel> Worker<K> {
             silence,
             next_sweep: 0,
             is_sweeping: false,
+            is_at_rest: true,
             is_expiring: false,
             is_ending: false,
             drain_until: None,
@@ -229,6 +232,6 @@ impl<K: Kernel> Worker<K> {
         let now = self.parts.now;
         let until_sweep = self.next_sweep.saturating_sub(now.millis);
         let until_expiry = self.streams.next_expiry().map(|second| (second * 1000).saturating_sub(now.unix_millis));
-        (has_sockets || keeps_house).then(|| until_sweep.min(until_expiry.unwrap_or(u64::MAX)))
+        (has_sockets || keeps_house || !self.is_at_rest).then(|| until_sweep.min(until_expiry.unwrap_or(u64::MAX)))
     }
 }

@@ -172,8 +172,8 @@ impl<S: Socket> Streams<S> {
     }
 
     /// The sockets of subscribers that have left.
-    pub fn take_closed(&mut self) -> std::vec::Drain<'_, S> {
-        self.closed.drain(..)
+    pub fn take_closed(&mut self) -> std::vec::IntoIter<S> {
+        std::mem::take(&mut self.closed).into_iter()
     }
 
     /// A subscriber's socket.
@@ -377,7 +377,6 @@ impl<S> Spare for Streams<S> {
         self.hearers.give_back();
         self.due.give_back();
         self.hungry.give_back();
-        self.closed.give_back();
     }
 }
 

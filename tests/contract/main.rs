@@ -5,6 +5,7 @@ mod browser;
 mod console;
 mod cors;
 mod docs;
+mod ebb;
 mod expiry;
 mod faults;
 mod flood;

@@ -218,6 +218,11 @@ impl Broker {
         fields.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
     }
 
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the kernel has fd").count()
+    }
+
     /// Memory of its own in bytes, from the kernel's sums. Not the private dirty pages: those of a
     /// binary that has just been built count as dirty until they are on the disk.
     pub fn private_bytes(&self) -> usize {
