@@ -1,9 +1,11 @@
-//! A slab in pages: values under small keys that are used again, lowest page first, and whose memory goes back page by page.
+//! Slabs as pages of one: values under small keys that are used again, lowest page first, and whose memory goes back page by page.
 //! One vector would be copied in one turn when it doubles, and would stay as long as its longest-lived last entry.
 //! Refuses to know what it holds.
 
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
+
+use slab::Slab;
 
 /// Entries in a page: few enough that those who stay seldom keep many others' memory, and so many that what is noted of
 /// a page is nothing beside it.
@@ -12,25 +14,10 @@ const PAGE: usize = 64;
 /// See the module's page.
 #[derive(Debug)]
 pub struct Pages<T> {
-    pages: Vec<Page<T>>,
+    pages: Vec<Slab<T>>,
     /// The pages that have room.
     roomy: BTreeSet<usize>,
     len: usize,
-}
-
-#[derive(Debug)]
-struct Page<T> {
-    entries: Vec<Entry<T>>,
-    /// The entry to be used next; the one after the last if none is vacant.
-    next: u32,
-    len: u32,
-}
-
-#[derive(Debug)]
-enum Entry<T> {
-    /// Which one to use after it.
-    Vacant(u32),
-    Occupied(T),
 }
 
 impl<T> Default for Pages<T> {
@@ -58,7 +45,7 @@ impl<T> Pages<T> {
     /// The key that the next value will have.
     pub fn vacant_key(&self) -> usize {
         match self.roomy.first() {
-            Some(&page) => page * PAGE + self.pages[page].next as usize,
+            Some(&page) => page * PAGE + self.pages[page].vacant_key(),
             None => self.bound(),
         }
     }
@@ -68,12 +55,16 @@ impl<T> Pages<T> {
         let key = self.vacant_key();
         let index = key / PAGE;
         if index == self.pages.len() {
-            self.pages.push(Page::default());
+            self.pages.push(Slab::new());
             self.roomy.insert(index);
         }
         let page = &mut self.pages[index];
+        // A page is one allocation: a small one may be all there is.
+        if page.capacity() == 0 {
+            page.reserve_exact(PAGE);
+        }
         page.insert(value);
-        if page.len as usize == PAGE {
+        if page.len() == PAGE {
             self.roomy.remove(&index);
         }
         self.len += 1;
@@ -84,14 +75,14 @@ impl<T> Pages<T> {
     pub fn try_remove(&mut self, key: usize) -> Option<T> {
         let index = key / PAGE;
         let page = self.pages.get_mut(index)?;
-        let value = page.remove(key % PAGE)?;
+        let value = page.try_remove(key % PAGE)?;
         self.len -= 1;
-        if page.len as usize == PAGE - 1 {
+        if page.len() == PAGE - 1 {
             self.roomy.insert(index);
         }
         // The first page stays: most brokers have few of anything, and those come and go.
-        if page.len == 0 && index > 0 {
-            *page = Page::default();
+        if page.is_empty() && index > 0 {
+            *page = Slab::new();
             self.pop_empty();
         }
         Some(value)
@@ -110,12 +101,12 @@ impl<T> Pages<T> {
 
     /// The value, if there is one.
     pub fn get(&self, key: usize) -> Option<&T> {
-        self.pages.get(key / PAGE)?.entries.get(key % PAGE)?.value()
+        self.pages.get(key / PAGE)?.get(key % PAGE)
     }
 
     /// The value, if there is one.
     pub fn get_mut(&mut self, key: usize) -> Option<&mut T> {
-        self.pages.get_mut(key / PAGE)?.entries.get_mut(key % PAGE)?.value_mut()
+        self.pages.get_mut(key / PAGE)?.get_mut(key % PAGE)
     }
 
     /// Whether there is such a value.
@@ -125,20 +116,18 @@ impl<T> Pages<T> {
 
     /// All keys and values, by ascending key.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.pages.iter().enumerate().flat_map(|(index, page)| {
-            let entries = page.entries.iter().enumerate();
-            entries.filter_map(move |(at, entry)| Some((index * PAGE + at, entry.value()?)))
-        })
+        let pages = self.pages.iter().enumerate();
+        pages.flat_map(|(index, page)| page.iter().map(move |(at, value)| (index * PAGE + at, value)))
     }
 
     /// All values, by ascending key.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.pages.iter_mut().flat_map(|page| &mut page.entries).filter_map(Entry::value_mut)
+        self.pages.iter_mut().flat_map(|page| page.iter_mut().map(|(_, value)| value))
     }
 
     /// The last pages go when they are empty, and with them what is noted of them.
     fn pop_empty(&mut self) {
-        while self.pages.len() > 1 && self.pages.last().is_some_and(|page| page.len == 0) {
+        while self.pages.len() > 1 && self.pages.last().is_some_and(Slab::is_empty) {
             self.pages.pop();
             self.roomy.remove(&self.pages.len());
         }
@@ -168,58 +157,6 @@ impl<T> IndexMut<usize> for Pages<T> {
     }
 }
 
-impl<T> Entry<T> {
-    fn value(&self) -> Option<&T> {
-        if let Self::Occupied(value) = self { Some(value) } else { None }
-    }
-
-    fn value_mut(&mut self) -> Option<&mut T> {
-        if let Self::Occupied(value) = self { Some(value) } else { None }
-    }
-}
-
-impl<T> Default for Page<T> {
-    fn default() -> Self {
-        Self { entries: Vec::new(), next: 0, len: 0 }
-    }
-}
-
-impl<T> Page<T> {
-    fn insert(&mut self, value: T) {
-        self.len += 1;
-        match self.entries.get_mut(self.next as usize) {
-            Some(entry) => {
-                if let Entry::Vacant(next) = std::mem::replace(entry, Entry::Occupied(value)) {
-                    self.next = next;
-                }
-            }
-            None => {
-                // A page is one allocation: a small one may be all there is.
-                if self.entries.capacity() == 0 {
-                    self.entries.reserve_exact(PAGE);
-                }
-                self.entries.push(Entry::Occupied(value));
-                self.next += 1;
-            }
-        }
-    }
-
-    fn remove(&mut self, at: usize) -> Option<T> {
-        let entry = self.entries.get_mut(at)?;
-        match std::mem::replace(entry, Entry::Vacant(self.next)) {
-            Entry::Occupied(value) => {
-                self.next = at as u32;
-                self.len -= 1;
-                Some(value)
-            }
-            vacant @ Entry::Vacant(_) => {
-                *entry = vacant;
-                None
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -234,18 +171,13 @@ mod tests {
         let keys: Vec<_> = (0..100_000).map(|number| pages.insert(number)).collect();
         let last = keys.len() - 1;
         keys.iter().filter(|&&key| key != last).for_each(|&key| assert_eq!(pages.remove(key), key));
-        let kept = || pages.pages.iter().filter(|page| page.entries.capacity() > 0);
+        let kept = || pages.pages.iter().filter(|page| page.capacity() > 0);
         assert_eq!((kept().count(), pages.len(), pages[last]), (2, 1, last));
         // Those who come are low, so that high pages empty in time.
         assert!(pages.insert(7) < PAGE);
         pages.remove(last);
         assert_eq!(pages.bound(), PAGE);
         assert!(pages.pages.capacity() < 16 && pages.roomy.len() == 1);
-    }
-
-    #[test]
-    fn an_entry_costs_no_more_than_its_value() {
-        assert_eq!(size_of::<Entry<(std::os::fd::OwnedFd, [u64; 2])>>(), 24);
     }
 
     proptest! {
