@@ -1,6 +1,6 @@
 # Esker as an image: one static binary and nothing else, run by a user without a name.
 #   docker build -t esker . && docker run -p 3000:3000 -v esker:/data -e ESKER_NO_AUTH=1 esker
-# Any image with Rust 1.89, bash and a C compiler builds it: --build-arg RUST=…
+# Any image with Rust 1.89, bash, make and a C compiler builds it: --build-arg RUST=…
 ARG RUST=docker.io/library/rust:1-bookworm
 
 FROM ${RUST} AS build
