@@ -95,14 +95,17 @@ pub enum Parsed<'a> {
     Complete(Head<'a>, usize),
 }
 
-/// Reads a head from the beginning of `bytes`.
+/// Reads a head from the beginning of `bytes`. What is said of it does not depend on how much has come: not on what follows
+/// the longest head, nor on empty lines before it, which are no part of it and may have been taken before.
 pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
+    let blank = blank_lines(bytes);
+    let bytes = bounded(&bytes[blank..]);
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Partial) => check_partial(bytes).map(|()| Parsed::Partial),
-        Ok(httparse::Status::Complete(len)) if len > MAX_HEAD => Err(too_long(bytes)),
-        Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete(Head::from_request(&request)?, len)),
+        Ok(httparse::Status::Complete(len)) if len > MAX_HEAD => Err(too_long()),
+        Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete(Head::from_request(&request)?, blank + len)),
         Err(error) => Err(refusal(error, bytes)),
     }
 }
@@ -139,23 +142,27 @@ pub fn blank_lines(bytes: &[u8]) -> usize {
     bytes.len() - rest.len()
 }
 
-/// Refuses what can no longer become a head, and a later HTTP's preface as soon as it shows.
-fn check_partial(bytes: &[u8]) -> Result<(), Problem> {
-    if bytes.starts_with(b"PRI * HTTP/2") {
-        return Err(bad_version());
+/// As much as a head may have, and one byte that is too many: of all of it, or of its target.
+fn bounded(bytes: &[u8]) -> &[u8] {
+    let bytes = &bytes[..bytes.len().min(MAX_HEAD + 1)];
+    if bytes.len() <= MAX_TARGET || target_of(bytes).is_none_or(|target| target.len() <= MAX_TARGET) {
+        return bytes;
     }
-    let is_long_target = target_of(bytes).is_some_and(|target| target.len() > MAX_TARGET);
-    if is_long_target || bytes.len() > MAX_HEAD {
-        return Err(too_long(bytes));
-    }
-    Ok(())
+    let target = bytes.iter().position(|&b| b == b' ').map_or(0, |space| space + 1);
+    &bytes[..target + MAX_TARGET + 1]
 }
 
-fn too_long(bytes: &[u8]) -> Problem {
+/// Refuses what can no longer become a head.
+fn check_partial(bytes: &[u8]) -> Result<(), Problem> {
     match target_of(bytes) {
-        Some(target) if target.len() > MAX_TARGET => target_too_long(),
-        _ => Problem::new(431, "the request head is longer than 16 KiB or has more than 64 fields; send less"),
+        Some(target) if target.len() > MAX_TARGET => Err(target_too_long()),
+        _ if bytes.len() > MAX_HEAD => Err(too_long()),
+        _ => Ok(()),
     }
+}
+
+fn too_long() -> Problem {
+    Problem::new(431, "the request head is longer than 16 KiB or has more than 64 fields; send less")
 }
 
 fn target_too_long() -> Problem {
@@ -178,11 +185,8 @@ fn bad_version() -> Problem {
 
 fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
     use httparse::Error;
-    if target_of(bytes).is_some_and(|target| target.len() > MAX_TARGET) {
-        return target_too_long();
-    }
     match error {
-        Error::TooManyHeaders => too_long(bytes),
+        Error::TooManyHeaders => too_long(),
         Error::Version if names_another_http(bytes) => bad_version(),
         Error::HeaderName => Problem::bad_request(
             "a header field's name is malformed: a space before the colon, a folded line or a stray character",
@@ -194,20 +198,21 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
     }
 }
 
-/// Whether the first line ends in `HTTP/` and a number; `HTTP/x` would be no HTTP at all.
+/// Whether the first line's version is another than 1.0 and 1.1, by as little of it as shows that: an HTTP/2 preface is
+/// refused at once. `HTTP/x` would be no HTTP at all.
 fn names_another_http(bytes: &[u8]) -> bool {
     let third = first_line(bytes).and_then(|line| line.split(|&b| b == b' ').nth(2));
-    let version = third.and_then(|word| word.strip_prefix(b"HTTP/"));
-    let number = version.map(<[u8]>::trim_ascii_end).unwrap_or_default();
-    number.first().is_some_and(u8::is_ascii_digit) && number.iter().all(|b| b.is_ascii_digit() || *b == b'.')
+    match third.and_then(|word| word.strip_prefix(b"HTTP/")) {
+        Some([b'1', b'.', minor, ..]) => minor.is_ascii_digit(),
+        Some([b'1', ..]) => false,
+        Some([major, ..]) => major.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 impl<'a> Head<'a> {
     fn from_request(request: &httparse::Request<'_, 'a>) -> Result<Self, Problem> {
         let target = request.path.unwrap_or_default();
-        if target.len() > MAX_TARGET {
-            return Err(target_too_long());
-        }
         let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
         let fields = Fields::collect(request.headers)?;
         fields.check_host(version)?;
@@ -491,6 +496,28 @@ mod tests {
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD))), 431);
         assert_eq!(status(&with(&"X: a\r\n".repeat(MAX_FIELDS))), 431);
         assert_eq!(status(&with(&"X: a\r\n".repeat(MAX_FIELDS - 1))), 200);
+    }
+
+    /// What is wrong is what came first, and it stays wrong whatever comes after it.
+    #[test]
+    fn what_is_said_of_a_head_does_not_depend_on_how_much_has_come() {
+        let long = |before: &str, after: &str| format!("{before}{}{after}", "a".repeat(MAX_HEAD));
+        let lines = "\r\n".repeat(MAX_HEAD / 2 + 1) + &with("X: a\r\n");
+        for (text, expected) in [
+            (long("GET / HTTP/1.1\r\nX: ", "\r\nY : b\r\n\r\n"), 431),
+            (long("G@T /", " HTTP/1.1\r\n\r\n"), 400),
+            (long("GET /", "\u{1} HTTP/1.1\r\n\r\n"), 414),
+            (lines, 200),
+            ("PRI * HTTP/2x\r\n".into(), 505),
+            ("\r\nPRI * HTTP/2.0\r\n".into(), 505),
+            ("GET / HTTP/1x\r\n".into(), 400),
+            ("GET / HTTP/1.9x\r\n".into(), 505),
+        ] {
+            assert_eq!(status(&text), expected, "{:?}", &text[..20]);
+            let ends = (0..text.len()).step_by(if text.len() < 100 { 1 } else { 61 });
+            let first = ends.map(|end| status(&text[..end])).find(|&status| status != 100);
+            assert_eq!(first.unwrap_or(expected), expected, "{:?}", &text[..20]);
+        }
     }
 
     #[test]
