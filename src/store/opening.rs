@@ -23,6 +23,9 @@ use super::writer::Writer;
 use super::{Hands, Order, Place, Record, Running, Store, Tuning};
 use crate::clock::Clock;
 
+/// No name has a larger key, for they are counted: whatever has is damaged, and keys beyond it could not be counted on.
+const MAX_KEY: NameKey = NameKey::MAX / 2;
+
 /// A store that is opened and does not run yet.
 pub struct Opening {
     /// The newest record of every name, by ascending id. To be taken.
@@ -104,6 +107,9 @@ fn names(connection: &Connection, unindexed: &[Version]) -> Result<(Names, Vec<N
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (key, name): (NameKey, Arc<str>) = (row.get(0)?, row.get(1)?);
+        if !(1..=MAX_KEY).contains(&key) {
+            return Err(Cause::Damaged(format!("name {key} has a key that was never given")));
+        }
         let latest = behind.remove(&key).max(row.get(2)?);
         let latest = latest.ok_or_else(|| Cause::Damaged(format!("name {key} has no record")))?;
         newest.push((Arc::clone(&name), latest));

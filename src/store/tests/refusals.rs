@@ -132,6 +132,8 @@ fn what_is_missing_in_the_tables_is_damage() {
         ("UPDATE names SET latest = NULL WHERE key = 4", "name 4 has no record"),
         ("UPDATE meta SET value = 1 WHERE key = 'indexed_through'; DELETE FROM names WHERE key = 1", "have name 1"),
         ("DROP TABLE names", "no such table"),
+        ("UPDATE names SET key = 9223372036854775807 WHERE key = 3", "a key that was never given"),
+        ("UPDATE names SET key = 0 WHERE key = 3", "a key that was never given"),
     ] {
         let scratch = filled();
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
