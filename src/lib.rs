@@ -41,6 +41,7 @@
 //! hub/    ids, topics, feeds, who listens; one leaf lock        knows no socket, reads no clock
 //! api/    one file per route: request → outcome                 knows no socket
 //! worker/ the event loops: accept, exchange, audiences, serve, sweep
+//! fuzz/   what must hold of whatever bytes come; for tests and fuzzers alone
 //! ```
 //! Calls go down only: main → cli, broker → worker → api → http, sse, auth, hub, store.
 //!
@@ -80,6 +81,9 @@ mod auth;
 mod broker;
 mod clock;
 mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guide;
 mod http;
 mod json;

@@ -26,7 +26,7 @@ pub struct Request {
     /// So many at most.
     pub limit: usize,
     /// The second since the Unix epoch from which on they may not be read.
-    pub(super) expires: Option<u64>,
+    pub(crate) expires: Option<u64>,
 }
 
 pub(super) fn plan(name: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {

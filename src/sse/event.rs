@@ -18,9 +18,9 @@ pub const MAX_DATA: usize = 1 << 30;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     pub(super) data: String,
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     pub(super) retry: Option<u64>,
 }
 

@@ -1,0 +1,122 @@
+//! A request's body. Its content must not depend on the pieces it comes in, must be what a reader of whole bodies finds, and
+//! no more of it is held than may be.
+
+use super::input::{Input, cuts, pieces};
+use crate::http::body::{BodyError, MAX_CHUNK_EXTRAS};
+use crate::http::head::BodyFraming;
+use crate::http::{Decoder, Ledger};
+
+/// The most content that is allowed.
+const LIMIT: usize = 300;
+
+/// Content, and how many bytes it took if it is whole.
+type Decoded = Result<(Vec<u8>, Option<usize>), BodyError>;
+
+/// See the module's page.
+pub fn body(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let (kind, cutting) = (input.choice(), input.choice());
+    let framing = if kind & 1 == 0 { BodyFraming::Chunked } else { BodyFraming::Length((input.number() / 64) as u64) };
+    let bytes = input.0;
+    let whole = decode(framing, bytes, &[]);
+    assert_eq!(decode(framing, bytes, &cuts(cutting, bytes.len())), whole);
+    match (framing, whole) {
+        (BodyFraming::Length(length), whole) => assert_eq!(whole, by_length(length, bytes)),
+        (BodyFraming::Chunked, Ok((content, Some(taken)))) => {
+            assert_eq!(chunks(bytes), Some((content.clone(), &bytes[taken..])));
+            there_and_back(&content, cutting);
+        }
+        (BodyFraming::Chunked, Ok((content, None))) => assert!(content.len() <= LIMIT),
+        (BodyFraming::Chunked, Err(BodyError::Malformed)) => assert_eq!(chunks(bytes), None),
+        (BodyFraming::Chunked, Err(error)) => {
+            let is_bound = matches!(error, BodyError::TooLarge | BodyError::TooManyExtras);
+            assert!(is_bound && chunks(bytes).is_none_or(|(content, _)| is_large(&content, bytes)), "{error:?}");
+        }
+    }
+}
+
+fn is_large(content: &[u8], bytes: &[u8]) -> bool {
+    content.len() > LIMIT || bytes.len() > MAX_CHUNK_EXTRAS
+}
+
+fn decode(framing: BodyFraming, bytes: &[u8], cuts: &[usize]) -> Decoded {
+    let (mut decoder, ledger) = (Decoder::new(framing, LIMIT)?, Ledger::new(LIMIT));
+    let (mut content, mut taken) = (ledger.content(), 0);
+    for piece in pieces(bytes, cuts) {
+        let took = decoder.decode(piece, |run| content.extend(run))?;
+        taken += took;
+        assert!(took == piece.len() || decoder.is_done(), "what is left belongs to nobody");
+        assert!(content.bytes().len() <= LIMIT, "more is held than may be");
+    }
+    Ok((content.bytes().to_vec(), decoder.is_done().then_some(taken)))
+}
+
+fn by_length(length: u64, bytes: &[u8]) -> Decoded {
+    let length = length as usize;
+    if length > LIMIT {
+        return Err(BodyError::TooLarge);
+    }
+    let taken = length.min(bytes.len());
+    Ok((bytes[..taken].to_vec(), (taken == length).then_some(taken)))
+}
+
+/// All chunks of a whole body and what follows them, if there is nothing wrong with it.
+fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut content = Vec::new();
+    loop {
+        let (line, rest) = line(bytes)?;
+        let size = size(line)?;
+        bytes = rest;
+        if size == 0 {
+            return trailers(bytes).map(|rest| (content, rest));
+        }
+        let (data, rest) = bytes.split_at_checked(size)?;
+        content.extend_from_slice(data);
+        bytes = rest.strip_prefix(b"\r\n")?;
+    }
+}
+
+/// A line that ends in CRLF and has neither alone, nor any other control character but the tab.
+fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let is_clean = bytes[..end].iter().all(|b| *b == b'\t' || !b.is_ascii_control());
+    is_clean.then_some((&bytes[..end], &bytes[end + 2..]))
+}
+
+fn size(line: &[u8]) -> Option<usize> {
+    let (digits, extension) = match line.iter().position(|&b| b == b';') {
+        None => (line, None),
+        Some(at) => (&line[..at], Some(())),
+    };
+    let digits = std::str::from_utf8(digits).ok()?;
+    // White space before a semicolon is bad but allowed, at the line's end it is not.
+    let digits = extension.map_or(digits, |()| digits.trim_end_matches([' ', '\t']));
+    let is_hex = !digits.is_empty() && digits.len() <= 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    usize::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+}
+
+fn trailers(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (line, rest) = line(bytes)?;
+        if line.is_empty() {
+            return Some(rest);
+        }
+        let colon = line.iter().position(|&b| b == b':').filter(|&at| at > 0)?;
+        let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+        line[..colon].iter().all(is_token).then_some(())?;
+        bytes = rest;
+    }
+}
+
+/// Chunks of any sizes carry the content.
+fn there_and_back(content: &[u8], choice: u8) {
+    let mut bytes = Vec::new();
+    for piece in pieces(content, &cuts(choice, content.len())).filter(|piece| !piece.is_empty()) {
+        bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        bytes.extend_from_slice(piece);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    let decoded = decode(BodyFraming::Chunked, &bytes, &cuts(choice.wrapping_add(1), bytes.len()));
+    assert_eq!(decoded, Ok((content.to_vec(), Some(bytes.len()))));
+}

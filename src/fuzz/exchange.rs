@@ -1,0 +1,239 @@
+//! A whole connection. What is answered must not depend on the pieces in which the bytes came, every answer must be one that
+//! a client understands, and no more may be kept than a head.
+
+use std::cell::RefCell;
+
+use super::input::{Input, cuts, pieces};
+use super::naive::{Answer, answers, dispatched, unchunked};
+use super::service;
+use crate::api::{Context, Errand, Scope, Service, audit, insert};
+use crate::auth::Verified;
+use crate::clock::Now;
+use crate::http::Response;
+use crate::http::head::MAX_HEAD;
+use crate::http::response::House;
+use crate::hub::MAX_AHEAD;
+use crate::store::Page;
+use crate::worker::connection::Patience;
+use crate::worker::exchange::{Exchange, Step};
+
+/// The moment of all that happens.
+const SECOND: u64 = 1_000_000;
+/// Sent if it was expected before the body came, so it depends on the pieces; and on nothing else.
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
+/// See the module's page.
+pub fn exchange(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let (choice, cutting) = (input.choice(), input.choice());
+    let bytes = swollen(&mut input);
+    let scope = [Scope::All, Scope::Public, Scope::Administration, Scope::All][usize::from(choice >> 1 & 3)];
+    // A hub whose ids are ahead of the clock makes publishes wait.
+    let first_id = if choice & 8 == 0 { 1 } else { SECOND + 3 * MAX_AHEAD };
+    let converse = |cuts: &[usize]| {
+        service::with(choice & 1 == 1, first_id, |service| Talk::new(service, scope).converse(pieces(&bytes, cuts)))
+    };
+    let (whole, end) = converse(&[]);
+    let (parts, same) = converse(&cuts(cutting, bytes.len()));
+    assert_eq!(same, end, "{parts}");
+    compare(&whole, &parts);
+}
+
+/// The bytes, and one of them as often as the choices say: so that a short input can reach the bounds.
+fn swollen(input: &mut Input<'_>) -> Vec<u8> {
+    let (at, times) = (input.number(), input.number());
+    let mut bytes = input.0.to_vec();
+    if let Some(&byte) = bytes.get(at) {
+        bytes.splice(at..at, std::iter::repeat_n(byte, times % (MAX_HEAD + 500)));
+    }
+    bytes
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Stream,
+    TimedOut(Patience),
+}
+
+struct Talk<'a> {
+    service: &'a Service,
+    scope: Scope,
+    now: u64,
+    exchange: Exchange,
+    verified: RefCell<Verified>,
+    inserted: u64,
+    out: Vec<u8>,
+}
+
+impl<'a> Talk<'a> {
+    fn new(service: &'a Service, scope: Scope) -> Self {
+        // The reconnection times are drawn.
+        fastrand::seed(7);
+        let (exchange, verified) = (Exchange::default(), RefCell::default());
+        Self { service, scope, now: SECOND, exchange, verified, inserted: 0, out: Vec::new() }
+    }
+
+    /// Feeds the pieces as a worker does, and waits in vain for more.
+    fn converse<'b>(mut self, pieces: impl Iterator<Item = &'b [u8]>) -> (String, End) {
+        let mut kept = Vec::new();
+        for piece in pieces.filter(|piece| !piece.is_empty()) {
+            kept.extend_from_slice(piece);
+            if let Some(end) = self.take(&mut kept) {
+                return (self.said(), end);
+            }
+            assert!(kept.len() <= MAX_HEAD, "{} bytes are kept", kept.len());
+        }
+        let patience = self.exchange.patience();
+        let step = self.time_out();
+        assert!(matches!(step, Step::Close), "who was waited for in vain is let go");
+        (self.said(), End::TimedOut(patience))
+    }
+
+    /// Goes on until more is needed.
+    fn take(&mut self, kept: &mut Vec<u8>) -> Option<End> {
+        let mut taken = 0;
+        while taken < kept.len() {
+            let (count, step) = self.advance(&kept[taken..]);
+            taken += count;
+            match self.settle(step) {
+                Step::Answered => {}
+                Step::Read => break,
+                Step::Close => return Some(End::Closed),
+                Step::Stream(entry) => {
+                    self.service.hub.abandon(0, &entry.joined);
+                    assert_eq!(self.service.hub.counts().subscribers, 0);
+                    return Some(End::Stream);
+                }
+                step => panic!("{step:?} is settled"),
+            }
+        }
+        kept.drain(..taken);
+        None
+    }
+
+    /// Lets time pass where there is no room, and answers for the store.
+    fn settle(&mut self, mut step: Step) -> Step {
+        loop {
+            step = match step {
+                Step::Wait => {
+                    assert!(self.now < 10 * SECOND, "there is room by now");
+                    assert_eq!(self.exchange.patience(), Patience::Room);
+                    self.now += MAX_AHEAD;
+                    self.retry()
+                }
+                Step::Errand(errand) => {
+                    assert_eq!(self.exchange.patience(), Patience::Store);
+                    let response = self.run(errand);
+                    self.deliver(&response)
+                }
+                step => return step,
+            }
+        }
+    }
+
+    fn run(&mut self, errand: Errand) -> Response {
+        match errand {
+            Errand::Insert(record) => {
+                self.inserted += 1;
+                insert::answer(&record.name, Ok(self.inserted))
+            }
+            Errand::Audit(request) => {
+                let next = (request.limit == 1).then_some(request.after);
+                audit::answer(&request, Ok(Page { body: "{}".into(), next }), &self.service.pages).response
+            }
+        }
+    }
+
+    fn said(self) -> String {
+        String::from_utf8(self.out).expect("all that is answered is text")
+    }
+}
+
+/// The exchange's own functions, each with the context of the moment.
+impl Talk<'_> {
+    fn with<T>(&mut self, run: impl FnOnce(&mut Exchange, Context<'_>, &mut Vec<u8>) -> T) -> T {
+        let Self { service, scope, now, exchange, verified, out, .. } = self;
+        let context = Context {
+            service,
+            scope: *scope,
+            house: House { date: "now", origins: &service.settings.origins },
+            now: Now { id_micros: *now, unix_millis: SECOND, millis: 1 },
+            worker: 0,
+            verified,
+        };
+        run(exchange, context, out)
+    }
+
+    fn advance(&mut self, bytes: &[u8]) -> (usize, Step) {
+        let (taken, step) = self.with(|exchange, context, out| exchange.advance(bytes, context, out));
+        assert!(taken <= bytes.len());
+        assert!(taken > 0 || !matches!(step, Step::Answered), "an answer is to something");
+        (taken, step)
+    }
+
+    fn retry(&mut self) -> Step {
+        self.with(Exchange::retry)
+    }
+
+    fn deliver(&mut self, response: &Response) -> Step {
+        self.with(|exchange, context, out| exchange.deliver(response, context, out))
+    }
+
+    fn time_out(&mut self) -> Step {
+        self.with(Exchange::time_out)
+    }
+}
+
+fn compare(whole: &str, parts: &str) {
+    let (whole, parts) = (whole.replace(CONTINUE, ""), parts.replace(CONTINUE, ""));
+    let (whole, parts) = (answers(&whole), answers(&parts));
+    assert_eq!(whole.len(), parts.len(), "{whole:?}\n{parts:?}");
+    let count = whole.len();
+    for (number, (one, other)) in whole.iter().zip(&parts).enumerate() {
+        judge(one);
+        let may_be_unread = number + 1 == count && one.status >= 400;
+        assert_eq!(seen(one, may_be_unread), seen(other, may_be_unread));
+    }
+}
+
+/// What must be the same: all but the numbers of the moment, and whose page may read why a head is refused, which is told only
+/// as far as the head had come.
+fn seen<'a>(answer: &Answer<'a>, may_be_unread: bool) -> impl PartialEq + std::fmt::Debug + use<'a> {
+    let is_momentary = answer.body.contains("\"uptime") || answer.body.starts_with("# HELP");
+    let is_same = move |name: &str| {
+        let is_cors = name.starts_with("Access-Control") || name == "Vary";
+        !(is_cors && may_be_unread) && name != "Content-Length"
+    };
+    let fields: Vec<_> = answer.fields.iter().copied().filter(|(name, _)| is_same(name)).collect();
+    (answer.status, fields, if is_momentary { "" } else { answer.body })
+}
+
+fn judge(answer: &Answer<'_>) {
+    assert!(matches!(answer.status, 200 | 204 | 400..=405 | 408 | 411 | 413..=415 | 417 | 431 | 501 | 503 | 505));
+    match answer.field("Content-Type") {
+        Some("application/problem+json") if !answer.body.is_empty() => {
+            let problem: serde_json::Value = serde_json::from_str(answer.body).expect("a problem is JSON");
+            assert_eq!(problem["status"], answer.status);
+        }
+        Some("application/json") if !answer.body.is_empty() => {
+            serde_json::from_str::<serde_json::Value>(answer.body).expect("it is JSON");
+        }
+        Some("text/event-stream") if !answer.body.is_empty() => judge_stream(answer),
+        _ => {}
+    }
+}
+
+/// The opening is no event, but for a gap, which has JSON.
+fn judge_stream(answer: &Answer<'_>) {
+    let text = match answer.field("Transfer-Encoding") {
+        Some(_) => unchunked(answer.body).0,
+        None => answer.body.to_owned(),
+    };
+    assert!(text.starts_with(":\nretry: "), "{text}");
+    for (name, data, _) in dispatched(&text) {
+        assert_eq!(name, "gap");
+        serde_json::from_str::<serde_json::Value>(&data).expect("a gap is JSON");
+    }
+}

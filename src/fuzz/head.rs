@@ -1,0 +1,148 @@
+//! A request's head. What is read of it must not depend on how much has come, and what is accepted must be beyond doubt for a
+//! reader as plain as can be.
+
+use crate::http::head::{BodyFraming, MAX_FIELDS, MAX_HEAD, MAX_TARGET, blank_lines, parse};
+use crate::http::{Head, Method, Parsed, Problem, Version};
+
+/// Up to so many bytes every prefix is looked at.
+const SHORT: usize = 400;
+
+/// See the module's page.
+pub fn head(bytes: &[u8]) {
+    let whole = parse(bytes);
+    for end in ends(bytes.len()) {
+        compare(&parse(&bytes[..end]), &whole, end);
+    }
+    match whole {
+        Ok(Parsed::Partial) => assert!(bytes.len() - blank_lines(bytes) <= MAX_HEAD, "too much is waited for"),
+        Ok(Parsed::Complete(head, len)) => {
+            assert!(len <= bytes.len());
+            judge(&head, &bytes[..len]);
+        }
+        Err(problem) => assert!(matches!(problem.status, 400 | 413 | 414 | 417 | 431 | 501 | 505), "{problem:?}"),
+    }
+}
+
+fn ends(len: usize) -> Vec<usize> {
+    if len <= SHORT {
+        return (0..len).collect();
+    }
+    let mut rng = fastrand::Rng::with_seed(len as u64);
+    (0..24).map(|_| rng.usize(0..len)).chain([MAX_HEAD, MAX_HEAD + 1].map(|end| end.min(len))).collect()
+}
+
+/// What is said of a beginning must hold of the whole.
+fn compare(part: &Result<Parsed<'_>, Problem>, whole: &Result<Parsed<'_>, Problem>, end: usize) {
+    match (part, whole) {
+        (Ok(Parsed::Partial), Ok(Parsed::Complete(_, len))) => assert!(end < *len, "all of a head is no part of it"),
+        (Ok(Parsed::Partial), _) => {}
+        (Ok(Parsed::Complete(head, len)), Ok(Parsed::Complete(same, all))) => {
+            assert_eq!((*len, facts(head)), (*all, facts(same)), "{end}");
+        }
+        (Err(problem), Err(same)) => assert_eq!(problem, same, "{end}"),
+        (part, whole) => panic!("{part:?} of {end} bytes, then {whole:?}"),
+    }
+}
+
+fn facts<'a>(head: &Head<'a>) -> impl PartialEq + std::fmt::Debug + use<'a> {
+    let fields = (head.host, head.origin, head.content_type, head.authorization, head.token_cookie, head.last_event_id);
+    let framing = (head.framing, head.has_framing, head.expects_continue, head.keep_alive);
+    (head.method, head.target, head.version, framing, fields)
+}
+
+/// A line, and every field's name and value.
+struct Plain<'a> {
+    request: Vec<&'a [u8]>,
+    fields: Vec<(String, &'a [u8])>,
+}
+
+impl<'a> Plain<'a> {
+    fn read(bytes: &'a [u8]) -> Self {
+        let bytes = &bytes[blank_lines(bytes)..];
+        let mut lines = bytes.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let request = lines.next().unwrap_or_default().split(|&b| b == b' ').collect();
+        let fields = lines.take_while(|line| !line.is_empty()).map(Self::field).collect();
+        Self { request, fields }
+    }
+
+    fn field(line: &'a [u8]) -> (String, &'a [u8]) {
+        let colon = line.iter().position(|&b| b == b':').expect("a field has a colon");
+        let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+        assert!(colon > 0 && line[..colon].iter().all(is_token), "a stray byte in a name: {line:?}");
+        let value = trim(&line[colon + 1..]);
+        assert!(!value.iter().any(|b| b"\r\0".contains(b)), "a value with a control character: {value:?}");
+        (String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase(), value)
+    }
+
+    fn all(&self, name: &str) -> Vec<&'a [u8]> {
+        self.fields.iter().filter(|(found, _)| found == name).map(|(_, value)| *value).collect()
+    }
+
+    fn elements(&self, name: &str) -> Vec<String> {
+        let values = self.all(name).into_iter();
+        let elements = values.flat_map(|value| value.split(|&b| b == b',').map(trim).collect::<Vec<_>>());
+        elements.map(|element| String::from_utf8_lossy(element).to_ascii_lowercase()).collect()
+    }
+}
+
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+fn judge(head: &Head<'_>, bytes: &[u8]) {
+    let plain = Plain::read(bytes);
+    assert!(bytes.len() - blank_lines(bytes) <= MAX_HEAD && plain.fields.len() <= MAX_FIELDS);
+    judge_line(head, &plain);
+    judge_framing(head, &plain);
+    let hosts = plain.all("host");
+    assert!(hosts.len() == 1 || (hosts.is_empty() && head.version == Version::Http10), "{hosts:?}");
+    assert_eq!(head.host.as_bytes(), hosts.first().copied().unwrap_or_default());
+    assert_eq!(head.origin.map(str::as_bytes), plain.all("origin").last().copied());
+    assert_eq!(head.content_type.map(str::as_bytes), plain.all("content-type").last().copied());
+    assert_eq!(head.authorization.as_slice(), plain.all("authorization"));
+    let position = plain.all("last-event-id").last().copied().filter(|value| !value.is_empty());
+    assert_eq!(head.last_event_id, position);
+}
+
+fn judge_line(head: &Head<'_>, plain: &Plain<'_>) {
+    let [method, target, version] = plain.request[..] else { panic!("a request line of {:?}", plain.request) };
+    let known = match head.method {
+        Method::Get => method == b"GET",
+        Method::Head => method == b"HEAD",
+        Method::Post => method == b"POST",
+        Method::Options => method == b"OPTIONS",
+        Method::Unallowed => [&b"PUT"[..], b"DELETE", b"PATCH", b"TRACE", b"CONNECT"].contains(&method),
+    };
+    assert!(known && target.len() <= MAX_TARGET, "{method:?}");
+    assert!(head.method == Method::Unallowed || target.ends_with(head.target.query.0.as_bytes()));
+    assert_eq!(version, if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
+}
+
+fn judge_framing(head: &Head<'_>, plain: &Plain<'_>) {
+    let (lengths, codings) = (plain.all("content-length"), plain.elements("transfer-encoding"));
+    let framing = match (&lengths[..], &codings[..]) {
+        ([], []) => None,
+        ([length], []) => Some(BodyFraming::Length(decimal(length))),
+        ([], [coding]) if coding == "chunked" && head.version == Version::Http11 => Some(BodyFraming::Chunked),
+        both => panic!("a body framed by {both:?}"),
+    };
+    assert_eq!((head.has_framing, head.framing), (framing.is_some(), framing.unwrap_or(BodyFraming::Length(0))));
+    let options = plain.elements("connection");
+    let has = |option: &str| options.iter().any(|found| found == option);
+    let stays = head.version == Version::Http11 || has("keep-alive");
+    assert_eq!(head.keep_alive, stays && !has("close"));
+    let expects = plain.elements("expect").iter().any(|element| element == "100-continue");
+    assert_eq!(head.expects_continue, expects && head.version == Version::Http11);
+}
+
+fn decimal(digits: &[u8]) -> u64 {
+    let add = |sum: u64, b: &u8| {
+        assert!(b.is_ascii_digit(), "{digits:?}");
+        sum.checked_mul(10).and_then(|sum| sum.checked_add((b - b'0').into())).expect("it fits")
+    };
+    assert!(!digits.is_empty());
+    digits.iter().fold(0, add)
+}

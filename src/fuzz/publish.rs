@@ -1,0 +1,110 @@
+//! A publish's text, and a body that is the data. What an EventSource dispatches of the stream is what it would have
+//! dispatched of the body; what goes out comes in again as it is; no frame grows while it is stamped.
+
+use super::input::Input;
+use super::naive::{dispatched, unchunked};
+use crate::sse::{Draft, Event, Framing, PublishError, drafts_from_data, drafts_from_text, position};
+
+/// See the module's page.
+pub fn publish(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let choice = input.choice();
+    let Ok(text) = std::str::from_utf8(input.0) else { return };
+    match choice & 1 {
+        0 => as_text(text),
+        _ => as_data(text, choice),
+    }
+}
+
+fn as_text(body: &str) {
+    let read = drafts_from_text(body);
+    let (is_empty, is_dataless) = naive_refusal(body);
+    let drafts = match read {
+        Ok(drafts) => drafts,
+        Err(PublishError::Empty) => return assert!(is_empty),
+        Err(PublishError::NoData(number)) => return assert!(is_dataless && number > 0),
+        Err(PublishError::Event(_)) => return assert!(has_bad_id(body)),
+    };
+    assert!(!is_empty && !is_dataless);
+    let sent = dispatched(body);
+    assert_eq!(drafts.len(), sent.len());
+    let stream = wire(drafts, body.len() + 2 * body.matches(['\n', '\r']).count() + 2);
+    let got = dispatched(&format!(":\n{stream}"));
+    for (number, (sent, got)) in sent.iter().zip(&got).enumerate() {
+        assert_eq!((&sent.0, &sent.1), (&got.0, &got.1), "event {number}");
+        assert!(!got.2.is_empty(), "every event has an id");
+    }
+    assert_eq!(got.len(), sent.len());
+    // One byte order mark is dropped, and a line may begin with another.
+    let again = drafts_from_text(&format!("\u{feff}{stream}")).expect("what went out can come in");
+    assert_eq!(wire(again, 2 * stream.len()), stream);
+}
+
+/// Whether a body has no event, and whether it has one without data: by the contract, not by the code.
+fn naive_refusal(body: &str) -> (bool, bool) {
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body).replace("\r\n", "\n").replace('\r', "\n");
+    let (mut fields, mut data, mut dataless, mut events) = (false, false, false, 0);
+    for line in body.split('\n').chain([""]) {
+        if line.is_empty() {
+            dataless |= fields && !data;
+            events += usize::from(data);
+            (fields, data) = (false, false);
+        } else if !line.starts_with(':') {
+            fields = true;
+            data |= line == "data" || line.starts_with("data:");
+        }
+    }
+    (events == 0 && !dataless, dataless)
+}
+
+/// Whether some id could not come back in a header field.
+fn has_bad_id(body: &str) -> bool {
+    let ids = body.split(['\n', '\r']).filter_map(|line| line.strip_prefix("id:").or(line.strip_prefix("\u{feff}id:")));
+    ids.into_iter().any(|id| id.len() > 4096 || id.bytes().any(|b| b.is_ascii_control() && b != b'\t'))
+}
+
+fn as_data(text: &str, choice: u8) {
+    let mut parts = text.splitn(3, '\u{1f}');
+    let (data, name, id) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let mut event = Event::new(data).retry_millis(choice.into());
+    event.name = name.map(str::to_owned);
+    event.id = id.map(str::to_owned);
+    let Ok(drafts) = drafts_from_data(data, name, id) else {
+        return assert!(event.draft().is_err());
+    };
+    let stream = wire(drafts, bound(data, name, id));
+    let lines = data.strip_prefix('\u{feff}').unwrap_or(data).replace("\r\n", "\n").replace('\r', "\n");
+    let name = name.unwrap_or_default().to_owned();
+    let own = id.filter(|id| !position(id).is_empty());
+    // The one space after the colon is stripped, and not one of the publisher's own.
+    let id = own.unwrap_or("1").to_owned();
+    assert_eq!(dispatched(&format!(":\n{stream}")), [(name.clone(), lines, id)]);
+    let built = event.draft().expect("what can be a body can be an event");
+    // A body may begin with a byte order mark, data that a program gives is data from its first byte.
+    if !data.starts_with('\u{feff}') {
+        let built = wire(vec![built], bound(data, Some(&name), own) + 32);
+        assert_eq!(built.strip_prefix(&format!("retry: {choice}\n")), Some(&*stream));
+    }
+}
+
+fn bound(data: &str, name: Option<&str>, id: Option<&str>) -> usize {
+    let lines = data.matches(['\n', '\r']).count() + 1;
+    data.len() + 7 * lines + name.map_or(0, |name| name.len() + 8) + id.map_or(0, |id| id.len() + 5)
+}
+
+/// The stream, of no more bytes than these, beside the broker's ids and blank lines.
+fn wire(drafts: Vec<Draft>, most: usize) -> String {
+    let (mut plain, mut chunked) = (String::new(), String::new());
+    let most = most + drafts.len() * "id: 18446744073709551615\n\n".len();
+    for (number, draft) in drafts.into_iter().enumerate() {
+        let (cost, own) = (draft.cost(), draft.own_id().map(str::to_owned));
+        let frame = draft.stamp(number as u64 + 1);
+        assert_eq!(frame.cost(), cost, "stamping allocates nothing");
+        assert_eq!((frame.own_id().map(|id| &**id), frame.id()), (own.as_deref(), number as u64 + 1));
+        plain.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).expect("text stays text"));
+        chunked.push_str(std::str::from_utf8(frame.wire(Framing::Chunked)).expect("text stays text"));
+    }
+    assert!(!plain.contains('\r') && plain.len() <= most, "{} bytes, and {most} at most", plain.len());
+    assert_eq!(unchunked(&chunked), (plain.clone(), false));
+    plain
+}

@@ -1,0 +1,126 @@
+//! Targets, hosts and percent-coding: what is read is what a plain reader finds, and whatever is encoded comes back.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::naive;
+use crate::api::audit;
+use crate::http::cors::Cors;
+use crate::http::response::House;
+use crate::http::target::{Target, is_host};
+use crate::http::{Ledger, Origins, Query, Reply, Version};
+use crate::hub::TopicName;
+use crate::sse::position;
+use crate::store::{Page, check_name};
+
+/// See the module's page.
+pub fn query(bytes: &[u8]) {
+    there_and_back(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(target) = Target::parse(text) {
+        judge(&target, text);
+    }
+    if is_host(text) {
+        assert!(!text.contains(|c: char| "/?#@\\\"<>^`{|} ".contains(c) || c.is_control() || !c.is_ascii()));
+    }
+    if let Ok(topic) = TopicName::parse(text) {
+        assert!(topic.as_str().eq_ignore_ascii_case(text) && TopicName::parse(topic.as_str()) == Ok(topic));
+    }
+    assert_eq!(position(position(text)), position(text));
+    if check_name(text).is_ok() {
+        the_next_page_is_of_the_same_name(text);
+    }
+}
+
+fn judge(target: &Target<'_>, text: &str) {
+    assert!(target.path == "*" || target.path.starts_with('/'));
+    assert!(!target.path.contains('?') && text.ends_with(target.query.0));
+    assert!(target.path == "/" || text.contains(target.path));
+    for (segment, plain) in target.segments().zip(target.path.trim_start_matches('/').split('/')) {
+        // The path's first slash is no segment; those after it are empty ones.
+        if target.path.starts_with("//") {
+            break;
+        }
+        match segment {
+            Ok(decoded) => assert_eq!(decoded.as_bytes(), decode(plain, false)),
+            Err(problem) => assert!(problem.status == 400 && String::from_utf8(decode(plain, false)).is_err()),
+        }
+    }
+    let pairs: Vec<_> = target.query.0.split('&').filter(|pair| !pair.is_empty()).collect();
+    for pair in &pairs {
+        let name = pair.split('=').next().unwrap_or_default();
+        let Ok(name) = String::from_utf8(decode(name, true)) else { continue };
+        look_up(target.query, &name, &pairs);
+    }
+}
+
+fn look_up(query: Query<'_>, name: &str, pairs: &[&str]) {
+    let values = pairs.iter().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let values: Vec<_> = values.filter(|(found, _)| decode(found, true) == name.as_bytes()).collect();
+    let values: Vec<_> = values.into_iter().map(|(_, value)| decode(value, true)).collect();
+    assert!(query.has(name));
+    assert_eq!(query.get_bytes(name).as_ref(), values.first());
+    let first = values.first().cloned().unwrap_or_default();
+    assert_eq!(query.get_lossy(name), Some(String::from_utf8_lossy(&first).into_owned()));
+    assert_eq!(query.get(name).ok(), String::from_utf8(first).ok().map(Some));
+    let all: Option<Vec<_>> = values.into_iter().map(|value| String::from_utf8(value).ok()).collect();
+    assert_eq!(query.all(name).ok(), all);
+}
+
+/// One byte after the other; what is no escape stays as it is.
+fn decode(text: &str, is_form: bool) -> Vec<u8> {
+    let mut bytes = text.as_bytes();
+    let mut decoded = Vec::new();
+    while let Some((&first, rest)) = bytes.split_first() {
+        let escaped = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = escaped.filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        match (first, escaped) {
+            (b'%', Some(digits)) => {
+                decoded.extend(u8::from_str_radix(digits, 16));
+                bytes = &rest[2..];
+                continue;
+            }
+            (b'+', _) if is_form => decoded.push(b' '),
+            _ => decoded.push(first),
+        }
+        bytes = rest;
+    }
+    decoded
+}
+
+/// Any bytes, as a name and as a value.
+fn there_and_back(bytes: &[u8]) {
+    let encoded = bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "%{byte:02x}");
+        text
+    });
+    let text = format!("/a/{encoded}?x=1&v={encoded}&{encoded}=n");
+    let target = Target::parse(&text).expect("escapes can stand anywhere");
+    assert_eq!(target.query.get_bytes("v").as_deref(), Some(bytes));
+    let segment = target.segments().nth(1).expect("there are two");
+    match std::str::from_utf8(bytes) {
+        Err(_) => assert!(segment.is_err()),
+        Ok(name) => {
+            assert_eq!(segment.as_deref(), Ok(name));
+            let first = if name == "x" { "1" } else { "n" };
+            assert!(name == "v" || target.query.get(name) == Ok(Some(first.to_owned())));
+        }
+    }
+}
+
+/// The link to the next page is a target, and its path names the same record.
+fn the_next_page_is_of_the_same_name(name: &str) {
+    let request = audit::Request { name: Arc::from(name), after: 5, limit: 7, expires: None };
+    let page = Page { body: "{}".into(), next: Some(9) };
+    let answer = audit::answer(&request, Ok(page), &Ledger::new(100));
+    let reply = Reply { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
+    let mut out = Vec::new();
+    reply.write(&answer.response, House { date: "now", origins: &Origins::Any }, &mut out);
+    let text = String::from_utf8(out).expect("an answer is text");
+    let answers = naive::answers(&text);
+    let link = answers[0].field("Link").expect("there is a next page");
+    let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a link");
+    let target = Target::parse(target).expect("a link leads somewhere");
+    assert_eq!(target.segments().collect::<Result<Vec<_>, _>>().ok().map(|all| all[1..].concat()), Some(name.into()));
+    assert_eq!(target.query.get("after"), Ok(Some("9".into())));
+}
