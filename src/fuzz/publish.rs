@@ -5,6 +5,9 @@ use super::input::Input;
 use super::naive::{dispatched, unchunked};
 use crate::sse::{Draft, Event, Framing, PublishError, drafts_from_data, drafts_from_text, position};
 
+/// The first id that is given: one of the longest.
+const FIRST_ID: u64 = 10_000_000_000_000_000_000;
+
 /// See the module's page.
 pub fn publish(bytes: &[u8]) {
     let mut input = Input(bytes);
@@ -28,7 +31,7 @@ fn as_text(body: &str) {
     assert!(!is_empty && !is_dataless);
     let sent = dispatched(body);
     assert_eq!(drafts.len(), sent.len());
-    let stream = wire(drafts, body.len() + 2 * body.matches(['\n', '\r']).count() + 2);
+    let stream = wire(drafts, body.len() + 2 * body.matches(['\n', '\r']).count() + 3);
     let got = dispatched(&format!(":\n{stream}"));
     for (number, (sent, got)) in sent.iter().zip(&got).enumerate() {
         assert_eq!((&sent.0, &sent.1), (&got.0, &got.1), "event {number}");
@@ -77,7 +80,7 @@ fn as_data(text: &str, choice: u8) {
     let name = name.unwrap_or_default().to_owned();
     let own = id.filter(|id| !position(id).is_empty());
     // The one space after the colon is stripped, and not one of the publisher's own.
-    let id = own.unwrap_or("1").to_owned();
+    let id = own.map_or_else(|| FIRST_ID.to_string(), str::to_owned);
     assert_eq!(dispatched(&format!(":\n{stream}")), [(name.clone(), lines, id)]);
     let built = event.draft().expect("what can be a body can be an event");
     // A body may begin with a byte order mark, data that a program gives is data from its first byte.
@@ -98,9 +101,10 @@ fn wire(drafts: Vec<Draft>, most: usize) -> String {
     let most = most + drafts.len() * "id: 18446744073709551615\n\n".len();
     for (number, draft) in drafts.into_iter().enumerate() {
         let (cost, own) = (draft.cost(), draft.own_id().map(str::to_owned));
-        let frame = draft.stamp(number as u64 + 1);
+        let id = FIRST_ID + number as u64;
+        let frame = draft.stamp(id);
         assert_eq!(frame.cost(), cost, "stamping allocates nothing");
-        assert_eq!((frame.own_id().map(|id| &**id), frame.id()), (own.as_deref(), number as u64 + 1));
+        assert_eq!((frame.own_id().map(|id| &**id), frame.id()), (own.as_deref(), id));
         plain.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).expect("text stays text"));
         chunked.push_str(std::str::from_utf8(frame.wire(Framing::Chunked)).expect("text stays text"));
     }
