@@ -1,0 +1,207 @@
+//! One listener, and the other side of the oracle: every event that comes to it is held against the ledger. Knows no socket.
+
+use std::time::{Duration, Instant};
+
+use crate::ledger::Place;
+use crate::parser::{Block, Parser, Part};
+use crate::records;
+use crate::world::World;
+
+/// Who is away for less than this, with a history of 8 s, must not be told of a gap.
+const AWAY: Duration = Duration::from_secs(4);
+
+/// What a follower listens to.
+#[derive(Clone, Debug)]
+pub enum Interest {
+    /// Lanes, of which all are slow enough for their history to bridge any pause, or not.
+    Lanes {
+        lanes: Vec<usize>,
+        is_steady: bool,
+    },
+    Records,
+}
+
+/// See the module's page.
+pub struct Follower {
+    interest: Interest,
+    parser: Parser,
+    /// Of each lane.
+    places: Vec<Place>,
+    /// The newest number of each record's name.
+    newest: Vec<u32>,
+    /// The id that came last, as it came.
+    position: String,
+    last_id: u64,
+    /// Whether the stream that is open now has had its head.
+    pub is_open: bool,
+    /// Whether it ended with the last chunk.
+    pub has_ended: bool,
+    has_seen: bool,
+    /// What there were of reasons for a gap when it last heard of one, or came.
+    causes: u32,
+    left_at: Instant,
+    was_away: Duration,
+}
+
+impl Follower {
+    pub fn new(world: &World, interest: Interest) -> Self {
+        let lanes = if let Interest::Lanes { lanes, .. } = &interest { lanes.len() } else { 0 };
+        Self {
+            places: vec![Place::default(); lanes],
+            newest: vec![0; if lanes == 0 { world.records.count() } else { 0 }],
+            interest,
+            parser: Parser::default(),
+            position: String::new(),
+            last_id: 0,
+            is_open: false,
+            has_ended: false,
+            has_seen: false,
+            causes: 0,
+            left_at: Instant::now(),
+            was_away: Duration::ZERO,
+        }
+    }
+
+    /// From now on as somebody who was never here.
+    pub fn become_fresh(&mut self) {
+        self.position.clear();
+    }
+
+    /// The request with which it comes, or comes back. Without a position it is owed what is published from now on.
+    pub fn request(&self, world: &World, token: &str) -> String {
+        let target = match &self.interest {
+            Interest::Records => "/events?".to_owned(),
+            Interest::Lanes { lanes, .. } => {
+                let topics: Vec<&str> = lanes.iter().map(|lane| world.ledger.lane(*lane).topic.as_str()).collect();
+                format!("/subscribe/{}?prime&", topics.join(","))
+            }
+        };
+        let position = Some(&self.position).filter(|position| !position.is_empty());
+        let field = position.map_or(String::new(), |position| format!("Last-Event-ID: {position}\r\n"));
+        format!("GET {target}token={token} HTTP/1.1\r\nHost: soak\r\n{field}\r\n")
+    }
+
+    /// The connection is gone.
+    pub fn leave(&mut self) {
+        if self.is_open {
+            self.left_at = Instant::now();
+        }
+        self.parser = Parser::default();
+        (self.is_open, self.has_ended, self.has_seen) = (false, false, false);
+    }
+
+    /// Bytes of the answer.
+    pub fn read(&mut self, world: &World, bytes: &[u8]) -> Result<(), String> {
+        let mut parser = std::mem::take(&mut self.parser);
+        let result = parser.read(bytes, |part| self.take(world, part));
+        self.parser = parser;
+        result
+    }
+
+    fn take(&mut self, world: &World, part: Part<'_>) -> Result<(), String> {
+        match part {
+            Part::Head(head) => self.begin(world, head),
+            Part::End => {
+                self.has_ended = true;
+                Ok(())
+            }
+            Part::Block(block) if block.name == "gap" => self.take_gap(world, &block),
+            Part::Block(block) => self.take_block(world, &block),
+        }
+    }
+
+    fn begin(&mut self, world: &World, head: &str) -> Result<(), String> {
+        if !head.starts_with("HTTP/1.1 200 ") {
+            return Err(format!("a stream was answered with {head}"));
+        }
+        self.is_open = true;
+        self.was_away = self.left_at.elapsed();
+        world.counts.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if self.position.is_empty() {
+            self.last_id = 0;
+            self.newest.fill(0);
+            self.causes = world.causes();
+            if let Interest::Lanes { lanes, .. } = &self.interest {
+                let place = |lane: &usize| Place { last: world.ledger.lane(*lane).given(), is_fresh: true, gap: None };
+                self.places = lanes.iter().map(place).collect();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_gap(&mut self, world: &World, block: &Block<'_>) -> Result<(), String> {
+        world.counts.gaps.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let told: serde_json::Value = serde_json::from_str(block.data).map_err(|error| error.to_string())?;
+        let oldest = told["oldest"].as_str().and_then(|id| id.parse().ok());
+        self.places.iter_mut().for_each(|place| place.gap = Some(oldest));
+        self.last_id = 0;
+        let causes = std::mem::replace(&mut self.causes, world.causes());
+        let is_steady = !matches!(self.interest, Interest::Lanes { is_steady: false, .. });
+        if is_steady && causes == self.causes && (self.has_seen || self.was_away < AWAY) {
+            return Err(format!(
+                "a gap ({}) without a cause: away for {:?}, {:?}",
+                block.data, self.was_away, self.interest
+            ));
+        }
+        Ok(())
+    }
+
+    fn take_block(&mut self, world: &World, block: &Block<'_>) -> Result<(), String> {
+        let id = block.id.parse().ok();
+        if let Some(id) = id {
+            if id <= self.last_id && !block.data.is_empty() {
+                return Err(format!("{block:?} came after {}", self.last_id));
+            }
+            self.last_id = id;
+        }
+        block.id.clone_into(&mut self.position);
+        if block.data.is_empty() {
+            return Ok(());
+        }
+        self.has_seen = true;
+        world.counts.delivered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match &self.interest {
+            Interest::Records => self.take_record(world, block),
+            Interest::Lanes { .. } => self.take_event(world, block.data, id),
+        }
+    }
+
+    fn take_event(&mut self, world: &World, data: &str, id: Option<u64>) -> Result<(), String> {
+        let Interest::Lanes { lanes, .. } = &self.interest else { return Ok(()) };
+        let mut words = data.splitn(3, ' ').map(str::parse::<u64>);
+        let (Some(Ok(lane)), Some(Ok(number))) = (words.next(), words.next()) else {
+            return Err(format!("{data:.40?} was never sent"));
+        };
+        let at = lanes.iter().position(|own| *own as u64 == lane).ok_or("an event of another topic came")?;
+        self.places[at] = world.ledger.lane(lane as usize).judge(self.places[at], number, id)?;
+        Ok(())
+    }
+
+    fn take_record(&mut self, world: &World, block: &Block<'_>) -> Result<(), String> {
+        let name = world.records.find(block.name).ok_or_else(|| format!("{block:?} was never inserted"))?;
+        let number = records::number(block.data).ok_or_else(|| format!("{block:?} was never inserted"))?;
+        if number <= self.newest[name] {
+            return Err(format!("{number} of {} came after {}", block.name, self.newest[name]));
+        }
+        self.newest[name] = number;
+        Ok(())
+    }
+
+    /// What it still has to get of what was acknowledged; None: nothing.
+    pub fn lacks(&self, world: &World) -> Option<String> {
+        if !self.is_open {
+            return Some(format!("{:?} has no stream", self.interest));
+        }
+        match &self.interest {
+            Interest::Lanes { lanes, .. } => lanes.iter().zip(&self.places).find_map(|(lane, place)| {
+                let lane = world.ledger.lane(*lane);
+                let (last, due) = (place.last, lane.acknowledged());
+                (last < due).then(|| format!("{} of {}, has {last}", due, lane.topic))
+            }),
+            Interest::Records => self.newest.iter().enumerate().find_map(|(name, have)| {
+                let due = world.records.newest(name);
+                (*have < due).then(|| format!("record {due} of name {name}, has {have}"))
+            }),
+        }
+    }
+}

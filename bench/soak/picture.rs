@@ -1,0 +1,187 @@
+//! The soak as a picture (SVG): memory, descriptors, processor time and latency over time, the phases as bands behind them.
+
+use std::fmt::{self, Write as _};
+
+use crate::director::Story;
+use crate::sampler::Sample;
+
+/// In pixels.
+const LEFT: f64 = 80.0;
+const WIDTH: f64 = 1500.0;
+const TOP: f64 = 150.0;
+const HEIGHT: f64 = 170.0;
+const PITCH: f64 = 215.0;
+const TINTS: [&str; 6] = ["#e8f1f8", "#fdf0e1", "#e9f6e9", "#f7e8f3", "#f3f0e0", "#e6f4f3"];
+
+/// One curve: what it is called, its colour, and its figure of a sample.
+type Curve<'a> = (&'a str, &'a str, fn(&Sample) -> Option<f64>);
+
+/// One above the other.
+struct Panel<'a> {
+    title: &'a str,
+    curves: &'a [Curve<'a>],
+    /// A dashed line across.
+    baseline: Option<f64>,
+    /// Tenfold steps instead of even ones.
+    is_logarithmic: bool,
+}
+
+const MEMORY: &[Curve<'_>] = &[
+    ("private", "#0b7a75", |sample| Some(sample.memory.private as f64 / f64::from(1 << 20))),
+    ("resident", "#9aa7ad", |sample| Some(sample.memory.resident as f64 / f64::from(1 << 20))),
+];
+const DESCRIPTORS: &[Curve<'_>] = &[("open", "#0b7a75", |sample| Some(sample.descriptors as f64))];
+const CPU: &[Curve<'_>] = &[("% of one core", "#0b7a75", |sample| sample.cpu_percent)];
+const THREADS: &[Curve<'_>] = &[("threads", "#0b7a75", |sample| Some(sample.threads as f64))];
+const LATENCY: &[Curve<'_>] = &[
+    ("maximum", "#e0b7ac", |sample| sample.latency.map(|latency| latency[2])),
+    ("p99", "#c4512d", |sample| sample.latency.map(|latency| latency[1])),
+    ("p50", "#0b7a75", |sample| sample.latency.map(|latency| latency[0])),
+];
+
+/// Draws it.
+pub fn draw(title: &str, samples: &[Sample], story: &Story) -> Result<String, fmt::Error> {
+    let baseline = &story.baseline;
+    let even = Panel { title: "", curves: &[], baseline: None, is_logarithmic: false };
+    let panels = [
+        Panel {
+            title: "memory, MiB",
+            curves: MEMORY,
+            baseline: Some(baseline.memory.private as f64 / f64::from(1 << 20)),
+            ..even
+        },
+        Panel { title: "descriptors", curves: DESCRIPTORS, baseline: Some(baseline.descriptors as f64), ..even },
+        Panel { title: "latency of probes, ms", curves: LATENCY, is_logarithmic: true, ..even },
+        Panel { title: "processor time, % of one core", curves: CPU, ..even },
+        Panel { title: "threads", curves: THREADS, baseline: Some(baseline.threads as f64), ..even },
+    ];
+    let seconds = samples.last().map_or(1.0, |sample| sample.seconds);
+    let (width, height) = (LEFT + WIDTH + 30.0, TOP + PITCH * panels.len() as f64);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222222\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+         <text x=\"10\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
+    );
+    let bottom = TOP + PITCH * (panels.len() - 1) as f64 + HEIGHT;
+    bands(&mut svg, story, seconds, bottom)?;
+    restarts(&mut svg, samples, seconds, bottom)?;
+    for (index, panel) in panels.iter().enumerate() {
+        panel.draw(&mut svg, TOP + PITCH * index as f64, samples, seconds)?;
+    }
+    minutes(&mut svg, seconds, bottom)?;
+    svg.push_str("</svg>\n");
+    Ok(svg)
+}
+
+fn x(at: f64, seconds: f64) -> f64 {
+    LEFT + at / seconds * WIDTH
+}
+
+/// A tint for each phase and a lighter one for the quiet time after it; a red name where something went wrong.
+fn bands(svg: &mut String, story: &Story, seconds: f64, bottom: f64) -> fmt::Result {
+    let mut band = |begin: f64, end: f64, tint: &str| {
+        let (from, height) = (x(begin, seconds), bottom - TOP);
+        let width = x(end, seconds) - from;
+        writeln!(svg, "<rect x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{tint}\"/>")
+    };
+    band(0.0, story.warm, "#eeeeee")?;
+    for (index, report) in story.reports.iter().enumerate() {
+        band(report.begin, report.quiet, TINTS[index % TINTS.len()])?;
+    }
+    let mut name = |at: f64, name: &str, color: &str| {
+        let (at, y) = (x(at, seconds) + 11.0, TOP - 6.0);
+        writeln!(svg, "<text transform=\"translate({at:.1} {y}) rotate(-60)\" fill=\"{color}\">{name}</text>")
+    };
+    name(0.0, "warm-up", "#222222")?;
+    for report in &story.reports {
+        name(report.begin, report.name, if report.failed == 0 { "#222222" } else { "#c00000" })?;
+    }
+    Ok(())
+}
+
+fn restarts(svg: &mut String, samples: &[Sample], seconds: f64, bottom: f64) -> fmt::Result {
+    for pair in samples.windows(2).filter(|pair| pair[0].generation != pair[1].generation) {
+        let at = x(pair[1].seconds, seconds);
+        writeln!(svg, "<path d=\"M{at:.1} {TOP}V{bottom}\" stroke=\"#000000\" stroke-opacity=\"0.18\"/>")?;
+    }
+    Ok(())
+}
+
+fn minutes(svg: &mut String, seconds: f64, bottom: f64) -> fmt::Result {
+    let step = [5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 3600.0].into_iter().find(|step| seconds / step < 20.0);
+    let step = step.unwrap_or(7200.0);
+    for at in (0..=(seconds / step) as u32).map(|index| f64::from(index) * step) {
+        let (x, y, label) = (x(at, seconds), bottom + 16.0, clock(at));
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>")?;
+    }
+    Ok(())
+}
+
+fn clock(seconds: f64) -> String {
+    format!("{}:{:02}", seconds as u64 / 60, seconds as u64 % 60)
+}
+
+impl Panel<'_> {
+    fn draw(&self, svg: &mut String, top: f64, samples: &[Sample], seconds: f64) -> fmt::Result {
+        let figures = self.curves.iter().flat_map(|curve| samples.iter().filter_map(curve.2));
+        let most = figures.fold(self.baseline.unwrap_or(0.0), f64::max).max(1e-3) * 1.05;
+        let least = if self.is_logarithmic { 0.01 } else { 0.0 };
+        let y = |figure: f64| {
+            let share = if self.is_logarithmic {
+                (figure.max(least) / least).ln() / (most / least).ln()
+            } else {
+                figure / most
+            };
+            top + HEIGHT * (1.0 - share)
+        };
+        let (right, base) = (LEFT + WIDTH, top + HEIGHT);
+        writeln!(svg, "<text x=\"{LEFT}\" y=\"{}\" font-weight=\"bold\">{}</text>", top - 6.0, self.title)?;
+        writeln!(svg, "<path d=\"M{LEFT} {top}V{base}H{right}\" fill=\"none\" stroke=\"#888888\"/>")?;
+        for tick in self.ticks(least, most) {
+            let at = y(tick);
+            writeln!(svg, "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#000000\" stroke-opacity=\"0.1\"/>")?;
+            writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", LEFT - 6.0, at + 4.0)?;
+        }
+        if let Some(at) = self.baseline.map(y) {
+            writeln!(svg, "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#c00000\" stroke-dasharray=\"6 4\"/>")?;
+        }
+        for (index, (name, color, figure)) in self.curves.iter().enumerate() {
+            self.curve(svg, samples, color, |sample| Some((x(sample.seconds, seconds), y(figure(sample)?))))?;
+            let at = LEFT + 220.0 + 110.0 * index as f64;
+            writeln!(svg, "<text x=\"{at}\" y=\"{}\" fill=\"{color}\">— {name}</text>", top - 6.0)?;
+        }
+        Ok(())
+    }
+
+    /// A line through all samples that have a figure, broken where one has none.
+    fn curve(
+        &self,
+        svg: &mut String,
+        samples: &[Sample],
+        color: &str,
+        place: impl Fn(&Sample) -> Option<(f64, f64)>,
+    ) -> fmt::Result {
+        let (mut path, mut pen) = (String::new(), 'M');
+        for sample in samples {
+            match place(sample) {
+                Some((x, y)) => {
+                    write!(path, "{pen}{x:.1} {y:.1}")?;
+                    pen = 'L';
+                }
+                None => pen = 'M',
+            }
+        }
+        writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.2\"/>")
+    }
+
+    fn ticks(&self, least: f64, most: f64) -> Vec<f64> {
+        if self.is_logarithmic {
+            return (0..10).map(|power| least * 10f64.powi(power)).take_while(|tick| *tick < most).collect();
+        }
+        let rough = most / 5.0;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough);
+        let step = step.unwrap_or(rough);
+        (0..=6).map(|index| f64::from(index) * step).take_while(|tick| *tick < most).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! How long an event takes: probes that are due by the clock, and one listener that reads them. A probe that could not be sent in time is
+//! sent late, and its wait counts.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::parser::{Parser, Part};
+use crate::socket::connect_to;
+use crate::tokens;
+use crate::world::World;
+
+const TOPIC: &str = "probetopic";
+/// Between two probes.
+const PAUSE: Duration = Duration::from_millis(20);
+/// While nothing comes, the listener looks so often whether the soak is over.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Publishes probes until the soak is over.
+pub fn publish(world: &World) {
+    let mut due = Instant::now();
+    world.work(
+        &mut (world.publisher(), &mut due),
+        |(client, due)| {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let nanos = due.saturating_duration_since(world.began).as_nanos();
+            // Whether it was taken is for the lanes to ask.
+            client.post(&format!("/publish/{TOPIC}"), &format!("data: {nanos}"));
+            **due += PAUSE;
+        },
+        |(client, due)| {
+            Client::close(client);
+            **due = Instant::now();
+        },
+    );
+}
+
+/// Reads them until the soak is over.
+pub fn listen(world: &World) {
+    while !world.is_over() {
+        if let Ok(socket) = connect_to(world.address) {
+            listen_to(world, socket);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn listen_to(world: &World, mut socket: TcpStream) {
+    let token = tokens::subscriber(tokens::FAR, TOPIC);
+    let request = format!("GET /subscribe/{TOPIC}?token={token} HTTP/1.1\r\nHost: soak\r\n\r\n");
+    if socket.set_read_timeout(Some(LOOK)).is_err() || socket.write_all(request.as_bytes()).is_err() {
+        return;
+    }
+    let (mut parser, mut bytes) = (Parser::default(), [0; 4096]);
+    while !world.is_over() {
+        match socket.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) => {
+                let now = world.began.elapsed().as_nanos() as u64;
+                let read = parser.read(&bytes[..count], |part| {
+                    if let Part::Block(block) = part {
+                        let due: u64 = block.data.parse().map_err(|_| format!("{block:?} is no probe"))?;
+                        let nanos = now.saturating_sub(due);
+                        world.probes.lock().unwrap_or_else(PoisonError::into_inner).push(nanos);
+                        world.latencies.lock().unwrap_or_else(PoisonError::into_inner).add(nanos);
+                    }
+                    Ok(())
+                });
+                if let Err(words) = read {
+                    return world.fail(words);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the broker's process takes, once a second: memory, descriptors, threads, processor time, and how long the probes took meanwhile.
+
+use std::fs;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::world::World;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// USER_HZ is 100 on every Linux.
+const TICKS: f64 = 100.0;
+
+/// One second.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Since the soak began.
+    pub seconds: f64,
+    pub memory: Memory,
+    pub descriptors: u64,
+    pub threads: u64,
+    /// Of one core; none where the process is not the one of a second ago.
+    pub cpu_percent: Option<f64>,
+    /// The probes' latency: median, 99th percentile and maximum in milliseconds, if any came.
+    pub latency: Option<[f64; 3]>,
+    pub generation: u32,
+}
+
+/// In bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Memory {
+    /// Of its own: what the kernel calls anonymous.
+    pub private: u64,
+    /// What is in memory, files among it.
+    pub resident: u64,
+}
+
+/// Takes samples until the soak is over.
+pub fn run(world: &World, samples: &Mutex<Vec<Sample>>) {
+    let (mut due, mut before) = (Instant::now(), (0, 0));
+    while !world.is_over() {
+        due += EVERY;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let pid = world.pid.load(SeqCst);
+        let ticks = ticks(pid);
+        let cpu_percent = (before.0 == pid).then(|| ticks.saturating_sub(before.1) as f64 / TICKS * 100.0);
+        before = (pid, ticks);
+        let sample = Sample {
+            seconds: world.began.elapsed().as_secs_f64(),
+            memory: memory(pid),
+            descriptors: descriptors(pid),
+            threads: fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64),
+            cpu_percent,
+            latency: latency(world),
+            generation: world.generation(),
+        };
+        samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+    }
+}
+
+/// What a process takes now; nothing if it has ended.
+pub fn memory(pid: u32) -> Memory {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let sum = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"));
+        line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0) << 10
+    };
+    Memory { private: sum("Anonymous:"), resident: sum("Rss:") }
+}
+
+/// Open files and sockets of a process.
+pub fn descriptors(pid: u32) -> u64 {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |open| open.count() as u64)
+}
+
+fn ticks(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = text.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    // utime and stime, proc(5).
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+fn latency(world: &World) -> Option<[f64; 3]> {
+    let mut nanos = std::mem::take(&mut *world.probes.lock().unwrap_or_else(PoisonError::into_inner));
+    nanos.sort_unstable();
+    let last = nanos.len().checked_sub(1)?;
+    Some([last / 2, last * 99 / 100, last].map(|index| nanos[index] as f64 / 1e6))
+}

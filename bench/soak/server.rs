@@ -1,0 +1,137 @@
+//! The broker under soak: started on one port and one directory again and again, stopped in every way that there is. Knows nothing of
+//! what is published.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+
+use crate::Failure;
+use crate::shim::Shim;
+use crate::tokens;
+use crate::world::World;
+
+/// How long a start or a drain may take: a drain has 10 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Short, so that minutes show what takes hours otherwise.
+const OPTIONS: &[&str] = &[
+    "--threads=2",
+    "--history=1000",
+    "--history-age=8s",
+    "--history-bytes=64M",
+    "--heartbeat=2s",
+    "--stall=5s",
+    "--request-timeout=3s",
+];
+
+/// See the module's page.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+    cores: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it on these cores with its data in this folder; its log goes to a file.
+    pub fn start(folder: &Path, cores: &str, log: &Path, shim: &Shim) -> Result<Self, Failure> {
+        File::create(log)?;
+        let (child, address) = spawn(folder, cores, log, shim, 0)?;
+        Ok(Self { child, address, folder: folder.to_owned(), cores: cores.to_owned(), log: log.to_owned() })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it in this way, and starts it again on the same port and data.
+    pub fn restart(&mut self, world: &World, signal: Signal) -> Result<(), Failure> {
+        world.generation.fetch_add(1, SeqCst);
+        self.end(signal)?;
+        let (child, _) = spawn(&self.folder, &self.cores, &self.log, &world.shim, self.address.port())?;
+        self.child = child;
+        world.pid.store(self.pid(), SeqCst);
+        world.generation.fetch_add(1, SeqCst);
+        world.counts.restarts.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// It may have so many descriptors; None: as many as ever.
+    pub fn limit_descriptors(&self, limit: Option<u64>) -> Result<(), Failure> {
+        let own = getrlimit(Resource::Nofile);
+        let limit = Rlimit { current: limit.or(own.maximum), maximum: own.maximum };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit)?;
+        Ok(())
+    }
+
+    /// Ends it; one that should end well must.
+    pub fn end(&mut self, signal: Signal) -> Result<(), Failure> {
+        self.signal(signal)?;
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                let is_well = signal == Signal::KILL || status.success();
+                return if is_well { Ok(()) } else { Err(format!("the broker ended with {status}").into()) };
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("the broker does not end".into())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended is not there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The one who holds it is the only one to stop it.
+pub fn hold(world: &World) -> MutexGuard<'_, Server> {
+    world.server.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(folder: &Path, cores: &str, log: &Path, shim: &Shim, port: u16) -> Result<(Child, SocketAddr), Failure> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", cores, env!("CARGO_BIN_EXE_esker")]).args(OPTIONS).env_clear();
+    command.arg("--data").arg(folder.join("data")).arg(format!("--port={port}"));
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(tokens::SECRETS);
+    shim.put_under(&mut command);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
+    let mut file = File::options().append(true).open(log)?;
+    let (told, address) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let words = line.split_once("listens on http://").map(|(_, rest)| rest);
+            let found = words.and_then(|rest| rest.split([' ', '/', ',']).next()?.parse::<SocketAddr>().ok());
+            // Nobody listens any more once the address is known; the file is for who looks into it later.
+            let _ = found.map(|address| told.send(address));
+            let _ = writeln!(file, "{line}");
+        }
+    });
+    match address.recv_timeout(PATIENCE) {
+        Ok(address) => Ok((child, address)),
+        Err(error) => {
+            child.kill()?;
+            Err(format!("the broker does not start ({error}); see {}", log.display()).into())
+        }
+    }
+}

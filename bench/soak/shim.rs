@@ -1,0 +1,99 @@
+//! What a broker under soak believes of its wall clock and its disk: a small library put before the system's (`shim.c`), and the page
+//! that tells it what to pretend. Knows no broker.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Failure;
+
+/// Where in the page which figure is, as in `shim.c`.
+const CLOCK: u64 = 0;
+const SYNC: u64 = 8;
+const FAILS: u64 = 16;
+const FULL: u64 = 24;
+const SIZE: usize = 32;
+
+/// See the module's page.
+pub struct Shim {
+    library: PathBuf,
+    path: PathBuf,
+    page: File,
+    clock_micros: AtomicI64,
+    /// How often the clock was set.
+    steps: AtomicU32,
+}
+
+impl Shim {
+    /// Compiles the library into this folder.
+    pub fn build(folder: &Path) -> Result<Self, Failure> {
+        let (source, library, path) = (folder.join("shim.c"), folder.join("shim.so"), folder.join("control"));
+        std::fs::write(&source, include_str!("shim.c"))?;
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O2", "-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl");
+        if !compiler.status()?.success() {
+            return Err("the shim can't be compiled: a C compiler is needed".into());
+        }
+        std::fs::write(&path, [0; SIZE])?;
+        let page = File::options().write(true).open(&path)?;
+        Ok(Self { library, path, page, clock_micros: AtomicI64::new(0), steps: AtomicU32::new(0) })
+    }
+
+    /// Puts it under a command.
+    pub fn put_under(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("SOAK_CONTROL", &self.path);
+    }
+
+    /// The wall clock is off by so much from now on.
+    pub fn set_clock(&self, micros: i64) -> io::Result<()> {
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        self.clock_micros.store(micros, Ordering::SeqCst);
+        self.set(CLOCK, micros)
+    }
+
+    /// Each fsync takes so much longer.
+    pub fn slow_down(&self, by: Duration) -> io::Result<()> {
+        self.set(SYNC, i64::try_from(by.as_micros()).map_err(io::Error::other)?)
+    }
+
+    /// Each fsync fails, or none.
+    pub fn fail_syncs(&self, fails: bool) -> io::Result<()> {
+        self.set(FAILS, fails.into())
+    }
+
+    /// No file takes another byte, or all do.
+    pub fn fill_disk(&self, is_full: bool) -> io::Result<()> {
+        self.set(FULL, is_full.into())
+    }
+
+    /// Everything is as it should be again.
+    pub fn heal(&self) -> io::Result<()> {
+        if self.clock_micros.load(Ordering::SeqCst) != 0 {
+            self.set_clock(0)?;
+        }
+        self.heal_disk()
+    }
+
+    /// The disk is as it should be again.
+    pub fn heal_disk(&self) -> io::Result<()> {
+        self.page.write_all_at(&[0; SIZE - SYNC as usize], SYNC)
+    }
+
+    /// The wall clock as the broker reads it, in whole seconds.
+    pub fn unix_seconds(&self) -> u64 {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        ((real + self.clock_micros.load(Ordering::SeqCst)) / 1_000_000).unsigned_abs()
+    }
+
+    pub fn steps(&self) -> u32 {
+        self.steps.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, at: u64, value: i64) -> io::Result<()> {
+        self.page.write_all_at(&value.to_ne_bytes(), at)
+    }
+}
