@@ -97,6 +97,27 @@ fn ids_go_on_from_the_mark_on_the_disk() {
     assert!(insert(&broker, "a", "2") > published);
 }
 
+/// The first kill leaves a mark ahead of the clock; the second comes before anything was noted again.
+#[test]
+fn ids_ascend_over_kills_in_quick_succession() {
+    let folder = Folder::new();
+    let mut last = 0;
+    for round in 0..6 {
+        let broker = start(&folder);
+        if round == 0 {
+            last = insert(&broker, "a", "1");
+        }
+        for _ in 0..10 {
+            let answer = broker.publish("topicone1", "data: x");
+            let id: u64 = answer["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+            assert!(id > last, "{id} after {last} in round {round}");
+            last = id;
+        }
+        broker.signal("KILL");
+        broker.wait();
+    }
+}
+
 #[test]
 fn a_directory_that_is_no_store_is_refused_in_words() {
     let refused = |folder: &Folder, part: &str| {
