@@ -73,6 +73,11 @@ impl Ledger {
         self.newest_id.fetch_max(id, Ordering::SeqCst);
     }
 
+    /// Ids go on from here, though they should not: so that this is told once.
+    pub fn fall_back_to(&self, id: u64) {
+        self.newest_id.store(id, Ordering::SeqCst);
+    }
+
     pub fn newest_id(&self) -> u64 {
         self.newest_id.load(Ordering::SeqCst)
     }

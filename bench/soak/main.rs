@@ -99,9 +99,9 @@ fn small() -> Setting {
         topics: 2000,
         stalled: 30,
         dribblers: 20,
-        phase: Duration::from_millis(600),
-        warm_up: Duration::from_millis(100),
-        settle: Duration::from_secs(1),
+        phase: Duration::from_millis(300),
+        warm_up: Duration::from_millis(50),
+        settle: Duration::from_millis(400),
         // Seconds after the start of a build that is not optimized nothing is warm yet.
         percent: 1000.0,
     };
@@ -161,10 +161,11 @@ impl Setting {
         let (phases, scale) = (plan::ALL.len() as u32, &mut self.scale);
         let warm_up = scale.warm_up * phases + 2 * scale.settle;
         let time = Duration::from_secs_f64(self.minutes * 60.0).saturating_sub(warm_up);
-        self.rounds = (time.as_secs() / (phases * (PHASE + SETTLE)).as_secs()).max(1) as usize;
-        let each = time / (phases * self.rounds as u32);
         // Most phases need but half of the time to settle.
-        scale.phase = each.saturating_sub(scale.settle / 2).max(Duration::from_secs(2));
+        let settle = scale.settle / 2;
+        self.rounds = (time.as_secs() / (phases * (PHASE + settle)).as_secs()).max(1) as usize;
+        let each = time / (phases * self.rounds as u32);
+        scale.phase = each.saturating_sub(settle).max(Duration::from_secs(2));
     }
 }
 

@@ -89,7 +89,7 @@ fn bands(svg: &mut String, story: &Story, seconds: f64, bottom: f64) -> fmt::Res
         band(report.begin, report.quiet, TINTS[index % TINTS.len()])?;
     }
     let mut name = |at: f64, name: &str, color: &str| {
-        let (at, y) = (x(at, seconds) + 11.0, TOP - 6.0);
+        let (at, y) = (x(at, seconds) + 11.0, TOP - 24.0);
         writeln!(svg, "<text transform=\"translate({at:.1} {y}) rotate(-60)\" fill=\"{color}\">{name}</text>")
     };
     name(0.0, "warm-up", "#222222")?;
@@ -166,12 +166,17 @@ impl Panel<'_> {
             match place(sample) {
                 Some((x, y)) => {
                     write!(path, "{pen}{x:.1} {y:.1}")?;
+                    // One that stands alone is a dot.
+                    path.push_str(if pen == 'M' { "h0" } else { "" });
                     pen = 'L';
                 }
                 None => pen = 'M',
             }
         }
-        writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.2\"/>")
+        writeln!(
+            svg,
+            "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.2\" stroke-linecap=\"round\"/>"
+        )
     }
 
     fn ticks(&self, least: f64, most: f64) -> Vec<f64> {

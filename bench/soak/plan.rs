@@ -53,8 +53,10 @@ use Phase::{
     Resets, SlowDisk, Slowloris, Stalled, Steady, Topics,
 };
 
-/// Everything at once, and its parts. Those that start the broker anew come first: a warm-up in this order leaves a process that has seen all the others.
+/// Everything at once, and its parts. Those that start the broker anew come first: a warm-up in this order leaves a process that has
+/// seen all the others.
 pub const ALL: [Phase; 18] = [
+    Everything,
     Kills,
     Drains,
     FailingDisk,
@@ -72,7 +74,6 @@ pub const ALL: [Phase; 18] = [
     Clock,
     Descriptors,
     Expiry,
-    Everything,
 ];
 
 /// Rounds of all phases, each in an order of its own.

@@ -106,7 +106,10 @@ fn judge(world: &World, outcome: Outcome, generation: u32, before: u64, has_own_
             }
             match id {
                 Some(id) if id > before => world.ledger.note_id(id),
-                _ => world.fail(format!("an event was given {id:?} after {before}")),
+                _ => {
+                    world.ledger.fall_back_to(id.unwrap_or(0));
+                    world.fail(format!("an event was given {id:?} after {before}"));
+                }
             }
             Fate::Acknowledged(id)
         }
