@@ -48,11 +48,13 @@ pub fn full_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> R
 pub fn failing_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         wait(random, 500..2000, until);
+        let mut server = hold(world);
         world.shim.fail_syncs(true)?;
         wait(random, 500..2000, until);
         world.shim.fail_syncs(false)?;
-        let signal = if random.bool() { Signal::KILL } else { Signal::TERM };
-        restart(world, signal)?;
+        server.restart(world, if random.bool() { Signal::KILL } else { Signal::TERM })?;
+        drop(server);
+        records::verify(world);
     }
     Ok(())
 }

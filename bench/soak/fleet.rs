@@ -175,7 +175,8 @@ impl<'a> Fleet<'a> {
     fn look(&mut self, index: usize) {
         let member = &mut self.members[index];
         let is_quiet = self.world.is_quiet();
-        if member.moves_at > Instant::now() && !(is_quiet && member.is_deaf) {
+        let is_called = is_quiet && (member.is_deaf || member.socket.is_none());
+        if member.moves_at > Instant::now() && !is_called {
             return;
         }
         if member.socket.is_none() {

@@ -30,10 +30,10 @@ pub fn come_and_go(world: &World, until: Instant, random: &mut fastrand::Rng) {
     while Instant::now() < until {
         let generation = world.generation();
         let sockets: Vec<_> = (0..BURST).filter_map(|_| visit(world, random, &token)).collect();
-        let unserved = sockets.into_iter().filter(|socket| !is_served(socket, "HTTP/1.1 200 ")).count();
+        let unserved: Vec<_> = sockets.iter().filter_map(|socket| answer(socket, "HTTP/1.1 200 ").err()).collect();
         world.counts.guests.fetch_add(BURST as u64, Relaxed);
-        if unserved > 0 && !world.has_restarted_since(generation) {
-            world.fail(format!("{unserved} of {BURST} who came were not served"));
+        if !unserved.is_empty() && !world.has_restarted_since(generation) {
+            world.fail(format!("{} of {BURST} who came were not served: {unserved:?}", unserved.len()));
         }
         due += pause;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -57,9 +57,12 @@ fn visit(world: &World, random: &mut fastrand::Rng, token: &str) -> Option<TcpSt
     Some(socket)
 }
 
-fn is_served(mut socket: &TcpStream, expected: &str) -> bool {
-    let mut bytes = [0; 512];
-    socket.read(&mut bytes).is_ok_and(|count| bytes[..count].starts_with(expected.as_bytes()))
+/// Reads the beginning of an answer; an error that tells what came instead.
+fn answer(mut socket: &TcpStream, expected: &str) -> Result<(), String> {
+    let (mut bytes, begin) = ([0; 512], Instant::now());
+    let count = socket.read(&mut bytes).map_err(|error| format!("{error} after {:?}", begin.elapsed()))?;
+    let text = String::from_utf8_lossy(&bytes[..count]);
+    if text.starts_with(expected) { Ok(()) } else { Err(format!("{text:.100}")) }
 }
 
 /// Connections reset at once, within a head, within a body, within the opening, and as subscribers.
@@ -184,17 +187,27 @@ pub fn expire(world: &World, until: Instant, random: &mut fastrand::Rng) {
         let bad = [(tokens::forged(), "HTTP/1.1 401 "), (tokens::subscriber(1, "*"), "HTTP/1.1 401 ")];
         let wrong = (tokens::subscriber(tokens::FAR, "othertopic"), "HTTP/1.1 403 ");
         let refusals = bad.into_iter().chain([wrong]).filter_map(|(token, status)| Some((ask(&token)?, status)));
-        let unrefused = refusals.filter(|(socket, status)| !is_served(socket, status)).count();
-        let unexpired = expiring.into_iter().filter(|socket| !expires(socket)).count();
+        let unrefused = refusals.filter(|(socket, status)| answer(socket, status).is_err()).count();
+        let unexpired: Vec<_> = expiring.iter().filter_map(|socket| expires(socket).err()).collect();
         world.counts.guests.fetch_add(23, Relaxed);
-        if unrefused + unexpired > 0 && !world.has_restarted_since(generation) {
-            world.fail(format!("{unexpired} of 20 tokens did not expire, {unrefused} of 3 bad ones were not refused"));
+        if unrefused + unexpired.len() > 0 && !world.has_restarted_since(generation) {
+            let first = unexpired.first();
+            let (count, of) = (unexpired.len(), expiring.len());
+            world.fail(format!(
+                "{count} of {of} tokens did not expire ({first:?}), {unrefused} of 3 bad ones were not refused"
+            ));
         }
     }
 }
 
-/// Whether the stream ends with the word that its token has expired.
-fn expires(mut socket: &TcpStream) -> bool {
+/// A stream must end with the word that its token has expired; one that expired on its way is refused.
+fn expires(mut socket: &TcpStream) -> Result<(), String> {
     let mut bytes = Vec::new();
-    socket.read_to_end(&mut bytes).is_ok() && memchr::memmem::find(&bytes, b"event: expired\n").is_some()
+    let end = socket.read_to_end(&mut bytes);
+    let has_word = memchr::memmem::find(&bytes, b"event: expired\n").is_some();
+    if end.is_ok() && has_word || bytes.starts_with(b"HTTP/1.1 401 ") {
+        return Ok(());
+    }
+    let tail = &bytes[bytes.len().saturating_sub(100)..];
+    Err(format!("{end:?} after {:?}", String::from_utf8_lossy(tail)))
 }

@@ -19,6 +19,8 @@ use crate::world::World;
 
 /// How long a start or a drain may take: a drain has 10 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two starts that fail.
+const RETRY: Duration = Duration::from_millis(300);
 /// Short, so that minutes show what takes hours otherwise.
 const OPTIONS: &[&str] = &[
     "--threads=2",
@@ -59,12 +61,23 @@ impl Server {
     pub fn restart(&mut self, world: &World, signal: Signal) -> Result<(), Failure> {
         world.generation.fetch_add(1, SeqCst);
         self.end(signal)?;
-        let (child, _) = spawn(&self.folder, &self.cores, &self.log, &world.shim, self.address.port())?;
-        self.child = child;
+        self.child = self.start_again(world)?;
         world.pid.store(self.pid(), SeqCst);
         world.generation.fetch_add(1, SeqCst);
         world.counts.restarts.fetch_add(1, SeqCst);
         Ok(())
+    }
+
+    /// As its supervisor would: on a disk that is full or fails it does not start.
+    fn start_again(&self, world: &World) -> Result<Child, Failure> {
+        let begin = Instant::now();
+        loop {
+            match spawn(&self.folder, &self.cores, &self.log, &world.shim, self.address.port()) {
+                Ok((child, _)) => return Ok(child),
+                Err(failure) if begin.elapsed() > PATIENCE => return Err(failure),
+                Err(_) => std::thread::sleep(RETRY),
+            }
+        }
     }
 
     /// Sends a signal.
@@ -130,7 +143,9 @@ fn spawn(folder: &Path, cores: &str, log: &Path, shim: &Shim, port: u16) -> Resu
     match address.recv_timeout(PATIENCE) {
         Ok(address) => Ok((child, address)),
         Err(error) => {
-            child.kill()?;
+            // One that has ended needs no kill.
+            let _ = child.kill();
+            child.wait()?;
             Err(format!("the broker does not start ({error}); see {}", log.display()).into())
         }
     }

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Failure;
 
@@ -24,8 +25,9 @@ pub struct Shim {
     path: PathBuf,
     page: File,
     clock_micros: AtomicI64,
-    /// How often the clock was set.
+    /// How often the clock was set, and when last.
     steps: AtomicU32,
+    set_at: Mutex<Option<Instant>>,
 }
 
 impl Shim {
@@ -40,7 +42,14 @@ impl Shim {
         }
         std::fs::write(&path, [0; SIZE])?;
         let page = File::options().write(true).open(&path)?;
-        Ok(Self { library, path, page, clock_micros: AtomicI64::new(0), steps: AtomicU32::new(0) })
+        Ok(Self {
+            library,
+            path,
+            page,
+            clock_micros: AtomicI64::new(0),
+            steps: AtomicU32::new(0),
+            set_at: Mutex::default(),
+        })
     }
 
     /// Puts it under a command.
@@ -51,6 +60,7 @@ impl Shim {
     /// The wall clock is off by so much from now on.
     pub fn set_clock(&self, micros: i64) -> io::Result<()> {
         self.steps.fetch_add(1, Ordering::SeqCst);
+        *self.set_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.clock_micros.store(micros, Ordering::SeqCst);
         self.set(CLOCK, micros)
     }
@@ -87,6 +97,11 @@ impl Shim {
     pub fn unix_seconds(&self) -> u64 {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         ((real + self.clock_micros.load(Ordering::SeqCst)) / 1_000_000).unsigned_abs()
+    }
+
+    /// Whether the clock was set so lately.
+    pub fn was_set_within(&self, time: Duration) -> bool {
+        self.set_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < time)
     }
 
     pub fn steps(&self) -> u32 {

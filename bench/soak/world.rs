@@ -16,6 +16,8 @@ use crate::tokens;
 /// So many failures are told in words.
 const TOLD: usize = 50;
 
+/// A clock that was set shows in what is retained after so long at the latest.
+const UNSETTLED: Duration = Duration::from_secs(3);
 /// Who rests looks up so often.
 const REST: Duration = Duration::from_millis(10);
 
@@ -132,6 +134,11 @@ impl World {
     /// Counts up when the history of all topics is lost: it dies with the process, and a clock that is set forward ages it.
     pub fn causes(&self) -> u32 {
         self.generation() + self.shim.steps()
+    }
+
+    /// Whether something of that kind goes on, so that one cause may show twice.
+    pub fn is_unsettled(&self) -> bool {
+        !self.generation().is_multiple_of(2) || self.shim.was_set_within(UNSETTLED)
     }
 
     /// Whether the broker was started anew since this generation, or is just now.
