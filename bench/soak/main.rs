@@ -47,8 +47,10 @@ use world::World;
 /// Words for whoever runs the soak.
 type Failure = Box<dyn std::error::Error>;
 
-const USAGE: &str =
-    "usage: scripts/soak MINUTES [--seed N] [--followers N] [--percent P] [--server-cores LIST] [--client-cores LIST]";
+const USAGE: &str = "usage: scripts/soak MINUTES [--seed N] [--followers N] [--percent P] [--program ESKER]
+    [--server-cores LIST] [--client-cores LIST]";
+/// The broker of this tree.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
 /// What cargo says to a bench that is no test.
 const IS_BENCH: &str = "--bench";
 /// A phase is about so long, and the quiet time after it.
@@ -61,6 +63,8 @@ struct Setting {
     seed: u64,
     scale: Scale,
     rounds: usize,
+    /// The broker of this tree, or another build.
+    program: String,
     server_cores: String,
     client_cores: Option<String>,
     /// Where picture, words and samples go.
@@ -106,7 +110,16 @@ fn small() -> Setting {
         percent: 1000.0,
     };
     let results = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
-    Setting { minutes: 0.0, seed: 1, scale, rounds: 1, server_cores: all_cores(), client_cores: None, results }
+    Setting {
+        minutes: 0.0,
+        seed: 1,
+        scale,
+        rounds: 1,
+        program: PROGRAM.to_owned(),
+        server_cores: all_cores(),
+        client_cores: None,
+        results,
+    }
 }
 
 fn all_cores() -> String {
@@ -131,6 +144,7 @@ fn arguments() -> Result<Setting, Failure> {
             percent: 2.0,
         },
         rounds: 1,
+        program: PROGRAM.to_owned(),
         server_cores: "0".to_owned(),
         client_cores: Some("1".to_owned()),
         results: Path::new(env!("CARGO_MANIFEST_DIR")).join("target/soak"),
@@ -142,6 +156,7 @@ fn arguments() -> Result<Setting, Failure> {
             Long("seed") => setting.seed = parser.value()?.parse()?,
             Long("followers") => setting.scale.followers = parser.value()?.parse()?,
             Long("percent") => setting.scale.percent = parser.value()?.parse()?,
+            Long("program") => setting.program = parser.value()?.string()?,
             Long("server-cores") => setting.server_cores = parser.value()?.string()?,
             Long("client-cores") => setting.client_cores = Some(parser.value()?.string()?),
             Long("bench") => {}
@@ -177,8 +192,13 @@ fn soak(setting: &Setting) -> Result<bool, Failure> {
     let (scratch, scale) = (Scratch::new()?, &setting.scale);
     fs::create_dir_all(&setting.results)?;
     let shim = shim::Shim::build(scratch.path())?;
-    let log = setting.results.join("broker.log");
-    let server = server::Server::start(scratch.path(), &setting.server_cores, &log, &shim)?;
+    let launch = server::Launch {
+        program: setting.program.clone(),
+        cores: setting.server_cores.clone(),
+        folder: scratch.path().to_owned(),
+        log: setting.results.join("broker.log"),
+    };
+    let server = server::Server::start(launch, &shim)?;
     let topics = (0..scale.steady_lanes + scale.flood_lanes).map(|lane| format!("soaklane{lane:02}")).collect();
     let world = World::new(setting.seed, server, shim, ledger::Ledger::new(topics), records::Records::new());
     let samples = Mutex::new(Vec::new());

@@ -212,12 +212,13 @@ fn versions(world: &World, index: usize) -> Result<BTreeMap<u64, u32>, String> {
         let Outcome::Answer(answer) = client.get(&target) else { return Err("an audit broke".to_owned()) };
         let page: BTreeMap<String, Box<serde_json::value::RawValue>> =
             serde_json::from_slice(&answer.body).map_err(|error| format!("{error} in {}", answer.head))?;
-        let count = page.len();
+        // A page has a bound in bytes as well.
+        let is_last = !answer.head.contains("\r\nLink: ");
         for (key, data) in page {
             let id = key.rsplit_once("_v_").and_then(|(_, id)| id.parse().ok()).ok_or("a key without an id")?;
             found.insert(id, number(data.get()).ok_or("a record without a number")?);
         }
-        if count < PAGE {
+        if is_last {
             return Ok(found);
         }
     }

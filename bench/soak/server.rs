@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{MutexGuard, PoisonError, mpsc};
@@ -32,21 +32,30 @@ const OPTIONS: &[&str] = &[
     "--request-timeout=3s",
 ];
 
+/// How it is started.
+pub struct Launch {
+    pub program: String,
+    /// As `taskset -c` takes them.
+    pub cores: String,
+    /// Where its data is.
+    pub folder: PathBuf,
+    /// What its log is added to.
+    pub log: PathBuf,
+}
+
 /// See the module's page.
 pub struct Server {
     child: Child,
     address: SocketAddr,
-    folder: PathBuf,
-    cores: String,
-    log: PathBuf,
+    launch: Launch,
 }
 
 impl Server {
-    /// Starts it on these cores with its data in this folder; its log goes to a file.
-    pub fn start(folder: &Path, cores: &str, log: &Path, shim: &Shim) -> Result<Self, Failure> {
-        File::create(log)?;
-        let (child, address) = spawn(folder, cores, log, shim, 0)?;
-        Ok(Self { child, address, folder: folder.to_owned(), cores: cores.to_owned(), log: log.to_owned() })
+    /// Starts it on a free port, with a new log.
+    pub fn start(launch: Launch, shim: &Shim) -> Result<Self, Failure> {
+        File::create(&launch.log)?;
+        let (child, address) = launch.spawn(shim, 0)?;
+        Ok(Self { child, address, launch })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -72,7 +81,7 @@ impl Server {
     fn start_again(&self, world: &World) -> Result<Child, Failure> {
         let begin = Instant::now();
         loop {
-            match spawn(&self.folder, &self.cores, &self.log, &world.shim, self.address.port()) {
+            match self.launch.spawn(&world.shim, self.address.port()) {
                 Ok((child, _)) => return Ok(child),
                 Err(failure) if begin.elapsed() > PATIENCE => return Err(failure),
                 Err(_) => std::thread::sleep(RETRY),
@@ -121,32 +130,34 @@ pub fn hold(world: &World) -> MutexGuard<'_, Server> {
     world.server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn(folder: &Path, cores: &str, log: &Path, shim: &Shim, port: u16) -> Result<(Child, SocketAddr), Failure> {
-    let mut command = Command::new("taskset");
-    command.args(["-c", cores, env!("CARGO_BIN_EXE_esker")]).args(OPTIONS).env_clear();
-    command.arg("--data").arg(folder.join("data")).arg(format!("--port={port}"));
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(tokens::SECRETS);
-    shim.put_under(&mut command);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
-    let mut file = File::options().append(true).open(log)?;
-    let (told, address) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            let words = line.split_once("listens on http://").map(|(_, rest)| rest);
-            let found = words.and_then(|rest| rest.split([' ', '/', ',']).next()?.parse::<SocketAddr>().ok());
-            // Nobody listens any more once the address is known; the file is for who looks into it later.
-            let _ = found.map(|address| told.send(address));
-            let _ = writeln!(file, "{line}");
-        }
-    });
-    match address.recv_timeout(PATIENCE) {
-        Ok(address) => Ok((child, address)),
-        Err(error) => {
-            // One that has ended needs no kill.
-            let _ = child.kill();
-            child.wait()?;
-            Err(format!("the broker does not start ({error}); see {}", log.display()).into())
+impl Launch {
+    fn spawn(&self, shim: &Shim, port: u16) -> Result<(Child, SocketAddr), Failure> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &self.cores, &self.program]).args(OPTIONS).env_clear();
+        command.arg("--data").arg(self.folder.join("data")).arg(format!("--port={port}"));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(tokens::SECRETS);
+        shim.put_under(&mut command);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
+        let mut file = File::options().append(true).open(&self.log)?;
+        let (told, address) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let words = line.split_once("listens on http://").map(|(_, rest)| rest);
+                let found = words.and_then(|rest| rest.split([' ', '/', ',']).next()?.parse::<SocketAddr>().ok());
+                // Nobody listens any more once the address is known; the file is for who looks into it later.
+                let _ = found.map(|address| told.send(address));
+                let _ = writeln!(file, "{line}");
+            }
+        });
+        match address.recv_timeout(PATIENCE) {
+            Ok(address) => Ok((child, address)),
+            Err(error) => {
+                // One that has ended needs no kill.
+                let _ = child.kill();
+                child.wait()?;
+                Err(format!("the broker does not start ({error}); see {}", self.log.display()).into())
+            }
         }
     }
 }
