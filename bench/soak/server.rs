@@ -19,6 +19,8 @@ use crate::world::World;
 
 /// How long a start or a drain may take: a drain has 10 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The mark is some seconds ahead of the ids, and a bad disk is so for no longer than this.
+const UNMARKED: Duration = Duration::from_secs(5);
 /// Between two starts that fail.
 const RETRY: Duration = Duration::from_millis(300);
 /// Short, so that minutes show what takes hours otherwise.
@@ -70,6 +72,10 @@ impl Server {
     pub fn restart(&mut self, world: &World, signal: Signal) -> Result<(), Failure> {
         world.generation.fetch_add(1, SeqCst);
         self.end(signal)?;
+        if signal == Signal::KILL && world.shim.was_disk_bad_within(UNMARKED) {
+            // The mark of ids that outlives a kill could not be written; only the clock, which may be set back, keeps them ascending.
+            world.ledger.fall_back_to(0);
+        }
         self.child = self.start_again(world)?;
         world.pid.store(self.pid(), SeqCst);
         world.generation.fetch_add(1, SeqCst);

@@ -28,6 +28,8 @@ pub struct Shim {
     /// How often the clock was set, and when last.
     steps: AtomicU32,
     set_at: Mutex<Option<Instant>>,
+    /// When the disk last began or ceased to take what is written.
+    disk_at: Mutex<Option<Instant>>,
 }
 
 impl Shim {
@@ -49,6 +51,7 @@ impl Shim {
             clock_micros: AtomicI64::new(0),
             steps: AtomicU32::new(0),
             set_at: Mutex::default(),
+            disk_at: Mutex::default(),
         })
     }
 
@@ -60,7 +63,7 @@ impl Shim {
     /// The wall clock is off by so much from now on.
     pub fn set_clock(&self, micros: i64) -> io::Result<()> {
         self.steps.fetch_add(1, Ordering::SeqCst);
-        *self.set_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        touch(&self.set_at);
         self.clock_micros.store(micros, Ordering::SeqCst);
         self.set(CLOCK, micros)
     }
@@ -72,11 +75,13 @@ impl Shim {
 
     /// Each fsync fails, or none.
     pub fn fail_syncs(&self, fails: bool) -> io::Result<()> {
+        touch(&self.disk_at);
         self.set(FAILS, fails.into())
     }
 
     /// No file takes another byte, or all do.
     pub fn fill_disk(&self, is_full: bool) -> io::Result<()> {
+        touch(&self.disk_at);
         self.set(FULL, is_full.into())
     }
 
@@ -101,7 +106,12 @@ impl Shim {
 
     /// Whether the clock was set so lately.
     pub fn was_set_within(&self, time: Duration) -> bool {
-        self.set_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < time)
+        is_within(&self.set_at, time)
+    }
+
+    /// Whether the disk was full or failed so lately, or does now: no such time is longer.
+    pub fn was_disk_bad_within(&self, time: Duration) -> bool {
+        is_within(&self.disk_at, time)
     }
 
     pub fn steps(&self) -> u32 {
@@ -111,4 +121,12 @@ impl Shim {
     fn set(&self, at: u64, value: i64) -> io::Result<()> {
         self.page.write_all_at(&value.to_ne_bytes(), at)
     }
+}
+
+fn touch(moment: &Mutex<Option<Instant>>) {
+    *moment.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+fn is_within(moment: &Mutex<Option<Instant>>, time: Duration) -> bool {
+    moment.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < time)
 }
