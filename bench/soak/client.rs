@@ -10,8 +10,9 @@ use rustix::net::sockopt;
 use crate::socket::connect_to;
 use crate::world::World;
 
-/// How long an answer may take; the longest that a broker is stopped or its disk hangs is well below.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take. The longest that a broker is stopped or its disk hangs is well below; a machine on which others are at
+/// work leaves a process without its turn for many seconds.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of a request.
 #[derive(Debug)]

@@ -234,7 +234,7 @@ fn play(setting: &Setting, world: &World, samples: &Mutex<Vec<Sample>>) -> Resul
 fn report(setting: &Setting, world: &World, story: &director::Story, samples: &[Sample]) -> Result<(), Failure> {
     let (seed, seconds) = (setting.seed, world.began.elapsed().as_secs());
     let title = format!("soak of {} min {:02} s, seed {seed}", seconds / 60, seconds % 60);
-    let words = summary::write(&title, story, &world.failures(), world.failed())?;
+    let words = summary::write(&title, story, samples, &world.failures(), world.failed())?;
     fs::write(setting.results.join("soak.svg"), picture::draw(&title, samples, story)?)?;
     fs::write(setting.results.join("soak.txt"), &words)?;
     fs::write(setting.results.join("soak.csv"), summary::table(samples)?)?;

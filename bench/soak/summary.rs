@@ -6,7 +6,13 @@ use crate::director::{Report, Rest, Story};
 use crate::sampler::Sample;
 
 /// A table of the phases, the failures, and the verdict.
-pub fn write(title: &str, story: &Story, failures: &[String], failed: u64) -> Result<String, fmt::Error> {
+pub fn write(
+    title: &str,
+    story: &Story,
+    samples: &[Sample],
+    failures: &[String],
+    failed: u64,
+) -> Result<String, fmt::Error> {
     let mut text = format!("{title}\n\n");
     let names = story.reports.first().map(|report| report.counts.map(|count| count.0)).unwrap_or_default();
     write!(text, "{:<16} {:>9} {:>9} {:>5}", "phase", "private", "resident", "fds")?;
@@ -20,6 +26,12 @@ pub fn write(title: &str, story: &Story, failures: &[String], failed: u64) -> Re
     write!(text, "{:<16} {:>9} {:>9} {:>5}", "all", "", "", "")?;
     (0..names.len()).try_for_each(|index| write!(text, " {:>9}", sum(index)))?;
     writeln!(text, "\n")?;
+    let pauses = samples.windows(2).map(|pair| pair[1].seconds - pair[0].seconds);
+    writeln!(
+        text,
+        "Between two samples, of which there is one each second: {:.1} s at most.",
+        pauses.fold(0.0, f64::max)
+    )?;
     failures.iter().try_for_each(|words| writeln!(text, "{words}"))?;
     if failed > failures.len() as u64 {
         writeln!(text, "… and {} more", failed - failures.len() as u64)?;
