@@ -85,18 +85,18 @@ fn stops_inserts_until_a_restart(trouble: Trouble) {
 #[test]
 fn what_a_failed_fsync_refused_is_not_there_after_a_restart() {
     for signal in ["KILL", "TERM"] {
-        let faulty = Faulty::new();
-        let broker = faulty.start();
+        let disk = Disk::new();
+        let broker = disk.start(&[]);
         let before = insert(&broker, "a", "1");
-        std::fs::write(&faulty.trigger, "").expect("it can be written");
+        disk.begin(Trouble::Failing);
         for data in ["2", &format!("\"{}\"", "x".repeat(50_000)), "3"] {
             assert_eq!(broker.post("/insert", "", format!("{{\"event\":\"a\",\"data\":{data}}}")).status, 503);
         }
         assert_eq!(broker.post("/insert", "", "{\"event\":\"b\",\"data\":4}").status, 503);
         broker.signal(signal);
         broker.wait();
-        std::fs::remove_file(&faulty.trigger).expect("it is there");
-        let broker = faulty.start();
+        disk.end(Trouble::Failing);
+        let broker = disk.start(&[]);
         assert_eq!(broker.get("/audit/a").text(), format!("{{\"a_v_{before}\":1}}"), "{signal}");
         assert_eq!(broker.get("/audit/b").text(), "{}", "{signal}");
         assert!(insert(&broker, "a", "5") > before);
