@@ -55,10 +55,7 @@ impl Asker {
             0..5 => self.publish(rng, truth, traits),
             5..8 => self.insert(rng, truth, traits),
             8 => self.audit(rng.usize(0..NAMES.len()), truth, traits),
-            _ => {
-                self.questions.push_back(Question::Health);
-                "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n".into()
-            }
+            _ => self.health(rng),
         };
         net.send(self.pipe, request.as_bytes());
     }
@@ -84,6 +81,13 @@ impl Asker {
         let event = Value::from(NAMES[name]);
         let body = format!("{{\"event\":{event},\"data\":{{\"n\":{number},\"of\":\"secret-payload {padding}\"}}}}");
         post("/insert", &body, &traits.publisher, rng)
+    }
+
+    /// Asks how it is, now and then with a body that nobody wants, more than one turn reads.
+    fn health(&mut self, rng: &mut Rng) -> String {
+        self.questions.push_back(Question::Health);
+        let body = "z".repeat(if rng.u8(0..8) == 0 { rng.usize(0..1 << 20) } else { 0 });
+        format!("GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
     /// Asks for all versions of a name.

@@ -28,6 +28,11 @@ impl World {
             self.tally.events += listener.account.log.len() - before.0;
             self.tally.gaps += listener.account.gaps.len() - before.1;
         }
+        for &pipe in &self.thronging {
+            net.take_received(pipe);
+        }
+        drop(net);
+        self.assert_bounded();
         journal::assert_clean();
     }
 

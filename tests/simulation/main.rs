@@ -3,6 +3,7 @@
 //! as can be holds every step against the invariants. `scripts/sim N` runs N seeds, `scripts/sim --seed S` one again.
 
 mod asker;
+mod bounds;
 mod broker;
 mod crowd;
 mod ends;
@@ -11,6 +12,7 @@ mod listener;
 mod net;
 mod storage;
 mod talk;
+mod throng;
 mod tokens;
 mod truth;
 mod weather;

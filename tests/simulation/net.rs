@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use esker::hub::Bell;
 use esker::worker::subscriber::Socket;
-use esker::worker::{Kernel, Listen, Peer, Seen};
+use esker::worker::{BUDGET_PER_TURN, Kernel, Listen, Peer, Seen};
 use mio::Token;
 
 /// No turn reads from or writes to one socket more often: invariant 5.
 const CALLS_PER_TURN: usize = 12;
+/// No turn takes more connections in.
+const ACCEPTS_PER_TURN: usize = 128;
+/// No turn writes more often: serving, the sweep and the drain have a budget each, and some are answered.
+const WRITES_PER_TURN: usize = 3 * BUDGET_PER_TURN + ACCEPTS_PER_TURN;
 
 /// A connection, seen from both ends.
 #[derive(Debug, Default)]
@@ -70,6 +74,9 @@ pub struct Net {
     /// What accepting fails with, while it is set.
     pub accept_fault: Option<i32>,
     numbers: BTreeSet<RawFd>,
+    /// Per kernel, the writes of this turn.
+    writes: Vec<usize>,
+    accepts: usize,
     /// All bytes and calls, for the comparison of two runs.
     pub transcript: Transcript,
 }
@@ -82,7 +89,13 @@ impl Transcript {
     /// Something more has happened.
     pub fn note(&mut self, what: u64, bytes: &[u8]) {
         let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-        self.0 = bytes.iter().fold(mix(mix(self.0, what), bytes.len() as u64), |sum, &byte| mix(sum, byte.into()));
+        let word = |bytes: &[u8]| {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(eight)
+        };
+        let begin = mix(mix(self.0, what), bytes.len() as u64);
+        self.0 = bytes.chunks(8).fold(begin, |sum, bytes| mix(sum, word(bytes)));
     }
 }
 
@@ -102,6 +115,7 @@ impl Shared {
         net.backlog.clear();
         (net.door, net.is_door_listed) = (None, false);
         net.listed = vec![VecDeque::new(); workers];
+        net.writes = vec![0; workers];
         net.numbers.clear();
         for pipe in &mut net.pipes {
             (pipe.is_reset, pipe.registration, pipe.is_listed) = (true, None, false);
@@ -131,7 +145,11 @@ impl Net {
     pub fn deliver(&mut self, pipe: usize, bytes: usize) {
         let here = &mut self.pipes[pipe];
         let count = bytes.min(here.in_flight.len());
-        here.readable.extend(here.in_flight.drain(..count));
+        if count == here.in_flight.len() && here.readable.is_empty() {
+            std::mem::swap(&mut here.readable, &mut here.in_flight);
+        } else {
+            here.readable.extend(here.in_flight.drain(..count));
+        }
         let has_fin = here.fin_in_flight && here.in_flight.is_empty();
         if count > 0 || (has_fin && !here.has_fin) {
             here.has_fin |= has_fin;
@@ -259,6 +277,8 @@ impl Kernel for SimKernel {
         for pipe in net.pipes.iter_mut().filter(|pipe| pipe.registration.is_some_and(|known| known.kernel == self.id)) {
             (pipe.reads, pipe.writes) = (0, 0);
         }
+        net.writes[self.id] = 0;
+        net.accepts = if self.id == 0 { 0 } else { net.accepts };
         if self.id == 0 && std::mem::take(&mut net.is_door_listed) {
             seen.extend(net.door.map(|token| Seen { token, is_readable: true, is_writable: false, has_ended: false }));
         }
@@ -321,9 +341,9 @@ impl Read for End {
         if pipe.readable.is_empty() && !pipe.has_fin {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = buffer.len().min(pipe.readable.len());
-        for (to, from) in buffer.iter_mut().zip(pipe.readable.drain(..count)) {
-            *to = from;
+        let (mut count, wanted) = (0, buffer.len().min(pipe.readable.len()));
+        while count < wanted {
+            count += pipe.readable.read(&mut buffer[count..])?;
         }
         Ok(count)
     }
@@ -340,6 +360,10 @@ impl Write for End {
         let pipe = &mut net.pipes[self.pipe];
         pipe.writes += 1;
         assert!(pipe.writes <= CALLS_PER_TURN, "a turn writes to one socket without end");
+        if let Some(registration) = pipe.registration {
+            net.writes[registration.kernel] += 1;
+            assert!(net.writes[registration.kernel] <= WRITES_PER_TURN, "a turn writes without end");
+        }
         assert!(!pipe.is_shut, "nothing is written after the end");
         if pipe.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
@@ -396,6 +420,8 @@ impl Listen for SimListener {
             return Err(io::Error::from_raw_os_error(fault));
         }
         let pipe = net.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        net.accepts += 1;
+        assert!(net.accepts <= ACCEPTS_PER_TURN, "a turn accepts without end");
         // The lowest that is free, as kernels give them.
         let number = (3..).find(|number| !net.numbers.contains(number)).unwrap_or(RawFd::MAX);
         net.numbers.insert(number);

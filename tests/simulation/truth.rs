@@ -1,7 +1,7 @@
 //! What is true, as lists that are searched from end to end: all that was ever sent, what was said of it, and what each stream
 //! must therefore have. Refuses to know how bytes travel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an item is an event of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ impl Item {
 #[derive(Debug, Default)]
 pub struct Truth {
     pub items: Vec<Item>,
+    /// Whose each id is.
+    owners: BTreeMap<u64, usize>,
     pub newest: u64,
     pub boot: usize,
     pub step: usize,
@@ -122,7 +124,13 @@ impl Truth {
         let item = &mut self.items[number];
         assert!(item.id.is_none_or(|known| known == id), "item {number} has two ids: {item:?} and {id}");
         item.id = Some(id);
+        let owner = *self.owners.entry(id).or_insert(number);
+        assert!(owner == number || self.may_repeat_ids(), "{owner} and {number} have the same id {id}");
         self.newest = self.newest.max(id);
+    }
+
+    fn may_repeat_ids(&self) -> bool {
+        self.ids_are_doubtful || self.was_set_back
     }
 
     /// A stream or an audit shows an item.
@@ -238,6 +246,7 @@ impl Account {
         if self.is_records {
             return self.assert_newest(truth, is_caught_up, who);
         }
+        self.assert_gaps_true(truth, who);
         let horizon = self.log.last().map_or(0, |(id, _)| *id);
         for (number, item) in truth.items.iter().enumerate() {
             let is_owed = self.hears(item.feed) && item.counts() && item.boot == self.boot && self.is_due(item);
@@ -245,6 +254,25 @@ impl Account {
                 panic!("{who} misses {number}, {item:?}: {self:?}");
             }
         }
+    }
+
+    /// Each gap tells of losses of its own. The one at the opening is the hub's, before this worker has let go of all that the
+    /// hub has: it need only have had something to lose.
+    fn assert_gaps_true(&self, truth: &Truth, who: &str) {
+        let Some(&(before, _, step)) = self.gaps.first() else { return };
+        let is_at_opening = before == 0 && !matches!(self.start, Start::Live | Start::Retained { .. });
+        let may_be = |item: &Item| item.state != State::Refused && item.boot == self.boot && self.hears(item.feed);
+        let mut owed = truth.items.iter().filter(|item| may_be(item) && item.sent <= step && !self.is_before(item));
+        let is_known = !is_at_opening || self.start == Start::Unknown || owed.next().is_some();
+        assert!(is_known, "{who} lost nothing that the gap at its opening could tell of: {self:?}");
+        let told = self.gaps.len() - usize::from(is_at_opening);
+        let items = truth.items.iter().enumerate();
+        let lost = items.filter(|(number, item)| may_be(item) && !self.has(*number)).count();
+        assert!(told <= lost, "{who} was told of {told} gaps and lost {lost} events: {self:?}");
+    }
+
+    fn is_before(&self, item: &Item) -> bool {
+        matches!(self.start, Start::After(start) if item.is_through(start))
     }
 
     /// Of records it is the newest of each name that counts.

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use esker::Config;
 use esker::stepped::{Dial, Stepped};
 use fastrand::Rng;
 
 use super::asker::Asker;
+use super::bounds::Bounds;
 use super::listener::Listener;
 use super::net::{Shared, SimKernel, Transcript, Watch};
 use super::storage::Storage;
@@ -34,6 +34,8 @@ pub struct Traits {
     pub(super) has_tokens: bool,
     /// More clients than the broker takes.
     pub(super) is_crowded: bool,
+    /// More listeners than a turn serves, all with one worker.
+    pub(super) is_thronged: bool,
     /// Fields with tokens, or nothing.
     pub publisher: String,
     pub subscriber: String,
@@ -74,12 +76,17 @@ pub struct World {
     pub(super) net: Shared,
     pub(super) dial: Arc<Dial>,
     pub(super) storage: Storage,
+    pub(super) bounds: Bounds,
     pub(super) config: Config,
     pub(super) broker: Option<Stepped<SimKernel>>,
     pub(super) watches: Vec<Watch>,
     pub(super) truth: Truth,
     pub(super) askers: Vec<Asker>,
     pub(super) listeners: Vec<Listener>,
+    /// See `throng`.
+    pub(super) thronging: Vec<usize>,
+    /// Whom the drain under way has ended.
+    pub(super) ended: Vec<Listener>,
     /// When each worker wants its next turn, in milliseconds.
     pub(super) due: Vec<Option<u64>>,
     pub(super) latest_second: u64,
@@ -92,21 +99,24 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let has_tokens = rng.u8(0..3) == 0;
         let has_lying_disk = rng.u8(0..8) == 0;
+        let is_thronged = rng.u8(0..24) == 0;
         let traits = Traits {
-            workers: rng.usize(1..4),
+            workers: if is_thronged { 1 } else { rng.usize(1..4) },
             is_roomy: rng.bool(),
-            padding: [2, 40, 400, 20_000][rng.usize(0..4)],
+            padding: if is_thronged { 2 } else { [2, 40, 400, 20_000][rng.usize(0..4)] },
             // One that lies may find that it is damaged.
             has_disk_faults: has_lying_disk || rng.u8(0..3) == 0,
             has_lying_disk,
             has_tokens,
-            is_crowded: rng.u8(0..8) == 0,
+            is_crowded: !is_thronged && rng.u8(0..8) == 0,
+            is_thronged,
             publisher: if has_tokens { tokens::field(tokens::PUBLISHER, u64::MAX >> 12) } else { String::new() },
             subscriber: if has_tokens { tokens::field(tokens::SUBSCRIBER, u64::MAX >> 12) } else { String::new() },
             is_ending: false,
         };
         tell(0, &format!("{traits:?}"));
-        let config = configure(&mut rng, &traits);
+        let bounds = Bounds::new(&mut rng, &traits);
+        let config = bounds.configure(&mut rng, &traits);
         let dial = Arc::new(Dial::default());
         dial.unix_micros.store(BEGIN_MICROS, Ordering::Relaxed);
         let mut world = Self {
@@ -115,12 +125,15 @@ impl World {
             traits,
             net: Shared::default(),
             dial,
+            bounds,
             config,
             broker: None,
             watches: Vec::new(),
             truth: Truth::default(),
             askers: Vec::new(),
             listeners: Vec::new(),
+            thronging: Vec::new(),
+            ended: Vec::new(),
             due: Vec::new(),
             latest_second: 0,
             tally: Tally::default(),
@@ -132,6 +145,7 @@ impl World {
     pub fn run(mut self) -> Tally {
         for _ in 0..STEPS {
             self.truth.step += 1;
+            self.throng();
             self.step();
             self.look();
         }
@@ -168,22 +182,5 @@ impl World {
 pub fn tell(step: usize, what: &str) {
     if std::env::var_os(super::ONE_SEED).is_some() {
         println!("{step}: {what}");
-    }
-}
-
-fn configure(rng: &mut Rng, traits: &Traits) -> Config {
-    let config = Config::new().data(":memory:").threads(traits.workers).port(0);
-    let config = config.heartbeat(Duration::from_secs(15)).stall(Duration::from_secs(60));
-    let config = match traits.is_roomy {
-        true => config.history(1_000_000).history_age(Duration::MAX).history_bytes(1 << 40),
-        false => config
-            .history(rng.usize(0..12))
-            .history_age(Duration::from_millis(rng.u64(1..60_000)))
-            .history_bytes(rng.usize(500..200_000)),
-    };
-    let config = if traits.is_crowded { config.max_connections(rng.usize(8..20)) } else { config };
-    match traits.has_tokens {
-        true => config.publisher_secret(tokens::PUBLISHER).subscriber_secret(tokens::SUBSCRIBER),
-        false => config.no_auth(true),
     }
 }

@@ -1,0 +1,113 @@
+//! A run of a simulation that was built with a mutation, and what it came to. Refuses to know what was changed.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::tree::Built;
+
+/// The one test that all seeds are run by.
+const TEST: &str = "nothing_is_lost_doubled_or_disordered_whatever_happens";
+/// Three times what all seeds take; beyond that it goes round in circles.
+const CPU_SECONDS: u64 = 60;
+/// The signal at the end of them.
+const SIGXCPU: i32 = 24;
+/// So much of a message is enough to know it by.
+const MESSAGE_CHARS: usize = 110;
+
+/// A run under way.
+pub struct Trial(JoinHandle<Verdict>);
+
+/// What a run came to.
+#[derive(Debug)]
+pub enum Verdict {
+    Noticed {
+        seeds: u64,
+        message: String,
+        built: Duration,
+        ran: Duration,
+    },
+    Unnoticed {
+        seeds: u64,
+    },
+    Endless,
+    DoesNotCompile(String),
+    /// It failed, and not by a seed.
+    Unclear(String),
+}
+
+impl Trial {
+    /// Runs so many seeds, until one fails.
+    pub fn of(built: Built, seeds: u64) -> Self {
+        Self(thread::spawn(move || run(built, seeds)))
+    }
+
+    pub fn wait(self) -> Verdict {
+        self.0.join().expect("a trial does not panic")
+    }
+}
+
+fn run(built: Built, seeds: u64) -> Verdict {
+    let simulation = match built.simulation {
+        Ok(simulation) => simulation,
+        Err(errors) => return Verdict::DoesNotCompile(errors),
+    };
+    let begin = Instant::now();
+    let output = Command::new("sh")
+        .args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$0\" --exact {TEST} --nocapture")])
+        .arg(&simulation)
+        .env("ESKER_SIM_SEEDS", seeds.to_string())
+        .env_remove("ESKER_SIM_FROM")
+        .env_remove("ESKER_SIM_SEED")
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .output()
+        .expect("a shell runs it");
+    let _ = fs::remove_file(&simulation);
+    let said = String::from_utf8_lossy(&output.stderr);
+    match (output.status.success(), output.status.signal(), failing_seed(&said)) {
+        (true, ..) => Verdict::Unnoticed { seeds },
+        (_, Some(SIGXCPU), _) => Verdict::Endless,
+        (_, _, Some(seed)) => {
+            Verdict::Noticed { seeds: seed + 1, message: message(&said), built: built.took, ran: begin.elapsed() }
+        }
+        _ => Verdict::Unclear(format!("{}: {said}", output.status)),
+    }
+}
+
+fn failing_seed(said: &str) -> Option<u64> {
+    let (_, rest) = said.split_once("scripts/sim --seed ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// Where the first panic was, and its first line.
+fn message(said: &str) -> String {
+    let mut lines = said.lines().skip_while(|line| !line.contains(" panicked at "));
+    let place = lines.next().and_then(|line| line.rsplit('/').next()).unwrap_or_default();
+    let place = place.split(':').next().unwrap_or_default();
+    let words: String = lines.next().unwrap_or_default().chars().take(MESSAGE_CHARS).collect();
+    format!("{place}: {words}")
+}
+
+impl Verdict {
+    pub fn is_noticed(&self) -> bool {
+        matches!(self, Self::Noticed { .. })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Noticed { seeds, message, built, ran } => {
+                write!(f, "{seeds:3} seeds  {:3.0}+{:2.0} s  {message}", built.as_secs_f64(), ran.as_secs_f64())
+            }
+            Self::Unnoticed { seeds } => write!(f, "NOT NOTICED in {seeds} seeds"),
+            Self::Endless => write!(f, "NOT NOTICED: it runs without end"),
+            Self::DoesNotCompile(errors) => write!(f, "DOES NOT COMPILE\n{errors}"),
+            Self::Unclear(said) => write!(f, "UNCLEAR: {said}"),
+        }
+    }
+}
