@@ -94,7 +94,10 @@ impl Writer {
     }
 
     fn be_full(&mut self) {
-        self.full_at = self.clock.now().millis;
+        // What fails on a disk that is known to be full does not put the next try off.
+        if self.shared.mode() == Mode::Ready {
+            self.full_at = self.clock.now().millis;
+        }
         self.shared.fill();
     }
 }
@@ -202,11 +205,11 @@ impl Writer {
 
 // What must be done now and then.
 impl Writer {
-    /// Raises the mark if ids were given that no commit has covered.
+    /// Raises the mark if ids were given that no commit has covered. On a full disk, too: what inserts leave of it is for this.
     fn look(&mut self) {
         let now = self.clock.now().millis;
         let is_early = self.looked_at.is_some_and(|last| now - last < LOOK.as_millis() as u64);
-        if is_early || self.shared.mode() != Mode::Ready {
+        if is_early || self.shared.mode() > Mode::Full {
             return;
         }
         self.looked_at = Some(now);

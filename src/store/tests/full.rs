@@ -33,6 +33,20 @@ fn a_full_disk_is_refused_early_and_tried_again() {
 }
 
 #[test]
+fn ids_are_noted_while_only_the_reserve_is_left() {
+    let scratch = Scratch::new();
+    let rig = Rig::with(&scratch.place(), Tuning { gauge: |_| Some(63 << 20), ..Tuning::default() });
+    assert_eq!(rig.insert("name", "1"), Err(StoreError::Full));
+    rig.ids.newest.store(1 << 40, Ordering::SeqCst);
+    let begin = std::time::Instant::now();
+    while Rig::new(&Scratch::copy_of(&scratch.0).place()).ids_through < 1 << 40 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "a start after a crash would give them again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(rig.store.status().health, Health::Full);
+}
+
+#[test]
 fn what_sqlite_has_no_room_for_is_not_stored() {
     let scratch = Scratch::new();
     let opening = opening::open(&scratch.place(), Tuning { retry: Duration::from_millis(50), ..hasty() }).unwrap();
