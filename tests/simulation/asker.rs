@@ -52,7 +52,7 @@ impl Asker {
         }
         let request = match rng.u8(0..10) {
             _ if self.is_mad => nonsense(rng),
-            0..5 => self.publish(rng, truth, traits),
+            0..5 => self.publish(rng.usize(0..TOPICS.len()), rng, truth, traits),
             5..8 => self.insert(rng, truth, traits),
             8 => self.audit(rng.usize(0..NAMES.len()), truth, traits),
             _ => self.health(rng),
@@ -60,8 +60,8 @@ impl Asker {
         net.send(self.pipe, request.as_bytes());
     }
 
-    fn publish(&mut self, rng: &mut Rng, truth: &mut Truth, traits: &Traits) -> String {
-        let topic = rng.usize(0..TOPICS.len());
+    /// Some events for a topic.
+    pub fn publish(&mut self, topic: usize, rng: &mut Rng, truth: &mut Truth, traits: &Traits) -> String {
         let begin = truth.items.len();
         let mut body = String::new();
         for _ in 0..rng.usize(1..4) {

@@ -82,8 +82,7 @@ impl World {
         if let Some(broker) = &mut self.broker {
             broker.turn_store();
         }
-        let health = self.broker.as_ref().map(|broker| broker.store().status().health);
-        match health {
+        match self.health() {
             Some(Health::Ready) => self.truth.covered = self.truth.newest,
             Some(Health::Failed { .. }) => self.truth.has_failed = true,
             _ => {}
@@ -93,6 +92,14 @@ impl World {
             self.lose_power();
             self.start_anew();
         }
+    }
+
+    fn health(&self) -> Option<Health> {
+        Some(self.broker.as_ref()?.store().status().health)
+    }
+
+    pub(super) fn has_store_failed(&self) -> bool {
+        matches!(self.health(), Some(Health::Failed { .. }))
     }
 
     pub(super) fn millis(&self) -> u64 {

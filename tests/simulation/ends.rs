@@ -1,6 +1,7 @@
 //! Coming to rest, restarts, and what must hold then.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use esker::stepped::Stepped;
 use esker::store::Health;
@@ -124,6 +125,19 @@ impl World {
         self.start_anew();
     }
 
+    /// A store that has failed takes no more records until the next start, so whoever looks after it kills the broker. What the
+    /// kernel still holds of a log whose fsync failed is then read, and shown: a loss of power must not take it back.
+    pub(super) fn supervise(&mut self) {
+        self.tally.restarts += 1;
+        self.kill();
+        self.start_anew();
+        if self.rng.bool() {
+            self.storage.cut_power();
+            self.lose_power();
+            self.start_anew();
+        }
+    }
+
     pub(super) fn start_anew(&mut self) {
         self.storage.heal();
         self.start();
@@ -185,8 +199,7 @@ impl World {
         if self.traits.has_lying_disk {
             self.truth.doubt_everything();
         }
-        // What was given in the last moment may be given again.
-        self.truth.newest = self.truth.covered;
+        self.truth.forget_ids_after(self.dial.unix_micros.load(Ordering::Relaxed));
         self.ended.clear();
         self.thronging.clear();
         for mut asker in self.askers.drain(..) {

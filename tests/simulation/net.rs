@@ -42,6 +42,8 @@ pub struct Pipe {
     is_closed: bool,
     registration: Option<Registration>,
     is_listed: bool,
+    /// The turn that these are of.
+    turn: u64,
     reads: usize,
     writes: usize,
 }
@@ -54,6 +56,12 @@ struct Registration {
 }
 
 impl Pipe {
+    fn begin(&mut self, turn: u64) {
+        if std::mem::replace(&mut self.turn, turn) != turn {
+            (self.reads, self.writes) = (0, 0);
+        }
+    }
+
     fn seen(&self, registration: Registration) -> Option<Seen> {
         let has_ended = self.has_fin || self.is_reset;
         let is_readable = has_ended || !self.readable.is_empty();
@@ -74,8 +82,10 @@ pub struct Net {
     /// What accepting fails with, while it is set.
     pub accept_fault: Option<i32>,
     numbers: BTreeSet<RawFd>,
-    /// Per kernel, the writes of this turn.
-    writes: Vec<usize>,
+    /// Counts the turns of all workers.
+    turn: u64,
+    /// Of this turn.
+    writes: usize,
     accepts: usize,
     /// All bytes and calls, for the comparison of two runs.
     pub transcript: Transcript,
@@ -115,7 +125,6 @@ impl Shared {
         net.backlog.clear();
         (net.door, net.is_door_listed) = (None, false);
         net.listed = vec![VecDeque::new(); workers];
-        net.writes = vec![0; workers];
         net.numbers.clear();
         for pipe in &mut net.pipes {
             (pipe.is_reset, pipe.registration, pipe.is_listed) = (true, None, false);
@@ -274,11 +283,8 @@ impl Kernel for SimKernel {
     fn wait(&mut self, _: Option<Duration>, seen: &mut Vec<Seen>) -> io::Result<()> {
         self.is_rung.store(false, Ordering::Relaxed);
         let mut net = self.net.get();
-        for pipe in net.pipes.iter_mut().filter(|pipe| pipe.registration.is_some_and(|known| known.kernel == self.id)) {
-            (pipe.reads, pipe.writes) = (0, 0);
-        }
-        net.writes[self.id] = 0;
-        net.accepts = if self.id == 0 { 0 } else { net.accepts };
+        net.turn += 1;
+        (net.writes, net.accepts) = (0, 0);
         if self.id == 0 && std::mem::take(&mut net.is_door_listed) {
             seen.extend(net.door.map(|token| Seen { token, is_readable: true, is_writable: false, has_ended: false }));
         }
@@ -331,8 +337,10 @@ impl Drop for End {
 
 impl Read for End {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut net = self.net.get();
+        let mut guard = self.net.get();
+        let net = &mut *guard;
         let pipe = &mut net.pipes[self.pipe];
+        pipe.begin(net.turn);
         pipe.reads += 1;
         assert!(pipe.reads <= CALLS_PER_TURN, "a turn reads from one socket without end");
         if pipe.is_reset {
@@ -358,12 +366,11 @@ impl Write for End {
         let mut guard = self.net.get();
         let net = &mut *guard;
         let pipe = &mut net.pipes[self.pipe];
+        pipe.begin(net.turn);
         pipe.writes += 1;
         assert!(pipe.writes <= CALLS_PER_TURN, "a turn writes to one socket without end");
-        if let Some(registration) = pipe.registration {
-            net.writes[registration.kernel] += 1;
-            assert!(net.writes[registration.kernel] <= WRITES_PER_TURN, "a turn writes without end");
-        }
+        net.writes += 1;
+        assert!(net.writes <= WRITES_PER_TURN, "a turn writes without end");
         assert!(!pipe.is_shut, "nothing is written after the end");
         if pipe.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());

@@ -53,12 +53,14 @@ impl Storage {
 
     /// Something goes wrong from now on; what that is.
     pub fn trouble(&mut self, rng: &mut Rng) -> String {
-        let (rate, used, kind) = (rng.f64(), self.disk.used(), rng.u8(0..6));
+        // Little room is the one trouble that the store gets over by itself.
+        let kind = [0, 1, 2, 3, 3, 3, 4, 5][rng.usize(0..8)];
+        let (rate, used) = (rng.f64(), self.disk.used());
         self.disk.faults(|faults| match kind {
             0 => faults.writes_fail = rate,
             1 => faults.syncs_fail = rate,
             2 => faults.reads_fail = rate / 10.0,
-            3 => faults.capacity = Some(used + (rate * 60_000.0) as u64),
+            3 => faults.capacity = Some(used + (rate * 30_000.0) as u64),
             4 => faults.truncates_fail = rate,
             _ => {}
         });
@@ -67,7 +69,7 @@ impl Storage {
         }
         let what =
             ["failing writes", "failing fsync", "failing reads", "little room", "failing truncation", "slow fsync"];
-        format!("the disk has {}: {rate}", what[usize::from(kind)])
+        format!("the disk has {}: {rate}", what[kind])
     }
 
     pub fn kill(&mut self) {

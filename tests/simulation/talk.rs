@@ -72,8 +72,8 @@ impl Stream {
             }
             self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
             while let Some(end) = self.text.find("\n\n") {
-                let block: String = self.text.drain(..end + 2).collect();
-                said.extend(read_block(&block));
+                let rest = self.text.split_off(end + 2);
+                said.extend(read_block(&std::mem::replace(&mut self.text, rest)));
             }
         }
         said

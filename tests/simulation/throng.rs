@@ -1,19 +1,20 @@
-//! So many listeners that no turn may serve them all: they come at once, read everything and say nothing, and are gone some
-//! time later. Whether turns stay bounded is seen by the net.
+//! So many listeners that no turn may serve them all: they come at once, read everything and say nothing, until the broker
+//! is shut. Whether turns stay bounded is seen by the net.
 
+use super::asker::Asker;
 use super::world::{TOPICS, World, tell};
 
 /// More than a turn may write to.
 const HEADS: usize = 1_800;
 /// The steps in which they come and go.
 const COMES: usize = 60;
-const GOES: usize = 260;
+const GOES: usize = 120;
 
 impl World {
     pub(super) fn throng(&mut self) {
         match self.truth.step {
             COMES if self.traits.is_thronged => self.throng_comes(),
-            GOES => self.throng_goes(),
+            GOES if self.traits.is_thronged => self.throng_goes(),
             _ => {}
         }
     }
@@ -30,8 +31,16 @@ impl World {
         }
     }
 
+    /// The broker drains in the midst of a fan-out that takes several turns.
     fn throng_goes(&mut self) {
-        let mut net = self.net.get();
-        self.thronging.drain(..).for_each(|pipe| net.reset(pipe));
+        let pipe = self.net.get().connect(None);
+        let mut asker = Asker::new(pipe, false);
+        let request = asker.publish(0, &mut self.rng, &mut self.truth, &self.traits);
+        self.askers.push(asker);
+        self.net.get().send(pipe, request.as_bytes());
+        self.net.get().deliver(pipe, usize::MAX);
+        self.turn(0);
+        self.shut();
+        self.start_anew();
     }
 }

@@ -81,7 +81,7 @@ pub struct Truth {
     pub is_damaged: bool,
     /// The store has failed: until the next start, what is read may be what the disk has made of it.
     pub has_failed: bool,
-    /// Ids may be given twice: a disk that lies has lost what covered them.
+    /// Ids may be given twice: a disk that lies has lost power.
     pub ids_are_doubtful: bool,
 }
 
@@ -125,12 +125,16 @@ impl Truth {
         assert!(item.id.is_none_or(|known| known == id), "item {number} has two ids: {item:?} and {id}");
         item.id = Some(id);
         let owner = *self.owners.entry(id).or_insert(number);
-        assert!(owner == number || self.may_repeat_ids(), "{owner} and {number} have the same id {id}");
+        assert!(owner == number || self.ids_are_doubtful, "{owner} and {number} have the same id {id}");
         self.newest = self.newest.max(id);
     }
 
-    fn may_repeat_ids(&self) -> bool {
-        self.ids_are_doubtful || self.was_set_back
+    /// The broker is gone, and its successor knows which ids were given by what the store has noted and by the clock. A clock
+    /// that was set back, and ids that ran ahead of it because they were noted ahead, leave it to the store alone; what that
+    /// could not note in the last moment, or on a full disk, may be given again.
+    pub fn forget_ids_after(&mut self, clock_micros: u64) {
+        self.newest = self.newest.min(self.covered.max(clock_micros));
+        self.owners.retain(|&id, _| id <= self.newest);
     }
 
     /// A stream or an audit shows an item.

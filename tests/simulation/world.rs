@@ -17,7 +17,7 @@ use super::tokens;
 use super::truth::Truth;
 
 pub const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
-pub const NAMES: [&str; 5] = ["user", "order", "a/b", "\u{e9}t\u{e9}", "x"];
+pub const NAMES: [&str; 8] = ["user", "order", "a/b", "\u{e9}t\u{e9}", "x", "y", "z", "last"];
 const STEPS: usize = 600;
 /// The simulated time begins in 2026.
 const BEGIN_MICROS: u64 = 1_770_000_000_000_000;
@@ -105,7 +105,7 @@ impl World {
             is_roomy: rng.bool(),
             padding: if is_thronged { 2 } else { [2, 40, 400, 20_000][rng.usize(0..4)] },
             // One that lies may find that it is damaged.
-            has_disk_faults: has_lying_disk || rng.u8(0..3) == 0,
+            has_disk_faults: has_lying_disk || rng.bool(),
             has_lying_disk,
             has_tokens,
             is_crowded: !is_thronged && rng.u8(0..8) == 0,
@@ -159,6 +159,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.has_store_failed() && self.rng.u8(0..20) == 0 {
+            return self.supervise();
+        }
         match self.rng.u8(0..100) {
             0..28 => self.turn_some(),
             28..36 => self.turn_store(),
