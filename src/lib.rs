@@ -33,14 +33,16 @@
 //! clock   the only reader of clocks
 //! metrics/ counters, and the table that /stats and /metrics show
 //! guide/  what operators and clients' authors want to know; no code
-//! broker  composition root: bind, start, drain, stop
+//! pages   slabs that give memory back; spare: containers that do
+//! quota/  what one holder of tokens may take
+//! broker  composition root: bind, start, drain, stop; stepped: the whole of it driven by hand, for simulation
 //! http/   bytes ↔ HTTP                                          knows no topic, no socket
 //! sse/    text ↔ events ↔ frames                                knows no socket
 //! auth/   token → grant                                         knows no socket, reads no clock or file
 //! store/  records: the commits, the schema, histories            knows no HTTP, no hub
 //! hub/    ids, topics, feeds, who listens; one leaf lock        knows no socket, reads no clock
 //! api/    one file per route: request → outcome                 knows no socket
-//! worker/ the event loops: accept, exchange, audiences, serve, sweep
+//! worker/ the event loops: accept, exchange, audiences, serve, sweep; on a kernel, which may be simulated
 //! fuzz/   what must hold of whatever bytes come; for tests and fuzzers alone
 //! ```
 //! Calls go down only: main → cli, broker → worker → api → http, sse, auth, hub, store.
