@@ -27,7 +27,7 @@ mod query;
 mod records;
 #[cfg(test)]
 mod replay;
-mod service;
+pub(crate) mod service;
 mod token;
 
 pub use body::body;

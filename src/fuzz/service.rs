@@ -21,8 +21,8 @@ pub const ORIGIN: &str = "https://a.example";
 /// The longest body.
 pub const MAX_BODY: usize = 3000;
 
-/// The store that only says how it is.
-struct NoOrder;
+/// For a store into which nothing is inserted.
+pub struct NoOrder;
 
 impl Order for NoOrder {
     fn reserve(&self, _: usize) -> Option<u64> {

@@ -289,27 +289,13 @@ mod tests {
     use crate::auth::{Auth, Verified};
     use crate::clock::Now;
     use crate::config::Config;
+    use crate::fuzz::service::NoOrder;
     use crate::http::response::House;
     use crate::hub::{Hub, HubLimits, inbox};
     use crate::metrics::{Metrics, PublishRefusal};
-    use crate::store::{Order, Place, Record, Store};
+    use crate::store::{Place, Store};
     use std::cell::RefCell;
     use std::sync::Arc;
-
-    /// Nothing is inserted here.
-    struct NoOrder;
-
-    impl Order for NoOrder {
-        fn reserve(&self, _: usize) -> Option<u64> {
-            None
-        }
-
-        fn newest(&self) -> u64 {
-            0
-        }
-
-        fn publish(&self, _: Vec<Record>) {}
-    }
 
     fn service() -> Service {
         service_from(1)
