@@ -96,10 +96,3 @@ fn write(
     transaction.commit()?;
     Ok(versions)
 }
-
-/// After a commit whose fsync failed. All of it is in the log, and the next opening would take it for stored, though whoever inserted
-/// it is told otherwise. A page written over its first one makes it worthless; without an fsync, which is not to be trusted any more.
-pub(super) fn bury(connection: &Connection, ceiling: u64) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", "OFF")?;
-    schema::set_meta(connection, CEILING, schema::to_sql(ceiling))
-}

@@ -147,9 +147,6 @@ impl Writer {
             }
             Err(Fault::Broken(error)) => {
                 self.shared.fail("a commit", &error);
-                if let Err(error) = commit::bury(&self.connection, self.mark.other(self.order.newest())) {
-                    log::error!("what was refused may be there after the next start: {error}");
-                }
                 Err(StoreError::Failed)
             }
         }

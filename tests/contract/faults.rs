@@ -80,25 +80,3 @@ fn stops_inserts_until_a_restart(trouble: Trouble) {
     assert_eq!((&versions[format!("a_v_{before}")], &versions[format!("a_v_{after}")]), (&1.into(), &3.into()));
     broker.assert_well();
 }
-
-/// All of them were in the log, one transaction after the other, when the fsync failed.
-#[test]
-fn what_a_failed_fsync_refused_is_not_there_after_a_restart() {
-    for signal in ["KILL", "TERM"] {
-        let disk = Disk::new();
-        let broker = disk.start(&[]);
-        let before = insert(&broker, "a", "1");
-        disk.begin(Trouble::Failing);
-        for data in ["2", &format!("\"{}\"", "x".repeat(50_000)), "3"] {
-            assert_eq!(broker.post("/insert", "", format!("{{\"event\":\"a\",\"data\":{data}}}")).status, 503);
-        }
-        assert_eq!(broker.post("/insert", "", "{\"event\":\"b\",\"data\":4}").status, 503);
-        broker.signal(signal);
-        broker.wait();
-        disk.end(Trouble::Failing);
-        let broker = disk.start(&[]);
-        assert_eq!(broker.get("/audit/a").text(), format!("{{\"a_v_{before}\":1}}"), "{signal}");
-        assert_eq!(broker.get("/audit/b").text(), "{}", "{signal}");
-        assert!(insert(&broker, "a", "5") > before);
-    }
-}
