@@ -29,6 +29,8 @@ pub(crate) struct File {
     cached: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Epoch>,
+    /// How often an fsync has failed.
+    failures: u64,
 }
 
 /// What was written between two truncations.
@@ -150,8 +152,14 @@ impl File {
         }
     }
 
+    /// How often an fsync has failed.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// An fsync that fails: some of it is on the disk, and nothing is to be written any more.
     pub fn fail_sync(&mut self, chance: &mut Chance) {
+        self.failures += 1;
         let mercy = Mercy::draw(chance);
         for epoch in self.unsynced.drain(..) {
             epoch.write_out(&mut self.durable, |states| states.last().filter(|_| mercy.steps(1, chance) == 1));

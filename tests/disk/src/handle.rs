@@ -25,6 +25,8 @@ pub(crate) struct Handle {
     id: HandleId,
     /// The next sync is for the file's name, too: it may be new.
     is_name_unsynced: bool,
+    /// Of so many failures of fsync on its file it knows.
+    told: u64,
     goes_on_close: bool,
     /// Kept until the end: SQLite looks into it without asking, be the life over or not.
     memory: Option<Arc<Memory>>,
@@ -46,7 +48,9 @@ impl Handle {
         } else {
             life.call(call, |state| state.open(name, flags))?
         };
+        let told = life.state()?.failures(file);
         Ok(Self {
+            told,
             life: Arc::clone(life),
             name: call.name.into(),
             file,
@@ -93,9 +97,10 @@ impl Handle {
     pub fn sync(&mut self) -> Result<(), c_int> {
         let bytes = self.life.state()?.unsynced_bytes(self.file);
         self.life.wait_for_sync(bytes);
-        let with_name = self.is_name_unsynced;
-        let is_done = self.life.change(self.note("sync", 0, bytes), |state| state.sync(self.file, with_name))?;
-        self.is_name_unsynced &= !is_done;
+        let (with_name, file, mut told) = (self.is_name_unsynced, self.file, self.told);
+        let synced = self.life.change(self.note("sync", 0, bytes), |state| state.sync(file, with_name, &mut told));
+        self.told = told;
+        self.is_name_unsynced &= !synced?;
         Ok(())
     }
 

@@ -228,11 +228,17 @@ impl State {
         Ok(())
     }
 
-    /// The content is on the disk afterwards, and for a new log or journal its name, too. False: that is a lie.
-    pub fn sync(&mut self, file: FileId, with_name: bool) -> Result<bool, c_int> {
+    /// The content is on the disk afterwards, and for a new log or journal its name, too. False: that is a lie. As with Linux each
+    /// handle hears once of a failure, whoever's it was: `told` is how many it knows of.
+    pub fn sync(&mut self, file: FileId, with_name: bool, told: &mut u64) -> Result<bool, c_int> {
+        let failures = self.failures(file);
+        if std::mem::replace(told, failures) != failures {
+            return Err(SQLITE_IOERR_FSYNC);
+        }
         if self.misfortune.hits(self.faults.syncs_fail) {
             let Self { folder, misfortune, .. } = self;
             folder.file_mut(file).into_iter().for_each(|file| file.fail_sync(misfortune));
+            *told = self.failures(file);
             return Err(SQLITE_IOERR_FSYNC);
         }
         if self.misfortune.hits(self.faults.syncs_lie) {
@@ -243,6 +249,10 @@ impl State {
             self.folder.sync();
         }
         Ok(true)
+    }
+
+    pub fn failures(&self, file: FileId) -> u64 {
+        self.folder.file(file).map_or(0, File::failures)
     }
 
     pub fn unsynced_bytes(&self, file: FileId) -> usize {
