@@ -65,8 +65,18 @@ impl World {
             Some(old) => old.position.map(|id| (id, old.account.boot)),
             None => self.position(is_records),
         };
-        let start = self.start_of(position, is_records);
         let is_fast = self.rng.bool();
+        self.listen_to(feeds, is_records, position, is_fast);
+    }
+
+    pub(super) fn listen_to(
+        &mut self,
+        feeds: BTreeSet<usize>,
+        is_records: bool,
+        position: Option<(u64, usize)>,
+        is_fast: bool,
+    ) {
+        let start = self.start_of(position, is_records);
         let pipe = self.net.get().connect(if is_fast { None } else { Some(self.rng.usize(0..600)) });
         let expires = self.traits.has_tokens.then(|| self.second() + self.rng.u64(1..100));
         let token = expires.map_or(String::new(), |expires| tokens::field(tokens::SUBSCRIBER, expires));

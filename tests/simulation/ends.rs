@@ -41,11 +41,8 @@ impl World {
 
     pub(super) fn come_to_rest(&mut self) {
         for _ in 0..MANY {
-            for pipe in self.pipes() {
-                let mut net = self.net.get();
-                net.deliver(pipe, usize::MAX);
-                net.give_room(pipe, Some(1 << 20));
-            }
+            self.deliver_all();
+            self.pipes().into_iter().for_each(|pipe| self.net.get().give_room(pipe, Some(1 << 20)));
             let has_turned = self.turn_all();
             self.turn_store();
             self.look();

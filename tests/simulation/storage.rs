@@ -29,7 +29,9 @@ impl Storage {
     }
 
     pub fn place(&self) -> Place {
-        Place::Vfs { name: self.disk.vfs(), room: esker_disk::room }
+        // Not every system tells how much room there is; then the store runs into the end of it.
+        let room = if self.seed.is_multiple_of(2) { esker_disk::room } else { |_: &str| None };
+        Place::Vfs { name: self.disk.vfs(), room }
     }
 
     /// Whether a start may find nothing that it can use: what the disk has lied about may be gone.

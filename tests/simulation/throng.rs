@@ -1,6 +1,8 @@
 //! So many listeners that no turn may serve them all: they come at once, read everything and say nothing, until the broker
 //! is shut. Whether turns stay bounded is seen by the net.
 
+use std::collections::BTreeSet;
+
 use super::asker::Asker;
 use super::world::{TOPICS, World, tell};
 
@@ -21,6 +23,9 @@ impl World {
 
     fn throng_comes(&mut self) {
         tell(self.truth.step, "a throng comes");
+        // One of it is listened to.
+        self.listen_to(BTreeSet::from([0]), false, None, true);
+        self.deliver_all();
         let mut net = self.net.get();
         let request = format!("GET /subscribe/{} HTTP/1.1\r\nHost: h\r\n{}\r\n", TOPICS[0], self.traits.subscriber);
         for _ in 0..HEADS {
