@@ -1,6 +1,10 @@
 //! The whole broker but the kernel, out of one seed: hub, workers and store over sockets that write short, stall, break and
 //! half-close, a clock that jumps, and a disk that fails, lies and loses power, with restarts in the middle. An oracle as naive
 //! as can be holds every step against the invariants. `scripts/sim N` runs N seeds, `scripts/sim --seed S` one again.
+//! That it would notice if something broke is shown by `tests/mutations`.
+//!
+//! What it does not see: two threads at the same moment (each turn is a whole), what delivery allocates and costs (see
+//! `tests/budget.rs`), and the kernel itself (see `tests/contract`).
 
 mod asker;
 mod bounds;

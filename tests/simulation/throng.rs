@@ -1,5 +1,5 @@
-//! So many listeners that no turn may serve them all: they come at once, read everything and say nothing, until the broker
-//! is shut. Whether turns stay bounded is seen by the net.
+//! So many listeners that no turn may serve them all: they come at once, read everything and say nothing, until the broker is
+//! shut in the midst of a fan-out. Whether turns stay bounded is seen by the net.
 
 use std::collections::BTreeSet;
 
@@ -8,24 +8,29 @@ use super::world::{TOPICS, World, tell};
 
 /// More than a turn may write to.
 const HEADS: usize = 1_800;
-/// The steps in which they come and go.
+/// The step in which they come.
 const COMES: usize = 60;
-const GOES: usize = 120;
 
 impl World {
     pub(super) fn throng(&mut self) {
-        match self.truth.step {
-            COMES if self.traits.is_thronged => self.throng_comes(),
-            GOES if self.traits.is_thronged => self.throng_goes(),
-            _ => {}
+        if !self.traits.is_thronged || self.truth.step != COMES {
+            return;
         }
+        tell(self.truth.step, "a throng comes");
+        self.heal();
+        // The first of it is listened to, and served last.
+        self.listen_to(BTreeSet::from([0]), false, None, true);
+        self.come_to_rest();
+        self.gather();
+        self.come_to_rest();
+        self.publish_to_all();
+        self.come_to_rest();
+        self.publish_to_all();
+        self.shut();
+        self.start_anew();
     }
 
-    fn throng_comes(&mut self) {
-        tell(self.truth.step, "a throng comes");
-        // One of it is listened to.
-        self.listen_to(BTreeSet::from([0]), false, None, true);
-        self.deliver_all();
+    fn gather(&mut self) {
         let mut net = self.net.get();
         let request = format!("GET /subscribe/{} HTTP/1.1\r\nHost: h\r\n{}\r\n", TOPICS[0], self.traits.subscriber);
         for _ in 0..HEADS {
@@ -36,8 +41,8 @@ impl World {
         }
     }
 
-    /// The broker drains in the midst of a fan-out that takes several turns.
-    fn throng_goes(&mut self) {
+    /// It is accepted in the turn after which they have not all been served.
+    fn publish_to_all(&mut self) {
         let pipe = self.net.get().connect(None);
         let mut asker = Asker::new(pipe, false);
         let request = asker.publish(0, &mut self.rng, &mut self.truth, &self.traits);
@@ -45,7 +50,5 @@ impl World {
         self.net.get().send(pipe, request.as_bytes());
         self.net.get().deliver(pipe, usize::MAX);
         self.turn(0);
-        self.shut();
-        self.start_anew();
     }
 }
