@@ -126,6 +126,8 @@ impl World {
     /// kernel still holds of a log whose fsync failed is then read, and shown: a loss of power must not take it back.
     pub(super) fn supervise(&mut self) {
         self.tally.restarts += 1;
+        self.bustle();
+        self.turn_all();
         self.kill();
         self.start_anew();
         if self.rng.bool() {
@@ -144,6 +146,7 @@ impl World {
     /// A drain, and the store closed.
     pub(super) fn shut(&mut self) {
         self.heal();
+        self.bustle();
         self.look();
         let heard: BTreeSet<_> = self.listeners.iter().filter(|one| is_served(one)).map(|one| one.pipe).collect();
         self.traits.is_ending = true;
@@ -173,6 +176,15 @@ impl World {
         }
         self.traits.is_ending = false;
         self.lose_all();
+    }
+
+    /// Some is asked for that is not answered yet, and some that has not arrived.
+    fn bustle(&mut self) {
+        (0..4).for_each(|_| self.ask());
+        self.deliver_all();
+        self.turn_all();
+        (0..4).for_each(|_| self.ask());
+        self.deliver();
     }
 
     pub(super) fn kill(&mut self) {

@@ -21,6 +21,8 @@ impl World {
         // The first of it is listened to, and served last.
         self.listen_to(BTreeSet::from([0]), false, None, true);
         self.come_to_rest();
+        // What follows is sent after it was let in.
+        self.truth.step += 1;
         self.gather();
         self.come_to_rest();
         self.publish_to_all();

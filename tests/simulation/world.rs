@@ -159,7 +159,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        if self.has_store_failed() && self.rng.u8(0..20) == 0 {
+        if self.has_store_failed() && self.rng.u8(0..5) == 0 {
             return self.supervise();
         }
         match self.rng.u8(0..100) {
