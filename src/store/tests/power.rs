@@ -54,18 +54,23 @@ impl Witness {
     }
 
     fn open(&mut self) -> Result<Rig, OpenError> {
-        let tuning = Tuning { retry: Duration::from_millis(1), ..hasty() };
+        let (tuning, crashes) = (Tuning { retry: Duration::from_millis(1), ..hasty() }, self.disk.crashes());
         let mut opening = opening::open(&self.place(), tuning)?;
         let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
         let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });
         let rig = Rig { store: opening.start(Box::new(Arc::clone(&ids)))?, ids, latest, ids_through };
-        self.look(&rig);
+        self.look(&rig, crashes);
         Ok(rig)
     }
 
     /// What was known is there, and what is there was tried; whatever it is, from now on it is known.
-    fn look(&mut self, rig: &Rig) {
-        let found: BTreeMap<_, _> = NAMES.iter().flat_map(|name| history(rig, name)).collect();
+    fn look(&mut self, rig: &Rig, crashes: u64) {
+        let histories: Option<Vec<_>> = NAMES.iter().map(|name| history(rig, name)).collect();
+        let Some(histories) = histories else {
+            // The index may be written meanwhile, and a planned crash come with that.
+            return assert!(self.disk.crashes() > crashes, "a history can't be read");
+        };
+        let found: BTreeMap<_, _> = histories.into_iter().flatten().collect();
         for (id, record) in &self.known {
             assert_eq!(found.get(id), Some(record), "record {id} was answered or seen");
         }
@@ -109,11 +114,11 @@ impl Witness {
     }
 }
 
-/// All versions of a name.
-fn history(rig: &Rig, name: &'static str) -> Vec<(u64, (&'static str, String))> {
+/// All versions of a name; none if they can't be read.
+fn history(rig: &Rig, name: &'static str) -> Option<Vec<(u64, (&'static str, String))>> {
     let (mut versions, mut after) = (Vec::new(), Some(0));
     while let Some(id) = after {
-        let page = rig.audit(name, id, 50).unwrap();
+        let page = rig.audit(name, id, 50).ok()?;
         let entries: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(&page.body).unwrap();
         let parse = |(key, data): (&str, &serde_json::value::RawValue)| {
             let id = key.strip_prefix(name).and_then(|rest| rest.strip_prefix("_v_")).unwrap();
@@ -122,7 +127,7 @@ fn history(rig: &Rig, name: &'static str) -> Vec<(u64, (&'static str, String))> 
         versions.extend(entries.into_iter().map(parse));
         after = page.next;
     }
-    versions
+    Some(versions)
 }
 
 #[test]
