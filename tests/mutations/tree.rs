@@ -68,7 +68,7 @@ impl Tree {
         let manifest = read("Cargo.toml")
             .replacen("members = [\"tests/disk\"]", "", 1)
             .replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1)
-            // The path that it has for the package, too: it is the same crate to cargo, and built once for both.
+            // By its own path: within the copy it would be in the way of the package's own.
             .replacen("path = \"tests/disk\"", &format!("path = {:?}", disk.display().to_string()), 1);
         let library = "\n[lib]\nname = \"esker\"\n";
         let lock = read("Cargo.lock").replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1);

@@ -21,13 +21,14 @@ impl Bounds {
     pub fn new(rng: &mut Rng, traits: &Traits) -> Self {
         let (events, bytes) = match traits.is_roomy {
             true => (1_000_000, 1 << 40),
-            false => (rng.usize(0..12).min(rng.usize(0..24)), rng.usize(500..200_000)),
+            false => (rng.usize(0..12).min(rng.usize(0..12)), rng.usize(500..200_000)),
         };
         Self { events, bytes, connections: if traits.is_crowded { rng.usize(8..20) } else { 1 << 16 } }
     }
 
     pub fn configure(self, rng: &mut Rng, traits: &Traits) -> Config {
-        let age = if traits.is_roomy { Duration::MAX } else { Duration::from_millis(rng.u64(1..60_000)) };
+        let is_ageless = traits.is_roomy || rng.bool();
+        let age = if is_ageless { Duration::MAX } else { Duration::from_millis(rng.u64(1..60_000)) };
         let config = Config::new().data(":memory:").threads(traits.workers).port(0);
         let config = config.heartbeat(Duration::from_secs(15)).stall(Duration::from_secs(60));
         let config = config.history(self.events).history_age(age).history_bytes(self.bytes);

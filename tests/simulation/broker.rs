@@ -87,6 +87,9 @@ impl World {
             Some(Health::Failed { .. }) => self.truth.has_failed = true,
             _ => {}
         }
+        if self.traits.has_lying_disk && self.has_store_failed() {
+            self.truth.doubt_records();
+        }
         // Power was lost in the midst of it: whatever it said since then nobody has heard.
         if self.storage.crashes() > crashes {
             self.lose_power();

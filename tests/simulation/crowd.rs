@@ -7,7 +7,7 @@ use super::journal;
 use super::listener::{Listener, Rules};
 use super::tokens;
 use super::truth::{Account, Item, Start};
-use super::world::{NAMES, TOPICS, World, tell};
+use super::world::{NAMES, TOPICS, World, name_in_use, tell};
 
 impl World {
     pub(super) fn rules(&mut self) -> Rules {
@@ -111,8 +111,11 @@ impl World {
     }
 
     pub(super) fn feeds(&mut self, is_records: bool) -> BTreeSet<usize> {
-        let (fewest, all) = if is_records { (0, NAMES.len()) } else { (1, TOPICS.len()) };
-        (0..self.rng.usize(fewest..4)).map(|_| self.rng.usize(0..all)).collect()
+        let step = self.truth.step;
+        match is_records {
+            true => (0..self.rng.usize(0..4)).map(|_| name_in_use(&mut self.rng, step)).collect(),
+            false => (0..self.rng.usize(1..4)).map(|_| self.rng.usize(0..TOPICS.len())).collect(),
+        }
     }
 
     /// An id and the start of the broker that gave it.
@@ -145,7 +148,8 @@ impl World {
 
 fn target(feeds: &BTreeSet<usize>, is_records: bool) -> String {
     if is_records {
-        let names = feeds.iter().map(|&name| format!("event={}", NAMES[name].replace('\u{e9}', "%C3%A9")));
+        let names =
+            feeds.iter().map(|&name| format!("event={}", NAMES[name].replace('\u{e9}', "%C3%A9").replace(' ', "%20")));
         return format!("/events?{}", names.collect::<Vec<_>>().join("&"));
     }
     format!("/subscribe/{}", feeds.iter().map(|&topic| TOPICS[topic]).collect::<Vec<_>>().join(","))

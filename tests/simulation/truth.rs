@@ -156,8 +156,14 @@ impl Truth {
 
     /// A disk that lies has made the past uncertain: what is stored, and which ids were given.
     pub fn doubt_everything(&mut self) {
-        (self.is_damaged, self.ids_are_doubtful) = (true, true);
+        self.ids_are_doubtful = true;
         (self.newest, self.covered) = (0, 0);
+        self.doubt_records();
+    }
+
+    /// What such a disk holds may be gone even before, when the kernel drops what an honest fsync could not write.
+    pub fn doubt_records(&mut self) {
+        self.is_damaged = true;
         for item in self.items.iter_mut().filter(|item| item.is_record()) {
             item.is_doubtful = true;
         }

@@ -17,7 +17,9 @@ use super::tokens;
 use super::truth::Truth;
 
 pub const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
-pub const NAMES: [&str; 8] = ["user", "order", "a/b", "\u{e9}t\u{e9}", "x", "y", "z", "last"];
+pub const NAMES: [&str; 12] = ["user", "order", "a/b", "\u{e9}t\u{e9}", "x", "y", "z", "X", "Y", "Z", " ", "last"];
+/// So many of them are in use at a time: new ones come, old ones are left.
+const NAMES_IN_USE: usize = 5;
 const STEPS: usize = 600;
 /// The simulated time begins in 2026.
 const BEGIN_MICROS: u64 = 1_770_000_000_000_000;
@@ -179,6 +181,12 @@ impl World {
             _ => drop(self.turn_all()),
         }
     }
+}
+
+/// One of the names that are in use.
+pub fn name_in_use(rng: &mut Rng, step: usize) -> usize {
+    let oldest = step * NAMES.len() / STEPS;
+    (oldest + rng.usize(0..NAMES_IN_USE)).min(NAMES.len() - 1)
 }
 
 /// The story of a seed that runs alone.
