@@ -21,7 +21,9 @@ impl Bounds {
     pub fn new(rng: &mut Rng, traits: &Traits) -> Self {
         let (events, bytes) = match traits.is_roomy {
             true => (1_000_000, 1 << 40),
-            false => (rng.usize(0..12).min(rng.usize(0..12)), rng.usize(500..200_000)),
+            false => {
+                (rng.usize(0..12).min(rng.usize(0..12)), if rng.bool() { 400_000 } else { rng.usize(500..200_000) })
+            }
         };
         Self { events, bytes, connections: if traits.is_crowded { rng.usize(8..20) } else { 1 << 16 } }
     }

@@ -66,6 +66,9 @@ impl Storage {
             4 => faults.truncates_fail = rate,
             _ => {}
         });
+        if kind == 1 && rng.bool() {
+            self.cut_power_after(rng.u64(10..100));
+        }
         if kind == 5 {
             self.sync_micros.store((rate * 3_000_000.0) as u64, Ordering::Relaxed);
         }

@@ -70,6 +70,8 @@ pub struct Truth {
     pub items: Vec<Item>,
     /// Whose each id is.
     owners: BTreeMap<u64, usize>,
+    /// Ids that a later start may give again.
+    loose: BTreeSet<u64>,
     pub newest: u64,
     pub boot: usize,
     pub step: usize,
@@ -121,11 +123,13 @@ impl Truth {
     }
 
     fn identify(&mut self, number: usize, id: u64) {
+        let owner = *self.owners.entry(id).or_insert(number);
+        let may_be_both = self.loose.contains(&id) && self.items[owner].boot != self.items[number].boot;
+        let is_unique = owner == number || may_be_both || self.ids_are_doubtful;
+        assert!(is_unique, "{owner} and {number} have the same id {id}");
         let item = &mut self.items[number];
         assert!(item.id.is_none_or(|known| known == id), "item {number} has two ids: {item:?} and {id}");
         item.id = Some(id);
-        let owner = *self.owners.entry(id).or_insert(number);
-        assert!(owner == number || self.ids_are_doubtful, "{owner} and {number} have the same id {id}");
         self.newest = self.newest.max(id);
     }
 
@@ -134,7 +138,7 @@ impl Truth {
     /// could not note in the last moment, or on a full disk, may be given again.
     pub fn forget_ids_after(&mut self, clock_micros: u64) {
         self.newest = self.newest.min(self.covered.max(clock_micros));
-        self.owners.retain(|&id, _| id <= self.newest);
+        self.loose.extend(self.owners.keys().filter(|&&id| id > self.newest));
     }
 
     /// A stream or an audit shows an item.
