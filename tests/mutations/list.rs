@@ -166,7 +166,6 @@ pub const MUTATIONS: &[Mutation] = &[
             "Some(id) if id <= state.last_id => (id, None)",
         )],
     ),
-    change("second-loss-untold", House(3), "worker/subscriber.rs", &[("is_none_or(|&told| mark > told)", "is_none()")]),
     change(
         "gap-though-nothing-is-lost",
         House(3),
