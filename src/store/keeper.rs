@@ -145,6 +145,10 @@ impl Keeper {
             return Ok(());
         }
         self.is_moving = false;
+        // What a failed fsync took from the log, moving on would take from the database.
+        if self.shared.has_failed() {
+            return Ok(());
+        }
         self.note(look(connection)?);
         if self.log.rest() <= REST || is_too_long {
             self.note(advance(connection)?);
@@ -159,6 +163,9 @@ impl Keeper {
             return Ok(());
         }
         self.is_moving = false;
+        if self.shared.has_failed() {
+            return Ok(());
+        }
         self.note(advance(connection)?);
         Ok(())
     }

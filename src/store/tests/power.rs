@@ -220,10 +220,12 @@ fn an_opening_that_fails_takes_nothing() {
     for seed in 0..20 {
         let mut witness = Witness::new(seed);
         for _ in 0..10 {
-            let changes = witness.rng.u64(..400);
+            let (changes, crashes) = (witness.rng.u64(..400), witness.disk.crashes());
             witness.disk.kill_after(changes);
-            // It may be killed before it is open.
-            let _ = witness.live(20, |_| ());
+            while witness.disk.crashes() == crashes {
+                // It may be killed before it is open.
+                let _ = witness.live(20, |_| ());
+            }
             failed += (0..3).filter_map(|_| open_badly(&mut witness)).count();
             if witness.rng.bool() {
                 witness.disk.cut_power();
@@ -300,4 +302,19 @@ fn without_threads_a_seed_means_the_same_calls_and_answers() {
         assert_eq!(differing, None, "seed {seed}");
         assert_eq!((calls.len(), answers), (calls_again.len(), answers_again), "seed {seed}");
     }
+}
+
+#[test]
+fn after_the_keeper_has_failed_the_writer_moves_nothing() {
+    let witness = Witness::new(0);
+    let opening = opening::open(&witness.place(), Tuning { log_growth: 1, ..hasty() }).unwrap();
+    let clock = Clock::dialled(Arc::new(Dial::default()));
+    let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(Ids::default())), clock).unwrap();
+    store.insert("a".into(), "1".into(), |stored| assert!(stored.is_ok()));
+    hands.turn();
+    witness.disk.faults(|faults| faults.syncs_fail = 1.0);
+    let before = witness.disk.stats();
+    hands.turn();
+    assert!(matches!(store.status().health, Health::Failed { why } if why.starts_with("moving the log")));
+    assert_eq!(witness.disk.stats().failures, before.failures + 1, "it was not tried again");
 }
