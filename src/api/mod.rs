@@ -15,6 +15,7 @@ pub mod subscribe;
 mod throttle;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -98,6 +99,8 @@ pub struct Context<'a> {
     pub service: &'a Service,
     /// What is served here.
     pub scope: Scope,
+    /// The IP address the request comes from; `None` through a Unix socket.
+    pub address: Option<IpAddr>,
     /// What every answer's head needs.
     pub house: House<'a>,
     /// The moment of this turn.
@@ -106,6 +109,13 @@ pub struct Context<'a> {
     pub worker: WorkerId,
     /// Tokens that the worker has verified lately.
     pub verified: &'a RefCell<Verified>,
+}
+
+impl Context<'_> {
+    /// Returns the client's address for log lines.
+    fn client(&self) -> String {
+        self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())
+    }
 }
 
 /// What a head asks for, before its body has come.
@@ -239,7 +249,7 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
 fn note_denial(problem: &Problem, context: Context<'_>) {
     if problem.challenge.is_some() {
         context.service.metrics.worker(context.worker).denied.add(1);
-        log::debug!("{}: {}", problem.status, problem.detail);
+        log::debug!("{} to {}: {}", problem.status, context.client(), problem.detail);
     }
 }
 

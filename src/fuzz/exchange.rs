@@ -158,6 +158,7 @@ impl Talk<'_> {
         let context = Context {
             service,
             scope: *scope,
+            address: None,
             house: House { date: "now", origins: &service.settings.origins },
             now: Now { id_micros: *now, unix_millis: SECOND, millis: 1 },
             worker: 0,

@@ -95,6 +95,7 @@ fn ask(query: &str, fields: &[u8]) -> (u16, Option<String>) {
         let context = Context {
             service,
             scope: Scope::All,
+            address: None,
             house: House { date: "now", origins: &service.settings.origins },
             now: Now { id_micros: 50, unix_millis: NOW * 1000, millis: 1 },
             worker: 0,

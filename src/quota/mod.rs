@@ -5,15 +5,18 @@
 //! places  how many streams each subject has open, over all workers
 //! bucket  the arithmetic of one token bucket
 //! pace    the buckets of all publishers
+//! source  what counts as one client address
 //! ```
 
 mod bucket;
 mod pace;
 mod places;
+mod source;
 
 pub use bucket::{Excess, Rate};
 pub use pace::Pace;
 pub use places::{Place, PlaceList, Places};
+pub use source::Source;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //! workers in turn. It survives the want of descriptors, and goes on by itself when there are some.
 
 use std::io;
+use std::net::IpAddr;
 
 use mio::Token;
 
@@ -35,6 +36,8 @@ pub struct Newcomer<S> {
     pub socket: S,
     /// What it may ask for.
     pub scope: Scope,
+    /// The IP address it comes from; `None` through a Unix socket.
+    pub address: Option<IpAddr>,
 }
 
 /// See the module's page.
@@ -142,7 +145,7 @@ impl<L: Listen> Entrance<L> {
                 // Without a word: any status would be for a request that nobody has read, and any but 200 stops an EventSource for
                 // good, which comes back by itself to a connection that was closed.
                 Ok((socket, address)) => match gate.enter(socket, address, self.door.scope) {
-                    Some(socket) => deal(Newcomer { socket, scope: self.door.scope }),
+                    Some(socket) => deal(Newcomer { socket, scope: self.door.scope, address }),
                     None => metrics.refused_address.add(1),
                 },
                 Err(error) => self.state = self.after(&error),

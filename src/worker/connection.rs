@@ -2,6 +2,7 @@
 //! understood or written. Buffers exist only while they hold something.
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 
 use super::exchange::Exchange;
 use super::kernel::Peer;
@@ -58,6 +59,8 @@ pub struct Connection<S> {
     pub socket: S,
     /// What it may ask for.
     pub scope: Scope,
+    /// The IP address it comes from; `None` through a Unix socket.
+    pub address: Option<IpAddr>,
     /// Where it is.
     pub phase: Phase,
     /// What it is saying.
@@ -108,11 +111,12 @@ pub enum Flushed {
 
 impl<S: Peer> Connection<S> {
     /// A connection that has just been accepted.
-    pub fn new(serial: u64, socket: S, scope: Scope, deadline: u64) -> Self {
+    pub fn new(serial: u64, socket: S, scope: Scope, address: Option<IpAddr>, deadline: u64) -> Self {
         Self {
             serial,
             socket,
             scope,
+            address,
             phase: Phase::Talking,
             exchange: Exchange::default(),
             input: Vec::new(),

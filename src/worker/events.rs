@@ -83,7 +83,7 @@ impl<K: Kernel> Worker<K> {
 
     /// A new connection: registered, and listened to at once, for its request may be here already.
     fn take_in(&mut self, newcomer: Newcomer<K::Peer>) {
-        let Newcomer { mut socket, scope } = newcomer;
+        let Newcomer { mut socket, scope, address } = newcomer;
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         let key = self.connections.vacant_key();
         let is_late = self.drain_until.is_some() && scope != Scope::Administration;
@@ -95,7 +95,7 @@ impl<K: Kernel> Worker<K> {
         let deadline = self.parts.now.millis + self.patience_millis(Patience::First, scope);
         self.serials += 1;
         self.is_at_rest = false;
-        self.connections.insert(Connection::new(self.serials, socket, scope, deadline));
+        self.connections.insert(Connection::new(self.serials, socket, scope, address, deadline));
         self.drive(key, false);
     }
 

@@ -322,6 +322,7 @@ mod tests {
         Context {
             service,
             scope: Scope::All,
+            address: None,
             house,
             now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
             worker: 0,

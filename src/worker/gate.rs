@@ -3,7 +3,7 @@
 //! administration's have places of their own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::kernel::Peer;
 use crate::api::Scope;
 use crate::config::MAX_ADMIN_CONNECTIONS;
+use crate::quota::Source;
 use crate::spare::Spare;
 
 /// See the module's page.
@@ -26,17 +27,8 @@ pub struct Gate {
 /// open, of which there is a bound.
 #[derive(Default)]
 struct Addresses {
-    by_descriptor: HashMap<RawFd, IpAddr>,
-    counts: HashMap<IpAddr, usize>,
-}
-
-/// What one client can have as many addresses of as it likes counts as one: of IPv6 it is given 64 bits to choose from. Not so
-/// on the link itself, where all machines share them.
-fn source_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) if !v6.is_unicast_link_local() => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        address => address,
-    }
+    by_descriptor: HashMap<RawFd, Source>,
+    counts: HashMap<Source, usize>,
 }
 
 impl Gate {
@@ -85,7 +77,7 @@ impl Gate {
         if let (Some((max, addresses)), Some(address), Scope::All | Scope::Public) = (&self.per_address, address, scope)
         {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            let source = source_of(address);
+            let source = Source::from(address);
             let count = addresses.counts.entry(source).or_insert(0);
             if *count >= *max {
                 return None;
@@ -165,22 +157,6 @@ mod tests {
 
     fn enters(gate: &Gate, number: RawFd, address: &str) -> bool {
         gate.enter(Nobody(number), Some(address.parse().unwrap()), Scope::All).is_some()
-    }
-
-    #[test]
-    fn what_one_client_can_choose_from_counts_as_one_address() {
-        for (one, other, is_same) in [
-            ("192.0.2.1", "192.0.2.1", true),
-            ("192.0.2.1", "192.0.2.2", false),
-            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
-            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
-            ("fe80::1", "fe80::2", false),
-            ("::1", "::1", true),
-        ] {
-            let gate = Gate::new(9, Some(1));
-            assert!(enters(&gate, 1, one));
-            assert_eq!(enters(&gate, 2, other), !is_same, "{one} {other}");
-        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the poll names sockets.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mio::Token;
@@ -27,9 +28,17 @@ impl Parts {
         Self { id, service, now, verified: RefCell::default(), date: String::new(), date_seconds: u64::MAX }
     }
 
-    pub(super) fn context(&self, scope: Scope) -> Context<'_> {
+    pub(super) fn context(&self, scope: Scope, address: Option<IpAddr>) -> Context<'_> {
         let house = House { date: &self.date, origins: &self.service.settings.origins };
-        Context { service: &self.service, scope, house, now: self.now, worker: self.id, verified: &self.verified }
+        Context {
+            service: &self.service,
+            scope,
+            address,
+            house,
+            now: self.now,
+            worker: self.id,
+            verified: &self.verified,
+        }
     }
 
     pub(super) fn stamp(&self) -> u32 {

@@ -124,7 +124,7 @@ impl<K: Kernel> Worker<K> {
             return GoesOn::WhenReady;
         }
         if connection.exchange.patience() == Patience::Room {
-            let step = connection.exchange.retry(parts.context(connection.scope), out);
+            let step = connection.exchange.retry(parts.context(connection.scope, connection.address), out);
             return self.take_step(key, step);
         }
         let got = if connection.wants_more() { connection.read(scratch, may_have_ended) } else { Got::Nothing };
@@ -144,7 +144,8 @@ impl<K: Kernel> Worker<K> {
         };
         let mut taken = 0;
         let step = loop {
-            let (count, step) = connection.exchange.advance(&bytes[taken..], parts.context(connection.scope), out);
+            let (count, step) =
+                connection.exchange.advance(&bytes[taken..], parts.context(connection.scope, connection.address), out);
             taken += count;
             *talk += 1;
             match step {
@@ -204,8 +205,11 @@ impl<K: Kernel> Worker<K> {
         let Some(connection) = connections.get_mut(key).filter(|connection| connection.serial == serial) else {
             return;
         };
-        let step =
-            connection.exchange.deliver(&answer.response, parts.context(connection.scope), &mut connection.output);
+        let step = connection.exchange.deliver(
+            &answer.response,
+            parts.context(connection.scope, connection.address),
+            &mut connection.output,
+        );
         connection.held = answer.held;
         self.take_step(key, step);
         self.drive(key, true);
@@ -288,7 +292,9 @@ impl<K: Kernel> Worker<K> {
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
             Patience::Head | Patience::Body | Patience::Room | Patience::Store => {
-                let step = connection.exchange.time_out(self.parts.context(connection.scope), &mut connection.output);
+                let step = connection
+                    .exchange
+                    .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
                 self.take_step(key, step);
                 self.drive(key, true);
             }
