@@ -84,15 +84,51 @@ fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn size(line: &[u8]) -> Option<usize> {
-    let (digits, extension) = match line.iter().position(|&b| b == b';') {
-        None => (line, None),
-        Some(at) => (&line[..at], Some(())),
-    };
-    let digits = std::str::from_utf8(digits).ok()?;
-    // White space before a semicolon is bad but allowed, at the line's end it is not.
-    let digits = extension.map_or(digits, |()| digits.trim_end_matches([' ', '\t']));
-    let is_hex = !digits.is_empty() && digits.len() <= 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    usize::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, extensions) = line.split_at(end);
+    let is_number = !digits.is_empty() && digits.len() <= 16 && are_extensions(extensions);
+    usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().filter(|_| is_number)
+}
+
+/// RFC 9112 section 7.1.1, by descent: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
+fn are_extensions(mut text: &[u8]) -> bool {
+    while !text.is_empty() {
+        let Some(rest) = skip_space(text).strip_prefix(b";") else { return false };
+        let Some(rest) = skip_token(skip_space(rest)) else { return false };
+        text = match skip_space(rest).strip_prefix(b"=").map(skip_space) {
+            None => rest,
+            Some(value) => match skip_quoted(value).or_else(|| skip_token(value)) {
+                Some(rest) => rest,
+                None => return false,
+            },
+        };
+    }
+    true
+}
+
+fn skip_space(text: &[u8]) -> &[u8] {
+    &text[text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count()..]
+}
+
+fn skip_token(text: &[u8]) -> Option<&[u8]> {
+    let length = text.iter().take_while(|b| is_token(b)).count();
+    (length > 0).then_some(&text[length..])
+}
+
+fn is_token(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b)
+}
+
+/// The rest of a line whose control characters have been looked for already.
+fn skip_quoted(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => rest,
+            [] => return None,
+        };
+    }
 }
 
 fn trailers(mut bytes: &[u8]) -> Option<&[u8]> {
@@ -102,7 +138,6 @@ fn trailers(mut bytes: &[u8]) -> Option<&[u8]> {
             return Some(rest);
         }
         let colon = line.iter().position(|&b| b == b':').filter(|&at| at > 0)?;
-        let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
         line[..colon].iter().all(is_token).then_some(())?;
         bytes = rest;
     }
@@ -119,4 +154,52 @@ fn there_and_back(content: &[u8], choice: u8) {
     bytes.extend_from_slice(b"0\r\n\r\n");
     let decoded = decode(BodyFraming::Chunked, &bytes, &cuts(choice.wrapping_add(1), bytes.len()));
     assert_eq!(decoded, Ok((content.to_vec(), Some(bytes.len()))));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    /// Pieces of which chunked bodies are made, and of what is nearly one.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "1",
+            "0",
+            "a",
+            ";",
+            "=",
+            " ",
+            "\t",
+            "\"",
+            "\\",
+            "\r\n",
+            "\n",
+            "\r",
+            "x",
+            ",",
+            "(",
+            "\0",
+            "\u{e9}",
+            ";a=\"b\"",
+            "1\r\nx\r\n",
+            "0\r\n\r\n",
+            "A: b\r\n",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_for_chunks_is_what_the_grammar_says(
+            pieces in prop::collection::vec(piece(), 0..12),
+            cutting in any::<u8>(),
+        ) {
+            // The first two bytes choose the framing and the cuts.
+            super::body(&[&[0, cutting], pieces.concat().as_bytes()].concat());
+        }
+
+        #[test]
+        fn what_is_taken_for_extensions_is_what_the_grammar_says(pieces in prop::collection::vec(piece(), 0..8)) {
+            super::body(format!("\0\0{}{}\r\nx\r\n0\r\n\r\n", "1;", pieces.concat()).as_bytes());
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::extension::{Extension, is_text, is_token};
 use super::head::BodyFraming;
 use super::problem::Problem;
 
@@ -29,7 +30,10 @@ pub enum BodyError {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Malformed => Self::bad_request("the chunked body is malformed"),
+            BodyError::Malformed => Self::bad_request(
+                "the chunked body is malformed: each chunk is its size in hexadecimal, CRLF, its data and CRLF; send a \
+                 Content-Length if the client can't send chunks",
+            ),
             BodyError::TooLarge => {
                 Self::new(413, "the body is larger than --max-body; send less, or start the broker with a larger limit")
             }
@@ -122,10 +126,8 @@ enum State {
     Length(u64),
     /// In a chunk's size; so many digits have come.
     Size { value: u64, digits: u8 },
-    /// In white space after a size: an extension must follow.
-    SizeSpace(u64),
-    /// In an extension.
-    Extension(u64),
+    /// In the extensions of a chunk of this size.
+    Extension(u64, Extension),
     /// After the CR of a size line.
     SizeEnd(u64),
     /// In a chunk's data.
@@ -206,7 +208,7 @@ impl Decoder {
     }
 
     fn count_extras(&mut self) -> Result<(), BodyError> {
-        if matches!(self.state, State::Extension(_) | State::SizeSpace(_) | State::TrailerName | State::TrailerValue) {
+        if matches!(self.state, State::Extension(..) | State::TrailerName | State::TrailerValue) {
             self.extras += 1;
         }
         if let State::Size { value, .. } = self.state
@@ -232,10 +234,10 @@ impl State {
     fn after_byte(self, byte: u8) -> Result<Self, BodyError> {
         match (self, byte) {
             (Self::Size { value, digits }, _) => after_size_byte(value, digits, byte),
-            (Self::SizeSpace(size), b' ' | b'\t') => Ok(Self::SizeSpace(size)),
-            (Self::SizeSpace(size), b';') => Ok(Self::Extension(size)),
-            (Self::Extension(size), b'\r') => Ok(Self::SizeEnd(size)),
-            (Self::Extension(size), _) if is_text(byte) => Ok(Self::Extension(size)),
+            (Self::Extension(size, extension), b'\r') if extension.may_end() => Ok(Self::SizeEnd(size)),
+            (Self::Extension(size, extension), _) => {
+                extension.after(byte).map(|next| Self::Extension(size, next)).ok_or(BodyError::Malformed)
+            }
             (Self::SizeEnd(0), b'\n') => Ok(Self::TrailerStart),
             (Self::SizeEnd(size), b'\n') => Ok(Self::Data(size)),
             (Self::DataCr, b'\r') => Ok(Self::DataLf),
@@ -255,24 +257,14 @@ impl State {
 fn after_size_byte(value: u64, digits: u8, byte: u8) -> Result<State, BodyError> {
     match (byte, digits) {
         (b'\r', 1..) => Ok(State::SizeEnd(value)),
-        (b';', 1..) => Ok(State::Extension(value)),
-        (b' ' | b'\t', 1..) => Ok(State::SizeSpace(value)),
+        (b';', 1..) => Ok(State::Extension(value, Extension::Start)),
+        (b' ' | b'\t', 1..) => Ok(State::Extension(value, Extension::Gap)),
         (_, 0..16) => {
             let digit = char::from(byte).to_digit(16).ok_or(BodyError::Malformed)?;
             Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
         }
         _ => Err(BodyError::Malformed),
     }
-}
-
-/// Visible characters, spaces and tabs, and whatever is not ASCII.
-fn is_text(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -303,7 +295,7 @@ mod tests {
 
     #[test]
     fn chunks_split_at_every_byte() {
-        let body = b"5;a=\"b c\"\r\nhello\r\n0005 ;x\r\nworld\r\n0\r\nA: b\r\nC:\r\n\r\n";
+        let body = b"5;a=\"b c\\\"\" ; d = e\r\nhello\r\n0005 ;x\r\nworld\r\n0\r\nA: b\r\nC:\r\n\r\n";
         let all = [body.as_slice(), b"GET /"].concat();
         for cut in 0..all.len() {
             let got = decode(BodyFraming::Chunked, &all, &[cut], 10).unwrap();
@@ -323,6 +315,16 @@ mod tests {
             "0x5\r\n",
             " 5\r\n",
             "5 \r\n",
+            "5;\r\n",
+            "5;;\r\n",
+            "5;a b\r\n",
+            "5;a=\r\n",
+            "5;a=b c\r\n",
+            "5;a=\"b\r\n",
+            "5;a=\"b\\\"\r\n",
+            "5;a=b \r\n",
+            "5;=b\r\n",
+            "5;(junk)\r\n",
             "5;a\nhello",
             "5;a\0\r\n",
             "5;a\rb\r\n",

@@ -4,6 +4,7 @@
 pub mod body;
 pub mod cookie;
 pub mod cors;
+mod extension;
 pub mod head;
 pub mod problem;
 pub mod response;

@@ -147,6 +147,22 @@ const CHUNKS: &[&str] = &[
     "3\r\nabc",
     "3\r\nabc\n0\r\n\r\n",
     "3\r\nabc\r0\r\n\r\n",
+    "5;\r\n",
+    "5;;a\r\n",
+    "5;a;\r\n",
+    "5; a b\r\n",
+    "5;a=\r\n",
+    "5;=b\r\n",
+    "5;a==b\r\n",
+    "5;a=b c\r\n",
+    "5;a=\"b\r\n",
+    "5;a=\"b\\\"\r\n",
+    "5;a=\"b\"c\r\n",
+    "5;a=b \r\n",
+    "5;(a)\r\n",
+    "5;a,b\r\n",
+    "5;\u{e9}\r\n",
+    "5;\r\nhello\r\n0\r\n\r\n",
     "3\r\nabc\r\n\r\n",
     "3\r\nabc0\r\n\r\n",
     "0\n\r\n",
@@ -254,7 +270,7 @@ fn request_lines() {
 fn chunks() {
     let broker = Broker::start(&[]);
     for line in ["POST /publish/smuggled1", "GET /healthz", "OPTIONS *", "GET /subscribe/smuggled1"] {
-        for before in ["", "7;x\r\ndata: y\r\n"] {
+        for before in ["", "7;x\r\ndata: y\r\n", "7 ; x = \"y\\\"z\";a\r\ndata: y\r\n"] {
             for chunk in CHUNKS {
                 let head = format!("{line} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
                 assert_refused(&broker, &format!("{head}{before}{chunk}{SMUGGLED}"), 400);
