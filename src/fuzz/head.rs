@@ -59,7 +59,8 @@ struct Plain<'a> {
 impl<'a> Plain<'a> {
     fn read(bytes: &'a [u8]) -> Self {
         let bytes = &bytes[blank_lines(bytes)..];
-        let mut lines = bytes.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let lines = bytes.split_inclusive(|&b| b == b'\n');
+        let mut lines = lines.map(|line| line.strip_suffix(b"\r\n").expect("every line ends in CRLF"));
         let request = lines.next().unwrap_or_default().split(|&b| b == b' ').collect();
         let fields = lines.take_while(|line| !line.is_empty()).map(Self::field).collect();
         Self { request, fields }
@@ -145,4 +146,44 @@ fn decimal(digits: &[u8]) -> u64 {
     };
     assert!(!digits.is_empty());
     digits.iter().fold(0, add)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    /// Pieces of which heads are made, and of what is nearly one.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "\r\n",
+            "\n",
+            "\r",
+            "\r\n\r\n",
+            "\n\n",
+            " ",
+            ":",
+            "\0",
+            "X: y",
+            "\r\nX: y",
+            "\nX: y",
+            "\r\nHost: h",
+            "\r\nTransfer-Encoding: chunked",
+            "\r\nTransfer-Encoding: gzip",
+            "\r\nTransfer-Encoding: chunked, gzip",
+            "\r\nContent-Length: 5",
+            "\r\nCookie: esker_token=a; esker_token=\"b\"",
+            "\r\nSec-Fetch-Site: same-origin",
+            "\r\nConnection: close",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_for_a_head_is_beyond_doubt(
+            line in prop::sample::select(vec!["GET / HTTP/1.1", "POST http://a:1/x HTTP/1.1", "G@T /", "GET / HTTP/1.0", ""]),
+            pieces in prop::collection::vec(piece(), 0..8),
+        ) {
+            super::head(format!("{line}{}\r\n\r\nrest\n", pieces.concat()).as_bytes());
+        }
+    }
 }

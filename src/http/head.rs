@@ -100,10 +100,17 @@ pub enum Parsed<'a> {
 pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
     let blank = blank_lines(bytes);
     let bytes = bounded(&bytes[blank..]);
+    // httparse would take a bare LF for the end of a line.
+    let bare_lf = bare_lf(bytes);
+    let bytes = &bytes[..bare_lf.unwrap_or(bytes.len())];
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {
-        Ok(httparse::Status::Partial) => check_partial(bytes).map(|()| Parsed::Partial),
+        Ok(httparse::Status::Partial) => match (check_partial(bytes), bare_lf) {
+            (Ok(()), None) => Ok(Parsed::Partial),
+            (Ok(()), Some(_)) => Err(Problem::bad_request("a line of the request head ends in LF alone; send CRLF")),
+            (Err(problem), _) => Err(problem),
+        },
         Ok(httparse::Status::Complete(len)) if len > MAX_HEAD => Err(too_long()),
         Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete(Head::from_request(&request)?, blank + len)),
         Err(error) => Err(refusal(error, bytes)),
@@ -136,10 +143,15 @@ pub fn is_refused_head_request(bytes: &[u8]) -> bool {
 /// part of a request (RFC 9112 section 2.2).
 pub fn blank_lines(bytes: &[u8]) -> usize {
     let mut rest = bytes;
-    while let Some(after) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+    while let Some(after) = rest.strip_prefix(b"\r\n") {
         rest = after;
     }
     bytes.len() - rest.len()
+}
+
+/// Where the first LF is that does not follow a CR.
+fn bare_lf(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find(|&at| at == 0 || bytes[at - 1] != b'\r')
 }
 
 /// As much as a head may have, and one byte that is too many: of all of it, or of its target.
@@ -379,8 +391,12 @@ fn parse_length(text: &str) -> Result<u64, Problem> {
     text.parse().map_err(|_| Problem::new(413, "Content-Length is larger than any body"))
 }
 
+/// What is framed by `chunked` and then coded again has no end that can be known; what is framed otherwise is not understood.
 fn bad_codings(codings: &[&str]) -> Problem {
-    if codings.iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("chunked")) {
+    let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
+    let is_last = codings.iter().position(is_chunked).is_none_or(|first| first + 1 == codings.len());
+    let is_known = |coding: &&str| coding.is_empty() || is_chunked(coding);
+    if !is_last || codings.iter().all(|coding| is_known(coding)) {
         return Problem::bad_request("chunked must be the only transfer coding, named once");
     }
     Problem::new(501, "the only transfer coding understood here is chunked")
@@ -429,7 +445,12 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
             ("Transfer-Encoding: \r\n", 400),
             ("Transfer-Encoding: gzip, chunked\r\n", 501),
-            ("Transfer-Encoding: chunked, gzip\r\n", 501),
+            ("Transfer-Encoding: chunked, gzip\r\n", 400),
+            ("Transfer-Encoding: chunked, identity\r\n", 400),
+            ("Transfer-Encoding: gzip, chunked, br\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", 400),
+            ("Transfer-Encoding: chunked,\r\n", 400),
+            ("Transfer-Encoding: gzip,\r\n", 501),
             ("Transfer-Encoding: xchunked\r\n", 501),
             ("Transfer-Encoding: \u{a0}chunked\r\n", 501),
             ("Transfer-Encoding: \u{b}chunked\r\n", 400),

@@ -262,8 +262,11 @@ fn empty_lines_before_a_request_are_no_request() {
     assert_eq!(connection.response().status, 200);
     // An old client's extra line after its body does not begin a head that could come too late.
     assert!(connection.is_silent(Duration::from_millis(1000)));
-    connection.send("\r\n\n");
+    connection.send("\r\n\r\n");
     assert!(goes_on(&mut connection));
+    connection.send("\n");
+    assert_problem(&connection.response(), 400);
+    assert!(connection.is_closed());
 }
 
 #[test]
