@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::auth::{Grant, Holder, Role};
 use crate::clock::millis;
 use crate::http::{Head, Problem, Reply, Version};
-use crate::hub::{Joined, Position, TopicName};
+use crate::hub::{Full, Joined, Position, TopicName};
 use crate::metrics::TurnedAway;
 use crate::quota::{Place, Quotas};
 use crate::sse::{Framing, stream};
@@ -131,7 +131,8 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
             service.hub.abandon(context.worker, &joined);
             return end_at_once(TurnedAway::Draining, reply, framing, context, out);
         }
-        Err(_) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
+        Err(Full::Subscribers) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
+        Err(Full::Topics) => return end_at_once(TurnedAway::Topics, reply, framing, context, out),
     };
     write_head(reply, context, out);
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
@@ -178,6 +179,7 @@ fn end_at_once(why: TurnedAway, reply: Reply, framing: Framing, context: Context
 fn excuse(why: TurnedAway) -> &'static str {
     match why {
         TurnedAway::Full => "the broker has as many streams as it may; come back later",
+        TurnedAway::Topics => "there are as many topics as --max-topics allows; come back when some have aged away",
         TurnedAway::Draining => "the broker is shutting down; come back later",
         TurnedAway::Sub => {
             "the token's sub has as many streams as --max-subscribers-per-sub allows; close one, or come back later"

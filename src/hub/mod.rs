@@ -90,7 +90,12 @@ pub enum Refused {
 
 /// Why a subscriber is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum Full {
+    /// There are as many subscribers as there may be.
+    Subscribers,
+    /// There are as many topics as there may be.
+    Topics,
+}
 
 /// Events between a position and the oldest retained one are gone, or the position is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,7 +305,7 @@ impl Hub {
     pub fn join(&self, worker: WorkerId, names: &[TopicName], position: Position<'_>) -> Result<Joined, Full> {
         let mut state = self.lock();
         if state.subscribers >= self.limits.subscribers {
-            return Err(Full);
+            return Err(Full::Subscribers);
         }
         let mut slots = Vec::with_capacity(names.len());
         for name in names {
@@ -308,7 +313,7 @@ impl Hub {
                 Some(slot) => slots.push(slot),
                 None => {
                     slots.iter().for_each(|&slot| state.bury_if_idle(slot));
-                    return Err(Full);
+                    return Err(Full::Topics);
                 }
             }
         }

@@ -85,7 +85,7 @@ impl Hub {
     ) -> Result<Joined, Full> {
         let mut state = self.lock();
         if state.subscribers >= self.limits.subscribers {
-            return Err(Full);
+            return Err(Full::Subscribers);
         }
         state.subscribers += 1;
         let records = &mut state.records;

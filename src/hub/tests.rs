@@ -109,14 +109,14 @@ fn topics_and_subscribers_have_bounds_and_leave_room_when_they_go() {
     publish(&hub, "topicone1", 1, 100).unwrap();
     let joined = hub.join(0, &[name("topictwo2")], Position::Live).unwrap();
     assert!(matches!(publish(&hub, "topicthree3", 1, 100), Err(Refused::TooManyTopics)));
-    assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), Full);
+    assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), Full::Topics);
     assert_eq!((hub.counts().topics, hub.counts().subscribers), (2, 1));
     hub.abandon(0, &joined);
     publish(&hub, "topicthree3", 1, 100).unwrap();
     for _ in 0..3 {
         hub.join(0, &[name("topicone1")], Position::Live).unwrap();
     }
-    assert_eq!(hub.join(0, &[name("topicone1")], Position::Live).unwrap_err(), Full);
+    assert_eq!(hub.join(0, &[name("topicone1")], Position::Live).unwrap_err(), Full::Subscribers);
 }
 
 #[test]

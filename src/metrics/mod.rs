@@ -91,21 +91,24 @@ impl InsertRefusal {
 /// Why a stream was told to come back later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// There are as many subscribers or topics as there may be.
+    /// There are as many subscribers as there may be.
     Full,
     /// The broker drains.
     Draining,
     /// Its token's `sub` has as many streams as it may.
     Sub,
+    /// There are as many topics as there may be.
+    Topics,
 }
 
 impl TurnedAway {
     /// What they are called, in their order.
-    pub const NAMES: [&str; 3] = ["full", "draining", "sub"];
+    pub const NAMES: [&str; 4] = ["full", "draining", "sub", "topics"];
 }
 
 /// Every status code that the broker answers with, the most frequent ones first.
-pub const CODES: [u16; 18] = [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 429, 431, 501, 503, 505];
+pub const CODES: [u16; 19] =
+    [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 501, 503, 505];
 
 /// One worker's counters, on cache lines of their own.
 #[derive(Debug, Default)]

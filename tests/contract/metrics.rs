@@ -179,6 +179,9 @@ fn whoever_is_caught_up_is_timed_for_each_event() {
 #[test]
 fn whatever_is_refused_is_counted_with_its_reason() {
     let broker = Broker::start(&["--max-topics", "1", "--max-subscribers", "1", "--latest-bytes", "1"]);
+    broker.publish("topicone1", "data: 0");
+    let no_topic = broker.get("/subscribe/topictwo2").text();
+    assert!(no_topic.contains("--max-topics") && no_topic.contains("retry:"), "{no_topic}");
     let _stream = broker.subscribe("/subscribe/topicone1", "");
     assert_eq!(broker.post("/publish/topicone1", "", "no field").status, 400);
     assert_eq!(broker.post("/publish/topicone1", "", [0xff]).status, 400);
@@ -190,6 +193,7 @@ fn whatever_is_refused_is_counted_with_its_reason() {
     assert_eq!(broker.post("/insert", "", "{\"event\":\"b\",\"data\":1}").status, 503);
     let full = broker.get("/subscribe/topicone1");
     assert_eq!((full.status, full.text().contains("retry:")), (200, true));
+    assert!(full.text().contains("as many streams"), "{}", full.text());
     let mut garbage = broker.connect();
     garbage.send("no HTTP at all\r\n\r\n");
     assert_eq!(garbage.response().status, 400);
@@ -199,10 +203,11 @@ fn whatever_is_refused_is_counted_with_its_reason() {
     let inserts = |reason| metrics.by("esker_store_refusals_total", "reason", reason);
     assert_eq!(["busy", "failed", "invalid", "memory"].map(inserts), [0.0, 0.0, 1.0, 1.0]);
     let code = |code| metrics.by("esker_responses_total", "code", code);
-    assert_eq!(["200", "400", "503", "other"].map(code), [5.0, 4.0, 2.0, 0.0]);
-    assert_eq!(metrics.sum("esker_requests_total"), 11.0, "garbage is no request, and this one is");
-    assert_eq!(metrics.sum("esker_streams_turned_away_total"), 1.0);
-    assert_eq!((metrics.of("esker_events_published_total"), metrics.of("esker_events_duplicate_total")), (1.0, 1.0));
+    assert_eq!(["200", "400", "503", "other"].map(code), [7.0, 4.0, 2.0, 0.0]);
+    assert_eq!(metrics.sum("esker_requests_total"), 13.0, "garbage is no request, and this one is");
+    let turned_away = |reason| metrics.by("esker_streams_turned_away_total", "reason", reason);
+    assert_eq!(["full", "draining", "sub", "topics"].map(turned_away), [1.0, 0.0, 0.0, 1.0]);
+    assert_eq!((metrics.of("esker_events_published_total"), metrics.of("esker_events_duplicate_total")), (2.0, 1.0));
     assert_eq!(metrics.of("esker_store_commit_seconds_count"), metrics.of("esker_store_commits_total"));
     assert!(metrics.of("esker_store_commit_seconds_sum") > 0.0);
     assert_balanced(&metrics, 1.0);

@@ -78,7 +78,7 @@ fn a_subject_has_so_many_streams_over_all_workers_and_not_one_more() {
 
     let metrics = broker.metrics_once("others left", |metrics| metrics.sum("esker_subscribers") == 3.0);
     let turned_away = |reason| metrics.by("esker_streams_turned_away_total", "reason", reason);
-    assert_eq!(["full", "draining", "sub"].map(turned_away), [0.0, 0.0, 5.0]);
+    assert_eq!(["full", "draining", "sub", "topics"].map(turned_away), [0.0, 0.0, 5.0, 0.0]);
     assert_eq!(metrics.of("esker_subscriber_subs"), 1.0);
     assert_eq!(broker.stats()["streams_turned_away"], 5);
     for _ in 0..20 {
