@@ -31,6 +31,7 @@ WORKDIR /data
 VOLUME /data
 ENV ESKER_BIND=0.0.0.0 ESKER_DATA=/data
 EXPOSE 3000
-# By the variables of the container: with options instead, say where to ask (esker health 127.0.0.1:80).
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/bin/esker", "health"]
+# Whether it runs: what restarts a container must not end streams because a disk is full. It asks by the variables of the
+# container; with options instead, say where (esker health --live 127.0.0.1:80).
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/bin/esker", "health", "--live"]
 ENTRYPOINT ["/usr/bin/esker"]

@@ -4,6 +4,7 @@
 mod admission;
 pub mod audit;
 mod console;
+mod health;
 pub mod insert;
 mod metrics;
 mod overview;
@@ -27,7 +28,7 @@ use crate::http::{Head, Held, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
-use crate::store::{Health, Store, StoreError};
+use crate::store::Store;
 use route::Route;
 pub use route::Scope;
 
@@ -236,7 +237,8 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
         (Route::Audit(name), Method::Get | Method::Head) => audit::plan(&name, head, context),
         (Route::Stats, Method::Get | Method::Head) => stats::plan(head, context),
         (Route::Metrics, Method::Get | Method::Head) => metrics::plan(head, context),
-        (Route::Health, Method::Get | Method::Head) => Ok(health(context.service)),
+        (Route::Health, Method::Get | Method::Head) => Ok(health::ready(context)),
+        (Route::Liveness, Method::Get | Method::Head) => Ok(health::live(context)),
         (route, _) => Err(Problem::method_not_allowed(route.allow())),
     });
     plan.unwrap_or_else(|problem| {
@@ -260,17 +262,6 @@ fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem
 fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
     let allow = route(head, context).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
     Response::preflight(allow)
-}
-
-fn health(service: &Service) -> Plan {
-    if service.is_draining() {
-        return Plan::Refuse(draining());
-    }
-    match service.store.status().health {
-        Health::Ready | Health::Closed => Plan::Answer(Response::new(200, "text/plain", "ok")),
-        Health::Full => Plan::Refuse(insert::refusal(StoreError::Full)),
-        Health::Failed { .. } => Plan::Refuse(insert::refusal(StoreError::Failed)),
-    }
 }
 
 /// The answer to what comes too late.

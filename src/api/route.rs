@@ -27,6 +27,7 @@ pub(super) enum Route<'a> {
     Stats,
     Metrics,
     Health,
+    Liveness,
 }
 
 impl<'a> Route<'a> {
@@ -50,12 +51,13 @@ impl<'a> Route<'a> {
             ("stats", None, None) => Some(Self::Stats),
             ("metrics", None, None) => Some(Self::Metrics),
             ("healthz", None, None) => Some(Self::Health),
+            ("livez", None, None) => Some(Self::Liveness),
             _ => None,
         })
     }
 
     fn is_in(&self, scope: Scope) -> bool {
-        let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health);
+        let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health | Self::Liveness);
         match scope {
             Scope::All => true,
             Scope::Public => !is_administration,
@@ -73,7 +75,8 @@ impl<'a> Route<'a> {
             | Self::Audit(_)
             | Self::Stats
             | Self::Metrics
-            | Self::Health => "GET, HEAD, OPTIONS",
+            | Self::Health
+            | Self::Liveness => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -84,13 +87,13 @@ impl Scope {
         match self {
             Self::All => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
-                 GET /audit/{event}, GET /stats, GET /metrics and GET /healthz"
+                 GET /audit/{event}, GET /stats, GET /metrics, GET /healthz and GET /livez"
             }
             Self::Public => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events and \
                  GET /audit/{event}; statistics and health are at the address of --admin"
             }
-            Self::Administration => "nothing is here; there are GET /stats, GET /metrics and GET /healthz",
+            Self::Administration => "nothing is here; there are GET /stats, GET /metrics, GET /healthz and GET /livez",
         }
     }
 }

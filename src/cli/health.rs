@@ -18,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// More than the answer is; what comes beyond it is of no interest.
 const MAX_ANSWER: u64 = 16_384;
 
+/// What a broker says of its readiness, and of its being alive.
+const READINESS: &str = "/healthz";
+const LIVENESS: &str = "/livez";
+
 const ADVICE: &str = "give http://IP:PORT, IP:PORT or unix:/PATH";
 
 /// The variables that say where a broker is to be asked, beside PORT.
@@ -26,17 +30,22 @@ const WHERE: [&str; 4] = ["ESKER_ADMIN", "ESKER_BIND", "ESKER_PORT", "ESKER_LIST
 const HELP: &str = "\
 esker health: asks a broker whether it is well
 
-Usage: esker health [URL]
+Usage: esker health [OPTION]… [URL]
+
+  --live        ask /livez (does it run?) instead of /healthz (does it take
+                everything, records included?)
+  -h, --help    print this
 
 URL is http://IP:PORT, IP:PORT or unix:/PATH. Without it the broker is asked that
 ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN describe, or the one at
-127.0.0.1:3000. Exits with 0 if /healthz answers 200, else with 1.
+127.0.0.1:3000. Exits with 0 if the answer is 200, else with 1.
 ";
 
 /// Whom to ask.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     place: Place,
+    path: &'static str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -64,15 +73,23 @@ impl HealthCheck {
                 let socket = connect(addresses)?;
                 socket.set_read_timeout(Some(PATIENCE))?;
                 socket.set_write_timeout(Some(PATIENCE))?;
-                converse(socket)
+                self.converse(socket)
             }
             Place::Unix(path) => {
                 let socket = UnixStream::connect(path)?;
                 socket.set_read_timeout(Some(PATIENCE))?;
                 socket.set_write_timeout(Some(PATIENCE))?;
-                converse(socket)
+                self.converse(socket)
             }
         }
+    }
+
+    fn converse(&self, mut socket: impl Read + Write) -> io::Result<String> {
+        let Self { path, .. } = self;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        socket.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }
 
@@ -87,30 +104,25 @@ fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn converse(mut socket: impl Read + Write) -> io::Result<String> {
-    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    socket.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
 /// Reads what follows `esker health`.
 pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsString>) -> Result<Command, UsageError> {
-    let mut url = None;
+    let (mut url, mut asks_live) = (None, false);
     while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
+            Long("live") => asks_live = true,
             Value(value) if url.is_none() => url = Some(value.string().map_err(|error| usage(&error))?),
             Value(more) => return Err(UsageError::new(format!("esker health takes one URL, not {more:?} as well"))),
             Long(long) => return Err(UsageError::new(format!("there is no option --{long} of esker health"))),
             Short(short) => return Err(UsageError::new(format!("there is no option -{short} of esker health"))),
         }
     }
-    let place = match url {
+    let (place, path) = match url {
         Some(url) => place(&url).ok_or_else(|| UsageError::new(format!("{url:?} can't be asked: {ADVICE}")))?,
-        None => described(get)?,
+        None => (described(get)?, READINESS),
     };
-    Ok(Command::Health(HealthCheck { place }))
+    let path = if asks_live { LIVENESS } else { path };
+    Ok(Command::Health(HealthCheck { place, path }))
 }
 
 /// Where the broker with this environment is to be asked. Its other variables are its own business.
@@ -125,23 +137,24 @@ fn described(get: impl Fn(&str) -> Option<OsString>) -> Result<Place, UsageError
     }
 }
 
-/// An address as it is given: names but `localhost` are not looked up, for a static binary can't do so everywhere.
-fn place(text: &str) -> Option<Place> {
+/// An address as it is given, and what is asked there: names but `localhost` are not looked up, for a static binary can't do
+/// so everywhere.
+fn place(text: &str) -> Option<(Place, &'static str)> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return path.starts_with('/').then(|| Place::Unix(path.into()));
+        return path.starts_with('/').then(|| (Place::Unix(path.into()), READINESS));
     }
     let rest = text.strip_prefix("http://").unwrap_or(text);
-    let authority =
-        rest.split_once('/').map_or(rest, |(authority, path)| if path_is_ours(path) { authority } else { "" });
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = match path {
+        "" | "/" | READINESS => READINESS,
+        LIVENESS => LIVENESS,
+        _ => return None,
+    };
     if let Some(port) = authority.strip_prefix("localhost:") {
         let port = port.parse().ok()?;
-        return Some(Place::Tcp(both_loopbacks(port).into()));
+        return Some((Place::Tcp(both_loopbacks(port).into()), path));
     }
-    Some(Place::Tcp(reachable(authority.parse().ok()?)))
-}
-
-fn path_is_ours(path: &str) -> bool {
-    matches!(path, "" | "healthz")
+    Some((Place::Tcp(reachable(authority.parse().ok()?)), path))
 }
 
 /// Where what listens on this address can be reached: who listens everywhere also does so on the loopback.
@@ -199,9 +212,10 @@ mod tests {
             ("[::]:80", &["[::1]:80", "127.0.0.1:80"]),
             ("http://localhost:80", &["[::1]:80", "127.0.0.1:80"]),
         ] {
-            assert_eq!(place(text), Some(tcp(expected)), "{text}");
+            assert_eq!(place(text), Some((tcp(expected), READINESS)), "{text}");
         }
-        assert_eq!(place("unix:/run/esker.sock"), Some(Place::Unix("/run/esker.sock".into())));
+        assert_eq!(place("http://127.0.0.1:3000/livez"), Some((tcp(&["127.0.0.1:3000"]), LIVENESS)));
+        assert_eq!(place("unix:/run/esker.sock"), Some((Place::Unix("/run/esker.sock".into()), READINESS)));
         for wrong in
             ["", "https://127.0.0.1:3000", "http://example.com:80", "unix:esker.sock", "127.0.0.1", "1.2.3.4:5/x"]
         {

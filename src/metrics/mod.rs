@@ -152,6 +152,8 @@ pub struct WorkerMetrics {
     pub resume_gaps: Counter,
     /// Subscribers whose socket takes no more for now.
     pub stalled: Counter,
+    /// When its loop iteration began, in the clock's milliseconds and one more; 0 while it waits for events.
+    pub iteration_began: Counter,
     /// From an event's id to its write into the socket of a subscriber that was caught up.
     pub latency: Histogram,
 }
@@ -213,6 +215,12 @@ impl Metrics {
         Samples::by_word(label, words, |kind| self.sum(|worker| counters(worker).get(kind)))
     }
 
+    /// Returns how many milliseconds the longest loop iteration has taken that is not over.
+    pub fn longest_iteration(&self, now_millis: u64) -> u64 {
+        let began = self.workers.iter().map(|worker| worker.iteration_began.get()).filter(|&began| began != 0);
+        began.map(|began| (now_millis + 1).saturating_sub(began)).max().unwrap_or(0)
+    }
+
     /// All workers' latencies.
     pub fn latency(&self) -> Buckets {
         let mut all = Buckets::default();
@@ -243,5 +251,17 @@ mod tests {
         assert_eq!(metrics.sum(WorkerMetrics::subscribers), 3);
         assert_eq!(metrics.started_seconds(), 1.5);
         assert_eq!(Close::NAMES[Close::Failed as usize], "failed");
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_events_is_in_no_iteration() {
+        let metrics = Metrics::new(3, 0);
+        assert_eq!(metrics.longest_iteration(5), 0);
+        metrics.worker(1).iteration_began.set(1);
+        metrics.worker(2).iteration_began.set(3);
+        assert_eq!(metrics.longest_iteration(5), 5);
+        metrics.worker(1).iteration_began.set(0);
+        assert_eq!(metrics.longest_iteration(5), 3);
+        assert_eq!(metrics.longest_iteration(0), 0);
     }
 }

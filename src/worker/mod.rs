@@ -189,6 +189,8 @@ impl<K: Kernel> Worker<K> {
     pub fn turn(&mut self) {
         self.wait();
         self.parts.advance(self.clock.now());
+        let metrics = self.parts.service.metrics.worker(self.parts.id);
+        metrics.iteration_began.set(self.parts.now.millis + 1);
         self.streams.hush();
         self.handle_events();
         self.take_mail();
@@ -203,6 +205,7 @@ impl<K: Kernel> Worker<K> {
         // Who sees a socket closed sees it counted.
         self.report();
         self.release();
+        self.parts.service.metrics.worker(self.parts.id).iteration_began.set(0);
     }
 
     fn wait(&mut self) {

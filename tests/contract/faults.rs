@@ -61,7 +61,7 @@ fn stops_inserts_until_a_restart(trouble: Trouble) {
     disk.end(trouble);
     // What the kernel holds of it is not known: the disk being well again is not enough.
     assert_eq!(broker.post("/insert", "", body).status, 503);
-    assert_eq!(broker.get("/healthz").status, 503);
+    assert_eq!((broker.get("/healthz").status, broker.get("/livez").text().as_str()), (503, "ok"));
     assert_eq!(broker.stats()["store"], "failed");
     let metrics = broker.metrics();
     assert_eq!(["ready", "failed"].map(|state| metrics.by("esker_store_state", "state", state)), [0.0, 1.0]);

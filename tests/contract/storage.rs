@@ -323,7 +323,7 @@ fn a_full_disk_is_told_and_recovered_from() {
     };
     assert_eq!(refused.status, 503);
     assert!(refused.field("Retry-After").is_some() && refused.text().contains("full"), "{refused:?}");
-    assert_eq!(broker.get("/healthz").status, 503);
+    assert_eq!((broker.get("/healthz").status, broker.get("/livez").text().as_str()), (503, "ok"));
     let metrics = broker.metrics();
     assert_eq!(["ready", "full"].map(|state| metrics.by("esker_store_state", "state", state)), [0.0, 1.0]);
     assert_eq!(metrics.by("esker_store_refusals_total", "reason", "full"), 1.0);
