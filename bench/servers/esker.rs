@@ -28,7 +28,7 @@ pub fn start_on(data: &Path, cores: &str) -> Result<Running, Failure> {
 
 fn start_in(scratch: Scratch, program: &str, data: &Path, cores: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, program);
-    command.args(["--no-auth", "--port", "0", "--data"]).arg(data);
+    command.args(["--no-auth", "--origin", "*", "--port", "0", "--data"]).arg(data);
     let (root, address) = spawn_told(command)?;
     let version = concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned();
     Ok(Running { version, root, scratch, subscribe_at: address, publish_at: address, dialect: dialect() })

@@ -1,9 +1,10 @@
 //! Who may do what: finds the token that a request shows, and has it judged.
 
 use super::Context;
+use super::browsers::check_cookie_writer;
 use crate::auth::{Auth, Denial, Grant, Role};
-use crate::http::cors::Cors;
-use crate::http::{Head, Method, Problem};
+use crate::http::head::MAX_TOKEN_COOKIES;
+use crate::http::{Head, Problem};
 use crate::hub::TopicName;
 
 /// The query parameter that may carry a token.
@@ -18,11 +19,18 @@ const OTHER_NAME: &str = "Bearer realm=\"esker\", error=\"insufficient_scope\"";
 pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result<Grant, Problem> {
     let Auth::Tokens(keyrings) = &context.service.auth else { return Ok(Grant::everything()) };
     let shown = Shown::by(head);
-    if let Shown::Cookie(_) = shown {
-        check_origin(head, context)?;
+    if let Shown::Cookies(_) = shown {
+        check_cookie_writer(head, context).map_err(|detail| Problem::denied(403, NO_TOKEN, detail))?;
     }
     let now = context.now.unix_seconds();
-    keyrings.admit(role, shown.token(), now, &mut context.verified.borrow_mut()).map_err(|denial| unauthorized(&denial))
+    let mut first_denial = None;
+    for token in shown.tokens() {
+        match keyrings.admit(role, Some(token), now, &mut context.verified.borrow_mut()) {
+            Ok(grant) => return Ok(grant),
+            Err(denial) => first_denial = first_denial.or(Some(denial)),
+        }
+    }
+    Err(unauthorized(&first_denial.unwrap_or(Denial::Missing)))
 }
 
 /// 401 if the token has expired since the head came: a body may take as long as its sender likes.
@@ -58,7 +66,8 @@ fn not_covered(name: &str) -> Problem {
 enum Shown<'a> {
     Field(&'a [u8]),
     Query(Vec<u8>),
-    Cookie(&'a [u8]),
+    /// A browser may have an older one for another domain or path.
+    Cookies([Option<&'a [u8]>; MAX_TOKEN_COOKIES]),
     Nothing,
 }
 
@@ -66,16 +75,19 @@ impl<'a> Shown<'a> {
     fn by(head: &Head<'a>) -> Self {
         let in_field = head.authorization.and_then(bearer).map(Self::Field);
         let in_query = || head.target.query.get_bytes(PARAMETER).filter(|token| !token.is_empty()).map(Self::Query);
-        let in_cookie = || head.token_cookie.map(Self::Cookie);
+        let in_cookie = || head.token_cookies[0].map(|_| Self::Cookies(head.token_cookies));
         in_field.or_else(in_query).or_else(in_cookie).unwrap_or(Self::Nothing)
     }
 
-    fn token(&self) -> Option<&[u8]> {
-        match self {
-            Self::Field(token) | Self::Cookie(token) => Some(token),
-            Self::Query(token) => Some(token),
-            Self::Nothing => None,
-        }
+    /// More than one only of cookies, of which the first good one counts.
+    fn tokens(&self) -> impl Iterator<Item = &[u8]> {
+        let tokens = match self {
+            Self::Field(token) => [Some(*token), None, None, None],
+            Self::Query(token) => [Some(token.as_slice()), None, None, None],
+            Self::Cookies(tokens) => *tokens,
+            Self::Nothing => [None; MAX_TOKEN_COOKIES],
+        };
+        tokens.into_iter().flatten()
     }
 }
 
@@ -84,19 +96,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer") && rest.first().is_none_or(|b| b" \t".contains(b));
     is_bearer.then(|| rest.trim_ascii())
-}
-
-/// A browser sends cookies whichever page asks. A page that may not read the answers must not
-/// publish with somebody's cookie, either.
-fn check_origin(head: &Head<'_>, context: Context<'_>) -> Result<(), Problem> {
-    let Some(origin) = head.origin.filter(|_| head.method == Method::Post) else { return Ok(()) };
-    let is_listed = matches!(context.house.origins.decide(Some(origin)), Cors::Listed(_));
-    let is_own = origin.split_once("://").is_some_and(|(_, host)| host.eq_ignore_ascii_case(head.host));
-    if is_listed || is_own {
-        return Ok(());
-    }
-    let detail = "a page of this origin may not publish with a cookie; list it with --origin, or send the token in Authorization";
-    Err(Problem::denied(403, NO_TOKEN, detail))
 }
 
 #[cfg(test)]

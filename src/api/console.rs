@@ -56,7 +56,6 @@ pub(super) fn answer() -> Response {
     let Console { html, policy } = &*CONSOLE;
     Response::fixed("text/html; charset=utf-8", html)
         .field("Content-Security-Policy", policy.as_str())
-        .field("X-Content-Type-Options", "nosniff")
         .field("Referrer-Policy", "no-referrer")
 }
 

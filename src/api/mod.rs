@@ -3,6 +3,7 @@
 
 mod admission;
 pub mod audit;
+mod browsers;
 mod console;
 mod health;
 pub mod insert;
@@ -24,11 +25,12 @@ use crate::auth::{Auth, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
-use crate::http::{Head, Held, Ledger, Method, Problem, Response};
+use crate::http::{Head, Held, Ledger, Method, Problem, Response, cors};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::store::Store;
+pub use browsers::LoopbackOnly;
 use route::Route;
 pub use route::Scope;
 
@@ -53,6 +55,8 @@ pub struct Service {
     pub bodies: Ledger,
     /// The pages of histories that are being sent: a reader that takes its time must not cost memory without bound.
     pub pages: Ledger,
+    /// Whether only this machine reaches it.
+    pub loopback_only: LoopbackOnly,
     /// Inserts that the store has not answered.
     inserting: Arc<AtomicUsize>,
     draining: AtomicBool,
@@ -72,9 +76,16 @@ impl Service {
             quotas,
             bodies,
             pages,
+            loopback_only: LoopbackOnly::default(),
             inserting: Arc::default(),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// The same, reached by these addresses.
+    #[must_use]
+    pub fn reached_by(self, loopback_only: LoopbackOnly) -> Self {
+        Self { loopback_only, ..self }
     }
 
     /// From now on nothing new is taken.
@@ -225,10 +236,18 @@ impl Errand {
 
 /// Decides on a request by its head.
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
+    let plan = browsers::check_open_broker(head, context).and_then(|()| dispatch(head, context));
+    plan.unwrap_or_else(|problem| {
+        note_denial(&problem, context);
+        Plan::Refuse(problem)
+    })
+}
+
+fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     if head.method == Method::Options {
-        return Plan::Answer(preflight(head, context));
+        return Ok(Plan::Answer(preflight(head, context)));
     }
-    let plan = route(head, context).and_then(|route| match (route, head.method) {
+    match (route(head, context)?, head.method) {
         (Route::Console, Method::Get | Method::Head) => Ok(Plan::Answer(console::answer())),
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
@@ -240,16 +259,12 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
         (Route::Health, Method::Get | Method::Head) => Ok(health::ready(context)),
         (Route::Liveness, Method::Get | Method::Head) => Ok(health::live(context)),
         (route, _) => Err(Problem::method_not_allowed(route.allow())),
-    });
-    plan.unwrap_or_else(|problem| {
-        note_denial(&problem, context);
-        Plan::Refuse(problem)
-    })
+    }
 }
 
-/// Counts a request that was refused for its token.
+/// Counts a request that was refused for who sent it: its token, or its page.
 fn note_denial(problem: &Problem, context: Context<'_>) {
-    if problem.challenge.is_some() {
+    if matches!(problem.status, 401 | 403) {
         context.service.metrics.worker(context.worker).denied.add(1);
         log::debug!("{} to {}: {}", problem.status, context.client(), problem.detail);
     }
@@ -261,7 +276,7 @@ fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem
 
 fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
     let allow = route(head, context).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
-    Response::preflight(allow)
+    Response::preflight(allow, head.requested_headers.and_then(cors::requested_headers))
 }
 
 /// The answer to what comes too late.

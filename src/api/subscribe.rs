@@ -156,7 +156,7 @@ fn take_place(holder: Option<Holder>, quotas: &Quotas) -> Result<Option<Place>, 
 }
 
 /// HEAD on a stream: only the head, then done.
-pub fn head_only(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
+pub fn head_only(reply: &Reply, context: Context<'_>, out: &mut Vec<u8>) {
     reply.write_stream_head(context.house, out);
 }
 

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::StartError;
-use crate::api::Scope;
+use crate::api::{LoopbackOnly, Scope};
 use crate::config::{ConfigError, ListenAddress, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 use crate::worker::{Door, Listener, VANISHED_MILLIS};
 
@@ -91,6 +91,18 @@ impl Listening {
     /// own there, and the file system may give that the same number.
     pub fn remove_files(&mut self) {
         self.files.clear();
+    }
+
+    /// Whether only this machine comes in by TCP.
+    pub fn loopback_only(&self) -> LoopbackOnly {
+        let is_loopback = |address: &ListenAddress| match address {
+            ListenAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            ListenAddress::Unix(_) => true,
+        };
+        LoopbackOnly {
+            clients: self.public.iter().all(is_loopback),
+            administration: self.admin.iter().all(is_loopback),
+        }
     }
 
     /// In the log's words.

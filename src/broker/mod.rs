@@ -87,7 +87,8 @@ impl Broker {
         let (hub, inboxes) = assembly::hub(&settings, &clock, &mut records, bells);
         let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
         let metrics = Metrics::new(settings.threads, clock.now().unix_millis);
-        let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
+        let service = Service::new(hub, store, settings, auth, metrics).reached_by(listening.loopback_only());
+        let service = Arc::new(service);
         let doors = std::mem::take(&mut listening.doors);
         let workers = assembly::workers(&service, &clock, stations, inboxes, doors)?;
         let mut broker = Self { service: Shared(service), listening, clock, workers: Vec::new() };
@@ -315,9 +316,11 @@ mod tests {
         broker.service.0.hub.publish(&topic, drafts, ahead, None).unwrap();
         let mut client = TcpStream::connect(broker.local_addr()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        client.write_all(b"POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x").unwrap();
+        client
+            .write_all(b"POST /publish/topicone1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\ndata: x")
+            .unwrap();
         std::thread::sleep(Duration::from_millis(50));
-        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answers = String::new();
         client.read_to_string(&mut answers).unwrap();
@@ -337,7 +340,8 @@ mod tests {
         let is_over = Arc::clone(&is_answered);
         let writer = std::thread::spawn(move || {
             let body = "{\"event\":\"a\",\"data\":1}";
-            let request = format!("POST /insert HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let request =
+                format!("POST /insert HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             let (requests, begin) = (request.repeat(500), std::time::Instant::now());
             while !is_over.load(std::sync::atomic::Ordering::Acquire) && begin.elapsed() < Duration::from_secs(4) {
                 flood.write_all(requests.as_bytes()).unwrap();
@@ -347,7 +351,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(300));
         let begin = std::time::Instant::now();
         let mut client = TcpStream::connect(broker.local_addr()).unwrap();
-        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         client.read_to_string(&mut String::new()).unwrap();
         let waited = begin.elapsed();
         is_answered.store(true, std::sync::atomic::Ordering::Release);
@@ -362,7 +366,7 @@ mod tests {
         broker.insert("user", "1").unwrap();
         let mut client = TcpStream::connect(broker.local_addr()).unwrap();
         let mut status = || {
-            client.write_all(b"GET /audit/user HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            client.write_all(b"GET /audit/user HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             let mut answer = [0; 4096];
             let len = client.read(&mut answer).unwrap();
             String::from_utf8_lossy(&answer[9..12.min(len)]).into_owned()

@@ -70,7 +70,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "ADDR",
         default: "none",
-        help: "own address of metrics, stats, healthz",
+        help: "own address of metrics, stats, health",
         effect: Effect::Value(|config, text| address(text).map(|address| config.admin(address))),
     },
     Opt {
@@ -117,8 +117,8 @@ pub(super) const OPTIONS: &[Opt] = &[
         long: "origin",
         short: None,
         value: "O",
-        default: "*",
-        help: "origin whose pages may read; repeatable",
+        default: "*, no-auth: local",
+        help: "pages' origin; repeatable",
         effect: Effect::Value(|config, text| Ok(text.split(',').fold(config, |config, one| config.origin(one.trim())))),
     },
     Opt {
@@ -299,6 +299,7 @@ pub fn help() -> String {
         "  -h, --help                      print this\n  -V, --version                   print the version\n\n\
          Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET may\n\
          hold HMAC secrets of at least 32 bytes. SIGHUP reads key files again.\n\
+         With --no-auth only pages of this machine are served; --origin '*' serves all.\n\
          TIME takes ms s m h, SIZE takes K M G. Every option has an environment twin\n\
          (--history-age: ESKER_HISTORY_AGE); the command line wins. ESKER_LOG or\n\
          RUST_LOG sets the log level: error, warn, info, debug.\n",

@@ -138,7 +138,7 @@ impl Config {
         self
     }
 
-    /// Takes `/metrics`, `/stats` and `/healthz` to an address of their own, where nothing else is served.
+    /// Takes `/metrics`, `/stats`, `/healthz` and `/livez` to an address of their own, where nothing else is served.
     #[must_use]
     pub fn admin(mut self, address: impl Into<ListenAddress>) -> Self {
         self.admin = Some(address.into());
@@ -217,7 +217,11 @@ impl Config {
         self
     }
 
-    /// Lets pages of this origin read answers; `*` is every origin, and the default. Repeatable.
+    /// Lets pages of this origin read answers, and write if there is no authentication. Repeatable. Also takes
+    /// `https://*.example.com` for all subdomains, `null` for sandboxed pages, and `*` for every origin.
+    ///
+    /// The default is `*`; without authentication it is the origins of this machine (`http://localhost` and the like), and a
+    /// broker that listens on loopback addresses only refuses requests for other hosts than this machine and those listed.
     #[must_use]
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origins.push(origin.into());

@@ -7,6 +7,7 @@ use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, MAX_RATE};
 use super::{Access, Config, ConfigError, KeySource, ListenAddress, RoleKeys, Settings};
 use crate::auth::Role;
 use crate::http::Origins;
+use crate::http::origin::OriginPattern;
 use crate::quota::Rate;
 use crate::sse::MAX_DATA;
 
@@ -164,16 +165,15 @@ impl Config {
 
     fn settle_origins(&self) -> Result<Origins, ConfigError> {
         let is_any = |origin: &String| origin == "*";
-        if self.origins.iter().all(is_any) {
-            return Ok(Origins::Any);
+        match self.origins.as_slice() {
+            // A page on the web must not read or write the broker of somebody who tries it out.
+            [] if self.no_auth => return Ok(Origins::Local),
+            all if all.iter().all(is_any) => return Ok(Origins::Any),
+            all if all.iter().any(is_any) => return Err(ConfigError::MixedOrigins),
+            _ => {}
         }
-        if self.origins.iter().any(is_any) {
-            return Err(ConfigError::MixedOrigins);
-        }
-        match self.origins.iter().find(|origin| !is_origin(origin)) {
-            Some(bad) => Err(ConfigError::Origin(bad.clone())),
-            None => Ok(Origins::Listed(self.origins.clone())),
-        }
+        let pattern = |text: &String| OriginPattern::parse(text).ok_or_else(|| ConfigError::Origin(text.clone()));
+        self.origins.iter().map(pattern).collect::<Result<_, _>>().map(Origins::Listed)
     }
 }
 
@@ -187,23 +187,6 @@ impl RoleKeys {
             (Some(_), Some(_)) => Err(ConfigError::TwoKeys(role)),
         }
     }
-}
-
-/// A serialized origin (RFC 6454 section 6.2) as browsers send it. Not `null`, which every sandboxed page
-/// of any site sends: it would get what is there for whoever's browser it is.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => "/",
-    };
-    let is_plain = |b: u8| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"*,".contains(&b);
-    text.bytes().all(is_plain)
-        && !scheme.is_empty()
-        && !host.is_empty()
-        && !host.contains('/')
-        && !host.ends_with(default_port)
 }
 
 #[cfg(test)]
@@ -285,26 +268,29 @@ mod tests {
 
     #[test]
     fn origins_are_checked() {
-        let settle =
-            |origin: &str| Config::new().no_auth(true).port(0).origin(origin).settle(1000).map(|set| set.origins);
-        assert_eq!(settle("*"), Ok(Origins::Any));
-        let both = Config::new().no_auth(true).port(0).origin("*").origin("https://a.example");
-        assert_eq!(both.settle(1000).map(|set| set.origins), Err(ConfigError::MixedOrigins));
-        assert!(settle("http://localhost:8000").is_ok());
-        assert_eq!(settle("https://a.example"), Ok(Origins::Listed(vec!["https://a.example".into()])));
-        for bad in [
-            "example.com",
-            "https://a.example/",
-            "https://",
-            "https://a\r\nb",
-            "HTTPS://a.example",
-            "https://A.example",
-            "https://a.example:443",
-            "http://a.example:80",
-            "https://*.example",
-            "null",
-        ] {
-            assert_eq!(settle(bad), Err(ConfigError::Origin(bad.into())));
+        let settle = |origins: &[&str]| {
+            let config = Config::new().no_auth(true).port(0);
+            let config = origins.iter().fold(config, |config, &origin| config.origin(origin));
+            config.settle(1000).map(|settings| settings.origins)
+        };
+        let exact = |text: &str| OriginPattern::Exact(text.into());
+        assert_eq!(settle(&["*"]), Ok(Origins::Any));
+        assert_eq!(settle(&["*", "https://a.example"]), Err(ConfigError::MixedOrigins));
+        assert_eq!(
+            settle(&["https://a.example", "null"]),
+            Ok(Origins::Listed(vec![exact("https://a.example"), exact("null")]))
+        );
+        assert!(settle(&["https://*.a.example"]).is_ok());
+        for bad in ["example.com", "https://a.example/", "https://*"] {
+            assert_eq!(settle(&["https://b.example", bad]), Err(ConfigError::Origin(bad.into())));
         }
+    }
+
+    #[test]
+    fn only_an_open_broker_is_for_pages_of_this_machine() {
+        let long = vec![b'x'; 32];
+        let with_tokens = Config::new().port(0).publisher_secret(long.clone()).subscriber_secret(long);
+        assert_eq!(with_tokens.settle(1000).unwrap().origins, Origins::Any);
+        assert_eq!(with_tokens.no_auth(true).settle(1000).unwrap().origins, Origins::Local);
     }
 }

@@ -212,7 +212,7 @@ fn seen<'a>(answer: &Answer<'a>, may_be_unread: bool) -> impl PartialEq + std::f
 }
 
 fn judge(answer: &Answer<'_>) {
-    assert!(matches!(answer.status, 200 | 204 | 400..=405 | 408 | 411 | 413..=415 | 417 | 431 | 501 | 503 | 505));
+    assert!(matches!(answer.status, 200 | 204 | 400..=405 | 408 | 411 | 413..=415 | 417 | 421 | 431 | 501 | 503 | 505));
     match answer.field("Content-Type") {
         Some("application/problem+json") if !answer.body.is_empty() => {
             let problem: serde_json::Value = serde_json::from_str(answer.body).expect("a problem is JSON");

@@ -1,7 +1,7 @@
 //! A request's head. What is read of it must not depend on how much has come, and what is accepted must be beyond doubt for a
 //! reader as plain as can be.
 
-use crate::http::head::{BodyFraming, MAX_FIELDS, MAX_HEAD, MAX_TARGET, blank_lines, parse};
+use crate::http::head::{BodyFraming, MAX_FIELDS, MAX_HEAD, MAX_TARGET, MAX_TOKEN_COOKIES, blank_lines, parse};
 use crate::http::{Head, Method, Parsed, Problem, Version};
 
 /// Up to so many bytes every prefix is looked at.
@@ -45,9 +45,10 @@ fn compare(part: &Result<Parsed<'_>, Problem>, whole: &Result<Parsed<'_>, Proble
 }
 
 fn facts<'a>(head: &Head<'a>) -> impl PartialEq + std::fmt::Debug + use<'a> {
-    let fields = (head.host, head.origin, head.content_type, head.authorization, head.token_cookie, head.last_event_id);
+    let fields = (head.host, head.content_type, head.authorization, head.token_cookies, head.last_event_id);
+    let page = (head.origin, head.is_same_origin, head.requested_headers);
     let framing = (head.framing, head.has_framing, head.expects_continue, head.keep_alive);
-    (head.method, head.target, head.version, framing, fields)
+    (head.method, head.target, head.version, framing, fields, page)
 }
 
 /// A line, and every field's name and value.
@@ -100,12 +101,30 @@ fn judge(head: &Head<'_>, bytes: &[u8]) {
     judge_framing(head, &plain);
     let hosts = plain.all("host");
     assert!(hosts.len() == 1 || (hosts.is_empty() && head.version == Version::Http10), "{hosts:?}");
-    assert_eq!(head.host.as_bytes(), hosts.first().copied().unwrap_or_default());
+    let host = head.target.authority.map_or(hosts.first().copied().unwrap_or_default(), str::as_bytes);
+    assert_eq!(head.host.as_bytes(), host);
+    assert_eq!(head.is_same_origin, plain.all("sec-fetch-site").last() == Some(&&b"same-origin"[..]));
+    let asked: Vec<_> = plain.all("cookie").into_iter().flat_map(cookies).take(MAX_TOKEN_COOKIES).collect();
+    assert_eq!(head.token_cookies.into_iter().flatten().collect::<Vec<_>>(), asked);
     assert_eq!(head.origin.map(str::as_bytes), plain.all("origin").last().copied());
     assert_eq!(head.content_type.map(str::as_bytes), plain.all("content-type").last().copied());
     assert_eq!(head.authorization.as_slice(), plain.all("authorization"));
     let position = plain.all("last-event-id").last().copied().filter(|value| !value.is_empty());
     assert_eq!(head.last_event_id, position);
+}
+
+/// The values of one `Cookie` field that may be tokens.
+fn cookies(field: &[u8]) -> Vec<&[u8]> {
+    let mut values = Vec::new();
+    for pair in field.split(|&b| b == b';') {
+        let Some(value) = pair.trim_ascii().strip_prefix(b"esker_token=") else { continue };
+        let quoted = value.len() > 1 && value[0] == b'"' && value[value.len() - 1] == b'"';
+        let value = if quoted { &value[1..value.len() - 1] } else { value };
+        if !value.is_empty() {
+            values.push(value);
+        }
+    }
+    values
 }
 
 fn judge_line(head: &Head<'_>, plain: &Plain<'_>) {
@@ -119,6 +138,8 @@ fn judge_line(head: &Head<'_>, plain: &Plain<'_>) {
     };
     assert!(known && target.len() <= MAX_TARGET, "{method:?}");
     assert!(head.method == Method::Unallowed || target.ends_with(head.target.query.0.as_bytes()));
+    let is_absolute = head.method != Method::Unallowed && !target.starts_with(b"/") && target != b"*";
+    assert_eq!(head.target.authority.is_some(), is_absolute);
     assert_eq!(version, if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
 }
 

@@ -3,9 +3,10 @@
 /// Its name.
 pub const TOKEN: &str = "esker_token";
 
-/// Its value among a `Cookie` field's pairs, quoted or not.
-pub fn token(field: &[u8]) -> Option<&[u8]> {
-    field.split(|&b| b == b';').find_map(|pair| {
+/// Returns its values among a `Cookie` field's pairs, quoted or not. A browser sends several if they were set for different
+/// domains or paths.
+pub fn tokens(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    field.split(|&b| b == b';').filter_map(|pair| {
         let value = pair.trim_ascii().strip_prefix(TOKEN.as_bytes())?.strip_prefix(b"=")?;
         let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
         (!unquoted.is_empty()).then_some(unquoted)
@@ -18,17 +19,19 @@ mod tests {
 
     #[test]
     fn the_cookie_is_found_among_others() {
-        for (field, value) in [
-            ("esker_token=abc", Some("abc")),
-            ("a=b; esker_token=abc; c=d", Some("abc")),
-            ("a=b;esker_token=\"abc\"", Some("abc")),
-            ("xesker_token=abc", None),
-            ("esker_token=; esker_token=abc", Some("abc")),
-            ("esker_tokens=abc", None),
-            ("esker_token", None),
-            ("", None),
+        for (field, values) in [
+            ("esker_token=abc", &["abc"][..]),
+            ("a=b; esker_token=abc; c=d", &["abc"]),
+            ("a=b;esker_token=\"abc\"", &["abc"]),
+            ("xesker_token=abc", &[]),
+            ("esker_token=; esker_token=abc", &["abc"]),
+            ("esker_token=abc; a=b; esker_token=def", &["abc", "def"]),
+            ("esker_tokens=abc", &[]),
+            ("esker_token", &[]),
+            ("", &[]),
         ] {
-            assert_eq!(token(field.as_bytes()), value.map(str::as_bytes), "{field}");
+            let found: Vec<_> = tokens(field.as_bytes()).collect();
+            assert_eq!(found, values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>(), "{field}");
         }
     }
 }

@@ -14,6 +14,8 @@ pub const MAX_HEAD: usize = 16 << 10;
 pub const MAX_TARGET: usize = 8 << 10;
 /// The most header fields.
 pub const MAX_FIELDS: usize = 64;
+/// The most cookies with a token that are looked at.
+pub const MAX_TOKEN_COOKIES: usize = 4;
 
 /// What the method asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,13 @@ pub enum Method {
     Options,
     /// A method that the standards know and no resource here allows.
     Unallowed,
+}
+
+impl Method {
+    /// Returns whether it asks for nothing but an answer (RFC 9110 section 9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options)
+    }
 }
 
 /// The version that the answer must be understood in.
@@ -65,16 +74,20 @@ pub struct Head<'a> {
     pub has_framing: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// `Host`; empty if there is none
+    /// The host and port that are asked, by the target or else by `Host`; empty if neither names one
     pub host: &'a str,
     /// `Origin`
     pub origin: Option<&'a str>,
+    /// Whether `Sec-Fetch-Site` is `same-origin`: a browser's word, which no page can forge
+    pub is_same_origin: bool,
+    /// `Access-Control-Request-Headers`
+    pub requested_headers: Option<&'a [u8]>,
     /// `Content-Type`
     pub content_type: Option<&'a str>,
     /// `Authorization`
     pub authorization: Option<&'a [u8]>,
-    /// The cookie that carries a token
-    pub token_cookie: Option<&'a [u8]>,
+    /// The cookies that carry a token, the first ones first
+    pub token_cookies: [Option<&'a [u8]>; MAX_TOKEN_COOKIES],
     /// `Last-Event-ID`, unless empty; whatever bytes a client took for a position
     pub last_event_id: Option<&'a [u8]>,
 }
@@ -239,10 +252,12 @@ impl<'a> Head<'a> {
             framing: framing.unwrap_or(BodyFraming::Length(0)),
             has_framing: framing.is_some(),
             expects_continue: fields.expects_continue(version)?,
-            host: fields.host,
+            host: target.authority.unwrap_or(fields.host),
             origin: fields.origin,
+            is_same_origin: fields.is_same_origin,
+            requested_headers: fields.requested_headers,
             authorization: fields.authorization,
-            token_cookie: fields.token_cookie,
+            token_cookies: fields.token_cookies,
             content_type: fields.content_type,
             last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
         })
@@ -263,7 +278,7 @@ fn parse_method(name: &str) -> Result<Method, Problem> {
 fn parse_target(method: Method, text: &str) -> Result<Target<'_>, Problem> {
     match (method, text) {
         // CONNECT's target is an authority; no resource allows it, whatever it names.
-        (Method::Unallowed, _) if !text.starts_with('/') => Ok(Target { path: "*", query: super::Query("") }),
+        (Method::Unallowed, _) if !text.starts_with('/') => Ok(Target::ASTERISK),
         (Method::Options, _) | (_, "/") => Target::parse(text),
         (_, "*") => Err(Problem::bad_request("the request target * belongs to OPTIONS alone")),
         _ => Target::parse(text),
@@ -281,9 +296,11 @@ struct Fields<'a> {
     connection: Vec<&'a str>,
     expect: Vec<&'a str>,
     origin: Option<&'a str>,
+    is_same_origin: bool,
+    requested_headers: Option<&'a [u8]>,
     content_type: Option<&'a str>,
     authorization: Option<&'a [u8]>,
-    token_cookie: Option<&'a [u8]>,
+    token_cookies: [Option<&'a [u8]>; MAX_TOKEN_COOKIES],
     last_event_id: Option<&'a [u8]>,
 }
 
@@ -312,13 +329,20 @@ impl<'a> Fields<'a> {
             10 if is("connection") => self.connection.extend(list(text(header)?)),
             6 if is("expect") => self.expect.extend(list(text(header)?).filter(|element| !element.is_empty())),
             6 if is("origin") => self.origin = Some(text(header)?),
+            14 if is("sec-fetch-site") => self.is_same_origin = header.value == b"same-origin",
+            30 if is("access-control-request-headers") => self.requested_headers = Some(header.value),
             12 if is("content-type") => self.content_type = Some(text(header)?),
             13 if is("authorization") => self.authorize(header.value)?,
-            6 if is("cookie") => self.token_cookie = self.token_cookie.or_else(|| cookie::token(header.value)),
+            6 if is("cookie") => self.add_cookies(header.value),
             13 if is("last-event-id") => self.last_event_id = Some(header.value),
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_cookies(&mut self, value: &'a [u8]) {
+        let vacant = self.token_cookies.iter_mut().filter(|cookie| cookie.is_none());
+        vacant.zip(cookie::tokens(value)).for_each(|(cookie, token)| *cookie = Some(token));
     }
 
     fn authorize(&mut self, value: &'a [u8]) -> Result<(), Problem> {

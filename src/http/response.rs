@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::cors::{Cors, Origins};
+use super::cors::{Cors, Origins, PREFLIGHT};
 use super::head::Version;
 
 /// An answer with a body of known length.
@@ -14,14 +14,15 @@ pub struct Response {
     content_type: &'static str,
     body: Cow<'static, [u8]>,
     fields: Vec<(&'static str, Cow<'static, str>)>,
-    preflight: bool,
+    /// Fields for pages whose origin may read the answer.
+    cors_fields: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Response {
     /// An answer with a body.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
         let body = Cow::Owned(body.into().into_bytes());
-        Self { status, content_type, body, fields: Vec::new(), preflight: false }
+        Self { status, content_type, body, fields: Vec::new(), cors_fields: Vec::new() }
     }
 
     /// 200 with a text that is there as long as the program.
@@ -34,9 +35,15 @@ impl Response {
         Self::new(200, "application/json", body)
     }
 
-    /// 204 to any OPTIONS, preflight or not.
-    pub fn preflight(allow: &'static str) -> Self {
-        Self { preflight: true, ..Self::new(204, "", "") }.field("Allow", allow)
+    /// 204 to any OPTIONS, preflight or not. `requested` names the header fields that the page wants to send.
+    pub fn preflight(allow: &'static str, requested: Option<&str>) -> Self {
+        let granted = PREFLIGHT.map(|(name, value)| (name, Cow::Borrowed(value)));
+        let requested = requested.map(|names| ("Access-Control-Allow-Headers", Cow::Owned(names.to_owned())));
+        let cors_fields = granted.into_iter().chain(requested).collect();
+        // Some caches keep these answers, though the standard forbids it.
+        Self { cors_fields, ..Self::new(204, "", "") }
+            .field("Allow", allow)
+            .field("Vary", "Access-Control-Request-Headers")
     }
 
     /// Adds a header field.
@@ -48,7 +55,7 @@ impl Response {
 }
 
 /// What a request demands of its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The version to speak.
     pub version: Version,
@@ -83,10 +90,8 @@ impl Reply {
             append(out, &["Content-Type: ", response.content_type, "\r\nContent-Length: "]);
             append(out, &[itoa::Buffer::new().format(length), "\r\nCache-Control: no-store\r\n"]);
         }
-        if response.preflight && self.cors != Cors::Denied {
-            out.extend_from_slice(super::cors::PREFLIGHT.as_bytes());
-        }
-        for (name, value) in &response.fields {
+        let cors_fields = response.cors_fields.iter().filter(|_| self.cors != Cors::Denied);
+        for (name, value) in cors_fields.chain(&response.fields) {
             append(out, &[name, ": ", value, "\r\n"]);
         }
         self.persistence(out);
@@ -113,8 +118,8 @@ impl Reply {
     fn status_line(&self, status: u16, house: House<'_>, out: &mut Vec<u8>) {
         // RFC 9110 section 2.5: the server's own highest minor version, whatever the request's.
         append(out, &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status)]);
-        append(out, &["\r\nDate: ", house.date, "\r\n"]);
-        house.origins.write(self.cors, out);
+        append(out, &["\r\nDate: ", house.date, "\r\nX-Content-Type-Options: nosniff\r\n"]);
+        house.origins.write(&self.cors, out);
     }
 
     fn persistence(&self, out: &mut Vec<u8>) {
@@ -147,6 +152,7 @@ pub fn reason(status: u16) -> &'static str {
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",

@@ -9,6 +9,8 @@ use super::problem::Problem;
 /// A target's path and query, still encoded. The asterisk form has the path `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
+    /// The host and port of the absolute form, which count before those of the `Host` field (RFC 9112 section 3.2.2).
+    pub authority: Option<&'a str>,
     /// Begins with a slash, or is `*`.
     pub path: &'a str,
     /// What follows the question mark.
@@ -16,17 +18,20 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    /// The asterisk form.
+    pub const ASTERISK: Self = Self { authority: None, path: "*", query: Query("") };
+
     /// Reads the origin, absolute and asterisk forms. The authority form belongs to CONNECT alone.
     pub fn parse(text: &'a str) -> Result<Self, Problem> {
         check_characters(text)?;
-        let rest = match text.as_bytes() {
-            b"*" => return Ok(Self { path: "*", query: Query("") }),
-            [b'/', ..] => text,
-            _ => strip_authority(text)?,
+        let (authority, rest) = match text.as_bytes() {
+            b"*" => return Ok(Self::ASTERISK),
+            [b'/', ..] => (None, text),
+            _ => split_authority(text).map(|(authority, rest)| (Some(authority), rest))?,
         };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { path, query: Query(query) })
+        Ok(Self { authority, path, query: Query(query) })
     }
 
     /// The path's segments after the leading slash, decoded one by one.
@@ -60,7 +65,7 @@ fn has_whole_escapes(text: &str) -> bool {
     memchr::memchr_iter(b'%', text.as_bytes()).all(|at| is_hex(at + 1) && is_hex(at + 2))
 }
 
-fn strip_authority(text: &str) -> Result<&str, Problem> {
+fn split_authority(text: &str) -> Result<(&str, &str), Problem> {
     let bad = || Problem::bad_request("the request target must be a path such as /stats, or an http URI");
     let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -71,7 +76,7 @@ fn strip_authority(text: &str) -> Result<&str, Problem> {
     if authority.is_empty() || authority.starts_with(':') || !is_host(authority) {
         return Err(bad());
     }
-    Ok(rest)
+    Ok((authority, rest))
 }
 
 /// Whether a text is `uri-host [ ":" port ]` (RFC 9110 section 7.2). Empty is a host, too.
@@ -157,6 +162,9 @@ mod tests {
         assert_eq!(path("http://h:80/a"), Some(("/a", "")));
         assert_eq!(path("HTTPS://h?x"), Some(("/", "x")));
         assert_eq!(path("*"), Some(("*", "")));
+        let authority = |text| Target::parse(text).map(|target| target.authority);
+        assert_eq!(authority("http://h:80/a"), Ok(Some("h:80")));
+        assert_eq!((authority("/a"), authority("*")), (Ok(None), Ok(None)));
         for bad in
             ["", "a", "ftp://h/", "http:///a", "http://:80/a", "http://u@h/", "/a#b", "/%zz", "/%4", "/\u{e9}", "/a b"]
         {

@@ -164,7 +164,7 @@ impl Exchange {
             Outcome::Subscribe(_) if reply.head_only => {
                 note_response(200, context);
                 let reply = last_if_draining(reply, context);
-                subscribe::head_only(reply, context, out);
+                subscribe::head_only(&reply, context, out);
                 self.answered(reply)
             }
             Outcome::Subscribe(request) => {

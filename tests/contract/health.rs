@@ -1,11 +1,19 @@
 //! `esker health`: what a container's health check sees, by exit code and in words.
 
-use super::support::{Broker, Folder, run};
+use std::net::SocketAddr;
+
+use super::support::{Broker, Connection, Folder, run};
 
 /// Exit code and all that is said.
 fn health(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let (code, out, err) = run(&[&["health"], arguments].concat(), environment);
     (code, out + &err)
+}
+
+fn stats_at(address: SocketAddr) -> serde_json::Value {
+    let mut connection = Connection::open(address);
+    connection.send("GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.response().json()
 }
 
 #[test]
@@ -24,6 +32,32 @@ fn a_broker_that_is_well_is_found_by_url_and_by_its_environment() {
     ] {
         assert_eq!(health(&[], environment), well, "{environment:?}");
     }
+}
+
+/// What restarts a broker that is not alive must not end its streams because a disk is full or it is about to stop.
+#[test]
+fn a_broker_that_drains_is_alive_but_not_ready() {
+    let broker = Broker::start(&["--admin", "127.0.0.1:0"]);
+    let admin = broker.addresses[1];
+    let url = |path: &str| format!("http://{admin}{path}");
+    let well = (Some(0), "ok\n".to_owned());
+    assert_eq!(health(&["--live", &admin.to_string()], &[]), well);
+    assert_eq!(health(&[&url("/livez")], &[]), well);
+    assert_eq!(health(&[&url("/healthz")], &[]), well);
+    // A body that does not come keeps the drain going.
+    let mut slow = broker.connect();
+    slow.send("POST /publish/topicone1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\nda");
+    while stats_at(admin)["clients"] != 1 {}
+    broker.signal("TERM");
+    broker.logged("draining");
+    while health(&[&url("/healthz")], &[]).0 == Some(0) {}
+    assert_eq!(health(&["--live", &url("/healthz")], &[]), well);
+    let (code, said) = health(&[&admin.to_string()], &[]);
+    assert!(code == Some(1) && said.contains("503") && said.contains("shutting down"), "{said}");
+    slow.send("ta: x");
+    assert_eq!(slow.response().status, 503);
+    drop(slow);
+    assert_eq!(broker.wait().0, Some(0));
 }
 
 #[test]

@@ -285,6 +285,29 @@ fn every_answer_has_a_date() {
     }
 }
 
+/// A browser must not take an event or an error for a script or a page.
+#[test]
+fn every_answer_says_that_its_type_is_meant() {
+    let broker = Broker::start(&[]);
+    let requests = [
+        HEALTH,
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /no HTTP/1.0\r\n\r\n",
+        "no HTTP at all\r\n\r\n",
+        "GET /stats HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /events HTTP/1.0\r\n\r\n",
+        "HEAD /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n",
+    ];
+    for request in requests {
+        let mut connection = broker.connect();
+        connection.send(request);
+        let head = connection.head();
+        assert_eq!(head.matches("\r\nX-Content-Type-Options: nosniff\r\n").count(), 1, "{head}");
+    }
+}
+
 #[test]
 fn methods_that_a_resource_does_not_have() {
     let broker = Broker::start(&[]);
@@ -295,6 +318,7 @@ fn methods_that_a_resource_does_not_have() {
         ("PUT", "/stats", "GET, HEAD, OPTIONS"),
         ("TRACE", "/healthz", "GET, HEAD, OPTIONS"),
         ("PATCH", "/healthz", "GET, HEAD, OPTIONS"),
+        ("POST", "/livez", "GET, HEAD, OPTIONS"),
     ] {
         let mut connection = broker.connect();
         connection.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n"));

@@ -11,7 +11,7 @@ use super::support::tokens::{self, SECRETS};
 use super::support::{Broker, Connection, Folder, Response, Stream, addresses, command, run};
 
 /// A client of a Unix socket: to the system calls of a client it is a socket like any other.
-fn open(path: &Path) -> Connection {
+pub fn open(path: &Path) -> Connection {
     let socket = UnixStream::connect(path).expect("the broker accepts");
     Connection::over(TcpStream::from(OwnedFd::from(socket)))
 }
@@ -200,7 +200,7 @@ fn with_admin(arguments: &[&str], environment: &[(&str, &str)]) -> (Broker, Sock
 #[test]
 fn the_administration_moves_to_its_own_address() {
     let (broker, admin) = with_admin(&[], &[]);
-    for target in ["/stats", "/metrics", "/healthz"] {
+    for target in ["/stats", "/metrics", "/healthz", "/livez"] {
         let there = get(Connection::open(admin), target);
         assert_eq!(there.status, 200, "{there:?}");
         let here = broker.get(target);

@@ -21,6 +21,7 @@ mod manager;
 mod metrics;
 mod minting;
 mod observe;
+mod open;
 mod patience;
 mod proxies;
 mod publish;

@@ -36,7 +36,11 @@ fn handing_over(kinds: &str, names: &str, arguments: &[&str]) -> Command {
     let binary = command(&[]);
     let mut python = Command::new("python3");
     python.env_clear().env("ESKER_DATA", ":memory:").env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    python.args(["-I", "-c", HAND_OVER, kinds, names]).arg(binary.get_program()).arg("--no-auth").args(arguments);
+    python
+        .args(["-I", "-c", HAND_OVER, kinds, names])
+        .arg(binary.get_program())
+        .args(["--no-auth", "--origin", "*"])
+        .args(arguments);
     python
 }
 

@@ -97,7 +97,7 @@ impl Crowd {
     }
 
     fn add(&mut self, mut socket: TcpStream, target: &str) {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: esker\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         socket.write_all(request.as_bytes()).expect("a request fits in the buffer");
         socket.set_nonblocking(true).expect("a socket can be non-blocking");
         let socket = mio::net::TcpStream::from_std(socket);

@@ -37,13 +37,16 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Broker {
     child: Child,
     pub address: SocketAddr,
+    /// All IP addresses in the order of its log, that of the administration last.
+    pub addresses: Vec<SocketAddr>,
     log: Receiver<String>,
     /// The field with which `/stats` is asked for.
     pass: String,
 }
 
 impl Broker {
-    /// Starts the binary without authentication on a free port.
+    /// Starts the binary without authentication on a free port. It serves every origin and host unless the arguments or the
+    /// environment list origins.
     pub fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])
     }
@@ -55,12 +58,21 @@ impl Broker {
 
     /// The same by a command that becomes the binary.
     pub fn start_as(command: Command, arguments: &[&str]) -> Self {
-        Self::spawn(command, &[&["--no-auth", "--port", "0"], arguments].concat())
+        let arguments = [&["--port", "0"], arguments].concat();
+        Self::start_listening(command, &arguments)
     }
 
     /// The same, but where it listens is for the arguments to say.
     pub fn start_listening(command: Command, arguments: &[&str]) -> Self {
-        Self::spawn(command, &[&["--no-auth"], arguments].concat())
+        let lists_origins =
+            arguments.contains(&"--origin") || command.get_envs().any(|(name, _)| name == "ESKER_ORIGIN");
+        let origin: &[&str] = if lists_origins { &[] } else { &["--origin", "*"] };
+        Self::spawn(command, &[&["--no-auth"], origin, arguments].concat())
+    }
+
+    /// Starts the binary without authentication and with the default for origins: it serves this machine.
+    pub fn start_guarded(arguments: &[&str]) -> Self {
+        Self::spawn(command(&[]), &[&["--no-auth"], arguments].concat())
     }
 
     /// Starts the binary with tokens, whose keys are among the arguments or in the environment. `/stats` is asked for
@@ -81,12 +93,12 @@ impl Broker {
         let mut child = child.expect("the binary starts");
         let log = lines(child.stderr.take().expect("stderr is piped"));
         // Made before anything is waited for, so that a failure kills the child.
-        let mut broker = Self { child, address: SocketAddr::from(([0; 4], 0)), log, pass: String::new() };
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let mut broker = Self { child, address: nowhere, addresses: Vec::new(), log, pass: String::new() };
         let line = broker.logged("listens on");
         // The first, if there is one: it may listen on Unix sockets only.
-        if let Some(address) = addresses(&line).first() {
-            broker.address = *address;
-        }
+        broker.addresses = addresses(&line);
+        broker.address = broker.addresses.first().copied().unwrap_or(nowhere);
         broker
     }
 
@@ -118,7 +130,7 @@ impl Broker {
     }
 
     pub fn get(&self, path: &str) -> Response {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: esker\r\n\r\n"))
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
     /// Posts SSE text, and demands 200.
@@ -131,7 +143,8 @@ impl Broker {
     /// Posts with header fields such as `"Content-Type: text/plain\r\n"`.
     pub fn post(&self, target: &str, fields: &str, body: impl AsRef<[u8]>) -> Response {
         let body = body.as_ref();
-        let head = format!("POST {target} HTTP/1.1\r\nHost: esker\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
         self.ask([head.as_bytes(), body].concat())
     }
 
@@ -142,12 +155,12 @@ impl Broker {
 
     pub fn stats(&self) -> serde_json::Value {
         let Self { pass, .. } = self;
-        self.ask(format!("GET /stats HTTP/1.1\r\nHost: esker\r\n{pass}\r\n")).json()
+        self.ask(format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{pass}\r\n")).json()
     }
 
     pub fn metrics(&self) -> Metrics {
         let Self { pass, .. } = self;
-        let response = self.ask(format!("GET /metrics HTTP/1.1\r\nHost: esker\r\n{pass}\r\n"));
+        let response = self.ask(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{pass}\r\n"));
         assert_eq!(response.status, 200, "{response:?}");
         Metrics::parse(&response.text())
     }

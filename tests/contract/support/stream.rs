@@ -27,7 +27,7 @@ pub struct Event {
 
 impl Stream {
     pub fn open(mut connection: Connection, target: &str, fields: &str) -> Self {
-        connection.send(format!("GET {target} HTTP/1.1\r\nHost: esker\r\n{fields}\r\n"));
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
         Self::begin(connection)
     }
 
