@@ -244,6 +244,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_loopback_addresses_and_unix_sockets_are_this_machines() {
+        let is_local = |addresses: &[&str]| {
+            let public = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            Listening { public, ..Listening::default() }.loopback_only().clients
+        };
+        assert!(is_local(&["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "unix:/run/x"]));
+        for other in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
+            assert!(!is_local(&["127.0.0.1:1", other]), "{other}");
+        }
+    }
+
+    #[test]
     fn a_socket_that_somebody_listens_on_and_a_file_that_is_none_stay() {
         let folder = std::env::temp_dir().join(format!("esker-listen-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
