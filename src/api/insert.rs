@@ -52,6 +52,7 @@ pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Ou
 /// Counts a record that does not come as far as the store; what the store refuses it counts itself.
 fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Problem {
     context.service.metrics.worker(context.worker).inserts_refused.count(why as usize);
+    context.log_refused_body(&problem, "insert", InsertRefusal::NAMES[why as usize]);
     problem
 }
 

@@ -128,6 +128,16 @@ impl Context<'_> {
     fn client(&self) -> String {
         self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())
     }
+
+    /// Logs that a request was refused for its head.
+    pub fn log_refusal(&self, problem: &Problem) {
+        log::debug!("{} to {}: {}", problem.status, self.client(), problem.detail);
+    }
+
+    /// Logs that a request was refused after its body had come. The detail may quote the body, which must not reach a log.
+    fn log_refused_body(&self, problem: &Problem, what: &str, reason: &str) {
+        log::debug!("{} to {}: {what} refused: {reason}", problem.status, self.client());
+    }
 }
 
 /// What a head asks for, before its body has come.
@@ -157,6 +167,7 @@ impl Plan {
     pub fn finish(self, body: &[u8], context: Context<'_>) -> Outcome {
         if let Err(problem) = admission::demand_time(self.expires(), context) {
             note_denial(&problem, context);
+            context.log_refusal(&problem);
             return Outcome::Answer(problem.into());
         }
         match self {
@@ -239,6 +250,7 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     let plan = browsers::check_open_broker(head, context).and_then(|()| dispatch(head, context));
     plan.unwrap_or_else(|problem| {
         note_denial(&problem, context);
+        context.log_refusal(&problem);
         Plan::Refuse(problem)
     })
 }
@@ -266,7 +278,6 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
 fn note_denial(problem: &Problem, context: Context<'_>) {
     if matches!(problem.status, 401 | 403) {
         context.service.metrics.worker(context.worker).denied.add(1);
-        log::debug!("{} to {}: {}", problem.status, context.client(), problem.detail);
     }
 }
 

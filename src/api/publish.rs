@@ -96,6 +96,7 @@ fn drafts(kind: &Kind, body: &[u8]) -> Result<Vec<Draft>, Problem> {
 /// Counts a publish that is refused.
 fn refused(why: PublishRefusal, problem: Problem, context: Context<'_>) -> Problem {
     context.service.metrics.worker(context.worker).publishes_refused.count(why as usize);
+    context.log_refused_body(&problem, "publish", PublishRefusal::NAMES[why as usize]);
     problem
 }
 

@@ -170,6 +170,7 @@ fn write_head(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
 /// That holds for a subject's bound, too: connections that a client has lost count until the broker has noticed it.
 fn end_at_once(why: TurnedAway, reply: Reply, framing: Framing, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
     context.service.metrics.worker(context.worker).turned_away.count(why as usize);
+    log::debug!("no stream to {}: {}", context.client(), excuse(why));
     write_head(Reply { keep_alive: false, ..reply }, context, out);
     stream::come_back(excuse(why), fastrand::u64(COME_BACK_MILLIS), framing, out);
     Opened::Ended

@@ -146,7 +146,14 @@ impl<L: Listen> Entrance<L> {
                 // good, which comes back by itself to a connection that was closed.
                 Ok((socket, address)) => match gate.enter(socket, address, self.door.scope) {
                     Some(socket) => deal(Newcomer { socket, scope: self.door.scope, address }),
-                    None => metrics.refused_address.add(1),
+                    None => {
+                        metrics.refused_address.add(1);
+                        if let Some(address) = address {
+                            log::debug!(
+                                "a connection from {address} is closed: it has as many as --max-connections-per-ip allows"
+                            );
+                        }
+                    }
                 },
                 Err(error) => self.state = self.after(&error),
             }

@@ -277,6 +277,7 @@ fn note_response(status: u16, context: Context<'_>) {
 /// Answers a head that can't be trusted, as far as it was read; nothing after it can be trusted, either.
 fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
     let cors = context.house.origins.decide(head::origin_of_refused(bytes));
+    context.log_refusal(&problem);
     note_response(problem.status, context);
     Reply::to_unreadable(cors, head::is_refused_head_request(bytes)).write(&problem.into(), context.house, out);
     Step::Close

@@ -217,6 +217,7 @@ fn a_tokens_text_is_in_no_log_and_no_answer() {
     assert_hidden(&broker.stats().to_string());
     broker.signal("TERM");
     let (_, log) = broker.wait();
-    assert!(log.contains("401: ") && log.contains("403: "), "refusals are logged at this level: {log}");
+    let is_logged = |status| log.contains(&format!("{status} to 127.0.0.1: "));
+    assert!(is_logged(401) && is_logged(403), "refusals are logged at this level, with the client's address: {log}");
     assert_hidden(&log);
 }
