@@ -19,8 +19,8 @@ const BROWSER_PATIENCE: Duration = Duration::from_secs(90);
 const CONNECTING: u64 = 0;
 const CLOSED: u64 = 2;
 
-/// A browser with a page whose EventSource listens to a stream.
-struct Browser {
+/// A browser with a page that reports what it sees.
+pub struct Browser {
     program: Program,
     home: Folder,
     reports: Receiver<Value>,
@@ -33,7 +33,12 @@ impl Browser {
 
     /// Opens a site's page; it listens to a stream with the site's cookies if a fragment is added.
     fn visit(site: Site, stream: &str) -> Self {
-        let Site { origin, reports } = site;
+        let url = format!("{}/?{stream}", site.origin);
+        Self::chromium(site, &url, &[])
+    }
+
+    /// Opens a page of the site in Chromium, which gets these arguments beside the usual ones.
+    pub fn chromium(site: Site, url: &str, more: &[&str]) -> Self {
         let home = Folder::new();
         let profile = format!("--user-data-dir={}", home.path.join("profile").display());
         let arguments = [
@@ -51,14 +56,38 @@ impl Browser {
             &profile,
             // Keeps the browser open when the page has loaded.
             "--remote-debugging-port=0",
-            &format!("{origin}/?{stream}"),
         ];
+        let arguments = [&arguments[..], more, &[url]].concat();
         let program = Program::start(&["chromium", "chromium-browser", "google-chrome"], &arguments, &home);
-        Self { program, home, reports }
+        Self { program, home, reports: site.reports }
+    }
+
+    /// The same in Firefox, which takes these names for this machine's.
+    pub fn firefox(site: Site, url: &str, local_names: &str) -> Self {
+        let home = Folder::new();
+        let profile = home.path.join("profile");
+        std::fs::create_dir(&profile).expect("a folder can be made");
+        // Nothing but the page may use the network.
+        let preferences = format!(
+            "user_pref(\"network.dns.localDomains\", \"{local_names}\");\n\
+             user_pref(\"network.proxy.type\", 0);\n\
+             user_pref(\"network.captive-portal-service.enabled\", false);\n\
+             user_pref(\"network.connectivity-service.enabled\", false);\n\
+             user_pref(\"app.normandy.enabled\", false);\n\
+             user_pref(\"services.settings.server\", \"\");\n\
+             user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n\
+             user_pref(\"browser.aboutwelcome.enabled\", false);\n\
+             user_pref(\"browser.shell.checkDefaultBrowser\", false);\n"
+        );
+        std::fs::write(profile.join("user.js"), preferences).expect("a file can be written");
+        let profile = profile.display().to_string();
+        let arguments = ["--headless", "--no-remote", "--profile", &profile, url];
+        let program = Program::start(&["firefox-esr", "firefox"], &arguments, &home);
+        Self { program, home, reports: site.reports }
     }
 
     /// The value of the next report of that kind; those of other kinds before it are dropped.
-    fn report(&mut self, kind: &str) -> Value {
+    pub fn report(&mut self, kind: &str) -> Value {
         let begin = Instant::now();
         loop {
             match self.reports.recv_timeout(BROWSER_PATIENCE.saturating_sub(begin.elapsed())) {
@@ -72,9 +101,9 @@ impl Browser {
     }
 }
 
-/// A server of the page, and what the page reports.
-struct Site {
-    origin: String,
+/// A server of a page, and what the page reports.
+pub struct Site {
+    pub origin: String,
     reports: Receiver<Value>,
 }
 
@@ -82,6 +111,11 @@ impl Site {
     /// Serves the page on a free port, with a cookie that is made when the page is asked for. It is `localhost`, so that
     /// the cookie belongs to the broker as well: cookies know no ports.
     fn serve(token: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self::of(include_str!("page.html"), token)
+    }
+
+    /// The same with another page.
+    pub fn of(page: &'static str, token: impl Fn() -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let origin = format!("http://localhost:{}", listener.local_addr().expect("a listener has an address").port());
         let (sender, reports) = channel();
@@ -91,14 +125,19 @@ impl Site {
             for socket in listener.incoming().flatten() {
                 let (sender, token) = (sender.clone(), Arc::clone(&token));
                 // A browser opens connections on suspicion and says nothing on them.
-                std::thread::spawn(move || answer(socket, &sender, &*token));
+                std::thread::spawn(move || answer(socket, page, &sender, &*token));
             }
         });
         Self { origin, reports }
     }
 }
 
-fn answer(mut socket: TcpStream, reports: &Sender<Value>, token: impl Fn() -> String) -> Option<()> {
+fn answer(
+    mut socket: TcpStream,
+    page: &'static str,
+    reports: &Sender<Value>,
+    token: impl Fn() -> String,
+) -> Option<()> {
     let mut reader = BufReader::new(socket.try_clone().ok()?);
     let mut request = String::new();
     reader.read_line(&mut request).ok()?;
@@ -120,7 +159,7 @@ fn answer(mut socket: TcpStream, reports: &Sender<Value>, token: impl Fn() -> St
             reports.send(serde_json::from_slice(&body).ok()?).ok()?;
             ("", String::new())
         }
-        _ if words.next()?.starts_with("/?") => (include_str!("page.html"), set_cookie(&token())),
+        _ if words.next()?.starts_with("/?") => (page, set_cookie(&token())),
         // Such as the icon; it must not change the cookie.
         _ => ("", String::new()),
     };

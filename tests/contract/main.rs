@@ -32,6 +32,7 @@ mod resume;
 mod running;
 mod scale;
 mod storage;
+mod strangers;
 mod subscribe;
 mod support;
 mod tokens;
