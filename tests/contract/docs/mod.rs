@@ -131,6 +131,7 @@ pub const PAGES: &[Page] = &[
             ("sh", "cargo build --release", SERVED),
             ("sh", "scripts/package", NotHere("root, and minutes; tests/deploy builds and unpacks the packages")),
             ("sh", "docker build", NotHere("a registry; tests/deploy builds the last stage and runs it")),
+            ("yaml", "livenessProbe:", NotHere("Kubernetes; health.rs asks both")),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", SERVED),
