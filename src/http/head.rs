@@ -101,6 +101,10 @@ impl fmt::Debug for Head<'_> {
 
 /// What the bytes so far amount to.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lies on the stack while one request is planned; a box would cost an allocation"
+)]
 pub enum Parsed<'a> {
     /// More bytes are needed.
     Partial,
@@ -420,7 +424,7 @@ fn bad_codings(codings: &[&str]) -> Problem {
     let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
     let is_last = codings.iter().position(is_chunked).is_none_or(|first| first + 1 == codings.len());
     let is_known = |coding: &&str| coding.is_empty() || is_chunked(coding);
-    if !is_last || codings.iter().all(|coding| is_known(coding)) {
+    if !is_last || codings.iter().all(is_known) {
         return Problem::bad_request("chunked must be the only transfer coding, named once");
     }
     Problem::new(501, "the only transfer coding understood here is chunked")

@@ -165,7 +165,7 @@ impl Exchange {
                 note_response(200, context);
                 let reply = last_if_draining(reply, context);
                 subscribe::head_only(&reply, context, out);
-                self.answered(reply)
+                self.answered(&reply)
             }
             Outcome::Subscribe(request) => {
                 note_response(200, context);
@@ -194,10 +194,10 @@ impl Exchange {
         let reply = last_if_draining(reply, context);
         note_response(response.status, context);
         reply.write(response, context.house, out);
-        self.answered(reply)
+        self.answered(&reply)
     }
 
-    fn answered(&mut self, reply: Reply) -> Step {
+    fn answered(&mut self, reply: &Reply) -> Step {
         self.has_begun = false;
         self.is_used = true;
         self.has_turned = true;
