@@ -3,6 +3,7 @@
 //!
 //! | page | |
 //! |---|---|
+//! | [`publishing`] | bodies, retries, and publishers in JavaScript, Python and PHP |
 //! | [`resume`] | positions, publishers' ids, `gap`, what a client must do; clients in JavaScript, Python and curl |
 //! | [`history`] | how much to retain: count, age and bytes |
 //! | [`records`] | events that are stored for good, and when to use them rather than topics |
@@ -16,6 +17,10 @@
 //! | [`comparison`] | what others do better, and what Esker does not do |
 
 // The first definition of a link counts: here those of links.md, where the files are read those at their own ends.
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("publishing.md")]
+pub mod publishing {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("resume.md")]

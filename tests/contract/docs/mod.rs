@@ -4,6 +4,7 @@
 mod listeners;
 mod page;
 mod proxies;
+mod publishers;
 mod security;
 mod shell;
 mod tokens;
@@ -17,6 +18,8 @@ enum How {
     Shell(Shell),
     /// As a program that listens: see `listeners.rs`.
     Listener,
+    /// As a program that publishes: see `publishers.rs`.
+    Publisher,
     /// As a program that signs tokens: see `tokens.rs`.
     Signer,
     /// As a proxy's configuration: see `proxies.rs`.
@@ -29,7 +32,7 @@ enum How {
     NotHere(&'static str),
 }
 
-use How::{Browser, Doctest, Listener, NotHere, Proxy, Signer};
+use How::{Browser, Doctest, Listener, NotHere, Proxy, Publisher, Signer};
 
 /// A broker runs already.
 const SERVED: How = after(&[]);
@@ -77,6 +80,15 @@ const README: Page = Page {
 
 pub const PAGES: &[Page] = &[
     README,
+    guide!(
+        "publishing.md",
+        &[
+            ("sh", "curl -d $'event: price", SERVED),
+            ("js", "// Publishes one event", Publisher),
+            ("python", "# Publishes one event", Publisher),
+            ("php", "<?php", Publisher),
+        ]
+    ),
     guide!(
         "resume.md",
         &[
@@ -204,7 +216,7 @@ fn every_block_is_accounted_for() {
                         shell::assert_reads(&block.text);
                     }
                 }
-                How::Shell(_) | Listener | Signer | Proxy => {}
+                How::Shell(_) | Listener | Publisher | Signer | Proxy => {}
             }
         }
     }
