@@ -19,8 +19,9 @@ pub const MAX_TOPICS: usize = 64;
 /// The most names of records that one subscription keeps.
 const MAX_NAMES: usize = 64;
 
-/// The query parameters that may carry a position, in the order in which they count.
-const POSITION_PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "evs_last_event_id"];
+/// The query parameters that may carry a position. The last one counts: a polyfill appends its own to what the page wrote.
+const POSITION_PARAMETERS: [&str; 5] =
+    ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// The span in milliseconds after which a client that finds the broker full is told to come back.
 const COME_BACK_MILLIS: std::ops::RangeInclusive<u64> = 5_000..=15_000;
@@ -103,11 +104,7 @@ fn request(wanted: Wanted, head: &Head<'_>, prime: bool, grant: &Grant) -> Plan 
 
 fn position_of(head: &Head<'_>) -> Option<String> {
     let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
-    by_header.or_else(|| position_of_query(head))
-}
-
-fn position_of_query(head: &Head<'_>) -> Option<String> {
-    POSITION_PARAMETERS.iter().filter_map(|name| head.target.query.get_lossy(name)).find(|id| !id.is_empty())
+    by_header.or_else(|| head.target.query.last_among(&POSITION_PARAMETERS))
 }
 
 /// Registers the subscriber and writes the head and the opening, both for one and the same write.

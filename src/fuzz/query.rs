@@ -1,5 +1,6 @@
 //! Targets, hosts and percent-coding: what is read is what a plain reader finds, and whatever is encoded comes back.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -61,7 +62,9 @@ fn look_up(query: Query<'_>, name: &str, pairs: &[&str]) {
     assert!(query.has(name));
     assert_eq!(query.get_bytes(name).as_ref(), values.first());
     let first = values.first().cloned().unwrap_or_default();
-    assert_eq!(query.get_lossy(name), Some(String::from_utf8_lossy(&first).into_owned()));
+    let mut texts = values.iter().rev().map(|value| String::from_utf8_lossy(value));
+    let last = texts.find(|text| text.bytes().any(|b| !b.is_ascii_whitespace())).map(Cow::into_owned);
+    assert_eq!(query.last_among(&[name]), last);
     assert_eq!(query.get(name).ok(), String::from_utf8(first).ok().map(Some));
     let all: Option<Vec<_>> = values.into_iter().map(|value| String::from_utf8(value).ok()).collect();
     assert_eq!(query.all(name).ok(), all);

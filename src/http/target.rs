@@ -132,9 +132,12 @@ impl<'a> Query<'a> {
         text.map_err(|_| not_utf8(name))
     }
 
-    /// The same for a value in which nonsense is nothing to refuse.
-    pub fn get_lossy(self, name: &str) -> Option<String> {
-        self.get_bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    /// Returns the last value that is neither empty nor white space, of all parameters with one of these names. What is not
+    /// UTF-8 in it becomes U+FFFD.
+    pub fn last_among(self, names: &[&str]) -> Option<String> {
+        let values = self.pairs().filter(|(found, _)| names.iter().any(|name| found == name.as_bytes()));
+        let texts = values.map(|(_, value)| String::from_utf8_lossy(&decode(value)).into_owned());
+        texts.filter(|text| !text.trim_ascii().is_empty()).last()
     }
 
     /// The same for a value whose reader judges the bytes.
@@ -191,5 +194,14 @@ mod tests {
         assert!(query.get("c").is_err());
         assert_eq!(query.all("a").unwrap(), ["1 2+", "3"]);
         assert!(query.all("c").is_err() && query.all("d").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_last_of_several_names_counts_unless_it_is_empty() {
+        let last = |text| Query(text).last_among(&["a", "b-c"]);
+        assert_eq!(last("a=1&x=2&b-c=3&x=4").as_deref(), Some("3"));
+        assert_eq!(last("b-c=3&a=1&a&a=&b-c=+%09").as_deref(), Some("1"));
+        assert_eq!(last("%61=1&b%2Dc=%FF%26+").as_deref(), Some("\u{fffd}& "));
+        assert_eq!((last("x=1&A=2"), last("a="), last("")), (None, None, None));
     }
 }

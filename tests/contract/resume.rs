@@ -35,7 +35,7 @@ fn from_every_position_of_a_history() {
 fn the_position_may_come_by_query_and_the_header_counts_first() {
     let broker = Broker::start(&[]);
     let ids = publish_numbered(&broker, "topicone1", 0..3);
-    for name in ["last_event_id", "lastEventID", "lastEventId", "evs_last_event_id"] {
+    for name in ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "evs_last_event_id"] {
         let mut stream = broker.subscribe(&format!("/subscribe/topicone1?{name}={}", ids[0]), "");
         stream.opening();
         assert_eq!(stream.data(2), ["1", "2"], "{name}");
@@ -47,6 +47,33 @@ fn the_position_may_come_by_query_and_the_header_counts_first() {
     let mut by_query = broker.subscribe(&target, "Last-Event-ID: \r\n");
     by_query.opening();
     assert_eq!(by_query.data(2), ["1", "2"]);
+}
+
+/// A polyfill appends its own name to what the page wrote, and changes only its own.
+#[test]
+fn the_last_position_of_the_query_counts() {
+    let broker = Broker::start(&[]);
+    let ids = publish_numbered(&broker, "topicone1", 0..3);
+    let (first, second) = (&ids[0], &ids[1]);
+    let stream = |query: &str, fields: &str| {
+        let mut stream = broker.subscribe(&format!("/subscribe/topicone1?{query}"), fields);
+        stream.opening();
+        stream
+    };
+    for query in [
+        format!("last_event_id=0&lastEventId={second}"),
+        format!("lastEventId=0&last_event_id={second}"),
+        format!("lastEventId=0&lastEventId={second}&evs_last_event_id=&Last-Event-ID=+&prime&x={first}"),
+        format!("evs%5flast_event_id={first}&Last%2DEvent-ID=%31{}", &second[1..]),
+    ] {
+        assert_eq!(stream(&query, "").data(1), ["2"], "{query}");
+    }
+    let field = format!("Last-Event-ID: {second}\r\n");
+    assert_eq!(stream(&format!("last_event_id=0&lastEventId={first}"), &field).data(1), ["2"]);
+    assert_eq!(
+        stream(&format!("last_event_id={second}&lastEventId={first}"), "Last-Event-ID:\r\n").data(2),
+        ["1", "2"]
+    );
 }
 
 #[test]
