@@ -38,6 +38,8 @@ struct Model {
     /// Retained: id, topic, cost, own id.
     retained: Vec<(u64, usize, usize, Option<String>)>,
     evicted_through: [u64; TOPICS.len()],
+    /// Publishers' ids that were evicted: topic, id.
+    evicted_ids: Vec<(usize, String)>,
 }
 
 impl Model {
@@ -75,16 +77,36 @@ impl Model {
     }
 
     fn evict(&mut self, index: Option<usize>) {
-        let (id, topic, ..) = self.retained.remove(index.expect("there is something to evict"));
+        let (id, topic, _, own) = self.retained.remove(index.expect("there is something to evict"));
         self.evicted_through[topic] = id;
+        self.evicted_ids.extend(own.map(|own| (topic, own)));
     }
 
     /// The position that a text stands for, or none if it must be told of by a gap.
     fn resolve(&self, topics: &BTreeSet<usize>, text: &str) -> Option<u64> {
-        let own = self.retained.iter().find(|event| topics.contains(&event.1) && event.3.as_deref() == Some(text));
-        let id = own.map(|event| event.0).or_else(|| text.parse().ok())?;
-        let is_known = (self.first_id..=self.last_id).contains(&id);
-        (id == 0 || (is_known && topics.iter().all(|&topic| self.evicted_through[topic] <= id))).then_some(id)
+        let has_own = |topic: usize, own: Option<&str>| topics.contains(&topic) && own == Some(text);
+        let own = self.retained.iter().find(|event| has_own(event.1, event.3.as_deref())).map(|event| event.0);
+        let is_whole = |id: u64| topics.iter().all(|&topic| self.evicted_through[topic] <= id);
+        let is_evicted = self.evicted_ids.iter().any(|(topic, id)| has_own(*topic, Some(id)));
+        let is_doubtful = topics.iter().any(|&topic| self.is_between_evicted(topic, text));
+        let number = text.parse().ok().filter(|number| (self.first_id..=self.last_id).contains(number));
+        match (own, text) {
+            (Some(_), _) if is_evicted || is_doubtful => None,
+            (None, _) if is_doubtful => None,
+            (_, "0") => own.is_none_or(is_whole).then_some(0),
+            // Some event has each number that is tried here.
+            _ => own.into_iter().chain(number).min().filter(|&id| is_whole(id)),
+        }
+    }
+
+    /// Whether the topic does not have the number now, and has lost smaller ones and larger ones, or that one.
+    fn is_between_evicted(&self, topic: usize, text: &str) -> bool {
+        let Ok(number) = text.parse::<u64>() else { return false };
+        let has_now = self.retained.iter().any(|event| event.1 == topic && event.3.as_deref() == Some(text));
+        let evicted = self.evicted_ids.iter().filter(|evicted| evicted.0 == topic);
+        let numbers: BTreeSet<u64> = evicted.filter_map(|evicted| evicted.1.parse().ok()).collect();
+        let is_between = numbers.first() <= Some(&number) && numbers.last() >= Some(&number);
+        !has_now && is_between
     }
 }
 
@@ -220,6 +242,7 @@ impl Simulation {
             by_serial: BTreeMap::new(),
             retained: Vec::new(),
             evicted_through: [0; 4],
+            evicted_ids: Vec::new(),
         };
         Self {
             rng,
@@ -288,8 +311,22 @@ impl Simulation {
     fn event_text(&mut self) -> String {
         let padding = "x".repeat(self.rng.usize(0..200));
         self.serials += 1;
-        let own = if self.rng.u8(0..4) == 0 { format!("id: own{}\n", self.rng.u8(0..20)) } else { String::new() };
+        let own = self.own_id().map_or(String::new(), |own| format!("id: {own}\n"));
         format!("data: {}\n: {padding}\n{own}\n", self.serials - 1)
+    }
+
+    /// Some publishers give texts, some count up, and some take what the broker gave another event.
+    fn own_id(&mut self) -> Option<String> {
+        match self.rng.u8(0..16) {
+            0..3 => Some(format!("own{}", self.rng.u8(0..20))),
+            3 => Some(self.serials.to_string()),
+            4 if !self.model.all.is_empty() => Some(self.some_id().to_string()),
+            _ => None,
+        }
+    }
+
+    fn some_id(&mut self) -> u64 {
+        self.model.all[self.rng.usize(0..self.model.all.len())].0
     }
 
     fn join(&mut self) {
@@ -340,13 +377,14 @@ impl Simulation {
     }
 
     fn position(&mut self) -> Option<String> {
-        match self.rng.u8(0..8) {
+        match self.rng.u8(0..9) {
             0..3 => None,
             3 => Some("0".into()),
             4 => Some(format!("own{}", self.rng.u8(0..20))),
+            8 => Some(self.rng.usize(0..self.serials.max(1)).to_string()),
             5 => Some(["nonsense", "5", "18446744073709551615"][self.rng.usize(0..3)].into()),
             _ if self.model.all.is_empty() => None,
-            _ => Some(self.model.all[self.rng.usize(0..self.model.all.len())].0.to_string()),
+            _ => Some(self.some_id().to_string()),
         }
     }
 

@@ -9,10 +9,12 @@
 //! Registering interest and copying what is retained is one critical section, so a subscriber
 //! neither misses nor doubles an event between its past and its present.
 
+mod evicted;
 mod feeds;
 mod inbox;
 mod latest;
 mod position;
+mod recent;
 mod records;
 mod retain;
 #[cfg(test)]
@@ -33,6 +35,8 @@ pub use topic::{BadTopic, FeedId, TopicId, TopicName};
 pub use window::{Run, Window};
 
 use crate::sse::{Draft, Frame};
+use evicted::{EvictedIds, EvictedNumbers};
+use recent::RecentIds;
 use records::Records;
 use tombstones::Tombstones;
 
@@ -172,6 +176,8 @@ struct Topic {
     serial: u64,
     listeners: Box<[u32]>,
     own_ids: HashMap<Arc<str>, u64>,
+    /// The numbers among the publishers' ids that the topic no longer retains.
+    evicted_numbers: EvictedNumbers,
 }
 
 impl Topic {
@@ -187,6 +193,10 @@ struct State {
     names: HashMap<TopicName, Slot>,
     feeds: Feeds<Topic>,
     records: Records,
+    /// The ids given last, to whatever.
+    given: RecentIds,
+    /// Publishers' ids that were evicted.
+    evicted_ids: EvictedIds,
     /// What topics without event and listener have lost.
     tombstones: Tombstones,
     subscribers: usize,
@@ -206,6 +216,9 @@ impl Hub {
     /// A hub whose ids are larger than `first_id`: the time and [`MAX_AHEAD`], for a hub that may not be
     /// the first one.
     pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, first_id: u64) -> Self {
+        let mut given = RecentIds::default();
+        // A stream that is primed before the first event has it as its position.
+        given.push(first_id);
         let state = State {
             first_id,
             last_id: first_id,
@@ -213,6 +226,8 @@ impl Hub {
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
             records: Records::new(outboxes.len()),
+            given,
+            evicted_ids: EvictedIds::default(),
             tombstones: Tombstones::default(),
             subscribers: 0,
             published: 0,
@@ -382,13 +397,15 @@ impl Hub {
             return None;
         }
         state.serials += 1;
+        let lost = state.tombstones.take(name);
         let topic = Topic {
             name: *name,
             serial: state.serials,
             listeners: vec![0; self.outboxes.len()].into(),
             own_ids: HashMap::new(),
+            evicted_numbers: lost.numbers,
         };
-        let slot = state.feeds.open(state.tombstones.take(name), topic);
+        let slot = state.feeds.open(lost.through, topic);
         state.names.insert(*name, slot);
         Some(slot)
     }
@@ -398,6 +415,7 @@ impl State {
     /// Gives a draft its id: the time, or the next number where time stands still or went back.
     fn stamp(&mut self, draft: Draft, now_micros: u64) -> Arc<Frame> {
         self.last_id = now_micros.max(self.last_id + 1);
+        self.given.push(self.last_id);
         draft.stamp(self.last_id)
     }
 

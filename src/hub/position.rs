@@ -1,9 +1,19 @@
 //! From what a client says it has seen to the cursor it goes on from. Knows no HTTP: the text may
 //! come from a header or a query.
+//!
+//! A text can mean several events: one that a publisher gave it as its id, in any of the topics, and the one that has this
+//! number as its id from the broker. The client saw one of them, and nobody knows which. So the earliest counts, and if one
+//! that is not retained can be meant, the position is unknown.
 
 use crate::sse;
 
 use super::{Feed, Gap, Slot, State, Topic};
+
+/// Asks for everything that is retained.
+const EVERYTHING: &str = "0";
+
+/// No broker has given a smaller id: it is a moment in September 2001.
+const MIN_BROKER_ID: u64 = 1_000_000_000_000_000;
 
 /// Where a subscriber wants to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,40 +29,88 @@ pub(super) fn resolve(state: &State, slots: &[Slot], position: Position<'_>) -> 
     let Position::After(text) = position else {
         return (state.last_id, None);
     };
-    let text = sse::position(text);
-    let feeds = || slots.iter().map(|&slot| state.feeds.get(slot));
-    let known = feeds().filter_map(|feed| feed.note.own_ids.get(text)).min().copied();
-    let oldest = feeds().filter_map(|feed| feed.window.oldest()).min();
+    let oldest = slots.iter().filter_map(|&slot| state.feeds.get(slot).window.oldest()).min();
     // One before the oldest, or the present where nothing is retained.
     let all = oldest.map_or(state.last_id, |id| id - 1);
-    match known.or_else(|| parse_id(text)) {
-        Some(0) => (all, None),
-        Some(id) if is_retained_after(state, feeds(), id) => (id, None),
-        _ => (all, Some(Gap { oldest })),
+    let reader = Reader { state, slots, text: sse::position(text) };
+    match reader.read() {
+        Some(Meaning::Everything) => (all, None),
+        Some(Meaning::After(id)) => (id, None),
+        None => (all, Some(Gap { oldest })),
     }
 }
 
-fn is_retained_after<'a>(state: &State, mut feeds: impl Iterator<Item = &'a Feed<Topic>>, id: u64) -> bool {
-    (state.first_id..=state.last_id).contains(&id) && feeds.all(|feed| feed.window.evicted_through() <= id)
+/// What a position stands for.
+enum Meaning {
+    /// All that is retained is asked for.
+    Everything,
+    /// All that follows this id is asked for, and is retained.
+    After(u64),
 }
 
-/// A broker's id: decimal digits and nothing else.
+/// A position and the topics in which it is one.
+struct Reader<'a> {
+    state: &'a State,
+    slots: &'a [Slot],
+    text: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    /// The earliest meaning; none if the position is unknown, or events after it are gone.
+    fn read(&self) -> Option<Meaning> {
+        let number = parse_id(self.text);
+        let own = self.feeds().filter_map(|feed| feed.note.own_ids.get(self.text)).min().copied();
+        if self.feeds().any(|feed| self.may_be_evicted(feed, number, own.is_some())) {
+            return None;
+        }
+        if self.text == EVERYTHING {
+            return own.is_none_or(|id| self.is_whole_after(id)).then_some(Meaning::Everything);
+        }
+        let earliest = match (own, number) {
+            (Some(own), Some(number)) => self.earlier(own, number)?,
+            (Some(own), None) => own,
+            (None, number) => number.filter(|number| (self.state.first_id..=self.state.last_id).contains(number))?,
+        };
+        self.is_whole_after(earliest).then_some(Meaning::After(earliest))
+    }
+
+    /// Returns whether the topic may have lost an event of which this is the publisher's id.
+    fn may_be_evicted(&self, feed: &Feed<Topic>, number: Option<u64>, is_retained: bool) -> bool {
+        let topic = &feed.note;
+        // Numbers that the topic still has are for the filter to judge: the bounds would put all of them in doubt where
+        // publishers' numbers do not ascend.
+        let is_in_bounds = !topic.own_ids.contains_key(self.text)
+            && number.is_some_and(|number| topic.evicted_numbers.may_have(number));
+        // Otherwise it is unknown anyway, or a number, for which the bounds are surer.
+        is_in_bounds || (is_retained && self.state.evicted_ids.may_have(&topic.name, self.text))
+    }
+
+    /// The earlier one of a retained event and of what has its publisher's id as its own; none if that may be an event from
+    /// before the start.
+    fn earlier(&self, own: u64, number: u64) -> Option<u64> {
+        let State { first_id, last_id, given, .. } = self.state;
+        if (MIN_BROKER_ID..*first_id).contains(&number) {
+            return None;
+        }
+        let is_given = (*first_id..=*last_id).contains(&number) && given.may_have_had(number);
+        Some(if is_given { own.min(number) } else { own })
+    }
+
+    fn is_whole_after(&self, id: u64) -> bool {
+        self.feeds().all(|feed| feed.window.evicted_through() <= id)
+    }
+
+    fn feeds(&self) -> impl Iterator<Item = &'a Feed<Topic>> {
+        self.slots.iter().map(|&slot| self.state.feeds.get(slot))
+    }
+}
+
+/// A broker's id as it is written: decimal digits without leading zeros, and nothing else.
 pub(super) fn parse_id(text: &str) -> Option<u64> {
+    let is_padded = text.len() > 1 && text.starts_with('0');
     let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if all_digits { text.parse().ok() } else { None }
+    if all_digits && !is_padded { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::parse_id;
-
-    #[test]
-    fn only_digits_are_an_id() {
-        assert_eq!(parse_id("0"), Some(0));
-        assert_eq!(parse_id("0018"), Some(18));
-        assert_eq!(parse_id("18446744073709551615"), Some(u64::MAX));
-        for bad in ["", "+1", "-1", "1.0", " 1", "0x1", "18446744073709551616", "١"] {
-            assert_eq!(parse_id(bad), None, "{bad}");
-        }
-    }
-}
+mod tests;

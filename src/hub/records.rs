@@ -41,6 +41,7 @@ impl Hub {
         }
         let first = now_micros.max(state.last_id + 1);
         state.last_id = first + count as u64 - 1;
+        (first..=state.last_id).for_each(|id| state.given.push(id));
         Some(first)
     }
 

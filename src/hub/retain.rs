@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Hub, Slot, State};
+use super::tombstones::Lost;
+use super::{Hub, Slot, State, position};
 use crate::spare::Spare;
 use crate::sse::Frame;
 
@@ -72,21 +73,23 @@ impl State {
     fn evict(&mut self, slot: Slot) {
         let Some(frame) = self.feeds.pop(slot) else { return };
         if let Some(own) = frame.own_id() {
-            let own_ids = &mut self.feeds.note_mut(slot).own_ids;
-            own_ids.remove(own);
-            give_room_back(own_ids);
+            let topic = self.feeds.note_mut(slot);
+            topic.own_ids.remove(own);
+            give_room_back(&mut topic.own_ids);
+            position::parse_id(own).into_iter().for_each(|number| topic.evicted_numbers.add(number));
+            self.evicted_ids.put(&topic.name, own);
         }
     }
 
-    /// A topic without event and listener is forgotten but for the mark of what it has lost.
+    /// Forgets a topic without event and listener, except what it has lost.
     pub(super) fn bury_if_idle(&mut self, slot: Slot) {
         let Some(feed) = self.feeds.find(slot) else { return };
         if !feed.window.is_empty() || feed.note.subscribers() > 0 {
             return;
         }
-        let mark = feed.window.evicted_through();
+        let through = feed.window.evicted_through();
         let topic = self.feeds.close(slot);
         self.names.remove(&topic.name);
-        self.tombstones.put(&topic.name, mark);
+        self.tombstones.put(&topic.name, Lost { through, numbers: topic.evicted_numbers });
     }
 }

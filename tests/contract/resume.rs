@@ -147,12 +147,76 @@ fn publishers_own_ids_are_positions_and_the_earliest_counts() {
 }
 
 #[test]
-fn an_own_id_that_looks_like_a_brokers_counts_as_its_own() {
+fn an_own_id_that_the_broker_gave_another_event_skips_nothing() {
     let broker = Broker::start(&[]);
-    let ids = publish_numbered(&broker, "topicone1", 0..2);
-    broker.publish("topicone1", &format!("id: {}\ndata: 2", ids[0]));
-    broker.publish("topicone1", "data: 3");
-    assert_eq!(resumed(&broker, "topicone1", &ids[0]).data(1), ["3"]);
+    let ids = publish_numbered(&broker, "topictwo2", 0..3);
+    broker.publish("topicone1", &format!("id: {}\ndata: foreign", ids[0]));
+    broker.publish("topictwo2", "data: 3");
+    assert_eq!(resumed(&broker, "topicone1,topictwo2", &ids[0]).data(4), ["1", "2", "foreign", "3"]);
+    // The same for a publisher's id, and for one that the other topic has lost.
+    let broker = Broker::start(&["--history", "2"]);
+    for (topic, id, data) in [("topictwo2", "a", "0"), ("topictwo2", "b", "1"), ("topicone1", "a", "foreign")] {
+        broker.publish(topic, &format!("id: {id}\ndata: {data}"));
+    }
+    assert_eq!(resumed(&broker, "topicone1,topictwo2", "a").data(2), ["1", "foreign"]);
+    publish_numbered(&broker, "topictwo2", 2..3);
+    let mut stream = resumed(&broker, "topicone1,topictwo2", "a");
+    assert_eq!(gap(&stream.event())["after"], "a");
+    assert_eq!(stream.data(3), ["1", "foreign", "2"]);
+}
+
+#[test]
+fn an_own_id_like_the_time_is_exact_while_it_is_retained() {
+    let broker = Broker::start(&[]);
+    let publish = |topic| publish_numbered(&broker, topic, 0..1)[0].parse::<u64>().expect("a number");
+    // No event has this number, though it lies among those that events have.
+    let mut own = publish("topicone1") + 1;
+    loop {
+        let next = publish("topictwo2");
+        if next > own {
+            break;
+        }
+        own = next + 1;
+    }
+    broker.publish("topicone1", &format!("id: {own}\ndata: 1"));
+    broker.publish("topicone1", "data: 2");
+    assert_eq!(resumed(&broker, "topicone1", &own.to_string()).data(1), ["2"]);
+}
+
+/// The ids are microseconds of a clock that is ahead, which the broker's has reached when the last event comes.
+#[test]
+fn an_evicted_own_id_that_looks_like_the_brokers_is_a_gap() {
+    let broker = Broker::start(&["--history", "5"]);
+    let begin: u64 = publish_numbered(&broker, "topictwo2", 0..1)[0].parse().expect("a number");
+    let own = |number: u64| (begin + 300_000 + number).to_string();
+    for number in 0..7 {
+        broker.publish("topicone1", &format!("id: {}\ndata: {number}", own(number)));
+    }
+    while publish_numbered(&broker, "topictwo2", 0..1)[0] <= own(7) {}
+    broker.publish("topicone1", &format!("id: {}\ndata: 7", own(7)));
+    let mut stream = resumed(&broker, "topicone1", &own(2));
+    assert_eq!(gap(&stream.event())["after"], own(2));
+    assert_eq!(stream.data(5), ["3", "4", "5", "6", "7"]);
+    assert_eq!(resumed(&broker, "topicone1", &own(5)).data(2), ["6", "7"], "a retained one is exact");
+}
+
+#[test]
+fn an_evicted_own_number_is_a_gap_be_it_0() {
+    let broker = Broker::start(&["--history", "5", "--history-age", "1h"]);
+    for number in 0..=10 {
+        broker.publish("topicone1", &format!("id: {number}\ndata: {number}"));
+    }
+    for position in ["0", "3", "5"] {
+        let mut stream = resumed(&broker, "topicone1", position);
+        let oldest = gap(&stream.event())["oldest"].as_str().expect("an id").to_owned();
+        assert_eq!(stream.data(5), ["6", "7", "8", "9", "10"], "after {position}");
+        assert_eq!(resumed(&broker, "topicone1", &oldest).data(4), ["7", "8", "9", "10"], "the broker's own is exact");
+    }
+    assert_eq!(resumed(&broker, "topicone1", "7").data(3), ["8", "9", "10"]);
+    // While its own is retained, 0 asks for everything all the same.
+    broker.publish("topictwo2", "data: first");
+    broker.publish("topictwo2", "id: 0\ndata: zero");
+    assert_eq!(resumed(&broker, "topictwo2", "0").data(2), ["first", "zero"]);
 }
 
 #[test]

@@ -161,10 +161,28 @@ pub const MUTATIONS: &[Mutation] = &[
         "resume-without-gap",
         House(3),
         "hub/position.rs",
+        &[("self.is_whole_after(earliest).then_some(Meaning::After(earliest))", "Some(Meaning::After(earliest))")],
+    ),
+    change(
+        "foreign-id-read-as-its-own",
+        House(3),
+        "hub/position.rs",
+        &[("Some(if is_given { own.min(number) } else { own })", "Some(own)")],
+    ),
+    change(
+        "evicted-number-read-as-the-brokers",
+        House(3),
+        "hub/retain.rs",
         &[(
-            "Some(id) if is_retained_after(state, feeds(), id) => (id, None)",
-            "Some(id) if id <= state.last_id => (id, None)",
+            "            position::parse_id(own).into_iter().for_each(|number| topic.evicted_numbers.add(number));\n",
+            "",
         )],
+    ),
+    change(
+        "evicted-id-read-as-another-topics",
+        House(3),
+        "hub/retain.rs",
+        &[("            self.evicted_ids.put(&topic.name, own);\n", "")],
     ),
     change(
         "gap-though-nothing-is-lost",
