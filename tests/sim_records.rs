@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use esker::hub::{Hub, HubLimits, Position, inbox};
+use esker::hub::{Hub, HubLimits, RecordStart, inbox};
 use esker::sse::{Framing, record_frame};
 use esker::worker::streams::{Close, Streams};
 use fastrand::Rng;
@@ -134,12 +134,15 @@ impl Simulation {
             0 | 1 => None,
             2 => Some("0".to_owned()),
             3 => Some(["nonsense", "18446744073709551615"][self.rng.usize(0..2)].to_owned()),
-            _ => Some(self.rng.u64(0..=self.now).to_string()),
+            4 => Some(self.rng.u64(0..=self.now).to_string()),
+            _ => self.all.keys().nth(self.rng.usize(0..self.all.len().max(1))).map(u64::to_string),
         };
-        let position = text.as_deref().map_or(Position::Live, Position::After);
-        let joined = self.hub.join_records(worker, asked.into(), position).expect("there is room");
-        let newest = self.all.last_key_value().map_or(0, |(id, _)| *id);
-        let known = text.as_deref().and_then(|text| text.parse().ok()).filter(|id| *id <= newest);
+        let found = text.as_deref().map_or(RecordStart::Newest, |text| self.hub.find_record(text));
+        assert!(!matches!(found, RecordStart::AfterStored(id) if self.all.contains_key(&id)), "all are remembered");
+        let start = found.settle(false);
+        let joined = self.hub.join_records(worker, asked.into(), start).expect("there is room");
+        let exists = |id: &u64| *id == 0 || self.all.contains_key(id);
+        let known = text.as_deref().and_then(|text| text.parse().ok()).filter(exists);
         assert_eq!(joined.gap.is_some(), text.is_some() && known.is_none());
         let framing = if self.rng.bool() { Framing::Chunked } else { Framing::Plain };
         let (streams, socket) = (&mut self.workers[worker], Socket::default());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::auth::{Grant, Holder, Role};
 use crate::clock::millis;
 use crate::http::{Head, Problem, Reply, Version};
-use crate::hub::{Full, Joined, Position, TopicName};
+use crate::hub::{Full, Joined, Position, RecordStart, TopicName};
 use crate::metrics::TurnedAway;
 use crate::quota::{Place, Quotas};
 use crate::sse::{Framing, stream};
@@ -41,7 +41,7 @@ pub struct Request {
 enum Wanted {
     Topics(Vec<TopicName>),
     /// Records of these names; all if there are none.
-    Records(Arc<[Arc<str>]>),
+    Records(Arc<[Arc<str>]>, RecordStart),
 }
 
 /// What a worker needs to know of a stream that has been opened.
@@ -78,8 +78,7 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
     let grant = admit(Role::Subscriber, head, context)?;
     topics.iter().try_for_each(|topic| demand_topic(&grant, topic))?;
     let prime = head.target.query.has("prime");
-    let wanted = Wanted::Topics(topics);
-    Ok(request(wanted, head, prime, &grant))
+    Ok(request(Wanted::Topics(topics), position_of(head), prime, &grant))
 }
 
 /// `GET /events`. Nothing to prime: without a position everything comes, each with its id.
@@ -93,13 +92,35 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
     names.dedup();
     let grant = admit(Role::Subscriber, head, context)?;
     demand(&grant, RECORDS)?;
-    let wanted = Wanted::Records(names.into_iter().map(Arc::from).collect());
-    Ok(request(wanted, head, false, &grant))
+    let position = position_of(head);
+    let start = position.as_deref().map_or(RecordStart::Newest, |text| context.service.hub.find_record(text));
+    let wanted = Wanted::Records(names.into_iter().map(Arc::from).collect(), start);
+    Ok(request(wanted, position, false, &grant))
 }
 
-fn request(wanted: Wanted, head: &Head<'_>, prime: bool, grant: &Grant) -> Plan {
+fn request(wanted: Wanted, position: Option<String>, prime: bool, grant: &Grant) -> Plan {
     let (expires, holder) = (grant.expires(), grant.holder());
-    Plan::Subscribe(Request { wanted, position: position_of(head), prime, expires, holder })
+    Plan::Subscribe(Request { wanted, position, prime, expires, holder })
+}
+
+impl Request {
+    /// Returns the id of a record of which the store is to be asked first whether it exists.
+    pub fn lookup(&self) -> Option<u64> {
+        match self.wanted {
+            Wanted::Records(_, RecordStart::AfterStored(id)) => Some(id),
+            Wanted::Records(..) | Wanted::Topics(_) => None,
+        }
+    }
+
+    /// Puts the store's answer to that in. Without one it is in doubt, as if the record did not exist.
+    #[must_use]
+    pub fn settle(self, exists: bool) -> Self {
+        let wanted = match self.wanted {
+            Wanted::Records(names, start) => Wanted::Records(names, start.settle(exists)),
+            topics @ Wanted::Topics(_) => topics,
+        };
+        Self { wanted, ..self }
+    }
 }
 
 fn position_of(head: &Head<'_>) -> Option<String> {
@@ -120,7 +141,7 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
     };
     let joined = match &request.wanted {
         Wanted::Topics(topics) => service.hub.join(context.worker, topics, position),
-        Wanted::Records(names) => service.hub.join_records(context.worker, Arc::clone(names), position),
+        Wanted::Records(names, start) => service.hub.join_records(context.worker, Arc::clone(names), *start),
     };
     let joined = match joined {
         Ok(joined) if !service.is_draining() => joined,

@@ -31,6 +31,7 @@ pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Bell, Inbox, MAX_DEBT_BYTES, MAX_DEBT_EVENTS, Notice, Outbox, inbox};
 pub use latest::Latest;
 pub use position::Position;
+pub use records::RecordStart;
 pub use topic::{BadTopic, FeedId, TopicId, TopicName};
 pub use window::{Run, Window};
 

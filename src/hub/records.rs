@@ -4,14 +4,40 @@
 
 use std::sync::Arc;
 
-use super::{
-    FeedId, Full, Gap, HeardBy, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, Notice, Position, WorkerId, position,
-};
-use crate::sse::Frame;
+use super::recent::RecentIds;
+use super::{FeedId, Full, Gap, HeardBy, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, Notice, WorkerId, position};
+use crate::sse::{self, Frame};
+
+/// Where a subscriber to records begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordStart {
+    /// With the newest version of every name.
+    Newest,
+    /// After a version that exists, with the names that have a newer one.
+    After(u64),
+    /// The same for a version of which only the store can tell whether it exists.
+    AfterStored(u64),
+    /// With a gap, and the newest version of every name.
+    Unknown,
+}
+
+impl RecordStart {
+    /// Puts the store's answer in.
+    #[must_use]
+    pub fn settle(self, exists: bool) -> Self {
+        match self {
+            Self::AfterStored(id) if exists => Self::After(id),
+            Self::AfterStored(_) => Self::Unknown,
+            start => start,
+        }
+    }
+}
 
 /// What the hub notes of records.
 pub(super) struct Records {
     pub(super) latest: Latest,
+    /// The versions published last, superseded or not.
+    recent: RecentIds,
     /// The workers that have a replica. A worker with a replica keeps it, because of a million names
     /// copying it again for the next subscriber would take long.
     replicas: Box<[bool]>,
@@ -20,7 +46,8 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(workers: usize) -> Self {
-        Self { latest: Latest::default(), replicas: vec![false; workers].into(), subscribers: 0 }
+        let (latest, recent) = (Latest::default(), RecentIds::default());
+        Self { latest, recent, replicas: vec![false; workers].into(), subscribers: 0 }
     }
 
     /// The workers that have a replica.
@@ -69,6 +96,7 @@ impl Hub {
             for worker in records.workers() {
                 self.outboxes[worker].send(Notice { feed: FeedId::Records, frame: Arc::clone(&frame) });
             }
+            records.recent.push(frame.id());
             records.latest.push(frame);
         }
         let mut heard = HeardBy::default();
@@ -77,13 +105,20 @@ impl Hub {
         heard.iter().for_each(|worker| self.outboxes[worker].ring());
     }
 
+    /// Finds out where a position among records is. A version that memory does not have may be in the store: nothing
+    /// blocks here, so the caller asks it before the join. What exists then still does at the join, for versions stay.
+    pub fn find_record(&self, text: &str) -> RecordStart {
+        let records = &self.lock().records;
+        match position::parse_id(sse::position(text)) {
+            Some(0) => RecordStart::After(0),
+            Some(id) if records.latest.has(id) || records.recent.has(id) => RecordStart::After(id),
+            Some(id) if id < records.latest.newest() => RecordStart::AfterStored(id),
+            _ => RecordStart::Unknown,
+        }
+    }
+
     /// Admits a subscriber of `worker` to the records with these names, or to all if there are none.
-    pub fn join_records(
-        &self,
-        worker: WorkerId,
-        names: Arc<[Arc<str>]>,
-        position: Position<'_>,
-    ) -> Result<Joined, Full> {
+    pub fn join_records(&self, worker: WorkerId, names: Arc<[Arc<str>]>, start: RecordStart) -> Result<Joined, Full> {
         let mut state = self.lock();
         if state.subscribers >= self.limits.subscribers {
             return Err(Full::Subscribers);
@@ -91,7 +126,11 @@ impl Hub {
         state.subscribers += 1;
         let records = &mut state.records;
         records.subscribers += 1;
-        let (cursor, gap) = resolve(&records.latest, position);
+        let (cursor, gap) = match start {
+            RecordStart::Newest => (0, None),
+            RecordStart::After(id) => (id, None),
+            RecordStart::AfterStored(_) | RecordStart::Unknown => (0, Some(Gap { oldest: records.latest.oldest() })),
+        };
         let has_replica = std::mem::replace(&mut records.replicas[worker], true);
         let backlog = (!has_replica).then(|| records.latest.frames().cloned().collect());
         Ok(Joined { cursor, newest: records.latest.newest(), gap, feeds: JoinedFeeds::Records { names, backlog } })
@@ -102,16 +141,5 @@ impl Hub {
         let mut state = self.lock();
         state.subscribers -= 1;
         state.records.subscribers -= 1;
-    }
-}
-
-/// A position in the records is that of a version: what has newer ones since then is owed.
-fn resolve(latest: &Latest, position: Position<'_>) -> (u64, Option<Gap>) {
-    match position {
-        Position::Live => (0, None),
-        Position::After(text) => match position::parse_id(crate::sse::position(text)) {
-            Some(id) if id <= latest.newest() => (id, None),
-            _ => (0, Some(Gap { oldest: latest.oldest() })),
-        },
     }
 }

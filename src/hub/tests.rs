@@ -173,7 +173,7 @@ fn records(first: u64, count: usize) -> Vec<Arc<Frame>> {
 #[test]
 fn a_worker_that_has_ended_keeps_no_record_waiting() {
     let (hub, inbox) = hub(LIMITS);
-    hub.join_records(0, Arc::default(), Position::Live).unwrap();
+    hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
     drop(inbox);
     for round in 1..4 {
         let first = hub.reserve(MAX_DEBT_EVENTS, round * 1_000_000).expect("nobody is in debt");
@@ -184,7 +184,7 @@ fn a_worker_that_has_ended_keeps_no_record_waiting() {
 #[test]
 fn a_large_commit_waits_for_room_and_not_for_a_worker_that_owes_nothing() {
     let (hub, mut inbox) = hub(LIMITS);
-    hub.join_records(0, Arc::default(), Position::Live).unwrap();
+    hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
     hub.publish_records(records(100, 1));
     let first = hub.reserve(MAX_DEBT_EVENTS, 1_000).expect("there is room, though not for all of it");
     hub.publish_records(records(first, MAX_DEBT_EVENTS));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::audit::Reader;
+use super::lookup::Finder;
 use super::place::Home;
 use super::writer::Writer;
 
@@ -12,24 +13,27 @@ use super::writer::Writer;
 pub struct Hands {
     pub(super) writer: Writer,
     pub(super) reader: Reader,
+    pub(super) finder: Finder,
     pub(super) home: Home,
 }
 
 impl Hands {
-    /// Commits what waits, answers one audit, and looks after index, mark and log.
+    /// Commits what waits, answers one audit and one lookup, and looks after index, mark and log.
     pub fn turn(&mut self) {
         // The last turn is that of closing.
         let _ = self.writer.turn(Duration::ZERO);
         self.reader.turn();
+        self.finder.turn();
     }
 
     /// What [`Store::close`] has the threads do.
     pub fn close(self, store: &Store) {
-        let Self { mut writer, reader, home } = self;
+        let Self { mut writer, reader, finder, home } = self;
         store.shut();
         while writer.turn(Duration::ZERO).is_continue() {}
         writer.seal();
         reader.run();
+        finder.run();
         drop(home);
     }
 }

@@ -1,5 +1,5 @@
 //! Records: inserted once, kept for good, every version of every name. An embedded SQLite database with
-//! one thread that writes, one that moves the log into place and one that reads histories.
+//! one thread that writes, one that moves the log into place, one that reads histories and one that looks up ids.
 //! Refuses to know who asks, how ids are made, and what HTTP, topics and subscribers are.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 //! keeper   the thread that moves the log into the database
 //! room     how much the disk has left
 //! audit    the thread that reads histories, page by page
+//! lookup   the thread that looks up whether records exist
 //! state    ready, full or failed; counters
 //! hands    the same without threads, for simulation
 //! tools    check, dump and load, for a store that nobody runs
@@ -37,6 +38,7 @@ mod error;
 mod hands;
 mod index;
 mod keeper;
+mod lookup;
 mod mark;
 mod opening;
 mod place;
@@ -63,6 +65,7 @@ pub use state::{Health, Status};
 pub use tools::{BadLine, Report, ToolError, check, dump, load};
 
 use audit::Auditor;
+use lookup::Lookup;
 use place::Home;
 use queue::{Insert, Queue, Reply};
 use room::Gauge;
@@ -97,6 +100,7 @@ pub trait Order: Send {
 pub struct Store {
     queue: Queue,
     auditor: Auditor,
+    lookup: Lookup,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
 }
@@ -104,6 +108,7 @@ pub struct Store {
 /// What must end, and in which order: the threads, then the hold on the directory.
 struct Running {
     reader: JoinHandle<()>,
+    finder: JoinHandle<()>,
     writer: JoinHandle<()>,
     home: Home,
 }
@@ -145,6 +150,13 @@ impl Store {
         self.auditor.ask(name, after, limit, Reply::new(reply));
     }
 
+    /// Looks up whether there is a record with this id, the newest of its name or not. What is published exists already. The
+    /// reply comes from the lookups' thread, or at once, from this one, if too many wait. It must not block, nor close the
+    /// store.
+    pub fn find(&self, id: u64, reply: impl FnOnce(Result<bool, StoreError>) + Send + 'static) {
+        self.lookup.ask(id, Reply::new(reply));
+    }
+
     /// An id was given to something that is not stored: no later start is to give it again, whatever the clock says then. That
     /// is seen to a moment later; ids of records are safe from the beginning.
     pub fn note_id(&self, id: u64) {
@@ -163,9 +175,9 @@ impl Store {
     /// moment as a clock set back could give one twice.
     pub fn close(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { reader, writer, home }) = running else { return };
+        let Some(Running { reader, finder, writer, home }) = running else { return };
         self.shut();
-        for thread in [reader, writer] {
+        for thread in [reader, finder, writer] {
             if thread.join().is_err() {
                 log::error!("a thread of the store panicked");
             }
@@ -181,6 +193,7 @@ impl Store {
     fn shut(&self) {
         self.shared.enter(Mode::Closed);
         self.auditor.close();
+        self.lookup.close();
         self.queue.close();
     }
 }

@@ -13,6 +13,7 @@ use super::commit::{NameKey, Names, Version};
 use super::error::{Cause, OpenError};
 use super::index::Index;
 use super::keeper::{self, Keeper};
+use super::lookup;
 use super::mark::Mark;
 use super::place::Home;
 use super::queue;
@@ -35,6 +36,7 @@ pub struct Opening {
     pub(super) writer: Connection,
     keeper: Connection,
     reader: Connection,
+    finder: Connection,
     found: Found,
     home: Home,
     tuning: Tuning,
@@ -55,17 +57,18 @@ type Newest = (Arc<str>, i64);
 /// Opens it and makes what is missing.
 pub(super) fn open(place: &Place, tuning: Tuning) -> Result<Opening, OpenError> {
     let home = Home::take(place)?;
-    let opened = connections(&home).and_then(|[writer, keeper, reader]| Ok((find(&writer)?, writer, keeper, reader)));
-    let (mut found, writer, keeper, reader) = opened.map_err(|cause| home.error(cause))?;
+    let opened = connections(&home).and_then(|connections| Ok((find(&connections[0])?, connections)));
+    let (mut found, [writer, keeper, reader, finder]) = opened.map_err(|cause| home.error(cause))?;
     let latest = std::mem::take(&mut found.latest);
-    Ok(Opening { latest, ids_through: found.mark.ids_through(), writer, keeper, reader, found, home, tuning })
+    Ok(Opening { latest, ids_through: found.mark.ids_through(), writer, keeper, reader, finder, found, home, tuning })
 }
 
-fn connections(home: &Home) -> Result<[Connection; 3], Cause> {
+fn connections(home: &Home) -> Result<[Connection; 4], Cause> {
     let writer = writer(home)?;
     let keeper = schema::connect(&home.database, Use::Keep)?;
     let reader = schema::connect(&home.database, Use::Read)?;
-    Ok([writer, keeper, reader])
+    let finder = schema::connect(&home.database, Use::Find)?;
+    Ok([writer, keeper, reader, finder])
 }
 
 /// A connection to a database that is ours, with an empty log.
@@ -134,12 +137,13 @@ impl Opening {
     /// Starts the threads. `order` gives ids larger than `ids_through` from now on.
     pub fn start(self, order: Box<dyn Order>) -> Result<Store, OpenError> {
         let (store, hands) = self.staff(order, Clock::new(), Keeper::start)?;
-        let Hands { writer, reader, home } = hands;
+        let Hands { writer, reader, finder, home } = hands;
         let failed = |error| home.error(Cause::Thread(error));
         let named = |name: &str| thread::Builder::new().name(name.into());
         let reader = named("esker-audit").spawn(move || reader.run()).map_err(failed)?;
+        let finder = named("esker-lookup").spawn(move || finder.run()).map_err(failed)?;
         let writer = named("esker-store").spawn(move || writer.run()).map_err(failed)?;
-        store.run(Running { reader, writer, home });
+        store.run(Running { reader, finder, writer, home });
         Ok(store)
     }
 
@@ -154,10 +158,11 @@ impl Opening {
         clock: Clock,
         keep: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Keeper>,
     ) -> Result<(Store, Hands), OpenError> {
-        let Self { writer, keeper, reader, found, home, tuning, .. } = self;
+        let Self { writer, keeper, reader, finder, found, home, tuning, .. } = self;
         let shared = Arc::new(Shared::default());
         let (queue, waiting) = queue::queue(&shared);
         let (auditor, reader) = audit::auditor(reader, &shared);
+        let (lookup, finder) = lookup::lookup(finder, &shared);
         let mut writer = Writer {
             connection: writer,
             names: found.names,
@@ -175,6 +180,7 @@ impl Opening {
         };
         writer.count();
         writer.cover();
-        Ok((Store { queue, auditor, shared, running: Mutex::default() }, Hands { writer, reader, home }))
+        let store = Store { queue, auditor, lookup, shared, running: Mutex::default() };
+        Ok((store, Hands { writer, reader, finder, home }))
     }
 }

@@ -43,6 +43,8 @@ pub(super) enum Use {
     /// Moving the log, which needs no pages.
     Keep,
     Read,
+    /// Looking up single ids.
+    Find,
 }
 
 impl Use {
@@ -51,6 +53,7 @@ impl Use {
             Self::Write => 40 << 10,
             Self::Keep => 64,
             Self::Read => 16 << 10,
+            Self::Find => 2 << 10,
         }
     }
 }
@@ -72,7 +75,7 @@ pub(super) fn connect(database: &Database, purpose: Use) -> rusqlite::Result<Con
     connection.pragma_update(None, "cache_size", -purpose.cache_kibibytes())?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    connection.pragma_update(None, "query_only", purpose == Use::Read)?;
+    connection.pragma_update(None, "query_only", matches!(purpose, Use::Read | Use::Find))?;
     set_sync(&connection, Sync::Full)?;
     Ok(connection)
 }

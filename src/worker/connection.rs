@@ -31,6 +31,8 @@ pub enum Patience {
     Room,
     /// The store's answer.
     Store,
+    /// The store's answer to whether a stream's position exists.
+    Lookup,
     /// Room in the socket for output.
     Output,
     /// The peer's end, after ours.

@@ -27,6 +27,8 @@ enum State {
     Waiting(Box<Waiting>),
     /// The store has been asked.
     AtStore(Reply),
+    /// The store has been asked whether a stream's position exists.
+    LookingUp(Box<LookingUp>),
 }
 
 #[derive(Debug)]
@@ -44,6 +46,12 @@ struct Waiting {
     held: Held,
 }
 
+#[derive(Debug)]
+struct LookingUp {
+    request: subscribe::Request,
+    reply: Reply,
+}
+
 /// What is to be done next.
 #[derive(Debug)]
 pub enum Step {
@@ -55,6 +63,8 @@ pub enum Step {
     Wait,
     /// The store is to be asked; call [`Exchange::deliver`] with what it says.
     Errand(Errand),
+    /// The store is to be asked whether there is a record with this id; call [`Exchange::resume`] with what it says.
+    LookUp(u64),
     /// The connection is to become this subscriber's.
     Stream(Entry),
     /// The connection is to be closed once the output is written.
@@ -76,7 +86,7 @@ impl Exchange {
         match std::mem::take(&mut self.state) {
             State::Head => self.take_head(bytes, context, out),
             State::Body(receiving) => self.take_body(*receiving, bytes, context, out),
-            waiting @ (State::Waiting(_) | State::AtStore(_)) => {
+            waiting @ (State::Waiting(_) | State::AtStore(_) | State::LookingUp(_)) => {
                 self.state = waiting;
                 (0, Step::Wait)
             }
@@ -161,19 +171,7 @@ impl Exchange {
     fn finish(&mut self, plan: Plan, body: &[u8], reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match plan.finish(body, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
-            Outcome::Subscribe(_) if reply.head_only => {
-                note_response(200, context);
-                let reply = last_if_draining(reply, context);
-                subscribe::head_only(&reply, context, out);
-                self.answered(&reply)
-            }
-            Outcome::Subscribe(request) => {
-                note_response(200, context);
-                match subscribe::open(&request, reply, context, out) {
-                    Opened::Joined(entry) => Step::Stream(entry),
-                    Opened::Ended => Step::Close,
-                }
-            }
+            Outcome::Subscribe(request) => self.subscribe(request, reply, context, out),
             Outcome::Errand(errand) => {
                 self.state = State::AtStore(reply);
                 Step::Errand(errand)
@@ -182,6 +180,38 @@ impl Exchange {
                 Ok(held) => self.wait(Waiting { pending, reply, held }),
                 Err(_) => self.answer(&publish::no_room(context).into(), reply, context, out),
             },
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        request: subscribe::Request,
+        reply: Reply,
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if reply.head_only {
+            note_response(200, context);
+            let reply = last_if_draining(reply, context);
+            subscribe::head_only(&reply, context, out);
+            return self.answered(&reply);
+        }
+        let Some(id) = request.lookup() else { return open(&request, reply, context, out) };
+        self.state = State::LookingUp(Box::new(LookingUp { request, reply }));
+        Step::LookUp(id)
+    }
+
+    /// Opens the stream now that the store has said whether its position exists.
+    pub fn resume(&mut self, exists: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        match std::mem::take(&mut self.state) {
+            State::LookingUp(looking_up) => {
+                let LookingUp { request, reply } = *looking_up;
+                open(&request.settle(exists), reply, context, out)
+            }
+            state => {
+                self.state = state;
+                Step::Read
+            }
         }
     }
 
@@ -239,6 +269,8 @@ impl Exchange {
                 self.answer(&problem.into(), closing(receiving.reply), context, out)
             }
             State::AtStore(reply) => self.answer(&insert::no_answer(context).into(), closing(reply), context, out),
+            // A stream is never refused for that: the position is in doubt.
+            State::LookingUp(looking_up) => open(&looking_up.request.settle(false), looking_up.reply, context, out),
             State::Waiting(waiting) => self.answer(&publish::no_room(context).into(), waiting.reply, context, out),
         }
     }
@@ -253,11 +285,20 @@ impl Exchange {
         match (&self.state, self.has_begun, self.is_used) {
             (State::Waiting(_), ..) => Patience::Room,
             (State::AtStore(_), ..) => Patience::Store,
+            (State::LookingUp(_), ..) => Patience::Lookup,
             (State::Body(_), ..) => Patience::Body,
             (State::Head, true, _) => Patience::Head,
             (State::Head, false, false) => Patience::First,
             (State::Head, false, true) => Patience::Next,
         }
+    }
+}
+
+fn open(request: &subscribe::Request, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    note_response(200, context);
+    match subscribe::open(request, reply, context, out) {
+        Opened::Joined(entry) => Step::Stream(entry),
+        Opened::Ended => Step::Close,
     }
 }
 
@@ -377,6 +418,40 @@ mod tests {
         let (text, last) = converse(b"GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\n", &[]);
         assert!(matches!(last, Step::Stream(..)));
         assert!(text.ends_with("\n\r\n") && text.contains("\r\n\r\ne\r\n:\nretry: "), "{text}");
+    }
+
+    #[test]
+    fn a_stream_whose_position_is_looked_up_opens_whatever_the_store_says() {
+        let service = service();
+        service.hub.restore_records(vec![crate::sse::record_frame(&Arc::from("user"), "1", 9)]);
+        let verified = RefCell::default();
+        let context = context(&service, &verified);
+        let ask = |position: &str, method: &str| {
+            let text = format!("{method} /events HTTP/1.1\r\nHost: h\r\nLast-Event-ID: {position}\r\n\r\n");
+            let (mut exchange, mut out) = (Exchange::default(), Vec::new());
+            let (_, step) = exchange.advance(text.as_bytes(), context, &mut out);
+            (exchange, out, step)
+        };
+        let answers: [fn(&mut Exchange, Context<'_>, &mut Vec<u8>) -> Step; 3] = [
+            |exchange, context, out| exchange.resume(true, context, out),
+            |exchange, context, out| exchange.resume(false, context, out),
+            Exchange::time_out,
+        ];
+        for (answer, has_gap) in answers.into_iter().zip([false, true, true]) {
+            let (mut exchange, mut out, step) = ask("5", "GET");
+            assert!(matches!(step, Step::LookUp(5)) && out.is_empty(), "{step:?}");
+            assert_eq!(exchange.patience(), Patience::Lookup);
+            let Step::Stream(entry) = answer(&mut exchange, context, &mut out) else { panic!("a stream is opened") };
+            assert_eq!((entry.joined.cursor, entry.joined.gap.is_some()), (if has_gap { 0 } else { 5 }, has_gap));
+            assert_eq!(String::from_utf8(out).unwrap().contains("event: gap"), has_gap);
+            assert!(matches!(exchange.resume(true, context, &mut Vec::new()), Step::Read), "an answer that is late");
+            service.hub.abandon(0, &entry.joined);
+        }
+        for position in ["0", "9", "10", "nonsense"] {
+            let Step::Stream(entry) = ask(position, "GET").2 else { panic!("memory has the answer") };
+            service.hub.abandon(0, &entry.joined);
+        }
+        assert!(matches!(ask("5", "HEAD").2, Step::Answered));
     }
 
     #[test]

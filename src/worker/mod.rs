@@ -81,6 +81,15 @@ pub enum Mail<S> {
         /// The answer.
         answer: Answer,
     },
+    /// The store's answer to whether a stream's position exists.
+    Found {
+        /// The connection that is to become the stream.
+        key: usize,
+        /// Which one it was.
+        serial: u64,
+        /// Whether it does; not, if that can't be told.
+        exists: bool,
+    },
 }
 
 /// What a worker is made of beside its kernel.

@@ -19,6 +19,8 @@ const ADMIN_MILLIS: u64 = 2_000;
 const ROOM_MILLIS: u64 = 5_000;
 /// How long the store may take to answer; a disk that takes longer has failed.
 const STORE_MILLIS: u64 = 60_000;
+/// How long the store may take to say whether a stream's position exists; after that it is in doubt.
+const LOOKUP_MILLIS: u64 = 5_000;
 /// How long the peer's end is waited for after ours.
 const LINGER_MILLIS: u64 = 5_000;
 /// The same while the broker drains.
@@ -120,7 +122,7 @@ impl<K: Kernel> Worker<K> {
     fn listen(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> GoesOn {
         let Self { connections, parts, scratch, talk, .. } = self;
         let connection = &mut connections[key];
-        if connection.exchange.patience() == Patience::Store {
+        if matches!(connection.exchange.patience(), Patience::Store | Patience::Lookup) {
             return GoesOn::WhenReady;
         }
         if connection.exchange.patience() == Patience::Room {
@@ -178,6 +180,10 @@ impl<K: Kernel> Worker<K> {
                 self.ask_store(key, errand);
                 return GoesOn::WhenReady;
             }
+            Step::LookUp(id) => {
+                self.look_up(key, id);
+                return GoesOn::WhenReady;
+            }
             Step::Stream(Entry { joined, framing, expires, place }) => {
                 self.parts.service.metrics.worker(self.parts.id).opened.add(1);
                 connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires).holding(place));
@@ -211,6 +217,29 @@ impl<K: Kernel> Worker<K> {
             &mut connection.output,
         );
         connection.held = answer.held;
+        self.take_step(key, step);
+        self.drive(key, true);
+    }
+
+    /// Asks the store whether a stream's position exists; the answer comes by mail, as any other.
+    fn look_up(&self, key: usize, id: u64) {
+        let worker = self.parts.id;
+        let (serial, letters) = (self.connections[key].serial, self.letters[worker].clone());
+        let service = Arc::clone(&self.parts.service);
+        self.parts.service.store.find(id, move |found| {
+            let _ = letters.send(Mail::Found { key, serial, exists: found.unwrap_or(false) });
+            service.hub.ring(worker);
+        });
+    }
+
+    /// Opens a stream now that the store has answered.
+    pub(super) fn resume(&mut self, key: usize, serial: u64, exists: bool) {
+        let Self { connections, parts, .. } = self;
+        let Some(connection) = connections.get_mut(key).filter(|connection| connection.serial == serial) else {
+            return;
+        };
+        let context = parts.context(connection.scope, connection.address);
+        let step = connection.exchange.resume(exists, context, &mut connection.output);
         self.take_step(key, step);
         self.drive(key, true);
     }
@@ -268,6 +297,7 @@ impl<K: Kernel> Worker<K> {
             Patience::Next => KEEP_ALIVE_MILLIS,
             Patience::Room => ROOM_MILLIS,
             Patience::Store => STORE_MILLIS,
+            Patience::Lookup => LOOKUP_MILLIS,
             Patience::Output => millis(settings.stall),
             Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
             Patience::Linger => LINGER_MILLIS,
@@ -291,7 +321,7 @@ impl<K: Kernel> Worker<K> {
         let connection = &mut self.connections[key];
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head | Patience::Body | Patience::Room | Patience::Store => {
+            Patience::Head | Patience::Body | Patience::Room | Patience::Store | Patience::Lookup => {
                 let step = connection
                     .exchange
                     .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
@@ -305,7 +335,7 @@ impl<K: Kernel> Worker<K> {
     /// of what the poll has to tell, and after a while in which the whole process was stopped that is more than one turn's.
     fn does_its_part(&mut self, key: usize) -> bool {
         let connection = &mut self.connections[key];
-        if matches!(connection.patience, Patience::Linger | Patience::Store) {
+        if matches!(connection.patience, Patience::Linger | Patience::Store | Patience::Lookup) {
             return false;
         }
         connection.is_readable = true;

@@ -78,6 +78,47 @@ fn records_outlive_the_broker_and_ids_go_on() {
     assert_eq!(versions(&broker, "a").len(), 5);
 }
 
+/// What a client has seen and a restored copy has not is unknown, whatever was inserted since.
+#[test]
+fn a_position_of_a_record_that_a_restored_backup_lacks_is_a_gap() {
+    let folder = Folder::new();
+    let broker = start(&folder);
+    let first = insert(&broker, "user", "1");
+    let no_record =
+        broker.publish("topicone1", "data: x")["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let superseded = insert(&broker, "user", "2");
+    let kept = insert(&broker, "user", "3");
+    let copy = folder.path.join("copy.db");
+    let live = Database::open(database(&folder)).expect("it opens");
+    live.execute("VACUUM INTO ?1", [copy.to_str().expect("UTF-8")]).expect("it is copied");
+    drop(live);
+    let lost = insert(&broker, "user", "4");
+    broker.signal("TERM");
+    assert_eq!(broker.wait().0, Some(0));
+    let place = database(&folder);
+    std::fs::remove_dir_all(folder.path.join("data")).expect("it goes");
+    std::fs::create_dir(folder.path.join("data")).expect("it comes");
+    std::fs::rename(copy, place).expect("it is restored");
+    let broker = start(&folder);
+    let after = |id: u64| broker.subscribe("/events", &format!("Last-Event-ID: {id}\r\n"));
+    let assert_unknown = |id: u64, newest: &[u64]| {
+        let mut stream = after(id);
+        let gap = stream.event();
+        let told: Value = serde_json::from_str(&gap.data.expect("data")).expect("JSON");
+        assert_eq!((gap.name.as_deref(), told["after"].as_str()), (Some("gap"), Some(id.to_string().as_str())));
+        assert_eq!(told["oldest"].as_str(), Some(newest[0].to_string().as_str()));
+        newest.iter().for_each(|id| assert_eq!(stream.event().number(), *id));
+    };
+    assert_unknown(lost, &[kept]);
+    let others = [insert(&broker, "other", "1"), insert(&broker, "other", "2")];
+    for unknown in [lost, lost + 1, first - 1, no_record] {
+        assert_unknown(unknown, &[kept, others[1]]);
+    }
+    for (known, next) in [(first, kept), (superseded, kept), (kept, others[1]), (others[0], others[1])] {
+        assert_eq!(after(known).event().number(), next, "after {known}");
+    }
+}
+
 /// As if the clock had been set back by an hour between two runs.
 #[test]
 fn ids_go_on_from_the_mark_on_the_disk() {

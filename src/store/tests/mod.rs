@@ -5,6 +5,7 @@ mod commits;
 mod crash;
 mod full;
 mod indexing;
+mod lookups;
 mod offline;
 mod power;
 mod refusals;
