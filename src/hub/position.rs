@@ -66,11 +66,12 @@ impl<'a> Reader<'a> {
         if self.text == EVERYTHING {
             return own.is_none_or(|id| self.is_whole_after(id)).then_some(Meaning::Everything);
         }
-        let earliest = match (own, number) {
-            (Some(own), Some(number)) => self.earlier(own, number)?,
-            (Some(own), None) => own,
-            (None, number) => number.filter(|number| (self.state.first_id..=self.state.last_id).contains(number))?,
-        };
+        if number.is_some_and(|number| (MIN_BROKER_ID..self.state.first_id).contains(&number)) {
+            // It may be an event from before the start, whatever has this id now.
+            return None;
+        }
+        let given = number.filter(|&number| self.may_be_given(number));
+        let earliest = own.into_iter().chain(given).min()?;
         self.is_whole_after(earliest).then_some(Meaning::After(earliest))
     }
 
@@ -85,15 +86,9 @@ impl<'a> Reader<'a> {
         is_in_bounds || (is_retained && self.state.evicted_ids.may_have(&topic.name, self.text))
     }
 
-    /// The earlier one of a retained event and of what has its publisher's id as its own; none if that may be an event from
-    /// before the start.
-    fn earlier(&self, own: u64, number: u64) -> Option<u64> {
-        let State { first_id, last_id, given, .. } = self.state;
-        if (MIN_BROKER_ID..*first_id).contains(&number) {
-            return None;
-        }
-        let is_given = (*first_id..=*last_id).contains(&number) && given.may_have_had(number);
-        Some(if is_given { own.min(number) } else { own })
+    /// Returns whether the broker may have given this id since its start, to whatever.
+    fn may_be_given(&self, number: u64) -> bool {
+        (self.state.first_id..=self.state.last_id).contains(&number) && self.state.given.may_have_had(number)
     }
 
     fn is_whole_after(&self, id: u64) -> bool {

@@ -81,7 +81,8 @@ fn a_topic_that_aged_away_still_knows_what_it_lost() {
     assert_eq!(gap_after(&hub, "topicone1", "100"), None);
     assert_eq!(gap_after(&hub, "topictwo2", "100"), Some(Gap { oldest: None }));
     // A topic that never had an event has lost none, whatever others have lost.
-    assert_eq!(gap_after(&hub, "topicquiet", "50"), None);
+    assert_eq!(gap_after(&hub, "topicquiet", "100"), None);
+    assert_eq!(gap_after(&hub, "topicquiet", "150"), Some(Gap { oldest: None }), "nothing has this id");
     assert_eq!(hub.counts().topics, 0);
 }
 

@@ -167,7 +167,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "foreign-id-read-as-its-own",
         House(3),
         "hub/position.rs",
-        &[("Some(if is_given { own.min(number) } else { own })", "Some(own)")],
+        &[("own.into_iter().chain(given).min()?", "own.or(given)?")],
     ),
     change(
         "evicted-number-read-as-the-brokers",

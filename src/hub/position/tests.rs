@@ -250,14 +250,12 @@ impl Oracle {
         if let Some(gap) = joined.gap {
             assert_eq!(gap.oldest, retained.first().copied());
             assert!(retained.first().is_none_or(|&oldest| oldest > joined.cursor), "a gap comes before everything");
-            // A number that no event has may be a moment between two.
-            let moment = parse_id(&text).filter(|number| (BEGIN..=self.rig.hub.newest()).contains(number));
-            let moment = moment.filter(|_| meanings.is_empty());
-            let is_lost = meanings.iter().copied().chain(moment).any(|id| !is_whole(id));
+            let is_lost = meanings.iter().any(|&id| !is_whole(id));
             assert!(is_lost || self.is_in_doubt(&heard, &retained, &text), "nothing is lost, nor in doubt");
             (tally.lost, tally.doubtful) = (tally.lost + usize::from(is_lost), tally.doubtful + usize::from(!is_lost));
             return;
         }
+        assert!(text == "0" || !meanings.is_empty(), "nothing has this id");
         // Without a gap whoever has seen any of the events that it can mean gets all that followed it.
         assert!(meanings.iter().all(|&id| is_whole(id)), "lost in silence");
         let earliest = meanings.first().copied().filter(|_| text != "0").unwrap_or(joined.cursor);
@@ -289,11 +287,7 @@ impl Oracle {
         let is_evicted_own = heard.iter().filter(own).any(|event| !retained.contains(&event.id));
         let is_own = heard.iter().filter(own).count() > 0;
         let is_in_bounds = number.is_some_and(|number| self.is_in_bounds(heard, retained, text, number));
-        let is_unknown = match number {
-            _ if is_own => false,
-            Some(number) => number != 0 && !(BEGIN..=self.rig.hub.newest()).contains(&number),
-            None => true,
-        };
+        let is_unknown = text != "0" && !is_own && self.meanings(heard, text).is_empty();
         let is_from_before = number.is_some_and(|number| (MIN_BROKER_ID..BEGIN).contains(&number));
         is_evicted_own || is_in_bounds || is_unknown || is_from_before
     }
