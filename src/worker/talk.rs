@@ -10,6 +10,7 @@ use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, TALK_PER_TURN, Worke
 use crate::api::subscribe::Entry;
 use crate::api::{Answer, Errand, Scope};
 use crate::clock::millis;
+use crate::store::StoreError;
 
 /// How long an idle connection is kept for another request.
 const KEEP_ALIVE_MILLIS: u64 = 75_000;
@@ -195,14 +196,33 @@ impl<K: Kernel> Worker<K> {
 
     /// The answer comes by mail, if the connection is still there then.
     fn ask_store(&self, key: usize, errand: Errand) {
+        let send = self.mailer(key, move |serial, answer| Mail::Answer { key, serial, answer });
+        errand.run(&self.parts.service, send);
+    }
+
+    /// Asks the store whether a stream's position exists; the answer comes by mail, as any other.
+    fn look_up(&self, key: usize, id: u64) {
+        let send = self.mailer(key, move |serial, found: Result<bool, StoreError>| {
+            // What can't be told is in doubt.
+            Mail::Found { key, serial, exists: found.unwrap_or(false) }
+        });
+        self.parts.service.store.find(id, send);
+    }
+
+    /// Returns what sends the store's answer for a connection to this worker; `wrap` is given the connection's serial.
+    fn mailer<T>(
+        &self,
+        key: usize,
+        wrap: impl FnOnce(u64, T) -> Mail<K::Peer> + Send + 'static,
+    ) -> impl FnOnce(T) + Send + 'static {
         let worker = self.parts.id;
         let (serial, letters) = (self.connections[key].serial, self.letters[worker].clone());
         let service = Arc::clone(&self.parts.service);
-        errand.run(&self.parts.service, move |answer| {
+        move |answer| {
             // A worker that has ended has nobody left to answer.
-            let _ = letters.send(Mail::Answer { key, serial, answer });
+            let _ = letters.send(wrap(serial, answer));
             service.hub.ring(worker);
-        });
+        }
     }
 
     /// The store has answered.
@@ -219,17 +239,6 @@ impl<K: Kernel> Worker<K> {
         connection.held = answer.held;
         self.take_step(key, step);
         self.drive(key, true);
-    }
-
-    /// Asks the store whether a stream's position exists; the answer comes by mail, as any other.
-    fn look_up(&self, key: usize, id: u64) {
-        let worker = self.parts.id;
-        let (serial, letters) = (self.connections[key].serial, self.letters[worker].clone());
-        let service = Arc::clone(&self.parts.service);
-        self.parts.service.store.find(id, move |found| {
-            let _ = letters.send(Mail::Found { key, serial, exists: found.unwrap_or(false) });
-            service.hub.ring(worker);
-        });
     }
 
     /// Opens a stream now that the store has answered.
