@@ -28,6 +28,7 @@ impl World {
         let ground = Ground { place: &place, tuning, dial: Arc::clone(&self.dial), kernels, listener };
         let started = Stepped::start(&self.config, ground);
         (self.truth.boot, self.truth.boot_covered) = (self.truth.boot + 1, self.truth.covered);
+        self.truth.boot_newest = self.truth.newest;
         if self.storage.crashes() > crashes {
             drop(started);
             return self.start();

@@ -127,7 +127,9 @@ impl World {
             _ => {
                 // An id that no broker knows any more may be another event's by now.
                 let (boot, covered) = (self.truth.boot, self.truth.boot_covered);
-                let is_known = |item: &&Item| item.boot == boot || item.id.is_some_and(|id| id <= covered);
+                let (newest, is_sure) = (self.truth.boot_newest, !self.truth.ids_are_doubtful);
+                let through = |item: &Item| if item.is_lost && is_sure { newest } else { covered };
+                let is_known = |item: &&Item| item.boot == boot || item.id.is_some_and(|id| id <= through(item));
                 let items = self.truth.items.iter().filter(|item| item.is_record() == is_records).filter(is_known);
                 let known: Vec<_> = items.filter_map(|item| Some((item.id?, item.boot))).collect();
                 (!known.is_empty()).then(|| known[self.rng.usize(0..known.len())])
@@ -140,7 +142,8 @@ impl World {
             None if is_records => Start::Retained { is_all: true },
             None => Start::Live,
             Some((0, _)) => Start::Retained { is_all: is_records || self.traits.is_roomy },
-            Some((id, boot)) if is_records || boot == self.truth.boot => Start::After(id),
+            Some((id, _)) if is_records => self.truth.record_start(id),
+            Some((id, boot)) if boot == self.truth.boot => Start::After(id),
             Some(_) => Start::Unknown,
         }
     }

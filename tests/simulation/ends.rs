@@ -111,8 +111,14 @@ impl World {
         self.tally.restarts += 1;
         tell(self.truth.step, "a restart");
         match self.rng.u8(0..5) {
-            0 => self.shut(),
-            1 => self.kill(),
+            0 => {
+                self.shut();
+                self.back_up_or_restore();
+            }
+            1 => {
+                self.kill();
+                self.back_up_or_restore();
+            }
             2 => return self.storage.cut_power_after(self.rng.u64(0..40)),
             _ => {
                 self.storage.cut_power();

@@ -35,7 +35,7 @@ pub struct Rules {
 impl Listener {
     pub fn new(pipe: usize, account: Account, is_fast: bool, expires: Option<u64>) -> Self {
         let position = match account.start {
-            Start::After(id) => Some(id),
+            Start::After(id) | Start::AfterInDoubt(id) => Some(id),
             _ => None,
         };
         let (head, stream) = (Vec::new(), Stream::default());
@@ -88,7 +88,7 @@ impl Listener {
             Said::Gap { oldest } => {
                 let is_opening = self.account.log.is_empty() && self.account.gaps.is_empty();
                 let is_wrong = matches!(self.account.start, Start::Live | Start::Retained { .. }) && is_opening;
-                let is_known = !matches!(self.account.start, Start::Unknown);
+                let is_known = !matches!(self.account.start, Start::Unknown | Start::AfterInDoubt(_));
                 assert!(!(rules.is_roomy && is_known), "a gap though everything is retained: {self:?}");
                 assert!(!is_wrong || !self.is_fast, "a gap for one that asked for nothing: {self:?}");
                 self.account.take_gap(oldest, truth.step);
@@ -103,7 +103,7 @@ impl Listener {
     }
 
     fn assert_gap_first(&self) {
-        let owes_gap = self.account.start == Start::Unknown && !self.account.is_records;
+        let owes_gap = self.account.start == Start::Unknown;
         assert!(!owes_gap || !self.account.gaps.is_empty(), "the position is unknown, and no gap came first: {self:?}");
     }
 

@@ -7,6 +7,7 @@
 //! `tests/budget.rs`), and the kernel itself (see `tests/contract`).
 
 mod asker;
+mod backup;
 mod bounds;
 mod broker;
 mod crowd;
@@ -36,8 +37,8 @@ fn nothing_is_lost_doubled_or_disordered_whatever_happens() {
     let is_all = seeds.len() > 100;
     let sum = seeds.into_iter().map(run).fold(Tally::default(), Tally::plus);
     println!("{sum:?}");
-    let Tally { events, gaps, records, restarts, power_cuts, expiries, .. } = sum;
-    let happened = [events, gaps, records, restarts, power_cuts, expiries];
+    let Tally { events, gaps, records, restarts, power_cuts, restores, expiries, .. } = sum;
+    let happened = [events, gaps, records, restarts, power_cuts, restores, expiries];
     assert!(!is_all || happened.iter().all(|&count| count > 0), "a simulation of nothing shows nothing: {sum:?}");
 }
 

@@ -90,6 +90,15 @@ impl Storage {
         self.disk.cut_power_after(changes);
     }
 
+    /// All files, as programs see them.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.disk.files()
+    }
+
+    pub fn restore(&mut self, files: &[(String, Vec<u8>)]) {
+        self.disk.restore(files);
+    }
+
     /// How often power was lost, or a process killed.
     pub fn crashes(&self) -> u64 {
         self.disk.crashes()

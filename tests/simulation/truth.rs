@@ -41,6 +41,8 @@ pub struct Item {
     pub is_seen: bool,
     /// A disk that lies has lost power since: it need not be there.
     pub is_doubtful: bool,
+    /// A backup from before it was restored: it is not there.
+    pub is_lost: bool,
 }
 
 impl Item {
@@ -50,7 +52,7 @@ impl Item {
 
     /// Whether it must be there.
     fn counts(&self) -> bool {
-        self.state == State::Accepted || self.is_seen
+        !self.is_lost && (self.state == State::Accepted || self.is_seen)
     }
 
     /// Whether its id is certainly larger than this.
@@ -77,6 +79,8 @@ pub struct Truth {
     pub step: usize,
     /// All ids up to this were given before this broker started, and it knows.
     pub boot_covered: u64,
+    /// No id up to this is given by this broker.
+    pub boot_newest: u64,
     /// All ids up to this were given before the store last looked, so that no later start gives them again.
     pub covered: u64,
     /// What is stored is as a disk that lies has left it.
@@ -99,6 +103,7 @@ impl Truth {
             id: None,
             is_seen: false,
             is_doubtful: self.is_damaged && matches!(feed, Feed::Name(_)),
+            is_lost: false,
         });
         self.items.len() - 1
     }
@@ -145,6 +150,7 @@ impl Truth {
     pub fn see(&mut self, number: usize, id: u64) {
         let (boot, item) = (self.boot, &mut self.items[number]);
         assert_ne!(item.state, State::Refused, "what was refused is shown: {item:?}");
+        assert!(!item.is_lost, "what was lost is shown: {item:?}");
         item.is_seen = true;
         assert!(id > item.after || self.ids_are_doubtful, "{id} is no larger than {}, given before", item.after);
         assert!(item.is_record() || item.boot == boot, "an event outlives its broker");
@@ -156,6 +162,21 @@ impl Truth {
         let all = self.items.iter().enumerate();
         let is_there = move |item: &Item| item.feed == Feed::Name(name) && item.counts() && !item.is_doubtful;
         all.filter(move |(_, item)| is_there(item)).map(|(number, _)| number)
+    }
+
+    /// A backup from before these items is restored.
+    pub fn lose_records_from(&mut self, first: usize) {
+        self.items[first..].iter_mut().filter(|item| item.is_record()).for_each(|item| item.is_lost = true);
+    }
+
+    /// Where a stream of records begins that goes on after an id.
+    pub fn record_start(&self, id: u64) -> Start {
+        match self.owners.get(&id).map(|&number| &self.items[number]) {
+            // The broker that published it remembers it.
+            Some(item) if item.boot == self.boot && item.counts() && !item.is_doubtful => Start::After(id),
+            Some(item) if item.is_lost && id <= self.boot_newest && !self.ids_are_doubtful => Start::Unknown,
+            _ => Start::AfterInDoubt(id),
+        }
     }
 
     /// A disk that lies has made the past uncertain: what is stored, and which ids were given.
@@ -183,6 +204,8 @@ pub enum Start {
     Retained { is_all: bool },
     /// After this id.
     After(u64),
+    /// After this id, or with a gap and all there is: it may not exist any more, or the store may not be able to tell.
+    AfterInDoubt(u64),
     /// With a gap, and then all there is.
     Unknown,
 }
@@ -219,7 +242,7 @@ impl Account {
         let last = self.log.last().map_or(0, |(id, _)| *id);
         assert!(id > last, "{id} after {last}: doubled or out of order");
         // After a gap comes all that is retained, in another topic from before the position.
-        let is_old = matches!(self.start, Start::After(start) if id <= start);
+        let is_old = matches!(self.start, Start::After(start) | Start::AfterInDoubt(start) if id <= start);
         assert!(!is_old || (!self.is_records && !self.gaps.is_empty()), "{id} is not after the position");
         truth.see(number, id);
         self.log.push((id, number));
@@ -227,6 +250,9 @@ impl Account {
 
     /// A gap has come.
     pub fn take_gap(&mut self, oldest: Option<u64>, step: usize) {
+        if matches!(self.start, Start::AfterInDoubt(_)) && self.log.is_empty() {
+            self.start = Start::Unknown;
+        }
         self.gaps.push((self.log.len(), oldest, step));
     }
 
@@ -249,7 +275,7 @@ impl Account {
         match self.start {
             Start::Live => is_live,
             Start::Retained { is_all } => is_live || is_all,
-            Start::After(id) => item.is_after(id),
+            Start::After(id) | Start::AfterInDoubt(id) => item.is_after(id),
             Start::Unknown => true,
         }
     }
@@ -298,7 +324,7 @@ impl Account {
             let Some(id) = item.id.filter(|_| item.counts() && !item.is_doubtful && self.hears(item.feed)) else {
                 continue;
             };
-            if matches!(self.start, Start::After(start) if id <= start) {
+            if matches!(self.start, Start::After(start) | Start::AfterInDoubt(start) if id <= start) {
                 continue;
             }
             let has_newer = self.log.iter().any(|&(had, other)| had >= id && truth.items[other].feed == item.feed);

@@ -9,6 +9,7 @@ use esker::stepped::{Dial, Stepped};
 use fastrand::Rng;
 
 use super::asker::Asker;
+use super::backup::Backup;
 use super::bounds::Bounds;
 use super::listener::Listener;
 use super::net::{Shared, SimKernel, Transcript, Watch};
@@ -52,6 +53,7 @@ pub struct Tally {
     pub records: usize,
     pub restarts: usize,
     pub power_cuts: usize,
+    pub restores: usize,
     pub expiries: usize,
     /// All bytes and calls.
     pub transcript: Transcript,
@@ -65,6 +67,7 @@ impl Tally {
             records: self.records + other.records,
             restarts: self.restarts + other.restarts,
             power_cuts: self.power_cuts + other.power_cuts,
+            restores: self.restores + other.restores,
             expiries: self.expiries + other.expiries,
             transcript: other.transcript,
         }
@@ -78,6 +81,7 @@ pub struct World {
     pub(super) net: Shared,
     pub(super) dial: Arc<Dial>,
     pub(super) storage: Storage,
+    pub(super) backup: Option<Backup>,
     pub(super) bounds: Bounds,
     pub(super) config: Config,
     pub(super) broker: Option<Stepped<SimKernel>>,
@@ -123,6 +127,7 @@ impl World {
         dial.unix_micros.store(BEGIN_MICROS, Ordering::Relaxed);
         let mut world = Self {
             storage: Storage::new(rng.u64(..), &dial, traits.has_lying_disk),
+            backup: None,
             rng,
             traits,
             net: Shared::default(),

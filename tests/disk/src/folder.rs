@@ -94,6 +94,22 @@ impl Folder {
         self.names.iter().filter_map(|(name, id)| Some((name.as_str(), self.file(*id)?.content())))
     }
 
+    /// These files and no others are on the disk.
+    pub fn replace(&mut self, files: &[(String, Vec<u8>)]) {
+        let names: Vec<_> = self.names.keys().cloned().collect();
+        for name in names {
+            self.remove(&name);
+        }
+        for (name, content) in files {
+            let id = self.create(name);
+            if let Some(file) = self.file_mut(id) {
+                file.write(0, content);
+                file.sync();
+            }
+        }
+        self.sync();
+    }
+
     /// The names are on the disk; not so the contents.
     pub fn sync(&mut self) {
         self.durable.clone_from(&self.names);

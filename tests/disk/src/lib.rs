@@ -88,6 +88,11 @@ impl Disk {
         self.device.state().crash(Crash::Kill);
     }
 
+    /// The process is killed, and these files, as [`Disk::files`] gave them, take the place of all that are there.
+    pub fn restore(&self, files: &[(String, Vec<u8>)]) {
+        self.device.state().restore(files);
+    }
+
     /// Power is lost in the midst of a change (a write, truncation, fsync, deletion or creation), once so many more have been
     /// made.
     pub fn cut_power_after(&self, changes: u64) {
@@ -175,6 +180,18 @@ pub fn seed_sqlite(seed: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_restored_outlives_a_loss_of_power() {
+        let disk = Disk::new(1);
+        let (old, new) = ([("a".to_owned(), b"1".to_vec())], [("b".to_owned(), b"23".to_vec())]);
+        disk.restore(&old);
+        let crashes = disk.crashes();
+        disk.restore(&new);
+        assert_eq!((disk.files(), disk.crashes()), (new.to_vec(), crashes + 1));
+        disk.cut_power();
+        assert_eq!(disk.files(), new);
+    }
 
     #[test]
     fn thousands_of_disks_share_a_few_names() {

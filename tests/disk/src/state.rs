@@ -116,6 +116,12 @@ impl State {
         self.record.crash(crash);
     }
 
+    /// Kills the process, and puts these files in the place of all that are there.
+    pub fn restore(&mut self, files: &[(String, Vec<u8>)]) {
+        self.crash(Crash::Kill);
+        self.folder.replace(files);
+    }
+
     /// Whether the change that comes now is the last. Counts it.
     pub fn is_last_change(&mut self) -> Option<Crash> {
         let (changes, crash) = self.planned.as_mut()?;
