@@ -185,6 +185,18 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("            self.evicted_ids.put(&topic.name, own);\n", "")],
     ),
     change(
+        "record-position-judged-by-range",
+        House(3),
+        "hub/records.rs",
+        &[("RecordStart::AfterStored(id),\n            _ => ", "RecordStart::After(id),\n            _ => ")],
+    ),
+    change(
+        "lookup-not-heeded",
+        House(3),
+        "hub/records.rs",
+        &[("Self::AfterStored(id) if exists => Self::After(id),", "Self::AfterStored(id) => Self::After(id),")],
+    ),
+    change(
         "gap-though-nothing-is-lost",
         House(3),
         "hub/position.rs",

@@ -65,10 +65,15 @@ impl Asker {
     pub fn publish(&mut self, topic: usize, rng: &mut Rng, truth: &mut Truth, traits: &Traits) -> String {
         let begin = truth.items.len();
         let mut body = String::new();
-        for _ in 0..rng.usize(1..4) {
+        let own = truth.own_id(rng);
+        for _ in 0..if own.is_some() { 1 } else { rng.usize(1..4) } {
             let number = truth.send(Feed::Topic(topic));
             let padding = "x".repeat(rng.usize(0..traits.padding));
             body.push_str(&format!("data: {number} secret-payload {padding}\n\n"));
+        }
+        if let Some(own) = own {
+            body = format!("id: {own}\n{body}");
+            truth.items[begin].own = Some(own);
         }
         self.questions.push_back(Question::Publish(begin..truth.items.len()));
         post(&format!("/publish/{}", TOPICS[topic]), &body, &traits.publisher, rng)
@@ -163,6 +168,9 @@ fn settle(question: Question, answer: &Answer, truth: &mut Truth, traits: &Trait
     match (question, answer.status) {
         (Question::Publish(items), 200) => {
             let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+            if json["duplicate"] == true {
+                return truth.repeat(items.start);
+            }
             assert_eq!(json["events"], items.len(), "{json}");
             truth.accept(items, id_of(&json));
         }
@@ -208,7 +216,7 @@ fn take_audit(name: usize, owed: &[usize], body: &[u8], truth: &mut Truth) {
         let item = &truth.items[number];
         // A disk that lied may have left anything.
         assert!(item.feed == Feed::Name(name) || item.is_doubtful, "{item:?} is no version of {}", NAMES[name]);
-        truth.see(number, id);
+        truth.see(number, Some(id));
         shown.push((id, number));
     }
     if truth.has_failed {

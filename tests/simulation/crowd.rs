@@ -6,7 +6,7 @@ use super::asker::Asker;
 use super::journal;
 use super::listener::{Listener, Rules};
 use super::tokens;
-use super::truth::{Account, Item, Start};
+use super::truth::{Account, Item, Seen, Start};
 use super::world::{NAMES, TOPICS, World, name_in_use, tell};
 
 impl World {
@@ -62,7 +62,7 @@ impl World {
         let feeds = resumes.as_ref().map(|old| old.account.feeds.clone());
         let feeds = feeds.unwrap_or_else(|| self.feeds(is_records));
         let position = match resumes {
-            Some(old) => old.position.map(|id| (id, old.account.boot)),
+            Some(old) => old.position.map(|seen| (seen, old.account.boot)),
             None => self.position(is_records),
         };
         let is_fast = self.rng.bool();
@@ -73,7 +73,7 @@ impl World {
         &mut self,
         feeds: BTreeSet<usize>,
         is_records: bool,
-        position: Option<(u64, usize)>,
+        position: Option<(Seen, usize)>,
         is_fast: bool,
     ) {
         let start = self.start_of(position, is_records);
@@ -81,7 +81,7 @@ impl World {
         let expires = self.traits.has_tokens.then(|| self.second() + self.rng.u64(1..100));
         let token = expires.map_or(String::new(), |expires| tokens::field(tokens::SUBSCRIBER, expires));
         let target = target(&feeds, is_records);
-        let field = position.map_or(String::new(), |(id, _)| format!("Last-Event-ID: {id}\r\n"));
+        let field = position.map_or(String::new(), |(seen, _)| format!("Last-Event-ID: {}\r\n", self.text_of(seen)));
         self.net.get().send(pipe, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{token}{field}\r\n").as_bytes());
         let boot = self.truth.boot;
         tell(self.truth.step, &format!("pipe {pipe} listens to {target} from {start:?}"));
@@ -118,32 +118,45 @@ impl World {
         }
     }
 
-    /// An id and the start of the broker that gave it.
-    pub(super) fn position(&mut self, is_records: bool) -> Option<(u64, usize)> {
+    fn text_of(&self, seen: Seen) -> String {
+        match seen {
+            Seen::Id(id) => id.to_string(),
+            Seen::Item(number) => self.truth.items[number].own.clone().expect("it has one"),
+        }
+    }
+
+    /// What was seen, and the start of the broker that showed it.
+    pub(super) fn position(&mut self, is_records: bool) -> Option<(Seen, usize)> {
         match self.rng.u8(0..6) {
             0..3 => None,
-            3 => Some((0, self.truth.boot)),
-            4 if !is_records => Some((5, 0)),
+            3 => Some((Seen::Id(0), self.truth.boot)),
+            4 if !is_records => Some((Seen::Id(5), 0)),
             _ => {
                 // An id that no broker knows any more may be another event's by now.
                 let (boot, covered) = (self.truth.boot, self.truth.boot_covered);
                 let (newest, is_sure) = (self.truth.boot_newest, !self.truth.ids_are_doubtful);
                 let through = |item: &Item| if item.is_lost && is_sure { newest } else { covered };
-                let is_known = |item: &&Item| item.boot == boot || item.id.is_some_and(|id| id <= through(item));
-                let items = self.truth.items.iter().filter(|item| item.is_record() == is_records).filter(is_known);
-                let known: Vec<_> = items.filter_map(|item| Some((item.id?, item.boot))).collect();
+                let is_known = |item: &Item| item.boot == boot || item.id.is_some_and(|id| id <= through(item));
+                let seen = |(number, item): (usize, &Item)| match item.own {
+                    None => Some((Seen::Id(item.id?), item.boot)),
+                    Some(_) => (item.boot == boot && item.counts()).then_some((Seen::Item(number), boot)),
+                };
+                let items = self.truth.items.iter().enumerate();
+                let items = items.filter(|(_, item)| item.is_record() == is_records && is_known(item));
+                let known: Vec<_> = items.filter_map(seen).collect();
                 (!known.is_empty()).then(|| known[self.rng.usize(0..known.len())])
             }
         }
     }
 
-    pub(super) fn start_of(&self, position: Option<(u64, usize)>, is_records: bool) -> Start {
+    pub(super) fn start_of(&self, position: Option<(Seen, usize)>, is_records: bool) -> Start {
         match position {
             None if is_records => Start::Retained { is_all: true },
             None => Start::Live,
-            Some((0, _)) => Start::Retained { is_all: is_records || self.traits.is_roomy },
-            Some((id, _)) if is_records => self.truth.record_start(id),
-            Some((id, boot)) if boot == self.truth.boot => Start::After(id),
+            Some((Seen::Id(0), _)) => Start::Retained { is_all: is_records || self.traits.is_roomy },
+            Some((Seen::Id(id), _)) if is_records => self.truth.record_start(id),
+            Some((Seen::Id(id), boot)) if boot == self.truth.boot => Start::After(id),
+            Some((Seen::Item(number), boot)) if boot == self.truth.boot => Start::AfterItem(number),
             Some(_) => Start::Unknown,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::net::Net;
 use super::talk::{Said, Stream, field, split_head};
-use super::truth::{Account, Start, Truth};
+use super::truth::{Account, Seen, Start, Truth};
 
 /// See the module's page.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Listener {
     /// The second in which its token expires.
     pub expires: Option<u64>,
     /// The position that it goes on from after a cut.
-    pub position: Option<u64>,
+    pub position: Option<Seen>,
     pub is_over: bool,
     /// The net has broken it.
     pub was_broken: bool,
@@ -35,7 +35,8 @@ pub struct Rules {
 impl Listener {
     pub fn new(pipe: usize, account: Account, is_fast: bool, expires: Option<u64>) -> Self {
         let position = match account.start {
-            Start::After(id) | Start::AfterInDoubt(id) => Some(id),
+            Start::After(id) | Start::AfterInDoubt(id) => Some(Seen::Id(id)),
+            Start::AfterItem(number) => Some(Seen::Item(number)),
             _ => None,
         };
         let (head, stream) = (Vec::new(), Stream::default());
@@ -82,13 +83,20 @@ impl Listener {
             Said::Event { id, data, .. } => {
                 self.assert_gap_first();
                 let number = number_of(&data);
-                self.account.take(id, number, truth);
-                self.position = Some(id);
+                self.position = Some(self.account.take(&id, number, truth));
             }
             Said::Gap { oldest } => {
                 let is_opening = self.account.log.is_empty() && self.account.gaps.is_empty();
                 let is_wrong = matches!(self.account.start, Start::Live | Start::Retained { .. }) && is_opening;
-                let is_known = !matches!(self.account.start, Start::Unknown | Start::AfterInDoubt(_));
+                let is_known = match self.account.start {
+                    Start::Unknown | Start::AfterInDoubt(_) => false,
+                    // A number may be taken for an id from before the start.
+                    Start::AfterItem(number) => {
+                        let item = &truth.items[number];
+                        self.account.hears(item.feed) && !item.has_own_number()
+                    }
+                    Start::Live | Start::Retained { .. } | Start::After(_) => true,
+                };
                 assert!(!(rules.is_roomy && is_known), "a gap though everything is retained: {self:?}");
                 assert!(!is_wrong || !self.is_fast, "a gap for one that asked for nothing: {self:?}");
                 self.account.take_gap(oldest, truth.step);

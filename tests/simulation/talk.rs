@@ -38,7 +38,7 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     Event {
-        id: u64,
+        id: String,
         name: String,
         data: String,
     },
@@ -109,7 +109,7 @@ fn read_block(block: &str) -> Option<Said> {
         _ => {
             let lines: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
             let id = lines.last().and_then(|line| line.strip_prefix("id: ")).expect("an event's id is its last line");
-            Some(Said::Event { id: id.parse().expect("an id is a number"), name, data })
+            Some(Said::Event { id: id.to_owned(), name, data })
         }
     }
 }

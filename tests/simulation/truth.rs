@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fastrand::Rng;
+
 /// What an item is an event of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feed {
@@ -37,6 +39,8 @@ pub struct Item {
     pub after: u64,
     /// Its own, once it was told or seen.
     pub id: Option<u64>,
+    /// The one that its publisher gave it, which streams show instead.
+    pub own: Option<String>,
     /// A stream or an audit has shown it.
     pub is_seen: bool,
     /// A disk that lies has lost power since: it need not be there.
@@ -50,8 +54,12 @@ impl Item {
         matches!(self.feed, Feed::Name(_))
     }
 
+    pub fn has_own_number(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.parse::<u64>().is_ok())
+    }
+
     /// Whether it must be there.
-    fn counts(&self) -> bool {
+    pub fn counts(&self) -> bool {
         !self.is_lost && (self.state == State::Accepted || self.is_seen)
     }
 
@@ -101,11 +109,36 @@ impl Truth {
             sent: self.step,
             after: self.newest,
             id: None,
+            own: None,
             is_seen: false,
             is_doubtful: self.is_damaged && matches!(feed, Feed::Name(_)),
             is_lost: false,
         });
         self.items.len() - 1
+    }
+
+    /// An id that a publisher gives: a new one, one that another event has or had, or a number that may be taken for the
+    /// broker's.
+    pub fn own_id(&self, rng: &mut Rng) -> Option<String> {
+        let events = self.items.iter().filter(|item| item.boot == self.boot && !item.is_record());
+        let some = |rng: &mut Rng, ids: Vec<String>| (!ids.is_empty()).then(|| ids[rng.usize(0..ids.len())].clone());
+        match rng.u8(0..16) {
+            0 | 1 => Some(format!("own{}", self.items.len())),
+            2 => some(rng, events.filter_map(|item| item.own.clone()).collect()),
+            3 => some(rng, events.filter_map(|item| Some(item.id?.to_string())).collect()),
+            4 => Some((self.newest + rng.u64(1..3_000_000)).to_string()),
+            _ => None,
+        }
+    }
+
+    /// The broker has said of an item that its topic retains an event with the same id of a publisher's.
+    pub fn repeat(&mut self, number: usize) {
+        let item = &self.items[number];
+        let is_same = |other: &Item| other.feed == item.feed && other.own == item.own && other.boot == item.boot;
+        // It is one of them itself. Which of them came first is not known: they may have been sent on different connections.
+        let alike = self.items.iter().filter(|other| is_same(other));
+        assert!(item.own.is_some() && alike.count() > 1, "it repeats nothing: {item:?}");
+        self.refuse(number..number + 1, State::Refused);
     }
 
     /// The broker has told an item's id in an answer.
@@ -146,14 +179,15 @@ impl Truth {
         self.loose.extend(self.owners.keys().filter(|&&id| id > self.newest));
     }
 
-    /// A stream or an audit shows an item.
-    pub fn see(&mut self, number: usize, id: u64) {
+    /// A stream or an audit shows an item, and its id unless its publisher's takes its place.
+    pub fn see(&mut self, number: usize, id: Option<u64>) {
         let (boot, item) = (self.boot, &mut self.items[number]);
         assert_ne!(item.state, State::Refused, "what was refused is shown: {item:?}");
         assert!(!item.is_lost, "what was lost is shown: {item:?}");
         item.is_seen = true;
-        assert!(id > item.after || self.ids_are_doubtful, "{id} is no larger than {}, given before", item.after);
         assert!(item.is_record() || item.boot == boot, "an event outlives its broker");
+        let Some(id) = id else { return };
+        assert!(id > item.after || self.ids_are_doubtful, "{id} is no larger than {}, given before", item.after);
         self.identify(number, id);
     }
 
@@ -195,6 +229,15 @@ impl Truth {
     }
 }
 
+/// What a client has seen last, as its position says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// This id of the broker's.
+    Id(u64),
+    /// The id that this item's publisher gave it.
+    Item(usize),
+}
+
 /// Where a stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -204,6 +247,8 @@ pub enum Start {
     Retained { is_all: bool },
     /// After this id.
     After(u64),
+    /// After this item, which shows its publisher's id, or with a gap and all there is if that can mean something else.
+    AfterItem(usize),
     /// After this id, or with a gap and all there is: it may not exist any more, or the store may not be able to tell.
     AfterInDoubt(u64),
     /// With a gap, and then all there is.
@@ -228,24 +273,34 @@ pub struct Account {
 }
 
 impl Account {
-    fn hears(&self, feed: Feed) -> bool {
+    pub fn hears(&self, feed: Feed) -> bool {
         match feed {
             Feed::Topic(topic) => !self.is_records && self.feeds.contains(&topic),
             Feed::Name(name) => self.is_records && (self.feeds.is_empty() || self.feeds.contains(&name)),
         }
     }
 
-    /// An event has come: new, in order, and one that was asked for.
-    pub fn take(&mut self, id: u64, number: usize, truth: &mut Truth) {
+    /// An event has come: new, in order, and one that was asked for. What the client has seen by it.
+    pub fn take(&mut self, shown: &str, number: usize, truth: &mut Truth) -> Seen {
         let item = truth.items.get(number).unwrap_or_else(|| panic!("nobody sent {number}"));
         assert!(self.hears(item.feed) || item.is_doubtful, "{:?} was not asked for", item.feed);
         let last = self.log.last().map_or(0, |(id, _)| *id);
+        if let Some(own) = &item.own {
+            assert_eq!(own, shown);
+            assert!(!self.has(number), "{item:?} is doubled");
+            assert!(item.id.is_none_or(|id| id > last), "{item:?} after {last}: out of order");
+            self.log.push((item.id.unwrap_or(last), number));
+            truth.see(number, None);
+            return Seen::Item(number);
+        }
+        let id = shown.parse().expect("a broker's id is a number");
         assert!(id > last, "{id} after {last}: doubled or out of order");
         // After a gap comes all that is retained, in another topic from before the position.
         let is_old = matches!(self.start, Start::After(start) | Start::AfterInDoubt(start) if id <= start);
         assert!(!is_old || (!self.is_records && !self.gaps.is_empty()), "{id} is not after the position");
-        truth.see(number, id);
+        truth.see(number, Some(id));
         self.log.push((id, number));
+        Seen::Id(id)
     }
 
     /// A gap has come.
@@ -270,12 +325,13 @@ impl Account {
         })
     }
 
-    fn is_due(&self, item: &Item) -> bool {
+    fn is_due(&self, item: &Item, truth: &Truth) -> bool {
         let is_live = self.opened.is_some_and(|opened| item.sent > opened);
         match self.start {
             Start::Live => is_live,
             Start::Retained { is_all } => is_live || is_all,
             Start::After(id) | Start::AfterInDoubt(id) => item.is_after(id),
+            Start::AfterItem(number) => truth.items[number].id.is_some_and(|id| item.is_after(id)),
             Start::Unknown => true,
         }
     }
@@ -289,7 +345,7 @@ impl Account {
         self.assert_gaps_true(truth, who);
         let horizon = self.log.last().map_or(0, |(id, _)| *id);
         for (number, item) in truth.items.iter().enumerate() {
-            let is_owed = self.hears(item.feed) && item.counts() && item.boot == self.boot && self.is_due(item);
+            let is_owed = self.hears(item.feed) && item.counts() && item.boot == self.boot && self.is_due(item, truth);
             if is_owed && (is_caught_up || item.is_through(horizon)) && !self.has(number) && !self.is_excused(item) {
                 panic!("{who} misses {number}, {item:?}: {self:?}");
             }
@@ -303,7 +359,11 @@ impl Account {
         let is_at_opening = before == 0 && !matches!(self.start, Start::Live | Start::Retained { .. });
         let may_be = |item: &Item| item.state != State::Refused && item.boot == self.boot && self.hears(item.feed);
         let mut owed = truth.items.iter().filter(|item| may_be(item) && item.sent <= step && !self.is_before(item));
-        let is_known = !is_at_opening || self.start == Start::Unknown || owed.next().is_some();
+        let is_in_doubt = match self.start {
+            Start::Unknown | Start::AfterItem(_) => true,
+            _ => truth.items.iter().any(|item| may_be(item) && item.has_own_number()),
+        };
+        let is_known = !is_at_opening || is_in_doubt || owed.next().is_some();
         assert!(is_known, "{who} lost nothing that the gap at its opening could tell of: {self:?}");
         let told = self.gaps.len() - usize::from(is_at_opening);
         let items = truth.items.iter().enumerate();
