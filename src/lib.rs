@@ -117,7 +117,7 @@ pub use config::{BadAddress, Config, ConfigError, ListenAddress};
 pub use hub::BadTopic;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};
-pub use store::{OpenError, StoreError};
+pub use store::{OpenError, Shortage, StoreError};
 
 /// The README's Rust code, so that it is compiled and run.
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ pub(super) fn ready(context: Context<'_>) -> Plan {
     }
     match context.service.store.status().health {
         Health::Ready | Health::Closed => well(),
-        Health::Full => Plan::Refuse(insert::refusal(StoreError::Full)),
+        Health::Full(shortage) => Plan::Refuse(insert::refusal(StoreError::Full(shortage))),
         Health::Failed { .. } => Plan::Refuse(insert::refusal(StoreError::Failed)),
     }
 }

@@ -1,5 +1,7 @@
 //! `POST /insert`: a record is stored for good, then published, then answered.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::admission::{admit, demand};
@@ -56,12 +58,17 @@ fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Proble
     problem
 }
 
-/// The answer once the store has spoken.
-pub fn answer(name: &str, stored: Result<u64, StoreError>) -> Response {
+/// The answer once the store has spoken; its files are in `directory`.
+pub fn answer(name: &str, stored: Result<u64, StoreError>, directory: &Path) -> Response {
     match stored {
         Ok(id) => {
             let (event, key) = (Value::from(name), Value::from(key(name, id)));
             Response::json(format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}}}"))
+        }
+        // Only to those who may insert: /healthz answers everybody.
+        Err(error @ StoreError::Full(_)) => {
+            let detail = format!("{error}; the records are in {}", directory.display());
+            Problem::unavailable(detail, retry_seconds(error)).into()
         }
         Err(error) => refusal(error).into(),
     }
@@ -85,10 +92,13 @@ fn too_much() -> Problem {
 }
 
 pub(super) fn refusal(error: StoreError) -> Problem {
-    let seconds = match error {
+    Problem::unavailable(error.to_string(), retry_seconds(error))
+}
+
+fn retry_seconds(error: StoreError) -> u32 {
+    match error {
         StoreError::Busy => 1,
-        StoreError::Full | StoreError::Closed => 5,
+        StoreError::Locked | StoreError::Full(_) | StoreError::Closed => 5,
         StoreError::Failed => 60,
-    };
-    Problem::unavailable(error.to_string(), seconds)
+    }
 }

@@ -230,10 +230,11 @@ impl Errand {
             Self::Insert(record) => {
                 let name = Arc::clone(&record.name);
                 let inserting = Arc::clone(&service.inserting);
+                let directory = store.directory();
                 inserting.fetch_add(1, Ordering::AcqRel);
                 store.insert(record.name, record.data, move |stored| {
                     inserting.fetch_sub(1, Ordering::AcqRel);
-                    answer(Answer { response: insert::answer(&name, stored), held: None });
+                    answer(Answer { response: insert::answer(&name, stored, &directory), held: None });
                 });
             }
             Self::Audit(request) => {

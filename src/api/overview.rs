@@ -236,7 +236,7 @@ fn history(service: &Service, counts: &HubCounts) -> [Family; 7] {
 fn store(status: &Status) -> [Family; 6] {
     let state = match status.health {
         Health::Ready => 0,
-        Health::Full => 1,
+        Health::Full(_) => 1,
         Health::Failed { .. } => 2,
         Health::Closed => 3,
     };
@@ -271,8 +271,8 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
     let sample = |(name, count): (&&'static str, u64)| (Label::Word(name), Number::Whole(count));
     [Family::counter(
         "esker_store_refusals_total",
-        "Inserts not stored, by reason, bad tokens and oversized bodies apart: too many waited, the disk was full, has \
-         failed, the store was closed, no record, --latest-bytes, draining, no answer in time, --publish-rate.",
+        "Inserts not stored, by reason, bad tokens and oversized bodies apart: too many waited, another program held \
+         the database, the disk was full, has failed, the store was closed, no record, --latest-bytes, draining, no answer in time, --publish-rate.",
         Samples::By("reason", by_store.chain(by_worker).map(sample).collect()),
     )
     .shown(View::Each("store_refusals"))]

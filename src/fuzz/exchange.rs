@@ -137,7 +137,7 @@ impl<'a> Talk<'a> {
         match errand {
             Errand::Insert(record) => {
                 self.inserted += 1;
-                insert::answer(&record.name, Ok(self.inserted))
+                insert::answer(&record.name, Ok(self.inserted), std::path::Path::new("."))
             }
             Errand::Audit(request) => {
                 let next = (request.limit == 1).then_some(request.after);

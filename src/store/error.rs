@@ -5,18 +5,21 @@ use std::io;
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
-use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
 
 use super::MAX_NAME;
 use super::schema::FORMAT;
+use super::shortage::Shortage;
 
 /// Why a record was not stored, or a history not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreError {
     /// Too many wait; nothing of it is stored.
     Busy,
-    /// The disk is full; nothing of it is stored.
-    Full,
+    /// Another program holds the database; nothing of it is stored.
+    Locked,
+    /// There is no room; nothing of it is stored.
+    Full(Shortage),
     /// The disk failed. Whether the record is stored shows at the next start.
     Failed,
     /// The store is closed; nothing of it is stored.
@@ -24,15 +27,32 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What they are called, in their order.
-    pub(crate) const NAMES: [&str; 4] = ["busy", "full", "failed", "closed"];
+    /// What they are called, by [`StoreError::index`].
+    pub(crate) const NAMES: [&str; 5] = ["busy", "locked", "full", "failed", "closed"];
+
+    /// Returns the index of its name.
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::Busy => 0,
+            Self::Locked => 1,
+            Self::Full(_) => 2,
+            Self::Failed => 3,
+            Self::Closed => 4,
+        }
+    }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Busy => "the store has too much to do; try again in a moment",
-            Self::Full => "the disk is full; make room on it, and inserts go on by themselves",
+            Self::Locked => {
+                "another program holds the records' database, such as a backup or a shell of SQLite; inserts go on by \
+                 themselves once it lets go"
+            }
+            Self::Full(shortage) => {
+                return write!(f, "{shortage}; make room, and inserts go on by themselves");
+            }
             Self::Failed => "the store's disk has failed; see the broker's log, and restart it once the disk is well",
             Self::Closed => "the store is closed; try again when the broker runs",
         })
@@ -91,8 +111,12 @@ pub(super) enum Cause {
     Damaged(String),
     /// The file system does without what a log that several threads use needs.
     NoLog(String),
-    /// No room to move the log into the database.
-    Full,
+    /// A file or the directory belongs to another user than the process's.
+    Owner { path: PathBuf, owner: u32, user: u32 },
+    /// Instead of a file there is a link, a directory or a device.
+    NotPlain(PathBuf),
+    /// No room to create the files, or to move the log into the database.
+    Full(Shortage),
     /// Whatever else SQLite has to say.
     Sqlite(rusqlite::Error),
     /// No thread to be had.
@@ -116,7 +140,10 @@ impl fmt::Display for OpenError {
             Cause::Held(None) => {
                 write!(f, "the data directory {path} is used by another broker; stop that, or give another by --data")
             }
-            Cause::InUse => write!(f, "another program is using the records in {path}; wait for it to end"),
+            Cause::InUse => write!(
+                f,
+                "another program is using the records in {path}, such as a backup or a shell of SQLite; end it, or wait for it"
+            ),
             Cause::Foreign => {
                 write!(f, "the database in {path} is not Esker's; give another directory by --data")
             }
@@ -133,7 +160,18 @@ impl fmt::Display for OpenError {
                 f,
                 "the file system of {path} has no shared memory for SQLite's log (journal mode {mode}); use a local disk"
             ),
-            Cause::Full => write!(f, "the disk of {path} is full; make room on it and start again"),
+            Cause::Owner { path: file, owner, user } => write!(
+                f,
+                "{} belongs to user {owner}, and this process runs as user {user}: run it as user {owner}, or give the files to \
+                 this user (chown -R {user} {path})",
+                file.display()
+            ),
+            Cause::NotPlain(file) => write!(
+                f,
+                "{} is a symbolic link, or no regular file, and is not followed; remove it, or give another directory by --data",
+                file.display()
+            ),
+            Cause::Full(shortage) => write!(f, "there is no room in {path}: {shortage}; make room and start again"),
             Cause::Sqlite(error) => write!(f, "the records in {path} can't be opened: {error}"),
             Cause::Thread(error) => write!(f, "no thread for the store: {error}"),
         }
@@ -142,19 +180,34 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// SQLite tells of a full disk apart, but for the index of its log.
-fn has_no_room_for_index(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE)
+/// Returns what a failed call of SQLite's says about room. Where it does not report a full disk as such, the system's error
+/// decides: this must be called by the thread that made the call, before that makes another.
+fn shortage(error: &rusqlite::Error) -> Option<Shortage> {
+    let error = error.sqlite_error()?;
+    let by_system = || Shortage::of(&io::Error::last_os_error());
+    match error.extended_code {
+        _ if error.code == ErrorCode::DiskFull => Some(Shortage::Disk),
+        SQLITE_IOERR_SHMSIZE => Some(by_system().unwrap_or(Shortage::Disk)),
+        // An fsync that fails with the same error is another matter: what it was for may be gone.
+        SQLITE_IOERR_WRITE => by_system(),
+        _ => None,
+    }
+}
+
+impl Cause {
+    /// Returns why a file can't be created or written.
+    pub fn of_write(error: io::Error) -> Self {
+        Shortage::of(&error).map_or(Self::Write(error), Self::Full)
+    }
 }
 
 impl From<rusqlite::Error> for Cause {
     fn from(error: rusqlite::Error) -> Self {
-        if has_no_room_for_index(&error) {
-            return Self::Full;
+        if let Some(shortage) = shortage(&error) {
+            return Self::Full(shortage);
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse,
-            Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
             Some(ErrorCode::ReadOnly) => Self::Write(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, error)),
             Some(_) => Self::Sqlite(error),
@@ -167,20 +220,21 @@ impl From<rusqlite::Error> for Cause {
 /// What a failed transaction means for the store. Whatever it is, the transaction was rolled back or its end is unknown.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Another program has the database for too long; nothing is wrong with it.
-    Busy,
+    /// Another program holds the database for too long; nothing is wrong with it.
+    Locked,
     /// No room; nothing of it is kept, and later there may be room.
-    Full,
+    Full(Shortage),
     /// Anything else: what is on the disk is unknown.
     Broken(String),
 }
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
+        if let Some(shortage) = shortage(&error) {
+            return Self::Full(shortage);
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::DiskFull) => Self::Full,
-            _ if has_no_room_for_index(&error) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
             _ => Self::Broken(error.to_string()),
         }
     }

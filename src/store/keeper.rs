@@ -197,8 +197,8 @@ fn keep(connection: &Connection, shared: &Shared) {
         match advance(connection).map_err(Fault::from) {
             Ok(log) if log.rest() <= REST => return,
             Ok(_) => (),
-            Err(Fault::Busy) => return,
-            Err(Fault::Full) => return shared.fill(),
+            Err(Fault::Locked) => return,
+            Err(Fault::Full(shortage)) => return shared.fill(shortage),
             Err(Fault::Broken(error)) => return shared.fail("moving the log into the database", &error),
         }
     }

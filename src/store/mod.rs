@@ -13,6 +13,7 @@
 //! mark     ids that no later start may give again
 //! keeper   the thread that moves the log into the database
 //! room     how much the disk has left
+//! shortage why there is no room
 //! audit    the thread that reads histories, page by page
 //! lookup   the thread that looks up whether records exist
 //! state    ready, full or failed; counters
@@ -45,6 +46,7 @@ mod place;
 mod queue;
 mod room;
 mod schema;
+mod shortage;
 mod state;
 mod tools;
 mod writer;
@@ -52,6 +54,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -61,6 +64,7 @@ pub use error::{BadName, OpenError, StoreError};
 pub use hands::Hands;
 pub use opening::Opening;
 pub use place::Place;
+pub use shortage::Shortage;
 pub use state::{Health, Status};
 pub use tools::{BadLine, Report, ToolError, check, dump, load};
 
@@ -163,6 +167,11 @@ impl Store {
         if self.shared.is_news(id) {
             self.queue.nudge();
         }
+    }
+
+    /// Returns where its files are.
+    pub fn directory(&self) -> Arc<Path> {
+        Arc::clone(&self.shared.path)
     }
 
     /// How it is, and the counters.

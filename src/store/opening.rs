@@ -159,7 +159,7 @@ impl Opening {
         keep: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Keeper>,
     ) -> Result<(Store, Hands), OpenError> {
         let Self { writer, keeper, reader, finder, found, home, tuning, .. } = self;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(&home.path));
         let (queue, waiting) = queue::queue(&shared);
         let (auditor, reader) = audit::auditor(reader, &shared);
         let (lookup, finder) = lookup::lookup(finder, &shared);
@@ -177,6 +177,7 @@ impl Opening {
             clock,
             looked_at: None,
             full_at: 0,
+            is_locked_out: false,
         };
         writer.count();
         writer.cover();

@@ -3,6 +3,7 @@
 
 use super::keeper::Log;
 use super::place::Database;
+use super::shortage::Shortage;
 
 /// So many bytes are left alone, beside what the log has yet to bring into the database.
 const RESERVE: u64 = 64 << 20;
@@ -20,26 +21,27 @@ pub(super) struct Room {
     gauge: Gauge,
     looked_at: Option<u64>,
     since: u64,
-    has_some: bool,
+    shortage: Option<Shortage>,
 }
 
 impl Room {
     pub fn new(database: Database, gauge: Gauge) -> Self {
-        Self { database, gauge, looked_at: None, since: 0, has_some: true }
+        Self { database, gauge, looked_at: None, since: 0, shortage: None }
     }
 
-    /// Whether so many bytes more can be taken.
-    pub fn has(&mut self, bytes: u64, log: Log, now_millis: u64) -> bool {
+    /// Returns why so many bytes more can't be taken, if so.
+    pub fn lacks(&mut self, bytes: u64, log: Log, now_millis: u64) -> Option<Shortage> {
         self.since += bytes;
         let is_fresh = self.looked_at.is_some_and(|at| now_millis - at < LOOK_MILLIS);
         if is_fresh && self.since < LOOK_BYTES {
-            return self.has_some;
+            return self.shortage;
         }
         self.looked_at = Some(now_millis);
         self.since = bytes;
-        let needed = RESERVE + log.rest() + bytes;
-        self.has_some = (self.gauge)(&self.database).is_none_or(|room| room >= needed);
-        self.has_some
+        let reserved = RESERVE + log.rest();
+        let free = (self.gauge)(&self.database).filter(|&free| free < reserved + bytes);
+        self.shortage = free.map(|free| Shortage::Reserve { free, reserved });
+        self.shortage
     }
 
     /// The next look is a fresh one.

@@ -1,10 +1,12 @@
 //! How the store is, for all of its threads and whoever asks: ready, full, failed or closed, and counters.
 //! Refuses to know why, beyond words.
 
-use std::sync::OnceLock;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::error::StoreError;
+use super::shortage::Shortage;
 use crate::metrics::{Buckets, Histogram};
 
 /// How it is, and counters since the start.
@@ -42,8 +44,8 @@ pub struct Status {
 pub enum Health {
     /// Yes.
     Ready,
-    /// Not until there is room on the disk again.
-    Full,
+    /// Not until there is room again.
+    Full(Shortage),
     /// Not before the next start.
     Failed {
         /// What failed, in SQLite's words.
@@ -63,10 +65,16 @@ pub(super) enum Mode {
 }
 
 /// What the threads share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    /// Where the files are, for messages.
+    pub path: Arc<Path>,
     mode: AtomicU8,
     why: OnceLock<String>,
+    /// What was last found to be short.
+    shortage: Mutex<Option<Shortage>>,
+    /// Whether another program held the database when it was last written to.
+    is_locked: AtomicBool,
     /// Ids that are nearer to the mark's ceiling than this are to raise it.
     raise_from: AtomicU64,
     is_nudged: AtomicBool,
@@ -90,6 +98,20 @@ pub(super) struct Counters {
 }
 
 impl Shared {
+    /// A store in this place that is ready.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            mode: AtomicU8::default(),
+            why: OnceLock::default(),
+            shortage: Mutex::default(),
+            is_locked: AtomicBool::default(),
+            raise_from: AtomicU64::default(),
+            is_nudged: AtomicBool::default(),
+            counters: Counters::default(),
+        }
+    }
+
     pub fn mode(&self) -> Mode {
         match self.mode.load(Ordering::Acquire) {
             0 => Mode::Ready,
@@ -105,16 +127,44 @@ impl Shared {
     }
 
     /// No room.
-    pub fn fill(&self) {
+    pub fn fill(&self, shortage: Shortage) {
+        *self.last_shortage() = Some(shortage);
         if self.change(Mode::Ready, Mode::Full) {
-            log::warn!("the store's disk is full: no inserts until there is room; all else goes on");
+            let path = self.path.display();
+            log::warn!("no inserts until there is room in {path}: {shortage}; everything else goes on");
         }
     }
 
     /// There is room again.
     pub fn recover(&self) {
         if self.change(Mode::Full, Mode::Ready) {
-            log::info!("the store's disk has room again: inserts go on");
+            log::info!("there is room in {} again: inserts go on", self.path.display());
+        }
+    }
+
+    /// Returns what was last found to be short.
+    pub fn shortage(&self) -> Shortage {
+        self.last_shortage().unwrap_or(Shortage::Disk)
+    }
+
+    fn last_shortage(&self) -> MutexGuard<'_, Option<Shortage>> {
+        self.shortage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another program holds the database; logs when that begins.
+    pub fn note_locked(&self, what: &str) {
+        if !self.is_locked.swap(true, Ordering::Relaxed) {
+            let path = self.path.display();
+            log::warn!(
+                "another program holds the database in {path}: {what} and all other writes wait until it lets go"
+            );
+        }
+    }
+
+    /// The database could be written to; logs it if another program held it before.
+    pub fn note_unlocked(&self) {
+        if self.is_locked.swap(false, Ordering::Relaxed) {
+            log::info!("the database in {} is free again: inserts go on", self.path.display());
         }
     }
 
@@ -151,14 +201,14 @@ impl Shared {
 
     /// An insert is not stored, for this.
     pub fn count_refusal(&self, error: StoreError) {
-        self.counters.refused[error as usize].fetch_add(1, Ordering::Relaxed);
+        self.counters.refused[error.index()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// What an insert is told at once.
     pub fn refusal(&self) -> Option<StoreError> {
         match self.mode() {
             Mode::Ready => None,
-            Mode::Full => Some(StoreError::Full),
+            Mode::Full => Some(StoreError::Full(self.shortage())),
             Mode::Failed => Some(StoreError::Failed),
             Mode::Closed => Some(StoreError::Closed),
         }
@@ -186,7 +236,7 @@ impl Shared {
     fn health(&self) -> Health {
         match (self.mode(), self.why.get()) {
             (_, Some(why)) => Health::Failed { why: why.clone() },
-            (Mode::Full, None) => Health::Full,
+            (Mode::Full, None) => Health::Full(self.shortage()),
             (Mode::Closed, None) => Health::Closed,
             (_, None) => Health::Ready,
         }
@@ -199,13 +249,14 @@ mod tests {
 
     #[test]
     fn what_has_failed_stays_so() {
-        let shared = Shared::default();
-        shared.fill();
-        assert_eq!((shared.status().health, shared.refusal()), (Health::Full, Some(StoreError::Full)));
+        let shared = Shared::new(Path::new("here"));
+        let quota = Shortage::Quota;
+        shared.fill(quota);
+        assert_eq!((shared.status().health, shared.refusal()), (Health::Full(quota), Some(StoreError::Full(quota))));
         shared.recover();
         assert_eq!(shared.refusal(), None);
         shared.fail("a commit", "disk I/O error");
-        shared.fill();
+        shared.fill(quota);
         shared.recover();
         assert_eq!(shared.refusal(), Some(StoreError::Failed));
         shared.fail("a checkpoint", "later");

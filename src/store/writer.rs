@@ -16,6 +16,7 @@ use super::mark::Mark;
 use super::queue::{Insert, Reply, Taken, Waiting};
 use super::room::Room;
 use super::schema::{self, CEILING};
+use super::shortage::Shortage;
 use super::state::{Mode, Shared};
 use super::{Order, Record, Tuning};
 use crate::clock::Clock;
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     pub looked_at: Option<u64>,
     /// When a full disk was last found so.
     pub full_at: u64,
+    /// Whether another program was found to hold the database in this turn.
+    pub is_locked_out: bool,
 }
 
 impl Writer {
@@ -55,6 +58,7 @@ impl Writer {
 
     /// Waits for inserts, stores them, and does what else is due. Break: they were the last.
     pub fn turn(&mut self, patience: Duration) -> ControlFlow<()> {
+        self.is_locked_out = false;
         match self.waiting.take(patience) {
             Taken::Inserts(inserts) => {
                 self.insert(inserts);
@@ -68,9 +72,12 @@ impl Writer {
                 return ControlFlow::Break(());
             }
         }
-        self.look();
-        self.retry();
-        self.tend();
+        for upkeep in [Self::look, Self::retry, Self::tend] {
+            // Each write would wait in vain for the same lock; those who insert are to hear of it soon.
+            if !self.is_locked_out {
+                upkeep(self);
+            }
+        }
         ControlFlow::Continue(())
     }
 
@@ -86,19 +93,24 @@ impl Writer {
     fn holds(&mut self, what: &str, result: rusqlite::Result<()>) -> bool {
         match result.map_err(Fault::from) {
             Ok(()) => return true,
-            Err(Fault::Busy) => log::warn!("another program is using the store's database: {what} must wait"),
-            Err(Fault::Full) => self.be_full(),
+            Err(Fault::Locked) => self.be_locked_out(what),
+            Err(Fault::Full(shortage)) => self.be_full(shortage),
             Err(Fault::Broken(error)) => self.shared.fail(what, &error),
         }
         false
     }
 
-    fn be_full(&mut self) {
+    fn be_locked_out(&mut self, what: &str) {
+        self.is_locked_out = true;
+        self.shared.note_locked(what);
+    }
+
+    fn be_full(&mut self, shortage: Shortage) {
         // What fails on a disk that is known to be full does not put the next try off.
         if self.shared.mode() == Mode::Ready {
             self.full_at = self.clock.now().millis;
         }
-        self.shared.fill();
+        self.shared.fill(shortage);
     }
 }
 
@@ -132,18 +144,19 @@ impl Writer {
         let committed = commit::commit(&mut self.connection, &mut self.names, records, ceiling);
         match committed.map_err(Fault::from) {
             Ok(versions) => {
+                self.shared.note_unlocked();
                 self.shared.counters.commit_time.add(self.clock.elapsed_micros().saturating_sub(begin));
                 ceiling.into_iter().for_each(|ceiling| self.mark.raised(ceiling));
                 self.shared.cover(self.mark.covers());
                 Ok(versions)
             }
-            Err(Fault::Busy) => {
-                log::warn!("another program has locked the store's database: inserts are refused until it lets go");
-                Err(StoreError::Busy)
+            Err(Fault::Locked) => {
+                self.be_locked_out("a commit");
+                Err(StoreError::Locked)
             }
-            Err(Fault::Full) => {
-                self.be_full();
-                Err(StoreError::Full)
+            Err(Fault::Full(shortage)) => {
+                self.be_full(shortage);
+                Err(StoreError::Full(shortage))
             }
             Err(Fault::Broken(error)) => {
                 self.shared.fail("a commit", &error);
@@ -158,14 +171,16 @@ impl Writer {
             return Err(StoreError::Failed);
         }
         if self.shared.mode() == Mode::Full {
-            return Err(StoreError::Full);
+            return Err(StoreError::Full(self.shared.shortage()));
         }
         let bytes = inserts.iter().map(|insert| insert.data.len() as u64).sum();
-        if !self.room.has(bytes, self.keeper.log(), self.clock.now().millis) {
-            self.be_full();
-            return Err(StoreError::Full);
+        match self.room.lacks(bytes, self.keeper.log(), self.clock.now().millis) {
+            None => Ok(()),
+            Some(shortage) => {
+                self.be_full(shortage);
+                Err(StoreError::Full(shortage))
+            }
         }
-        Ok(())
     }
 
     fn reserve(&self, count: usize) -> Option<u64> {
@@ -225,6 +240,7 @@ impl Writer {
         let raised = schema::set_meta(&self.connection, CEILING, schema::to_sql(ceiling));
         let holds = self.holds("noting the newest id", raised);
         if holds {
+            self.shared.note_unlocked();
             self.mark.raised(ceiling);
         }
         holds
@@ -242,7 +258,10 @@ impl Writer {
             return;
         }
         self.room.doubt();
-        if self.room.has(0, self.keeper.log(), now) && self.raise(self.mark.other(self.order.newest())) {
+        if let Some(shortage) = self.room.lacks(0, self.keeper.log(), now) {
+            return self.shared.fill(shortage);
+        }
+        if self.raise(self.mark.other(self.order.newest())) {
             self.shared.recover();
         }
     }

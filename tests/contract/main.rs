@@ -31,6 +31,7 @@ mod records;
 mod resume;
 mod running;
 mod scale;
+mod shortage;
 mod storage;
 mod strangers;
 mod subscribe;

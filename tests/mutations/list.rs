@@ -140,8 +140,8 @@ pub const MUTATIONS: &[Mutation] = &[
         Store(1),
         "store/writer.rs",
         &[(
-            "                self.be_full();\n                Err(StoreError::Full)",
-            "                self.be_full();\n                Ok(records.iter().map(|record| (1, schema::to_sql(record.id))).collect())",
+            "(shortage)) => {\n                self.be_full(shortage);\n                Err(StoreError::Full(shortage))",
+            "(shortage)) => {\n                self.be_full(shortage);\n                Ok(records.iter().map(|record| (1, schema::to_sql(record.id))).collect())",
         )],
     ),
     change(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use esker_disk::{Disk, Faults};
+use esker_disk::{Disk, Faults, NoRoom};
 use fastrand::Rng;
 
 use super::*;
@@ -171,8 +171,9 @@ fn what_was_answered_survives_writes_and_syncs_that_fail() {
 }
 
 /// Runs full some times, and each time there is room again.
-fn run_full(seed: u64) {
+fn run_full(seed: u64, no_room: NoRoom) {
     let mut witness = Witness::new(seed);
+    witness.disk.faults(|faults| faults.no_room = no_room);
     witness.live(3, |_| ()).unwrap();
     let rig = witness.open().unwrap();
     for _ in 0..3 {
@@ -182,8 +183,8 @@ fn run_full(seed: u64) {
         while witness.refused.is_empty() {
             witness.insert(&rig);
         }
-        let is_full = |error: &StoreError| *error == StoreError::Full;
-        assert!(witness.refused.iter().all(is_full), "seed {seed}: {:?}", rig.store.status());
+        let is_full = |error: &StoreError| matches!(error, StoreError::Full(_));
+        assert!(witness.refused.iter().all(is_full), "seed {seed}, {no_room:?}: {:?}", rig.store.status());
         witness.disk.faults(|faults| faults.capacity = None);
         let (begin, before) = (Instant::now(), witness.known.len());
         while witness.known.len() == before {
@@ -200,7 +201,13 @@ fn run_full(seed: u64) {
 #[test]
 fn a_disk_that_runs_full_costs_nothing_that_was_answered_and_inserts_go_on_when_there_is_room() {
     // They mostly wait.
-    std::thread::scope(|scope| (0..20).for_each(|seed| drop(scope.spawn(move || run_full(seed)))));
+    std::thread::scope(|scope| {
+        for seed in 0..10 {
+            for no_room in [NoRoom::Disk, NoRoom::Quota, NoRoom::FileSize] {
+                scope.spawn(move || run_full(seed, no_room));
+            }
+        }
+    });
 }
 
 /// Everything goes wrong while it is opened; then the disk is well again.
@@ -246,7 +253,7 @@ fn an_opening_on_a_full_disk_says_so_and_takes_nothing() {
             let capacity = witness.disk.used() + more;
             witness.disk.faults(|faults| faults.capacity = Some(capacity));
             if let Err(error) = opening::open(&witness.place(), hasty()) {
-                assert!(matches!(error.cause, error::Cause::Full), "seed {seed}: {error}");
+                assert!(matches!(error.cause, error::Cause::Full(_)), "seed {seed}: {error}");
             }
         }
         witness.disk.faults(|faults| faults.capacity = None);
@@ -261,8 +268,8 @@ fn the_disk_is_asked_how_much_room_it_has() {
     witness.disk.faults(|faults| faults.capacity = Some(60 << 20));
     let rig = Rig::new(&place);
     witness.insert(&rig);
-    assert!(witness.known.is_empty() && witness.refused.iter().all(|error| *error == StoreError::Full));
-    assert_eq!(rig.store.status().health, Health::Full);
+    assert!(witness.known.is_empty() && witness.refused.iter().all(|error| matches!(error, StoreError::Full(_))));
+    assert!(matches!(rig.store.status().health, Health::Full(_)));
 }
 
 /// A store without threads on a bad disk that crashes again and again. All calls on the disk, and what was answered.
@@ -317,4 +324,20 @@ fn after_the_keeper_has_failed_the_writer_moves_nothing() {
     hands.turn();
     assert!(matches!(store.status().health, Health::Failed { why } if why.starts_with("moving the log")));
     assert_eq!(witness.disk.stats().failures, before.failures + 1, "it was not tried again");
+}
+
+#[test]
+fn the_answer_names_what_is_full() {
+    for (no_room, shortage) in
+        [(NoRoom::Disk, Shortage::Disk), (NoRoom::Quota, Shortage::Quota), (NoRoom::FileSize, Shortage::FileSize)]
+    {
+        let mut witness = Witness::new(0);
+        let rig = witness.open().unwrap();
+        let capacity = witness.disk.used();
+        witness.disk.faults(|faults| (faults.capacity, faults.no_room) = (Some(capacity), no_room));
+        while witness.refused.is_empty() {
+            witness.insert(&rig);
+        }
+        assert_eq!(witness.refused[0], StoreError::Full(shortage));
+    }
 }

@@ -1,5 +1,39 @@
 //! What goes wrong, and how often. Refuses to know what comes of it.
 
+use std::ffi::c_int;
+
+use libsqlite3_sys::{SQLITE_FULL, SQLITE_IOERR_WRITE};
+
+/// The ways in which a system has no room for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// ENOSPC, which SQLite reports as `SQLITE_FULL`.
+    Disk,
+    /// EDQUOT, which SQLite reports as any other failure (`SQLITE_IOERR_WRITE`).
+    Quota,
+    /// EFBIG, which SQLite reports as any other failure, too.
+    FileSize,
+}
+
+impl NoRoom {
+    /// Returns Linux's number of the error.
+    pub(crate) fn errno(self) -> i32 {
+        match self {
+            Self::Disk => 28,
+            Self::Quota => 122,
+            Self::FileSize => 27,
+        }
+    }
+
+    /// Returns what SQLite's own VFS makes of it.
+    pub(crate) fn code(self) -> c_int {
+        match self {
+            Self::Disk => SQLITE_FULL,
+            Self::Quota | Self::FileSize => SQLITE_IOERR_WRITE,
+        }
+    }
+}
+
 /// Rates go from 0 (never) to 1 (always); each call draws anew.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
@@ -20,6 +54,8 @@ pub struct Faults {
     /// The disk holds no more than so many bytes, all files and their shared memory together (`SQLITE_FULL`, and
     /// `SQLITE_IOERR_SHMSIZE` for the memory). None: no bound. Less than what there already is: nothing grows.
     pub capacity: Option<u64>,
+    /// What the system says of a write for which there is no room.
+    pub no_room: NoRoom,
     /// Whether a loss of power in a write leaves bytes beside it alone, and SQLite is told so. If not, sectors that were
     /// being written may come back as garbage.
     pub powersafe_overwrite: bool,
@@ -38,6 +74,7 @@ impl Default for Faults {
             truncates_fail: 0.0,
             opens_fail: 0.0,
             capacity: None,
+            no_room: NoRoom::Disk,
             powersafe_overwrite: true,
             sector_bytes: 4096,
         }

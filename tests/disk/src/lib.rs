@@ -38,7 +38,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use faults::Faults;
+pub use faults::{Faults, NoRoom};
 pub use record::Stats;
 
 use device::{Device, Life, lock};

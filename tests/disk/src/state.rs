@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use errno::{Errno, set_errno};
 use libsqlite3_sys::{
     SQLITE_CANTOPEN, SQLITE_FULL, SQLITE_IOERR_DELETE_NOENT, SQLITE_IOERR_FSYNC, SQLITE_IOERR_READ,
     SQLITE_IOERR_SHMLOCK, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE,
@@ -18,6 +19,9 @@ use crate::folder::{FileId, Folder};
 use crate::locks::{FileLocks, HandleId, SlotLocks};
 use crate::memory::Memory;
 use crate::record::Record;
+
+/// Linux's number for a broken disk.
+const EIO: i32 = 5;
 
 /// How everything ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,8 +218,14 @@ impl State {
         let fits = len.saturating_add(self.room_bytes()).saturating_sub(offset);
         let fails = self.misfortune.hits(self.faults.writes_fail);
         let (count, result) = match fails {
-            true => (self.misfortune.below(bytes.len() + 1).min(fits), Err(SQLITE_IOERR_WRITE)),
-            false if fits < bytes.len() => (fits, Err(SQLITE_FULL)),
+            true => {
+                set_errno(Errno(EIO));
+                (self.misfortune.below(bytes.len() + 1).min(fits), Err(SQLITE_IOERR_WRITE))
+            }
+            false if fits < bytes.len() => {
+                set_errno(Errno(self.faults.no_room.errno()));
+                (fits, Err(self.faults.no_room.code()))
+            }
             false => (bytes.len(), Ok(())),
         };
         self.file(file, SQLITE_IOERR_WRITE)?.write(offset, &bytes[..count]);
