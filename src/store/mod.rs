@@ -3,7 +3,8 @@
 //! Refuses to know who asks, how ids are made, and what HTTP, topics and subscribers are.
 //!
 //! ```text
-//! place    where the files are, and who may use them
+//! place    where the files are, and who holds them
+//! files    opens them: private, without links, their owner's alone
 //! schema   the tables, their version, and connections to them
 //! opening  from files to a store: locked, checked, the newest of every name read
 //! queue    what waits to be written, and answers that are never lost
@@ -36,6 +37,7 @@
 mod audit;
 mod commit;
 mod error;
+mod files;
 mod hands;
 mod index;
 mod keeper;

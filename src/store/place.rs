@@ -1,18 +1,20 @@
 //! Where the store's files are: the directory, who holds it, how much room its disk has.
 //! Refuses to know what is in the database.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{Cause, OpenError};
+use super::files::{self, Actor, Directory};
 
 /// The database's name in the directory; SQLite's own files beside it are called after it.
 const DATABASE: &str = "records.db";
-/// What SQLite adds to that for its log.
-const LOG_SUFFIX: &str = "-wal";
+/// SQLite's log.
+const LOG: &str = "records.db-wal";
+/// The log's index, which the connections share.
+const LOG_INDEX: &str = "records.db-shm";
 /// The file whose lock is the hold on the directory.
 const LOCK: &str = "lock";
 
@@ -66,26 +68,38 @@ impl Drop for Lock {
 }
 
 impl Home {
-    /// Takes hold, and makes the directory if it is missing.
+    /// Takes hold for a broker, and makes the directory if it is missing.
     pub fn take(place: &Place) -> Result<Self, OpenError> {
         match place {
             Place::Memory => Ok(Self::memory()),
             Place::Vfs { name, room } => Ok(Self::vfs(name, *room)),
-            Place::Directory(path) => {
-                make(path).and_then(|()| Self::directory(path)).map_err(|cause| OpenError { path: path.clone(), cause })
-            }
+            Place::Directory(path) => Self::create(path, Actor::Broker),
         }
     }
 
-    /// Takes hold of a directory that must have records.
-    pub fn take_existing(path: &Path) -> Result<Self, OpenError> {
-        require(path).and_then(|_| Self::directory(path)).map_err(|cause| OpenError { path: path.to_owned(), cause })
+    /// Takes hold of a directory, which is made if it is missing.
+    pub fn create(path: &Path, actor: Actor) -> Result<Self, OpenError> {
+        let created = files::create_directory(path).and_then(|()| Self::directory(path, actor));
+        created.map_err(|cause| OpenError { path: path.to_owned(), cause })
     }
 
-    fn directory(path: &Path) -> Result<Self, Cause> {
-        let lock = lock(&path.join(LOCK))?;
-        let database = path.join(DATABASE);
-        refuse_log_alone(&database)?;
+    /// Takes hold of a directory that must have records.
+    pub fn take_existing(path: &Path, actor: Actor) -> Result<Self, OpenError> {
+        let taken = require(path).and_then(|_| Self::directory(path, actor));
+        taken.map_err(|cause| OpenError { path: path.to_owned(), cause })
+    }
+
+    fn directory(path: &Path, actor: Actor) -> Result<Self, Cause> {
+        let directory = Directory::open(path, actor)?;
+        let lock = lock(directory.open_file(LOCK)?)?;
+        directory.check(&directory.join(LOG))?;
+        directory.check(&directory.join(LOG_INDEX))?;
+        refuse_log_alone(&directory)?;
+        // Closing a file of a database would release SQLite's locks on it, so only a missing one is opened here.
+        let database = directory.join(DATABASE);
+        if !directory.check(&database)? {
+            directory.open_file(DATABASE)?;
+        }
         Ok(Self { path: path.to_owned(), database: Database::File(database), _lock: Some(lock) })
     }
 
@@ -120,7 +134,8 @@ impl Home {
 
 /// The database of a directory, if there is one.
 pub(super) fn require(path: &Path) -> Result<Database, Cause> {
-    let database = path.join(DATABASE);
+    // Absolute, because SQLite takes a relative path that begins with `file:` for a URI.
+    let database = std::path::absolute(path.join(DATABASE)).map_err(Cause::Directory)?;
     match database.try_exists() {
         Ok(true) => Ok(Database::File(database)),
         Ok(false) => Err(Cause::Missing),
@@ -128,24 +143,7 @@ pub(super) fn require(path: &Path) -> Result<Database, Cause> {
     }
 }
 
-/// Records are their owner's alone.
-fn make(path: &Path) -> Result<(), Cause> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => return Err(Cause::Directory(io::ErrorKind::NotADirectory.into())),
-        Err(_) => (),
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Cause::Directory)?;
-    // SQLite sees to what is in the directory, nobody to the directory itself.
-    match path.canonicalize().map_err(Cause::Directory)?.parent() {
-        Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(Cause::Directory),
-        None => Ok(()),
-    }
-}
-
-fn lock(path: &Path) -> Result<Lock, Cause> {
-    let opened = File::options().create(true).truncate(false).read(true).write(true).open(path);
-    let mut file = opened.map_err(Cause::Write)?;
+fn lock(mut file: File) -> Result<Lock, Cause> {
     match file.try_lock() {
         Ok(()) => {
             // Only for the other broker's message; it does without.
@@ -164,11 +162,9 @@ fn holder(file: &File) -> Option<u32> {
 }
 
 /// SQLite would throw away a log without its database; whoever lost the one may still have it elsewhere.
-fn refuse_log_alone(database: &Path) -> Result<(), Cause> {
-    let mut log = database.as_os_str().to_owned();
-    log.push(LOG_SUFFIX);
-    let log = PathBuf::from(log);
-    match (length(database)?, length(&log)?) {
+fn refuse_log_alone(directory: &Directory) -> Result<(), Cause> {
+    let (database, log) = (directory.join(DATABASE), directory.join(LOG));
+    match (length(&database)?, length(&log)?) {
         (0, 1..) => Err(Cause::Damaged(format!("{} is there without {}", log.display(), database.display()))),
         _ => Ok(()),
     }
@@ -177,7 +173,7 @@ fn refuse_log_alone(database: &Path) -> Result<(), Cause> {
 fn length(path: &Path) -> Result<u64, Cause> {
     match std::fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(Cause::Directory(error)),
     }
 }

@@ -4,6 +4,7 @@
 mod browser;
 mod console;
 mod cors;
+mod directory;
 mod docs;
 mod ebb;
 mod expiry;

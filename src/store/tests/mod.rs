@@ -3,6 +3,7 @@
 mod audits;
 mod commits;
 mod crash;
+mod files;
 mod full;
 mod indexing;
 mod lookups;

@@ -10,11 +10,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::commit::{self, Names};
+use super::super::files::Actor;
 use super::super::index::Index;
 use super::super::keeper;
 use super::super::mark::Mark;
 use super::super::opening::{self, Found};
-use super::super::place::{Home, Place};
+use super::super::place::Home;
 use super::super::schema::{self, CEILING};
 use super::super::{Record, Tuning, check_name};
 use super::ToolError;
@@ -59,7 +60,7 @@ struct Loader {
 /// there, and ascend. After a bad line those before
 /// it are stored.
 pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError> {
-    let home = Home::take(&Place::Directory(directory.to_owned()))?;
+    let home = Home::create(directory, Actor::Tool)?;
     let opened = opening::writer(&home).and_then(|writer| Ok((opening::find(&writer)?, writer)));
     let (found, connection) = opened.map_err(|cause| home.error(cause))?;
     let mut loader = Loader::new(connection, found);
