@@ -1,15 +1,14 @@
 //! `GET /audit/{event}`: every version of a record, oldest first, page by page.
 
-use std::sync::Arc;
-
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::admission::{admit, demand};
 use super::record::check_name;
-use super::{Answer, Context, Plan, RECORDS};
+use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
-use crate::http::{Head, Ledger, Problem, Response};
-use crate::store::{Page, StoreError};
+use crate::http::{Head, Problem, Response};
+use crate::quota::{Client, Source};
+use crate::store::{Page, PageQuery, StoreError};
 
 /// Versions on a page unless asked otherwise.
 const DEFAULT_LIMIT: usize = 1000;
@@ -19,12 +18,10 @@ const MAX_LIMIT: usize = 10_000;
 /// A page to be read.
 #[derive(Debug)]
 pub struct Request {
-    /// The record's name.
-    pub name: Arc<str>,
-    /// Versions after this id.
-    pub after: u64,
-    /// So many at most.
-    pub limit: usize,
+    /// What is asked for.
+    pub query: PageQuery,
+    /// Who asks.
+    pub(crate) client: Client,
     /// The second since the Unix epoch from which on they may not be read.
     pub(crate) expires: Option<u64>,
 }
@@ -35,7 +32,9 @@ pub(super) fn plan(name: &str, head: &Head<'_>, context: Context<'_>) -> Result<
     demand(&grant, RECORDS)?;
     let after = number(head, "after")?.unwrap_or(0);
     let limit = number(head, "limit")?.map_or(Ok(DEFAULT_LIMIT), check_limit)?;
-    Ok(Plan::Audit(Request { name: name.into(), after, limit, expires: grant.expires() }))
+    let query = PageQuery { name: name.into(), after, limit };
+    let client = context.address.map(Source::from);
+    Ok(Plan::Audit(Request { query, client, expires: grant.expires() }))
 }
 
 fn number(head: &Head<'_>, name: &str) -> Result<Option<u64>, Problem> {
@@ -51,23 +50,19 @@ fn check_limit(limit: u64) -> Result<usize, Problem> {
 }
 
 /// The answer once the store has spoken.
-pub fn answer(request: &Request, page: Result<Page, StoreError>, pages: &Ledger) -> Answer {
-    let held = page.and_then(|page| match pages.hold(page.body.len()) {
-        Ok(held) => Ok((page, held)),
-        Err(_) => Err(StoreError::Busy),
-    });
-    match held {
-        Ok((page, held)) => Answer { response: show(request, page), held: Some(held) },
-        Err(error) => Answer { response: super::insert::refusal(error).into(), held: None },
+pub fn answer(query: &PageQuery, page: Result<Page, StoreError>) -> Response {
+    match page {
+        Ok(page) => show(query, page),
+        Err(error) => super::insert::refusal(error).into(),
     }
 }
 
-fn show(request: &Request, page: Page) -> Response {
+fn show(query: &PageQuery, page: Page) -> Response {
     match page {
         Page { body, next: None } => Response::json(body),
         Page { body, next: Some(after) } => {
-            let name = utf8_percent_encode(&request.name, NON_ALPHANUMERIC);
-            let link = format!("</audit/{name}?after={after}&limit={}>; rel=\"next\"", request.limit);
+            let name = utf8_percent_encode(&query.name, NON_ALPHANUMERIC);
+            let link = format!("</audit/{name}?after={after}&limit={}>; rel=\"next\"", query.limit);
             Response::json(body).field("Link", link)
         }
     }

@@ -25,11 +25,11 @@ use crate::auth::{Auth, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
-use crate::http::{Head, Held, Ledger, Method, Problem, Response, cors};
+use crate::http::{Head, Ledger, Method, Problem, Response, cors};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
-use crate::quota::Quotas;
-use crate::store::Store;
+use crate::quota::{PageBudget, Quotas, Reservation};
+use crate::store::{Store, StoreError};
 pub use browsers::LoopbackOnly;
 use route::Route;
 pub use route::Scope;
@@ -53,8 +53,8 @@ pub struct Service {
     pub quotas: Quotas,
     /// The bodies that are being received.
     pub bodies: Ledger,
-    /// The pages of histories that are being sent: a reader that takes its time must not cost memory without bound.
-    pub pages: Ledger,
+    /// The memory of audit pages that are read or sent: slow readers must not cost memory without bound.
+    pub pages: PageBudget,
     /// Whether only this machine reaches it.
     pub loopback_only: LoopbackOnly,
     /// Inserts that the store has not answered.
@@ -66,7 +66,7 @@ impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
-        let (bodies, pages) = (Ledger::new(settings.max_body), Ledger::new(settings.max_body));
+        let bodies = Ledger::new(settings.max_body);
         Self {
             hub,
             store,
@@ -75,7 +75,7 @@ impl Service {
             metrics,
             quotas,
             bodies,
-            pages,
+            pages: PageBudget::default(),
             loopback_only: LoopbackOnly::default(),
             inserting: Arc::default(),
             draining: AtomicBool::new(false),
@@ -218,8 +218,8 @@ pub enum Errand {
 pub struct Answer {
     /// In HTTP's words.
     pub response: Response,
-    /// What it takes of a ledger until it is sent.
-    pub held: Option<Held>,
+    /// The memory that is reserved for it until it is sent.
+    pub held: Option<Reservation>,
 }
 
 impl Errand {
@@ -238,9 +238,16 @@ impl Errand {
                 });
             }
             Self::Audit(request) => {
-                let (name, after, limit, pages) =
-                    (Arc::clone(&request.name), request.after, request.limit, pages.clone());
-                store.audit(name, after, limit, move |page| answer(audit::answer(&request, page, &pages)));
+                let audit::Request { query, client, .. } = request;
+                let Some(reservation) = pages.reserve(client) else {
+                    let response = audit::answer(&query, Err(StoreError::Busy));
+                    return answer(Answer { response, held: None });
+                };
+                store.audit(query.clone(), client, reservation, move |read| {
+                    let (page, held) =
+                        read.map_or_else(|error| (Err(error), None), |(page, held)| (Ok(page), Some(held)));
+                    answer(Answer { response: audit::answer(&query, page), held });
+                });
             }
         }
     }

@@ -278,8 +278,14 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
     .shown(View::Each("store_refusals"))]
 }
 
-fn records(service: &Service, counts: &HubCounts, status: &Status) -> [Family; 4] {
+fn records(service: &Service, counts: &HubCounts, status: &Status) -> [Family; 5] {
     [
+        Family::gauge(
+            "esker_audit_page_bytes",
+            "Memory of audit pages that wait, are read or are being sent.",
+            service.pages.held(),
+        )
+        .shown_as("audit_page_bytes"),
         Family::counter("esker_store_records_total", "Records stored since the start.", status.records)
             .shown_as("records"),
         Family::gauge("esker_record_names", "Names that records have.", counts.record_names).shown_as("record_names"),

@@ -140,8 +140,8 @@ impl<'a> Talk<'a> {
                 insert::answer(&record.name, Ok(self.inserted), std::path::Path::new("."))
             }
             Errand::Audit(request) => {
-                let next = (request.limit == 1).then_some(request.after);
-                audit::answer(&request, Ok(Page { body: "{}".into(), next }), &self.service.pages).response
+                let next = (request.query.limit == 1).then_some(request.query.after);
+                audit::answer(&request.query, Ok(Page { body: "{}".into(), next }))
             }
         }
     }

@@ -9,10 +9,10 @@ use crate::api::audit;
 use crate::http::cors::Cors;
 use crate::http::response::House;
 use crate::http::target::{Query, Target, is_host};
-use crate::http::{Ledger, Origins, Reply, Version};
+use crate::http::{Origins, Reply, Version};
 use crate::hub::TopicName;
 use crate::sse::position;
-use crate::store::{Page, check_name};
+use crate::store::{Page, PageQuery, check_name};
 
 /// See the module's page.
 pub fn query(bytes: &[u8]) {
@@ -113,12 +113,12 @@ fn there_and_back(bytes: &[u8]) {
 
 /// The link to the next page is a target, and its path names the same record.
 fn the_next_page_is_of_the_same_name(name: &str) {
-    let request = audit::Request { name: Arc::from(name), after: 5, limit: 7, expires: None };
+    let query = PageQuery { name: Arc::from(name), after: 5, limit: 7 };
     let page = Page { body: "{}".into(), next: Some(9) };
-    let answer = audit::answer(&request, Ok(page), &Ledger::new(100));
+    let answer = audit::answer(&query, Ok(page));
     let reply = Reply { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
     let mut out = Vec::new();
-    reply.write(&answer.response, House { date: "now", origins: &Origins::Any }, &mut out);
+    reply.write(&answer, House { date: "now", origins: &Origins::Any }, &mut out);
     let text = String::from_utf8(out).expect("an answer is text");
     let answers = naive::answers(&text);
     let link = answers[0].field("Link").expect("there is a next page");

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::input::Input;
-use crate::store::{Order, Place, Record, Store, StoreError, ToolError, check, dump, load};
+use crate::quota::PageBudget;
+use crate::store::{Order, PageQuery, Place, Record, Store, StoreError, ToolError, check, dump, load};
 
 /// A store that is as it should be.
 const LINES: &str = "\
@@ -170,7 +171,9 @@ fn shows(store: &Store, out: &str, latest: &[(u64, String)]) {
 }
 
 fn page(store: &Store, name: &str) -> Option<String> {
-    answer(|reply| store.audit(Arc::from(name), 0, 1000, send(reply))).ok().map(|page| page.body)
+    let query = PageQuery { name: Arc::from(name), after: 0, limit: 1000 };
+    let reservation = PageBudget::default().reserve(None)?;
+    answer(|reply| store.audit(query, None, reservation, send(reply))).ok().map(|(page, _)| page.body)
 }
 
 fn send<T>(reply: mpsc::Sender<T>) -> impl FnOnce(T) {

@@ -52,7 +52,7 @@ pub fn with<T>(asks_for_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
         let (hub, _inbox) = hub(first_id);
         service.hub = Arc::new(hub);
         service.metrics = Metrics::new(1, 0);
-        (service.bodies, service.pages) = (Ledger::new(MAX_BODY), Ledger::new(MAX_BODY));
+        service.bodies = Ledger::new(MAX_BODY);
         run(service)
     })
 }

@@ -44,7 +44,7 @@ impl From<BodyError> for Problem {
 }
 
 /// The bytes of all bodies that are being received or wait for room, over all workers: without it, each of the
-/// connections could hold a body of the largest size. Another one keeps account of large answers.
+/// connections could hold a body of the largest size.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     held: Arc<AtomicUsize>,

@@ -6,17 +6,23 @@
 //! bucket  the arithmetic of one token bucket
 //! pace    the buckets of all publishers
 //! source  what counts as one client address
+//! share   how much of something limited one client may take
+//! pages   the memory of audit pages, by client
 //! ```
 
 mod bucket;
 mod pace;
+mod pages;
 mod places;
+mod share;
 mod source;
 
 pub use bucket::{Excess, Rate};
 pub use pace::Pace;
+pub use pages::{Growth, PageBudget, Reservation};
 pub use places::{Place, PlaceList, Places};
-pub use source::Source;
+pub use share::share;
+pub use source::{Client, Source};
 
 use std::sync::Arc;
 

@@ -217,7 +217,7 @@ impl From<rusqlite::Error> for Cause {
     }
 }
 
-/// What a failed transaction means for the store. Whatever it is, the transaction was rolled back or its end is unknown.
+/// What a failed transaction means. Whatever it is, the transaction was rolled back or its end is unknown.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Another program holds the database for too long; nothing is wrong with it.
@@ -226,6 +226,16 @@ pub(super) enum Fault {
     Full(Shortage),
     /// Anything else: what is on the disk is unknown.
     Broken(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("another program holds the database"),
+            Self::Full(shortage) => shortage.fmt(f),
+            Self::Broken(error) => f.write_str(error),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Fault {

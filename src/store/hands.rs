@@ -18,7 +18,7 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Commits what waits, answers one audit and one lookup, and looks after index, mark and log.
+    /// Commits what waits, reads a slice of one history, answers one lookup, and looks after index, mark and log.
     pub fn turn(&mut self) {
         // The last turn is that of closing.
         let _ = self.writer.turn(Duration::ZERO);

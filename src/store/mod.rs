@@ -15,7 +15,9 @@
 //! keeper   the thread that moves the log into the database
 //! room     how much the disk has left
 //! shortage why there is no room
-//! audit    the thread that reads histories, page by page
+//! audit    the thread that reads histories
+//! page     one page, slice by slice
+//! schedule whose slice is next
 //! lookup   the thread that looks up whether records exist
 //! state    ready, full or failed; counters
 //! hands    the same without threads, for simulation
@@ -44,9 +46,11 @@ mod keeper;
 mod lookup;
 mod mark;
 mod opening;
+mod page;
 mod place;
 mod queue;
 mod room;
+mod schedule;
 mod schema;
 mod shortage;
 mod state;
@@ -61,10 +65,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use audit::Page;
 pub use error::{BadName, OpenError, StoreError};
 pub use hands::Hands;
 pub use opening::Opening;
+pub use page::{Page, PageQuery};
 pub use place::Place;
 pub use shortage::Shortage;
 pub use state::{Health, Status};
@@ -76,6 +80,8 @@ use place::Home;
 use queue::{Insert, Queue, Reply};
 use room::Gauge;
 use state::{Mode, Shared};
+
+use crate::quota::{Client, Reservation};
 
 /// The longest name of a record in bytes.
 pub const MAX_NAME: usize = 256;
@@ -144,16 +150,17 @@ impl Store {
         }
     }
 
-    /// Reads the versions of a name that follow an id, at most `limit` of them. The reply comes from the reader's thread,
-    /// or at once, from this one, if too many wait. It must not block, nor close the store.
+    /// Reads versions of a name into memory that is reserved for them; if more can't be reserved the page gets shorter. The reply
+    /// has what is reserved for the page. It comes from the reader's thread, or at once, from this one, if too many wait. It must
+    /// not block, nor close the store.
     pub fn audit(
         &self,
-        name: Arc<str>,
-        after: u64,
-        limit: usize,
-        reply: impl FnOnce(Result<Page, StoreError>) + Send + 'static,
+        query: PageQuery,
+        client: Client,
+        reservation: Reservation,
+        reply: impl FnOnce(Result<(Page, Reservation), StoreError>) + Send + 'static,
     ) {
-        self.auditor.ask(name, after, limit, Reply::new(reply));
+        self.auditor.ask(query, client, reservation, Reply::new(reply));
     }
 
     /// Looks up whether there is a record with this id, the newest of its name or not. What is published exists already. The
@@ -239,6 +246,8 @@ pub struct Tuning {
     pub log_bound: u64,
     /// Whoever gives ids is asked so often, a millisecond apart, before inserts are refused.
     pub reserve_tries: usize,
+    /// At most so many rows of a history are read before others have their turn.
+    pub page_rows: usize,
     /// A full disk is tried again after so long.
     pub retry: Duration,
     /// Tells how full it is.
@@ -253,6 +262,7 @@ impl Default for Tuning {
             log_growth: 16 << 20,
             log_bound: 128 << 20,
             reserve_tries: 5000,
+            page_rows: 128,
             retry: Duration::from_secs(3),
             gauge: Home::room,
         }

@@ -161,7 +161,7 @@ impl Opening {
         let Self { writer, keeper, reader, finder, found, home, tuning, .. } = self;
         let shared = Arc::new(Shared::new(&home.path));
         let (queue, waiting) = queue::queue(&shared);
-        let (auditor, reader) = audit::auditor(reader, &shared);
+        let (auditor, reader) = audit::auditor(reader, &shared, tuning.page_rows);
         let (lookup, finder) = lookup::lookup(finder, &shared);
         let mut writer = Writer {
             connection: writer,

@@ -8,7 +8,7 @@ use super::exchange::Exchange;
 use super::kernel::Peer;
 use super::streams::Ticket;
 use crate::api::Scope;
-use crate::http::Held;
+use crate::quota::Reservation;
 
 /// So much unwritten output, and no further request is looked at before it is written.
 pub const MAX_OUTPUT: usize = 64 << 10;
@@ -71,8 +71,8 @@ pub struct Connection<S> {
     pub input: Vec<u8>,
     /// Bytes not yet written.
     pub output: Vec<u8>,
-    /// What the output takes of a ledger.
-    pub held: Option<Held>,
+    /// The memory that is reserved for the output, if that is an audit page.
+    pub held: Option<Reservation>,
     /// Whether a read may find something.
     pub is_readable: bool,
     /// Whether the worker's queue of connections to go on with has it.

@@ -1,6 +1,7 @@
 //! The contract, word by word: black-box tests that start the real binary on a free port and speak
 //! sockets to it. One module per behaviour; `support` knows how to start, ask and listen.
 
+mod audits;
 mod browser;
 mod console;
 mod cors;

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::{Clock, Dial};
+use crate::quota::Growth;
 
 #[test]
 fn an_unknown_name_has_no_versions() {
@@ -50,7 +52,7 @@ proptest! {
         batches in prop::collection::vec((prop::collection::vec(0..4_u32, 1..60), 0..3_u64), 1..12),
         questions in prop::collection::vec((0..5_u32, 0..600_u64, 1..40_usize), 10),
     ) {
-        let tuning = Tuning { unindexed: 50, slice: 3, ..Tuning::default() };
+        let tuning = Tuning { unindexed: 50, slice: 3, page_rows: 3, ..Tuning::default() };
         let rig = Rig::with(&Place::Memory, tuning);
         let mut last = 0;
         for (batch, skipped) in batches {
@@ -98,4 +100,89 @@ fn readers_see_each_history_grow_while_it_is_written() {
         }
     });
     assert_eq!(rig.audit("name", 0, 10_000).unwrap(), naive(&rig.published(), "name", 0, 10_000));
+}
+
+/// A store without threads whose history is read in slices of so many rows, with a name of so many versions.
+fn by_hand(rows: usize, name: &str, versions: usize) -> (Store, Hands) {
+    let tuning = Tuning { page_rows: rows, ..Tuning::default() };
+    let opening = opening::open(&Place::Memory, tuning).unwrap();
+    let clock = Clock::dialled(Arc::new(Dial::default()));
+    let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(Ids::default())), clock).unwrap();
+    for _ in 0..versions {
+        store.insert(name.into(), "1".into(), |stored| assert!(stored.is_ok()));
+    }
+    hands.turn();
+    (store, hands)
+}
+
+fn client(number: u8) -> Client {
+    Some(std::net::IpAddr::from([10, 0, 0, number]).into())
+}
+
+/// Asks, and notes who was answered.
+fn ask(store: &Store, budget: &PageBudget, client: Client, limit: usize, answered: &mpsc::Sender<(usize, usize)>) {
+    let (answered, query) = (answered.clone(), PageQuery { name: "name".into(), after: 0, limit });
+    store.audit(query, client, budget.reserve(client).unwrap(), move |read| {
+        answered.send((limit, read.unwrap().0.body.matches("_v_").count())).unwrap();
+    });
+}
+
+#[test]
+fn a_small_page_waits_for_one_slice_of_each_client_that_reads_large_ones() {
+    let (store, mut hands) = by_hand(10, "name", 1000);
+    let (budget, (sender, answered)) = (PageBudget::default(), mpsc::channel());
+    for number in 0..200 {
+        ask(&store, &budget, client(number % 2), 1000, &sender);
+    }
+    (0..50).for_each(|_| hands.turn());
+    ask(&store, &budget, client(2), 5, &sender);
+    (0..3).for_each(|_| hands.turn());
+    assert_eq!(answered.try_recv(), Ok((5, 5)), "another client's");
+    ask(&store, &budget, client(0), 5, &sender);
+    // One of the new ones before it, one that was begun, and the same for the other client.
+    (0..4 * 100).for_each(|_| hands.turn());
+    assert_eq!(answered.try_recv(), Ok((5, 5)), "one of the same client");
+    (0..200 * 101).for_each(|_| hands.turn());
+    assert!(answered.try_iter().eq(std::iter::repeat_n((1000, 1000), 200)), "all are answered, and whole");
+}
+
+#[test]
+fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
+    let rig = Rig::new(&Place::Memory);
+    let data = format!("\"{}\"", "x".repeat(100_000));
+    rig.insert_all((0..30).map(|_| ("name", data.clone())));
+    let records = rig.published();
+    let budget = PageBudget::new(1 << 20, 4 << 20);
+    let (mut after, mut seen, mut pages) = (0, Vec::new(), 0);
+    loop {
+        let (sender, reply) = mpsc::channel();
+        let query = PageQuery { name: "name".into(), after, limit: 1000 };
+        rig.store.audit(query, None, budget.reserve(None).unwrap(), move |read| sender.send(read).unwrap());
+        let (page, reservation) = reply.recv().unwrap().unwrap();
+        assert_eq!(reservation.bytes(), page.body.len());
+        let entries: BTreeMap<String, String> = serde_json::from_str(&page.body).unwrap();
+        seen.extend(entries.into_keys());
+        pages += 1;
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    let expected: Vec<_> = records.iter().map(|record| format!("name_v_{}", record.id)).collect();
+    assert_eq!(seen.len(), expected.len());
+    assert!(pages > 5 && expected.iter().all(|key| seen.contains(key)), "{pages} pages");
+}
+
+#[test]
+fn without_memory_for_one_version_the_store_is_busy() {
+    let rig = Rig::new(&Place::Memory);
+    rig.insert("name", &format!("\"{}\"", "x".repeat(200_000))).unwrap();
+    let budget = PageBudget::new(1 << 20, 200_000);
+    let mut other = budget.reserve(None).unwrap();
+    assert!(other.grow(210_000, Growth::Required));
+    let (sender, reply) = mpsc::channel();
+    let query = PageQuery { name: "name".into(), after: 0, limit: 1 };
+    let Some(reservation) = budget.reserve(client(1)) else { panic!("a small page has room") };
+    rig.store.audit(query, client(1), reservation, move |read| sender.send(read.map(drop)).unwrap());
+    assert_eq!(reply.recv().unwrap(), Err(StoreError::Busy));
+    drop(other);
+    assert_eq!(budget.held(), 0);
 }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use super::*;
+use crate::quota::PageBudget;
 
 /// A directory that goes when it is dropped.
 struct Scratch(PathBuf);
@@ -118,8 +119,10 @@ impl Rig {
 
     fn audit(&self, name: &str, after: u64, limit: usize) -> Result<Page, StoreError> {
         let (sender, reply) = mpsc::channel();
-        self.store.audit(name.into(), after, limit, move |result| sender.send(result).unwrap());
-        reply.recv().unwrap()
+        let query = PageQuery { name: name.into(), after, limit };
+        let reservation = PageBudget::default().reserve(None).unwrap();
+        self.store.audit(query, None, reservation, move |result| sender.send(result).unwrap());
+        reply.recv().unwrap().map(|(page, _)| page)
     }
 
     fn published(&self) -> Vec<Record> {

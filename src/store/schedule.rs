@@ -1,0 +1,159 @@
+//! Whose turn it is to be read for: clients one after the other, whatever each has asked for, and of one client's requests by turns
+//! a new one and one that was begun. So a small page, which one turn completes, waits neither for large ones nor for another
+//! client's crowd. Independent of what a request is.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::quota::{Client, share};
+
+/// Requests that wait for their next turn.
+#[derive(Debug)]
+pub(super) struct Schedule<T> {
+    max: usize,
+    waiting: usize,
+    /// Clients that have a request waiting, each once.
+    turns: VecDeque<Client>,
+    by_client: HashMap<Client, Lane<T>>,
+}
+
+/// One client's requests.
+#[derive(Debug)]
+struct Lane<T> {
+    new: VecDeque<T>,
+    begun: VecDeque<T>,
+    /// Whether the last turn was for a new one.
+    was_new: bool,
+}
+
+impl<T> Schedule<T> {
+    /// A schedule in which so many new requests may wait.
+    pub fn new(max: usize) -> Self {
+        Self { max, waiting: 0, turns: VecDeque::new(), by_client: HashMap::new() }
+    }
+
+    /// Adds a new request; returns it if too many wait, or too many of this client's.
+    pub fn add(&mut self, client: Client, request: T) -> Result<(), T> {
+        let of_client = self.by_client.get(&client).map_or(0, Lane::len);
+        if share(self.max.saturating_sub(self.waiting), of_client) == 0 {
+            return Err(request);
+        }
+        self.lane(client).new.push_back(request);
+        Ok(())
+    }
+
+    /// Adds a request again that needs more turns.
+    pub fn add_begun(&mut self, client: Client, request: T) {
+        self.lane(client).begun.push_back(request);
+    }
+
+    fn lane(&mut self, client: Client) -> &mut Lane<T> {
+        self.waiting += 1;
+        let lane = self.by_client.entry(client).or_default();
+        if lane.len() == 0 {
+            self.turns.push_back(client);
+        }
+        lane
+    }
+
+    /// Takes the request whose turn it is.
+    pub fn next(&mut self) -> Option<(Client, T)> {
+        let client = self.turns.pop_front()?;
+        let lane = self.by_client.get_mut(&client)?;
+        let request = lane.next()?;
+        self.waiting -= 1;
+        if lane.len() > 0 {
+            self.turns.push_back(client);
+        } else {
+            self.by_client.remove(&client);
+        }
+        Some((client, request))
+    }
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { new: VecDeque::new(), begun: VecDeque::new(), was_new: false }
+    }
+}
+
+impl<T> Lane<T> {
+    fn len(&self) -> usize {
+        self.new.len() + self.begun.len()
+    }
+
+    fn next(&mut self) -> Option<T> {
+        self.was_new = if self.was_new { self.begun.is_empty() } else { !self.new.is_empty() };
+        if self.was_new { self.new.pop_front() } else { self.begun.pop_front() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::quota::Source;
+
+    fn client(number: u8) -> Client {
+        (number > 0).then(|| Source::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))))
+    }
+
+    #[test]
+    fn clients_take_turns_and_each_ones_new_requests_with_those_begun() {
+        let mut schedule = Schedule::new(100);
+        (0..3).for_each(|number| schedule.add_begun(client(1), ("begun", number)));
+        (0..3).for_each(|number| schedule.add(client(1), ("new", number)).unwrap());
+        schedule.add(client(2), ("other", 0)).unwrap();
+        let order: Vec<_> = std::iter::from_fn(|| schedule.next()).map(|(_, request)| request).collect();
+        let expected = [("new", 0), ("other", 0), ("begun", 0), ("new", 1), ("begun", 1), ("new", 2), ("begun", 2)];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_all_there_is_leaves_turns_to_others() {
+        let mut schedule = Schedule::new(1024);
+        let taken = |schedule: &mut Schedule<()>, number| {
+            (0..2000).take_while(|_| schedule.add(client(number), ()).is_ok()).count()
+        };
+        let counts = [taken(&mut schedule, 1), taken(&mut schedule, 2), taken(&mut schedule, 3)];
+        assert!(
+            counts[0] > 700 && counts[1] > 170 && counts[2] > 40 && counts.iter().sum::<usize>() <= 1024,
+            "{counts:?}"
+        );
+        while schedule.next().is_some() {}
+        assert!(schedule.by_client.is_empty() && schedule.waiting == 0);
+    }
+
+    proptest! {
+        /// Nothing is lost, each client's new requests keep their order, and nobody has a second turn before all others had one.
+        #[test]
+        fn everybody_gets_turns(acts in prop::collection::vec((0..3_u8, 0..4_u8), 0..300)) {
+            let mut schedule = Schedule::new(50);
+            let (mut number, mut waiting, mut since) = (0, BTreeMap::<u8, Vec<u32>>::new(), BTreeMap::<u8, usize>::new());
+            for (act, of) in acts {
+                if act > 0 {
+                    number += 1;
+                    let is_taken = schedule.add(client(of), (of, number)).is_ok();
+                    prop_assert!(is_taken || schedule.waiting > 12);
+                    if is_taken {
+                        waiting.entry(of).or_default().push(number);
+                    }
+                } else if let Some((from, (of, number))) = schedule.next() {
+                    prop_assert_eq!(from, client(of));
+                    prop_assert_eq!(waiting.get_mut(&of).map(|waiting| waiting.remove(0)), Some(number));
+                    since.remove(&of);
+                    for other in waiting.keys().filter(|other| **other != of && !waiting[*other].is_empty()) {
+                        let turns = since.entry(*other).or_default();
+                        *turns += 1;
+                        prop_assert!(*turns <= 3, "{other} waited for {turns} turns of others");
+                    }
+                } else {
+                    prop_assert!(waiting.values().all(Vec::is_empty));
+                }
+            }
+        }
+    }
+}
