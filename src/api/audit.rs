@@ -1,4 +1,4 @@
-//! `GET /audit/{event}`: every version of a record, oldest first, page by page.
+//! `GET /audit/{event}` and `GET /audit?event=`: every version of a record, oldest first, page by page.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -20,21 +20,59 @@ const MAX_LIMIT: usize = 10_000;
 pub struct Request {
     /// What is asked for.
     pub query: PageQuery,
+    /// Where the name is.
+    pub place: NamePlace,
     /// Who asks.
     pub(crate) client: Client,
     /// The second since the Unix epoch from which on they may not be read.
     pub(crate) expires: Option<u64>,
 }
 
-pub(super) fn plan(name: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
-    check_name(name)?;
+/// Where a request has the record's name, and so the link to its next page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamePlace {
+    /// Behind `/audit/`.
+    Path,
+    /// In the parameter `event`: some proxies decode or normalize paths.
+    Query,
+}
+
+pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+    let (name, place) = match in_path {
+        Some(name) => (check_segments(name)?.to_owned(), NamePlace::Path),
+        None => (name_in_query(head)?, NamePlace::Query),
+    };
+    check_name(&name)?;
     let grant = admit(Role::Subscriber, head, context)?;
     demand(&grant, RECORDS)?;
     let after = number(head, "after")?.unwrap_or(0);
     let limit = number(head, "limit")?.map_or(Ok(DEFAULT_LIMIT), check_limit)?;
     let query = PageQuery { name: name.into(), after, limit };
     let client = context.address.map(Source::from);
-    Ok(Plan::Audit(Request { query, client, expires: grant.expires() }))
+    Ok(Plan::Audit(Request { query, place, client, expires: grant.expires() }))
+}
+
+/// Refuses what a proxy or a client may have resolved on the way: the name that arrives need not be the one that was meant.
+fn check_segments(name: &str) -> Result<&str, Problem> {
+    if name.split('/').all(|segment| !matches!(segment, "." | "..")) {
+        return Ok(name);
+    }
+    let detail = "the name in the path has a segment that is . or .., which proxies and clients resolve; ask by \
+                  GET /audit?event=NAME instead";
+    Err(Problem::bad_request(detail))
+}
+
+fn name_in_query(head: &Head<'_>) -> Result<String, Problem> {
+    let mut names = head.target.query.all("event")?;
+    match (names.pop(), names.is_empty()) {
+        (Some(name), true) => Ok(name),
+        (None, _) => {
+            Err(Problem::bad_request("the record's name is missing: ask by GET /audit/NAME or GET /audit?event=NAME"))
+        }
+        (Some(_), false) => Err(Problem::bad_request(
+            "there are several parameters named event; an audit is of one record, so give one",
+        )),
+    }
 }
 
 fn number(head: &Head<'_>, name: &str) -> Result<Option<u64>, Problem> {
@@ -50,20 +88,21 @@ fn check_limit(limit: u64) -> Result<usize, Problem> {
 }
 
 /// The answer once the store has spoken.
-pub fn answer(query: &PageQuery, page: Result<Page, StoreError>) -> Response {
+pub fn answer(request: &Request, page: Result<Page, StoreError>) -> Response {
     match page {
-        Ok(page) => show(query, page),
+        Ok(page) => show(request, page),
         Err(error) => super::insert::refusal(error).into(),
     }
 }
 
-fn show(query: &PageQuery, page: Page) -> Response {
-    match page {
-        Page { body, next: None } => Response::json(body),
-        Page { body, next: Some(after) } => {
-            let name = utf8_percent_encode(&query.name, NON_ALPHANUMERIC);
-            let link = format!("</audit/{name}?after={after}&limit={}>; rel=\"next\"", query.limit);
-            Response::json(body).field("Link", link)
-        }
-    }
+fn show(request: &Request, page: Page) -> Response {
+    let Page { body, next } = page;
+    let Some(after) = next else { return Response::json(body) };
+    let name = utf8_percent_encode(&request.query.name, NON_ALPHANUMERIC);
+    let target = match request.place {
+        NamePlace::Path => format!("/audit/{name}?"),
+        NamePlace::Query => format!("/audit?event={name}&"),
+    };
+    let link = format!("<{target}after={after}&limit={}>; rel=\"next\"", request.query.limit);
+    Response::json(body).field("Link", link)
 }

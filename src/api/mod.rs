@@ -238,15 +238,17 @@ impl Errand {
                 });
             }
             Self::Audit(request) => {
-                let audit::Request { query, client, .. } = request;
+                let client = request.client;
                 let Some(reservation) = pages.reserve(client) else {
-                    let response = audit::answer(&query, Err(StoreError::Busy));
+                    let response = audit::answer(&request, Err(StoreError::Busy));
                     return answer(Answer { response, held: None });
                 };
-                store.audit(query.clone(), client, reservation, move |read| {
-                    let (page, held) =
-                        read.map_or_else(|error| (Err(error), None), |(page, held)| (Ok(page), Some(held)));
-                    answer(Answer { response: audit::answer(&query, page), held });
+                store.audit(request.query.clone(), client, reservation, move |read| {
+                    let (page, held) = match read {
+                        Ok((page, held)) => (Ok(page), Some(held)),
+                        Err(error) => (Err(error), None),
+                    };
+                    answer(Answer { response: audit::answer(&request, page), held });
                 });
             }
         }
@@ -273,7 +275,7 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
         (Route::Insert, Method::Post) => insert::plan(head, context),
-        (Route::Audit(name), Method::Get | Method::Head) => audit::plan(&name, head, context),
+        (Route::Audit(name), Method::Get | Method::Head) => audit::plan(name.as_deref(), head, context),
         (Route::Stats, Method::Get | Method::Head) => stats::plan(head, context),
         (Route::Metrics, Method::Get | Method::Head) => metrics::plan(head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(health::ready(context)),

@@ -23,7 +23,8 @@ pub(super) enum Route<'a> {
     Subscribe(Cow<'a, str>),
     Events,
     Insert,
-    Audit(Cow<'a, str>),
+    /// With a name in the path, or without one.
+    Audit(Option<Cow<'a, str>>),
     Stats,
     Metrics,
     Health,
@@ -47,7 +48,7 @@ impl<'a> Route<'a> {
             ("subscribe", Some(topics), None) => Some(Self::Subscribe(topics)),
             ("events", None, None) => Some(Self::Events),
             ("insert", None, None) => Some(Self::Insert),
-            ("audit", Some(name), None) => Some(Self::Audit(name)),
+            ("audit", ..) => Some(Self::Audit(target.after_first_segment().transpose()?)),
             ("stats", None, None) => Some(Self::Stats),
             ("metrics", None, None) => Some(Self::Metrics),
             ("healthz", None, None) => Some(Self::Health),
@@ -87,11 +88,11 @@ impl Scope {
         match self {
             Self::All => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
-                 GET /audit/{event}, GET /stats, GET /metrics, GET /healthz and GET /livez"
+                 GET /audit/{event} (or /audit?event=), GET /stats, GET /metrics, GET /healthz and GET /livez"
             }
             Self::Public => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events and \
-                 GET /audit/{event}; statistics and health are at the address of --admin"
+                 GET /audit/{event} (or /audit?event=); statistics and health are at the address of --admin"
             }
             Self::Administration => "nothing is here; there are GET /stats, GET /metrics, GET /healthz and GET /livez",
         }

@@ -141,7 +141,7 @@ impl<'a> Talk<'a> {
             }
             Errand::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
-                audit::answer(&request.query, Ok(Page { body: "{}".into(), next }))
+                audit::answer(&request, Ok(Page { body: "{}".into(), next }))
             }
         }
     }

@@ -36,15 +36,25 @@ impl<'a> Target<'a> {
 
     /// The path's segments after the leading slash, decoded one by one.
     pub fn segments(&self) -> impl Iterator<Item = Result<Cow<'a, str>, Problem>> {
-        self.path.strip_prefix('/').unwrap_or(self.path).split('/').map(|segment| {
-            if memchr::memchr(b'%', segment.as_bytes()).is_none() {
-                return Ok(Cow::Borrowed(segment));
-            }
-            percent_decode_str(segment)
-                .decode_utf8()
-                .map_err(|_| Problem::bad_request("the path is not UTF-8 after percent-decoding"))
-        })
+        self.relative().split('/').map(decode_path)
     }
+
+    /// What follows the first segment and its slash, decoded as a whole.
+    pub fn after_first_segment(&self) -> Option<Result<Cow<'a, str>, Problem>> {
+        self.relative().split_once('/').map(|(_, rest)| decode_path(rest))
+    }
+
+    fn relative(&self) -> &'a str {
+        self.path.strip_prefix('/').unwrap_or(self.path)
+    }
+}
+
+fn decode_path(text: &str) -> Result<Cow<'_, str>, Problem> {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map_err(|_| Problem::bad_request("the path is not UTF-8 after percent-decoding"))
 }
 
 fn check_characters(text: &str) -> Result<(), Problem> {

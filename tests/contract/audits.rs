@@ -87,3 +87,76 @@ fn nobody_is_refused_among_two_hundred_auditors() {
         assert!(auditors.into_iter().all(|auditor| auditor.join().expect("it ends well") > 0));
     });
 }
+
+#[test]
+fn a_name_is_what_follows_audit_decoded_once() {
+    let broker = Broker::start(&[]);
+    for name in ["a/b", "b", "a%2Fb", "a//b", "..", "a/../b", "ü /"] {
+        insert(&broker, name, &format!("\"{name}\""));
+    }
+    let named = |target: &str| {
+        let page = broker.get(target);
+        assert_eq!(page.status, 200, "{target}: {page:?}");
+        page.json().as_object().and_then(|versions| versions.values().next().cloned()).unwrap_or_default()
+    };
+    for (target, name) in [
+        ("/audit/a%2Fb", "a/b"),
+        ("/audit/a/b", "a/b"),
+        ("/audit/b", "b"),
+        ("/audit/a%252Fb", "a%2Fb"),
+        ("/audit/a//b", "a//b"),
+        ("/audit/%C3%BC%20/", "ü /"),
+        ("/%61udit/b", "b"),
+        ("/audit?event=a/b", "a/b"),
+        ("/audit?event=a%2Fb", "a/b"),
+        ("/audit?event=a%252Fb", "a%2Fb"),
+        ("/audit?event=..", ".."),
+        ("/audit?event=a/../b", "a/../b"),
+        ("/audit?limit=1&event=%C3%BC+/", "ü /"),
+    ] {
+        assert_eq!(named(target), name, "{target}");
+    }
+    assert!(named("/audit/a%2Fb%2F").is_null() && named("/audit?event=nobody").is_null());
+}
+
+#[test]
+fn segments_that_others_resolve_are_refused_in_a_path() {
+    let broker = Broker::start(&[]);
+    insert(&broker, "b", "1");
+    for name in ["a%2F..%2Fb", "a/../b", ".", "..", "%2e%2E", "./b", "a/.", "a%2f%2e", "../audit/b"] {
+        let refused = broker.get(&format!("/audit/{name}"));
+        assert_eq!(refused.status, 400, "{name}: {refused:?}");
+        assert!(refused.text().contains("GET /audit?event=NAME"), "{refused:?}");
+    }
+    for (target, part) in [
+        ("/audit", "GET /audit?event=NAME"),
+        ("/audit?limit=1", "GET /audit?event=NAME"),
+        ("/audit?event=", "the name is empty"),
+        ("/audit/", "the name is empty"),
+        ("/audit?event=a&event=b", "several"),
+        ("/audit?event=a%0a", "control character"),
+    ] {
+        let refused = broker.get(target);
+        assert!(refused.status == 400 && refused.text().contains(part), "{target}: {refused:?}");
+    }
+    for target in ["/audit/b", "/audit?event=b", "/audit/a/b"] {
+        let refused = broker.post(target, "", "");
+        assert_eq!((refused.status, refused.field("Allow")), (405, Some("GET, HEAD, OPTIONS")), "{target}");
+    }
+    assert!(broker.get("/nowhere").text().contains("/audit?event="));
+}
+
+#[test]
+fn the_link_to_the_next_page_has_the_form_that_was_asked_for() {
+    let broker = Broker::start(&[]);
+    let ids: Vec<_> = (0..3).map(|number| insert(&broker, "a/b&c", &number.to_string())).collect();
+    for (target, next) in [
+        ("/audit/a%2Fb%26c?limit=2", format!("</audit/a%2Fb%26c?after={}&limit=2>; rel=\"next\"", ids[1])),
+        ("/audit?limit=2&event=a/b%26c", format!("</audit?event=a%2Fb%26c&after={}&limit=2>; rel=\"next\"", ids[1])),
+    ] {
+        let page = broker.get(target);
+        assert_eq!(page.field("Link"), Some(&*next));
+        let target = next.trim_start_matches('<').split('>').next().expect("a target");
+        assert_eq!(broker.get(target).text(), format!("{{\"a/b&c_v_{}\":2}}", ids[2]));
+    }
+}

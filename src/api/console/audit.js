@@ -16,7 +16,7 @@ function nextQuery(headers) {
 }
 
 async function readPage(query) {
-  const { text, headers } = await askWhole("subscriber", `audit/${encodeURIComponent(audit.name)}${query}`, AUDIT_PATIENCE);
+  const { text, headers } = await askWhole("subscriber", `audit${query}`, AUDIT_PATIENCE);
   if (jsonComplaint(text)) throw new Error("The answer is no JSON.");
   const idOf = (key) => key.slice(key.lastIndexOf("_v_") + 3);
   const versions = jsonMembers(text).map(([key, data]) => ({ id: idOf(key), data }));
@@ -94,7 +94,8 @@ function submitAudit(event) {
   if (!check(form.name, form.name.value ? "" : "Which record?")) return;
   Object.assign(audit, { name: form.name.value, isNewestFirst: form.order.value === "newest" });
   const limit = audit.isNewestFirst ? MAX_VERSIONS : form.limit.value;
-  readOn(`?limit=${limit}`);
+  // Not in the path: browsers and proxies resolve some names there.
+  readOn(`?event=${encodeURIComponent(audit.name)}&limit=${limit}`);
 }
 
 function openAudit(name) {
