@@ -130,6 +130,45 @@ async function carriesManyStreams(session) {
   return took;
 }
 
+/** Status and body of an answer, asked for with the subscriber's cookie. */
+async function ask(session, path) {
+  const request = session.request({ ":path": path, cookie: `esker_token=${subscriber}` });
+  request.setEncoding("utf8");
+  const head = await new Promise((resolve, reject) => request.once("response", resolve).once("error", reject));
+  let text = "";
+  for await (const part of request) text += part;
+  return { status: head[":status"], text };
+}
+
+/** The name of a record passes as it was sent, with the prefix or without it. */
+async function keepsNames(session) {
+  const headers = { authorization: `Bearer ${publisher}`, "content-type": "application/json" };
+  for (const event of ["b", "a/b", "a%2Fb", "é?"]) {
+    const answer = await fetch(`http://${broker}/insert`, { method: "POST", headers, body: JSON.stringify({ event, data: event }) });
+    assert.equal(answer.status, 200);
+  }
+  for (const prefix of ["", "/live"]) {
+    for (const [path, name] of [
+      ["/audit/b", "b"],
+      ["/audit/a%2Fb", "a/b"],
+      ["/audit/a%2fb?limit=5", "a/b"],
+      ["/audit/a%252Fb", "a%2Fb"],
+      ["/audit/%C3%A9%3F", "é?"],
+      ["/audit?event=a%2Fb", "a/b"],
+      ["/audit?event=a%252Fb", "a%2Fb"],
+    ]) {
+      const { status, text } = await ask(session, prefix + path);
+      assert.equal(status, 200, `${prefix}${path}: ${text}`);
+      assert.deepEqual(Object.values(JSON.parse(text)), [name], prefix + path);
+    }
+    // Between slashes that are sent as such anybody may resolve them (RFC 3986 section 6.2.2.3), but not these.
+    for (const path of ["/audit/a%2F..%2Fb", "/audit/a%2f%2e%2E%2fb", "/x/..%2Faudit/b", "/..%2Faudit/b", "/audit/.%2Fb"]) {
+      const { status, text } = await ask(session, prefix + path);
+      assert.ok([400, 404].includes(status), `${prefix}${path} is answered ${status}: ${text}`);
+    }
+  }
+}
+
 async function redirects() {
   const response = await new Promise((resolve, reject) => {
     get({ port: plainPort, host: "127.0.0.1", path: "/healthz", headers: { host: NAME } }, resolve).once("error", reject);
@@ -157,5 +196,6 @@ const { ids, median } = await deliversAtOnce(session);
 await resumes(session, ids);
 await isListenedToBy(0);
 await passesHeartbeats(session);
+await keepsNames(session);
 const took = await carriesManyStreams(session);
 console.log(`median ${median.toFixed(2)} ms, to 100 streams ${took.toFixed(2)} ms`);
