@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::{Broker, StartError, manager};
 use crate::config::Config;
 
 /// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
-/// SIGHUP reads the key files again.
+/// SIGHUP reads the key files again; SIGXFSZ, of a file that reaches its limit, is ignored.
+///
+/// Log calls are made by the threads that serve: the program's logger must not block, or a log that nobody reads stops them.
 ///
 /// Sockets that a service manager hands over (sd_listen_fds(3)) are listened on instead of the default address; one whose
 /// `FileDescriptorName` is `admin` is the administration's. The manager is told when the broker serves and when it
@@ -26,6 +28,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let has_public = given.iter().any(|given| !given.is_admin);
     let config = if has_public { config.given_sockets() } else { config };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    ignore_file_size_signal()?;
     let broker = Broker::start_with(&config, given)?;
     let status = format!("serves {}", broker.listening.describe());
     manager::tell_ready(&status);
@@ -43,6 +46,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
     broker.shutdown();
     log::info!("stopped");
     Ok(())
+}
+
+/// A write beyond the largest allowed file (`LimitFSIZE=`, `ulimit -f`) ends the process by default. With any handler it only
+/// fails, as one on a full disk does.
+fn ignore_file_size_signal() -> std::io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
 fn reload(broker: &Broker) {

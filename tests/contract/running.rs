@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, Connection, Stream, command, run};
+use super::support::{Broker, Connection, Folder, Stream, command, run};
 
 #[test]
 fn help_and_version_go_to_standard_output() {
@@ -302,6 +302,24 @@ fn a_refused_body_may_go_on_for_a_moment_though_the_broker_drains() {
     }
     assert_eq!(refused.response().status, 404);
     drop((refused, half));
+    assert_eq!(broker.wait().0, Some(0));
+}
+
+/// By default the kernel ends a process whose file reaches the limit of `LimitFSIZE=` or `ulimit -f`.
+#[test]
+fn a_file_that_reaches_its_limit_ends_neither_the_process_nor_its_streams() {
+    let folder = Folder::new();
+    let broker = Broker::start(&["--data", &folder.path.join("data").display().to_string()]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    broker.limit_file_size(1 << 20);
+    let body = format!("{{\"event\":\"a\",\"data\":\"{}\"}}", "x".repeat(200_000));
+    let refused =
+        std::iter::repeat_with(|| broker.post("/insert", "", &body)).take(20).find(|answer| answer.status != 200);
+    assert_eq!(refused.expect("the limit is reached").status, 503);
+    broker.publish("topicone1", "data: x");
+    assert_eq!(stream.data(1), ["x"]);
+    broker.signal("TERM");
+    assert_eq!(stream.next(), None);
     assert_eq!(broker.wait().0, Some(0));
 }
 

@@ -231,6 +231,12 @@ impl Broker {
         fields.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
     }
 
+    /// From now on no file may grow beyond this many bytes.
+    pub fn limit_file_size(&self, bytes: u64) {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        prlimit(pid, Resource::Fsize, Rlimit { current: Some(bytes), maximum: None }).expect("limits can be lowered");
+    }
+
     /// How many descriptors it has.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the kernel has fd").count()
