@@ -19,7 +19,7 @@ const ADMIN: &str = "admin";
 /// A manager that does not read what it is told is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The sockets that were handed over to this process. To be called before there are other threads: it takes `LISTEN_PID` and
+/// The sockets that were handed over to this process. To be called before other threads look at the environment: it takes `LISTEN_PID` and
 /// `LISTEN_FDS` out of the environment, so that no child believes the sockets to be its own.
 pub(super) fn sockets() -> io::Result<Vec<Given>> {
     // Another process's sockets, whose variables were inherited, are not ours to take.
@@ -66,24 +66,32 @@ pub(super) fn tell_reloading() {
     tell(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", clock::monotonic().as_micros()));
 }
 
-/// The broker drains.
+/// The broker drains, and does not wait for a manager that is busy.
 pub(super) fn tell_stopping() {
-    tell("STOPPING=1\nSTATUS=draining\n");
+    tell_within("STOPPING=1\nSTATUS=draining\n", None);
 }
 
 fn tell(news: &str) {
+    tell_within(news, Some(PATIENCE));
+}
+
+fn tell_within(news: &str, timeout: Option<Duration>) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
-    if let Err(error) = send(&name, news) {
+    if let Err(error) = send(&name, news, timeout) {
         log::warn!("can't tell the service manager: {error}");
     }
 }
 
-fn send(name: &OsStr, news: &str) -> io::Result<()> {
+/// Sends without waiting if there is no `timeout`.
+fn send(name: &OsStr, news: &str, timeout: Option<Duration>) -> io::Result<()> {
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    match timeout {
+        Some(timeout) => socket.set_write_timeout(Some(timeout))?,
+        None => socket.set_nonblocking(true)?,
+    }
     socket.send_to_addr(news.as_bytes(), &address).map(drop)
 }
