@@ -111,7 +111,8 @@ impl Config {
         self
     }
 
-    /// The port to listen on, 0 for any free one. By default the environment's `PORT`, else 3000.
+    /// The port to listen on, 0 for any free one. By default the environment's `PORT` (unless that is a
+    /// container platform's `tcp://…`), else 3000.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);

@@ -34,7 +34,11 @@ impl Config {
         }
         self.check_bounds()?;
         self.check_tokens()?;
-        let listen = self.settle_addresses(std::env::var("PORT").ok())?;
+        let port = std::env::var("PORT").ok();
+        if let Some(link) = port.as_deref().filter(|text| self.port.is_none() && is_service_link(text)) {
+            log::warn!("PORT={link} is the address of a service, set by the container platform: it is ignored");
+        }
+        let listen = self.settle_addresses(port)?;
         let for_admin = self.admin.as_ref().map_or(0, |_| 1 + MAX_ADMIN_CONNECTIONS);
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * threads + listen.len() + for_admin;
         let by_descriptors = descriptors.saturating_sub(reserved);
@@ -157,7 +161,8 @@ impl Config {
     }
 
     fn settle_port(&self, environment: Option<String>) -> Result<Option<u16>, ConfigError> {
-        match (self.port, environment.filter(|text| !text.is_empty())) {
+        let environment = environment.filter(|text| !text.is_empty() && !is_service_link(text));
+        match (self.port, environment) {
             (None, Some(text)) => text.parse().map(Some).map_err(|_| ConfigError::Port(text)),
             (port, _) => Ok(port),
         }
@@ -175,6 +180,12 @@ impl Config {
         let pattern = |text: &String| OriginPattern::parse(text).ok_or_else(|| ConfigError::Origin(text.clone()));
         self.origins.iter().map(pattern).collect::<Result<_, _>>().map(Origins::Listed)
     }
+}
+
+/// Returns whether a variable's value is the address of a service, as Kubernetes and Docker set it in every container beside
+/// one: `ESKER_PORT=tcp://10.96.0.17:3000` for a service that is named esker.
+fn is_service_link(text: &str) -> bool {
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 impl RoleKeys {
@@ -216,6 +227,18 @@ mod tests {
         assert_eq!(settle(Config::new().given_sockets()), [""; 0]);
         assert_eq!(settle(Config::new().given_sockets().port(1)), ["http://127.0.0.1:1"]);
         assert_eq!(settle(Config::new()), ["http://127.0.0.1:3000"]);
+    }
+
+    #[test]
+    fn the_port_of_the_environment_may_be_a_service_link() {
+        let settle = |text: &str| Config::new().settle_port(Some(text.into()));
+        assert_eq!((settle("80"), settle("")), (Ok(Some(80)), Ok(None)));
+        for link in ["tcp://10.96.0.17:3000", "udp://10.96.0.17:53", "sctp://[fd00::1]:9"] {
+            assert_eq!(settle(link), Ok(None), "{link}");
+        }
+        for wrong in ["http://10.96.0.17:3000", "tcp:80", "x"] {
+            assert_eq!(settle(wrong), Err(ConfigError::Port(wrong.into())));
+        }
     }
 
     #[test]
