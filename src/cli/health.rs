@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::{Command, UsageError, usage, with_environment};
+use super::{Command, UsageError, no_option, usage, with_environment};
 use crate::config::ListenAddress;
 
 /// For connecting, and for every pause of the answer.
@@ -113,8 +113,8 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
             Long("live") => asks_live = true,
             Value(value) if url.is_none() => url = Some(value.string().map_err(|error| usage(&error))?),
             Value(more) => return Err(UsageError::new(format!("esker health takes one URL, not {more:?} as well"))),
-            Long(long) => return Err(UsageError::new(format!("there is no option --{long} of esker health"))),
-            Short(short) => return Err(UsageError::new(format!("there is no option -{short} of esker health"))),
+            Long(long) => return Err(no_option("health", &format!("--{long}"))),
+            Short(short) => return Err(no_option("health", &format!("-{short}"))),
         }
     }
     let (place, path) = match url {

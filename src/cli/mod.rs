@@ -5,12 +5,13 @@ mod commands;
 mod completions;
 mod health;
 mod manual;
+mod nearest;
 mod options;
 mod token;
 mod tools;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStringExt as _;
 
@@ -21,6 +22,8 @@ pub use self::token::{MintError, TokenRequest};
 pub use self::tools::{StoreTool, ToolEnd};
 use crate::auth::{KeyError, Role, Secret};
 use crate::config::Config;
+use commands::COMMANDS;
+use nearest::{did_you_mean, nearest};
 use options::{Effect, OPTIONS, Opt, help};
 
 /// The commands that look after a store.
@@ -135,7 +138,7 @@ pub fn parse(
             Value(value) if given.is_empty() && (value == "man" || value == "completions") => {
                 return printed(value == "man", parser);
             }
-            Value(value) => return Err(UsageError::new(format!("{value:?} is no option; esker takes only options"))),
+            Value(value) => return Err(unexpected(&value)),
         }
     }
     // An option that repeats in the environment's list is replaced by the command line's, not added to.
@@ -145,6 +148,28 @@ pub fn parse(
         .iter()
         .try_fold(config, |config, (option, text)| option.apply(config, &format!("--{}", option.long), text))?;
     Ok(Command::Run(Box::new(config)))
+}
+
+/// The error for a word that is neither an option nor its value.
+fn unexpected(word: &OsStr) -> UsageError {
+    let word = word.to_string_lossy();
+    if COMMANDS.iter().any(|command| command.name == word) {
+        return UsageError::new(format!("unexpected argument {word:?} after an option; esker {word} comes first"));
+    }
+    let hint = match nearest(&word, COMMANDS.iter().map(|command| command.name)) {
+        Some(command) => format!("; did you mean esker {command}?"),
+        None => "; a broker is run by options alone, such as: esker --no-auth".to_owned(),
+    };
+    UsageError::new(format!("unexpected argument {word:?}{hint}"))
+}
+
+/// The error for an option that a command does not have; `option` is written with its hyphens.
+fn no_option(command: &str, option: &str) -> UsageError {
+    let known = COMMANDS.iter().filter(|entry| entry.name == command).flat_map(|entry| entry.options);
+    let known = known.map(|(long, ..)| *long).chain(["help"]);
+    let hint =
+        did_you_mean(option.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}")));
+    UsageError::new(format!("there is no option {option} of esker {command}{hint}"))
 }
 
 /// Reads what follows `esker man` and `esker completions`.
@@ -168,10 +193,11 @@ fn take(
     is_it: impl Fn(&Opt) -> bool,
     name: &str,
 ) -> Result<(&'static Opt, String), UsageError> {
-    let option = OPTIONS
-        .iter()
-        .find(|option| is_it(option))
-        .ok_or_else(|| UsageError::new(format!("there is no option {name}")))?;
+    let option = OPTIONS.iter().find(|option| is_it(option)).ok_or_else(|| {
+        let known = OPTIONS.iter().map(|option| option.long).chain(["help", "version"]);
+        let hint = name.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}"));
+        UsageError::new(format!("there is no option {name}{}", did_you_mean(hint)))
+    })?;
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
         Effect::Value(_) => parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?,
@@ -242,7 +268,7 @@ mod tests {
     /// The manual and the completions say of each command what its help says.
     #[test]
     fn the_table_of_commands_is_what_they_take() {
-        for entry in commands::COMMANDS {
+        for entry in COMMANDS {
             let help = run(&[entry.name, "--help"], &[]).unwrap();
             assert!(help.contains(entry.operand), "{}", entry.name);
             let told: Vec<_> = entry.options.iter().map(|(long, value, _)| format!("--{long} {value}")).collect();
@@ -258,12 +284,22 @@ mod tests {
     fn wrong_usage_says_what_would_be_right() {
         for (arguments, part) in [
             (&["--nonsense"][..], "no option --nonsense"),
+            (&["--no-auht"], "no option --no-auht; did you mean --no-auth?"),
+            (&["--hepl"], "did you mean --help?"),
             (&["-x"], "no option -x"),
+            (&["serve"], "unexpected argument \"serve\"; a broker is run by options alone"),
+            (&["tokne"], "did you mean esker token?"),
+            (&["--no-auth", "on"], "options alone"),
+            (&["--history", "10s"], "give a whole number; did you mean --history-age 10s?"),
+            (&["--history", "64M"], "did you mean --history-bytes 64M?"),
+            (&["--history", "many"], "give a whole number"),
+            (&["token", "--pubish", "greeting1"], "no option --pubish of esker token; did you mean --publish?"),
+            (&["dump", "a", "--events", "b"], "did you mean --event?"),
             (&["--port"], "missing argument"),
             (&["--port", "99999"], "0 to 65535"),
             (&["--heartbeat", "15"], "such as 15s"),
             (&["--history-bytes", "1T"], "such as 64M"),
-            (&["extra"], "takes only options"),
+            (&["extra"], "options alone"),
             (&["--no-auth=x"], "no-auth"),
             (&["token"], "--publish NAME"),
             (&["token", "--publish", "greeting1", "--subscribe", "greeting1"], "make two"),
@@ -272,10 +308,11 @@ mod tests {
             (&["token", "--publish"], "missing argument"),
             (&["token", "--publish", "greeting1", "--ttl", "1d"], "ms, s, m or h"),
             (&["token", "--port", "80"], "no option --port of esker token"),
-            (&["--port", "80", "token"], "takes only options"),
+            (&["--port", "80", "token"], "esker token comes first"),
             (&["check"], "esker check DIR"),
             (&["dump", "a", "b"], "one directory"),
             (&["load", "a", "--event", "b"], "no option --event of esker load"),
+            (&["check", "-x"], "no option -x of esker check"),
             (&["health", "https://h"], "unix:/PATH"),
             (&["health", "127.0.0.1:80", "127.0.0.1:81"], "one URL"),
             (&["health", "--port", "80"], "no option --port of esker health"),
@@ -287,5 +324,6 @@ mod tests {
             assert!(error.contains(part), "{arguments:?}: {error}");
         }
         assert!(run(&[], &[("ESKER_STALL", "soon")]).unwrap_err().contains("ESKER_STALL"));
+        assert!(run(&[], &[("ESKER_HISTORY", "10s")]).unwrap_err().ends_with("did you mean ESKER_HISTORY_AGE=10s?"));
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::UsageError;
+use super::nearest::did_you_mean;
 use super::values::{address, boolean, duration, mode, number, size};
 use crate::config::Config;
 
@@ -274,7 +275,23 @@ impl Opt {
             Effect::Switch(switch) => boolean(text).map(|on| switch(config, on)),
             Effect::Value(value) => value(config, text),
         };
-        applied.map_err(|advice| UsageError::new(format!("{name} can't be {text:?}: {advice}")))
+        applied.map_err(|advice| {
+            let hint = did_you_mean(self.sibling(name, text));
+            UsageError::new(format!("{name} can't be {text:?}: {advice}{hint}"))
+        })
+    }
+
+    /// Returns how another option would take this value whose name begins with this one's, such as `--history-age 10s`.
+    fn sibling(&self, name: &str, text: &str) -> Option<String> {
+        let accepts = |option: &&Opt| {
+            let is_longer = option.long.strip_prefix(self.long).is_some_and(|rest| rest.starts_with('-'));
+            is_longer && matches!(option.effect, Effect::Value(value) if value(Config::new(), text).is_ok())
+        };
+        let option = OPTIONS.iter().find(accepts)?;
+        Some(match name.strip_prefix("--") {
+            Some(_) => format!("--{} {text}", option.long),
+            None => format!("{}={text}", option.env()),
+        })
     }
 }
 

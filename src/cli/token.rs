@@ -7,7 +7,7 @@ use std::time::Duration;
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 use super::values::duration;
-use super::{Command, UsageError, usage};
+use super::{Command, UsageError, no_option, usage};
 use crate::auth::{KeyError, Role, Secret, mint};
 use crate::clock::{Clock, millis};
 use crate::hub::TopicName;
@@ -101,9 +101,13 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
                 ttl = lifetime(&text)?;
                 continue;
             }
-            Value(value) => return Err(UsageError::new(format!("{value:?} is no option of esker token"))),
-            Short(short) => return Err(UsageError::new(format!("there is no option -{short} of esker token"))),
-            Long(long) => return Err(UsageError::new(format!("there is no option --{long} of esker token"))),
+            Value(value) => {
+                return Err(UsageError::new(format!(
+                    "unexpected argument {value:?}; esker token takes options alone, such as --publish NAME"
+                )));
+            }
+            Short(short) => return Err(no_option("token", &format!("-{short}"))),
+            Long(long) => return Err(no_option("token", &format!("--{long}"))),
         };
         if role.is_some_and(|role| role != asked) {
             return Err(UsageError::new("a token is for --publish or for --subscribe; make two"));

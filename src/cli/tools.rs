@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::{Command, UsageError, usage};
+use super::{Command, UsageError, no_option, usage};
 use crate::store::{self, ToolError};
 
 const HELP: &str = "\
@@ -73,8 +73,8 @@ pub(super) fn parse(tool: &str, mut parser: lexopt::Parser) -> Result<Command, U
             Value(more) => {
                 return Err(UsageError::new(format!("esker {tool} takes one directory, not {more:?} as well")));
             }
-            Long(long) => return Err(UsageError::new(format!("there is no option --{long} of esker {tool}"))),
-            Short(short) => return Err(UsageError::new(format!("there is no option -{short} of esker {tool}"))),
+            Long(long) => return Err(no_option(tool, &format!("--{long}"))),
+            Short(short) => return Err(no_option(tool, &format!("-{short}"))),
         }
     }
     let directory = directory.ok_or_else(|| UsageError::new(format!("say which: esker {tool} DIR")))?;
