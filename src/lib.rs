@@ -31,6 +31,7 @@
 //! keys    where keys come from: the configuration, files
 //! json    JSON without its white space
 //! clock   the only reader of clocks
+//! logging/ the binary's log: a bounded queue and a thread that writes it
 //! metrics/ counters, and the table that /stats and /metrics show
 //! guide/  what operators and clients' authors want to know; no code
 //! pages   slabs that give memory back; spare: containers that do
@@ -100,6 +101,8 @@ mod spare;
 pub mod cli;
 #[doc(hidden)]
 pub mod hub;
+#[doc(hidden)]
+pub mod logging;
 #[doc(hidden)]
 pub mod sse;
 #[doc(hidden)]

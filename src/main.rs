@@ -4,7 +4,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use esker::cli::{self, Command, StoreTool, ToolEnd};
+use esker::StartError;
+use esker::cli::{self, Command, Environment, Launch, StoreTool, ToolEnd};
+use esker::logging::{self, Logging};
 use esker::store::ToolError;
 
 /// glibc's allocator keeps what lies beneath the highest thing in use, and every thread its own: after a surge most of its
@@ -14,8 +16,7 @@ use esker::store::ToolError;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let command = cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name));
-    match command {
+    match cli::parse(std::env::args_os().skip(1), &Environment::of_process()) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Tool(tool)) => look_after(&tool),
         Ok(Command::Mint(request)) => match request.mint() {
@@ -27,16 +28,31 @@ fn main() -> ExitCode {
             Ok(text) => print(&text),
             Err(error) => fail(&error, 1),
         },
-        Ok(Command::Run(config)) => {
-            start_logging();
-            match esker::run(*config) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) if error.is_usage() => advise(&error, "esker --help"),
-                Err(error) => fail(&error, 1),
-            }
-        }
+        Ok(Command::Run(launch)) => run(*launch),
         Err(error) => advise(&error, error.help()),
     }
+}
+
+/// Runs a broker. From here on only the log's thread writes to standard error: a full pipe would block any other.
+fn run(launch: Launch) -> ExitCode {
+    let logging = match Logging::start(&launch.log) {
+        Ok(logging) => logging,
+        Err(error) => return fail(&format_args!("the log's thread can't be started: {error}"), 1),
+    };
+    launch.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let code = match esker::run(launch.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging.fail(&described(&error));
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    };
+    logging.finish();
+    code
+}
+
+fn described(error: &StartError) -> String {
+    if error.is_usage() { with_advice(error, "esker --help") } else { error.to_string() }
 }
 
 /// The output is for a file or another program; what is said about it goes beside it.
@@ -54,9 +70,14 @@ fn look_after(tool: &StoreTool) -> ExitCode {
     }
 }
 
-/// Wrong usage.
+/// Wrong usage. A supervisor that does not read the advice still learns of the end.
 fn advise(error: &dyn std::fmt::Display, help: &str) -> ExitCode {
-    fail(&format_args!("{error}\n{help} shows all options"), 2)
+    logging::write_error(&with_advice(error, help));
+    ExitCode::from(2)
+}
+
+fn with_advice(error: &dyn std::fmt::Display, help: &str) -> String {
+    format!("{error}\n{help} shows all options")
 }
 
 fn print(text: &str) -> ExitCode {
@@ -73,9 +94,4 @@ fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
     // What can't be said is still an exit code.
     let _ = writeln!(std::io::stderr(), "esker: {error}");
     ExitCode::from(status)
-}
-
-fn start_logging() {
-    let levels = std::env::var("ESKER_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_else(|_| "info".into());
-    env_logger::Builder::new().parse_filters(&levels).init();
 }

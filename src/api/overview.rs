@@ -2,6 +2,7 @@
 //! both, and where it is counted. Refuses to know how either is written.
 
 use crate::hub::HubCounts;
+use crate::logging;
 use crate::metrics::{
     CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, TurnedAway, View,
     WorkerMetrics,
@@ -29,7 +30,7 @@ pub(super) fn table(context: Context<'_>) -> Vec<Family> {
     table
 }
 
-fn broker(context: Context<'_>) -> [Family; 5] {
+fn broker(context: Context<'_>) -> [Family; 6] {
     let service = context.service;
     let version = Samples::by_word("version", &[env!("CARGO_PKG_VERSION")], |_| 1);
     [
@@ -45,6 +46,12 @@ fn broker(context: Context<'_>) -> [Family; 5] {
             .shown_as("threads"),
         Family::gauge("esker_draining", "1 while the broker shuts down.", service.is_draining())
             .shown(View::Truth("draining")),
+        Family::counter(
+            "esker_log_lines_dropped_total",
+            "Lines of the log that were dropped because standard error took no more.",
+            logging::dropped_lines(),
+        )
+        .shown_as("log_lines_dropped"),
     ]
 }
 

@@ -127,7 +127,7 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
 
 /// Where the broker with this environment is to be asked. Its other variables are its own business.
 fn described(get: impl Fn(&str) -> Option<OsString>) -> Result<Place, UsageError> {
-    let config = with_environment(|name| if WHERE.contains(&name) { get(name) } else { None })?;
+    let config = with_environment(|name| if WHERE.contains(&name) { get(name) } else { None })?.config;
     let port = get("PORT").and_then(|port| port.into_string().ok());
     let address = config.health_address(port).map_err(|error| UsageError::new(error.to_string()))?;
     match address {
@@ -193,6 +193,8 @@ mod tests {
             (&[("ESKER_LISTEN", "0.0.0.0:82, unix:/run/esker.sock")], "127.0.0.1:82"),
             (&[("ESKER_LISTEN", "unix:/run/esker.sock"), ("PORT", "80")], "127.0.0.1:80"),
             (&[("ESKER_ADMIN", "127.0.0.2:9000"), ("PORT", "80")], "127.0.0.2:9000"),
+            (&[("ESKER_PORT", "tcp://10.96.0.17:3000"), ("PORT", "80")], "127.0.0.1:80"),
+            (&[("ESKER_PORT", "tcp://10.96.0.17:3000"), ("PORT", "tcp://10.96.0.18:80")], "127.0.0.1:3000"),
         ] {
             assert_eq!(asked(environment), Ok(tcp(&[expected])), "{environment:?}");
         }

@@ -6,7 +6,7 @@ use super::commands::{COMMANDS, Entry};
 use super::options::{OPTIONS, Opt};
 
 /// When the words of this page were last changed.
-const REVISED: &str = "2026-11-22";
+const REVISED: &str = "2026-11-28";
 
 const DESCRIPTION: &[&str] = &[
     "A server-sent-events broker: POST an event to /publish/TOPIC, and every browser, curl or service that listens at \
@@ -18,8 +18,17 @@ const DESCRIPTION: &[&str] = &[
 
 const VARIABLES: &[(&str, &str)] = &[
     ("ESKER_PUBLISHER_SECRET, ESKER_SUBSCRIBER_SECRET", "HMAC secrets of at least 32 bytes, instead of key files."),
-    ("PORT", "The port, if neither --port nor ESKER_PORT is given."),
-    ("ESKER_LOG, RUST_LOG", "The log level: error, warn, info (the default) or debug. The log is standard error."),
+    (
+        "PORT",
+        "The port, if neither --port nor ESKER_PORT is given. A value such as tcp://10.96.0.17:3000, which Kubernetes sets for \
+         a service of this name, is ignored, and so is one of ESKER_PORT.",
+    ),
+    (
+        "ESKER_LOG, RUST_LOG",
+        "The log level: off, error, warn, info (the default) or debug; info,esker::store=debug sets that of one part. \
+         RUST_LOG counts if ESKER_LOG is not set; what in it is not understood is ignored. The log is standard error. Lines \
+         that nobody reads are dropped and counted, and never keep the broker waiting.",
+    ),
     ("NOTIFY_SOCKET", "Where systemd is told that the broker is ready, reloads or stops."),
     (
         "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES",

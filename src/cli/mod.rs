@@ -3,7 +3,9 @@
 
 mod commands;
 mod completions;
+mod environment;
 mod health;
+mod levels;
 mod manual;
 mod nearest;
 mod options;
@@ -17,14 +19,16 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+pub use self::environment::Environment;
 pub use self::health::HealthCheck;
 pub use self::token::{MintError, TokenRequest};
 pub use self::tools::{StoreTool, ToolEnd};
 use crate::auth::{KeyError, Role, Secret};
-use crate::config::Config;
+use crate::config::{Config, is_service_link};
+use crate::logging::LogOptions;
 use commands::COMMANDS;
 use nearest::{did_you_mean, nearest};
-use options::{Effect, OPTIONS, Opt, help};
+use options::{Choices, Effect, OPTIONS, Opt, help};
 
 /// The commands that look after a store.
 const TOOLS: [&str; 3] = ["check", "dump", "load"];
@@ -45,7 +49,7 @@ Such as: esker man | man -l -
 #[derive(Debug)]
 pub enum Command {
     /// Run a broker.
-    Run(Box<Config>),
+    Run(Box<Launch>),
     /// Look after a store.
     Tool(StoreTool),
     /// Print a token for what is asked.
@@ -54,6 +58,17 @@ pub enum Command {
     Health(HealthCheck),
     /// Print this and be done.
     Print(String),
+}
+
+/// How a broker is to run in a process of its own.
+#[derive(Debug)]
+pub struct Launch {
+    /// The broker's own configuration.
+    pub config: Config,
+    /// How it logs.
+    pub log: LogOptions,
+    /// What in the environment has no effect, to be logged at the start.
+    pub warnings: Vec<String>,
 }
 
 /// Wrong usage: exit status 2.
@@ -85,35 +100,45 @@ impl std::error::Error for UsageError {}
 impl Config {
     /// The defaults, changed by whatever `ESKER_…` variables are set (see `esker --help`).
     pub fn from_env() -> Result<Self, UsageError> {
-        with_environment(|name| std::env::var_os(name))
+        let environment = Environment::of_process();
+        let choices = with_environment(|name| environment.get(name))?;
+        warnings(&environment).iter().for_each(|warning| log::warn!("{warning}"));
+        Ok(choices.config)
     }
 }
 
-fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Config, UsageError> {
+fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, UsageError> {
     let secret = |role| secret(role, &get);
     let config = [Role::Publisher, Role::Subscriber]
         .into_iter()
         .fold(Config::new(), |config, role| config.secret(role, secret(role)));
-    OPTIONS.iter().try_fold(config, |config, option| {
+    OPTIONS.iter().try_fold(Choices::new(config), |choices, option| {
         let name = option.env();
-        // What is set to nothing is not set: `${X:-}` is how files for containers say so.
-        match get(&name).filter(|text| !text.is_empty()) {
-            None => Ok(config),
-            Some(text) => option.apply(config, &name, &utf8(text, &name)?),
+        let Some(text) = get(&name) else { return Ok(choices) };
+        let text = utf8(text, &name)?;
+        if option.long == "port" && is_service_link(&text) {
+            return Ok(choices);
         }
+        option.apply(choices, &name, &text)
     })
+}
+
+/// What in the environment has no effect though it looks as if it should.
+fn warnings(environment: &Environment) -> Vec<String> {
+    let options: Vec<_> = OPTIONS.iter().map(Opt::env).collect();
+    let mut warnings = environment.unknown(options.iter().map(String::as_str));
+    warnings.extend(environment.foreign_port());
+    warnings
 }
 
 /// A role's HMAC secret. It has no option, for everybody on the machine can read command lines.
 fn secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> Option<Result<Secret, KeyError>> {
-    get(role.secret_variable()).filter(|text| !text.is_empty()).map(|text| Secret::new(text.into_vec()))
+    get(role.secret_variable()).map(|text| Secret::new(text.into_vec()))
 }
 
-/// Reads a command line; `get` looks environment variables up. The command line wins.
-pub fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-    get: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, UsageError> {
+/// Reads a command line and the environment beside it. The command line wins.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Result<Command, UsageError> {
+    let get = |name: &str| environment.get(name);
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut given = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
@@ -141,13 +166,21 @@ pub fn parse(
             Value(value) => return Err(unexpected(&value)),
         }
     }
+    launch(&given, environment)
+}
+
+fn launch(given: &[(&Opt, String)], environment: &Environment) -> Result<Command, UsageError> {
     // An option that repeats in the environment's list is replaced by the command line's, not added to.
-    let is_given = |name: &str| given.iter().any(|(option, _): &(&Opt, String)| option.env() == name);
-    let config = with_environment(|name| if is_given(name) { None } else { get(name) })?;
-    let config = given
+    let is_given = |name: &str| given.iter().any(|(option, _)| option.env() == name);
+    let choices = with_environment(|name| if is_given(name) { None } else { environment.get(name) })?;
+    let choices = given
         .iter()
-        .try_fold(config, |config, (option, text)| option.apply(config, &format!("--{}", option.long), text))?;
-    Ok(Command::Run(Box::new(config)))
+        .try_fold(choices, |choices, (option, text)| option.apply(choices, &format!("--{}", option.long), text))?;
+    let (filters, mut warnings_of_log) = levels::filters(environment)?;
+    let mut warnings = warnings(environment);
+    warnings.append(&mut warnings_of_log);
+    let log = LogOptions { format: choices.log_format, filters };
+    Ok(Command::Run(Box::new(Launch { config: choices.config, log, warnings })))
 }
 
 /// The error for a word that is neither an option nor its value.
@@ -200,7 +233,9 @@ fn take(
     })?;
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
-        Effect::Value(_) => parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?,
+        Effect::Value(_) | Effect::LogFormat(_) => {
+            parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?
+        }
     };
     Ok((option, text))
 }
@@ -222,9 +257,9 @@ mod tests {
     use super::*;
 
     fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<String, String> {
-        let get = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
-        match parse(arguments.iter().map(OsString::from), get) {
-            Ok(Command::Run(config)) => Ok(format!("{config:?}")),
+        let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        match parse(arguments.iter().map(OsString::from), &environment) {
+            Ok(Command::Run(launch)) => Ok(format!("{launch:?}")),
             Ok(Command::Mint(request)) => Ok(format!("{request:?}")),
             Ok(Command::Tool(tool)) => Ok(format!("{tool:?}")),
             Ok(Command::Health(check)) => Ok(format!("{check:?}")),
@@ -285,6 +320,7 @@ mod tests {
         for (arguments, part) in [
             (&["--nonsense"][..], "no option --nonsense"),
             (&["--no-auht"], "no option --no-auht; did you mean --no-auth?"),
+            (&["--log-fromat", "json"], "did you mean --log-format?"),
             (&["--hepl"], "did you mean --help?"),
             (&["-x"], "no option -x"),
             (&["serve"], "unexpected argument \"serve\"; a broker is run by options alone"),
@@ -293,6 +329,7 @@ mod tests {
             (&["--history", "10s"], "give a whole number; did you mean --history-age 10s?"),
             (&["--history", "64M"], "did you mean --history-bytes 64M?"),
             (&["--history", "many"], "give a whole number"),
+            (&["--log-format", "xml"], "give text or json"),
             (&["token", "--pubish", "greeting1"], "no option --pubish of esker token; did you mean --publish?"),
             (&["dump", "a", "--events", "b"], "did you mean --event?"),
             (&["--port"], "missing argument"),
@@ -325,5 +362,29 @@ mod tests {
         }
         assert!(run(&[], &[("ESKER_STALL", "soon")]).unwrap_err().contains("ESKER_STALL"));
         assert!(run(&[], &[("ESKER_HISTORY", "10s")]).unwrap_err().ends_with("did you mean ESKER_HISTORY_AGE=10s?"));
+        assert!(run(&[], &[("ESKER_LOG", "warning")]).unwrap_err().contains("did you mean warn?"));
+        // A command that runs no broker logs nothing.
+        assert!(run(&["man"], &[("ESKER_LOG", "warning")]).is_ok());
+    }
+
+    #[test]
+    fn a_service_link_is_no_port() {
+        let link = ("ESKER_PORT", "tcp://10.96.0.17:3000");
+        let shown = run(&["--no-auth"], &[link, ("ESKER_SERVICE_HOST", "10.96.0.17")]).unwrap();
+        assert!(shown.contains("port: None") && shown.contains("is ignored"), "{shown}");
+        assert!(!shown.contains("SERVICE_HOST"), "{shown}");
+        let shown = run(&["--no-auth", "--port", "81"], &[link]).unwrap();
+        assert!(shown.contains("port: Some(81)"), "{shown}");
+        assert!(run(&["health"], &[link]).unwrap().contains("127.0.0.1:3000"));
+    }
+
+    #[test]
+    fn the_log_has_options() {
+        let shown = run(&["--log-format", "json"], &[("ESKER_LOG", "debug"), ("RUST_LOG", "warning")]).unwrap();
+        assert!(shown.contains("log: LogOptions { format: Json, filters: \"debug\" }"), "{shown}");
+        let shown = run(&[], &[("ESKER_LOG_FORMAT", "json"), ("RUST_LOG", "warning")]).unwrap();
+        assert!(shown.contains("format: Json, filters: \"\"") && shown.contains("RUST_LOG is ignored"), "{shown}");
+        let shown = run(&["--log-format=text"], &[("ESKER_LOG_FORMAT", "json")]).unwrap();
+        assert!(shown.contains("format: Text") && shown.contains("warnings: []"), "{shown}");
     }
 }

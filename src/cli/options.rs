@@ -7,6 +7,19 @@ use super::UsageError;
 use super::nearest::did_you_mean;
 use super::values::{address, boolean, duration, mode, number, size};
 use crate::config::Config;
+use crate::logging::LogFormat;
+
+/// What options choose: the broker's configuration, and how the process logs.
+pub(super) struct Choices {
+    pub(super) config: Config,
+    pub(super) log_format: LogFormat,
+}
+
+impl Choices {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, log_format: LogFormat::default() }
+    }
+}
 
 /// How an option's value becomes part of a configuration.
 pub(super) enum Effect {
@@ -14,6 +27,8 @@ pub(super) enum Effect {
     Switch(fn(Config, bool) -> Config),
     /// The option takes one.
     Value(fn(Config, &str) -> Result<Config, String>),
+    /// The option takes one, which the library does not know: embedding programs log on their own.
+    LogFormat(fn(&str) -> Result<LogFormat, String>),
 }
 
 /// One option.
@@ -262,6 +277,14 @@ pub(super) const OPTIONS: &[Opt] = &[
         help: "of them at once, after a pause",
         effect: Effect::Value(|config, text| number(text).map(|events| config.publish_burst(events))),
     },
+    Opt {
+        long: "log-format",
+        short: None,
+        value: "FORMAT",
+        default: "text",
+        help: "log lines as text or json",
+        effect: Effect::LogFormat(str::parse),
+    },
 ];
 
 impl Opt {
@@ -270,10 +293,12 @@ impl Opt {
         format!("ESKER_{}", self.long.replace('-', "_").to_ascii_uppercase())
     }
 
-    pub(super) fn apply(&self, config: Config, name: &str, text: &str) -> Result<Config, UsageError> {
+    pub(super) fn apply(&self, choices: Choices, name: &str, text: &str) -> Result<Choices, UsageError> {
+        let Choices { config, log_format } = choices;
         let applied = match self.effect {
-            Effect::Switch(switch) => boolean(text).map(|on| switch(config, on)),
-            Effect::Value(value) => value(config, text),
+            Effect::Switch(switch) => boolean(text).map(|on| Choices { config: switch(config, on), log_format }),
+            Effect::Value(value) => value(config, text).map(|config| Choices { config, log_format }),
+            Effect::LogFormat(format) => format(text).map(|log_format| Choices { config, log_format }),
         };
         applied.map_err(|advice| {
             let hint = did_you_mean(self.sibling(name, text));
@@ -319,7 +344,7 @@ pub fn help() -> String {
          With --no-auth only pages of this machine are served; --origin '*' serves all.\n\
          TIME takes ms s m h, SIZE takes K M G. Every option has an environment twin\n\
          (--history-age: ESKER_HISTORY_AGE); the command line wins. ESKER_LOG or\n\
-         RUST_LOG sets the log level: error, warn, info, debug.\n",
+         RUST_LOG sets the log level: off, error, warn, info, debug.\n",
     );
     text
 }

@@ -14,6 +14,7 @@ use crate::store::Place;
 
 pub use address::{BadAddress, ListenAddress};
 pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
+pub use settle::is_service_link;
 
 /// How a broker is to run. Everything has the default that `esker --help` shows.
 ///

@@ -184,7 +184,7 @@ impl Config {
 
 /// Returns whether a variable's value is the address of a service, as Kubernetes and Docker set it in every container beside
 /// one: `ESKER_PORT=tcp://10.96.0.17:3000` for a service that is named esker.
-fn is_service_link(text: &str) -> bool {
+pub fn is_service_link(text: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 

@@ -19,6 +19,7 @@ mod keys;
 mod limits;
 mod listening;
 mod load;
+mod logging;
 mod manager;
 mod metrics;
 mod minting;

@@ -12,6 +12,7 @@ mod proxy;
 pub mod shim;
 mod stream;
 pub mod tokens;
+mod unread;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use pieces::Pieces;
 pub use program::{Folder, Program};
 pub use proxy::Proxy;
 pub use stream::{EXPIRED, Event, Stream};
+pub use unread::Unread;
 
 /// No answer takes longer, or the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,10 +90,26 @@ impl Broker {
         broker
     }
 
+    /// The same with a log that nobody reads after its first line: the pipe is full.
+    pub fn start_unread(arguments: &[&str], environment: &[(&str, &str)]) -> (Self, Unread) {
+        let mut command = command(environment);
+        let (child, mut unread) = Unread::spawn(command.envs(tokens::SECRETS).args(["--port", "0"]).args(arguments));
+        let (sender, log) = unbounded();
+        sender.send(unread.next().expect("a first line")).expect("the receiver is here");
+        let mut broker = Self::await_address(child, log);
+        broker.pass = tokens::bearer(&tokens::publisher("stats"));
+        unread.fill();
+        (broker, unread)
+    }
+
     fn spawn(mut command: Command, arguments: &[&str]) -> Self {
         let child = command.args(arguments).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary starts");
         let log = lines(child.stderr.take().expect("stderr is piped"));
+        Self::await_address(child, log)
+    }
+
+    fn await_address(child: Child, log: Receiver<String>) -> Self {
         // Made before anything is waited for, so that a failure kills the child.
         let nowhere = SocketAddr::from(([0; 4], 0));
         let mut broker = Self { child, address: nowhere, addresses: Vec::new(), log, pass: String::new() };

@@ -1,0 +1,124 @@
+//! The environment's variables that concern Esker, and which of them are somebody else's.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::UsageError;
+use super::nearest::{did_you_mean, nearest};
+use crate::auth::Role;
+use crate::config::is_service_link;
+
+/// What the names of all variables of Esker begin with.
+const PREFIX: &str = "ESKER_";
+/// Variables without that prefix which concern Esker.
+const OTHERS: [&str; 2] = ["PORT", "RUST_LOG"];
+/// Variables of Esker that are no option's twin, beside the secrets.
+const OWN: [&str; 1] = ["ESKER_LOG"];
+
+/// The variables of the environment that concern Esker. One that is set to nothing counts as not set: `${X:-}` is how files
+/// for containers say so.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (OsString, OsString)>>(all: T) -> Self {
+        let is_ours = |name: &str| name.starts_with(PREFIX) || OTHERS.contains(&name);
+        let ours = all.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        Self { variables: ours.filter(|(name, value)| is_ours(name) && !value.is_empty()).collect() }
+    }
+}
+
+impl Environment {
+    /// Reads the process's own.
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<OsString> {
+        self.variables.get(name).cloned()
+    }
+
+    /// The value of a variable, which must be UTF-8.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, UsageError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.into_string().map(Some).map_err(|_| UsageError::new(format!("{name} is not UTF-8")))
+    }
+
+    /// Returns a warning for each variable that nothing reads, which may be a misspelled option. Their values may be secrets,
+    /// and are not shown.
+    pub(super) fn unknown<'a>(&self, options: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let secrets = [Role::Publisher, Role::Subscriber].map(|role| role.secret_variable());
+        let known: Vec<_> = options.chain(secrets).chain(OWN).collect();
+        let is_unknown =
+            |name: &&String| name.starts_with(PREFIX) && !known.contains(&name.as_str()) && !is_service_variable(name);
+        let warning = |name: &String| {
+            let hint = did_you_mean(nearest(name, known.iter().copied()));
+            format!("the variable {name} is unknown and has no effect{hint}")
+        };
+        self.variables.keys().filter(is_unknown).map(warning).collect()
+    }
+
+    /// Returns a warning if `ESKER_PORT` is not meant for Esker.
+    pub(super) fn foreign_port(&self) -> Option<String> {
+        let text = self.get("ESKER_PORT")?.into_string().ok().filter(|text| is_service_link(text))?;
+        Some(format!(
+            "ESKER_PORT={text} is the address of a service that is named esker, set by the container platform: it is \
+             ignored; use --port or ESKER_LISTEN to choose a port"
+        ))
+    }
+}
+
+/// Returns whether a container platform sets a variable of this name in every container beside a service whose name begins
+/// with `esker` (Kubernetes' service links, `ESKER_SERVICE_HOST`, `ESKER_PORT_3000_TCP_ADDR`).
+fn is_service_variable(name: &str) -> bool {
+    let (_, suffix) = name.split_once('_').unwrap_or_default();
+    let words: Vec<_> = suffix.split('_').collect();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_protocol = |word: &str| ["TCP", "UDP", "SCTP"].contains(&word);
+    let is_link = |window: &[&str]| window[0] == "PORT" && is_number(window[1]) && is_protocol(window[2]);
+    words.windows(2).any(|pair| pair == ["SERVICE", "HOST"] || pair == ["SERVICE", "PORT"])
+        || words.windows(3).any(is_link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(names: &[&str]) -> Environment {
+        names.iter().map(|name| (name.into(), "secret".into())).collect()
+    }
+
+    #[test]
+    fn unknown_variables_are_named_with_what_was_meant_and_without_their_value() {
+        let given =
+            environment(&["ESKER_HISTROY", "ESKER_PUBLISHR_SECRET", "ESKER_NONSENSE", "ESKER_PORT", "ESKER_LOG"]);
+        let warnings = given.unknown(["ESKER_HISTORY", "ESKER_PORT"].into_iter());
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(
+            warnings[0].contains("ESKER_HISTROY is unknown") && warnings[0].ends_with("did you mean ESKER_HISTORY?")
+        );
+        assert!(warnings[1].ends_with("NONSENSE is unknown and has no effect"), "{warnings:?}");
+        assert!(warnings[2].ends_with("did you mean ESKER_PUBLISHER_SECRET?"), "{warnings:?}");
+        assert!(!warnings.concat().contains("secret"));
+    }
+
+    #[test]
+    fn links_to_a_service_named_esker_are_nobodys_mistake() {
+        let links = [
+            "ESKER_SERVICE_HOST",
+            "ESKER_SERVICE_PORT",
+            "ESKER_SERVICE_PORT_HTTP",
+            "ESKER_PORT_3000_TCP",
+            "ESKER_PORT_3000_TCP_PROTO",
+            "ESKER_PORT_3000_TCP_PORT",
+            "ESKER_PORT_3000_TCP_ADDR",
+            "ESKER_ADMIN_SERVICE_HOST",
+            "ESKER_ADMIN_PORT_9000_TCP",
+        ];
+        assert_eq!(environment(&links).unknown(std::iter::empty()), [""; 0]);
+        let others = ["ESKER_SERVICE", "ESKER_PORT_TCP", "ESKER_PORT_X_TCP", "ESKER_PORTS", "ESKER_"];
+        assert_eq!(environment(&others).unknown(std::iter::empty()).len(), others.len());
+    }
+}

@@ -1,0 +1,214 @@
+//! The log's queue, and the thread that writes it.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::Level;
+
+use super::LogFormat;
+
+/// Lines that wait until they are written. With the longest message this is 4 MiB.
+const MAX_QUEUED_LINES: usize = 1024;
+/// The pause before standard error is tried again if it is a pipe in non-blocking mode, and full.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// A handle to the log's thread. Writing to it never blocks: each write is one line, which is dropped and counted if the
+/// queue is full.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    items: Sender<Item>,
+    /// Dropped lines that no line of the log has reported yet.
+    unreported: Arc<AtomicU64>,
+    dropped: &'static AtomicU64,
+}
+
+#[derive(Debug)]
+enum Item {
+    Line {
+        /// Lines that were dropped since the line before.
+        dropped_before: u64,
+        text: Vec<u8>,
+    },
+    /// Everything before it is to be written; the sender is then notified.
+    Flush(Sender<()>),
+}
+
+impl Queue {
+    /// Starts the thread that writes to `out`; `dropped` counts the lines that don't get there.
+    pub(super) fn start(
+        out: impl Write + Send + 'static,
+        format: LogFormat,
+        dropped: &'static AtomicU64,
+    ) -> io::Result<Self> {
+        let (items, queued) = bounded(MAX_QUEUED_LINES);
+        let unreported = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer { out, format, unreported: Arc::clone(&unreported) };
+        std::thread::Builder::new().name("esker-log".into()).spawn(move || writer.run(&queued))?;
+        Ok(Self { items, unreported, dropped })
+    }
+
+    /// Queues one line, with its line end.
+    pub(super) fn push(&self, text: &[u8]) {
+        let dropped_before = self.unreported.swap(0, Ordering::Relaxed);
+        if self.items.try_send(Item::Line { dropped_before, text: text.to_owned() }).is_err() {
+            self.unreported.fetch_add(dropped_before + 1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all that was queued before is written, for at most twice this long: for a place in the queue, and for the
+    /// writing.
+    pub(super) fn finish(&self, timeout: Duration) {
+        let (done, is_done) = bounded(1);
+        if self.items.send_timeout(Item::Flush(done), timeout).is_ok() {
+            let _ = is_done.recv_timeout(timeout);
+        }
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    /// Does nothing: a log call waits for nobody.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Writer<W> {
+    out: W,
+    format: LogFormat,
+    unreported: Arc<AtomicU64>,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(&mut self, queued: &Receiver<Item>) {
+        for item in queued {
+            match item {
+                Item::Line { dropped_before, text } => {
+                    self.report(dropped_before);
+                    self.write(&text);
+                }
+                Item::Flush(done) => {
+                    self.report_rest();
+                    let _ = done.send(());
+                }
+            }
+            // No line may follow for hours that would report them.
+            if queued.is_empty() {
+                self.report_rest();
+            }
+        }
+    }
+
+    fn report_rest(&mut self) {
+        let dropped = self.unreported.swap(0, Ordering::Relaxed);
+        self.report(dropped);
+    }
+
+    fn report(&mut self, dropped: u64) {
+        if dropped > 0 {
+            let message = format!("{dropped} lines of this log were dropped here: nobody read it fast enough");
+            let line = self.format.line(Level::Warn, "esker::logging", &message);
+            self.write(&line);
+        }
+    }
+
+    /// Writes all of it, for however long that takes. A log that can't be written, such as a closed pipe, has no reader.
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.out.write(bytes) {
+                Ok(0) => return,
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
+                    _ => return,
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a write for every token in the channel, and passes on what was written.
+    struct Gate {
+        tokens: Receiver<()>,
+        written: Sender<String>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.tokens.recv() {
+                Ok(()) => {
+                    let _ = self.written.send(String::from_utf8_lossy(bytes).into_owned());
+                    Ok(bytes.len())
+                }
+                Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Queue, &'static AtomicU64, Sender<()>, Receiver<String>) {
+        let dropped: &'static AtomicU64 = Box::leak(Box::default());
+        let (token, tokens) = crossbeam_channel::unbounded();
+        let (written, lines) = crossbeam_channel::unbounded();
+        (Queue::start(Gate { tokens, written }, LogFormat::Text, dropped).unwrap(), dropped, token, lines)
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_the_first_line_that_fits_again_says_how_many() {
+        let (queue, dropped, token, lines) = gated();
+        queue.push(b"held\n");
+        // The thread has taken it out when there is room for all of these.
+        while !queue.items.is_empty() {
+            std::thread::yield_now();
+        }
+        let excess = 7;
+        (0..MAX_QUEUED_LINES + excess).for_each(|number| queue.push(format!("{number}\n").as_bytes()));
+        assert_eq!(dropped.load(Ordering::Relaxed), excess as u64);
+        (0..2).for_each(|_| token.send(()).unwrap());
+        assert_eq!([lines.recv().unwrap(), lines.recv().unwrap()], ["held\n", "0\n"]);
+        queue.push(b"fits\n");
+        (0..MAX_QUEUED_LINES + 1).for_each(|_| token.send(()).unwrap());
+        queue.finish(Duration::from_secs(60));
+        let rest: Vec<_> = lines.try_iter().collect();
+        assert_eq!(rest.len(), MAX_QUEUED_LINES + 1, "{rest:?}");
+        assert!(rest[MAX_QUEUED_LINES - 1].contains(" 7 lines of this log were dropped"), "{rest:?}");
+        assert_eq!(rest[MAX_QUEUED_LINES], "fits\n");
+    }
+
+    #[test]
+    fn dropped_lines_are_reported_though_no_other_line_follows() {
+        let (queue, _, token, lines) = gated();
+        (0..2 * MAX_QUEUED_LINES).for_each(|_| queue.push(b"x\n"));
+        (0..2 * MAX_QUEUED_LINES).for_each(|_| token.send(()).unwrap());
+        let report = lines.iter().find(|line| line != "x\n").unwrap();
+        assert!(report.contains("were dropped"), "{report}");
+    }
+
+    #[test]
+    fn a_log_that_takes_nothing_is_not_waited_for() {
+        let (queue, dropped, token, lines) = gated();
+        (0..2 * MAX_QUEUED_LINES).for_each(|_| queue.push(b"x\n"));
+        queue.finish(Duration::from_millis(10));
+        assert!(dropped.load(Ordering::Relaxed) >= MAX_QUEUED_LINES as u64 - 1 && lines.is_empty());
+        // Nor is one that is closed.
+        drop(token);
+        queue.finish(Duration::from_secs(60));
+        assert!(queue.items.is_empty());
+    }
+}

@@ -1,0 +1,178 @@
+//! The log: what chooses its lines and how they look, and that a reader who reads nothing stops nobody.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::support::tokens::{self, SECRETS, bearer};
+use super::support::{Broker, PATIENCE, Stream, Unread, command, finish, run};
+
+/// Asks so often without a token, which is a line of the log at level debug.
+fn be_denied(broker: &Broker, count: usize) {
+    let mut connection = broker.connect();
+    for _ in 0..count {
+        connection.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(connection.response().status, 401);
+    }
+}
+
+fn subscribe(broker: &Broker) -> Stream {
+    broker.subscribe("/subscribe/topicone1", &bearer(&tokens::subscriber("topicone1")))
+}
+
+fn dropped(broker: &Broker) -> f64 {
+    broker.metrics().of("esker_log_lines_dropped_total")
+}
+
+#[test]
+fn a_log_that_nobody_reads_blocks_no_worker_and_no_drain() {
+    let (broker, unread) = Broker::start_unread(&["--threads", "1"], &[("ESKER_LOG", "debug")]);
+    assert_eq!(dropped(&broker), 0.0);
+    let mut stream = subscribe(&broker);
+    be_denied(&broker, 2_000);
+    broker.publish(&format!("topicone1?token={}", tokens::publisher("topicone1")), "data: x");
+    assert_eq!(stream.data(1), ["x"]);
+    assert!(dropped(&broker) >= 900.0, "{}", dropped(&broker));
+    assert_eq!(broker.stats()["log_lines_dropped"].as_f64(), Some(dropped(&broker)));
+    broker.signal("TERM");
+    assert_eq!(stream.next(), None, "the streams end");
+    assert_eq!(broker.wait().0, Some(0));
+    drop(unread);
+}
+
+/// At level info only the lines of the drain itself are in the way.
+#[test]
+fn a_full_pipe_keeps_no_broker_from_ending() {
+    let (broker, unread) = Broker::start_unread(&[], &[]);
+    let mut stream = subscribe(&broker);
+    broker.signal("TERM");
+    assert_eq!(stream.next(), None);
+    assert_eq!(broker.wait().0, Some(0));
+    assert_eq!(unread.count(), 0);
+}
+
+#[test]
+fn a_log_that_is_read_again_says_what_is_missing_and_goes_on() {
+    let (broker, mut unread) = Broker::start_unread(&["--threads", "1"], &[("ESKER_LOG", "debug")]);
+    be_denied(&broker, 2_000);
+    let missing = dropped(&broker);
+    let notice = unread.find(|line| line.contains("were dropped")).expect("the log says so");
+    assert!(notice.contains(&format!("{missing} lines of this log")) && notice.contains(" WARN "), "{notice}");
+    be_denied(&broker, 1);
+    assert!(unread.next().is_some_and(|line| line.contains("401 to 127.0.0.1")), "it goes on");
+    broker.signal("TERM");
+    assert!(unread.any(|line| line.contains("stopped")), "the last line is written");
+    assert_eq!((broker.wait().0, unread.next()), (Some(0), None));
+}
+
+fn ends(mut child: Child) -> Option<i32> {
+    let begin = Instant::now();
+    loop {
+        match child.try_wait().expect("the child can be waited for") {
+            Some(status) => return status.code(),
+            None if begin.elapsed() > PATIENCE => {
+                let _ = (child.kill(), child.wait());
+                return None;
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+#[test]
+fn a_full_pipe_hides_no_exit_code() {
+    let elsewhere = ["--no-auth", "--port", "0", "--bind", "192.0.2.1"];
+    for (arguments, code) in [(&elsewhere[..], 1), (&["--no-auth", "--threads", "0"], 2), (&["--nonsense"], 2)] {
+        let (child, unread) = Unread::spawn_full(command(&[]).args(arguments));
+        assert_eq!(ends(child), Some(code), "{arguments:?}");
+        assert_eq!(unread.count(), 0);
+    }
+}
+
+#[test]
+fn lines_have_time_and_level() {
+    let broker = Broker::start(&[]);
+    broker.signal("TERM");
+    let (_, log) = broker.wait();
+    for line in log.lines() {
+        let time = line.strip_prefix('[').and_then(|line| line.get(..24)).expect("a time");
+        assert!(time.starts_with("20") && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
+        assert!(line[25..].starts_with(" INFO  esker::"), "{line}");
+    }
+    assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+#[test]
+fn json_lines_are_objects_and_so_is_the_reason_of_an_end() {
+    let environment = [&SECRETS[..], &[("ESKER_LOG", "debug")]].concat();
+    let broker = Broker::start_secured(&["--log-format", "json"], &environment);
+    be_denied(&broker, 1);
+    broker.signal("TERM");
+    let (_, log) = broker.wait();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for line in &lines {
+        let members: Vec<_> = line.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(members, ["level", "message", "target", "time"]);
+    }
+    let has = |level: &str, part: &str| {
+        lines.iter().any(|line| line["level"] == level && line["message"].as_str().is_some_and(|m| m.contains(part)))
+    };
+    assert!(has("debug", "401 to 127.0.0.1") && has("info", "stopped"), "{lines:?}");
+    let (code, _, err) = run(&["--no-auth", "--port", "0", "--bind", "192.0.2.1", "--log-format=json"], &[]);
+    let line: Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!((code, &line["level"]), (Some(1), &"error".into()), "{err}");
+    assert!(line["message"].as_str().is_some_and(|message| message.contains("192.0.2.1")), "{err}");
+}
+
+#[test]
+fn a_level_that_does_not_exist_is_wrong_usage() {
+    for (levels, part) in [("warning", "did you mean warn?"), ("loud", "off, error, warn, info"), ("esker=x", "\"x\"")]
+    {
+        let (code, out, err) = run(&["--no-auth", "--port", "0"], &[("ESKER_LOG", levels)]);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.starts_with("esker: ESKER_LOG can't be ") && err.contains(part), "{err}");
+    }
+}
+
+/// The levels, and the warnings at the start.
+#[test]
+fn what_is_not_named_stays_at_info() {
+    for (environment, warnings) in [
+        (&[("ESKER_LOG", "esker::api=debug")][..], 0),
+        (&[("RUST_LOG", "hyper=debug")], 0),
+        (&[("RUST_LOG", "warning")], 1),
+        (&[("ESKER_LOG", "info"), ("RUST_LOG", "warning")], 0),
+    ] {
+        let broker = Broker::start_with(&[], environment);
+        broker.signal("TERM");
+        let (code, log) = broker.wait();
+        assert!(code == Some(0) && log.contains("stopped"), "{environment:?}: {log}");
+        assert_eq!(log.matches(" WARN ").count(), 0, "they come first: {log}");
+        let (_, _, err) = finish(command(environment).args(["--no-auth", "--port=0", "--bind=192.0.2.1"]));
+        assert_eq!(err.matches(" WARN ").count(), warnings, "{environment:?}: {err}");
+    }
+}
+
+#[test]
+fn variables_that_nothing_reads_are_warned_about() {
+    let links = [
+        ("ESKER_SERVICE_HOST", "10.96.0.17"),
+        ("ESKER_SERVICE_PORT", "3000"),
+        ("ESKER_PORT_3000_TCP", "tcp://10.96.0.17:3000"),
+        ("ESKER_PORT_3000_TCP_ADDR", "10.96.0.17"),
+        ("ESKER_PORT", "tcp://10.96.0.17:3000"),
+        ("PORT", "tcp://10.96.0.17:3000"),
+    ];
+    let elsewhere = ["--no-auth", "--bind=192.0.2.1"];
+    let (code, _, err) = finish(command(&links).args(elsewhere));
+    assert_eq!((code, err.matches(" WARN ").count()), (Some(1), 2), "{err}");
+    assert!(
+        err.contains("ESKER_PORT=tcp://10.96.0.17:3000 is") && err.contains(" PORT=tcp://10.96.0.17:3000 is"),
+        "{err}"
+    );
+    assert!(err.contains("192.0.2.1:3000"), "the default port: {err}");
+    let (_, _, err) = finish(command(&[("ESKER_HISTROY", "hidden")]).args(elsewhere));
+    assert!(err.contains("ESKER_HISTROY is unknown and has no effect; did you mean ESKER_HISTORY?"), "{err}");
+    assert!(!err.contains("hidden"), "{err}");
+}
