@@ -9,6 +9,7 @@ WORKDIR /esker
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY scripts/build-static scripts/
+COPY scripts/lib scripts/lib
 # Cargo wants to see the whole workspace.
 COPY tests/disk tests/disk
 RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs && scripts/build-static && rm -r src

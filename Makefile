@@ -3,7 +3,7 @@
 .PHONY: broker client test
 
 broker:
-	cargo run --release -- --no-auth
+	scripts/run
 
 client:
 	cd scripts/demo && npm ci --ignore-scripts --no-audit --no-fund && npm run dev

@@ -2,6 +2,9 @@
 """Holds ESKER_SUBSCRIBERS streams open, verifies that every one of them gets every event once and in order, and tells how
 long deliveries took. Whoever publishes is another program: publish.lua, publish.js, or what is in use anyway.
 
+Usage: subscribers.py      what it does is set by variables: ESKER_URL, ESKER_TOPIC, ESKER_SUBSCRIBERS, ESKER_SUBSCRIBER_TOKEN,
+ESKER_QUIET and ESKER_PATIENCE (see README.md)
+
 It asks with HTTP/1.0, so that bodies come as they are and not in chunks. Needs Python 3.9 and nothing else.
 """
 
@@ -285,6 +288,10 @@ def report(run, streams):
 
 
 def main():
+    if sys.argv[1:]:
+        is_asked = sys.argv[1] in ("-h", "--help")
+        print(__doc__, file=sys.stdout if is_asked else sys.stderr)
+        sys.exit(0 if is_asked else 2)
     count = setting("ESKER_SUBSCRIBERS", "100")
     if not count.isdigit() or int(count) < 1:
         sys.exit("subscribers.py: ESKER_SUBSCRIBERS must be a number of at least 1")

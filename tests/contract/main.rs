@@ -34,6 +34,7 @@ mod records;
 mod resume;
 mod running;
 mod scale;
+mod scripts;
 mod shortage;
 mod storage;
 mod strangers;

@@ -66,7 +66,7 @@ const README: Page = Page {
     name: "README.md",
     text: include_str!("../../../README.md"),
     blocks: &[
-        ("sh", "cargo run --release -- --no-auth", ALONE),
+        ("sh", "scripts/run ", ALONE),
         ("sh", "curl -N http", SERVED),
         ("text", "event: greeting", NotHere("`the_first_event_looks_as_shown` compares it")),
         ("html", "<script>", Browser("new EventSource(\"http://127.0.0.1:3000/subscribe/greeting?prime\")")),

@@ -27,9 +27,9 @@ esker() {
             ;;
     esac
 }
+scripts/run() { esker --no-auth "$@"; }
 cargo() {
     case "$*" in
-        "run --release -- "*) shift 3; esker "$@" ;;
         "build --release") mkdir -p target/release && ln -sf "$ESKER" target/release/esker ;;
         *) echo "what is cargo $*?" >&2; return 1 ;;
     esac
