@@ -12,7 +12,7 @@ use rusqlite::Connection as Database;
 use serde_json::Value;
 
 use super::records::insert;
-use super::support::{Broker, Connection, Folder, PATIENCE, Stream, command, run};
+use super::support::{Broker, Connection, Folder, PATIENCE, Stream, command, on_small_disk, run};
 
 fn start(folder: &Folder) -> Broker {
     Broker::start(&["--data", &data(folder)])
@@ -335,20 +335,21 @@ fn visit(stream: &mut Stream, count: usize, newest: &mut BTreeMap<String, u64>, 
     }
 }
 
+#[test]
+#[should_panic(expected = "but:\nno such luck\n")]
+fn a_command_that_never_becomes_a_broker_is_quoted() {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "echo no such luck >&2; exit 1"]);
+    Broker::start_as(command, &[]);
+}
+
 /// A disk of a few megabytes, in a mount namespace of the broker's own.
 #[test]
 fn a_full_disk_is_told_and_recovered_from() {
     let folder = Folder::new();
     let place = data(&folder);
     std::fs::create_dir_all(&place).expect("a folder can be made");
-    let mut shell = command(&[]);
-    let binary = shell.get_program().to_owned();
-    let is_root = rustix::process::geteuid().is_root();
-    shell = std::process::Command::new("unshare");
-    let flags = if is_root { "-m" } else { "-rm" };
-    let script = format!("mount -t tmpfs -o size=100M none {place} && exec \"$0\" \"$@\"");
-    shell.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args([flags, "sh", "-c", &script]).arg(binary);
-    let broker = Broker::start_as(shell, &["--data", &place]);
+    let broker = Broker::start_as(on_small_disk(&place, "100M"), &["--data", &place]);
     let mut stream = broker.subscribe("/events", "");
     let big = format!("\"{}\"", "x".repeat(900_000));
     let mut stored = Vec::new();

@@ -2,7 +2,6 @@
 //! there after a restart, what was shown is, too, and topics go on as if nothing were the matter.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -13,7 +12,7 @@ use super::fast::Fast;
 use super::oracle::{Oracle, Pace};
 use super::publisher::Ledger;
 use super::records::{Inserter, Stored};
-use super::support::{Broker, Disk, Folder, PATIENCE, Trouble, command};
+use super::support::{Broker, Disk, Folder, PATIENCE, Trouble, on_small_disk};
 use super::turn;
 
 const INSERTERS: usize = 16;
@@ -142,11 +141,7 @@ fn a_disk_that_somebody_else_fills_is_recovered_from() {
     let folder = Folder::new();
     let place = folder.path.join("data").display().to_string();
     std::fs::create_dir(&place).expect("a folder can be made");
-    let mut shell = Command::new("unshare");
-    let script = format!("mount -t tmpfs -o size=200M none {place} && exec \"$0\" \"$@\"");
-    shell.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(["-m", "sh", "-c", &script]);
-    shell.arg(command(&[]).get_program());
-    let broker = Broker::start_as(shell, &["--data", &place, "--heartbeat", "1s"]);
+    let broker = Broker::start_as(on_small_disk(&place, "200M"), &["--data", &place, "--heartbeat", "1s"]);
     let filler = format!("/proc/{}/root{place}/filler", broker.pid());
     let (fast, stored) = (Fast::start(&broker, 100), Stored::new());
     let mut refused = 0;

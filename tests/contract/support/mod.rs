@@ -10,6 +10,7 @@ mod pieces;
 mod program;
 mod proxy;
 pub mod shim;
+mod small_disk;
 mod stream;
 pub mod tokens;
 mod unread;
@@ -29,6 +30,7 @@ pub use metrics::Metrics;
 pub use pieces::Pieces;
 pub use program::{Folder, Program};
 pub use proxy::Proxy;
+pub use small_disk::on_small_disk;
 pub use stream::{EXPIRED, Event, Stream};
 pub use unread::Unread;
 
@@ -122,11 +124,12 @@ impl Broker {
 
     /// The next line of the log with this part; it must come.
     pub fn logged(&self, part: &str) -> String {
+        let mut before = String::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(part) => return line,
-                Ok(_) => {}
-                Err(error) => panic!("the log never says {part:?}: {error}"),
+                Ok(line) => before += &line,
+                Err(error) => panic!("the log never says {part:?} ({error}), but:\n{before}"),
             }
         }
     }
