@@ -13,13 +13,28 @@ pub struct TopicName {
     len: u8,
 }
 
-/// Why a text is no topic name.
+/// Why a text can't be a topic's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadTopic;
+#[non_exhaustive]
+pub enum BadTopic {
+    /// It has this character, which is neither an ASCII letter nor an ASCII digit.
+    Character(char),
+    /// It has only this many characters.
+    TooShort(usize),
+    /// It has this many characters.
+    TooLong(usize),
+}
 
 impl fmt::Display for BadTopic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a topic is 8 to 64 ASCII letters and digits, such as temperature1")
+        match self {
+            Self::Character(character) => write!(f, "the topic contains {character:?}")?,
+            Self::TooShort(0) => f.write_str("the topic is missing")?,
+            Self::TooShort(1) => f.write_str("the topic is too short: it has 1 character")?,
+            Self::TooShort(len) => write!(f, "the topic is too short: it has {len} characters")?,
+            Self::TooLong(len) => write!(f, "the topic is too long: it has {len} characters")?,
+        }
+        f.write_str("; a topic is 8 to 64 ASCII letters and digits, such as temperature1")
     }
 }
 
@@ -33,9 +48,14 @@ impl TopicName {
 
     /// Checks and folds a name.
     pub fn parse(text: &str) -> Result<Self, BadTopic> {
+        if let Some(character) = text.chars().find(|c| !c.is_ascii_alphanumeric()) {
+            return Err(BadTopic::Character(character));
+        }
         let len = text.len();
-        if !(Self::MIN..=Self::MAX).contains(&len) || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(BadTopic);
+        match len {
+            0..Self::MIN => return Err(BadTopic::TooShort(len)),
+            Self::MIN..=Self::MAX => {}
+            _ => return Err(BadTopic::TooLong(len)),
         }
         let mut bytes = [0; Self::MAX];
         bytes[..len].copy_from_slice(text.as_bytes());
@@ -105,8 +125,15 @@ mod tests {
     #[test]
     fn folds_and_keeps_the_bounds() {
         assert_eq!(TopicName::parse("GreetInG1").unwrap().as_str(), "greeting1");
-        for bad in ["", "seven77", "with space", "with-dash", "ümlaut123", &"a".repeat(65)] {
-            assert_eq!(TopicName::parse(bad), Err(BadTopic), "{bad}");
+        for (bad, why) in [
+            ("", BadTopic::TooShort(0)),
+            ("seven77", BadTopic::TooShort(7)),
+            ("with space", BadTopic::Character(' ')),
+            ("a-b", BadTopic::Character('-')),
+            ("ümlaut123", BadTopic::Character('ü')),
+            (&"a".repeat(65), BadTopic::TooLong(65)),
+        ] {
+            assert_eq!(TopicName::parse(bad), Err(why), "{bad}");
         }
         assert!(TopicName::parse(&"a".repeat(64)).is_ok());
         assert!(TopicName::parse("eight888").is_ok());
