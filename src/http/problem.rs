@@ -58,7 +58,7 @@ impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
         let title = super::response::reason(problem.status);
         let body = json!({"title": title, "status": problem.status, "detail": problem.detail});
-        let mut response = Self::new(problem.status, "application/problem+json", body.to_string());
+        let mut response = Self::new(problem.status, "application/problem+json", format!("{body}\n"));
         if let Some(allow) = problem.allow {
             response = response.field("Allow", allow);
         }

@@ -30,8 +30,10 @@ impl Response {
         Self { body: Cow::Borrowed(body.as_bytes()), ..Self::new(200, content_type, "") }
     }
 
-    /// 200 with JSON.
+    /// 200 with JSON, and a line end after it: terminals and line-wise tools expect one.
     pub fn json(body: impl Into<String>) -> Self {
+        let mut body = body.into();
+        body.push('\n');
         Self::new(200, "application/json", body)
     }
 
