@@ -280,7 +280,7 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Metrics, Method::Get | Method::Head) => metrics::plan(head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(health::ready(context)),
         (Route::Liveness, Method::Get | Method::Head) => Ok(health::live(context)),
-        (route, _) => Err(Problem::method_not_allowed(route.allow())),
+        (route, _) => Err(Problem::method_not_allowed(route.allow(), route.advice())),
     }
 }
 

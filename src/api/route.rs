@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::http::Problem;
 use crate::http::target::Target;
+use crate::hub::TopicName;
 
 /// What is served to those who come through a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,14 @@ impl<'a> Route<'a> {
     /// What the target names, if it is served there.
     pub(super) fn parse(target: &Target<'a>, scope: Scope, has_console: bool) -> Result<Self, Problem> {
         let is_served = |route: &Self| route.is_in(scope) && (has_console || !matches!(route, Self::Console));
-        Self::find(target)?.filter(is_served).ok_or_else(|| Problem::new(404, scope.signpost()))
+        if let Some(route) = Self::find(target)?.filter(is_served) {
+            return Ok(route);
+        }
+        let shorter = target.path.trim_end_matches('/');
+        let without_slash = Target { path: if shorter.is_empty() { "/" } else { shorter }, ..*target };
+        let is_found =
+            shorter.len() < target.path.len() && Self::find(&without_slash)?.is_some_and(|route| is_served(&route));
+        Err(Problem::new(404, if is_found { trailing_slash(shorter) } else { scope.advice(target.path).into() }))
     }
 
     fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
@@ -66,6 +74,28 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// What to do instead of using another method.
+    pub(super) fn advice(&self) -> Cow<'static, str> {
+        match self {
+            Self::Publish(topic) => {
+                format!("/publish takes only POST; publish with POST /publish/{0}, listen with GET /subscribe/{0}", shown(topic)).into()
+            }
+            Self::Subscribe(topics) => {
+                format!("/subscribe is a stream, read with GET; publish with POST /publish/{}", shown(topics)).into()
+            }
+            Self::Insert => {
+                "/insert takes only POST; store a record with POST /insert, read records with GET /events or GET /audit/{event}".into()
+            }
+            Self::Events => "/events is a stream, read with GET; store a record with POST /insert".into(),
+            Self::Audit(_) => "a record's versions are read with GET; store another one with POST /insert".into(),
+            Self::Console => "the console is read with GET; publish with POST /publish/{topic}".into(),
+            Self::Stats => "/stats is read with GET".into(),
+            Self::Metrics => "/metrics is read with GET".into(),
+            Self::Health => "/healthz is read with GET".into(),
+            Self::Liveness => "/livez is read with GET".into(),
+        }
+    }
+
     /// The methods it answers to.
     pub(super) fn allow(&self) -> &'static str {
         match self {
@@ -82,9 +112,27 @@ impl<'a> Route<'a> {
     }
 }
 
+fn trailing_slash(path: &str) -> Cow<'static, str> {
+    let right = if path.is_empty() { "/" } else { path };
+    format!("the path ends with a slash that does not belong there; ask for {right}").into()
+}
+
+/// A topic as it may stand in a path; a placeholder if it is not a topic.
+fn shown(topic: &str) -> Cow<'static, str> {
+    TopicName::parse(topic).map_or("{topic}".into(), |topic| topic.as_str().to_owned().into())
+}
+
 impl Scope {
-    /// What is here, for whoever asks for something else.
-    fn signpost(self) -> &'static str {
+    /// What to do instead of asking for a path that is not served here.
+    fn advice(self, path: &str) -> &'static str {
+        match (self, path) {
+            (Self::All | Self::Public, "/publish") => "the topic is missing; publish with POST /publish/{topic}",
+            (Self::All | Self::Public, "/subscribe") => "the topic is missing; subscribe with GET /subscribe/{topic}",
+            _ => self.overview(),
+        }
+    }
+
+    fn overview(self) -> &'static str {
         match self {
             Self::All => {
                 "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
@@ -95,6 +143,46 @@ impl Scope {
                  GET /audit/{event} (or /audit?event=); statistics and health are at the address of --admin"
             }
             Self::Administration => "nothing is here; there are GET /stats, GET /metrics, GET /healthz and GET /livez",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(path: &str, scope: Scope) -> String {
+        match Route::parse(&Target::parse(path).unwrap(), scope, true) {
+            Ok(route) => panic!("{path} is served: {}", route.allow()),
+            Err(problem) => {
+                assert_eq!(problem.status, 404);
+                problem.detail.into_owned()
+            }
+        }
+    }
+
+    #[test]
+    fn a_trailing_slash_is_called_one() {
+        for (path, right) in [
+            ("/publish/Greeting/", "/publish/Greeting"),
+            ("/publish/greet%69ng//", "/publish/greet%69ng"),
+            ("/subscribe/topicone1/?x=/", "/subscribe/topicone1"),
+            ("/events/", "/events"),
+            ("/stats/", "/stats"),
+            ("//", "/"),
+        ] {
+            let detail = detail(path, Scope::All);
+            assert!(detail.contains("slash") && detail.ends_with(&format!("ask for {right}")), "{path}: {detail}");
+        }
+        assert!(!detail("/nowhere/", Scope::All).contains("slash"));
+        assert!(!detail("/stats/", Scope::Public).contains("slash"), "it is served elsewhere");
+    }
+
+    #[test]
+    fn a_missing_topic_is_called_one() {
+        for path in ["/publish", "/subscribe"] {
+            assert!(detail(path, Scope::All).starts_with("the topic is missing"), "{path}");
+            assert!(detail(path, Scope::Administration).starts_with("nothing is here"), "{path}");
         }
     }
 }

@@ -33,8 +33,7 @@ impl Problem {
     }
 
     /// 405 with the methods that are allowed.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("this resource allows {allow}");
+    pub fn method_not_allowed(allow: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { allow: Some(allow), ..Self::new(405, detail) }
     }
 
