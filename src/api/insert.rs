@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::admission::{admit, demand};
+use super::body::{Body, check_coding};
 use super::record::Record;
-use super::throttle::demand_pace;
+use super::throttle::{demand_allowance, demand_pace};
 use super::{Context, Errand, Outcome, Plan, RECORDS};
 use crate::auth::{Holder, Role};
 use crate::http::head::is_media_type;
@@ -25,23 +26,31 @@ pub struct Request {
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let grant = admit(Role::Publisher, head, context)?;
     demand(&grant, RECORDS)?;
+    check_coding(head)?;
     if head.content_type.is_some_and(|text| !is_media_type(text, "application/json")) {
-        return Err(Problem::new(415, "a record is JSON: send Content-Type application/json, or none"));
+        return Err(Problem::new(415, "a record is JSON; send Content-Type: application/json, or no Content-Type"));
     }
     if !head.has_framing {
-        return Err(Problem::new(411, "an insert needs a body with a Content-Length, or a chunked one"));
+        return Err(Problem::new(
+            411,
+            "the request has no body: neither Content-Length nor chunks; send {\"event\":<name>,\"data\":<any JSON>} in it",
+        ));
     }
     Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.holder() }))
 }
 
-pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {
+pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
         return Outcome::Answer(refused(InsertRefusal::Draining, super::draining(), context).into());
     }
     if !context.service.hub.has_room_for_records() {
         return Outcome::Answer(refused(InsertRefusal::Memory, too_much(), context).into());
     }
-    let record = match Record::parse(body) {
+    // Before the parsing, which takes milliseconds if the body is large.
+    if let Err(problem) = demand_allowance(request.holder, context) {
+        return Outcome::Answer(refused(InsertRefusal::Rate, problem, context).into());
+    }
+    let record = match Record::parse(body.bytes()) {
         Ok(record) => record,
         Err(problem) => return Outcome::Answer(refused(InsertRefusal::Invalid, problem, context).into()),
     };

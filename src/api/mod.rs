@@ -2,7 +2,9 @@
 //! Bytes and moments in, values out; knows no socket.
 
 mod admission;
+mod advice;
 pub mod audit;
+mod body;
 mod browsers;
 mod console;
 mod health;
@@ -30,6 +32,7 @@ use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
 use crate::quota::{PageBudget, Quotas, Reservation};
 use crate::store::{Store, StoreError};
+pub use body::Body;
 pub use browsers::LoopbackOnly;
 use route::Route;
 pub use route::Scope;
@@ -164,7 +167,7 @@ impl Plan {
     }
 
     /// Carries the plan out, now that the whole body is here.
-    pub fn finish(self, body: &[u8], context: Context<'_>) -> Outcome {
+    pub fn finish(self, body: Body<'_>, context: Context<'_>) -> Outcome {
         if let Err(problem) = admission::demand_time(self.expires(), context) {
             note_denial(&problem, context);
             context.log_refusal(&problem);
@@ -174,8 +177,8 @@ impl Plan {
             Self::Answer(response) => Outcome::Answer(response),
             Self::Refuse(problem) => Outcome::Answer(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
-            Self::Publish(request) => publish::finish(&request, body, context),
-            Self::Insert(request) => insert::finish(&request, body, context),
+            Self::Publish(request) => publish::finish(request, body, context),
+            Self::Insert(request) => insert::finish(&request, &body, context),
             Self::Audit(request) => Outcome::Errand(Errand::Audit(request)),
         }
     }
@@ -199,8 +202,10 @@ pub enum Outcome {
     Answer(Response),
     /// It opens a stream.
     Subscribe(subscribe::Request),
-    /// The hub has no room for it now; try again.
-    Wait(publish::Pending),
+    /// The hub has no room for it now; resume it after a while.
+    Wait(Box<publish::Pending>),
+    /// There is more work to do than fits in one slice; resume it when others have had their share.
+    Work(Box<publish::Pending>),
     /// The store is to be asked.
     Errand(Errand),
 }

@@ -1,96 +1,323 @@
 //! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
+//!
+//! ```text
+//! body ─► check, count ─► rate ─► room? ─► encode ─► hub
+//!            │              │       │                 │
+//!            └ 400, 413     └ 429   └ waits, 503      └ waits, 503
+//! ```
+//! Checking and encoding a large body is done in slices, between which the caller does other work. Whatever may refuse the
+//! publish is asked before anything is encoded.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
 
 use crate::auth::{Holder, Role};
 use crate::http::head::is_media_type;
-use crate::http::{Head, Problem, Response};
-use crate::hub::{MAX_AHEAD, Published, Refused, TopicName};
+use crate::http::{Head, Held, Problem, Response};
+use crate::hub::{BadTopic, Published, Refused, Room, TopicName};
 use crate::metrics::PublishRefusal;
-use crate::sse::{Draft, drafts_from_data, drafts_from_text};
+use crate::sse::{Check, Draft, Encoder, EventError, FieldScan, Slice, check_id, check_name};
 
-use super::admission::{admit, demand_topic};
-use super::throttle::demand_pace;
-use super::{Context, Outcome, Plan};
+use super::admission::{admit, demand_time, demand_topic};
+use super::body::{Body, check_coding};
+use super::throttle::{demand_allowance, demand_pace};
+use super::{Context, Outcome, Plan, advice, note_denial};
 
 /// The members' names, and three numbers of at most 20 digits.
 const LONGEST_ANSWER: usize = 128;
+/// What a slice of work on one body may cost, in [`Slice`]'s measure: less than half a millisecond.
+const SLICE: usize = 256 << 10;
+/// What one event adds to the work on a body, in the same measure.
+const EVENT_WORK: usize = 256;
 
 /// A publish whose body is still to come.
 #[derive(Debug)]
 pub struct Request {
     topic: TopicName,
     kind: Kind,
+    given: Given,
     pub(super) expires: Option<u64>,
     holder: Option<Holder>,
 }
 
 /// How the body is to be read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// SSE text.
     Text,
-    /// The data itself.
-    Data { event: Option<String>, id: Option<String> },
+    /// JSON that is the data of one event.
+    Json,
+    /// Text that is the data of one event.
+    Plain,
 }
 
-/// A publish that waits for room in the inboxes of the topic's listeners.
+/// What the query says of the event.
+#[derive(Debug)]
+struct Given {
+    name: Option<String>,
+    id: Option<String>,
+}
+
+/// A publish whose body has come and that is not answered yet.
 #[derive(Debug)]
 pub struct Pending {
-    topic: TopicName,
-    drafts: Vec<Draft>,
+    request: Request,
+    stage: Stage,
+    body: String,
+    held: Held,
 }
 
-impl Pending {
-    /// What it costs in memory while it waits.
-    pub fn cost(&self) -> usize {
-        self.drafts.iter().map(Draft::cost).sum()
-    }
+/// How far a publish has come.
+#[derive(Debug)]
+enum Stage {
+    /// Its SSE text is being checked, and the events are being counted.
+    Checking(Check),
+    /// It is being made sure that a text/plain body is not SSE text.
+    Scanning(FieldScan),
+    /// This many events are good, and their publisher may publish them.
+    Admitted(usize, Encoder),
+    /// They are being encoded.
+    Encoding(Encoder),
+    /// They can be published as soon as there is room.
+    Encoded(Vec<Draft>),
+}
+
+/// Why a publish is refused.
+struct Refusal(PublishRefusal, Problem);
+
+/// How far a slice of work has brought a publish.
+enum Progress {
+    Published(Published),
+    /// There is more work to do.
+    Unfinished(Stage),
+    /// The hub has no room now.
+    NoRoom(Stage),
 }
 
 pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
-    let topic = TopicName::parse(topic).map_err(|bad| Problem::bad_request(bad.to_string()))?;
+    let topic = TopicName::parse(topic).map_err(bad_topic)?;
     let grant = admit(Role::Publisher, head, context)?;
     demand_topic(&grant, &topic)?;
+    check_coding(head)?;
     if !head.has_framing {
-        return Err(Problem::new(411, "a publish needs a body with a Content-Length, or a chunked one"));
+        return Err(Problem::new(
+            411,
+            "the request has no body: neither Content-Length nor chunks; send the event in it, such as `data: hello`",
+        ));
     }
-    let kind = if is_data(head.content_type) {
-        let query = head.target.query;
-        Kind::Data { event: query.get("event")?, id: query.get("id")? }
-    } else {
-        Kind::Text
-    };
-    Ok(Plan::Publish(Request { topic, kind, expires: grant.expires(), holder: grant.holder() }))
+    let query = head.target.query;
+    let given =
+        Given { name: given("event", query.get("event")?, check_name)?, id: given("id", query.get("id")?, check_id)? };
+    let kind = Kind::of(head.content_type);
+    Ok(Plan::Publish(Request { topic, kind, given, expires: grant.expires(), holder: grant.holder() }))
 }
 
-/// Whether a media type says that the body is the data.
-fn is_data(content_type: Option<&str>) -> bool {
-    content_type.is_some_and(|text| is_media_type(text, "application/json") || is_media_type(text, "text/plain"))
-}
-
-pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Outcome {
-    let drafts = match drafts(&request.kind, body) {
-        Ok(drafts) => drafts,
-        Err(problem) => return Outcome::Answer(refused(PublishRefusal::Invalid, problem, context).into()),
-    };
-    // Once, before it may have to wait for room.
-    match demand_pace(request.holder, drafts.len(), context) {
-        Ok(()) => try_publish(Pending { topic: request.topic, drafts }, context),
-        Err(problem) => Outcome::Answer(refused(PublishRefusal::Rate, problem, context).into()),
+fn bad_topic(bad: BadTopic) -> Problem {
+    match bad {
+        BadTopic::Character(',') => Problem::bad_request(
+            "the topic contains ','; a publish goes to one topic: send it to each of them by itself",
+        ),
+        bad => Problem::bad_request(bad.to_string()),
     }
 }
 
-fn drafts(kind: &Kind, body: &[u8]) -> Result<Vec<Draft>, Problem> {
-    let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-    let drafts = match kind {
-        Kind::Text => drafts_from_text(text),
-        Kind::Data { event, id } => drafts_from_data(text, event.as_deref(), id.as_deref()),
-    };
-    let drafts = drafts.map_err(|error| Problem::bad_request(error.to_string()))?;
-    // More could never go: ids would run ahead of the clock.
-    if drafts.len() as u64 > MAX_AHEAD {
-        return Err(Problem::new(413, "the body has more than 250000 events; send them in several bodies"));
+type CheckGiven = fn(Option<&str>) -> Result<Option<&str>, EventError>;
+
+/// What a parameter of the query says, checked; an empty one says nothing.
+fn given(parameter: &str, value: Option<String>, check: CheckGiven) -> Result<Option<String>, Problem> {
+    let checked = check(value.as_deref()).map(|value| value.map(str::to_owned));
+    checked.map_err(|error| Problem::bad_request(format!("the query parameter {parameter} can't be used: {error}")))
+}
+
+impl Kind {
+    /// Two media types say that the body is the data; with any other one, and without one, it is SSE text.
+    fn of(content_type: Option<&str>) -> Self {
+        match content_type {
+            Some(text) if is_media_type(text, "application/json") => Self::Json,
+            Some(text) if is_media_type(text, "text/plain") => Self::Plain,
+            _ => Self::Text,
+        }
     }
-    Ok(drafts)
+}
+
+pub(super) fn finish(request: Request, body: Body<'_>, context: Context<'_>) -> Outcome {
+    let begun =
+        body.into_text().map_err(invalid).and_then(|(text, held)| Ok((request.begin(&text, context)?, text, held)));
+    match begun {
+        Ok((stage, text, held)) => go_on(request, stage, text, held, context),
+        Err(refusal) => refuse(refusal, context),
+    }
+}
+
+/// Goes on with a publish that was not answered yet.
+pub fn resume(pending: Pending, context: Context<'_>) -> Outcome {
+    let Pending { request, stage, body, held } = pending;
+    if let Err(problem) = demand_time(request.expires, context) {
+        note_denial(&problem, context);
+        return Outcome::Answer(problem.into());
+    }
+    match demand_no_drain(context) {
+        Ok(()) => go_on(request, stage, body.into(), Some(held), context),
+        Err(refusal) => refuse(refusal, context),
+    }
+}
+
+fn go_on(request: Request, stage: Stage, body: Cow<'_, str>, held: Option<Held>, context: Context<'_>) -> Outcome {
+    match request.work(stage, &body, context) {
+        Ok(Progress::Published(published)) => Outcome::Answer(accepted(published)),
+        Ok(Progress::Unfinished(stage)) => pause(request, stage, body, held, context, Outcome::Work),
+        Ok(Progress::NoRoom(stage)) => pause(request, stage, body, held, context, Outcome::Wait),
+        Err(refusal) => refuse(refusal, context),
+    }
+}
+
+/// Keeps what is needed to go on later; it is entered among the bodies that are held.
+fn pause(
+    request: Request,
+    stage: Stage,
+    body: Cow<'_, str>,
+    held: Option<Held>,
+    context: Context<'_>,
+    outcome: fn(Box<Pending>) -> Outcome,
+) -> Outcome {
+    let body = if matches!(stage, Stage::Encoded(_)) { String::new() } else { body.into_owned() };
+    let held = held.map_or_else(|| context.service.bodies.hold(0), Ok);
+    match held.and_then(|held| held.resized(body.len() + stage.cost())) {
+        Ok(held) => outcome(Box::new(Pending { request, stage, body, held })),
+        Err(_) => Outcome::Answer(no_room(context).into()),
+    }
+}
+
+impl Request {
+    fn begin(&self, body: &str, context: Context<'_>) -> Result<Stage, Refusal> {
+        match self.kind {
+            Kind::Text => Ok(Stage::Checking(Check::new(body))),
+            Kind::Plain => Ok(Stage::Scanning(FieldScan::new(body))),
+            Kind::Json => {
+                demand_allowance(self.holder, context).map_err(|problem| Refusal(PublishRefusal::Rate, problem))?;
+                let json = body.strip_prefix('\u{feff}').unwrap_or(body);
+                match serde_json::from_str::<IgnoredAny>(json) {
+                    Ok(IgnoredAny) => self.admit(1, self.encoder_of_data(body), context),
+                    Err(error) => Err(invalid(advice::on_json(&error, json))),
+                }
+            }
+        }
+    }
+
+    fn encoder_of_data(&self, body: &str) -> Encoder {
+        Encoder::of_data(body, self.given.name.clone(), self.given.id.clone())
+    }
+
+    /// Does one slice of work.
+    fn work(&self, mut stage: Stage, body: &str, context: Context<'_>) -> Result<Progress, Refusal> {
+        let mut slice = Slice::new(SLICE);
+        loop {
+            stage = match stage {
+                Stage::Checking(mut check) => match check.run(body, &mut slice) {
+                    Ok(true) => self.admit_text(&check, body, context)?,
+                    Ok(false) => return Ok(Progress::Unfinished(Stage::Checking(check))),
+                    Err(error) => return Err(invalid(advice::on_text(&error, body))),
+                },
+                Stage::Scanning(mut scan) => match scan.run(body, &mut slice) {
+                    Some(true) => return Err(invalid(advice::on_fields_as_data())),
+                    Some(false) => self.admit(1, self.encoder_of_data(body), context)?,
+                    None => return Ok(Progress::Unfinished(Stage::Scanning(scan))),
+                },
+                Stage::Admitted(events, encoder) => match self.room_for(events, body, context)? {
+                    true => Stage::Encoding(encoder),
+                    false => return Ok(Progress::NoRoom(Stage::Admitted(events, encoder))),
+                },
+                Stage::Encoding(mut encoder) => match encoder.run(body, &mut slice) {
+                    true => Stage::Encoded(encoder.finish()),
+                    false => return Ok(Progress::Unfinished(Stage::Encoding(encoder))),
+                },
+                Stage::Encoded(drafts) => return self.publish(drafts, context),
+            };
+        }
+    }
+
+    fn admit_text(&self, check: &Check, body: &str, context: Context<'_>) -> Result<Stage, Refusal> {
+        let Given { name, id } = &self.given;
+        if check.events() > 1 && (name.is_some() || id.is_some()) {
+            return Err(invalid(advice::on_several(check.events())));
+        }
+        for (field, given, own) in [("event", name, check.name(body)), ("id", id, check.id(body))] {
+            if let (Some(given), Some(own)) = (given, own)
+                && given != own
+            {
+                return Err(invalid(advice::on_conflict(field)));
+            }
+        }
+        let encoder = Encoder::of_text(body, check.events(), name.clone(), id.clone());
+        self.admit(check.events(), encoder, context)
+    }
+
+    /// Asks the publisher's rate limit, once and before anything is encoded.
+    fn admit(&self, events: usize, encoder: Encoder, context: Context<'_>) -> Result<Stage, Refusal> {
+        match demand_pace(self.holder, events, context) {
+            Ok(()) => Ok(Stage::Admitted(events, encoder)),
+            Err(problem) => Err(Refusal(PublishRefusal::Rate, problem)),
+        }
+    }
+
+    /// Whether to begin with the encoding. What is encoded in one slice need not ask.
+    fn room_for(&self, events: usize, body: &str, context: Context<'_>) -> Result<bool, Refusal> {
+        if body.len() + events * EVENT_WORK <= SLICE {
+            return Ok(true);
+        }
+        match context.service.hub.room_for(&self.topic, events, body.len(), context.now.id_micros) {
+            Room::Now => Ok(true),
+            Room::Later => Ok(false),
+            Room::TooManyTopics => Err(too_many_topics()),
+        }
+    }
+
+    fn publish(&self, drafts: Vec<Draft>, context: Context<'_>) -> Result<Progress, Refusal> {
+        demand_no_drain(context)?;
+        match context.service.hub.publish(&self.topic, drafts, context.now.id_micros, Some(context.worker)) {
+            Ok(published) => {
+                context.service.store.note_id(published.id);
+                Ok(Progress::Published(published))
+            }
+            Err(Refused::NoRoom(drafts)) => Ok(Progress::NoRoom(Stage::Encoded(drafts))),
+            Err(Refused::TooManyTopics) => Err(too_many_topics()),
+        }
+    }
+}
+
+impl Stage {
+    /// What it holds in memory beside the body.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Checking(_) | Self::Scanning(_) => 0,
+            Self::Admitted(_, encoder) | Self::Encoding(encoder) => encoder.cost(),
+            Self::Encoded(drafts) => drafts.iter().map(Draft::cost).sum(),
+        }
+    }
+}
+
+fn invalid(problem: Problem) -> Refusal {
+    Refusal(PublishRefusal::Invalid, problem)
+}
+
+fn demand_no_drain(context: Context<'_>) -> Result<(), Refusal> {
+    if context.service.is_draining() {
+        return Err(Refusal(PublishRefusal::Draining, super::draining()));
+    }
+    Ok(())
+}
+
+fn too_many_topics() -> Refusal {
+    let detail = "there are as many topics as --max-topics allows; try again when some have aged away";
+    Refusal(PublishRefusal::Topics, Problem::unavailable(detail, 5))
+}
+
+fn refuse(Refusal(why, problem): Refusal, context: Context<'_>) -> Outcome {
+    Outcome::Answer(refused(why, problem, context).into())
 }
 
 /// Counts a publish that is refused.
@@ -98,24 +325,6 @@ fn refused(why: PublishRefusal, problem: Problem, context: Context<'_>) -> Probl
     context.service.metrics.worker(context.worker).publishes_refused.count(why as usize);
     context.log_refused_body(&problem, "publish", PublishRefusal::NAMES[why as usize]);
     problem
-}
-
-/// Publishes, or gives the publish back to wait.
-pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
-    if context.service.is_draining() {
-        return Outcome::Answer(refused(PublishRefusal::Draining, super::draining(), context).into());
-    }
-    let Pending { topic, drafts } = pending;
-    match context.service.hub.publish(&topic, drafts, context.now.id_micros, Some(context.worker)) {
-        Ok(published) => {
-            context.service.store.note_id(published.id);
-            Outcome::Answer(accepted(published))
-        }
-        Err(Refused::NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
-        Err(Refused::TooManyTopics) => {
-            Outcome::Answer(refused(PublishRefusal::Topics, too_many_topics(), context).into())
-        }
-    }
 }
 
 fn accepted(published: Published) -> Response {
@@ -132,33 +341,8 @@ fn accepted(published: Published) -> Response {
     Response::json(body)
 }
 
-fn too_many_topics() -> Problem {
-    Problem::unavailable("there are as many topics as --max-topics allows; try again when some have aged away", 5)
-}
-
 /// The answer when waiting for room took too long.
 pub fn no_room(context: Context<'_>) -> Problem {
     let detail = "the broker can't keep up with this topic now; nothing was published, try again";
     refused(PublishRefusal::Room, Problem::unavailable(detail, 1), context)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_data;
-
-    #[test]
-    fn two_media_types_mean_data() {
-        for data in ["application/json", "TEXT/plain; charset=utf-8", " application/json ;x=y"] {
-            assert!(is_data(Some(data)), "{data}");
-        }
-        for text in [
-            None,
-            Some(""),
-            Some("text/event-stream"),
-            Some("application/x-www-form-urlencoded"),
-            Some("application/jsonl"),
-        ] {
-            assert!(!is_data(text), "{text:?}");
-        }
-    }
 }

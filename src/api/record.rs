@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::body::not_utf8;
 use crate::http::Problem;
 use crate::json;
 use crate::store;
@@ -34,7 +35,7 @@ struct Body<'a> {
 impl Record {
     /// Reads a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+        let text = std::str::from_utf8(body).map_err(not_utf8)?;
         let body: Body<'_> = serde_json::from_str(text).map_err(|error| no_record(&error))?;
         // A list of a name and data is a struct, too, in serde's eyes.
         if !text.trim_start().starts_with('{') {

@@ -1,28 +1,37 @@
-//! How much a publisher may publish: asks its bucket, and says so if that has not enough.
+//! The publishers' rate limit (`--publish-rate`), and the answers to those who exceed it.
 
 use super::Context;
 use crate::auth::Holder;
 use crate::http::Problem;
 use crate::quota::Excess;
 
-/// 429 if whoever publishes has published as much as it may for now, 413 if so many events at once are more than it ever may.
-/// Events count as they are sent, repetitions among them, whatever then becomes of them.
+/// 429 if a publisher has no event of its allowance left. Asked before JSON is parsed, which takes longer.
+pub(super) fn demand_allowance(holder: Option<Holder>, context: Context<'_>) -> Result<(), Problem> {
+    let (Some(pace), Some(holder)) = (&context.service.quotas.pace, holder) else { return Ok(()) };
+    pace.check(holder, context.now.millis).map_err(|excess| refusal(excess, 1, pace.burst()))
+}
+
+/// Takes this many events from a publisher's allowance: 429 if it has fewer left for now, 413 if it never has as many at once.
+/// Events count as they are sent, duplicates included, whatever becomes of them afterwards.
 pub(super) fn demand_pace(holder: Option<Holder>, events: usize, context: Context<'_>) -> Result<(), Problem> {
     let (Some(pace), Some(holder)) = (&context.service.quotas.pace, holder) else { return Ok(()) };
-    pace.take(holder, events, context.now.millis).map_err(|excess| match excess {
+    pace.take(holder, events, context.now.millis).map_err(|excess| refusal(excess, events, pace.burst()))
+}
+
+fn refusal(excess: Excess, events: usize, burst: u64) -> Problem {
+    match excess {
         Excess::ForNow(seconds) => Problem::too_many(
             format!(
-                "as much has been published with this token, or with others of the same `sub`, as --publish-rate allows; \
-                 nothing of this was, try again in {seconds} s"
+                "rate limit exceeded: --publish-rate allows no more to this token, or to all tokens with its `sub`, for now; \
+                 nothing was published; try again in {seconds} s"
             ),
             seconds,
         ),
         Excess::ForEver => Problem::new(
             413,
             format!(
-                "the body has more events than the {} that --publish-burst allows at once; send them in several bodies",
-                pace.burst()
+                "the body has {events} events, and --publish-burst allows {burst} at once; split it and send them in several bodies"
             ),
         ),
-    })
+    }
 }

@@ -121,7 +121,11 @@ impl<'a> Talk<'a> {
                     assert!(self.now < 10 * SECOND, "there is room by now");
                     assert_eq!(self.exchange.patience(), Patience::Room);
                     self.now += MAX_AHEAD;
-                    self.retry()
+                    self.resume()
+                }
+                Step::Work => {
+                    assert_eq!(self.exchange.patience(), Patience::Work);
+                    self.resume()
                 }
                 Step::Errand(errand) => {
                     assert_eq!(self.exchange.patience(), Patience::Store);
@@ -174,8 +178,8 @@ impl Talk<'_> {
         (taken, step)
     }
 
-    fn retry(&mut self) -> Step {
-        self.with(Exchange::retry)
+    fn resume(&mut self) -> Step {
+        self.with(Exchange::resume)
     }
 
     fn deliver(&mut self, response: &Response) -> Step {

@@ -31,6 +31,14 @@ pub fn dispatched(stream: &str) -> Vec<Dispatched> {
     dispatched
 }
 
+/// Whether every line of a text is a field of an event, with its colon; comments and blank lines may stand between them.
+pub fn is_all_fields(text: &str) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = text.split(['\r', '\n']).filter(|line| !line.is_empty() && !line.starts_with(':')).peekable();
+    lines.peek().is_some()
+        && lines.all(|line| ["data:", "event:", "id:", "retry:"].iter().any(|name| line.starts_with(name)))
+}
+
 /// One answer as a client reads it.
 #[derive(Debug)]
 pub struct Answer<'a> {

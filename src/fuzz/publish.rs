@@ -2,8 +2,10 @@
 //! dispatched of the body; what goes out comes in again as it is; no frame grows while it is stamped.
 
 use super::input::Input;
-use super::naive::{dispatched, unchunked};
-use crate::sse::{Draft, Event, Framing, PublishError, drafts_from_data, drafts_from_text, position};
+use super::naive::{dispatched, is_all_fields, unchunked};
+use crate::sse::{
+    Check, Draft, Event, FieldScan, Framing, PublishError, Slice, drafts_from_data, drafts_from_text, position,
+};
 
 /// The first id that is given: one of the longest.
 const FIRST_ID: u64 = 10_000_000_000_000_000_000;
@@ -13,10 +15,18 @@ pub fn publish(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.choice();
     let Ok(text) = std::str::from_utf8(input.0) else { return };
+    scan(text);
     match choice & 1 {
         0 => as_text(text),
         _ => as_data(text, choice),
     }
+}
+
+/// Whether text/plain would be refused as the text of events.
+fn scan(body: &str) {
+    let mut scan = FieldScan::new(body);
+    let found = scan.run(body, &mut Slice::unlimited());
+    assert_eq!(found, Some(is_all_fields(body)), "{body:?}");
 }
 
 fn as_text(body: &str) {
@@ -25,10 +35,14 @@ fn as_text(body: &str) {
     let drafts = match read {
         Ok(drafts) => drafts,
         Err(PublishError::Empty) => return assert!(is_empty),
-        Err(PublishError::NoData(number)) => return assert!(is_dataless && number > 0),
-        Err(PublishError::Event(_)) => return assert!(has_bad_id(body)),
+        Err(PublishError::NoData(found)) => return assert!(is_dataless && is_first_line(body, found.at, found.line)),
+        Err(PublishError::Id(number, _)) => return assert!(has_bad_id(body) && number > 0),
+        Err(PublishError::TooManyEvents) => return assert!(body.len() > 6 * 10_000),
     };
     assert!(!is_empty && !is_dataless);
+    let mut check = Check::new(body);
+    assert_eq!(check.run(body, &mut Slice::unlimited()), Ok(true));
+    assert_eq!(check.events(), drafts.len(), "as many are counted as there are");
     let sent = dispatched(body);
     assert_eq!(drafts.len(), sent.len());
     let stream = wire(drafts, body.len() + 2 * body.matches(['\n', '\r']).count() + 3);
@@ -58,6 +72,13 @@ fn naive_refusal(body: &str) -> (bool, bool) {
         }
     }
     (events == 0 && !dataless, dataless)
+}
+
+/// Whether a line with this number begins here.
+fn is_first_line(body: &str, at: usize, number: usize) -> bool {
+    let before = body[..at].replace("\r\n", "\n").replace('\r', "\n");
+    let begins = before.is_empty() || before == "\u{feff}" || before.ends_with('\n');
+    begins && before.matches('\n').count() + 1 == number
 }
 
 /// Whether some id could not come back in a header field.

@@ -10,6 +10,8 @@ use crate::config::Config;
 use crate::http::Ledger;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::metrics::Metrics;
+#[cfg(test)]
+use crate::quota::Quotas;
 use crate::store::{Order, Place, Record, Store};
 
 /// What signs the publishers' tokens.
@@ -55,6 +57,14 @@ pub fn with<T>(asks_for_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
         service.bodies = Ledger::new(MAX_BODY);
         run(service)
     })
+}
+
+/// Lends a service that lets everybody in and that nothing else uses, with these limits per holder of tokens.
+#[cfg(test)]
+pub fn with_quotas<T>(quotas: Quotas, run: impl FnOnce(&Service) -> T) -> T {
+    let mut service = service(Config::new().no_auth(true), Auth::Open);
+    service.quotas = quotas;
+    run(&service)
 }
 
 /// A role's only key.

@@ -81,6 +81,19 @@ pub struct Held {
 }
 
 impl Held {
+    /// Enters another number of bytes in place of this one, unless all together would be too many.
+    pub fn resized(mut self, bytes: usize) -> Result<Self, BodyError> {
+        let bytes = bytes.min(self.ledger.limit);
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow(more)?,
+            None => {
+                self.ledger.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+                self.bytes = bytes;
+            }
+        }
+        Ok(self)
+    }
+
     fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let held = self.ledger.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if held > self.ledger.limit {
@@ -116,6 +129,11 @@ impl Content {
     /// All that has come.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// All that has come, and its entry in the ledger.
+    pub fn into_parts(self) -> (Vec<u8>, Held) {
+        (self.bytes, self.held)
     }
 }
 
@@ -367,6 +385,22 @@ mod tests {
         assert_eq!(other.extend(&[0; 1]), Ok(()));
         drop(one);
         assert_eq!((other.extend(&[0; 2]), other.bytes().len()), (Ok(()), 3));
+    }
+
+    #[test]
+    fn an_entry_can_grow_and_shrink() {
+        let ledger = Ledger::new(1);
+        let other = ledger.hold(MAX_BODIES_BYTES - 10).unwrap();
+        let held = ledger.hold(1).unwrap().resized(10).unwrap();
+        assert!(ledger.hold(1).is_err());
+        let held = held.resized(4).unwrap();
+        assert!(ledger.hold(6).is_ok() && ledger.hold(7).is_err());
+        assert!(held.resized(11).is_err());
+        assert!(ledger.hold(10).is_ok(), "what could not grow is struck out");
+        drop(other);
+        // What alone is too many may come alone.
+        assert!(ledger.hold(1).unwrap().resized(usize::MAX).is_ok());
+        assert!(ledger.hold(MAX_BODIES_BYTES).is_ok());
     }
 
     #[test]

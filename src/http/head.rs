@@ -84,6 +84,8 @@ pub struct Head<'a> {
     pub requested_headers: Option<&'a [u8]>,
     /// `Content-Type`
     pub content_type: Option<&'a str>,
+    /// The first coding in `Content-Encoding` that is not `identity`
+    pub content_coding: Option<&'a str>,
     /// `Authorization`
     pub authorization: Option<&'a [u8]>,
     /// The cookies that carry a token, the first ones first
@@ -263,6 +265,7 @@ impl<'a> Head<'a> {
             authorization: fields.authorization,
             token_cookies: fields.token_cookies,
             content_type: fields.content_type,
+            content_coding: fields.content_coding,
             last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
         })
     }
@@ -303,6 +306,7 @@ struct Fields<'a> {
     is_same_origin: bool,
     requested_headers: Option<&'a [u8]>,
     content_type: Option<&'a str>,
+    content_coding: Option<&'a str>,
     authorization: Option<&'a [u8]>,
     token_cookies: [Option<&'a [u8]>; MAX_TOKEN_COOKIES],
     last_event_id: Option<&'a [u8]>,
@@ -336,6 +340,10 @@ impl<'a> Fields<'a> {
             14 if is("sec-fetch-site") => self.is_same_origin = header.value == b"same-origin",
             30 if is("access-control-request-headers") => self.requested_headers = Some(header.value),
             12 if is("content-type") => self.content_type = Some(text(header)?),
+            16 if is("content-encoding") => {
+                let is_coding = |coding: &&str| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity");
+                self.content_coding = self.content_coding.or(list(text(header)?).find(is_coding));
+            }
             13 if is("authorization") => self.authorize(header.value)?,
             6 if is("cookie") => self.add_cookies(header.value),
             13 if is("last-event-id") => self.last_event_id = Some(header.value),
@@ -566,6 +574,20 @@ mod tests {
             let ends = (0..text.len()).step_by(if text.len() < 100 { 1 } else { 997 });
             let first = ends.map(|end| status(&text[..end])).find(|&status| status != 100);
             assert_eq!(first.unwrap_or(expected), expected, "{:?}", &text[..20]);
+        }
+    }
+
+    #[test]
+    fn codings_other_than_identity_are_seen() {
+        let coding = |fields: &str| match parse(with(fields).as_bytes()) {
+            Ok(Parsed::Complete(head, _)) => head.content_coding.map(str::to_owned),
+            other => panic!("{other:?}"),
+        };
+        for none in ["", "Content-Encoding: Identity\r\n", "Content-Encoding: ,\r\nContent-Encoding: identity\r\n"] {
+            assert_eq!(coding(none), None, "{none}");
+        }
+        for gzip in ["Content-Encoding: gzip\r\n", "content-encoding: identity, gzip,br\r\nContent-Encoding: br\r\n"] {
+            assert_eq!(coding(gzip).as_deref(), Some("gzip"), "{gzip}");
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Problem {
     pub allow: Option<&'static str>,
     /// For 401 and 403: the challenge of `WWW-Authenticate`.
     pub challenge: Option<&'static str>,
+    /// For 415: the codings of a body that are understood here.
+    pub accept_encoding: Option<&'static str>,
     /// For 429 and 503: seconds after which another try makes sense.
     pub retry_after: Option<u32>,
 }
@@ -24,7 +26,7 @@ pub struct Problem {
 impl Problem {
     /// An error with this status and advice.
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), allow: None, challenge: None, retry_after: None }
+        Self { status, detail: detail.into(), allow: None, challenge: None, accept_encoding: None, retry_after: None }
     }
 
     /// 400: the request is not what the standards or this broker's contract say.
@@ -35,6 +37,11 @@ impl Problem {
     /// 405 with the methods that are allowed.
     pub fn method_not_allowed(allow: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { allow: Some(allow), ..Self::new(405, detail) }
+    }
+
+    /// 415 for a coding of the body, with those that are understood (RFC 9110 section 15.5.16).
+    pub fn unsupported_coding(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { accept_encoding: Some("identity"), ..Self::new(415, detail) }
     }
 
     /// 401 or 403 with the challenge (RFC 6750 section 3).
@@ -63,6 +70,9 @@ impl From<Problem> for Response {
         }
         if let Some(challenge) = problem.challenge {
             response = response.field("WWW-Authenticate", challenge);
+        }
+        if let Some(codings) = problem.accept_encoding {
+            response = response.field("Accept-Encoding", codings);
         }
         if let Some(seconds) = problem.retry_after {
             response = response.field("Retry-After", seconds.to_string());

@@ -35,16 +35,16 @@ pub use records::RecordStart;
 pub use topic::{BadTopic, FeedId, TopicId, TopicName};
 pub use window::{Run, Window};
 
-use crate::sse::{Draft, Frame};
+use crate::sse::{Draft, Frame, MAX_EVENTS};
 use evicted::{EvictedIds, EvictedNumbers};
 use recent::RecentIds;
 use records::Records;
 use tombstones::Tombstones;
 
-/// Ids run ahead of the clock by so many microseconds at most, and one publish may have so many
-/// events. A broker that begins so much later than the clock gives only ids larger than all that
-/// one before it can have given.
+/// The most microseconds by which ids may run ahead of the clock; a single publish has fewer events. A broker whose ids begin
+/// this much later than the clock gives only ids larger than all that the one before it can have given.
 pub const MAX_AHEAD: u64 = 250_000;
+const _: () = assert!((MAX_EVENTS as u64) < MAX_AHEAD, "every publish that is allowed can be accepted at some time");
 
 /// Index of a worker.
 pub type WorkerId = usize;
@@ -89,6 +89,17 @@ impl Published {
 pub enum Refused {
     /// A worker is in debt, or ids would run too far ahead: there will be room soon. The drafts for another try.
     NoRoom(Vec<Draft>),
+    /// There are as many topics as there may be.
+    TooManyTopics,
+}
+
+/// Whether a publish would be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// At this moment it would.
+    Now,
+    /// A worker is in debt, or ids would run too far ahead: there will be room soon.
+    Later,
     /// There are as many topics as there may be.
     TooManyTopics,
 }
@@ -255,6 +266,24 @@ impl Hub {
     /// Wakes a worker.
     pub fn ring(&self, worker: WorkerId) {
         self.outboxes[worker].ring();
+    }
+
+    /// Returns whether this many events, of this many bytes, could be accepted now. A publish that takes long to encode asks
+    /// first; its drafts are judged again when they are ready.
+    pub fn room_for(&self, name: &TopicName, events: usize, bytes: usize, now_micros: u64) -> Room {
+        let state = self.lock();
+        if state.last_id + events as u64 > now_micros + MAX_AHEAD {
+            return Room::Later;
+        }
+        match state.names.get(name) {
+            None if state.feeds.count() >= self.limits.topics => Room::TooManyTopics,
+            None => Room::Now,
+            Some(&slot) => {
+                let listeners = state.feeds.get(slot).note.listeners.iter().zip(&self.outboxes);
+                let mut heard = listeners.filter(|&(&count, _)| count > 0);
+                if heard.all(|(_, outbox)| outbox.has_room(events, bytes)) { Room::Now } else { Room::Later }
+            }
+        }
     }
 
     /// Accepts all drafts, in order, or none. `from` is the calling worker, which needs no waking.

@@ -23,7 +23,8 @@ fn name(text: &str) -> TopicName {
 }
 
 fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published, Refused> {
-    hub.publish(&name(topic), drafts_from_text(&"data: x\n\n".repeat(events)).unwrap(), now, None)
+    let drafts = (0..events).flat_map(|_| drafts_from_text("data: x").unwrap()).collect();
+    hub.publish(&name(topic), drafts, now, None)
 }
 
 fn gap_after(hub: &Hub, topic: &str, position: &str) -> Option<Gap> {

@@ -41,6 +41,13 @@ impl Pace {
         self.rate.burst
     }
 
+    /// Checks that a holder has an event left, and takes none.
+    pub fn check(&self, holder: Holder, now_millis: u64) -> Result<(), Excess> {
+        let shelf = lock(&self.shelves[shelf_of(holder)]);
+        let bucket = shelf.buckets.get(&holder).copied().unwrap_or_default();
+        self.rate.take(bucket, 1, now_millis).map(|_| ())
+    }
+
     /// Takes so many events out of a holder's bucket, all or none.
     pub fn take(&self, holder: Holder, events: usize, now_millis: u64) -> Result<(), Excess> {
         let mut shelf = lock(&self.shelves[shelf_of(holder)]);
@@ -157,6 +164,7 @@ mod tests {
             for (subject, events, millis) in acts {
                 now += millis;
                 let bucket = model.entry(subject).or_default();
+                prop_assert_eq!(pace.check(Holder::Subject(subject), now), rate.take(*bucket, 1, now).map(|_| ()));
                 let taken = rate.take(*bucket, events as u64, now);
                 *bucket = taken.unwrap_or(*bucket);
                 prop_assert_eq!(pace.take(Holder::Subject(subject), events, now), taken.map(|_| ()));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::frame::Draft;
+use super::parse::{Cursor, Slice};
 
 /// The longest id of a publisher's own, in bytes: a client must be able to send it back in a request head.
 pub const MAX_OWN_ID: usize = 4096;
@@ -87,17 +88,17 @@ impl Event {
     }
 }
 
-/// An empty name is no name.
-pub(super) fn check_name(name: Option<&str>) -> Result<Option<&str>, EventError> {
+/// Checks an event's name; an empty one counts as none.
+pub fn check_name(name: Option<&str>) -> Result<Option<&str>, EventError> {
     match name.filter(|name| !name.is_empty()) {
         Some(name) if breaks_a_line(name) => Err(EventError::Name),
         name => Ok(name),
     }
 }
 
-/// An empty id is no id: on the wire it would take the client's position away. A client must be able
-/// to send an id back in a header field, where no control character but the tab may stand.
-pub(super) fn check_id(id: Option<&str>) -> Result<Option<&str>, EventError> {
+/// Checks an event's id. An empty one counts as none: on the wire it would take the client's position away. A client must be
+/// able to send an id back in a header field, where no control character except the tab is allowed.
+pub fn check_id(id: Option<&str>) -> Result<Option<&str>, EventError> {
     match id.filter(|id| !position(id).is_empty()) {
         Some(id) if id.bytes().any(|b| b.is_ascii_control() && b != b'\t') => Err(EventError::Id),
         Some(id) if id.len() > MAX_OWN_ID => Err(EventError::LongId),
@@ -114,21 +115,21 @@ fn breaks_a_line(text: &str) -> bool {
     text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0))
 }
 
-pub(super) fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) -> Draft {
-    let lines = data.bytes().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
-    let mut writer = Draft::writer(
-        data.len() + lines * "data: ".len() + 1 + name.map_or(0, |name| name.len() + 8) + id.map_or(0, str::len) + 27,
-    );
-    if let Some(millis) = retry {
-        writer.line(&format!("retry: {millis}"));
+fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) -> Draft {
+    let retry = retry.map(|millis| format!("retry: {millis}\n")).unwrap_or_default();
+    let (mut cursor, mut lines) = (Cursor::new(), Vec::with_capacity(data.len() + "data: \n".len()));
+    while let Some(line) = cursor.next(data, &mut Slice::unlimited()) {
+        encode_data_line(line, &mut lines);
     }
-    if let Some(name) = name {
-        writer.field("event", name);
-    }
-    for line in super::parse::data_lines(data) {
-        writer.field("data", line);
-    }
-    writer.finish(id)
+    Draft::assemble(retry.as_bytes(), name, &lines, id)
+}
+
+/// Appends a line of data as it goes on the wire. The one space after the colon is what every parser strips and some naive
+/// ones need.
+pub(super) fn encode_data_line(line: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(line.as_bytes());
+    out.push(b'\n');
 }
 
 #[cfg(test)]

@@ -91,6 +91,19 @@ impl Draft {
         DraftWriter { bytes }
     }
 
+    /// Puts an event together: whole lines that come first, its name, whole `data` lines, and the publisher's own id.
+    pub fn assemble(first_lines: &[u8], name: Option<&str>, data_lines: &[u8], own_id: Option<&str>) -> Self {
+        let name_len = name.map_or(0, |name| "event: \n".len() + name.len());
+        let id_len = own_id.map_or(0, str::len);
+        let mut writer = Self::writer(first_lines.len() + name_len + data_lines.len() + id_len);
+        writer.bytes.extend_from_slice(first_lines);
+        if let Some(name) = name {
+            writer.field("event", name);
+        }
+        writer.bytes.extend_from_slice(data_lines);
+        writer.finish(own_id)
+    }
+
     /// The id that the publisher gave it.
     pub fn own_id(&self) -> Option<&str> {
         self.0.own_id().map(|id| &**id)
@@ -143,17 +156,12 @@ pub struct DraftWriter {
 }
 
 impl DraftWriter {
-    /// A whole line, kept as it is: a comment, `retry` or an unknown field.
-    pub fn line(&mut self, line: &str) {
-        self.bytes.extend_from_slice(line.as_bytes());
-        self.bytes.push(b'\n');
-    }
-
     /// A field; the one space after the colon is what every parser strips and some naive ones need.
     pub fn field(&mut self, name: &str, value: &str) {
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.extend_from_slice(b": ");
-        self.line(value);
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.push(b'\n');
     }
 
     /// Ends the draft. The publisher's own id takes the place of the broker's on the wire.

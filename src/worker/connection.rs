@@ -27,6 +27,8 @@ pub enum Patience {
     Head,
     /// More of a body.
     Body,
+    /// The broker's own work on a large publish.
+    Work,
     /// Room in the hub for a publish.
     Room,
     /// The store's answer.

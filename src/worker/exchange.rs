@@ -5,15 +5,16 @@
 //!          head whole        body whole
 //!  Head ─────────────► Body ─────────────► answer ──► Head, or the end
 //!   │                   │                    │
-//!   │ malformed         │ malformed          ├──► Waiting (no room in the hub) ──► answer
+//!   │ malformed         │ malformed          ├──► Working (a large publish, in slices) ──► answer
+//!   │                   │                    ├──► Waiting (no room in the hub) ──► answer
 //!   └──► answer, end    └──► answer, end     └──► a stream: the exchange is over
 //! ```
 
 use super::connection::Patience;
 use crate::api::publish::{self, Pending};
 use crate::api::subscribe::{self, Entry, Opened};
-use crate::api::{Context, Errand, Outcome, Plan, insert, plan};
-use crate::http::{Content, Decoder, Head, Held, Parsed, Problem, Reply, Response, head};
+use crate::api::{Body, Context, Errand, Outcome, Plan, insert, plan};
+use crate::http::{Content, Decoder, Head, Parsed, Problem, Reply, Response, head};
 
 /// Where the exchange is between two pieces of bytes.
 #[derive(Debug, Default)]
@@ -23,8 +24,10 @@ enum State {
     Head,
     /// The head has come, the body not yet whole.
     Body(Box<Receiving>),
-    /// The request is understood and can't be answered yet.
-    Waiting(Box<Waiting>),
+    /// Work on a publish goes on in slices.
+    Working(Box<Pending>, Reply),
+    /// A publish waits for room in the hub.
+    Waiting(Box<Pending>, Reply),
     /// The store has been asked.
     AtStore(Reply),
     /// The store has been asked whether a stream's position exists.
@@ -40,13 +43,6 @@ struct Receiving {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    pending: Pending,
-    reply: Reply,
-    held: Held,
-}
-
-#[derive(Debug)]
 struct LookingUp {
     request: subscribe::Request,
     reply: Reply,
@@ -59,11 +55,13 @@ pub enum Step {
     Read,
     /// A request was answered; the next one may follow.
     Answered,
-    /// The hub has no room; call [`Exchange::retry`].
+    /// The hub has no room; call [`Exchange::resume`] after a while.
     Wait,
+    /// There is more work to do; call [`Exchange::resume`] when others have had their share.
+    Work,
     /// The store is to be asked; call [`Exchange::deliver`] with what it says.
     Errand(Errand),
-    /// The store is to be asked whether there is a record with this id; call [`Exchange::resume`] with what it says.
+    /// The store is to be asked whether there is a record with this id; call [`Exchange::open_after_lookup`] with what it says.
     LookUp(u64),
     /// The connection is to become this subscriber's.
     Stream(Entry),
@@ -86,7 +84,11 @@ impl Exchange {
         match std::mem::take(&mut self.state) {
             State::Head => self.take_head(bytes, context, out),
             State::Body(receiving) => self.take_body(*receiving, bytes, context, out),
-            waiting @ (State::Waiting(_) | State::AtStore(_) | State::LookingUp(_)) => {
+            working @ State::Working(..) => {
+                self.state = working;
+                (0, Step::Work)
+            }
+            waiting @ (State::Waiting(..) | State::AtStore(_) | State::LookingUp(_)) => {
                 self.state = waiting;
                 (0, Step::Wait)
             }
@@ -125,7 +127,7 @@ impl Exchange {
             Err(error) => return (0, self.answer(&Problem::from(error).into(), closing(reply), context, out)),
         };
         if decoder.is_done() {
-            return (0, self.finish(plan, &[], reply, context, out));
+            return (0, self.finish(plan, Body::Read(&[]), reply, context, out));
         }
         // Nobody waits for the body of a request that is refused anyway.
         if let Plan::Refuse(problem) = plan {
@@ -137,7 +139,7 @@ impl Exchange {
         if let head::BodyFraming::Length(length) = head.framing
             && let Some(body) = usize::try_from(length).ok().and_then(|length| rest.get(..length))
         {
-            return (body.len(), self.finish(plan, body, reply, context, out));
+            return (body.len(), self.finish(plan, Body::Read(body), reply, context, out));
         }
         let content = service.bodies.content();
         self.take_body(Receiving { plan, reply, decoder, content }, rest, context, out)
@@ -159,7 +161,7 @@ impl Exchange {
             }
             Ok(taken) if receiving.decoder.is_done() => {
                 let Receiving { plan, reply, content, .. } = receiving;
-                (taken, self.finish(plan, content.bytes(), reply, context, out))
+                (taken, self.finish(plan, Body::Gathered(content), reply, context, out))
             }
             Ok(taken) => {
                 self.state = State::Body(Box::new(receiving));
@@ -168,7 +170,7 @@ impl Exchange {
         }
     }
 
-    fn finish(&mut self, plan: Plan, body: &[u8], reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    fn finish(&mut self, plan: Plan, body: Body<'_>, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match plan.finish(body, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
             Outcome::Subscribe(request) => self.subscribe(request, reply, context, out),
@@ -176,10 +178,8 @@ impl Exchange {
                 self.state = State::AtStore(reply);
                 Step::Errand(errand)
             }
-            Outcome::Wait(pending) => match context.service.bodies.hold(pending.cost()) {
-                Ok(held) => self.wait(Waiting { pending, reply, held }),
-                Err(_) => self.answer(&publish::no_room(context).into(), reply, context, out),
-            },
+            Outcome::Wait(pending) => self.wait(pending, reply),
+            Outcome::Work(pending) => self.work(pending, reply),
         }
     }
 
@@ -202,7 +202,7 @@ impl Exchange {
     }
 
     /// Opens the stream now that the store has said whether its position exists.
-    pub fn resume(&mut self, exists: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    pub fn open_after_lookup(&mut self, exists: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
             State::LookingUp(looking_up) => {
                 let LookingUp { request, reply } = *looking_up;
@@ -215,9 +215,14 @@ impl Exchange {
         }
     }
 
-    fn wait(&mut self, waiting: Waiting) -> Step {
-        self.state = State::Waiting(Box::new(waiting));
+    fn wait(&mut self, pending: Box<Pending>, reply: Reply) -> Step {
+        self.state = State::Waiting(pending, reply);
         Step::Wait
+    }
+
+    fn work(&mut self, pending: Box<Pending>, reply: Reply) -> Step {
+        self.state = State::Working(pending, reply);
+        Step::Work
     }
 
     fn answer(&mut self, response: &Response, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
@@ -234,13 +239,19 @@ impl Exchange {
         if reply.keep_alive { Step::Answered } else { Step::Close }
     }
 
-    /// Tries once more what had to wait.
-    pub fn retry(&mut self, context: Context<'_>, out: &mut Vec<u8>) -> Step {
-        let State::Waiting(waiting) = std::mem::take(&mut self.state) else { return Step::Read };
-        let Waiting { pending, reply, held } = *waiting;
-        match publish::try_publish(pending, context) {
+    /// Goes on with a publish that had to wait, or that is too much work to be done at once.
+    pub fn resume(&mut self, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let (pending, reply) = match std::mem::take(&mut self.state) {
+            State::Working(pending, reply) | State::Waiting(pending, reply) => (pending, reply),
+            state => {
+                self.state = state;
+                return Step::Read;
+            }
+        };
+        match publish::resume(*pending, context) {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
-            Outcome::Wait(pending) => self.wait(Waiting { pending, reply, held }),
+            Outcome::Wait(pending) => self.wait(pending, reply),
+            Outcome::Work(pending) => self.work(pending, reply),
             Outcome::Subscribe(_) | Outcome::Errand(_) => Step::Close,
         }
     }
@@ -271,7 +282,9 @@ impl Exchange {
             State::AtStore(reply) => self.answer(&insert::no_answer(context).into(), closing(reply), context, out),
             // A stream is never refused for that: the position is in doubt.
             State::LookingUp(looking_up) => open(&looking_up.request.settle(false), looking_up.reply, context, out),
-            State::Waiting(waiting) => self.answer(&publish::no_room(context).into(), waiting.reply, context, out),
+            State::Working(_, reply) | State::Waiting(_, reply) => {
+                self.answer(&publish::no_room(context).into(), reply, context, out)
+            }
         }
     }
 
@@ -283,7 +296,8 @@ impl Exchange {
     /// What the connection's peer is being waited for.
     pub fn patience(&self) -> Patience {
         match (&self.state, self.has_begun, self.is_used) {
-            (State::Waiting(_), ..) => Patience::Room,
+            (State::Working(..), ..) => Patience::Work,
+            (State::Waiting(..), ..) => Patience::Room,
             (State::AtStore(_), ..) => Patience::Store,
             (State::LookingUp(_), ..) => Patience::Lookup,
             (State::Body(_), ..) => Patience::Body,

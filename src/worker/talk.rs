@@ -18,6 +18,9 @@ const KEEP_ALIVE_MILLIS: u64 = 75_000;
 const ADMIN_MILLIS: u64 = 2_000;
 /// How long a publish waits for room before it is refused.
 const ROOM_MILLIS: u64 = 5_000;
+/// The longest that work on a publish may take, in slices between which others are served. Only a broker that is overloaded
+/// beyond use takes as long.
+const WORK_MILLIS: u64 = 60_000;
 /// How long the store may take to answer; a disk that takes longer has failed.
 const STORE_MILLIS: u64 = 60_000;
 /// How long the store may take to say whether a stream's position exists; after that it is in doubt.
@@ -126,8 +129,9 @@ impl<K: Kernel> Worker<K> {
         if matches!(connection.exchange.patience(), Patience::Store | Patience::Lookup) {
             return GoesOn::WhenReady;
         }
-        if connection.exchange.patience() == Patience::Room {
-            let step = connection.exchange.retry(parts.context(connection.scope, connection.address), out);
+        if let patience @ (Patience::Room | Patience::Work) = connection.exchange.patience() {
+            *talk += if patience == Patience::Work { SLICE_COST } else { 0 };
+            let step = connection.exchange.resume(parts.context(connection.scope, connection.address), out);
             return self.take_step(key, step);
         }
         let got = if connection.wants_more() { connection.read(scratch, may_have_ended) } else { Got::Nothing };
@@ -175,6 +179,10 @@ impl<K: Kernel> Worker<K> {
                 if !std::mem::replace(&mut connection.is_parked, true) {
                     self.parked.push_back(key);
                 }
+                return GoesOn::WhenReady;
+            }
+            Step::Work => {
+                self.postpone(key);
                 return GoesOn::WhenReady;
             }
             Step::Errand(errand) => {
@@ -248,7 +256,7 @@ impl<K: Kernel> Worker<K> {
             return;
         };
         let context = parts.context(connection.scope, connection.address);
-        let step = connection.exchange.resume(exists, context, &mut connection.output);
+        let step = connection.exchange.open_after_lookup(exists, context, &mut connection.output);
         self.take_step(key, step);
         self.drive(key, true);
     }
@@ -304,6 +312,7 @@ impl<K: Kernel> Worker<K> {
             Patience::First | Patience::Head => millis(settings.request_timeout),
             Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
             Patience::Next => KEEP_ALIVE_MILLIS,
+            Patience::Work => WORK_MILLIS,
             Patience::Room => ROOM_MILLIS,
             Patience::Store => STORE_MILLIS,
             Patience::Lookup => LOOKUP_MILLIS,
@@ -330,7 +339,7 @@ impl<K: Kernel> Worker<K> {
         let connection = &mut self.connections[key];
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head | Patience::Body | Patience::Room | Patience::Store | Patience::Lookup => {
+            Patience::Head | Patience::Body | Patience::Work | Patience::Room | Patience::Store | Patience::Lookup => {
                 let step = connection
                     .exchange
                     .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
@@ -373,6 +382,9 @@ impl<K: Kernel> Worker<K> {
         idle.into_iter().for_each(|key| self.close(key));
     }
 }
+
+/// What a slice of work on a publish costs of [`TALK_PER_TURN`].
+const SLICE_COST: usize = 64;
 
 /// What a read costs of [`TALK_PER_TURN`].
 fn cost(got: Got) -> usize {

@@ -23,6 +23,7 @@ mod logging;
 mod manager;
 mod metrics;
 mod minting;
+mod mistakes;
 mod observe;
 mod open;
 mod patience;

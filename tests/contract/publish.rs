@@ -51,8 +51,97 @@ fn json_and_text_bodies_are_the_data() {
     broker.post("/publish/topicone1?event=user+saved&id=a%2Fb", json, "{\n  \"data: x\": 1\n}");
     let event = stream.event();
     assert_eq!(event.text, "event: user saved\ndata: {\ndata:   \"data: x\": 1\ndata: }\nid: a/b\n\n");
-    broker.post("/publish/topicone1", "Content-Type: text/plain\r\n", "data: as it is");
-    assert_eq!(stream.event().data.as_deref(), Some("data: as it is"));
+    for text in ["note: buy milk", "data: one line is not enough\nto be a field", ": x", ""] {
+        broker.post("/publish/topicone1", "Content-Type: text/plain\r\n", text);
+        assert_eq!(stream.event().data.as_deref(), Some(text));
+    }
+    for value in ["1e999", "\"\\ud800\"", "[01]", "{}x"] {
+        let answer = broker.post("/publish/topicone1", &json, value);
+        let is_json = !value.contains("01") && !value.contains('x');
+        assert_eq!(answer.status, if is_json { 200 } else { 400 }, "{value}");
+        if is_json {
+            assert_eq!(stream.event().data.as_deref(), Some(value));
+        }
+    }
+}
+
+#[test]
+fn the_query_gives_a_single_event_what_it_lacks() {
+    let broker = Broker::start(&[]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let publish = |query: &str, body: &str| broker.post(&format!("/publish/topicone1?{query}"), "", body);
+    assert_eq!(publish("event=paid&id=a", ": note\ndata: 1").status, 200);
+    assert_eq!(stream.event().text, ": note\nevent: paid\ndata: 1\nid: a\n\n");
+    let again = publish("event=paid&id=a", ": note\ndata: 1").json();
+    assert_eq!((again["events"].as_u64(), &again["duplicate"]), (Some(0), &true.into()), "a retry is safe");
+    assert_eq!(publish("event=paid&id=b", "id: b\nevent: paid\ndata: 2").status, 200, "they agree");
+    assert_eq!(publish("event=&id=", "event: own\ndata: 3\n\ndata: 4").status, 200, "they say nothing");
+    assert_eq!(stream.data(3), ["2", "3", "4"]);
+    for (query, body, part) in [
+        ("event=x", "data: 1\n\ndata: 2", "the body has 2"),
+        ("id=x", "data: 1\n\ndata: 2", "the body has 2"),
+        ("event=x", "event: y\ndata: 1", "`event: …`"),
+        ("id=x", "id: y\ndata: 1", "`id: …`"),
+    ] {
+        let answer = publish(query, body);
+        assert_eq!(answer.status, 400, "{query} {body}");
+        assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains(part)), "{answer:?}");
+    }
+    assert_eq!(broker.stats()["events_published"], 4);
+}
+
+#[test]
+fn a_body_has_at_most_ten_thousand_events() {
+    let broker = Broker::start(&["--history", "20000"]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let body: String = (0..10_000).map(|number| format!("data: {number}\n\n")).collect();
+    for extra in ["data: one too many", "data\n\n".repeat(150_000).as_str()] {
+        let refused = broker.post("/publish/topicone1", "", format!("{body}{extra}"));
+        assert_eq!(refused.status, 413);
+        assert!(refused.text().contains("more than 10000 events; split it"), "{refused:?}");
+    }
+    assert_eq!(broker.publish("topicone1", &body)["events"], 10_000);
+    assert_eq!(stream.data(10_000), (0..10_000).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+/// The first publish is worked on in many slices, and what follows it on its connection waits for it.
+#[test]
+fn answers_keep_their_order_behind_a_body_that_takes_long() {
+    let broker = Broker::start(&["--threads", "1"]);
+    let mut stream = broker.subscribe("/subscribe/topicone1", "");
+    stream.opening();
+    let slow = format!("{}data: slow", ": a comment\n".repeat(80_000));
+    let mut connection = broker.connect();
+    for body in [slow.as_str(), "data: next", "nonsense", "data: last"] {
+        let length = body.len();
+        connection
+            .send(format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}"));
+        connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    let statuses: Vec<_> = (0..8).map(|_| connection.response().status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 400, 200, 200, 200]);
+    assert_eq!(stream.data(3), ["slow", "next", "last"]);
+}
+
+/// They go while their bodies are worked on, by an orderly end or by a reset.
+#[test]
+fn publishers_that_vanish_leave_the_broker_well() {
+    let broker = Broker::start(&["--threads", "1", "--history", "10"]);
+    let body = "data: a small event among many\n\n".repeat(10_000);
+    let request =
+        format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for number in 0..20 {
+        let mut connection = broker.connect();
+        connection.send(&request);
+        if number % 2 == 0 {
+            let linger = Some(std::time::Duration::ZERO);
+            rustix::net::sockopt::set_socket_linger(&connection.socket, linger).expect("an option");
+        }
+    }
+    broker.wait_for("left alone", |stats| stats["clients"] == 1);
+    assert_eq!(broker.publish("topicone1", "data: x")["events"], 1);
 }
 
 #[test]
@@ -72,16 +161,19 @@ fn bad_bodies_are_refused_whole() {
     let broker = Broker::start(&[]);
     let data = "Content-Type: text/plain\r\n";
     for (target, fields, body, part) in [
-        ("/publish/topicone1", "", "".as_bytes(), "no event"),
-        ("/publish/topicone1", "", b"\n\n", "no event"),
+        ("/publish/topicone1", "", "".as_bytes(), "the body is empty"),
+        ("/publish/topicone1", "", b"\n\n", "the body is empty"),
         ("/publish/topicone1", "", b": only a comment", "no event"),
         ("/publish/topicone1", "", b"event: x\n\n", "`data`"),
         ("/publish/topicone1", "", b"data: 1\n\nid: 2\n\ndata: 3\n\n", "`data`"),
+        ("/publish/topicone1", "", b"data: 1\n\nid: a\x01\ndata: 2", "event 2 of the body"),
         ("/publish/topicone1", "", b"data: \xff", "UTF-8"),
         ("/publish/topicone1", data, b"\xc3\x28", "UTF-8"),
         ("/publish/topicone1?event=a%0Ab", data, b"x", "CR, LF or NUL"),
         ("/publish/topicone1?event=a%00b", data, b"x", "CR, LF or NUL"),
         ("/publish/topicone1?id=a%0Db", data, b"x", "CR, LF, NUL"),
+        ("/publish/topicone1?id=a%00b", "", b"data: x", "the query parameter id can't be used"),
+        ("/publish/topicone1?event=a%FFb", "", b"data: x", "UTF-8"),
         ("/publish/short77", "", b"data: x", "8 to 64"),
         ("/publish/with-dash1", "", b"data: x", "8 to 64"),
         ("/publish/%2Fabcdefgh", "", b"data: x", "8 to 64"),

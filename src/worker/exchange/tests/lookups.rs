@@ -17,8 +17,8 @@ fn a_stream_whose_position_is_looked_up_opens_whatever_the_store_says() {
         (exchange, out, step)
     };
     let answers: [Answer; 3] = [
-        |exchange, context, out| exchange.resume(true, context, out),
-        |exchange, context, out| exchange.resume(false, context, out),
+        |exchange, context, out| exchange.open_after_lookup(true, context, out),
+        |exchange, context, out| exchange.open_after_lookup(false, context, out),
         Exchange::time_out,
     ];
     for (answer, has_gap) in answers.into_iter().zip([false, true, true]) {
@@ -28,7 +28,10 @@ fn a_stream_whose_position_is_looked_up_opens_whatever_the_store_says() {
         let Step::Stream(entry) = answer(&mut exchange, context, &mut out) else { panic!("a stream is opened") };
         assert_eq!((entry.joined.cursor, entry.joined.gap.is_some()), (if has_gap { 0 } else { 5 }, has_gap));
         assert_eq!(String::from_utf8(out).unwrap().contains("event: gap"), has_gap);
-        assert!(matches!(exchange.resume(true, context, &mut Vec::new()), Step::Read), "an answer that is late");
+        assert!(
+            matches!(exchange.open_after_lookup(true, context, &mut Vec::new()), Step::Read),
+            "an answer that is late"
+        );
         service.hub.abandon(0, &entry.joined);
     }
     for position in ["0", "9", "10", "nonsense"] {

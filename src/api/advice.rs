@@ -1,0 +1,220 @@
+//! What is wrong with the body of a publish, and what to send instead. Recognizes the commonest mistakes by how they look.
+
+use std::fmt::Write as _;
+
+use crate::http::Problem;
+use crate::sse::{Dataless, MAX_EVENTS, PublishError};
+
+/// So many lines of an event without data are searched for the mistake.
+const LINES_SEARCHED: usize = 16;
+/// The longest part of a line that is quoted, in characters.
+const MAX_QUOTED: usize = 40;
+
+/// The two ways to send data.
+const BOTH_WAYS: &str = "write each line of data as `data: …`, or send Content-Type: text/plain or application/json to publish a body \
+                         as the data of one event";
+
+/// The answer to SSE text that can't be published.
+pub(super) fn on_text(error: &PublishError, body: &str) -> Problem {
+    match error {
+        PublishError::Empty if is_blank(body) => Problem::bad_request(format!("the body is empty; {BOTH_WAYS}")),
+        PublishError::Empty => Problem::bad_request(
+            "the body contains only comments (lines that begin with a colon) and no event; add a line such as `data: hello`",
+        ),
+        PublishError::NoData(event) => Problem::bad_request(on_dataless(*event, body)),
+        PublishError::Id(event, error) => {
+            Problem::bad_request(format!("event {event} of the body: {error}; nothing of the body was published"))
+        }
+        PublishError::TooManyEvents => Problem::new(
+            413,
+            format!("the body has more than {MAX_EVENTS} events; split it and send them in several bodies"),
+        ),
+    }
+}
+
+fn is_blank(body: &str) -> bool {
+    body.trim_start_matches('\u{feff}').bytes().all(|b| matches!(b, b'\r' | b'\n'))
+}
+
+/// What may be behind a line that is not the data that was expected.
+enum Mistake<'a> {
+    /// `curl -F`, or a form in a page.
+    Form,
+    /// JSON without its media type.
+    Json,
+    /// A shell's `\n` in plain quotes.
+    Escape,
+    /// A field name in other letters, or with white space around it.
+    Misspelt(&'a str),
+    /// A field of a URL-encoded form.
+    Assignment,
+    /// Not a field at all.
+    Prose(&'a str),
+}
+
+fn on_dataless(event: Dataless, body: &str) -> String {
+    let mut text = String::new();
+    let lines = body[event.at..].split(['\r', '\n']).take_while(|line| !line.is_empty());
+    let found =
+        lines.take(LINES_SEARCHED).enumerate().find_map(|(offset, line)| Some((offset, mistake(line, event, body)?)));
+    // Writing to a string can't fail.
+    let _ = match found {
+        Some((_, Mistake::Form)) => write!(
+            text,
+            "the body is a form (multipart/form-data, as curl's -F sends it); send the event itself, with curl's -d or \
+             --data-binary: {BOTH_WAYS}"
+        ),
+        Some((_, Mistake::Json)) => write!(
+            text,
+            "the body looks like JSON, and is read as SSE text, in which it has no `data`; send Content-Type: application/json to \
+             publish it as the data of an event, or write `data: ` before each of its lines (Content-Type: text/plain publishes any \
+             other text as data)"
+        ),
+        Some((offset, Mistake::Escape)) => write!(
+            text,
+            "line {} contains a backslash and the letter n where a line should end; in a shell write $'event: greeting\\ndata: hello', \
+             with the dollar sign, or send a file with --data-binary; {BOTH_WAYS}",
+            event.line + offset
+        ),
+        Some((offset, Mistake::Misspelt(name))) => write!(
+            text,
+            "line {} begins with `{name}:`; field names are lower case and have no white space around them: `data: …`; {BOTH_WAYS}",
+            event.line + offset
+        ),
+        Some((offset, Mistake::Assignment)) => {
+            write!(
+                text,
+                "line {} begins with `data=`; a field has a colon: `data: …`; {BOTH_WAYS}",
+                event.line + offset
+            )
+        }
+        Some((offset, Mistake::Prose(line))) => write!(
+            text,
+            "event {} of the body has no `data`; line {} is {line:?}, which is read as a field without meaning; {BOTH_WAYS}",
+            event.event,
+            event.line + offset
+        ),
+        None => write!(
+            text,
+            "event {} of the body (line {}) has fields but no `data`; a blank line ends an event; add `data: …` (`data` alone is empty \
+             data), or send Content-Type: text/plain or application/json to publish a body as the data of one event",
+            event.event, event.line
+        ),
+    };
+    text.push_str("; nothing was published");
+    text
+}
+
+fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>> {
+    let (name, value) = line.split_once(':').unwrap_or((line, ""));
+    if event.event == 1 && is_form(body) {
+        Some(Mistake::Form)
+    } else if event.event == 1 && body.trim_start().starts_with(['{', '[']) {
+        Some(Mistake::Json)
+    } else if value.contains("\\n") && value.contains("data") {
+        Some(Mistake::Escape)
+    } else if matches!(name, "event" | "id" | "retry" | "") {
+        None
+    } else if name.trim().eq_ignore_ascii_case("data") && line.contains(':') {
+        Some(Mistake::Misspelt(name))
+    } else if line.starts_with("data=") {
+        Some(Mistake::Assignment)
+    } else {
+        let end = line.char_indices().nth(MAX_QUOTED).map_or(line.len(), |(at, _)| at);
+        Some(Mistake::Prose(&line[..end]))
+    }
+}
+
+/// Whether the body begins as `multipart/form-data` does: with a boundary, and a part's disposition.
+fn is_form(body: &str) -> bool {
+    const FIELD: &str = "content-disposition: form-data";
+    let second = body.split("\r\n").nth(1).unwrap_or_default();
+    body.starts_with("--") && second.get(..FIELD.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(FIELD))
+}
+
+/// 400 for text/plain that looks like SSE text: what a browser's `fetch` makes of a string.
+pub(super) fn on_fields_as_data() -> Problem {
+    Problem::bad_request(
+        "every line of the body is a field of an event, such as `data: …`, but its Content-Type, text/plain, says that it is data \
+         (a browser's fetch sends that for a string unless told otherwise); send Content-Type: text/event-stream to publish what the \
+         fields say; if these lines themselves are the data, write `data: ` before each of them, or send them as a JSON string with \
+         Content-Type: application/json",
+    )
+}
+
+/// 400 for application/json that is not JSON.
+pub(super) fn on_json(error: &serde_json::Error, body: &str) -> Problem {
+    if body.is_empty() {
+        return Problem::bad_request(
+            "the body is empty, and its Content-Type, application/json, says that it is JSON; send a value",
+        );
+    }
+    Problem::bad_request(format!(
+        "the body is not JSON, as its Content-Type says: {error}; correct it there, or send other data as text/plain, or SSE text such \
+         as `data: hello` as text/event-stream"
+    ))
+}
+
+/// 400 for `?event=` or `?id=` with more than one event.
+pub(super) fn on_several(events: usize) -> Problem {
+    Problem::bad_request(format!(
+        "the query parameters event and id are for a single event, and the body has {events}; write `event: …` and `id: …` in the body, \
+         or send each event by itself"
+    ))
+}
+
+/// 400 for a field that the event has and the query sets to something else.
+pub(super) fn on_conflict(field: &str) -> Problem {
+    Problem::bad_request(format!(
+        "the event has a line `{field}: …`, and the query parameter {field} says something else; leave one of them out"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::drafts_from_text;
+
+    fn advice(body: &str) -> String {
+        on_text(&drafts_from_text(body).expect_err("it is refused"), body).detail.into_owned()
+    }
+
+    #[test]
+    fn mistakes_are_recognized() {
+        let form = "--------------------------d74496d66958873e\r\nContent-Disposition: form-data; name=\"data\"\r\n\r\nhello\r\n\
+                    --------------------------d74496d66958873e--\r\n";
+        for (body, part) in [
+            ("", "the body is empty"),
+            ("\u{feff}\n\r\n", "the body is empty"),
+            (": note", "only comments"),
+            ("hello", "line 1 is \"hello\""),
+            ("event: greeting\nhello", "line 2 is \"hello\""),
+            ("data: x\n\n\nbuy milk", "event 2 of the body has no `data`; line 4 is \"buy milk\""),
+            ("{\"data\": 1}", "looks like JSON"),
+            (" [\n1]", "looks like JSON"),
+            (form, "is a form"),
+            ("event: greeting\\ndata: hello", "line 1 contains a backslash"),
+            ("id: 1\nData: hello", "line 2 begins with `Data:`"),
+            (" data: hello", "line 1 begins with ` data:`"),
+            ("data=hello", "begins with `data=`"),
+            ("event: x\r\n\r\ndata: y", "event 1 of the body (line 1) has fields but no `data`"),
+            ("id: a\u{1}\ndata: x", "event 1 of the body: an event's id must not contain"),
+        ] {
+            let text = advice(body);
+            assert!(text.contains(part), "{body:?}: {text}");
+            let may_be_short = part.contains("comments") || part.contains("an event's id");
+            let ways = ["data: ", "text/plain", "application/json"];
+            assert!(
+                may_be_short || ways.iter().all(|way| text.contains(way) || text.contains("`data` ")),
+                "{body:?}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_short() {
+        let text = advice(&"é".repeat(100_000));
+        assert!(text.contains(&format!("\"{}\"", "é".repeat(MAX_QUOTED))) && text.len() < 500, "{text}");
+        assert!(advice(&"x\n".repeat(100_000)).len() < 500);
+    }
+}

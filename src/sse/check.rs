@@ -1,0 +1,244 @@
+//! Looks through a publish's body before anything of it is encoded: counts its events and finds what is wrong with them,
+//! without an allocation and in slices of bounded work.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::event::{EventError, check_id};
+use super::parse::{Cursor, Line, Slice, range_of, split_field};
+
+/// The most events of one body. They enter the history together, while everybody else who publishes waits.
+pub const MAX_EVENTS: usize = 10_000;
+
+/// Why a publish body is refused. Nothing of it is delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// The body has no event.
+    Empty,
+    /// An event has fields but no `data`.
+    NoData(Dataless),
+    /// The event with this number, counted from 1, has an id that can't go on the wire.
+    Id(usize, EventError),
+    /// There are more than [`MAX_EVENTS`].
+    TooManyEvents,
+}
+
+/// An event without `data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dataless {
+    /// Its number, counted from 1.
+    pub event: usize,
+    /// The number of its first line that is not a comment, counted from 1.
+    pub line: usize,
+    /// Where in the body that line begins.
+    pub at: usize,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the body has no event"),
+            Self::NoData(at) => write!(f, "event {} of the body (line {}) has no `data`", at.event, at.line),
+            Self::Id(event, error) => write!(f, "event {event} of the body can't be published: {error}"),
+            Self::TooManyEvents => {
+                write!(f, "the body has more than {MAX_EVENTS} events; split it and send them in several bodies")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// Checks SSE text. The text is passed to each call; it must be the same one.
+#[derive(Debug)]
+pub struct Check {
+    cursor: Cursor,
+    lines: usize,
+    events: usize,
+    /// The event whose lines are being read, once it has a field.
+    open: Option<Open>,
+    /// The name and the id of the event read last.
+    name: Option<Range<usize>>,
+    id: Option<Range<usize>>,
+}
+
+/// What has been found of an event that has a field.
+#[derive(Debug)]
+struct Open {
+    line: usize,
+    at: usize,
+    has_data: bool,
+}
+
+impl Check {
+    /// A check of this text, of which nothing has been read.
+    pub fn new(text: &str) -> Self {
+        Self { cursor: Cursor::of_body(text), lines: 0, events: 0, open: None, name: None, id: None }
+    }
+
+    /// Goes on until the slice is spent. Returns whether all of the text has been read.
+    pub fn run(&mut self, text: &str, slice: &mut Slice) -> Result<bool, PublishError> {
+        while !slice.is_spent() {
+            let at = self.cursor.at();
+            let Some(line) = self.cursor.next(text, slice) else {
+                self.end_event(text)?;
+                return if self.events == 0 { Err(PublishError::Empty) } else { Ok(true) };
+            };
+            self.lines += 1;
+            self.take_line(line, at, text)?;
+        }
+        Ok(false)
+    }
+
+    fn take_line(&mut self, line: &str, at: usize, text: &str) -> Result<(), PublishError> {
+        let parsed = Line::parse(line);
+        match parsed {
+            Line::Blank => return self.end_event(text),
+            // Comments alone are not an event.
+            Line::Comment => return Ok(()),
+            Line::Data(_) | Line::Name(_) | Line::Id(_) | Line::BadId | Line::Other => {}
+        }
+        if self.open.is_none() {
+            (self.name, self.id) = (None, None);
+        }
+        let number = self.lines;
+        let open = self.open.get_or_insert_with(|| Open { line: number, at, has_data: false });
+        match parsed {
+            Line::Data(_) => open.has_data = true,
+            Line::Name(value) => self.name = Some(range_of(value, line, at)),
+            Line::Id(value) => self.id = Some(range_of(value, line, at)),
+            Line::Blank | Line::Comment | Line::BadId | Line::Other => {}
+        }
+        Ok(())
+    }
+
+    fn end_event(&mut self, text: &str) -> Result<(), PublishError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        self.events += 1;
+        if self.events > MAX_EVENTS {
+            return Err(PublishError::TooManyEvents);
+        }
+        if !open.has_data {
+            return Err(PublishError::NoData(Dataless { event: self.events, line: open.line, at: open.at }));
+        }
+        let id = self.id.clone().map(|range| &text[range]);
+        check_id(id).map(|_| ()).map_err(|error| PublishError::Id(self.events, error))
+    }
+
+    /// How many events have been found.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// The name of the event read last; `None` if it has none.
+    pub fn name<'a>(&self, text: &'a str) -> Option<&'a str> {
+        self.name.clone().map(|range| &text[range]).filter(|name| !name.is_empty())
+    }
+
+    /// The id of the event read last; `None` if it has none.
+    pub fn id<'a>(&self, text: &'a str) -> Option<&'a str> {
+        check_id(self.id.clone().map(|range| &text[range])).unwrap_or_default()
+    }
+}
+
+/// Finds out whether every line of a text is a field of a server-sent event, as if it were meant to be read as one.
+#[derive(Debug)]
+pub struct FieldScan {
+    cursor: Cursor,
+    has_fields: bool,
+}
+
+impl FieldScan {
+    /// A scan of this text, of which nothing has been read.
+    pub fn new(text: &str) -> Self {
+        Self { cursor: Cursor::of_body(text), has_fields: false }
+    }
+
+    /// Goes on until the slice is spent or the answer is known. Comments and blank lines don't count either way.
+    pub fn run(&mut self, text: &str, slice: &mut Slice) -> Option<bool> {
+        while !slice.is_spent() {
+            let Some(line) = self.cursor.next(text, slice) else { return Some(self.has_fields) };
+            if line.is_empty() || line.starts_with(':') {
+                continue;
+            }
+            if !is_field(line) {
+                return Some(false);
+            }
+            self.has_fields = true;
+        }
+        None
+    }
+}
+
+/// Whether a line is one of the standard's fields, with its colon.
+fn is_field(line: &str) -> bool {
+    let (name, _) = split_field(line);
+    name.len() < line.len() && matches!(name, "data" | "event" | "id" | "retry")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Check, PublishError> {
+        let mut check = Check::new(text);
+        check.run(text, &mut Slice::unlimited())?;
+        Ok(check)
+    }
+
+    fn error(text: &str) -> PublishError {
+        check(text).expect_err("it is refused")
+    }
+
+    fn dataless(event: usize, line: usize, at: usize) -> PublishError {
+        PublishError::NoData(Dataless { event, line, at })
+    }
+
+    #[test]
+    fn what_has_no_data_is_refused() {
+        for empty in ["", "\n\r\n", ": only a comment\n\n", "\u{feff}"] {
+            assert_eq!(error(empty), PublishError::Empty, "{empty:?}");
+        }
+        assert_eq!(error("event: x\n\n"), dataless(1, 1, 0));
+        assert_eq!(error("data: x\r\n\r\n: note\r\nretry: 5\r\n\r\n"), dataless(2, 4, 19));
+        assert_eq!(error("Data: x"), dataless(1, 1, 0));
+        assert_eq!(error("\u{feff}\u{feff}data:x"), dataless(1, 1, 3));
+    }
+
+    #[test]
+    fn the_limit_of_events_is_exact_and_nothing_beyond_it_is_read() {
+        let full = "data\n\n".repeat(MAX_EVENTS);
+        assert_eq!(check(&full).unwrap().events(), MAX_EVENTS);
+        assert_eq!(check(&format!("{full}: more\n")).unwrap().events(), MAX_EVENTS);
+        assert_eq!(error(&format!("{full}data")), PublishError::TooManyEvents);
+        let mut check = Check::new("");
+        let endless = "data\n\n".repeat(100 * MAX_EVENTS);
+        assert_eq!(check.run(&endless, &mut Slice::unlimited()), Err(PublishError::TooManyEvents));
+        assert!(check.cursor.at() <= full.len() + 6);
+    }
+
+    #[test]
+    fn names_and_ids_are_those_of_the_last_event() {
+        let text = "id: 1\nevent: a\ndata: x\n\nid: \0\nid: 2\nid: 3\0\ndata: y\n\n: end";
+        let check = check(text).unwrap();
+        assert_eq!((check.events(), check.name(text), check.id(text)), (2, None, Some("2")));
+        assert_eq!(error("data: x\n\nid: a\u{1}\ndata: y"), PublishError::Id(2, EventError::Id));
+        let long = format!("id: {}\ndata: y", "i".repeat(4097));
+        assert_eq!(error(&long), PublishError::Id(1, EventError::LongId));
+    }
+
+    #[test]
+    fn only_text_whose_every_line_is_a_field_is_one_of_fields() {
+        let is_fields = |text: &str| FieldScan::new(text).run(text, &mut Slice::unlimited()) == Some(true);
+        for fields in
+            ["data: x", "\u{feff}event:paid\ndata: 1", "id: 42", ": note\n\nretry: 5\r\ndata:\r\n\r\n", "data: x\n"]
+        {
+            assert!(is_fields(fields), "{fields:?}");
+        }
+        for text in
+            ["", "hello", "note: buy milk", "data: x\nhello", "data", "event", "Data: x", " data: x", ": x", "\n"]
+        {
+            assert!(!is_fields(text), "{text:?}");
+        }
+    }
+}
