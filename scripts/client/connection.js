@@ -14,10 +14,10 @@ const SHORTEST_RETRY = 100;
 const STEADY = 5_000;
 /** A timer that is to wait longer does not wait at all. */
 const LONGEST_TIMER = 2 ** 31 - 1;
-/** Statuses that are worth another attempt; any other 4xx is an answer that won't change by itself. */
+/** Statuses that are worth another attempt; any other 4xx of the broker is an answer that won't change by itself. */
 const PASSING = [408, 425, 429];
 
-/** Why a stream is not there: `status` and `detail` (problem details, RFC 9457) if the broker said so. */
+/** Why a stream is not there: `status` of the answer, and `detail` if the broker gave one (problem details, RFC 9457). */
 export class StreamError extends Error {
   constructor(message, { status, detail, isFinal = false, cause } = {}) {
     super(message, { cause });
@@ -101,12 +101,16 @@ export class Connection {
 
   async #askForToken() {
     const { token } = this.#settings;
-    if (typeof token !== "function") return token ?? null;
+    if (!this.#canAskForToken()) return token ?? null;
     try {
       return (await token(this.#reason)) ?? null;
     } catch (cause) {
       throw new StreamError("no token was to be had", { cause });
     }
+  }
+
+  #canAskForToken() {
+    return typeof this.#settings.token === "function";
   }
 
   #url() {
@@ -154,24 +158,22 @@ export class Connection {
 
   #afterExpiry(notice) {
     this.#sink.expired(notice);
-    this.#forgetToken("expired", new StreamError("the token expired", { status: 401, detail: notice.reason }));
+    if (!this.#canAskForToken()) throw new StreamError("the token expired", { status: 401, detail: notice.reason, isFinal: true });
+    this.#token = undefined;
+    this.#reason = "expired";
     return 0;
   }
 
   async #afterRefusal(response, wasFresh) {
     const error = await refusal(response);
-    this.#forgetToken("refused", error);
+    // A proxy's refusal may pass by itself, and a function may have a better token: only the broker's word on a fixed one is final.
+    error.isFinal &&= !this.#canAskForToken();
+    if (!this.#canAskForToken()) throw error;
+    this.#token = undefined;
+    this.#reason = "refused";
     // A token that had been good is replaced at once; one that was never good is not asked for over and over.
     if (wasFresh) throw error;
     return 0;
-  }
-
-  /** Without somebody to ask for another token, this is the end. */
-  #forgetToken(reason, error) {
-    error.isFinal = typeof this.#settings.token !== "function";
-    if (error.isFinal) throw error;
-    this.#token = undefined;
-    this.#reason = reason;
   }
 
   #afterFailure(error) {
@@ -230,12 +232,17 @@ async function demandStream(response) {
   if (!/^text\/event-stream\b/i.test(type)) throw new StreamError(`no event stream but ${type || "nothing"} came`, { status });
 }
 
-/** The error of an answer that is no stream. */
+/** Returns the error for an answer other than a stream. */
 async function refusal(response) {
   const { status } = response;
-  const problem = await response.json().catch(() => ({}));
-  const isFinal = status === 204 || (status >= 400 && status < 500 && !PASSING.includes(status));
-  const error = new StreamError(problem.title ?? `status ${status}`, { status, detail: problem.detail, isFinal });
+  const isBrokers = /^application\/problem\+json\b/i.test(response.headers.get("Content-Type") ?? "");
+  const problem = isBrokers ? await response.json().catch(() => ({})) : {};
+  const error = new StreamError(problem.title ?? `status ${status}`, { status, detail: problem.detail, isFinal: isFinal(status, isBrokers) });
   error.retryAfter = Number(response.headers.get("Retry-After")) * 1000 || 0;
   return error;
+}
+
+/** What a proxy answers while the broker restarts, or is configured, passes; 204 is how a server ends an EventSource. */
+function isFinal(status, isBrokers) {
+  return status === 204 || (isBrokers && status >= 400 && status < 500 && !PASSING.includes(status));
 }

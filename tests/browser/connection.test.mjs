@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 
+import { enterPage, never } from "./globals.mjs";
 import { root } from "./support.mjs";
 
 const load = (file) => import(pathToFileURL(path.join(root, "scripts/client", file)));
@@ -13,6 +14,7 @@ const { Connection } = await load("connection.js");
 const { connect } = await load("esker.js");
 
 const SINK = { event() {}, moved() {}, gap() {}, expired() {}, state() {}, failed() {} };
+const PROBLEM = { "Content-Type": "application/problem+json" };
 /** More milliseconds than a timer can wait. */
 const MONTHS = 4_000_000_000;
 
@@ -42,13 +44,62 @@ test("whoever is told to come back at once waits all the same, and longer each t
   }
 });
 
+/** Answers a connection with each of these in turn, then with nothing; returns what it reported of each, and for which reason it asked for a token. */
+async function outcomes(answers, token) {
+  const [reported, reasons] = [[], []];
+  const connection = await new Promise((resolve) => {
+    const fetch = async (_, { signal }) => answers.shift()?.() ?? (resolve(connection), never(signal));
+    const failed = ({ status, detail, isFinal }) => reported.push({ status, detail, isFinal });
+    const state = (name) => (name === "closed" ? resolve(connection) : name === "waiting" && queueMicrotask(() => connection.nudge()));
+    const ask = token && ((reason) => (reasons.push(reason), token));
+    const settings = { address: "http://broker/subscribe/greeting", silence: 45_000, token: ask ?? "fixed", fetch };
+    const connection = new Connection(settings, undefined, { ...SINK, failed, state });
+  });
+  connection.close();
+  return { reported, reasons, unasked: answers.length };
+}
+
+const PROXY_TYPES = ["text/html", "text/plain; charset=utf-8", "application/json", null];
+
+test("what a proxy answers is reported and tried again", async () => {
+  for (const token of [undefined, "asked for"]) {
+    for (const status of [400, 401, 403, 404, 405, 407, 410, 500, 502, 503, 504]) {
+      const answers = PROXY_TYPES.map((type) => () => {
+        const response = new Response('{"title":"not the broker\'s","detail":"nor this"}', { status });
+        if (type) response.headers.set("Content-Type", type);
+        else response.headers.delete("Content-Type");
+        return response;
+      });
+      const { reported, unasked } = await outcomes(answers, token);
+      assert.deepEqual(reported, PROXY_TYPES.map(() => ({ status, detail: undefined, isFinal: false })));
+      assert.equal(unasked, 0);
+    }
+  }
+});
+
+const problem = (status) => () => new Response('{"title":"no","detail":"why"}', { status, headers: PROBLEM });
+
+test("what the broker refuses is final, unless it may pass or another token may help", async () => {
+  for (const status of [400, 401, 403, 404, 405]) {
+    const { reported, unasked } = await outcomes([problem(status), problem(status)]);
+    assert.deepEqual([reported, unasked], [[{ status, detail: "why", isFinal: true }], 1]);
+  }
+  for (const status of [408, 425, 429, 500, 503]) {
+    const { reported } = await outcomes([problem(status), problem(status)]);
+    assert.deepEqual(reported.map(({ isFinal }) => isFinal), [false, false], status);
+  }
+  const { reported, reasons } = await outcomes([problem(401), problem(401)], "asked for");
+  assert.deepEqual(reported.map(({ isFinal }) => isFinal), [false, false]);
+  assert.deepEqual(reasons, ["start", "refused", "refused"]);
+});
+
 /** How often a stream that is to be shared asks, if whoever is told its role closes it at this one. */
 async function attemptsOfOneWhoClosesAs(wanted) {
   const told = [];
   let count = 0;
-  const fetch = async () => ((count += 1), new Promise(() => {}));
+  const fetch = async (_, { signal }) => ((count += 1), never(signal));
   const onRole = (role) => (told.push(role), role === wanted && stream.close());
-  const stream = connect("http://broker/", { topics: ["greeting"], fetch, onRole });
+  const stream = connect("http://broker/", { topics: ["greeting"], shared: true, fetch, onRole });
   await sleep(100);
   stream.close();
   return { count, told };
@@ -57,8 +108,9 @@ async function attemptsOfOneWhoClosesAs(wanted) {
 test("a stream that is closed when its role is told has no connection", async () => {
   // A lock is never granted at once.
   const locks = { request: async (_name, _how, act) => (await null, act()) };
-  Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+  const leave = enterPage({ locks });
   assert.deepEqual(await attemptsOfOneWhoClosesAs("follower"), { count: 0, told: ["follower"] });
   assert.deepEqual(await attemptsOfOneWhoClosesAs("leader"), { count: 0, told: ["follower", "leader"] });
   assert.deepEqual(await attemptsOfOneWhoClosesAs("none"), { count: 1, told: ["follower", "leader"] });
+  leave();
 });
