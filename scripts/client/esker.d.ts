@@ -29,11 +29,11 @@ export type Role = "alone" | "leader" | "follower";
 
 /** Why the stream is not there. */
 export class StreamError extends Error {
-  /** The status of the broker's answer, if there was one. */
-  readonly status?: number;
-  /** What the broker said (problem details, RFC 9457). */
-  readonly detail?: string;
-  /** No further attempt is made. */
+  /** The status of the answer, if there was one. */
+  readonly status: number | undefined;
+  /** What the broker said (problem details, RFC 9457); a proxy's answer has none. */
+  readonly detail: string | undefined;
+  /** No further attempt is made: the broker itself refused. Everything else is tried again. */
   readonly isFinal: boolean;
 }
 
@@ -43,50 +43,50 @@ export type Token = string | ((reason: TokenReason) => string | null | undefined
 
 export interface CommonOptions {
   /** The id after which to go on; "0" is everything that is retained. Without, null or empty: what is new, or for records their newest state. */
-  position?: string | null;
+  position?: string | null | undefined;
   /**
-   * One connection for all tabs of this origin that ask for the same; on by default. A text keeps those apart who must
-   * not share, such as people with different rights.
+   * One connection for all tabs of this origin that ask for the same with the same credentials. On by default in pages, unless
+   * there is a `fetch`; workers and servers never share. A text names a group: streams of different groups do not share.
    */
-  shared?: boolean | string;
+  shared?: boolean | string | undefined;
   /** A function is asked again when the broker says `expired` or refuses with 401. Nothing is sent for null and undefined. */
-  token?: Token;
+  token?: Token | undefined;
   /** Where the token travels; "header" by default. */
-  tokenIn?: "header" | "query";
+  tokenIn?: "header" | "query" | undefined;
   /** "include" sends cookies to a broker of another origin. */
-  credentials?: RequestCredentials;
+  credentials?: RequestCredentials | undefined;
   /** A connection without a byte for so long is given up, in milliseconds; 45 000 by default. Longer than the broker's heartbeat. */
-  silence?: number;
+  silence?: number | undefined;
   /** Closes the stream. */
-  signal?: AbortSignal;
-  /** Used in place of the page's own. */
-  fetch?: (url: URL, init: RequestInit) => Promise<Response>;
+  signal?: AbortSignal | undefined;
+  /** Used in place of the global one. What it adds is unknown to other tabs, so that the stream shares only if `shared` is set. */
+  fetch?: ((url: URL, init: RequestInit) => Promise<Response>) | undefined;
 
   /** For every event, whatever its name, before those of `on`. */
-  onEvent?(event: StreamEvent): void;
-  onOpen?(): void;
-  onState?(state: State): void;
-  onRole?(role: Role): void;
-  onGap?(gap: Gap): void;
+  onEvent?: ((event: StreamEvent) => void) | undefined;
+  onOpen?: (() => void) | undefined;
+  onState?: ((state: State) => void) | undefined;
+  onRole?: ((role: Role) => void) | undefined;
+  onGap?: ((gap: Gap) => void) | undefined;
   /** In the tab that has the connection. */
-  onExpired?(expiry: Expiry): void;
+  onExpired?: ((expiry: Expiry) => void) | undefined;
   /** In the tab that has the connection. */
-  onError?(error: StreamError): void;
+  onError?: ((error: StreamError) => void) | undefined;
 }
 
 export interface TopicOptions extends CommonOptions {
   /** `GET /subscribe/…`. */
   topics: readonly string[];
-  records?: never;
+  records?: undefined;
   /** Has the stream told where it is at its start, so that one that is cut off before its first event loses nothing; on by default. */
-  prime?: boolean;
+  prime?: boolean | undefined;
 }
 
 export interface RecordOptions extends CommonOptions {
   /** `GET /events`: of all names, or of these. */
   records: true | readonly string[];
-  topics?: never;
-  prime?: never;
+  topics?: undefined;
+  prime?: undefined;
 }
 
 export class Stream {

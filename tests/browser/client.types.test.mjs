@@ -16,13 +16,13 @@ test("the types are those of a program that uses it well, and none that does not
   await cp(path.join(root, "scripts/client"), folder, { recursive: true });
   await writeFile(usage, USAGE);
   const compiler = path.join(import.meta.dirname, "node_modules/typescript/bin/tsc");
-  const flags = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom"];
+  const flags = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom"];
   await promisify(execFile)(process.execPath, [compiler, ...flags, usage]).catch(({ stdout }) => assert.fail(stdout));
   await rm(folder, { recursive: true });
 });
 
 const USAGE = `
-import { connect, Stream, StreamError, type StreamEvent, type State } from "./esker.js";
+import { connect, Stream, StreamError, type StreamEvent, type State, type TopicOptions } from "./esker.js";
 const stream: Stream = connect(new URL("https://events.example.com"), {
   topics: ["orders1234", "prices1234"],
   token: async (reason) => (await fetch("/token?" + reason)).text(),
@@ -40,6 +40,15 @@ const position: string | undefined = stream.position;
 stream.close();
 connect("/", { records: ["form.name"], position, shared: "user 17" });
 connect("/", { records: true, position: sessionStorage.getItem("position"), shared: false, credentials: "include", token: "a", tokenIn: "query" });
+// What a caller passes on may be undefined, whatever the option.
+const given: Partial<TopicOptions> = {};
+connect("/", { topics: ["news12345"], position: undefined });
+connect("/", {
+  topics: ["news12345"], records: undefined, prime: given.prime, position: given.position, shared: given.shared, token: given.token,
+  tokenIn: given.tokenIn, credentials: given.credentials, silence: given.silence, signal: given.signal, fetch: given.fetch,
+  onEvent: given.onEvent, onOpen: given.onOpen, onState: given.onState, onRole: given.onRole, onGap: given.onGap,
+  onExpired: given.onExpired, onError: given.onError,
+});
 // @ts-expect-error one of both
 connect("/", { topics: ["news12345"], records: true });
 // @ts-expect-error one of both
