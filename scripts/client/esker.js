@@ -1,9 +1,10 @@
-// A page's view of an Esker broker: several topics, or records, over one connection, which all tabs that ask for the same
-// share. A page needs this file and its three neighbours, and no build. Refuses to know how bytes come (connection.js,
-// parser.js) and how tabs agree (tabs.js).
+// A page's view of an Esker broker: several topics, or records, over one connection, which all tabs share that ask for the
+// same with the same credentials. A page needs this file and its four neighbours, and no build. Independent of how bytes
+// arrive (connection.js, parser.js), of who may share (group.js), and of how tabs agree (tabs.js).
 
 import { Connection, StreamError } from "./connection.js";
-import { Member, canShare } from "./tabs.js";
+import { Tokens, canShare, nameGroup } from "./group.js";
+import { Member } from "./tabs.js";
 
 export { StreamError };
 
@@ -23,6 +24,8 @@ export class Stream {
   #state = "connecting";
   #role = "alone";
   #source = null;
+  /** Identifies the latest attempt to join a group; null after leaving. */
+  #joining = null;
   #isClosed = false;
   #isReopening = false;
   #listening = new AbortController();
@@ -106,6 +109,7 @@ export class Stream {
   }
 
   #leave() {
+    this.#joining = null;
     this.#source?.close();
     this.#source = null;
   }
@@ -114,13 +118,34 @@ export class Stream {
     if (this.#isClosed) return;
     if (this.#topics?.size === 0 || this.#names?.length === 0) return this.#setState("idle");
     const settings = this.#settings();
-    const isShared = Boolean(this.#options.shared ?? true) && canShare();
+    // The page's own `fetch` may add credentials that no other stream has.
+    const shared = this.#options.shared ?? !this.#options.fetch;
+    if (shared && canShare()) this.#join(settings, shared);
+    else this.#connect(settings);
+  }
+
+  /** Opens a connection for this stream alone. */
+  #connect(settings) {
     const sink = this.#sink();
-    if (!isShared) sink.role("alone");
-    this.#source = isShared
-      ? new Member(this.#group(settings.address), settings, this.#position, sink)
-      : new Connection(settings, this.#position, sink);
-    // Whoever was told of the role may have closed the stream.
+    sink.role("alone");
+    this.#use(() => new Connection(settings, this.#position, sink));
+  }
+
+  /** Shares a connection with the streams that ask for the same with the same credentials. */
+  async #join(settings, shared) {
+    const joining = (this.#joining = Symbol());
+    const tokens = new Tokens(settings.token);
+    // Without a token the stream's own connection asks again, and reports why.
+    const group = await nameGroup(settings, tokens, shared).catch(() => null);
+    if (joining !== this.#joining) return;
+    if (group === null) return this.#connect(settings);
+    const sink = this.#sink(() => tokens.haveChanged && this.#reopen());
+    this.#use(() => new Member(group, { ...settings, token: tokens.source }, this.#position, sink));
+  }
+
+  #use(open) {
+    // A handler that was called with the role may have closed the stream.
+    if (!this.#isClosed) this.#source = open();
     if (this.#isClosed) this.#leave();
   }
 
@@ -139,13 +164,8 @@ export class Stream {
     return address;
   }
 
-  /** Those who ask for the same share, unless they say that they are of different groups. */
-  #group(address) {
-    const { shared } = this.#options;
-    return `esker ${typeof shared === "string" ? shared : ""} ${address}`;
-  }
-
-  #sink() {
+  /** What a source reports to. `onAccepted` is called whenever the broker has accepted a connection. */
+  #sink(onAccepted = () => {}) {
     const { onOpen, onState, onGap, onExpired, onError, onRole, onEvent } = this.#options;
     return {
       event: (event) => {
@@ -162,6 +182,7 @@ export class Stream {
       },
       state: (state) => {
         if (state === "closed") return this.close();
+        if (state === "open") onAccepted();
         if (this.#setState(state) && state === "open") call(onOpen);
       },
     };

@@ -1,4 +1,4 @@
-// One stream for all tabs that ask for the same. One of them leads: it holds a Web Lock and the connection, and hands every
+// One stream for all tabs of a group (group.js). One of them leads: it holds a Web Lock and the connection, and hands every
 // event on by BroadcastChannel. The others follow. Refuses to know HTTP, and who listens to which event.
 //
 // Nothing is lost, doubled or reordered, because what the leader hands on is a chain: each event comes with the id of the
@@ -14,9 +14,6 @@ const REMEMBERED = 1_024;
 const SILENCE = 15_000;
 /** A leader that has not answered a visible tab for so long is hung, and deposed. */
 const PATIENCE = 4_000;
-
-/** Whether this page can share at all. Web Locks are there only in secure contexts, localhost among them. */
-export const canShare = () => typeof BroadcastChannel === "function" && Boolean(globalThis.navigator?.locks);
 
 const isVisible = () => globalThis.document?.visibilityState !== "hidden";
 
@@ -39,7 +36,7 @@ export class Member {
   #candidacy = new AbortController();
   #timer;
 
-  /** `group` names those who share: same broker, same topics or records. */
+  /** `group` names those who share: same broker, same topics or records, same credentials. */
   constructor(group, settings, position, sink) {
     this.#group = group;
     this.#settings = settings;

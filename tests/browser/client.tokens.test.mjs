@@ -6,19 +6,24 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import {
-  LIMIT, TOPIC, all, events, eventually, numbers, openTab, opened, same, scene, site, state, threeTabs, told,
+  LIMIT, TOPIC, all, events, eventually, numbers, openTab, opened, role, same, scene, site, state, threeTabs, told,
 } from "./client.support.mjs";
 
 const SECRET = "a secret of thirty-two bytes or more";
 const ENVIRONMENT = { ESKER_PUBLISHER_SECRET: SECRET, ESKER_SUBSCRIBER_SECRET: `${SECRET} for subscribers` };
 
-function mint(secret, topics, seconds) {
+function mint(secret, topics, seconds, claims = {}) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ alg: "HS256" })}.${part({ topics, exp: Math.floor(Date.now() / 1000) + seconds })}`;
+  const signed = `${part({ alg: "HS256" })}.${part({ ...claims, topics, exp: Math.floor(Date.now() / 1000) + seconds })}`;
   return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
 }
 
-const subscriberToken = (seconds) => mint(ENVIRONMENT.ESKER_SUBSCRIBER_SECRET, [TOPIC], seconds);
+const subscribers = async (broker) => {
+  const headers = { Authorization: `Bearer ${mint(SECRET, ["*"], 60)}` };
+  return (await (await fetch(`${broker.url}/stats`, { headers })).json()).subscribers;
+};
+
+const subscriberToken = (seconds, claims) => mint(ENVIRONMENT.ESKER_SUBSCRIBER_SECRET, [TOPIC], seconds, claims);
 
 async function publishWithToken(broker, number) {
   const headers = { Authorization: `Bearer ${mint(SECRET, ["*"], 60)}`, "Content-Type": "text/event-stream" };
@@ -56,12 +61,48 @@ test("a refused token is asked for again, one of another topic is the end", LIMI
     assert.match(errors[0].detail, /expired/);
 
     const foreign = mint(ENVIRONMENT.ESKER_SUBSCRIBER_SECRET, ["elsewhere"], 60);
-    const refused = await openTab(context, broker.url, { token: foreign, shared: "another person" });
+    const refused = await openTab(context, broker.url, { token: foreign });
     await eventually("closed", () => state(refused));
     assert.deepEqual((await told(refused)).errors.map(({ status, isFinal }) => [status, isFinal]), [[403, true]]);
-    const bad = await openTab(context, broker.url, { token: subscriberToken(-5), shared: "somebody" });
+    const bad = await openTab(context, broker.url, { token: subscriberToken(-5) });
     await eventually("closed", () => state(bad));
     assert.deepEqual((await told(bad)).errors.map(({ status, isFinal }) => [status, isFinal]), [[401, true]]);
+  }),
+);
+
+test("the tabs of one person share, and nobody gets what another person may hear", LIMIT, () =>
+  scene({ tokens: true, environment: ENVIRONMENT }, async (broker, context) => {
+    const ada = () => subscriberToken(60, { user: "Ada", jti: String(Math.random()) });
+    await context.exposeFunction("freshToken", async () => ada());
+    const tabs = [await openTab(context, broker.url, { asksForToken: true }), await openTab(context, broker.url, { asksForToken: true })];
+    await opened(tabs);
+    await eventually(1, () => subscribers(broker));
+    const sameRights = await openTab(context, broker.url, { token: subscriberToken(60, { user: "Grace" }) });
+    await opened([sameRights]);
+    await eventually(2, () => subscribers(broker));
+    const others = [mint(ENVIRONMENT.ESKER_SUBSCRIBER_SECRET, ["elsewhere"], 60), mint("of nobody", [TOPIC], 60), undefined];
+    const refused = [];
+    for (const token of others) refused.push(await openTab(context, broker.url, { token }));
+    await eventually(same(refused, "closed"), all(refused, state));
+    await publishWithToken(broker, 1);
+    await eventually([["1"], ["1"], ["1"]], all([...tabs, sameRights], events));
+    assert.deepEqual(await all(refused, events)(), [[], [], []]);
+  }),
+);
+
+test("a tab whose next token is another person's leaves those of the first", LIMIT, () =>
+  scene({ tokens: true, environment: ENVIRONMENT }, async (broker, context) => {
+    await context.exposeFunction("freshToken", async () => subscriberToken(4, { user: "Ada" }));
+    const [leader, follower] = [await openTab(context, broker.url, { asksForToken: true }), await openTab(context, broker.url, { asksForToken: true })];
+    await opened([leader, follower]);
+    assert.deepEqual([await role(leader), await role(follower)], ["leader", "follower"]);
+    const grace = subscriberToken(60, { user: "Grace" });
+    await leader.evaluate((token) => (globalThis.freshToken = async () => token), grace);
+    await eventually(2, () => subscribers(broker));
+    await eventually(["leader", "leader"], all([leader, follower], role));
+    await opened([leader, follower]);
+    await publishWithToken(broker, 1);
+    await eventually([["1"], ["1"]], all([leader, follower], events));
   }),
 );
 
