@@ -77,6 +77,8 @@ pub struct Connection<S> {
     pub held: Option<Reservation>,
     /// Whether a read may find something.
     pub is_readable: bool,
+    /// Whether its end has been reported: whatever is read, there is more to read until the end itself is.
+    pub has_ended: bool,
     /// Whether the worker's queue of connections to go on with has it.
     pub is_queued: bool,
     /// Whether the queue of connections whose publish waits has it.
@@ -127,6 +129,7 @@ impl<S: Peer> Connection<S> {
             output: Vec::new(),
             held: None,
             is_readable: true,
+            has_ended: false,
             is_queued: false,
             is_parked: false,
             has_taken: false,
@@ -158,10 +161,10 @@ impl<S: Peer> Connection<S> {
     }
 
     /// Reads once. A buffer that is not filled has emptied the socket: an edge will tell of more.
-    pub fn read(&mut self, buffer: &mut [u8], may_have_ended: bool) -> Got {
+    pub fn read(&mut self, buffer: &mut [u8]) -> Got {
         match read(&mut self.socket, buffer) {
             Got::Bytes(count) => {
-                self.is_readable = count == buffer.len() || may_have_ended;
+                self.is_readable = count == buffer.len() || self.has_ended;
                 self.has_said = true;
                 Got::Bytes(count)
             }

@@ -1,17 +1,17 @@
-//! The first half of a turn: what the poll, the mail and the backlog bring, and who could not be
-//! finished with in the turn before.
+//! The first half of a turn: what the poll, the mail and the backlog bring. A connection that has something to do enters
+//! one queue, whatever brought it; [`Worker::drive_ready`] drives those in the queue in order, as far as the budget goes.
 
 use super::accept::{self, Newcomer};
+use super::budget::Budget;
 use super::connection::{Connection, Got, Patience, read};
 use super::kernel::Seen;
 use super::parts::Key;
 use super::streams::Close;
-use super::{Kernel, Mail, READS_PER_TURN, TALK_PER_TURN, Worker};
+use super::{DRIVE_MICROS, Kernel, MAIL_MICROS, Mail, READS_PER_TURN, Worker};
 use crate::api::Scope;
 
 impl<K: Kernel> Worker<K> {
     pub(super) fn handle_events(&mut self) {
-        self.talk = 0;
         for index in 0..self.seen.len() {
             let seen = self.seen[index];
             if let Some(door) = accept::door(seen.token) {
@@ -22,9 +22,8 @@ impl<K: Kernel> Worker<K> {
                 Key::Connection(key) => {
                     if let Some(connection) = self.connections.get_mut(key) {
                         connection.is_readable |= seen.is_readable || seen.has_ended;
-                        // Whoever waits already keeps its place.
-                        let waits = connection.is_queued || self.talk >= TALK_PER_TURN / 2;
-                        if waits { self.postpone(key) } else { self.drive(key, seen.has_ended) }
+                        connection.has_ended |= seen.has_ended;
+                        self.enqueue(key);
                     }
                 }
                 Key::Subscriber(key) => self.handle_subscriber(key, seen),
@@ -53,16 +52,19 @@ impl<K: Kernel> Worker<K> {
         self.streams.remove(key, Close::Talkative);
     }
 
-    /// What is there by now: an answer may bring the next request of a pipeline, and that, refused at once, the next
-    /// answer. Whoever sent more has rung for another turn.
+    /// Takes new connections and the store's answers, as far as their share of the iteration goes; the rest stays for the
+    /// next one.
     pub(super) fn take_mail(&mut self) {
-        for _ in 0..self.mail.len() {
+        let mut budget = Budget::new(MAIL_MICROS, self.clock.elapsed_micros());
+        while !budget.is_spent() {
             let Ok(mail) = self.mail.try_recv() else { return };
             match mail {
                 Mail::Newcomer(newcomer) => self.take_in(newcomer),
                 Mail::Answer { key, serial, answer } => self.deliver(key, serial, answer),
                 Mail::Found { key, serial, exists } => self.resume(key, serial, exists),
             }
+            budget.count(1);
+            budget.measure(self.clock.elapsed_micros());
         }
     }
 
@@ -82,7 +84,7 @@ impl<K: Kernel> Worker<K> {
         own.into_iter().for_each(|newcomer| self.take_in(newcomer));
     }
 
-    /// A new connection: registered, and listened to at once, for its request may be here already.
+    /// A new connection: registered, and driven as one whose request may be here already.
     fn take_in(&mut self, newcomer: Newcomer<K::Peer>) {
         let Newcomer { mut socket, scope, address } = newcomer;
         let metrics = self.parts.service.metrics.worker(self.parts.id);
@@ -97,27 +99,27 @@ impl<K: Kernel> Worker<K> {
         self.serials += 1;
         self.is_at_rest = false;
         self.connections.insert(Connection::new(self.serials, socket, scope, address, deadline));
-        self.drive(key, false);
+        self.enqueue(key);
     }
 
-    /// Connections that had to stop for the turn's bounds, or whose publish waits for room.
-    pub(super) fn go_on(&mut self) {
-        for _ in 0..self.ready.len() {
-            if self.talk >= TALK_PER_TURN {
-                break;
-            }
-            let Some(key) = self.ready.pop_front() else { break };
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.is_queued = false;
-                self.drive(key, true);
-            }
-        }
-        for _ in 0..self.parked.len() {
-            let Some(key) = self.parked.pop_front() else { break };
+    /// Drives the connections in the queue, each for a share of the iteration at most, until the budget is spent. Those that
+    /// are left, and those that have more to do, come first in the next iteration. A publish that waits for room is tried
+    /// again in its turn.
+    pub(super) fn drive_ready(&mut self) {
+        while let Some(key) = self.parked.pop_front() {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.is_parked = false;
-                // Its end may have come while it waited, and was not looked at.
-                self.drive(key, true);
+                self.enqueue(key);
+            }
+        }
+        self.budget = Budget::new(DRIVE_MICROS, self.clock.elapsed_micros());
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.is_queued = false;
+            self.drive(key);
+            if self.budget.is_spent() {
+                return;
             }
         }
     }

@@ -12,6 +12,7 @@
 mod absences;
 mod accept;
 mod audience;
+mod budget;
 mod catch_up;
 pub(crate) mod connection;
 mod door;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use accept::{Acceptor, Newcomer};
+use budget::Budget;
 use connection::Connection;
 pub use door::{Door, Listener};
 pub use gate::Gate;
@@ -62,9 +64,13 @@ use crate::pages::Pages;
 const SCRATCH: usize = 64 << 10;
 /// Reads from one socket in one turn.
 const READS_PER_TURN: usize = 4;
-/// What all connections together may say in one turn, so that many that pour keep neither streams nor other connections waiting.
-/// A read costs 1, and 1 more for every 4 KiB; so does a request. Half of it is for those who had to wait in the turn before.
-const TALK_PER_TURN: usize = 1024;
+/// Microseconds of a loop iteration for driving connections. With one request beyond it, the dearest of which is a token to
+/// verify with two keys, and with what serving takes, an iteration stays within about 5 ms.
+const DRIVE_MICROS: u64 = 2_000;
+/// Microseconds of a loop iteration for taking in new connections and the store's answers.
+const MAIL_MICROS: u64 = 500;
+/// Microseconds of a loop iteration for connections whose time is up.
+const TIME_OUT_MICROS: u64 = 500;
 /// The poll's patience while publishes wait for room, and while draining.
 const IMPATIENT_MILLIS: u64 = 2;
 
@@ -126,10 +132,10 @@ pub struct Worker<K: Kernel> {
     /// Counts the connections there were.
     serials: u64,
     streams: Streams<K::Peer>,
-    /// Connections that have more to read than one turn allows.
+    /// Connections that have something to do, in the order in which they are driven.
     ready: VecDeque<usize>,
-    /// What connections have said in this turn, see [`TALK_PER_TURN`].
-    talk: usize,
+    /// What is left of this iteration for driving connections.
+    budget: Budget,
     /// Connections whose publish waits for room.
     parked: VecDeque<usize>,
     scratch: Box<[u8]>,
@@ -173,7 +179,7 @@ impl<K: Kernel> Worker<K> {
             serials: 0,
             streams,
             ready: VecDeque::new(),
-            talk: 0,
+            budget: Budget::new(0, 0),
             parked: VecDeque::new(),
             scratch: vec![0; SCRATCH].into(),
             out: Vec::new(),
@@ -204,7 +210,7 @@ impl<K: Kernel> Worker<K> {
         self.handle_events();
         self.take_mail();
         self.accept();
-        self.go_on();
+        self.drive_ready();
         // Before anybody is served: what comes after the token is not for whoever had it.
         self.expire();
         self.streams.take_inbox();
@@ -232,7 +238,7 @@ impl<K: Kernel> Worker<K> {
     pub fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(Acceptor::has_more);
         let has_begun = self.is_sweeping || self.is_expiring || self.is_ending;
-        if self.streams.has_work() || !self.ready.is_empty() || has_begun || can_accept {
+        if self.streams.has_work() || !self.ready.is_empty() || !self.mail.is_empty() || has_begun || can_accept {
             return Some(0);
         }
         if !self.parked.is_empty() || self.drain_until.is_some() {

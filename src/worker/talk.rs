@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::budget::Budget;
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
 use super::streams::Close;
-use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, TALK_PER_TURN, Worker};
+use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, TIME_OUT_MICROS, Worker};
 use crate::api::subscribe::Entry;
 use crate::api::{Answer, Errand, Scope};
 use crate::clock::millis;
@@ -43,10 +44,11 @@ enum Fate {
 }
 
 impl<K: Kernel> Worker<K> {
-    /// Goes on with a connection as far as it can without blocking.
-    pub(super) fn drive(&mut self, key: usize, may_have_ended: bool) {
+    /// Goes on with a connection as far as it can without blocking and its share of the iteration allows.
+    pub(super) fn drive(&mut self, key: usize) {
+        self.budget.begin_share();
         let mut out = std::mem::take(&mut self.out);
-        match self.talk(key, may_have_ended, &mut out) {
+        match self.talk(key, &mut out) {
             Fate::Stays => self.set_deadline(key),
             Fate::Closes => self.close(key),
             Fate::BecomesSubscriber => self.become_subscriber(key),
@@ -54,9 +56,10 @@ impl<K: Kernel> Worker<K> {
         out.clear();
         out.shrink_to(MAX_OUTPUT);
         self.out = out;
+        self.budget.measure(self.clock.elapsed_micros());
     }
 
-    fn talk(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> Fate {
+    fn talk(&mut self, key: usize, out: &mut Vec<u8>) -> Fate {
         for _ in 0..READS_PER_TURN {
             let connection = &mut self.connections[key];
             match flush(connection, &self.kernel, key, out, &self.parts) {
@@ -73,22 +76,22 @@ impl<K: Kernel> Worker<K> {
             }
             let may_go_on = match connection.phase {
                 Phase::Lingering(left) => self.linger(key, left),
-                _ => self.listen(key, may_have_ended, out),
+                _ => self.listen(key, out),
             };
             match may_go_on {
-                GoesOn::AtOnce if self.talk >= TALK_PER_TURN => break,
+                GoesOn::AtOnce if self.budget.is_share_spent() => break,
                 GoesOn::AtOnce => {}
                 GoesOn::WhenReady if out.is_empty() => return Fate::Stays,
                 GoesOn::WhenReady => return self.finish_talk(key, out),
                 GoesOn::Never => return Fate::Closes,
             }
         }
-        self.postpone(key);
+        self.enqueue(key);
         self.finish_talk(key, out)
     }
 
-    /// It is gone on with after those who wait already.
-    pub(super) fn postpone(&mut self, key: usize) {
+    /// Queues a connection to be driven after those that wait already; one that waits itself keeps its place.
+    pub(super) fn enqueue(&mut self, key: usize) {
         if !std::mem::replace(&mut self.connections[key].is_queued, true) {
             self.ready.push_back(key);
         }
@@ -110,8 +113,9 @@ impl<K: Kernel> Worker<K> {
         if !connection.is_readable {
             return GoesOn::WhenReady;
         }
-        let got = connection.read(&mut self.scratch, true);
-        self.talk += cost(got);
+        let got = connection.read(&mut self.scratch);
+        self.budget.count(cost(got));
+        self.budget.measure(self.clock.elapsed_micros());
         match got {
             Got::Nothing => GoesOn::WhenReady,
             Got::Bytes(count) if count < left => {
@@ -123,19 +127,19 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Reads once, and lets the exchange understand what is there.
-    fn listen(&mut self, key: usize, may_have_ended: bool, out: &mut Vec<u8>) -> GoesOn {
-        let Self { connections, parts, scratch, talk, .. } = self;
+    fn listen(&mut self, key: usize, out: &mut Vec<u8>) -> GoesOn {
+        let Self { connections, parts, scratch, budget, clock, .. } = self;
         let connection = &mut connections[key];
         if matches!(connection.exchange.patience(), Patience::Store | Patience::Lookup) {
             return GoesOn::WhenReady;
         }
         if let patience @ (Patience::Room | Patience::Work) = connection.exchange.patience() {
-            *talk += if patience == Patience::Work { SLICE_COST } else { 0 };
+            budget.count(if patience == Patience::Work { SLICE_STEPS } else { 0 });
             let step = connection.exchange.resume(parts.context(connection.scope, connection.address), out);
             return self.take_step(key, step);
         }
-        let got = if connection.wants_more() { connection.read(scratch, may_have_ended) } else { Got::Nothing };
-        *talk += cost(got);
+        let got = if connection.wants_more() { connection.read(scratch) } else { Got::Nothing };
+        budget.count(cost(got));
         let fresh = match got {
             Got::Bytes(count) => &scratch[..count],
             Got::Nothing if connection.input.is_empty() => return GoesOn::WhenReady,
@@ -154,9 +158,10 @@ impl<K: Kernel> Worker<K> {
             let (count, step) =
                 connection.exchange.advance(&bytes[taken..], parts.context(connection.scope, connection.address), out);
             taken += count;
-            *talk += 1;
+            budget.count(1);
+            budget.measure(clock.elapsed_micros());
             match step {
-                Step::Answered if taken < bytes.len() && out.len() < MAX_OUTPUT => {}
+                Step::Answered if taken < bytes.len() && out.len() < MAX_OUTPUT && !budget.is_share_spent() => {}
                 step => break step,
             }
         };
@@ -182,7 +187,7 @@ impl<K: Kernel> Worker<K> {
                 return GoesOn::WhenReady;
             }
             Step::Work => {
-                self.postpone(key);
+                self.enqueue(key);
                 return GoesOn::WhenReady;
             }
             Step::Errand(errand) => {
@@ -246,7 +251,7 @@ impl<K: Kernel> Worker<K> {
         );
         connection.held = answer.held;
         self.take_step(key, step);
-        self.drive(key, true);
+        self.enqueue(key);
     }
 
     /// Opens a stream now that the store has answered.
@@ -258,7 +263,7 @@ impl<K: Kernel> Worker<K> {
         let context = parts.context(connection.scope, connection.address);
         let step = connection.exchange.open_after_lookup(exists, context, &mut connection.output);
         self.take_step(key, step);
-        self.drive(key, true);
+        self.enqueue(key);
     }
 
     fn become_subscriber(&mut self, key: usize) {
@@ -324,12 +329,18 @@ impl<K: Kernel> Worker<K> {
 
     /// Ends those for whom patience is over, as many as a turn allows. Answers whether there may be more.
     pub(super) fn time_out_connections(&mut self) -> bool {
+        self.budget = Budget::new(TIME_OUT_MICROS, self.clock.elapsed_micros());
         let now = self.parts.now.millis;
         let late = self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key);
         let late: Vec<_> = late.take(TIME_OUTS_PER_TURN).collect();
-        let may_be_more = late.len() == TIME_OUTS_PER_TURN;
-        late.into_iter().for_each(|key| self.time_out(key));
-        may_be_more
+        let is_full = late.len() == TIME_OUTS_PER_TURN;
+        for key in late {
+            if self.budget.is_spent() {
+                return true;
+            }
+            self.time_out(key);
+        }
+        is_full
     }
 
     fn time_out(&mut self, key: usize) {
@@ -344,7 +355,7 @@ impl<K: Kernel> Worker<K> {
                     .exchange
                     .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
                 self.take_step(key, step);
-                self.drive(key, true);
+                self.drive(key);
             }
         }
     }
@@ -357,7 +368,7 @@ impl<K: Kernel> Worker<K> {
             return false;
         }
         connection.is_readable = true;
-        self.drive(key, true);
+        self.drive(key);
         // Gone, a subscriber by now, or waited for anew.
         self.connections.get(key).is_none_or(|connection| connection.deadline > self.parts.now.millis)
     }
@@ -383,10 +394,10 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
-/// What a slice of work on a publish costs of [`TALK_PER_TURN`].
-const SLICE_COST: usize = 64;
+/// What a slice of work on a publish costs, in steps of the budget.
+const SLICE_STEPS: usize = 64;
 
-/// What a read costs of [`TALK_PER_TURN`].
+/// What a read costs, in steps of the budget.
 fn cost(got: Got) -> usize {
     match got {
         Got::Bytes(count) => 1 + count / (4 << 10),

@@ -361,7 +361,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "full-read-taken-for-the-last",
         House(7),
         "worker/connection.rs",
-        &[("self.is_readable = count == buffer.len() || may_have_ended;", "self.is_readable = may_have_ended;")],
+        &[("self.is_readable = count == buffer.len() || self.has_ended;", "self.is_readable = self.has_ended;")],
     ),
     // Accepting goes on by itself.
     change(

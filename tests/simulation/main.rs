@@ -15,6 +15,7 @@ mod ends;
 mod journal;
 mod listener;
 mod net;
+mod shares;
 mod storage;
 mod talk;
 mod throng;

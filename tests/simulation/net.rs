@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker::hub::Bell;
+use esker::stepped::Dial;
 use esker::worker::subscriber::Socket;
 use esker::worker::{BUDGET_PER_TURN, Kernel, Listen, Peer, Seen};
 use mio::Token;
@@ -81,6 +82,8 @@ pub struct Net {
     is_door_listed: bool,
     /// What accepting fails with, while it is set.
     pub accept_fault: Option<i32>,
+    /// What each read and write takes, if it takes time.
+    pub slow_calls: Option<(Arc<Dial>, u64)>,
     numbers: BTreeSet<RawFd>,
     /// Counts the turns of all workers.
     turn: u64,
@@ -225,6 +228,12 @@ impl Net {
         }
     }
 
+    fn take_time(&self) {
+        if let Some((dial, micros)) = &self.slow_calls {
+            dial.advance(*micros);
+        }
+    }
+
     fn is_ready(&self, kernel: usize) -> bool {
         !self.listed[kernel].is_empty() || (kernel == 0 && self.is_door_listed)
     }
@@ -339,6 +348,7 @@ impl Read for End {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut guard = self.net.get();
         let net = &mut *guard;
+        net.take_time();
         let pipe = &mut net.pipes[self.pipe];
         pipe.begin(net.turn);
         pipe.reads += 1;
@@ -365,6 +375,7 @@ impl Write for End {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut guard = self.net.get();
         let net = &mut *guard;
+        net.take_time();
         let pipe = &mut net.pipes[self.pipe];
         pipe.begin(net.turn);
         pipe.writes += 1;
