@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::browsers::check_cookie_writer;
-use crate::auth::{Auth, Denial, Grant, Role};
+use crate::auth::{Auth, Denial, Grant, Keyrings, Role};
 use crate::http::head::MAX_TOKEN_COOKIES;
 use crate::http::{Head, Problem};
 use crate::hub::TopicName;
@@ -22,15 +22,23 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
     if let Shown::Cookies(_) = shown {
         check_cookie_writer(head, context).map_err(|detail| Problem::denied(403, NO_TOKEN, detail))?;
     }
-    let now = context.now.unix_seconds();
-    let mut first_denial = None;
+    let mut refusal = None;
     for token in shown.tokens() {
-        match keyrings.admit(role, Some(token), now, &mut context.verified.borrow_mut()) {
+        match judge(role, token, keyrings, context) {
             Ok(grant) => return Ok(grant),
-            Err(denial) => first_denial = first_denial.or(Some(denial)),
+            Err(problem) => refusal = refusal.or(Some(problem)),
         }
     }
-    Err(unauthorized(&first_denial.unwrap_or(Denial::Missing)))
+    Err(refusal.unwrap_or_else(|| unauthorized(&Denial::Missing)))
+}
+
+/// What a token allows.
+fn judge(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Result<Grant, Problem> {
+    let (now, verified) = (context.now.unix_seconds(), &mut context.verified.borrow_mut());
+    if let Some(judged) = keyrings.recall(role, token, now, verified) {
+        return judged.map_err(|denial| unauthorized(&denial));
+    }
+    keyrings.verify(role, token, now, verified).map_err(|denial| unauthorized(&denial))
 }
 
 /// 401 if the token has expired since the head came: a body may take as long as its sender likes.
@@ -44,7 +52,12 @@ pub(super) fn demand_time(expires: Option<u64>, context: Context<'_>) -> Result<
 
 fn unauthorized(denial: &Denial) -> Problem {
     let challenge = if *denial == Denial::Missing { NO_TOKEN } else { BAD_TOKEN };
-    Problem::denied(401, challenge, denial.to_string())
+    let problem = Problem::denied(401, challenge, denial.to_string());
+    match denial {
+        // Verifying a signature is the dearest thing that a client without a token can ask for.
+        Denial::Signature(_) => problem.closing(),
+        _ => problem,
+    }
 }
 
 /// 403 unless the grant covers the topic.

@@ -49,6 +49,13 @@ pub enum Denial {
     },
 }
 
+impl Denial {
+    /// Returns whether the token's signature was verified and is good: it is the owner of the key who made it as it is.
+    pub(super) fn is_of_genuine(&self) -> bool {
+        !matches!(self, Self::Missing | Self::Malformed | Self::Algorithm(..) | Self::Signature(_))
+    }
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -228,7 +228,8 @@ impl Keyring {
             verified => return verified,
         };
         match self.previous.as_ref().map(|previous| previous.verify(role, token)) {
-            None | Some(Err(Denial::Signature(_) | Denial::Algorithm(..))) => Err(denial),
+            None | Some(Err(Denial::Algorithm(..))) => Err(denial),
+            // Also where the current key is of another kind: the signature was verified, and is bad.
             Some(verified) => verified,
         }
     }

@@ -18,6 +18,7 @@ pub use grant::Grant;
 pub use holder::Holder;
 pub use key::{Key, KeyError, Keyring, Secret};
 pub use mint::mint;
+use verified::Verdict;
 pub use verified::Verified;
 
 use claims::Claims;
@@ -88,18 +89,25 @@ impl Auth {
 }
 
 impl Keyrings {
-    /// What a token, if there is one, allows at this moment (seconds since the Unix epoch).
-    pub fn admit(&self, role: Role, token: Option<&[u8]>, now: u64, verified: &mut Verified) -> Result<Grant, Denial> {
-        let token = token.ok_or(Denial::Missing)?;
+    /// Returns what a token allows at this moment (seconds since the Unix epoch), if it was verified lately. Costs next to
+    /// nothing.
+    pub fn recall(&self, role: Role, token: &[u8], now: u64, verified: &mut Verified) -> Option<Result<Grant, Denial>> {
         let keyring = self.of(role).read().unwrap_or_else(PoisonError::into_inner);
-        let lately = verified.by(role, &keyring);
-        if let Some(claims) = lately.get(token) {
-            return claims.at(now);
+        let verdict = verified.by(role, &keyring).get(token)?;
+        Some(judge(verdict, now))
+    }
+
+    /// Verifies a token and returns what it allows at this moment. Whatever a genuine token comes to is remembered, for it
+    /// may be shown again.
+    pub fn verify(&self, role: Role, token: &[u8], now: u64, verified: &mut Verified) -> Result<Grant, Denial> {
+        let keyring = Arc::clone(&self.of(role).read().unwrap_or_else(PoisonError::into_inner));
+        let verdict = keyring
+            .verify(role, token)
+            .and_then(|raw| Ok(Claims::parse(&raw)?.of(self.holders.of(raw.subject(), token))));
+        let grant = judge(&verdict, now);
+        if verdict.as_ref().err().is_none_or(Denial::is_of_genuine) {
+            verified.by(role, &keyring).put(token, verdict);
         }
-        let raw = keyring.verify(role, token)?;
-        let claims = Claims::parse(&raw)?.of(self.holders.of(raw.subject(), token));
-        let grant = claims.at(now);
-        lately.put(token, claims);
         grant
     }
 
@@ -114,6 +122,10 @@ impl Keyrings {
             Role::Subscriber => &self.subscriber,
         }
     }
+}
+
+fn judge(verdict: &Verdict, now: u64) -> Result<Grant, Denial> {
+    verdict.as_ref().map_err(Clone::clone)?.at(now)
 }
 
 #[cfg(test)]

@@ -28,11 +28,22 @@ fn sign(header: &Header, claims: &Value, secret: &[u8]) -> String {
     jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
 }
 
-fn admit(keyrings: &Keyrings, role: Role, token: Option<&[u8]>, now: u64) -> Result<Grant, Denial> {
+fn admit(keyrings: &Keyrings, role: Role, token: &[u8], now: u64) -> Result<Grant, Denial> {
     let mut verified = Verified::default();
-    let first = keyrings.admit(role, token, now, &mut verified);
-    assert_eq!(keyrings.admit(role, token, now, &mut verified), first, "a token known from before is judged alike");
+    let first = recall_or_verify(keyrings, role, token, now, &mut verified);
+    let second = recall_or_verify(keyrings, role, token, now, &mut verified);
+    assert_eq!(first, second, "a token known from before is judged alike");
     first
+}
+
+fn recall_or_verify(
+    keyrings: &Keyrings,
+    role: Role,
+    token: &[u8],
+    now: u64,
+    verified: &mut Verified,
+) -> Result<Grant, Denial> {
+    keyrings.recall(role, token, now, verified).unwrap_or_else(|| keyrings.verify(role, token, now, verified))
 }
 
 fn good_claims() -> Value {
@@ -44,12 +55,11 @@ fn all_lengths_of_hmac_pass_with_the_roles_own_key() {
     let keyrings = keyrings();
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let token = sign(&Header::new(algorithm), &good_claims(), PUBLISHER);
-        let grant = admit(&keyrings, Role::Publisher, Some(token.as_bytes()), NOW).unwrap();
+        let grant = admit(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap();
         assert!(grant.covers_topic("greeting1") && !grant.covers_topic("greeting2"));
-        let denial = admit(&keyrings, Role::Subscriber, Some(token.as_bytes()), NOW).unwrap_err();
+        let denial = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap_err();
         assert_eq!(denial, Denial::Signature(Role::Subscriber));
     }
-    assert_eq!(admit(&keyrings, Role::Publisher, None, NOW), Err(Denial::Missing));
 }
 
 #[test]
@@ -61,9 +71,9 @@ fn what_is_minted_is_admitted_until_it_expires() {
         (vec!["*".into()], "greeting1", "\u{0}"),
     ] {
         let token = mint(&secret, &names, NOW + 1).unwrap();
-        let grant = admit(&keyrings, Role::Subscriber, Some(token.as_bytes()), NOW).unwrap();
+        let grant = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap();
         assert!(grant.covers_topic(covered) && (names == ["*"] || !grant.covers_topic(other)));
-        let denial = admit(&keyrings, Role::Subscriber, Some(token.as_bytes()), NOW + 1).unwrap_err();
+        let denial = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW + 1).unwrap_err();
         assert_eq!(denial, Denial::Expired { at: NOW + 1, now: NOW + 1 });
     }
 }
@@ -75,7 +85,7 @@ fn the_previous_key_still_verifies_and_a_replaced_one_does_not() {
     let new = sign(&Header::default(), &good_claims(), next);
     let mut verified = Verified::default();
     let mut admit =
-        |token: &str| keyrings.admit(Role::Publisher, Some(token.as_bytes()), NOW, &mut verified).map(|_| ());
+        |token: &str| recall_or_verify(&keyrings, Role::Publisher, token.as_bytes(), NOW, &mut verified).map(|_| ());
     assert_eq!((admit(&old), admit(&new)), (Ok(()), Err(Denial::Signature(Role::Publisher))));
     let both = Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) };
     keyrings.replace(Role::Publisher, both);
@@ -88,7 +98,7 @@ fn the_previous_key_still_verifies_and_a_replaced_one_does_not() {
 fn what_is_wrong_with_a_token_of_the_previous_key_is_said_too() {
     let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
     keyrings.replace(Role::Publisher, Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) });
-    let admit = |token: String| admit(&keyrings, Role::Publisher, Some(token.as_bytes()), NOW).unwrap_err();
+    let admit = |token: String| admit(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap_err();
     assert_eq!(admit(sign(&Header::default(), &json!(["exp"]), PUBLISHER)), Denial::Claims);
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
     assert_eq!(admit(sign(&header, &good_claims(), PUBLISHER)), Denial::Critical);
@@ -99,7 +109,7 @@ fn what_is_wrong_with_a_token_of_the_previous_key_is_said_too() {
 fn extensions_that_must_be_understood_are_not() {
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
     let token = sign(&header, &good_claims(), PUBLISHER);
-    assert_eq!(admit(&keyrings(), Role::Publisher, Some(token.as_bytes()), NOW), Err(Denial::Critical));
+    assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(Denial::Critical));
 }
 
 #[test]
@@ -116,7 +126,7 @@ fn a_claim_that_is_there_twice_is_refused() {
         let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, PUBLISHER);
         let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&secret, signed.as_bytes()));
         let token = format!("{signed}.{signature}");
-        assert_eq!(admit(&keyrings(), Role::Publisher, Some(token.as_bytes()), NOW), Err(Denial::Claims), "{claims}");
+        assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(Denial::Claims), "{claims}");
     }
 }
 
@@ -128,7 +138,7 @@ fn a_key_in_the_header_is_nobodys() {
     let jwk = serde_json::from_value(json!({"kty": "oct", "k": key, "alg": "HS256"})).unwrap();
     let header = Header { jwk: Some(jwk), kid: Some("/dev/null".into()), ..Header::default() };
     let token = sign(&header, &good_claims(), b"the forger's secret, of 32 bytes or more");
-    let denial = admit(&keyrings(), Role::Publisher, Some(token.as_bytes()), NOW).unwrap_err();
+    let denial = admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW).unwrap_err();
     assert_eq!(denial, Denial::Signature(Role::Publisher));
 }
 
@@ -172,7 +182,7 @@ proptest! {
         let token = sign(&Header::default(), &good_claims(), PUBLISHER).into_bytes();
         let mut bent = token.clone();
         bent[at.index(token.len())] = byte;
-        let admitted = admit(&keyrings(), Role::Publisher, Some(&bent), NOW);
+        let admitted = admit(&keyrings(), Role::Publisher, &bent, NOW);
         prop_assert_eq!(admitted.is_ok(), bent == token);
     }
 
@@ -187,7 +197,7 @@ proptest! {
                 value.clone(),
             ] {
                 let token = sign(&Header::default(), &claims, PUBLISHER);
-                if let Err(denial) = admit(&keyrings(), Role::Publisher, Some(token.as_bytes()), NOW) {
+                if let Err(denial) = admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW) {
                     prop_assert!(!denial.to_string().is_empty());
                 }
             }
@@ -197,7 +207,32 @@ proptest! {
     #[test]
     fn garbage_is_no_token(bytes in prop::collection::vec(any::<u8>(), 0..200), dots in "[A-Za-z0-9_.=-]{0,200}") {
         for token in [bytes.as_slice(), dots.as_bytes()] {
-            prop_assert!(admit(&keyrings(), Role::Publisher, Some(token), NOW).is_err());
+            prop_assert!(admit(&keyrings(), Role::Publisher, token, NOW).is_err());
         }
+    }
+}
+
+#[test]
+fn what_a_genuine_token_comes_to_is_remembered_and_a_forgery_is_not() {
+    let keyrings = keyrings();
+    let is_remembered = |token: &str| {
+        let mut verified = Verified::default();
+        let _ = keyrings.verify(Role::Publisher, token.as_bytes(), NOW, &mut verified);
+        keyrings.recall(Role::Publisher, token.as_bytes(), NOW, &mut verified).is_some()
+    };
+    let genuine = [
+        good_claims(),
+        json!({"exp": 0}),
+        json!({"exp": NOW + 9, "nbf": NOW + 5}),
+        json!({"exp": NOW + 9, "aud": "x"}),
+        json!({"exp": "x"}),
+        json!(5),
+    ];
+    for claims in genuine {
+        assert!(is_remembered(&sign(&Header::default(), &claims, PUBLISHER)), "{claims}");
+        assert!(!is_remembered(&sign(&Header::default(), &claims, SUBSCRIBER)), "{claims}");
+    }
+    for token in ["", "x", "a.b.c"] {
+        assert!(!is_remembered(token), "{token}");
     }
 }

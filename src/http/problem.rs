@@ -21,12 +21,31 @@ pub struct Problem {
     pub accept_encoding: Option<&'static str>,
     /// For 429 and 503: seconds after which another try makes sense.
     pub retry_after: Option<u32>,
+    /// What follows for the connection.
+    pub consequence: Consequence,
+}
+
+/// What an error means for the connection, beside what the request itself asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// Other requests may follow.
+    GoesOn,
+    /// The connection is closed after the answer.
+    Closes,
 }
 
 impl Problem {
     /// An error with this status and advice.
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), allow: None, challenge: None, accept_encoding: None, retry_after: None }
+        Self {
+            status,
+            detail: detail.into(),
+            allow: None,
+            challenge: None,
+            accept_encoding: None,
+            retry_after: None,
+            consequence: Consequence::GoesOn,
+        }
     }
 
     /// 400: the request is not what the standards or this broker's contract say.
@@ -49,6 +68,12 @@ impl Problem {
         Self { challenge: Some(challenge), ..Self::new(status, detail) }
     }
 
+    /// The same, after which the connection is closed.
+    #[must_use]
+    pub fn closing(self) -> Self {
+        Self { consequence: Consequence::Closes, ..self }
+    }
+
     /// 429 with the seconds to wait (RFC 6585 section 4).
     pub fn too_many(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(429, detail) }
@@ -65,6 +90,9 @@ impl From<Problem> for Response {
         let title = super::response::reason(problem.status);
         let body = json!({"title": title, "status": problem.status, "detail": problem.detail});
         let mut response = Self::new(problem.status, "application/problem+json", format!("{body}\n"));
+        if problem.consequence == Consequence::Closes {
+            response = response.closing();
+        }
         if let Some(allow) = problem.allow {
             response = response.field("Allow", allow);
         }

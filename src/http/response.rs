@@ -16,13 +16,15 @@ pub struct Response {
     fields: Vec<(&'static str, Cow<'static, str>)>,
     /// Fields for pages whose origin may read the answer.
     cors_fields: Vec<(&'static str, Cow<'static, str>)>,
+    /// Whether the connection is closed after it, whatever the request asks for.
+    pub closes: bool,
 }
 
 impl Response {
     /// An answer with a body.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
         let body = Cow::Owned(body.into().into_bytes());
-        Self { status, content_type, body, fields: Vec::new(), cors_fields: Vec::new() }
+        Self { status, content_type, body, fields: Vec::new(), cors_fields: Vec::new(), closes: false }
     }
 
     /// 200 with a text that is there as long as the program.
@@ -46,6 +48,12 @@ impl Response {
         Self { cors_fields, ..Self::new(204, "", "") }
             .field("Allow", allow)
             .field("Vary", "Access-Control-Request-Headers")
+    }
+
+    /// The same, after which the connection is closed.
+    #[must_use]
+    pub fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     /// Adds a header field.

@@ -226,7 +226,7 @@ impl Exchange {
     }
 
     fn answer(&mut self, response: &Response, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
-        let reply = last_if_draining(reply, context);
+        let reply = if response.closes { closing(reply) } else { last_if_draining(reply, context) };
         note_response(response.status, context);
         reply.write(response, context.house, out);
         self.answered(&reply)

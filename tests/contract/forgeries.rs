@@ -139,6 +139,41 @@ fn whatever_is_no_good_token_is_refused_with_the_reason() {
     assert!(stats["requests_denied"].as_u64() >= Some(bad.len() as u64), "{stats}");
 }
 
+#[test]
+fn a_bad_signature_ends_the_connection_and_nothing_else_that_is_wrong_with_a_token_does() {
+    let broker = Broker::start_secured(&[], &SECRETS);
+    let mut connection = broker.connect();
+    let mut ask = |query: &str, fields: &str| {
+        connection.send(format!("GET /stats{query} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+        let response = connection.response();
+        assert_eq!(response.field("Connection"), None, "{fields}");
+        response.status
+    };
+    assert_eq!(ask("", ""), 401);
+    for (token, _) in malformed().iter().filter(|(token, _)| token.len() < 8000).chain(&ill_claimed()) {
+        assert_eq!(ask("", &bearer(token)), 401, "{token}");
+    }
+    assert_eq!(ask("", &bearer(&tokens::publisher("topicone1"))), 403);
+    assert_eq!(ask("", &bearer(&tokens::publisher("stats"))), 200);
+
+    let forged = hs("HS256", &tokens::allowing("stats", now() + 60), SUBSCRIBER);
+    let places = [
+        (String::new(), bearer(&forged)),
+        (format!("?token={forged}"), String::new()),
+        (String::new(), tokens::cookie(&forged)),
+    ];
+    for (query, fields) in places {
+        let mut connection = broker.connect();
+        // A pipeline: of what follows nothing is answered.
+        connection.send(format!("GET /stats{query} HTTP/1.1\r\nHost: h\r\n{fields}\r\n").repeat(3));
+        let response = connection.response();
+        assert_denied(&response, 401, "signature");
+        assert_eq!(response.field("Connection"), Some("close"));
+        assert!(connection.is_closed());
+    }
+    broker.assert_well();
+}
+
 /// Nothing that fits into a head is too long, and what does not is refused as any head is.
 #[test]
 fn large_tokens_are_tokens_and_larger_ones_are_large_heads() {

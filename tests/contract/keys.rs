@@ -86,6 +86,22 @@ fn each_kind_of_key_verifies_its_own_algorithms_and_no_other() {
     }
 }
 
+/// A token for the previous key, which is of another kind, is judged by that one.
+#[test]
+fn a_bad_signature_for_a_previous_key_of_another_kind_is_called_one() {
+    let (old, new) = (KeyPair::ec("P-256"), KeyPair::ed25519());
+    let file = KeyFile::with(new.public_pem());
+    file.write("key.pem.previous", old.public_pem());
+    let broker = file.broker();
+    assert_eq!(knock(&broker, &old.sign("ES256", &claims())).status, 200);
+    let forged = knock(&broker, &KeyPair::ec("P-256").sign("ES256", &claims()));
+    assert_denied(&forged, 401, "signature");
+    assert_eq!(forged.field("Connection"), Some("close"));
+    let other = knock(&broker, &KeyPair::ec("P-384").sign("ES384", &claims()));
+    assert_denied(&other, 401, "`alg`");
+    assert_eq!(other.field("Connection"), None);
+}
+
 /// What is public must not become a secret (RFC 8725 section 2.1).
 #[test]
 fn a_public_key_is_no_secret() {
