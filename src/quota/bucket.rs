@@ -1,5 +1,6 @@
 //! The arithmetic of one token bucket, in whole numbers. A bucket is kept as the moment at which it will be full, in a time
-//! that runs as fast as it fills: a thousandth of an event at a time. So it is one number, and time fills it by itself.
+//! that runs as fast as it fills: a thousandth of an event at a time. So it is one number, and time fills it by itself. What
+//! is called an event here may as well be a microsecond of work.
 
 /// A thousandth of an event is what one event per second brings in a millisecond.
 const EVENT: u64 = 1000;
@@ -32,12 +33,20 @@ impl Rate {
         if events > self.burst {
             return Err(Excess::ForEver);
         }
-        let now = self.time(now_millis);
-        let missing = bucket.0.saturating_sub(now).saturating_add(events.saturating_mul(EVENT));
+        let left = self.charge(bucket, events, now_millis);
+        let missing = left.0.saturating_sub(self.time(now_millis));
         match missing.saturating_sub(self.burst.saturating_mul(EVENT)) {
-            0 => Ok(Bucket(now.saturating_add(missing))),
+            0 => Ok(left),
             too_much => Err(Excess::ForNow(self.seconds(too_much))),
         }
+    }
+
+    /// The bucket after so many events, whose number is known only afterwards, were taken from it. If it had fewer, it owes
+    /// them: until time has paid them back nothing can be taken.
+    pub(super) fn charge(&self, bucket: Bucket, events: u64, now_millis: u64) -> Bucket {
+        let now = self.time(now_millis);
+        let missing = bucket.0.saturating_sub(now).saturating_add(events.saturating_mul(EVENT));
+        Bucket(now.saturating_add(missing))
     }
 
     /// Whether it is full, and as good as none.
@@ -87,19 +96,21 @@ mod tests {
     fn numbers_beyond_all_reason_do_no_harm() {
         let rate = Rate { per_second: u64::MAX, burst: u64::MAX };
         assert!(rate.take(Bucket(u64::MAX), u64::MAX, u64::MAX).is_ok());
-        assert_eq!(Rate { per_second: 1, burst: 1 }.take(Bucket(u64::MAX), 1, 0), Err(Excess::ForNow(u32::MAX)));
+        let rate = Rate { per_second: 1, burst: 1 };
+        assert_eq!(rate.take(Bucket(u64::MAX), 1, 0), Err(Excess::ForNow(u32::MAX)));
+        assert_eq!(rate.charge(Bucket(u64::MAX), u64::MAX, 5), Bucket(u64::MAX));
     }
 
-    /// A bucket as one would draw it: filled drop by drop.
+    /// A bucket as one would draw it: filled drop by drop; below zero it owes.
     struct Naive {
         rate: Rate,
-        thousandths: u64,
+        thousandths: i64,
     }
 
     impl Naive {
         fn pass(&mut self, millis: u64) {
             for _ in 0..millis {
-                self.thousandths = (self.thousandths + self.rate.per_second).min(self.rate.burst * 1000);
+                self.thousandths = (self.thousandths + self.rate.per_second as i64).min(self.rate.burst as i64 * 1000);
             }
         }
 
@@ -107,13 +118,14 @@ mod tests {
             if events > self.rate.burst {
                 return Err(Excess::ForEver);
             }
-            if let Some(rest) = self.thousandths.checked_sub(events * 1000) {
-                self.thousandths = rest;
+            let wanted = events as i64 * 1000;
+            if self.thousandths >= wanted {
+                self.thousandths -= wanted;
                 return Ok(());
             }
             let mut later = Self { ..*self };
             let mut seconds = 0;
-            while later.thousandths < events * 1000 {
+            while later.thousandths < wanted {
                 later.pass(1000);
                 seconds += 1;
             }
@@ -125,18 +137,23 @@ mod tests {
         #[test]
         fn it_is_the_bucket_that_one_would_draw(
             (per_second, burst) in (1..50_u64, 1..50_u64),
-            acts in prop::collection::vec((0..3_000_u64, 0..55_u64), 0..60),
+            acts in prop::collection::vec((0..3_000_u64, 1..55_u64, any::<bool>()), 0..60),
         ) {
             let rate = Rate { per_second, burst };
-            let mut naive = Naive { rate, thousandths: burst * 1000 };
+            let mut naive = Naive { rate, thousandths: burst as i64 * 1000 };
             let (mut bucket, mut now) = (Bucket::default(), 0);
-            for (millis, events) in acts {
+            for (millis, events, is_known_before) in acts {
                 now += millis;
                 naive.pass(millis);
+                if !is_known_before {
+                    bucket = rate.charge(bucket, events, now);
+                    naive.thousandths -= events as i64 * 1000;
+                    continue;
+                }
                 let taken = rate.take(bucket, events, now);
                 prop_assert_eq!(taken.map(|_| ()), naive.take(events));
                 bucket = taken.unwrap_or(bucket);
-                prop_assert_eq!(rate.is_full(bucket, now), naive.thousandths == burst * 1000);
+                prop_assert_eq!(rate.is_full(bucket, now), naive.thousandths == burst as i64 * 1000);
             }
         }
     }

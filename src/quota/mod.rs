@@ -1,21 +1,25 @@
-//! What one holder of tokens may take: streams that are open at the same time, and events published per second. Knows no
-//! socket and no HTTP, reads no clock; what is not limited costs nothing.
+//! What one holder of tokens may take: streams that are open at the same time, and events published per second; and what an
+//! address may cost with tokens that are none. Knows no socket and no HTTP, reads no clock; what is not limited costs nothing.
 //!
 //! ```text
-//! places  how many streams each subject has open, over all workers
-//! bucket  the arithmetic of one token bucket
-//! pace    the buckets of all publishers
-//! source  what counts as one client address
-//! share   how much of something limited one client may take
-//! pages   the memory of audit pages, by client
+//! places        how many streams each subject has open, over all workers
+//! bucket        the arithmetic of one token bucket
+//! buckets       buckets by key, bounded
+//! pace          the buckets of all publishers
+//! source        what counts as one client address
+//! share         how much of something limited one client may take
+//! pages         the memory of audit pages, by client
+//! verification  the time that each address may take with bad signatures
 //! ```
 
 mod bucket;
+mod buckets;
 mod pace;
 mod pages;
 mod places;
 mod share;
 mod source;
+mod verification;
 
 pub use bucket::{Excess, Rate};
 pub use pace::Pace;
@@ -23,6 +27,7 @@ pub use pages::{Growth, PageBudget, Reservation};
 pub use places::{Place, PlaceList, Places};
 pub use share::share;
 pub use source::{Client, Source};
+pub use verification::VerificationLimiter;
 
 use std::sync::Arc;
 
@@ -33,11 +38,23 @@ pub struct Quotas {
     pub places: Option<Arc<Places>>,
     /// Events of each publisher.
     pub pace: Option<Pace>,
+    /// Failed verifications of each address.
+    pub verifications: VerificationLimiter,
 }
 
 impl Quotas {
     /// At most so many streams of each subject, and events of each publisher at this rate.
     pub fn new(streams: Option<usize>, rate: Option<Rate>) -> Self {
-        Self { places: streams.map(|max| Arc::new(Places::new(max))), pace: rate.map(Pace::new) }
+        Self {
+            places: streams.map(|max| Arc::new(Places::new(max))),
+            pace: rate.map(Pace::new),
+            verifications: VerificationLimiter::default(),
+        }
+    }
+
+    /// Gives back what surges took, bit by bit: cheap, to be called now and then.
+    pub fn tidy(&self, now_millis: u64) {
+        self.pace.iter().for_each(|pace| pace.tidy(now_millis));
+        self.verifications.tidy(now_millis);
     }
 }

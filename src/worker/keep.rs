@@ -32,10 +32,11 @@ impl<K: Kernel> Worker<K> {
         self.is_expiring = self.streams.expire(self.parts.now.unix_seconds(), self.parts.stamp());
     }
 
-    /// The first worker looks after what belongs to all: the age of history, and accepting again.
+    /// The first worker looks after what belongs to all: the age of history, the limiters' memory, and accepting again.
     fn keep_house(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.reopen();
+        self.parts.service.quotas.tidy(self.parts.now.millis);
         if self.parts.service.hub.expire(self.parts.now.id_micros) {
             // More has aged than one slice of the lock's time lets go.
             self.next_sweep = self.parts.now.millis;
