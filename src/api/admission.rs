@@ -4,11 +4,16 @@ use super::Context;
 use super::browsers::check_cookie_writer;
 use crate::auth::{Auth, Denial, Grant, Keyrings, Role};
 use crate::http::head::MAX_TOKEN_COOKIES;
+use crate::http::problem::Consequence;
 use crate::http::{Head, Problem};
 use crate::hub::TopicName;
+use crate::quota::Source;
 
 /// The query parameter that may carry a token.
 const PARAMETER: &str = "token";
+
+/// Seconds after which a client whose token was not verified is to try again: others of its address may wait as well.
+const RETRY_AFTER: u32 = 5;
 
 // RFC 6750 section 3 names the errors.
 const NO_TOKEN: &str = "Bearer realm=\"esker\"";
@@ -26,10 +31,19 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
     for token in shown.tokens() {
         match judge(role, token, keyrings, context) {
             Ok(grant) => return Ok(grant),
-            Err(problem) => refusal = refusal.or(Some(problem)),
+            // It may be the good one.
+            Err(problem) if problem.consequence == Consequence::MayWait => return Err(problem),
+            Err(problem) => refusal = Some(after(refusal, problem)),
         }
     }
     Err(refusal.unwrap_or_else(|| unauthorized(&Denial::Missing)))
+}
+
+/// The refusal of several tokens: the first one's reason, and the end of the connection if any signature was bad.
+fn after(first: Option<Problem>, problem: Problem) -> Problem {
+    let closes = problem.consequence == Consequence::Closes;
+    let first = first.unwrap_or(problem);
+    if closes { first.closing() } else { first }
 }
 
 /// What a token allows.
@@ -38,7 +52,20 @@ fn judge(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) ->
     if let Some(judged) = keyrings.recall(role, token, now, verified) {
         return judged.map_err(|denial| unauthorized(&denial));
     }
+    check_allowance(context)?;
     keyrings.verify(role, token, now, verified).map_err(|denial| unauthorized(&denial))
+}
+
+/// An address that has shown too many forged tokens lately waits with those that are not known to be good.
+fn check_allowance(context: Context<'_>) -> Result<(), Problem> {
+    let limiter = &context.service.quotas.verifications;
+    limiter.check(context.address.map(Source::from), context.now.millis).map_err(|_| {
+        let detail = format!(
+            "too many tokens with a bad signature have come from your address, so this one was not verified; \
+             try again in {RETRY_AFTER} s"
+        );
+        Problem::too_many(detail, RETRY_AFTER).unless_waiting_helps()
+    })
 }
 
 /// 401 if the token has expired since the head came: a body may take as long as its sender likes.

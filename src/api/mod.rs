@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::auth::{Auth, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
+use crate::http::problem::Consequence;
 use crate::http::response::House;
 use crate::http::{Head, Ledger, Method, Problem, Response, cors};
 use crate::hub::{Hub, WorkerId};
@@ -128,7 +129,7 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// Returns the client's address for log lines.
-    fn client(&self) -> String {
+    pub fn client(&self) -> String {
         self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())
     }
 
@@ -150,6 +151,8 @@ pub enum Plan {
     Answer(Response),
     /// The request is refused; a body is not waited for.
     Refuse(Problem),
+    /// The request's token may not be verified yet; the request is planned again later, or refused.
+    Delay(Delay),
     /// The body is to be published.
     Publish(publish::Request),
     /// The body is a record to be stored.
@@ -158,6 +161,15 @@ pub enum Plan {
     Audit(audit::Request),
     /// A stream is to be opened; a body is read and dropped.
     Subscribe(subscribe::Request),
+}
+
+/// A request whose token waits to be verified.
+#[derive(Debug)]
+pub struct Delay {
+    /// What the request is refused with if it has waited for too long.
+    pub problem: Problem,
+    /// Whether it asks for a stream, which is told to come back later instead.
+    pub opens_stream: bool,
 }
 
 impl Plan {
@@ -175,7 +187,7 @@ impl Plan {
         }
         match self {
             Self::Answer(response) => Outcome::Answer(response),
-            Self::Refuse(problem) => Outcome::Answer(problem.into()),
+            Self::Refuse(problem) | Self::Delay(Delay { problem, .. }) => Outcome::Answer(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(request, body, context),
             Self::Insert(request) => insert::finish(&request, &body, context),
@@ -186,7 +198,7 @@ impl Plan {
     /// The second since the Unix epoch from which on it may no longer be carried out.
     fn expires(&self) -> Option<u64> {
         match self {
-            Self::Answer(_) | Self::Refuse(_) => None,
+            Self::Answer(_) | Self::Refuse(_) | Self::Delay(_) => None,
             Self::Insert(request) => request.expires,
             Self::Audit(request) => request.expires,
             Self::Publish(request) => request.expires,
@@ -263,10 +275,13 @@ impl Errand {
 /// Decides on a request by its head.
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     let plan = browsers::check_open_broker(head, context).and_then(|()| dispatch(head, context));
-    plan.unwrap_or_else(|problem| {
-        note_denial(&problem, context);
-        context.log_refusal(&problem);
-        Plan::Refuse(problem)
+    plan.unwrap_or_else(|problem| match problem.consequence {
+        Consequence::MayWait => Plan::Delay(Delay { problem, opens_stream: opens_stream(head, context) }),
+        Consequence::GoesOn | Consequence::Closes => {
+            note_denial(&problem, context);
+            context.log_refusal(&problem);
+            Plan::Refuse(problem)
+        }
     })
 }
 
@@ -287,6 +302,10 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Liveness, Method::Get | Method::Head) => Ok(health::live(context)),
         (route, _) => Err(Problem::method_not_allowed(route.allow(), route.advice())),
     }
+}
+
+fn opens_stream(head: &Head<'_>, context: Context<'_>) -> bool {
+    head.method == Method::Get && matches!(route(head, context), Ok(Route::Subscribe(_) | Route::Events))
 }
 
 /// Counts a request that was refused for who sent it: its token, or its page.

@@ -4,8 +4,8 @@
 use crate::hub::HubCounts;
 use crate::logging;
 use crate::metrics::{
-    CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, TurnedAway, View,
-    WorkerMetrics,
+    CODES, Close, Family, InsertRefusal, Label, LimitedVerification, Metrics, Number, PublishRefusal, Samples,
+    TurnedAway, View, WorkerMetrics,
 };
 use crate::quota::Pace;
 use crate::store::{Health, Status, StoreError};
@@ -86,7 +86,7 @@ fn connections(service: &Service) -> [Family; 4] {
     ]
 }
 
-fn requests(metrics: &Metrics) -> [Family; 3] {
+fn requests(metrics: &Metrics) -> [Family; 4] {
     let label = |index: usize| CODES.get(index).map_or(Label::Word("other"), |&code| Label::Index(code.into()));
     let responses = |index: usize| Number::Whole(metrics.sum(|worker| worker.responses.get(index)));
     let by_code = (0..=CODES.len()).map(|index| (label(index), responses(index))).collect();
@@ -108,6 +108,13 @@ fn requests(metrics: &Metrics) -> [Family; 3] {
             metrics.sum(|worker| worker.denied.get()),
         )
         .shown_as("requests_denied"),
+        Family::counter(
+            "esker_verifications_limited_total",
+            "Requests whose token was not verified at once because too many with a bad signature had come from their address: \
+             delayed, and of those and others refused with 429, or a stream with a time to come back.",
+            metrics.sum_by("action", &LimitedVerification::NAMES, |worker| &worker.limited_verifications),
+        )
+        .shown(View::Each("verifications_limited")),
     ]
 }
 
@@ -148,7 +155,8 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
         Family::counter(
             "esker_streams_turned_away_total",
             "Streams answered with a time to come back and the end, by reason: as many subscribers or topics as there may be, \
-             draining, as many streams of the token's sub as --max-subscribers-per-sub allows.",
+             draining, as many streams of the token's sub as --max-subscribers-per-sub allows, a token that was not verified in \
+             time because too many forged ones had come from its address.",
             metrics.sum_by("reason", &TurnedAway::NAMES, |worker| &worker.turned_away),
         )
         .shown_as("streams_turned_away"),

@@ -130,10 +130,7 @@ fn position_of(head: &Head<'_>) -> Option<String> {
 
 /// Registers the subscriber and writes the head and the opening, both for one and the same write.
 pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
-    let framing = match reply.version {
-        Version::Http11 => Framing::Chunked,
-        Version::Http10 => Framing::Plain,
-    };
+    let framing = framing(&reply);
     let position = request.position.as_deref().map_or(Position::Live, Position::After);
     let service = context.service;
     let Ok(place) = take_place(request.holder, &service.quotas) else {
@@ -194,12 +191,28 @@ fn end_at_once(why: TurnedAway, reply: Reply, framing: Framing, context: Context
     Opened::Ended
 }
 
+/// The token has waited for too long to be verified.
+pub fn turn_away_unverified(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
+    let framing = framing(&reply);
+    end_at_once(TurnedAway::Unverified, reply, framing, context, out);
+}
+
+fn framing(reply: &Reply) -> Framing {
+    match reply.version {
+        Version::Http11 => Framing::Chunked,
+        Version::Http10 => Framing::Plain,
+    }
+}
+
 /// What is said to whoever looks at the bytes.
 fn excuse(why: TurnedAway) -> &'static str {
     match why {
         TurnedAway::Full => "the broker has as many streams as it may; come back later",
         TurnedAway::Topics => "there are as many topics as --max-topics allows; come back when some have aged away",
         TurnedAway::Draining => "the broker is shutting down; come back later",
+        TurnedAway::Unverified => {
+            "too many tokens with a bad signature have come from your address, so yours was not verified; come back later"
+        }
         TurnedAway::Sub => {
             "the token's sub has as many streams as --max-subscribers-per-sub allows; close one, or come back later"
         }

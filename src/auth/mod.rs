@@ -107,6 +107,8 @@ impl Keyrings {
         let grant = judge(&verdict, now);
         if verdict.as_ref().err().is_none_or(Denial::is_of_genuine) {
             verified.by(role, &keyring).put(token, verdict);
+        } else {
+            verified.note_failure();
         }
         grant
     }

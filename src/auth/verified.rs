@@ -18,6 +18,7 @@ const MAX_TOKEN: usize = 2 << 10;
 pub struct Verified {
     publisher: Lately,
     subscriber: Lately,
+    has_failed: bool,
 }
 
 /// What a genuine token says, or why that allows nothing at any time.
@@ -32,6 +33,16 @@ pub(super) struct Lately {
 }
 
 impl Verified {
+    /// Notes that a token was verified in vain.
+    pub(super) fn note_failure(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// Returns whether a token was verified in vain since the last call.
+    pub fn take_failure(&mut self) -> bool {
+        std::mem::take(&mut self.has_failed)
+    }
+
     /// What these keys have verified; other keys have verified nothing yet.
     pub(super) fn by(&mut self, role: Role, keyring: &Arc<Keyring>) -> &mut Lately {
         let lately = match role {

@@ -32,6 +32,8 @@ pub enum Consequence {
     GoesOn,
     /// The connection is closed after the answer.
     Closes,
+    /// The request may be held back and tried again instead; the connection is closed if it is answered with this.
+    MayWait,
 }
 
 impl Problem {
@@ -74,6 +76,12 @@ impl Problem {
         Self { consequence: Consequence::Closes, ..self }
     }
 
+    /// The same, unless waiting helps.
+    #[must_use]
+    pub fn unless_waiting_helps(self) -> Self {
+        Self { consequence: Consequence::MayWait, ..self }
+    }
+
     /// 429 with the seconds to wait (RFC 6585 section 4).
     pub fn too_many(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(429, detail) }
@@ -90,7 +98,7 @@ impl From<Problem> for Response {
         let title = super::response::reason(problem.status);
         let body = json!({"title": title, "status": problem.status, "detail": problem.detail});
         let mut response = Self::new(problem.status, "application/problem+json", format!("{body}\n"));
-        if problem.consequence == Consequence::Closes {
+        if problem.consequence != Consequence::GoesOn {
             response = response.closing();
         }
         if let Some(allow) = problem.allow {

@@ -99,11 +99,27 @@ pub enum TurnedAway {
     Sub,
     /// There are as many topics as there may be.
     Topics,
+    /// Its token was not verified in time, for its address has shown too many forged ones.
+    Unverified,
 }
 
 impl TurnedAway {
     /// What they are called, in their order.
-    pub const NAMES: [&str; 4] = ["full", "draining", "sub", "topics"];
+    pub const NAMES: [&str; 5] = ["full", "draining", "sub", "topics", "unverified"];
+}
+
+/// What became of a request whose token could not be verified at once, for its address has shown too many forged ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedVerification {
+    /// It had to wait.
+    Delayed,
+    /// It was refused, after waiting or because too many others waited.
+    Refused,
+}
+
+impl LimitedVerification {
+    /// What they are called, in their order.
+    pub const NAMES: [&str; 2] = ["delayed", "refused"];
 }
 
 /// Every status code that the broker answers with, the most frequent ones first.
@@ -130,6 +146,8 @@ pub struct WorkerMetrics {
     pub responses: CountersBy<{ CODES.len() + 1 }>,
     /// Requests answered with 401 or 403.
     pub denied: Counter,
+    /// Requests whose token could not be verified at once, by [`LimitedVerification`].
+    pub limited_verifications: CountersBy<{ LimitedVerification::NAMES.len() }>,
     /// Publishes not accepted, by [`PublishRefusal`].
     pub publishes_refused: CountersBy<{ PublishRefusal::NAMES.len() }>,
     /// Records that did not come as far as the store, by [`InsertRefusal`].

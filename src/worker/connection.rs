@@ -35,6 +35,8 @@ pub enum Patience {
     Store,
     /// The store's answer to whether a stream's position exists.
     Lookup,
+    /// That a token from its address may be verified.
+    Verification,
     /// Room in the socket for output.
     Output,
     /// The peer's end, after ours.
@@ -83,6 +85,8 @@ pub struct Connection<S> {
     pub is_queued: bool,
     /// Whether the queue of connections whose publish waits has it.
     pub is_parked: bool,
+    /// Whether the queue of connections whose token waits to be verified has it.
+    pub is_delayed: bool,
     /// Whether the peer has taken a byte of blocked output since patience with it was last looked at.
     pub has_taken: bool,
     /// Whether the peer has said something since then.
@@ -132,6 +136,7 @@ impl<S: Peer> Connection<S> {
             has_ended: false,
             is_queued: false,
             is_parked: false,
+            is_delayed: false,
             has_taken: false,
             has_said: false,
             patience: Patience::First,

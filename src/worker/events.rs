@@ -106,6 +106,7 @@ impl<K: Kernel> Worker<K> {
     /// are left, and those that have more to do, come first in the next iteration. A publish that waits for room is tried
     /// again in its turn.
     pub(super) fn drive_ready(&mut self) {
+        self.release_delayed();
         while let Some(key) = self.parked.pop_front() {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.is_parked = false;

@@ -9,12 +9,14 @@
 //!   │                   │                    ├──► Waiting (no room in the hub) ──► answer
 //!   └──► answer, end    └──► answer, end     └──► a stream: the exchange is over
 //! ```
+//! A head whose token may not be verified yet is not taken: the exchange is `Delayed`, and begins anew with the same bytes.
 
 use super::connection::Patience;
 use crate::api::publish::{self, Pending};
 use crate::api::subscribe::{self, Entry, Opened};
-use crate::api::{Body, Context, Errand, Outcome, Plan, insert, plan};
+use crate::api::{Body, Context, Delay, Errand, Outcome, Plan, insert, plan};
 use crate::http::{Content, Decoder, Head, Parsed, Problem, Reply, Response, head};
+use crate::metrics::LimitedVerification;
 
 /// Where the exchange is between two pieces of bytes.
 #[derive(Debug, Default)]
@@ -32,6 +34,14 @@ enum State {
     AtStore(Reply),
     /// The store has been asked whether a stream's position exists.
     LookingUp(Box<LookingUp>),
+    /// The head has come, and its token waits to be verified. The head is not taken.
+    Delayed(Box<Delayed>),
+}
+
+#[derive(Debug)]
+struct Delayed {
+    delay: Delay,
+    reply: Reply,
 }
 
 #[derive(Debug)]
@@ -57,6 +67,8 @@ pub enum Step {
     Answered,
     /// The hub has no room; call [`Exchange::resume`] after a while.
     Wait,
+    /// The token may not be verified yet; call [`Exchange::advance`] with the same bytes later.
+    Delay,
     /// There is more work to do; call [`Exchange::resume`] when others have had their share.
     Work,
     /// The store is to be asked; call [`Exchange::deliver`] with what it says.
@@ -82,7 +94,8 @@ impl Exchange {
     /// Goes on with `bytes`; writes to `out` and answers how many bytes were taken.
     pub fn advance(&mut self, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
         match std::mem::take(&mut self.state) {
-            State::Head => self.take_head(bytes, context, out),
+            State::Head => self.take_head(bytes, true, context, out),
+            State::Delayed(_) => self.take_head(bytes, false, context, out),
             State::Body(receiving) => self.take_body(*receiving, bytes, context, out),
             working @ State::Working(..) => {
                 self.state = working;
@@ -95,7 +108,7 @@ impl Exchange {
         }
     }
 
-    fn take_head(&mut self, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
+    fn take_head(&mut self, bytes: &[u8], is_new: bool, context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
         match head::parse(bytes) {
             Ok(Parsed::Partial) => {
                 let blank = head::blank_lines(bytes);
@@ -104,24 +117,40 @@ impl Exchange {
             }
             Ok(Parsed::Complete(head, len)) => {
                 self.has_begun = true;
-                let (body, step) = self.begin(&head, &bytes[len..], context, out);
-                (len + body, step)
+                let reply = Reply {
+                    version: head.version,
+                    keep_alive: head.keep_alive,
+                    head_only: head.method == crate::http::Method::Head,
+                    cors: context.house.origins.decide(head.origin),
+                };
+                // Before it is planned: `/metrics` counts itself.
+                context.service.metrics.worker(context.worker).requests.add(is_new.into());
+                match plan(&head, context) {
+                    Plan::Delay(delay) => {
+                        self.state = State::Delayed(Box::new(Delayed { delay, reply }));
+                        (0, Step::Delay)
+                    }
+                    plan => {
+                        let (body, step) = self.begin(&head, plan, reply, &bytes[len..], context, out);
+                        (len + body, step)
+                    }
+                }
             }
             Err(problem) => (bytes.len(), refuse(problem, bytes, context, out)),
         }
     }
 
     /// The head is understood: answers how many bytes of the body were taken, and what is next.
-    fn begin(&mut self, head: &Head<'_>, rest: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
+    fn begin(
+        &mut self,
+        head: &Head<'_>,
+        plan: Plan,
+        reply: Reply,
+        rest: &[u8],
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Step) {
         let service = context.service;
-        let reply = Reply {
-            version: head.version,
-            keep_alive: head.keep_alive,
-            head_only: head.method == crate::http::Method::Head,
-            cors: context.house.origins.decide(head.origin),
-        };
-        service.metrics.worker(context.worker).requests.add(1);
-        let plan = plan(head, context);
         let decoder = match Decoder::new(head.framing, service.settings.max_body) {
             Ok(decoder) => decoder,
             Err(error) => return (0, self.answer(&Problem::from(error).into(), closing(reply), context, out)),
@@ -285,7 +314,20 @@ impl Exchange {
             State::Working(_, reply) | State::Waiting(_, reply) => {
                 self.answer(&publish::no_room(context).into(), reply, context, out)
             }
+            State::Delayed(delayed) => self.refuse_unverified(*delayed, context, out),
         }
+    }
+
+    fn refuse_unverified(&mut self, delayed: Delayed, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let Delayed { delay, reply } = delayed;
+        let metrics = context.service.metrics.worker(context.worker);
+        metrics.limited_verifications.count(LimitedVerification::Refused as usize);
+        if !delay.opens_stream {
+            return self.answer(&delay.problem.into(), reply, context, out);
+        }
+        note_response(200, context);
+        subscribe::turn_away_unverified(reply, context, out);
+        Step::Close
     }
 
     /// Whether a request was answered since the last call.
@@ -300,6 +342,7 @@ impl Exchange {
             (State::Waiting(..), ..) => Patience::Room,
             (State::AtStore(_), ..) => Patience::Store,
             (State::LookingUp(_), ..) => Patience::Lookup,
+            (State::Delayed(_), ..) => Patience::Verification,
             (State::Body(_), ..) => Patience::Body,
             (State::Head, true, _) => Patience::Head,
             (State::Head, false, false) => Patience::First,

@@ -23,6 +23,7 @@ impl<K: Kernel> Worker<K> {
             self.streams.give_back();
             self.ready.give_back();
             self.parked.give_back();
+            self.delayed.give_back();
             self.is_at_rest = self.connections.is_empty() && self.streams.is_empty();
         }
         self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
@@ -51,6 +52,7 @@ impl<K: Kernel> Worker<K> {
             self.drain_until = Some(self.parts.now.millis + DRAIN_MILLIS);
             self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
         }
+        self.refuse_delayed();
         self.close_idle();
         // Whatever was accepted before the drain is delivered before the end.
         self.is_ending = !self.parts.service.is_inserting()

@@ -15,6 +15,7 @@ mod audience;
 mod budget;
 mod catch_up;
 pub(crate) mod connection;
+mod delayed;
 mod door;
 mod events;
 pub(crate) mod exchange;
@@ -45,6 +46,7 @@ use crossbeam_channel::{Receiver, Sender};
 use accept::{Acceptor, Newcomer};
 use budget::Budget;
 use connection::Connection;
+use delayed::Delayed;
 pub use door::{Door, Listener};
 pub use gate::Gate;
 pub use kernel::{Kernel, Listen, Peer, Seen};
@@ -71,7 +73,7 @@ const DRIVE_MICROS: u64 = 2_000;
 const MAIL_MICROS: u64 = 500;
 /// Microseconds of a loop iteration for connections whose time is up.
 const TIME_OUT_MICROS: u64 = 500;
-/// The poll's patience while publishes wait for room, and while draining.
+/// The poll's patience while publishes wait for room or tokens to be verified, and while draining.
 const IMPATIENT_MILLIS: u64 = 2;
 
 /// What comes to a worker beside frames.
@@ -138,6 +140,8 @@ pub struct Worker<K: Kernel> {
     budget: Budget,
     /// Connections whose publish waits for room.
     parked: VecDeque<usize>,
+    /// Connections whose token waits to be verified.
+    delayed: Delayed,
     scratch: Box<[u8]>,
     out: Vec<u8>,
     silence: Silence,
@@ -181,6 +185,7 @@ impl<K: Kernel> Worker<K> {
             ready: VecDeque::new(),
             budget: Budget::new(0, 0),
             parked: VecDeque::new(),
+            delayed: Delayed::default(),
             scratch: vec![0; SCRATCH].into(),
             out: Vec::new(),
             silence,
@@ -241,7 +246,7 @@ impl<K: Kernel> Worker<K> {
         if self.streams.has_work() || !self.ready.is_empty() || !self.mail.is_empty() || has_begun || can_accept {
             return Some(0);
         }
-        if !self.parked.is_empty() || self.drain_until.is_some() {
+        if !self.parked.is_empty() || !self.delayed.is_empty() || self.drain_until.is_some() {
             return Some(IMPATIENT_MILLIS);
         }
         let has_sockets = !self.connections.is_empty() || !self.streams.is_empty();

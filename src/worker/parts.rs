@@ -12,6 +12,7 @@ use crate::auth::Verified;
 use crate::clock::{Now, imf_fixdate};
 use crate::http::response::House;
 use crate::hub::WorkerId;
+use crate::quota::Source;
 
 /// What a turn's steps read and none of them changes.
 pub(super) struct Parts {
@@ -39,6 +40,20 @@ impl Parts {
             worker: self.id,
             verified: &self.verified,
         }
+    }
+
+    /// Charges a client's address with the time that a token took which was verified in vain, if the request of which it took
+    /// that was one of those.
+    pub(super) fn charge_failed_verification(&self, address: Option<IpAddr>, micros: u64) {
+        if self.verified.borrow_mut().take_failure() {
+            let limiter = &self.service.quotas.verifications;
+            limiter.charge(address.map(Source::from), micros, self.now.millis);
+        }
+    }
+
+    /// Returns whether a token from this address may be verified now.
+    pub(super) fn may_verify(&self, address: Option<IpAddr>) -> bool {
+        self.service.quotas.verifications.check(address.map(Source::from), self.now.millis).is_ok()
     }
 
     pub(super) fn stamp(&self) -> u32 {

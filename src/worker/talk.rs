@@ -128,9 +128,9 @@ impl<K: Kernel> Worker<K> {
 
     /// Reads once, and lets the exchange understand what is there.
     fn listen(&mut self, key: usize, out: &mut Vec<u8>) -> GoesOn {
-        let Self { connections, parts, scratch, budget, clock, .. } = self;
+        let Self { connections, parts, scratch, budget, clock, delayed, drain_until, .. } = self;
         let connection = &mut connections[key];
-        if matches!(connection.exchange.patience(), Patience::Store | Patience::Lookup) {
+        if matches!(connection.exchange.patience(), Patience::Store | Patience::Lookup) || connection.is_delayed {
             return GoesOn::WhenReady;
         }
         if let patience @ (Patience::Room | Patience::Work) = connection.exchange.patience() {
@@ -159,11 +159,18 @@ impl<K: Kernel> Worker<K> {
                 connection.exchange.advance(&bytes[taken..], parts.context(connection.scope, connection.address), out);
             taken += count;
             budget.count(1);
-            budget.measure(clock.elapsed_micros());
+            let micros = budget.measure(clock.elapsed_micros());
+            parts.charge_failed_verification(connection.address, micros);
             match step {
                 Step::Answered if taken < bytes.len() && out.len() < MAX_OUTPUT && !budget.is_share_spent() => {}
                 step => break step,
             }
+        };
+        let step = match step {
+            Step::Delay if delayed.is_full() || drain_until.is_some() => {
+                connection.exchange.time_out(parts.context(connection.scope, connection.address), out)
+            }
+            step => step,
         };
         connection.input = match (taken, input.is_empty()) {
             (taken, _) if taken == bytes.len() => Vec::new(),
@@ -173,7 +180,7 @@ impl<K: Kernel> Worker<K> {
         self.take_step(key, step)
     }
 
-    fn take_step(&mut self, key: usize, step: Step) -> GoesOn {
+    pub(super) fn take_step(&mut self, key: usize, step: Step) -> GoesOn {
         let connection = &mut self.connections[key];
         match step {
             Step::Read if connection.is_readable => return GoesOn::AtOnce,
@@ -190,6 +197,10 @@ impl<K: Kernel> Worker<K> {
                 self.enqueue(key);
                 return GoesOn::WhenReady;
             }
+            Step::Delay => {
+                self.delay(key);
+                return GoesOn::WhenReady;
+            }
             Step::Errand(errand) => {
                 self.ask_store(key, errand);
                 return GoesOn::WhenReady;
@@ -202,7 +213,10 @@ impl<K: Kernel> Worker<K> {
                 self.parts.service.metrics.worker(self.parts.id).opened.add(1);
                 connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires).holding(place));
             }
-            Step::Close => connection.phase = Phase::Ending,
+            Step::Close => {
+                connection.phase = Phase::Ending;
+                connection.input = Vec::new();
+            }
         }
         GoesOn::AtOnce
     }
@@ -314,7 +328,7 @@ impl<K: Kernel> Worker<K> {
         let settings = &self.parts.service.settings;
         match patience {
             Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
-            Patience::First | Patience::Head => millis(settings.request_timeout),
+            Patience::First | Patience::Head | Patience::Verification => millis(settings.request_timeout),
             Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
             Patience::Next => KEEP_ALIVE_MILLIS,
             Patience::Work => WORK_MILLIS,
@@ -350,7 +364,14 @@ impl<K: Kernel> Worker<K> {
         let connection = &mut self.connections[key];
         match connection.patience {
             Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head | Patience::Body | Patience::Work | Patience::Room | Patience::Store | Patience::Lookup => {
+            Patience::Head
+            | Patience::Body
+            | Patience::Work
+            | Patience::Room
+            | Patience::Store
+            | Patience::Lookup
+            | Patience::Verification => {
+                connection.is_delayed = false;
                 let step = connection
                     .exchange
                     .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
@@ -406,7 +427,7 @@ fn cost(got: Got) -> usize {
 }
 
 /// Whether a connection can go on.
-enum GoesOn {
+pub(super) enum GoesOn {
     AtOnce,
     WhenReady,
     Never,

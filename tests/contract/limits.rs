@@ -67,7 +67,7 @@ fn enter(address: SocketAddr) -> Connection {
 }
 
 /// A connection from another of this machine's addresses.
-fn open_from(source: [u8; 4], address: SocketAddr) -> Connection {
+pub fn open_from(source: [u8; 4], address: SocketAddr) -> Connection {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&socket, &SocketAddr::from((source, 0))).expect("all of 127.0.0.0/8 is ours");

@@ -42,3 +42,4 @@ mod strangers;
 mod subscribe;
 mod support;
 mod tokens;
+mod verification;
