@@ -6,7 +6,8 @@ import { test } from "node:test";
 import { PATIENCE, publish, startBroker, startBrowser } from "./support.mjs";
 
 test("a page hears an event", { timeout: PATIENCE * 2 }, async () => {
-  const broker = await startBroker();
+  // The page is blank: its origin is null.
+  const broker = await startBroker({ arguments: ["--origin", "null"] });
   const browser = await startBrowser();
   try {
     const page = await browser.newPage();
