@@ -19,14 +19,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::auth::{Auth, Verified};
+use crate::auth::{Auth, Holder, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::response::House;
 use crate::http::{Head, Held, Ledger, Method, Problem, Response};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
-use crate::quota::Quotas;
+use crate::quota::{Client, MemoryBudget, Quotas, Reservation, Source};
 use crate::store::{Health, Store, StoreError};
 use route::Route;
 pub use route::Scope;
@@ -48,8 +48,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// What one holder of tokens may take.
     pub quotas: Quotas,
-    /// The bodies that are being received.
-    pub bodies: Ledger,
+    /// The memory of request bodies that are being received or whose publish waits for room.
+    pub bodies: MemoryBudget,
     /// The pages of histories that are being sent: a reader that takes its time must not cost memory without bound.
     pub pages: Ledger,
     /// Inserts that the store has not answered.
@@ -61,7 +61,7 @@ impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
-        let (bodies, pages) = (Ledger::new(settings.max_body), Ledger::new(settings.max_body));
+        let (bodies, pages) = (MemoryBudget::for_bodies(settings.max_body), Ledger::new(settings.max_body));
         Self {
             hub,
             store,
@@ -116,22 +116,28 @@ impl Context<'_> {
     fn client(&self) -> String {
         self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())
     }
+
+    /// Creates an empty reservation for a body of this holder of a token, or of the client's address if there is none.
+    pub fn body_reservation(&self, holder: Option<Holder>) -> Reservation {
+        let by_address = || self.address.map_or(Client::Local, |address| Client::Address(Source::from(address)));
+        self.service.bodies.reservation(holder.map_or_else(by_address, Client::Principal))
+    }
 }
 
 /// What a head asks for, before its body has come.
 #[derive(Debug)]
 pub enum Plan {
-    /// The answer is known; a body is read and dropped.
+    /// The answer is known; a short body is read and dropped first.
     Answer(Response),
-    /// The request is refused; a body is not waited for.
+    /// The request is refused; a short body is read and dropped first.
     Refuse(Problem),
     /// The body is to be published.
     Publish(publish::Request),
     /// The body is a record to be stored.
     Insert(insert::Request),
-    /// A page of a record's versions is to be read; a body is read and dropped.
+    /// A page of a record's versions is to be read; a short body is read and dropped first.
     Audit(audit::Request),
-    /// A stream is to be opened; a body is read and dropped.
+    /// A stream is to be opened; a short body is read and dropped first.
     Subscribe(subscribe::Request),
 }
 
@@ -154,6 +160,15 @@ impl Plan {
             Self::Publish(request) => publish::finish(&request, body, context),
             Self::Insert(request) => insert::finish(&request, body, context),
             Self::Audit(request) => Outcome::Errand(Errand::Audit(request)),
+        }
+    }
+
+    /// Returns whose token came with a body that is wanted.
+    pub fn holder(&self) -> Option<Holder> {
+        match self {
+            Self::Publish(request) => request.holder,
+            Self::Insert(request) => request.holder,
+            Self::Answer(_) | Self::Refuse(_) | Self::Audit(_) | Self::Subscribe(_) => None,
         }
     }
 

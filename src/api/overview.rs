@@ -3,8 +3,8 @@
 
 use crate::hub::HubCounts;
 use crate::metrics::{
-    CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, TurnedAway, View,
-    WorkerMetrics,
+    BodyRefusal, CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, TurnedAway,
+    View, WorkerMetrics,
 };
 use crate::quota::Pace;
 use crate::store::{Health, Status, StoreError};
@@ -18,6 +18,7 @@ pub(super) fn table(context: Context<'_>) -> Vec<Family> {
     let mut table = Vec::new();
     table.extend(broker(context));
     table.extend(connections(service));
+    table.extend(buffers(service));
     table.extend(requests(&service.metrics));
     table.extend(streams(service, &counts));
     table.extend(events(service, &counts));
@@ -76,6 +77,31 @@ fn connections(service: &Service) -> [Family; 4] {
              in the backlog.",
             Samples::by_word("reason", &["address", "limit", "descriptors"], |reason| refused[reason]),
         ),
+    ]
+}
+
+fn buffers(service: &Service) -> [Family; 3] {
+    let metrics = &service.metrics;
+    [
+        Family::gauge(
+            "esker_bodies_bytes",
+            "Memory of request bodies that are being received or wait for room; at most 256 MiB, or more with a large --max-body.",
+            service.bodies.bytes(),
+        )
+        .shown_as("bodies_bytes"),
+        Family::counter(
+            "esker_bodies_refused_total",
+            "Request bodies not taken, by reason: larger than --max-body, all bodies together held too much memory, those of one \
+             client did, slower than 1 KiB/s.",
+            metrics.sum_by("reason", &BodyRefusal::NAMES, |worker| &worker.bodies_refused),
+        )
+        .shown(View::Each("bodies_refused")),
+        Family::counter(
+            "esker_unsent_closed_total",
+            "Connections closed because they took their answers slower than 8 KiB/s after --stall.",
+            metrics.sum(|worker| worker.unread_closed.get()),
+        )
+        .shown_as("unsent_closed"),
     ]
 }
 

@@ -20,7 +20,7 @@ pub struct Request {
     topic: TopicName,
     kind: Kind,
     pub(super) expires: Option<u64>,
-    holder: Option<Holder>,
+    pub(super) holder: Option<Holder>,
 }
 
 /// How the body is to be read.
@@ -37,6 +37,8 @@ enum Kind {
 pub struct Pending {
     topic: TopicName,
     drafts: Vec<Draft>,
+    /// Whose publish it is.
+    pub holder: Option<Holder>,
 }
 
 impl Pending {
@@ -74,7 +76,7 @@ pub(super) fn finish(request: &Request, body: &[u8], context: Context<'_>) -> Ou
     };
     // Once, before it may have to wait for room.
     match demand_pace(request.holder, drafts.len(), context) {
-        Ok(()) => try_publish(Pending { topic: request.topic, drafts }, context),
+        Ok(()) => try_publish(Pending { topic: request.topic, drafts, holder: request.holder }, context),
         Err(problem) => Outcome::Answer(refused(PublishRefusal::Rate, problem, context).into()),
     }
 }
@@ -104,13 +106,13 @@ pub fn try_publish(pending: Pending, context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
         return Outcome::Answer(refused(PublishRefusal::Draining, super::draining(), context).into());
     }
-    let Pending { topic, drafts } = pending;
+    let Pending { topic, drafts, holder } = pending;
     match context.service.hub.publish(&topic, drafts, context.now.id_micros, Some(context.worker)) {
         Ok(published) => {
             context.service.store.note_id(published.id);
             Outcome::Answer(accepted(published))
         }
-        Err(Refused::NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts }),
+        Err(Refused::NoRoom(drafts)) => Outcome::Wait(Pending { topic, drafts, holder }),
         Err(Refused::TooManyTopics) => {
             Outcome::Answer(refused(PublishRefusal::Topics, too_many_topics(), context).into())
         }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::http::Ledger;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::metrics::Metrics;
+use crate::quota::MemoryBudget;
 use crate::store::{Order, Place, Record, Store};
 
 /// What signs the publishers' tokens.
@@ -52,7 +53,7 @@ pub fn with<T>(asks_for_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
         let (hub, _inbox) = hub(first_id);
         service.hub = Arc::new(hub);
         service.metrics = Metrics::new(1, 0);
-        (service.bodies, service.pages) = (Ledger::new(MAX_BODY), Ledger::new(MAX_BODY));
+        (service.bodies, service.pages) = (MemoryBudget::for_bodies(MAX_BODY), Ledger::new(MAX_BODY));
         run(service)
     })
 }

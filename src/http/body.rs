@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::head::BodyFraming;
 use super::problem::Problem;
+use crate::quota::{Reservation, Shortage};
 
 /// At most so many bytes of chunk extensions, and of trailer fields, per body.
 pub const MAX_CHUNK_EXTRAS: usize = 16 << 10;
-/// At most so many bytes of bodies are held while they are being received or wait for room, all
-/// together, unless a single body may be larger.
-pub const MAX_BODIES_BYTES: usize = 256 << 20;
+/// Bytes of answers that a [`Ledger`] allows at a time, unless a single one may be larger.
+pub const MAX_LEDGER_BYTES: usize = 256 << 20;
 
 /// Why a body can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,17 @@ pub enum BodyError {
     TooManyExtras,
     /// All bodies that are being received have too many bytes together.
     Overload,
+    /// Those of this client have too many bytes together.
+    Share,
+}
+
+impl From<Shortage> for BodyError {
+    fn from(shortage: Shortage) -> Self {
+        match shortage {
+            Shortage::Total => Self::Overload,
+            Shortage::Share => Self::Share,
+        }
+    }
 }
 
 impl From<BodyError> for Problem {
@@ -34,13 +45,17 @@ impl From<BodyError> for Problem {
                 Self::new(413, "the body is larger than --max-body; send less, or start the broker with a larger limit")
             }
             BodyError::Overload => Self::unavailable("the broker is receiving too many large bodies now; try again", 1),
+            BodyError::Share => Self::unavailable(
+                "the unfinished request bodies of this client (its token's `sub`, or its address) hold as much memory as one \
+                 client may; let some of them end first, or send fewer large ones at the same time",
+                5,
+            ),
             BodyError::TooManyExtras => Self::new(431, "the chunk extensions or trailer fields are longer than 16 KiB"),
         }
     }
 }
 
-/// The bytes of all bodies that are being received or wait for room, over all workers: without it, each of the
-/// connections could hold a body of the largest size. Another one keeps account of large answers.
+/// The bytes of all large answers that are being sent, over all workers.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     held: Arc<AtomicUsize>,
@@ -48,24 +63,20 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger for bodies of which one may have `max_body` bytes.
+    /// A ledger for answers of which one may have `max_body` bytes.
     pub fn new(max_body: usize) -> Self {
-        Self { held: Arc::default(), limit: MAX_BODIES_BYTES.max(max_body) }
-    }
-
-    /// A body of which nothing has come.
-    pub fn content(&self) -> Content {
-        Content { bytes: Vec::new(), held: self.nothing() }
+        Self { held: Arc::default(), limit: MAX_LEDGER_BYTES.max(max_body) }
     }
 
     /// Enters so many bytes, unless all together would be too many. What alone is too many may come alone.
     pub fn hold(&self, bytes: usize) -> Result<Held, BodyError> {
-        let mut held = self.nothing();
-        held.grow(bytes.min(self.limit)).map(|()| held)
-    }
-
-    fn nothing(&self) -> Held {
-        Held { bytes: 0, ledger: self.clone() }
+        let bytes = bytes.min(self.limit);
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if held > self.limit {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(BodyError::Overload);
+        }
+        Ok(Held { bytes, ledger: self.clone() })
     }
 }
 
@@ -76,35 +87,28 @@ pub struct Held {
     ledger: Ledger,
 }
 
-impl Held {
-    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let held = self.ledger.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held > self.ledger.limit {
-            self.ledger.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(BodyError::Overload);
-        }
-        self.bytes += bytes;
-        Ok(())
-    }
-}
-
 impl Drop for Held {
     fn drop(&mut self) {
         self.ledger.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// What has come of a body; entered in the ledger for as long as it is held.
+/// What has come of a body, with the memory that is reserved for it.
 #[derive(Debug)]
 pub struct Content {
     bytes: Vec<u8>,
-    held: Held,
+    reservation: Reservation,
 }
 
 impl Content {
-    /// Appends, unless all bodies together would be too large.
+    /// Creates the content of a body of which nothing has come.
+    pub fn new(reservation: Reservation) -> Self {
+        Self { bytes: Vec::new(), reservation }
+    }
+
+    /// Appends, if the memory can be reserved.
     pub fn extend(&mut self, run: &[u8]) -> Result<(), BodyError> {
-        self.held.grow(run.len())?;
+        self.reservation.grow(run.len())?;
         self.bytes.extend_from_slice(run);
         Ok(())
     }
@@ -357,14 +361,13 @@ mod tests {
     }
 
     #[test]
-    fn all_bodies_together_have_a_bound() {
-        let ledger = Ledger::new(MAX_BODIES_BYTES + 1);
-        let (mut one, mut other) = (ledger.content(), ledger.content());
-        assert_eq!(one.extend(&vec![0; MAX_BODIES_BYTES]), Ok(()));
-        assert_eq!(other.extend(&[0; 2]), Err(BodyError::Overload));
-        assert_eq!(other.extend(&[0; 1]), Ok(()));
+    fn all_large_answers_together_have_a_bound() {
+        let ledger = Ledger::new(100);
+        let one = ledger.hold(MAX_LEDGER_BYTES - 1);
+        assert!(one.is_ok() && ledger.hold(1).is_ok());
+        assert!(matches!(ledger.hold(2), Err(BodyError::Overload)));
         drop(one);
-        assert_eq!((other.extend(&[0; 2]), other.bytes().len()), (Ok(()), 3));
+        assert!(ledger.hold(usize::MAX).is_ok(), "what alone is too many may come alone");
     }
 
     #[test]

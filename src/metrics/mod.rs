@@ -88,6 +88,24 @@ impl InsertRefusal {
     pub const NAMES: [&str; 5] = ["invalid", "memory", "draining", "timeout", "rate"];
 }
 
+/// Why a request's body was not taken, its content apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyRefusal {
+    /// It is larger than `--max-body`.
+    Large,
+    /// All bodies together hold as much memory as they may.
+    Memory,
+    /// The unfinished bodies of its client hold as much memory as those of one client may.
+    Share,
+    /// It came too slowly.
+    Slow,
+}
+
+impl BodyRefusal {
+    /// What they are called, in their order.
+    pub const NAMES: [&str; 4] = ["large", "memory", "share", "slow"];
+}
+
 /// Why a stream was told to come back later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
@@ -121,6 +139,10 @@ pub struct WorkerMetrics {
     pub refused_limit: Counter,
     /// The acceptor's: how often it stopped for want of descriptors.
     pub refused_descriptors: Counter,
+    /// Connections closed because they took their answers too slowly.
+    pub unread_closed: Counter,
+    /// Bodies not taken, by [`BodyRefusal`].
+    pub bodies_refused: CountersBy<{ BodyRefusal::NAMES.len() }>,
     /// Requests understood.
     pub requests: Counter,
     /// Answers by status code, in the order of [`CODES`]; whatever else there is comes last.

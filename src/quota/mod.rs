@@ -6,14 +6,17 @@
 //! bucket  the arithmetic of one token bucket
 //! pace    the buckets of all publishers
 //! source  what counts as one client address
+//! memory  memory that all clients share, and what one of them may hold of it
 //! ```
 
 mod bucket;
+mod memory;
 mod pace;
 mod places;
 mod source;
 
 pub use bucket::{Excess, Rate};
+pub use memory::{Client, MemoryBudget, Reservation, Shortage};
 pub use pace::Pace;
 pub use places::{Place, PlaceList, Places};
 pub use source::Source;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::exchange::Exchange;
 use super::kernel::Peer;
+use super::min_rate::Progress;
 use super::streams::Ticket;
 use crate::api::Scope;
 use crate::http::Held;
@@ -27,6 +28,8 @@ pub enum Patience {
     Head,
     /// More of a body.
     Body,
+    /// The rest of a body that is dropped.
+    Drop,
     /// Room in the hub for a publish.
     Room,
     /// The store's answer.
@@ -77,14 +80,16 @@ pub struct Connection<S> {
     pub is_queued: bool,
     /// Whether the queue of connections whose publish waits has it.
     pub is_parked: bool,
-    /// Whether the peer has taken a byte of blocked output since patience with it was last looked at.
-    pub has_taken: bool,
-    /// Whether the peer has said something since then.
-    pub has_said: bool,
+    /// Bytes written since the deadline was last set.
+    pub bytes_written: usize,
+    /// Bytes read since then.
+    pub bytes_read: usize,
     /// What is being waited for.
     pub patience: Patience,
     /// Until when, in the worker's milliseconds.
     pub deadline: u64,
+    /// How far ahead of its least rate the transfer is that is being waited for.
+    pub progress: Progress,
 }
 
 /// What reading came to.
@@ -125,10 +130,11 @@ impl<S: Peer> Connection<S> {
             is_readable: true,
             is_queued: false,
             is_parked: false,
-            has_taken: false,
-            has_said: false,
+            bytes_written: 0,
+            bytes_read: 0,
             patience: Patience::First,
             deadline,
+            progress: Progress::default(),
         }
     }
 
@@ -146,6 +152,15 @@ impl<S: Peer> Connection<S> {
         }
     }
 
+    /// Returns whether nothing of its next request has been read, and nothing of its answers is left to send.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Talking)
+            && matches!(self.patience_now(), Patience::First | Patience::Next)
+            // Its next request may be here already.
+            && !self.is_queued
+            && self.input.is_empty()
+    }
+
     /// Whether to read before going on. Whole requests that wait for room in the output come first: what is
     /// kept of the input stays bounded, and the peer's end is not noticed before they are answered.
     pub fn wants_more(&self) -> bool {
@@ -158,7 +173,7 @@ impl<S: Peer> Connection<S> {
         match read(&mut self.socket, buffer) {
             Got::Bytes(count) => {
                 self.is_readable = count == buffer.len() || may_have_ended;
-                self.has_said = true;
+                self.bytes_read += count;
                 Got::Bytes(count)
             }
             got => {
@@ -187,7 +202,7 @@ impl<S: Peer> Connection<S> {
                 Err(_) => return Flushed::Gone,
             }
         }
-        self.has_taken |= written > 0;
+        self.bytes_written += written;
         if written < bytes.len() {
             self.output = bytes[written..].to_vec();
             return Flushed::Blocked;

@@ -8,25 +8,7 @@ use super::exchange::Step;
 use super::streams::Close;
 use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, TALK_PER_TURN, Worker};
 use crate::api::subscribe::Entry;
-use crate::api::{Answer, Errand, Scope};
-use crate::clock::millis;
-
-/// How long an idle connection is kept for another request.
-const KEEP_ALIVE_MILLIS: u64 = 75_000;
-/// How long the administration's connections are waited for: they are few, and idle ones keep others out.
-const ADMIN_MILLIS: u64 = 2_000;
-/// How long a publish waits for room before it is refused.
-const ROOM_MILLIS: u64 = 5_000;
-/// How long the store may take to answer; a disk that takes longer has failed.
-const STORE_MILLIS: u64 = 60_000;
-/// How long the peer's end is waited for after ours.
-const LINGER_MILLIS: u64 = 5_000;
-/// The same while the broker drains.
-const DRAIN_LINGER_MILLIS: u64 = 500;
-/// So many connections are timed out in one turn: whoever came with many others is late with many others.
-const TIME_OUTS_PER_TURN: usize = 256;
-/// A body may stand still for so many times the patience for a head.
-const BODY_PATIENCE: u64 = 3;
+use crate::api::{Answer, Errand};
 
 /// What a connection is after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +143,7 @@ impl<K: Kernel> Worker<K> {
         self.take_step(key, step)
     }
 
-    fn take_step(&mut self, key: usize, step: Step) -> GoesOn {
+    pub(super) fn take_step(&mut self, key: usize, step: Step) -> GoesOn {
         let connection = &mut self.connections[key];
         match step {
             Step::Read if connection.is_readable => return GoesOn::AtOnce,
@@ -238,101 +220,6 @@ impl<K: Kernel> Worker<K> {
         }
         self.leave(connection.socket, connection.scope);
     }
-
-    /// Patience begins anew when something else is waited for, and when the peer has done its part.
-    fn set_deadline(&mut self, key: usize) {
-        let connection = &mut self.connections[key];
-        let patience = connection.patience_now();
-        let has_turned = connection.exchange.take_turned();
-        let has_taken = std::mem::take(&mut connection.has_taken);
-        let has_said = std::mem::take(&mut connection.has_said);
-        let renews = match patience {
-            Patience::Body => has_said,
-            Patience::Output => has_taken,
-            _ => false,
-        };
-        if has_turned || renews || patience != connection.patience {
-            connection.patience = patience;
-            let scope = connection.scope;
-            let deadline = self.parts.now.millis + self.patience_millis(patience, scope);
-            self.connections[key].deadline = deadline;
-        }
-    }
-
-    pub(super) fn patience_millis(&self, patience: Patience, scope: Scope) -> u64 {
-        let settings = &self.parts.service.settings;
-        match patience {
-            Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
-            Patience::First | Patience::Head => millis(settings.request_timeout),
-            Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
-            Patience::Next => KEEP_ALIVE_MILLIS,
-            Patience::Room => ROOM_MILLIS,
-            Patience::Store => STORE_MILLIS,
-            Patience::Output => millis(settings.stall),
-            Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
-            Patience::Linger => LINGER_MILLIS,
-        }
-    }
-
-    /// Ends those for whom patience is over, as many as a turn allows. Answers whether there may be more.
-    pub(super) fn time_out_connections(&mut self) -> bool {
-        let now = self.parts.now.millis;
-        let late = self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key);
-        let late: Vec<_> = late.take(TIME_OUTS_PER_TURN).collect();
-        let may_be_more = late.len() == TIME_OUTS_PER_TURN;
-        late.into_iter().for_each(|key| self.time_out(key));
-        may_be_more
-    }
-
-    fn time_out(&mut self, key: usize) {
-        if self.does_its_part(key) {
-            return;
-        }
-        let connection = &mut self.connections[key];
-        match connection.patience {
-            Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head | Patience::Body | Patience::Room | Patience::Store => {
-                let step = connection
-                    .exchange
-                    .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
-                self.take_step(key, step);
-                self.drive(key, true);
-            }
-        }
-    }
-
-    /// Looks once more whether a peer that is late is: what it said or took in time may wait here, for a turn takes in but a part
-    /// of what the poll has to tell, and after a while in which the whole process was stopped that is more than one turn's.
-    fn does_its_part(&mut self, key: usize) -> bool {
-        let connection = &mut self.connections[key];
-        if matches!(connection.patience, Patience::Linger | Patience::Store) {
-            return false;
-        }
-        connection.is_readable = true;
-        self.drive(key, true);
-        // Gone, a subscriber by now, or waited for anew.
-        self.connections.get(key).is_none_or(|connection| connection.deadline > self.parts.now.millis)
-    }
-
-    /// While draining: connections between two requests have nothing to wait for, and peers that were
-    /// refused get less time to end.
-    pub(super) fn close_idle(&mut self) {
-        let latest = self.parts.now.millis + DRAIN_LINGER_MILLIS;
-        let lingering = self.connections.values_mut();
-        lingering
-            .filter(|connection| connection.patience == Patience::Linger)
-            .for_each(|connection| connection.deadline = connection.deadline.min(latest));
-        let is_idle = |connection: &Connection<K::Peer>| {
-            !connection.is_admins()
-                // Its next request may be here already.
-                && !connection.is_queued
-                && matches!(connection.patience_now(), Patience::First | Patience::Next)
-                && matches!(connection.phase, Phase::Talking)
-        };
-        let idle: Vec<_> =
-            self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
-        idle.into_iter().for_each(|key| self.close(key));
-    }
 }
 
 /// What a read costs of [`TALK_PER_TURN`].
@@ -344,7 +231,7 @@ fn cost(got: Got) -> usize {
 }
 
 /// Whether a connection can go on.
-enum GoesOn {
+pub(super) enum GoesOn {
     AtOnce,
     WhenReady,
     Never,

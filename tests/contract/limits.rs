@@ -103,6 +103,40 @@ fn streams_count_for_their_address_as_long_as_they_last() {
     }
 }
 
+/// Publishes in two pieces, of which the broker has to keep the first.
+fn publish_in_pieces(mut connection: Connection, size: usize) -> u16 {
+    let body = format!("data: {}", "x".repeat(size));
+    connection.send(format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+    connection.send(&body[..size / 2]);
+    assert!(connection.is_silent(Duration::from_millis(20)));
+    connection.send(&body[size / 2..]);
+    connection.response().status
+}
+
+#[test]
+fn unfinished_bodies_of_one_address_leave_room_for_others() {
+    const SIZE: usize = 1 << 20;
+    let broker = Broker::start(&[]);
+    let head = format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {SIZE}\r\n\r\n");
+    let unfinished = [head.as_bytes(), &vec![b'x'; SIZE - 1]].concat();
+    let mut greedy: Vec<_> = (0..150).map(|_| broker.connect()).collect();
+    greedy.iter_mut().for_each(|connection| connection.send(&unfinished));
+    let share = |metrics: &super::support::Metrics| metrics.by("esker_bodies_refused_total", "reason", "share");
+    let metrics = broker.metrics_once("refused", |metrics| share(metrics) >= 30.0);
+    assert!((119e6..128e6).contains(&metrics.of("esker_bodies_bytes")), "{metrics:?}");
+    let answered = greedy.iter_mut().find_map(|connection| {
+        let is_answered = !connection.is_silent(Duration::from_millis(1));
+        is_answered.then(|| connection.response())
+    });
+    let refused = answered.expect("some are refused");
+    assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")));
+    assert!(refused.json()["detail"].as_str().is_some_and(|detail| detail.contains("one client")), "{refused:?}");
+    // Others have room for large bodies, and the same address for small ones: others may be behind it.
+    assert_eq!(publish_in_pieces(open_from([127, 0, 0, 2], broker.address), SIZE - 10), 200);
+    assert_eq!(publish_in_pieces(broker.connect(), 4000), 200);
+    assert_eq!(broker.metrics().by("esker_bodies_refused_total", "reason", "memory"), 0.0);
+}
+
 /// The binary after a `ulimit` with these arguments.
 fn limited(limit: &str) -> Command {
     let mut command = Command::new("sh");

@@ -208,6 +208,22 @@ fn whatever_is_refused_is_counted_with_its_reason() {
     assert_balanced(&metrics, 1.0);
 }
 
+/// Those that hold no more than their metric says, and those that are refused for it.
+#[test]
+fn what_bodies_hold_is_shown() {
+    let broker = Broker::start(&["--max-body", "1000"]);
+    let large = broker.post("/publish/topicone1", "", "x".repeat(1001));
+    assert_eq!(large.status, 413);
+    let mut body = broker.connect();
+    body.send("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n");
+    body.send("data: x");
+    let metrics = broker.metrics_once("come", |metrics| metrics.of("esker_bodies_bytes") == 7.0);
+    let refused = |reason| metrics.by("esker_bodies_refused_total", "reason", reason);
+    assert_eq!(["large", "memory", "share", "slow"].map(refused), [1.0, 0.0, 0.0, 0.0]);
+    drop(body);
+    broker.metrics_once("gone", |metrics| metrics.of("esker_bodies_bytes") == 0.0);
+}
+
 #[test]
 fn gaps_are_counted_by_how_they_came_about() {
     let broker = Broker::start(&["--history", "2", "--history-bytes", "4M", "--threads", "1"]);

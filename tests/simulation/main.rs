@@ -14,6 +14,7 @@ mod ends;
 mod journal;
 mod listener;
 mod net;
+mod slow;
 mod storage;
 mod talk;
 mod throng;

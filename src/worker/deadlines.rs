@@ -1,0 +1,135 @@
+//! How long connections are waited for, and what is done with those that are late.
+
+use super::connection::{Connection, Patience};
+use super::min_rate::{MinRate, Progress};
+use super::{Kernel, Worker};
+use crate::api::Scope;
+use crate::clock::millis;
+
+/// How long an idle connection is kept for another request.
+const KEEP_ALIVE_MILLIS: u64 = 75_000;
+/// How long the administration's connections are waited for: they are few, and idle ones keep others out.
+const ADMIN_MILLIS: u64 = 2_000;
+/// How long a publish waits for room before it is refused.
+const ROOM_MILLIS: u64 = 5_000;
+/// How long the store may take to answer; a disk that takes longer has failed.
+const STORE_MILLIS: u64 = 60_000;
+/// How long the peer's end is waited for after ours.
+const LINGER_MILLIS: u64 = 5_000;
+/// The same while the broker drains.
+const DRAIN_LINGER_MILLIS: u64 = 500;
+/// So many connections are timed out in one turn: whoever came with many others is late with many others.
+const TIME_OUTS_PER_TURN: usize = 256;
+/// A body may stand still for so many times the patience for a head.
+const BODY_PATIENCE: u64 = 3;
+/// The least rate of a body that is wanted: bodies share a budget of memory.
+const BODY_RATE: MinRate = MinRate { grace_millis: 30_000, bytes_per_second: 1 << 10 };
+/// The least rate at which answers must be taken after `--stall`, in bytes per second. Slow mobile connections (2G) reach it; at
+/// this rate a page of 8 MiB takes 17 minutes.
+const MIN_ANSWER_RATE: u64 = 8 << 10;
+
+impl<K: Kernel> Worker<K> {
+    /// Sets the deadline anew when something else is waited for, and moves it when the peer has done its part.
+    pub(super) fn set_deadline(&mut self, key: usize) {
+        let now = self.parts.now.millis;
+        let connection = &self.connections[key];
+        let patience = connection.patience_now();
+        let (rate, latest) = (self.min_rate(patience), now + self.patience_millis(patience, connection.scope));
+        let connection = &mut self.connections[key];
+        let (written, read) =
+            (std::mem::take(&mut connection.bytes_written), std::mem::take(&mut connection.bytes_read));
+        let moved = if patience == Patience::Output { written } else { read };
+        if connection.exchange.take_turned() || patience != connection.patience {
+            connection.patience = patience;
+            connection.progress = rate.map_or(connection.progress, |rate| Progress::begin(rate, now));
+        } else {
+            let Some(rate) = rate.filter(|_| moved > 0) else { return };
+            connection.progress = connection.progress.advance(rate, moved, now);
+        }
+        connection.deadline = rate.map_or(latest, |_| latest.min(connection.progress.deadline()));
+    }
+
+    fn min_rate(&self, patience: Patience) -> Option<MinRate> {
+        match patience {
+            Patience::Body => Some(BODY_RATE),
+            Patience::Output => {
+                let grace_millis = millis(self.parts.service.settings.stall);
+                Some(MinRate { grace_millis, bytes_per_second: MIN_ANSWER_RATE })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn patience_millis(&self, patience: Patience, scope: Scope) -> u64 {
+        let settings = &self.parts.service.settings;
+        match patience {
+            Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
+            Patience::First | Patience::Head | Patience::Drop => millis(settings.request_timeout),
+            Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
+            Patience::Next => KEEP_ALIVE_MILLIS,
+            Patience::Room => ROOM_MILLIS,
+            Patience::Store => STORE_MILLIS,
+            Patience::Output => millis(settings.stall),
+            Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
+            Patience::Linger => LINGER_MILLIS,
+        }
+    }
+
+    /// Ends those for whom patience is over, as many as a turn allows. Answers whether there may be more.
+    pub(super) fn time_out_connections(&mut self) -> bool {
+        let now = self.parts.now.millis;
+        let late = self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key);
+        let late: Vec<_> = late.take(TIME_OUTS_PER_TURN).collect();
+        let may_be_more = late.len() == TIME_OUTS_PER_TURN;
+        late.into_iter().for_each(|key| self.time_out(key));
+        may_be_more
+    }
+
+    fn time_out(&mut self, key: usize) {
+        if self.does_its_part(key) {
+            return;
+        }
+        let connection = &mut self.connections[key];
+        match connection.patience {
+            Patience::Output => {
+                self.parts.service.metrics.worker(self.parts.id).unread_closed.add(1);
+                self.close(key);
+            }
+            Patience::Linger | Patience::First | Patience::Next => self.close(key),
+            Patience::Head | Patience::Body | Patience::Drop | Patience::Room | Patience::Store => {
+                let step = connection
+                    .exchange
+                    .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
+                self.take_step(key, step);
+                self.drive(key, true);
+            }
+        }
+    }
+
+    /// Looks once more whether a peer that is late is: what it said or took in time may wait here, for a turn takes in but a part
+    /// of what the poll has to tell, and after a while in which the whole process was stopped that is more than one turn's.
+    fn does_its_part(&mut self, key: usize) -> bool {
+        let connection = &mut self.connections[key];
+        if matches!(connection.patience, Patience::Linger | Patience::Store) {
+            return false;
+        }
+        connection.is_readable = true;
+        self.drive(key, true);
+        // Gone, a subscriber by now, or waited for anew.
+        self.connections.get(key).is_none_or(|connection| connection.deadline > self.parts.now.millis)
+    }
+
+    /// While draining: connections between two requests have nothing to wait for, and peers that were
+    /// refused get less time to end.
+    pub(super) fn close_idle(&mut self) {
+        let latest = self.parts.now.millis + DRAIN_LINGER_MILLIS;
+        let lingering = self.connections.values_mut();
+        lingering
+            .filter(|connection| connection.patience == Patience::Linger)
+            .for_each(|connection| connection.deadline = connection.deadline.min(latest));
+        let is_idle = |connection: &Connection<K::Peer>| !connection.is_admins() && connection.is_idle();
+        let idle: Vec<_> =
+            self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
+        idle.into_iter().for_each(|key| self.close(key));
+    }
+}
