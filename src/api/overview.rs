@@ -4,7 +4,7 @@
 use crate::hub::HubCounts;
 use crate::metrics::{
     BodyRefusal, CODES, Close, Family, InsertRefusal, Label, Metrics, Number, PublishRefusal, Samples, TurnedAway,
-    View, WorkerMetrics,
+    Unread, View, WorkerMetrics,
 };
 use crate::quota::Pace;
 use crate::store::{Health, Status, StoreError};
@@ -80,7 +80,7 @@ fn connections(service: &Service) -> [Family; 4] {
     ]
 }
 
-fn buffers(service: &Service) -> [Family; 3] {
+fn buffers(service: &Service) -> [Family; 4] {
     let metrics = &service.metrics;
     [
         Family::gauge(
@@ -96,12 +96,20 @@ fn buffers(service: &Service) -> [Family; 3] {
             metrics.sum_by("reason", &BodyRefusal::NAMES, |worker| &worker.bodies_refused),
         )
         .shown(View::Each("bodies_refused")),
+        Family::gauge(
+            "esker_unsent_bytes",
+            "Memory of answers that clients have not taken and of requests that wait behind them, pages of histories apart; \
+             at most 64 MiB.",
+            metrics.each(|worker| worker.buffered.get()),
+        )
+        .shown_as("unsent_bytes"),
         Family::counter(
             "esker_unsent_closed_total",
-            "Connections closed because they took their answers slower than 8 KiB/s after --stall.",
-            metrics.sum(|worker| worker.unread_closed.get()),
+            "Connections closed for what they had not taken, by reason: slower than 8 KiB/s after --stall, too much memory was \
+             held for all of them.",
+            metrics.sum_by("reason", &Unread::NAMES, |worker| &worker.unread_closed),
         )
-        .shown_as("unsent_closed"),
+        .shown(View::Each("unsent_closed")),
     ]
 }
 

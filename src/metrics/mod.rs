@@ -106,6 +106,20 @@ impl BodyRefusal {
     pub const NAMES: [&str; 4] = ["large", "memory", "share", "slow"];
 }
 
+/// Why a connection was closed by the broker because of what it had not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Its answers were taken too slowly, or not at all.
+    Slow,
+    /// Too much was kept for all connections, and this one had taken nothing for longest.
+    Memory,
+}
+
+impl Unread {
+    /// What they are called, in their order.
+    pub const NAMES: [&str; 2] = ["slow", "memory"];
+}
+
 /// Why a stream was told to come back later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
@@ -139,8 +153,11 @@ pub struct WorkerMetrics {
     pub refused_limit: Counter,
     /// The acceptor's: how often it stopped for want of descriptors.
     pub refused_descriptors: Counter,
-    /// Connections closed because they took their answers too slowly.
-    pub unread_closed: Counter,
+    /// Bytes kept for connections beside bodies and pages of histories: what they sent and is not yet understood, and what
+    /// they have not taken.
+    pub buffered: Counter,
+    /// Connections closed because of what they had not taken, by [`Unread`].
+    pub unread_closed: CountersBy<{ Unread::NAMES.len() }>,
     /// Bodies not taken, by [`BodyRefusal`].
     pub bodies_refused: CountersBy<{ BodyRefusal::NAMES.len() }>,
     /// Requests understood.

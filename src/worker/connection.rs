@@ -90,6 +90,8 @@ pub struct Connection<S> {
     pub deadline: u64,
     /// How far ahead of its least rate the transfer is that is being waited for.
     pub progress: Progress,
+    /// What the worker has counted of [`Connection::buffered`].
+    pub counted: usize,
 }
 
 /// What reading came to.
@@ -135,6 +137,7 @@ impl<S: Peer> Connection<S> {
             patience: Patience::First,
             deadline,
             progress: Progress::default(),
+            counted: 0,
         }
     }
 
@@ -150,6 +153,11 @@ impl<S: Peer> Connection<S> {
             _ if !self.output.is_empty() => Patience::Output,
             _ => self.exchange.patience(),
         }
+    }
+
+    /// Returns how much memory its buffers take, beside what is held in a ledger.
+    pub fn buffered(&self) -> usize {
+        self.input.capacity() + if self.held.is_some() { 0 } else { self.output.capacity() }
     }
 
     /// Returns whether nothing of its next request has been read, and nothing of its answers is left to send.

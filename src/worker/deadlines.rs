@@ -5,6 +5,7 @@ use super::min_rate::{MinRate, Progress};
 use super::{Kernel, Worker};
 use crate::api::Scope;
 use crate::clock::millis;
+use crate::metrics::Unread;
 
 /// How long an idle connection is kept for another request.
 const KEEP_ALIVE_MILLIS: u64 = 75_000;
@@ -86,13 +87,14 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn time_out(&mut self, key: usize) {
-        if self.does_its_part(key) {
+        // One that was looked at before may have been closed in favor of others.
+        if !self.connections.contains(key) || self.does_its_part(key) {
             return;
         }
         let connection = &mut self.connections[key];
         match connection.patience {
             Patience::Output => {
-                self.parts.service.metrics.worker(self.parts.id).unread_closed.add(1);
+                self.parts.service.metrics.worker(self.parts.id).unread_closed.count(Unread::Slow as usize);
                 self.close(key);
             }
             Patience::Linger | Patience::First | Patience::Next => self.close(key),

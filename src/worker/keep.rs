@@ -98,6 +98,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn report(&mut self) {
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         metrics.stalled.set(self.streams.stalled() as u64);
+        metrics.buffered.set(self.buffers.bytes() as u64);
         if !self.streams.has_news() {
             return;
         }

@@ -12,6 +12,7 @@
 mod absences;
 mod accept;
 mod audience;
+mod buffers;
 mod catch_up;
 pub(crate) mod connection;
 mod deadlines;
@@ -44,6 +45,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use accept::{Acceptor, Newcomer};
+use buffers::Buffers;
 use connection::Connection;
 pub use door::{Door, Listener};
 pub use gate::Gate;
@@ -116,6 +118,7 @@ pub struct Worker<K: Kernel> {
     letters: Vec<Sender<Mail<K::Peer>>>,
     acceptor: Option<Acceptor<K::Listener>>,
     connections: Pages<Connection<K::Peer>>,
+    buffers: Buffers,
     /// Counts the connections there were.
     serials: u64,
     streams: Streams<K::Peer>,
@@ -160,6 +163,7 @@ impl<K: Kernel> Worker<K> {
             gate,
             clock,
             mail,
+            buffers: Buffers::of_one_of(letters.len()),
             letters,
             acceptor,
             connections: Pages::default(),

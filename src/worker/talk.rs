@@ -23,7 +23,10 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn drive(&mut self, key: usize, may_have_ended: bool) {
         let mut out = std::mem::take(&mut self.out);
         match self.talk(key, may_have_ended, &mut out) {
-            Fate::Stays => self.set_deadline(key),
+            Fate::Stays => {
+                self.set_deadline(key);
+                self.count_buffers(key);
+            }
             Fate::Closes => self.close(key),
             Fate::BecomesSubscriber => self.become_subscriber(key),
         }
@@ -198,7 +201,8 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn become_subscriber(&mut self, key: usize) {
-        let Connection { mut socket, scope, phase, .. } = self.connections.remove(key);
+        let Connection { mut socket, scope, phase, counted, .. } = self.connections.remove(key);
+        self.buffers.forget(counted);
         let Phase::Opening(ticket) = phase else {
             return self.leave(socket, scope);
         };
@@ -214,6 +218,7 @@ impl<K: Kernel> Worker<K> {
 
     pub(super) fn close(&mut self, key: usize) {
         let connection = self.connections.remove(key);
+        self.buffers.forget(connection.counted);
         if let Phase::Opening(ticket) = connection.phase {
             let is_late = connection.deadline <= self.parts.now.millis;
             self.streams.abandon(ticket, if is_late { Close::Stalled } else { Close::Peer });

@@ -12,6 +12,8 @@ use esker::store::{Place, Tuning};
 use super::net::{Shared, SimKernel, Watch};
 
 const SECOND: u64 = 1000;
+/// Bytes of all unsent answers together.
+const MAX_UNSENT: f64 = (64 << 20) as f64;
 
 /// A broker, its clients' ends and its time.
 struct Stage {
@@ -191,4 +193,34 @@ fn an_answer_must_be_taken_at_a_least_rate() {
     stage.net.get().give_room(pipes[2].1, None);
     stage.settle();
     assert!(stage.received(pipes[2].1).contains("</html>"));
+}
+
+#[test]
+fn clients_that_read_nothing_hold_no_more_than_all_may() {
+    const CLIENTS: usize = 700;
+    for workers in [1, 3] {
+        let mut stage = Stage::new(Config::new(), workers);
+        let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2000);
+        // One that asks early, and reads.
+        let reader = stage.connect(2, Some(1000));
+        stage.send(reader, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        for number in 0..CLIENTS {
+            stage.pass(1);
+            let pipe = stage.connect(1, Some(0));
+            stage.send(pipe, requests.as_bytes());
+            stage.net.get().give_room(reader, Some(100));
+            if number % 50 == 0 {
+                let unsent = stage.metric("esker_unsent_bytes");
+                assert!(unsent <= MAX_UNSENT, "{unsent}");
+            }
+        }
+        let unsent = stage.metric("esker_unsent_bytes");
+        assert!((MAX_UNSENT / 2.0..=MAX_UNSENT).contains(&unsent), "{unsent}");
+        assert!(stage.metric("esker_unsent_closed_total") > 100.0);
+        stage.net.get().give_room(reader, None);
+        stage.settle();
+        assert!(stage.received(reader).contains("</html>"), "a client that reads is served");
+        stage.pass(70 * SECOND);
+        assert_eq!(stage.metric("esker_unsent_bytes"), 0.0);
+    }
 }
