@@ -80,9 +80,15 @@ fn connections(service: &Service) -> [Family; 4] {
     ]
 }
 
-fn buffers(service: &Service) -> [Family; 4] {
+fn buffers(service: &Service) -> [Family; 5] {
     let metrics = &service.metrics;
     [
+        Family::counter(
+            "esker_connections_idle_closed_total",
+            "Connections closed between two requests because others waited for a place.",
+            metrics.sum(|worker| worker.idle_closed.get()),
+        )
+        .shown_as("connections_idle_closed"),
         Family::gauge(
             "esker_bodies_bytes",
             "Memory of request bodies that are being received or wait for room; at most 256 MiB, or more with a large --max-body.",

@@ -153,6 +153,8 @@ pub struct WorkerMetrics {
     pub refused_limit: Counter,
     /// The acceptor's: how often it stopped for want of descriptors.
     pub refused_descriptors: Counter,
+    /// Connections closed while idle because others waited for a place.
+    pub idle_closed: Counter,
     /// Bytes kept for connections beside bodies and pages of histories: what they sent and is not yet understood, and what
     /// they have not taken.
     pub buffered: Counter,

@@ -7,8 +7,6 @@ use crate::api::Scope;
 use crate::clock::millis;
 use crate::metrics::Unread;
 
-/// How long an idle connection is kept for another request.
-const KEEP_ALIVE_MILLIS: u64 = 75_000;
 /// How long the administration's connections are waited for: they are few, and idle ones keep others out.
 const ADMIN_MILLIS: u64 = 2_000;
 /// How long a publish waits for room before it is refused.
@@ -28,6 +26,11 @@ const BODY_RATE: MinRate = MinRate { grace_millis: 30_000, bytes_per_second: 1 <
 /// The least rate at which answers must be taken after `--stall`, in bytes per second. Slow mobile connections (2G) reach it; at
 /// this rate a page of 8 MiB takes 17 minutes.
 const MIN_ANSWER_RATE: u64 = 8 << 10;
+/// Connections that have waited for less than this for their next request are not closed for others: their clients are busy,
+/// and may be sending it.
+const MIN_IDLE_MILLIS: u64 = 1_000;
+/// Idle connections that may turn out to be busy before the search for one to close is given up for now.
+const IDLE_TRIES: usize = 4;
 
 impl<K: Kernel> Worker<K> {
     /// Sets the deadline anew when something else is waited for, and moves it when the peer has done its part.
@@ -67,7 +70,7 @@ impl<K: Kernel> Worker<K> {
             Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
             Patience::First | Patience::Head | Patience::Drop => millis(settings.request_timeout),
             Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
-            Patience::Next => KEEP_ALIVE_MILLIS,
+            Patience::Next => millis(settings.keep_alive),
             Patience::Room => ROOM_MILLIS,
             Patience::Store => STORE_MILLIS,
             Patience::Output => millis(settings.stall),
@@ -133,5 +136,38 @@ impl<K: Kernel> Worker<K> {
         let idle: Vec<_> =
             self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
         idle.into_iter().for_each(|key| self.close(key));
+    }
+
+    /// Closes the connection that has waited longest for its next request, if the acceptor still wants a place.
+    pub(super) fn close_longest_idle(&mut self) {
+        for _ in 0..IDLE_TRIES {
+            let Some(key) = self.longest_idle() else { return };
+            if !self.gate.wants_place() {
+                return;
+            }
+            let connection = &mut self.connections[key];
+            let serial = connection.serial;
+            // Its next request may have come in this moment.
+            connection.is_readable = true;
+            self.drive(key, true);
+            let still_there = self.connections.get(key).filter(|connection| connection.serial == serial);
+            let is_idle = still_there.is_some_and(|connection| connection.is_idle() && !connection.is_readable);
+            if is_idle && self.gate.claim_place() {
+                self.parts.service.metrics.worker(self.parts.id).idle_closed.add(1);
+                return self.close(key);
+            }
+        }
+    }
+
+    fn longest_idle(&self) -> Option<usize> {
+        let latest = self.parts.now.millis + millis(self.parts.service.settings.keep_alive);
+        let is_long_idle = |connection: &Connection<K::Peer>| {
+            connection.patience == Patience::Next
+                && connection.deadline + MIN_IDLE_MILLIS <= latest
+                && connection.is_idle()
+                && !connection.is_admins()
+        };
+        let idle = self.connections.iter().filter(|(_, connection)| is_long_idle(connection));
+        idle.min_by_key(|(_, connection)| connection.deadline).map(|(key, _)| key)
     }
 }

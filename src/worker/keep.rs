@@ -35,7 +35,7 @@ impl<K: Kernel> Worker<K> {
     /// The first worker looks after what belongs to all: the age of history, and accepting again.
     fn keep_house(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
-        acceptor.reopen();
+        acceptor.retry();
         if self.parts.service.hub.expire(self.parts.now.id_micros) {
             // More has aged than one slice of the lock's time lets go.
             self.next_sweep = self.parts.now.millis;

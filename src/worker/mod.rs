@@ -85,6 +85,8 @@ pub enum Mail<S> {
         /// The answer.
         answer: Answer,
     },
+    /// Somebody waits to be accepted and there is no place: one idle connection is to be closed.
+    MakePlace,
 }
 
 /// What a worker is made of beside its kernel.
@@ -153,6 +155,7 @@ impl<K: Kernel> Worker<K> {
         let clamp = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX / 2);
         let silence = Silence { heartbeat: clamp(settings.heartbeat), stall: clamp(settings.stall) };
         let shortest = settings.heartbeat.min(settings.stall).min(settings.request_timeout).min(settings.history_age);
+        let shortest = shortest.min(settings.keep_alive);
         let streams = Streams::new(Arc::clone(&service.hub), id, inbox);
         let now = clock.now();
         Ok(Self {

@@ -240,9 +240,16 @@ fn gaps_are_counted_by_how_they_came_about() {
     assert_eq!(metrics.sum("esker_resume_gaps_total"), 1.0);
 }
 
-/// Asks on a connection that is there already.
+/// A connection that has begun to ask, so that it is not idle.
+fn begin(broker: &Broker) -> Connection {
+    let mut connection = broker.connect();
+    connection.send(ASK);
+    connection
+}
+
+/// Asks on a connection that has begun to, and begins anew.
 fn ask(connection: &mut Connection) -> Metrics {
-    connection.send(format!("{ASK}\r\n"));
+    connection.send(format!("\r\n{ASK}"));
     Metrics::parse(&connection.response().text())
 }
 
@@ -265,7 +272,7 @@ fn refusing(connection: &mut Connection, reason: &str) -> Metrics {
 #[test]
 fn connections_that_are_not_taken_in_are_counted() {
     let broker = Broker::start(&["--max-connections-per-ip", "1"]);
-    let mut inside = broker.connect();
+    let mut inside = begin(&broker);
     assert_eq!(refused(&ask(&mut inside), "address"), 0.0);
     assert!(broker.connect().is_closed() && broker.connect().is_closed());
     let metrics = ask(&mut inside);
@@ -273,7 +280,7 @@ fn connections_that_are_not_taken_in_are_counted() {
     assert_eq!((metrics.sum("esker_connections_accepted_total"), metrics.sum("esker_connections")), (1.0, 1.0));
 
     let broker = Broker::start(&["--max-connections", "1", "--heartbeat", "200ms"]);
-    let mut inside = broker.connect();
+    let mut inside = begin(&broker);
     let _ = ask(&mut inside);
     // It looks again and again, and finds itself full; but nobody waits.
     std::thread::sleep(Duration::from_millis(300));
@@ -284,7 +291,7 @@ fn connections_that_are_not_taken_in_are_counted() {
     assert_eq!(metrics.of("esker_connections_max"), 1.0);
 
     let broker = Broker::start(&["--heartbeat", "200ms"]);
-    let mut inside = broker.connect();
+    let mut inside = begin(&broker);
     let open = ask(&mut inside).of("process_open_fds");
     assert!((6.0..100.0).contains(&open), "{open}");
     broker.limit_descriptors(3);

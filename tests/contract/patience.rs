@@ -98,6 +98,22 @@ fn a_body_that_nobody_wants_is_dropped_in_time_or_not_waited_for() {
 }
 
 #[test]
+fn a_connection_is_kept_for_its_next_request_as_long_as_it_is_told_to() {
+    let (brief, long) = (Broker::start(&["--keep-alive", "300ms"]), Broker::start(&["--keep-alive", "1h"]));
+    let mut connections = [brief.connect(), long.connect()];
+    for connection in &mut connections {
+        connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(connection.response().text(), "ok");
+    }
+    let begin = Instant::now();
+    let [mut closed, mut kept] = connections;
+    assert!(closed.is_closed());
+    assert!(begin.elapsed() > Duration::from_millis(250), "{:?}", begin.elapsed());
+    kept.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(kept.response().text(), "ok");
+}
+
+#[test]
 fn a_connection_that_never_says_a_word_is_closed_without_one() {
     let broker = Broker::start(&HURRY);
     let begin = Instant::now();

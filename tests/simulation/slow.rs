@@ -224,3 +224,41 @@ fn clients_that_read_nothing_hold_no_more_than_all_may() {
         assert_eq!(stage.metric("esker_unsent_bytes"), 0.0);
     }
 }
+
+#[test]
+fn an_idle_connection_is_kept_longer_than_proxies_keep_theirs() {
+    let mut stage = Stage::new(Config::new(), 1);
+    let pipe = stage.connect(1, None);
+    for _ in 0..2 {
+        stage.send(pipe, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert!(stage.received(pipe).ends_with("ok"));
+        stage.pass(649 * SECOND);
+        assert!(!stage.is_over(pipe));
+    }
+    stage.pass(3 * SECOND);
+    assert!(stage.is_over(pipe));
+}
+
+/// One that answers a request late is not the longest idle, though it was so when the place was asked for.
+#[test]
+fn the_longest_idle_connection_makes_room() {
+    for workers in [1, 3] {
+        let mut stage = Stage::new(Config::new().max_connections(4), workers);
+        let pipes: Vec<_> = (0..4).map(|host| stage.connect(host, None)).collect();
+        for &pipe in &pipes {
+            stage.send(pipe, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+            stage.pass(SECOND);
+        }
+        // The head of another request has begun, or is in the socket and unread.
+        stage.send(pipes[0], b"GET /");
+        stage.net.get().send(pipes[1], b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        let newcomer = stage.connect(9, None);
+        stage.net.get().deliver(pipes[1], usize::MAX);
+        stage.send(newcomer, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        stage.pass(2 * SECOND);
+        assert!(stage.received(newcomer).ends_with("ok"));
+        assert!(!stage.is_over(pipes[0]) && !stage.is_over(pipes[1]), "requests are under way");
+        let closed = pipes.iter().filter(|&&pipe| stage.is_over(pipe)).count();
+        assert_eq!((closed, stage.is_over(pipes[2]) || workers > 1), (1, true));
+    }
+}
