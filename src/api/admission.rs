@@ -31,8 +31,10 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
     for token in shown.tokens() {
         match judge(role, token, keyrings, context) {
             Ok(grant) => return Ok(grant),
-            // It may be the good one.
-            Err(problem) if problem.consequence == Consequence::MayWait => return Err(problem),
+            // It may be the good one, but need not be waited for if another one is known to be good.
+            Err(problem) if problem.consequence == Consequence::MayWait => {
+                return shown.tokens().find_map(|token| recall(role, token, keyrings, context)?.ok()).ok_or(problem);
+            }
             Err(problem) => refusal = Some(after(refusal, problem)),
         }
     }
@@ -46,14 +48,21 @@ fn after(first: Option<Problem>, problem: Problem) -> Problem {
     if closes { first.closing() } else { first }
 }
 
+/// What a token that was verified lately allows.
+fn recall(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Option<Result<Grant, Denial>> {
+    keyrings.recall(role, token, context.now.unix_seconds(), &mut context.verified.borrow_mut())
+}
+
 /// What a token allows.
 fn judge(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Result<Grant, Problem> {
-    let (now, verified) = (context.now.unix_seconds(), &mut context.verified.borrow_mut());
-    if let Some(judged) = keyrings.recall(role, token, now, verified) {
-        return judged.map_err(|denial| unauthorized(&denial));
-    }
-    check_allowance(context)?;
-    keyrings.verify(role, token, now, verified).map_err(|denial| unauthorized(&denial))
+    let judged = match recall(role, token, keyrings, context) {
+        Some(judged) => judged,
+        None => {
+            check_allowance(context)?;
+            keyrings.verify(role, token, context.now.unix_seconds(), &mut context.verified.borrow_mut())
+        }
+    };
+    judged.map_err(|denial| unauthorized(&denial))
 }
 
 /// An address that has shown too many forged tokens lately waits with those that are not known to be good.

@@ -7,7 +7,7 @@ use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
-use crate::quota::{Client, Source};
+use crate::quota::Client;
 use crate::store::{Page, PageQuery, StoreError};
 
 /// Versions on a page unless asked otherwise.
@@ -48,7 +48,7 @@ pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>)
     let after = number(head, "after")?.unwrap_or(0);
     let limit = number(head, "limit")?.map_or(Ok(DEFAULT_LIMIT), check_limit)?;
     let query = PageQuery { name: name.into(), after, limit };
-    let client = context.address.map(Source::from);
+    let client = Client::from(context.address);
     Ok(Plan::Audit(Request { query, place, client, expires: grant.expires() }))
 }
 

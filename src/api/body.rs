@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::str::Utf8Error;
 
-use crate::http::{Content, Head, Held, Problem};
+use crate::http::{Content, Head, Problem};
+use crate::quota::BodyReservation;
 
 /// A request's body, complete.
 #[derive(Debug)]
@@ -23,17 +24,17 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Returns its text and, if it is held in memory of its own, the entry for that.
-    pub(super) fn into_text(self) -> Result<(Cow<'a, str>, Option<Held>), Problem> {
+    /// Returns its text and, if it is held in memory of its own, what is reserved for it.
+    pub(super) fn into_text(self) -> Result<(Cow<'a, str>, Option<BodyReservation>), Problem> {
         match self {
             Self::Read(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => Ok((text.into(), None)),
                 Err(error) => Err(not_utf8(error)),
             },
             Self::Gathered(content) => {
-                let (bytes, held) = content.into_parts();
+                let (bytes, reservation) = content.into_parts();
                 match String::from_utf8(bytes) {
-                    Ok(text) => Ok((text.into(), Some(held))),
+                    Ok(text) => Ok((text.into(), Some(reservation))),
                     Err(error) => Err(not_utf8(error.utf8_error())),
                 }
             }

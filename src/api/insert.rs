@@ -20,7 +20,7 @@ use crate::store::StoreError;
 pub struct Request {
     /// The second since the Unix epoch from which on it may not be stored.
     pub(super) expires: Option<u64>,
-    holder: Option<Holder>,
+    pub(super) holder: Option<Holder>,
 }
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {

@@ -23,15 +23,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::auth::{Auth, Verified};
+use crate::auth::{Auth, Holder, Verified};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::problem::Consequence;
 use crate::http::response::House;
-use crate::http::{Head, Ledger, Method, Problem, Response, cors};
+use crate::http::{Head, Method, Problem, Response, cors};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
-use crate::quota::{PageBudget, Quotas, Reservation};
+use crate::quota::{BodyBudget, BodyReservation, Client, PageBudget, PageReservation, Quotas};
 use crate::store::{Store, StoreError};
 pub use body::Body;
 pub use browsers::LoopbackOnly;
@@ -55,8 +55,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// What one holder of tokens may take.
     pub quotas: Quotas,
-    /// The bodies that are being received.
-    pub bodies: Ledger,
+    /// The memory of request bodies that are being received or whose publish waits for room.
+    pub bodies: BodyBudget,
     /// The memory of audit pages that are read or sent: slow readers must not cost memory without bound.
     pub pages: PageBudget,
     /// Whether only this machine reaches it.
@@ -70,7 +70,7 @@ impl Service {
     /// A service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
-        let bodies = Ledger::new(settings.max_body);
+        let bodies = BodyBudget::new(settings.max_body);
         Self {
             hub,
             store,
@@ -142,14 +142,19 @@ impl Context<'_> {
     fn log_refused_body(&self, problem: &Problem, what: &str, reason: &str) {
         log::debug!("{} to {}: {what} refused: {reason}", problem.status, self.client());
     }
+
+    /// Creates an empty reservation for a body of this holder of a token, or of the client's address if there is none.
+    pub fn body_reservation(&self, holder: Option<Holder>) -> BodyReservation {
+        self.service.bodies.reservation(holder.map_or_else(|| self.address.into(), Client::Principal))
+    }
 }
 
 /// What a head asks for, before its body has come.
 #[derive(Debug)]
 pub enum Plan {
-    /// The answer is known; a body is read and dropped.
+    /// The answer is known; a short body is read and dropped first.
     Answer(Response),
-    /// The request is refused; a body is not waited for.
+    /// The request is refused; a short body is read and dropped first.
     Refuse(Problem),
     /// The request's token may not be verified yet; the request is planned again later, or refused.
     Delay(Delay),
@@ -157,9 +162,9 @@ pub enum Plan {
     Publish(publish::Request),
     /// The body is a record to be stored.
     Insert(insert::Request),
-    /// A page of a record's versions is to be read; a body is read and dropped.
+    /// A page of a record's versions is to be read; a short body is read and dropped first.
     Audit(audit::Request),
-    /// A stream is to be opened; a body is read and dropped.
+    /// A stream is to be opened; a short body is read and dropped first.
     Subscribe(subscribe::Request),
 }
 
@@ -192,6 +197,20 @@ impl Plan {
             Self::Publish(request) => publish::finish(request, body, context),
             Self::Insert(request) => insert::finish(&request, &body, context),
             Self::Audit(request) => Outcome::Errand(Errand::Audit(request)),
+        }
+    }
+
+    /// Returns whether the connection is closed after the answer, so that no body need be read.
+    pub fn ends_connection(&self) -> bool {
+        matches!(self, Self::Refuse(problem) if problem.consequence != Consequence::GoesOn)
+    }
+
+    /// Returns whose token came with a body that is wanted.
+    pub fn holder(&self) -> Option<Holder> {
+        match self {
+            Self::Publish(request) => request.holder,
+            Self::Insert(request) => request.holder,
+            Self::Answer(_) | Self::Refuse(_) | Self::Delay(_) | Self::Audit(_) | Self::Subscribe(_) => None,
         }
     }
 
@@ -236,7 +255,7 @@ pub struct Answer {
     /// In HTTP's words.
     pub response: Response,
     /// The memory that is reserved for it until it is sent.
-    pub held: Option<Reservation>,
+    pub held: Option<PageReservation>,
 }
 
 impl Errand {

@@ -4,8 +4,8 @@
 use crate::hub::HubCounts;
 use crate::logging;
 use crate::metrics::{
-    CODES, Close, Family, InsertRefusal, Label, LimitedVerification, Metrics, Number, PublishRefusal, Samples,
-    TurnedAway, View, WorkerMetrics,
+    BodyRefusal, CODES, Close, Family, InsertRefusal, Label, LimitedVerification, Metrics, Number, PublishRefusal,
+    Samples, TurnedAway, Unread, View, WorkerMetrics,
 };
 use crate::quota::Pace;
 use crate::store::{Health, Status, StoreError};
@@ -19,6 +19,7 @@ pub(super) fn table(context: Context<'_>) -> Vec<Family> {
     let mut table = Vec::new();
     table.extend(broker(context));
     table.extend(connections(service));
+    table.extend(buffers(service));
     table.extend(requests(&service.metrics));
     table.extend(streams(service, &counts));
     table.extend(events(service, &counts));
@@ -83,6 +84,45 @@ fn connections(service: &Service) -> [Family; 4] {
              in the backlog.",
             Samples::by_word("reason", &["address", "limit", "descriptors"], |reason| refused[reason]),
         ),
+    ]
+}
+
+fn buffers(service: &Service) -> [Family; 5] {
+    let metrics = &service.metrics;
+    [
+        Family::counter(
+            "esker_connections_idle_closed_total",
+            "Connections closed between two requests because others waited for a place.",
+            metrics.sum(|worker| worker.idle_closed.get()),
+        )
+        .shown_as("connections_idle_closed"),
+        Family::gauge(
+            "esker_bodies_bytes",
+            "Memory of request bodies that are being received or wait for room; at most 256 MiB, or more with a large --max-body.",
+            service.bodies.bytes(),
+        )
+        .shown_as("bodies_bytes"),
+        Family::counter(
+            "esker_bodies_refused_total",
+            "Request bodies not taken, by reason: larger than --max-body, all bodies together held too much memory, those of one \
+             client did, slower than 1 KiB/s.",
+            metrics.sum_by("reason", &BodyRefusal::NAMES, |worker| &worker.bodies_refused),
+        )
+        .shown(View::Each("bodies_refused")),
+        Family::gauge(
+            "esker_unsent_bytes",
+            "Memory of answers that clients have not taken and of requests that wait behind them, pages of histories apart; \
+             at most 64 MiB.",
+            metrics.each(|worker| worker.buffered.get()),
+        )
+        .shown_as("unsent_bytes"),
+        Family::counter(
+            "esker_unsent_closed_total",
+            "Connections closed for what they had not taken, by reason: slower than 8 KiB/s after --stall, too much memory was \
+             held for all of them.",
+            metrics.sum_by("reason", &Unread::NAMES, |worker| &worker.unread_closed),
+        )
+        .shown(View::Each("unsent_closed")),
     ]
 }
 

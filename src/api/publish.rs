@@ -17,9 +17,10 @@ use serde::de::IgnoredAny;
 
 use crate::auth::{Holder, Role};
 use crate::http::head::is_media_type;
-use crate::http::{Head, Held, Problem, Response};
+use crate::http::{Head, Problem, Response};
 use crate::hub::{BadTopic, Published, Refused, Room, TopicName};
 use crate::metrics::PublishRefusal;
+use crate::quota::BodyReservation;
 use crate::sse::{Check, Draft, Encoder, EventError, FieldScan, Slice, check_id, check_name};
 
 use super::admission::{admit, demand_time, demand_topic};
@@ -41,7 +42,7 @@ pub struct Request {
     kind: Kind,
     given: Given,
     pub(super) expires: Option<u64>,
-    holder: Option<Holder>,
+    pub(super) holder: Option<Holder>,
 }
 
 /// How the body is to be read.
@@ -68,7 +69,7 @@ pub struct Pending {
     request: Request,
     stage: Stage,
     body: String,
-    held: Held,
+    reservation: BodyReservation,
 }
 
 /// How far a publish has come.
@@ -145,49 +146,57 @@ impl Kind {
 }
 
 pub(super) fn finish(request: Request, body: Body<'_>, context: Context<'_>) -> Outcome {
-    let begun =
-        body.into_text().map_err(invalid).and_then(|(text, held)| Ok((request.begin(&text, context)?, text, held)));
+    let begun = body
+        .into_text()
+        .map_err(invalid)
+        .and_then(|(text, reservation)| Ok((request.begin(&text, context)?, text, reservation)));
     match begun {
-        Ok((stage, text, held)) => go_on(request, stage, text, held, context),
+        Ok((stage, text, reservation)) => go_on(request, stage, text, reservation, context),
         Err(refusal) => refuse(refusal, context),
     }
 }
 
 /// Goes on with a publish that was not answered yet.
 pub fn resume(pending: Pending, context: Context<'_>) -> Outcome {
-    let Pending { request, stage, body, held } = pending;
+    let Pending { request, stage, body, reservation } = pending;
     if let Err(problem) = demand_time(request.expires, context) {
         note_denial(&problem, context);
         return Outcome::Answer(problem.into());
     }
     match demand_no_drain(context) {
-        Ok(()) => go_on(request, stage, body.into(), Some(held), context),
+        Ok(()) => go_on(request, stage, body.into(), Some(reservation), context),
         Err(refusal) => refuse(refusal, context),
     }
 }
 
-fn go_on(request: Request, stage: Stage, body: Cow<'_, str>, held: Option<Held>, context: Context<'_>) -> Outcome {
+fn go_on(
+    request: Request,
+    stage: Stage,
+    body: Cow<'_, str>,
+    reservation: Option<BodyReservation>,
+    context: Context<'_>,
+) -> Outcome {
     match request.work(stage, &body, context) {
         Ok(Progress::Published(published)) => Outcome::Answer(accepted(published)),
-        Ok(Progress::Unfinished(stage)) => pause(request, stage, body, held, context, Outcome::Work),
-        Ok(Progress::NoRoom(stage)) => pause(request, stage, body, held, context, Outcome::Wait),
+        Ok(Progress::Unfinished(stage)) => pause(request, stage, body, reservation, context, Outcome::Work),
+        Ok(Progress::NoRoom(stage)) => pause(request, stage, body, reservation, context, Outcome::Wait),
         Err(refusal) => refuse(refusal, context),
     }
 }
 
-/// Keeps what is needed to go on later; it is entered among the bodies that are held.
+/// Keeps what is needed to go on later, in memory that is reserved as for bodies that are received.
 fn pause(
     request: Request,
     stage: Stage,
     body: Cow<'_, str>,
-    held: Option<Held>,
+    reservation: Option<BodyReservation>,
     context: Context<'_>,
     outcome: fn(Box<Pending>) -> Outcome,
 ) -> Outcome {
     let body = if matches!(stage, Stage::Encoded(_)) { String::new() } else { body.into_owned() };
-    let held = held.map_or_else(|| context.service.bodies.hold(0), Ok);
-    match held.and_then(|held| held.resized(body.len() + stage.cost())) {
-        Ok(held) => outcome(Box::new(Pending { request, stage, body, held })),
+    let mut reservation = reservation.unwrap_or_else(|| context.body_reservation(request.holder));
+    match reservation.resize(body.len() + stage.cost()) {
+        Ok(()) => outcome(Box::new(Pending { request, stage, body, reservation })),
         Err(_) => Outcome::Answer(no_room(context).into()),
     }
 }

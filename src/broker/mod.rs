@@ -372,7 +372,7 @@ mod tests {
             String::from_utf8_lossy(&answer[9..12.min(len)]).into_owned()
         };
         let (pages, address) = (&broker.service.0.pages, broker.local_addr().ip());
-        let others: Vec<_> = std::iter::from_fn(|| pages.reserve(Some(address.into()))).collect();
+        let others: Vec<_> = std::iter::from_fn(|| pages.reserve(Some(address).into())).collect();
         assert_eq!(status(), "503");
         drop(others);
         assert_eq!(status(), "200");

@@ -198,7 +198,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "60s",
-        help: "close a socket taking no byte so long",
+        help: "close clients reading nothing this long",
         effect: Effect::Value(|config, text| duration(text).map(|stall| config.stall(stall))),
     },
     Opt {
@@ -206,8 +206,16 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "10s",
-        help: "for a request's head; a body's pause: ×3",
+        help: "for headers; ×3 for a stalled body",
         effect: Effect::Value(|config, text| duration(text).map(|timeout| config.request_timeout(timeout))),
+    },
+    Opt {
+        long: "keep-alive",
+        short: None,
+        value: "TIME",
+        default: "650s",
+        help: "keep an idle connection this long",
+        effect: Effect::Value(|config, text| duration(text).map(|time| config.keep_alive(time))),
     },
     Opt {
         long: "max-body",

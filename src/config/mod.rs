@@ -46,6 +46,7 @@ pub struct Config {
     retry: Duration,
     stall: Duration,
     request_timeout: Duration,
+    keep_alive: Duration,
     max_body: usize,
     max_topics: usize,
     max_subscribers: Option<usize>,
@@ -87,6 +88,7 @@ impl Default for Config {
             retry: Duration::from_secs(3),
             stall: Duration::from_secs(60),
             request_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(650),
             max_body: 1 << 20,
             max_topics: 1_000_000,
             max_subscribers: None,
@@ -265,17 +267,27 @@ impl Config {
         self
     }
 
-    /// Time after which a socket that takes no byte is closed.
+    /// Time after which a stream whose socket takes no byte is closed, and a connection that takes an answer more slowly than
+    /// 8 KiB/s.
     #[must_use]
     pub fn stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
         self
     }
 
-    /// Time that a request's head may take; a body may stand still for three times as long.
+    /// Time that a request's head may take, and a body that is dropped; a body that is wanted may stand still for three times
+    /// as long.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// How long a connection is kept open for its next request; longer than proxies keep theirs, so that none sends a request
+    /// into a connection that is being closed.
+    #[must_use]
+    pub fn keep_alive(mut self, time: Duration) -> Self {
+        self.keep_alive = time;
         self
     }
 

@@ -50,10 +50,12 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Reconnection time.
     pub retry: Duration,
-    /// Time after which a socket that takes no byte is closed.
+    /// Time after which a stream whose socket takes no byte is closed, and a connection that takes an answer too slowly.
     pub stall: Duration,
-    /// Time that a request's head may take.
+    /// Time that a request's head may take, and a body that is dropped.
     pub request_timeout: Duration,
+    /// Time that a connection is kept for its next request.
+    pub keep_alive: Duration,
     /// Largest request body in bytes.
     pub max_body: usize,
     /// Topics that retain an event or have a listener.

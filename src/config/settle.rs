@@ -64,6 +64,7 @@ impl Config {
             retry: self.retry,
             stall: self.stall,
             request_timeout: self.request_timeout,
+            keep_alive: self.keep_alive,
             max_body: self.max_body,
             max_topics: self.max_topics,
             max_subscribers: self.max_subscribers.unwrap_or(max_connections - for_requests),
@@ -107,9 +108,12 @@ impl Config {
     }
 
     fn check_bounds(&self) -> Result<(), ConfigError> {
-        for (name, duration) in
-            [("heartbeat", self.heartbeat), ("stall", self.stall), ("request-timeout", self.request_timeout)]
-        {
+        for (name, duration) in [
+            ("heartbeat", self.heartbeat),
+            ("stall", self.stall),
+            ("request-timeout", self.request_timeout),
+            ("keep-alive", self.keep_alive),
+        ] {
             if duration < Duration::from_millis(10) || duration > Duration::from_secs(86_400) {
                 return Err(ConfigError::Duration(name));
             }

@@ -4,7 +4,8 @@
 use super::input::{Input, cuts, pieces};
 use crate::http::body::{BodyError, MAX_CHUNK_EXTRAS};
 use crate::http::head::BodyFraming;
-use crate::http::{Decoder, Ledger};
+use crate::http::{Content, Decoder};
+use crate::quota::{BodyBudget, Client};
 
 /// The most content that is allowed.
 const LIMIT: usize = 300;
@@ -40,8 +41,8 @@ fn is_large(content: &[u8], bytes: &[u8]) -> bool {
 }
 
 fn decode(framing: BodyFraming, bytes: &[u8], cuts: &[usize]) -> Decoded {
-    let (mut decoder, ledger) = (Decoder::new(framing, LIMIT)?, Ledger::new(LIMIT));
-    let (mut content, mut taken) = (ledger.content(), 0);
+    let (mut decoder, budget) = (Decoder::new(framing, LIMIT)?, BodyBudget::new(LIMIT));
+    let (mut content, mut taken) = (Content::new(budget.reservation(Client::Local)), 0);
     for piece in pieces(bytes, cuts) {
         let took = decoder.decode(piece, |run| content.extend(run))?;
         taken += took;

@@ -11,6 +11,7 @@ use crate::http::response::House;
 use crate::http::target::{Query, Target, is_host};
 use crate::http::{Origins, Reply, Version};
 use crate::hub::TopicName;
+use crate::quota::Client;
 use crate::sse::position;
 use crate::store::{Page, PageQuery, check_name};
 
@@ -115,7 +116,7 @@ fn there_and_back(bytes: &[u8]) {
 fn the_next_page_is_of_the_same_name(name: &str) {
     for place in [NamePlace::Path, NamePlace::Query] {
         let query = PageQuery { name: Arc::from(name), after: 5, limit: 7 };
-        link_is_of_the_same_name(name, &audit::Request { query, place, client: None, expires: None });
+        link_is_of_the_same_name(name, &audit::Request { query, place, client: Client::Local, expires: None });
     }
 }
 

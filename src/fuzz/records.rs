@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::input::Input;
-use crate::quota::PageBudget;
+use crate::quota::{Client, PageBudget};
 use crate::store::{Order, PageQuery, Place, Record, Store, StoreError, ToolError, check, dump, load};
 
 /// A store that is as it should be.
@@ -172,8 +172,8 @@ fn shows(store: &Store, out: &str, latest: &[(u64, String)]) {
 
 fn page(store: &Store, name: &str) -> Option<String> {
     let query = PageQuery { name: Arc::from(name), after: 0, limit: 1000 };
-    let reservation = PageBudget::default().reserve(None)?;
-    answer(|reply| store.audit(query, None, reservation, send(reply))).ok().map(|(page, _)| page.body)
+    let reservation = PageBudget::default().reserve(Client::Local)?;
+    answer(|reply| store.audit(query, Client::Local, reservation, send(reply))).ok().map(|(page, _)| page.body)
 }
 
 fn send<T>(reply: mpsc::Sender<T>) -> impl FnOnce(T) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::api::Service;
 use crate::auth::{Auth, Key, Keyring, Secret};
 use crate::config::Config;
-use crate::http::Ledger;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::metrics::Metrics;
+use crate::quota::BodyBudget;
 #[cfg(test)]
 use crate::quota::Quotas;
 use crate::store::{Order, Place, Record, Store};
@@ -54,7 +54,7 @@ pub fn with<T>(asks_for_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
         let (hub, _inbox) = hub(first_id);
         service.hub = Arc::new(hub);
         service.metrics = Metrics::new(1, 0);
-        service.bodies = Ledger::new(MAX_BODY);
+        service.bodies = BodyBudget::new(MAX_BODY);
         run(service)
     })
 }

@@ -1,18 +1,13 @@
 //! Request bodies (RFC 9112 sections 6 and 7): so many bytes, or chunks. The decoder takes bytes as
 //! they come and gives back content; it is strict where leniency would let a request be smuggled.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::extension::{Extension, is_text, is_token};
 use super::head::BodyFraming;
 use super::problem::Problem;
+use crate::quota::{BodyReservation, Shortage};
 
 /// At most so many bytes of chunk extensions, and of trailer fields, per body.
 pub const MAX_CHUNK_EXTRAS: usize = 16 << 10;
-/// At most so many bytes of bodies are held while they are being received or wait for room, all
-/// together, unless a single body may be larger.
-pub const MAX_BODIES_BYTES: usize = 256 << 20;
 
 /// Why a body can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +20,17 @@ pub enum BodyError {
     TooManyExtras,
     /// All bodies that are being received have too many bytes together.
     Overload,
+    /// Those of this client have too many bytes together.
+    Share,
+}
+
+impl From<Shortage> for BodyError {
+    fn from(shortage: Shortage) -> Self {
+        match shortage {
+            Shortage::Total => Self::Overload,
+            Shortage::Share => Self::Share,
+        }
+    }
 }
 
 impl From<BodyError> for Problem {
@@ -38,90 +44,32 @@ impl From<BodyError> for Problem {
                 Self::new(413, "the body is larger than --max-body; send less, or start the broker with a larger limit")
             }
             BodyError::Overload => Self::unavailable("the broker is receiving too many large bodies now; try again", 1),
+            BodyError::Share => Self::unavailable(
+                "the unfinished request bodies of this client (its token's `sub`, or its address) hold as much memory as one \
+                 client may; let some of them end first, or send fewer large ones at the same time",
+                5,
+            ),
             BodyError::TooManyExtras => Self::new(431, "the chunk extensions or trailer fields are longer than 16 KiB"),
         }
     }
 }
 
-/// The bytes of all bodies that are being received or wait for room, over all workers: without it, each of the
-/// connections could hold a body of the largest size.
-#[derive(Clone, Debug)]
-pub struct Ledger {
-    held: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-impl Ledger {
-    /// A ledger for bodies of which one may have `max_body` bytes.
-    pub fn new(max_body: usize) -> Self {
-        Self { held: Arc::default(), limit: MAX_BODIES_BYTES.max(max_body) }
-    }
-
-    /// A body of which nothing has come.
-    pub fn content(&self) -> Content {
-        Content { bytes: Vec::new(), held: self.nothing() }
-    }
-
-    /// Enters so many bytes, unless all together would be too many. What alone is too many may come alone.
-    pub fn hold(&self, bytes: usize) -> Result<Held, BodyError> {
-        let mut held = self.nothing();
-        held.grow(bytes.min(self.limit)).map(|()| held)
-    }
-
-    fn nothing(&self) -> Held {
-        Held { bytes: 0, ledger: self.clone() }
-    }
-}
-
-/// An entry in the ledger, struck out when it is dropped.
-#[derive(Debug)]
-pub struct Held {
-    bytes: usize,
-    ledger: Ledger,
-}
-
-impl Held {
-    /// Enters another number of bytes in place of this one, unless all together would be too many.
-    pub fn resized(mut self, bytes: usize) -> Result<Self, BodyError> {
-        let bytes = bytes.min(self.ledger.limit);
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => self.grow(more)?,
-            None => {
-                self.ledger.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
-                self.bytes = bytes;
-            }
-        }
-        Ok(self)
-    }
-
-    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let held = self.ledger.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held > self.ledger.limit {
-            self.ledger.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(BodyError::Overload);
-        }
-        self.bytes += bytes;
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.ledger.held.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// What has come of a body; entered in the ledger for as long as it is held.
+/// What has come of a body, with the memory that is reserved for it.
 #[derive(Debug)]
 pub struct Content {
     bytes: Vec<u8>,
-    held: Held,
+    reservation: BodyReservation,
 }
 
 impl Content {
-    /// Appends, unless all bodies together would be too large.
+    /// Creates the content of a body of which nothing has come.
+    pub fn new(reservation: BodyReservation) -> Self {
+        Self { bytes: Vec::new(), reservation }
+    }
+
+    /// Appends, if the memory can be reserved.
     pub fn extend(&mut self, run: &[u8]) -> Result<(), BodyError> {
-        self.held.grow(run.len())?;
+        self.reservation.grow(run.len())?;
         self.bytes.extend_from_slice(run);
         Ok(())
     }
@@ -131,9 +79,9 @@ impl Content {
         &self.bytes
     }
 
-    /// All that has come, and its entry in the ledger.
-    pub fn into_parts(self) -> (Vec<u8>, Held) {
-        (self.bytes, self.held)
+    /// Returns all that has come, and what is reserved for it.
+    pub fn into_parts(self) -> (Vec<u8>, BodyReservation) {
+        (self.bytes, self.reservation)
     }
 }
 
@@ -374,33 +322,6 @@ mod tests {
         assert_eq!(chunked(&extension), Err(BodyError::TooManyExtras));
         let trailers = format!("0\r\n{}", "A: b\r\n".repeat(MAX_CHUNK_EXTRAS));
         assert_eq!(chunked(&trailers), Err(BodyError::TooManyExtras));
-    }
-
-    #[test]
-    fn all_bodies_together_have_a_bound() {
-        let ledger = Ledger::new(MAX_BODIES_BYTES + 1);
-        let (mut one, mut other) = (ledger.content(), ledger.content());
-        assert_eq!(one.extend(&vec![0; MAX_BODIES_BYTES]), Ok(()));
-        assert_eq!(other.extend(&[0; 2]), Err(BodyError::Overload));
-        assert_eq!(other.extend(&[0; 1]), Ok(()));
-        drop(one);
-        assert_eq!((other.extend(&[0; 2]), other.bytes().len()), (Ok(()), 3));
-    }
-
-    #[test]
-    fn an_entry_can_grow_and_shrink() {
-        let ledger = Ledger::new(1);
-        let other = ledger.hold(MAX_BODIES_BYTES - 10).unwrap();
-        let held = ledger.hold(1).unwrap().resized(10).unwrap();
-        assert!(ledger.hold(1).is_err());
-        let held = held.resized(4).unwrap();
-        assert!(ledger.hold(6).is_ok() && ledger.hold(7).is_err());
-        assert!(held.resized(11).is_err());
-        assert!(ledger.hold(10).is_ok(), "what could not grow is struck out");
-        drop(other);
-        // What alone is too many may come alone.
-        assert!(ledger.hold(1).unwrap().resized(usize::MAX).is_ok());
-        assert!(ledger.hold(MAX_BODIES_BYTES).is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod problem;
 pub mod response;
 pub mod target;
 
-pub use body::{Content, Decoder, Held, Ledger};
+pub use body::{Content, Decoder};
 pub use cors::Origins;
 pub use head::{Head, Method, Parsed, Version};
 pub use problem::Problem;

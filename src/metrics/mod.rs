@@ -88,6 +88,38 @@ impl InsertRefusal {
     pub const NAMES: [&str; 5] = ["invalid", "memory", "draining", "timeout", "rate"];
 }
 
+/// Why a request's body was not taken, its content apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyRefusal {
+    /// It is larger than `--max-body`.
+    Large,
+    /// All bodies together hold as much memory as they may.
+    Memory,
+    /// The unfinished bodies of its client hold as much memory as those of one client may.
+    Share,
+    /// It came too slowly.
+    Slow,
+}
+
+impl BodyRefusal {
+    /// What they are called, in their order.
+    pub const NAMES: [&str; 4] = ["large", "memory", "share", "slow"];
+}
+
+/// Why a connection was closed by the broker because of what it had not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Its answers were taken too slowly, or not at all.
+    Slow,
+    /// Too much was kept for all connections, and this one had taken nothing for longest.
+    Memory,
+}
+
+impl Unread {
+    /// What they are called, in their order.
+    pub const NAMES: [&str; 2] = ["slow", "memory"];
+}
+
 /// Why a stream was told to come back later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
@@ -140,6 +172,15 @@ pub struct WorkerMetrics {
     pub refused_limit: Counter,
     /// The acceptor's: how often it stopped for want of descriptors.
     pub refused_descriptors: Counter,
+    /// Connections closed while idle because others waited for a place.
+    pub idle_closed: Counter,
+    /// Bytes kept for connections beside bodies and pages of histories: what they sent and is not yet understood, and what
+    /// they have not taken.
+    pub buffered: Counter,
+    /// Connections closed because of what they had not taken, by [`Unread`].
+    pub unread_closed: CountersBy<{ Unread::NAMES.len() }>,
+    /// Bodies not taken, by [`BodyRefusal`].
+    pub bodies_refused: CountersBy<{ BodyRefusal::NAMES.len() }>,
     /// Requests understood.
     pub requests: Counter,
     /// Answers by status code, in the order of [`CODES`]; whatever else there is comes last.

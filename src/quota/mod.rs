@@ -6,12 +6,14 @@
 //! bucket        the arithmetic of one token bucket
 //! buckets       buckets by key, bounded
 //! pace          the buckets of all publishers
-//! source        what counts as one client address
+//! source        what counts as one client
 //! share         how much of something limited one client may take
+//! bodies        the memory of request bodies, by client
 //! pages         the memory of audit pages, by client
 //! verification  the time that each address may take with bad signatures
 //! ```
 
+mod bodies;
 mod bucket;
 mod buckets;
 mod pace;
@@ -21,9 +23,10 @@ mod share;
 mod source;
 mod verification;
 
+pub use bodies::{BodyBudget, BodyReservation, Shortage};
 pub use bucket::{Excess, Rate};
 pub use pace::Pace;
-pub use pages::{Growth, PageBudget, Reservation};
+pub use pages::{Growth, PageBudget, PageReservation};
 pub use places::{Place, PlaceList, Places};
 pub use share::share;
 pub use source::{Client, Source};

@@ -23,7 +23,7 @@ pub struct PageBudget(Arc<Mutex<Pools>>);
 
 /// One page's part of the budget, released when it is dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub struct PageReservation {
     budget: PageBudget,
     client: Client,
     small: usize,
@@ -67,13 +67,13 @@ impl PageBudget {
     }
 
     /// Reserves a small page; `None` if too many pages wait or are sent, most of them this client's.
-    pub fn reserve(&self, client: Client) -> Option<Reservation> {
+    pub fn reserve(&self, client: Client) -> Option<PageReservation> {
         let mut pools = self.lock();
         if pools.small.left(client) < SMALL_PAGE {
             return None;
         }
         pools.small.add(client, SMALL_PAGE);
-        Some(Reservation { budget: self.clone(), client, small: SMALL_PAGE, large: 0 })
+        Some(PageReservation { budget: self.clone(), client, small: SMALL_PAGE, large: 0 })
     }
 
     /// Returns the bytes that are reserved.
@@ -87,7 +87,7 @@ impl PageBudget {
     }
 }
 
-impl Reservation {
+impl PageReservation {
     /// Returns how many bytes the page may have.
     pub fn bytes(&self) -> usize {
         self.small + self.large
@@ -121,7 +121,7 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for PageReservation {
     fn drop(&mut self) {
         self.shrink(0);
     }
@@ -155,14 +155,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quota::Source;
 
     fn client(number: u8) -> Client {
-        Some(Source::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))))
+        Client::from(Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))))
     }
 
     /// Fills a page with versions of so many bytes, until it has 8 MiB or may not grow.
-    fn fill(budget: &PageBudget, client: Client, version: usize) -> Option<Reservation> {
+    fn fill(budget: &PageBudget, client: Client, version: usize) -> Option<PageReservation> {
         let mut page = budget.reserve(client)?;
         if !page.grow(version, Growth::Required) {
             return None;
@@ -226,7 +225,7 @@ mod tests {
             acts in prop::collection::vec((0..4_u8, 0..5_u8, 0..3_000_000_usize), 0..200),
         ) {
             let budget = PageBudget::new(10 * SMALL_PAGE, 4 << 20);
-            let mut pages: Vec<Reservation> = Vec::new();
+            let mut pages: Vec<PageReservation> = Vec::new();
             for (act, number, bytes) in acts {
                 let page = bytes % pages.len().max(1);
                 match act {
@@ -240,7 +239,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert_eq!(budget.held(), pages.iter().map(Reservation::bytes).sum::<usize>());
+                prop_assert_eq!(budget.held(), pages.iter().map(PageReservation::bytes).sum::<usize>());
                 let pools = budget.lock();
                 prop_assert!(pools.small.held <= pools.small.limit && pools.large.held <= pools.large.limit);
             }

@@ -2,14 +2,30 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::auth::Holder;
+
 /// A client's address as per-address limits count it: an IPv4 address, or the /64 network of an IPv6 address, since a single
 /// client is usually assigned 64 bits to choose from. Link-local addresses are kept whole: all machines on the link share
 /// their prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
-/// Who a request comes from, as shares count it; all that come through Unix sockets are one.
-pub type Client = Option<Source>;
+/// Who something is done for, as shares count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// The principal of a token.
+    Principal(Holder),
+    /// An address, where there is no token or it does not matter.
+    Address(Source),
+    /// All that come through Unix sockets, which have no address.
+    Local,
+}
+
+impl From<Option<IpAddr>> for Client {
+    fn from(address: Option<IpAddr>) -> Self {
+        address.map_or(Self::Local, |address| Self::Address(address.into()))
+    }
+}
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {

@@ -11,13 +11,13 @@ use super::page::{Page, PageError, PageQuery, PageReading, Progress};
 use super::queue::Reply;
 use super::schedule::Schedule;
 use super::state::Shared;
-use crate::quota::{Client, Reservation};
+use crate::quota::{Client, PageReservation};
 
 /// At most so many wait for their pages.
 const MAX_WAITING: usize = 1024;
 
 /// A page, and the memory that it takes until it is sent.
-pub(super) type PageReply = Reply<(Page, Reservation)>;
+pub(super) type PageReply = Reply<(Page, PageReservation)>;
 
 /// The end of those who ask.
 pub(super) struct Auditor {
@@ -58,7 +58,7 @@ pub(super) fn auditor(connection: Connection, shared: &Arc<Shared>, rows: usize)
 }
 
 impl Auditor {
-    pub fn ask(&self, query: PageQuery, client: Client, reservation: Reservation, reply: PageReply) {
+    pub fn ask(&self, query: PageQuery, client: Client, reservation: PageReservation, reply: PageReply) {
         let request = Request { page: PageReading::new(query, reservation), reply };
         match self.requests.add(client, request) {
             Ok(()) => self.requests.has_more.notify_one(),

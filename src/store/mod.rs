@@ -81,7 +81,7 @@ use queue::{Insert, Queue, Reply};
 use room::Gauge;
 use state::{Mode, Shared};
 
-use crate::quota::{Client, Reservation};
+use crate::quota::{Client, PageReservation};
 
 /// The longest name of a record in bytes.
 pub const MAX_NAME: usize = 256;
@@ -157,8 +157,8 @@ impl Store {
         &self,
         query: PageQuery,
         client: Client,
-        reservation: Reservation,
-        reply: impl FnOnce(Result<(Page, Reservation), StoreError>) + Send + 'static,
+        reservation: PageReservation,
+        reply: impl FnOnce(Result<(Page, PageReservation), StoreError>) + Send + 'static,
     ) {
         self.auditor.ask(query, client, reservation, Reply::new(reply));
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
 use super::schema::{self, INDEXED_THROUGH};
-use crate::quota::{Growth, Reservation};
+use crate::quota::{Growth, PageReservation};
 
 /// A page is no longer than so many bytes, unless a single version is.
 const MAX_PAGE_BYTES: usize = 8 << 20;
@@ -66,7 +66,7 @@ pub(super) struct PageReading {
     body: String,
     /// What each key begins with, as JSON.
     prefix: String,
-    reservation: Reservation,
+    reservation: PageReservation,
 }
 
 /// What reading a slice came to.
@@ -74,7 +74,7 @@ pub(super) enum Progress {
     /// There may be more.
     Begun(PageReading),
     /// The page is complete; the reservation is for its body.
-    Done(Page, Reservation),
+    Done(Page, PageReservation),
 }
 
 /// Why a slice ends.
@@ -86,7 +86,7 @@ enum End {
 }
 
 impl PageReading {
-    pub fn new(query: PageQuery, reservation: Reservation) -> Self {
+    pub fn new(query: PageQuery, reservation: PageReservation) -> Self {
         let PageQuery { name, after, limit } = query;
         let mut prefix = serde_json::Value::from(format!("{name}_v_")).to_string();
         prefix.pop();

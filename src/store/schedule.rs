@@ -95,10 +95,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quota::Source;
 
     fn client(number: u8) -> Client {
-        (number > 0).then(|| Source::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))))
+        Client::from((number > 0).then(|| IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))))
     }
 
     #[test]

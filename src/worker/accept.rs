@@ -55,6 +55,8 @@ struct Entrance<L> {
     door: Door<L>,
     state: Accepting,
     is_warned: bool,
+    /// An idle connection was to be closed for want of descriptors, and nothing could be accepted since.
+    has_asked: bool,
 }
 
 /// Whose turn it is.
@@ -73,7 +75,8 @@ pub(super) fn door(token: Token) -> Option<usize> {
 impl<L: Listen> Acceptor<L> {
     /// Deals out what comes through these doors, and asks to be told of it.
     pub fn new(doors: Vec<Door<L>>, workers: usize, kernel: &impl Kernel<Listener = L>) -> io::Result<Self> {
-        let drained = |(index, door)| Entrance { index, door, state: Accepting::Drained, is_warned: false };
+        let drained =
+            |(index, door)| Entrance { index, door, state: Accepting::Drained, is_warned: false, has_asked: false };
         let mut entrances: Vec<_> = doors.into_iter().enumerate().map(drained).collect();
         for entrance in &mut entrances {
             kernel.listen(&mut entrance.door.listener, token(entrance.index))?;
@@ -96,6 +99,12 @@ impl<L: Listen> Acceptor<L> {
         (!entrances.is_empty()).then_some(Self { entrances, dealer })
     }
 
+    /// Time has passed: there may be room again, and another idle connection may be closed for it.
+    pub fn retry(&mut self) {
+        self.entrances.iter_mut().for_each(|entrance| entrance.has_asked = false);
+        self.reopen();
+    }
+
     /// There may be room again.
     pub fn reopen(&mut self) {
         let shut = self.entrances.iter_mut().filter(|entrance| entrance.state == Accepting::Shut);
@@ -108,10 +117,18 @@ impl<L: Listen> Acceptor<L> {
     }
 
     /// Accepts what waits, up to a bound, hands each connection to the worker whose turn it is, and counts whom it keeps out.
-    pub fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, mut deal: impl FnMut(WorkerId, Newcomer<L::Peer>)) {
+    /// Returns whether a client waits for whom there would be room if an idle connection was closed.
+    pub fn accept(
+        &mut self,
+        gate: &Gate,
+        metrics: &WorkerMetrics,
+        mut deal: impl FnMut(WorkerId, Newcomer<L::Peer>),
+    ) -> bool {
+        let mut has_left_out = false;
         for entrance in &mut self.entrances {
-            entrance.accept(gate, metrics, &mut |newcomer| deal(self.dealer.next(), newcomer));
+            has_left_out |= entrance.accept(gate, metrics, &mut |newcomer| deal(self.dealer.next(), newcomer));
         }
+        has_left_out
     }
 }
 
@@ -130,38 +147,46 @@ impl Dealer {
     }
 }
 
+/// Counts a connection that is closed because its address has too many.
+fn refuse(address: Option<IpAddr>, metrics: &WorkerMetrics) {
+    metrics.refused_address.add(1);
+    if let Some(address) = address {
+        log::debug!("a connection from {address} is closed: it has as many as --max-connections-per-ip allows");
+    }
+}
+
 impl<L: Listen> Entrance<L> {
-    fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, deal: &mut impl FnMut(Newcomer<L::Peer>)) {
+    fn accept(&mut self, gate: &Gate, metrics: &WorkerMetrics, deal: &mut impl FnMut(Newcomer<L::Peer>)) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.state != Accepting::More {
-                return;
+                return false;
             }
             if !gate.has_place(self.door.scope) {
                 self.state = Accepting::Shut;
-                metrics.refused_limit.add(self.door.listener.is_awaited().into());
-                return;
+                let is_awaited = self.door.listener.is_awaited();
+                metrics.refused_limit.add(is_awaited.into());
+                return is_awaited && self.door.scope != Scope::Administration;
             }
             match self.door.listener.accept() {
                 // Without a word: any status would be for a request that nobody has read, and any but 200 stops an EventSource for
                 // good, which comes back by itself to a connection that was closed.
-                Ok((socket, address)) => match gate.enter(socket, address, self.door.scope) {
-                    Some(socket) => deal(Newcomer { socket, scope: self.door.scope, address }),
-                    None => {
-                        metrics.refused_address.add(1);
-                        if let Some(address) = address {
-                            log::debug!(
-                                "a connection from {address} is closed: it has as many as --max-connections-per-ip allows"
-                            );
-                        }
+                Ok((socket, address)) => {
+                    self.has_asked = false;
+                    match gate.enter(socket, address, self.door.scope) {
+                        Some(socket) => deal(Newcomer { socket, scope: self.door.scope, address }),
+                        None => refuse(address, metrics),
                     }
-                },
+                }
                 Err(error) => self.state = self.after(&error),
             }
             if self.state == Accepting::Shut {
                 metrics.refused_descriptors.add(1);
                 gate.shut();
+                // If that was of no use, others took the descriptors, and the next idle connection would be closed in vain.
+                return !std::mem::replace(&mut self.has_asked, true);
             }
         }
+        false
     }
 
     fn after(&mut self, error: &io::Error) -> Accepting {

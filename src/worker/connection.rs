@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use super::exchange::Exchange;
 use super::kernel::Peer;
+use super::min_rate::Progress;
 use super::streams::Ticket;
 use crate::api::Scope;
-use crate::quota::Reservation;
+use crate::quota::PageReservation;
 
 /// So much unwritten output, and no further request is looked at before it is written.
 pub const MAX_OUTPUT: usize = 64 << 10;
@@ -29,6 +30,8 @@ pub enum Patience {
     Body,
     /// The broker's own work on a large publish.
     Work,
+    /// The rest of a body that is dropped.
+    Drop,
     /// Room in the hub for a publish.
     Room,
     /// The store's answer.
@@ -76,7 +79,7 @@ pub struct Connection<S> {
     /// Bytes not yet written.
     pub output: Vec<u8>,
     /// The memory that is reserved for the output, if that is an audit page.
-    pub held: Option<Reservation>,
+    pub held: Option<PageReservation>,
     /// Whether a read may find something.
     pub is_readable: bool,
     /// Whether its end has been reported: whatever is read, there is more to read until the end itself is.
@@ -87,14 +90,18 @@ pub struct Connection<S> {
     pub is_parked: bool,
     /// Whether the queue of connections whose token waits to be verified has it.
     pub is_delayed: bool,
-    /// Whether the peer has taken a byte of blocked output since patience with it was last looked at.
-    pub has_taken: bool,
-    /// Whether the peer has said something since then.
-    pub has_said: bool,
+    /// Bytes written since the deadline was last set.
+    pub bytes_written: usize,
+    /// Bytes read since then.
+    pub bytes_read: usize,
     /// What is being waited for.
     pub patience: Patience,
     /// Until when, in the worker's milliseconds.
     pub deadline: u64,
+    /// How far ahead of its least rate the transfer is that is being waited for.
+    pub progress: Progress,
+    /// What the worker has counted of [`Connection::buffered`].
+    pub counted: usize,
 }
 
 /// What reading came to.
@@ -137,10 +144,12 @@ impl<S: Peer> Connection<S> {
             is_queued: false,
             is_parked: false,
             is_delayed: false,
-            has_taken: false,
-            has_said: false,
+            bytes_written: 0,
+            bytes_read: 0,
             patience: Patience::First,
             deadline,
+            progress: Progress::default(),
+            counted: 0,
         }
     }
 
@@ -158,6 +167,20 @@ impl<S: Peer> Connection<S> {
         }
     }
 
+    /// Returns how much memory its buffers take, beside what is held in a ledger.
+    pub fn buffered(&self) -> usize {
+        self.input.capacity() + if self.held.is_some() { 0 } else { self.output.capacity() }
+    }
+
+    /// Returns whether nothing of its next request has been read, and nothing of its answers is left to send.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Talking)
+            && matches!(self.patience_now(), Patience::First | Patience::Next)
+            // Its next request may be here already.
+            && !self.is_queued
+            && self.input.is_empty()
+    }
+
     /// Whether to read before going on. Whole requests that wait for room in the output come first: what is
     /// kept of the input stays bounded, and the peer's end is not noticed before they are answered.
     pub fn wants_more(&self) -> bool {
@@ -170,7 +193,7 @@ impl<S: Peer> Connection<S> {
         match read(&mut self.socket, buffer) {
             Got::Bytes(count) => {
                 self.is_readable = count == buffer.len() || self.has_ended;
-                self.has_said = true;
+                self.bytes_read += count;
                 Got::Bytes(count)
             }
             got => {
@@ -199,7 +222,7 @@ impl<S: Peer> Connection<S> {
                 Err(_) => return Flushed::Gone,
             }
         }
-        self.has_taken |= written > 0;
+        self.bytes_written += written;
         if written < bytes.len() {
             self.output = bytes[written..].to_vec();
             return Flushed::Blocked;

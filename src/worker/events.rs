@@ -62,6 +62,7 @@ impl<K: Kernel> Worker<K> {
                 Mail::Newcomer(newcomer) => self.take_in(newcomer),
                 Mail::Answer { key, serial, answer } => self.deliver(key, serial, answer),
                 Mail::Found { key, serial, exists } => self.resume(key, serial, exists),
+                Mail::MakePlace => self.close_longest_idle(),
             }
             budget.count(1);
             budget.measure(self.clock.elapsed_micros());
@@ -74,7 +75,7 @@ impl<K: Kernel> Worker<K> {
             return;
         }
         let mut own = Vec::new();
-        acceptor.accept(gate, parts.service.metrics.worker(parts.id), |worker, newcomer| {
+        let has_left_out = acceptor.accept(gate, parts.service.metrics.worker(parts.id), |worker, newcomer| {
             if worker == parts.id {
                 own.push(newcomer);
             } else if letters[worker].send(Mail::Newcomer(newcomer)).is_ok() {
@@ -82,6 +83,21 @@ impl<K: Kernel> Worker<K> {
             }
         });
         own.into_iter().for_each(|newcomer| self.take_in(newcomer));
+        if has_left_out {
+            self.make_place();
+        }
+    }
+
+    /// Has one idle connection closed, whichever worker has one.
+    fn make_place(&mut self) {
+        self.gate.want_place();
+        self.close_longest_idle();
+        let own = self.parts.id;
+        for (worker, letters) in self.letters.iter().enumerate().filter(|&(worker, _)| worker != own) {
+            if self.gate.wants_place() && letters.send(Mail::MakePlace).is_ok() {
+                self.parts.service.hub.ring(worker);
+            }
+        }
     }
 
     /// A new connection: registered, and driven as one whose request may be here already.

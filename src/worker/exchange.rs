@@ -10,13 +10,28 @@
 //!   └──► answer, end    └──► answer, end     └──► a stream: the exchange is over
 //! ```
 //! A head whose token may not be verified yet is not taken: the exchange is `Delayed`, and begins anew with the same bytes.
+//!
+//! A body that the request's route does not use, or of a request that is refused, is read and dropped before the answer,
+//! so that the connection can go on; malformed chunks are then still answered 400. It is not waited for if it is longer
+//! than [`MAX_DROPPED_BODY`], comes too slowly, or if the client asks with `Expect: 100-continue` whether to send it: the
+//! answer then says `Connection: close`, because a client that is refused may leave the body out or send it, and where the
+//! next request would begin can't be known (RFC 9110 section 10.1.1).
+
+#[cfg(test)]
+mod tests;
 
 use super::connection::Patience;
 use crate::api::publish::{self, Pending};
 use crate::api::subscribe::{self, Entry, Opened};
 use crate::api::{Body, Context, Delay, Errand, Outcome, Plan, insert, plan};
+use crate::http::body::BodyError;
 use crate::http::{Content, Decoder, Head, Parsed, Problem, Reply, Response, head};
-use crate::metrics::LimitedVerification;
+use crate::metrics::{BodyRefusal, LimitedVerification};
+
+/// Bytes of an unwanted body that are read and dropped so that the connection can go on.
+pub const MAX_DROPPED_BODY: usize = 64 << 10;
+const TOO_SLOW: &str = "the request body came too slowly; send it without long pauses, and after its first 30 s at 1 KiB/s \
+                        on average";
 
 /// Where the exchange is between two pieces of bytes.
 #[derive(Debug, Default)]
@@ -49,7 +64,8 @@ struct Receiving {
     plan: Plan,
     reply: Reply,
     decoder: Decoder,
-    content: Content,
+    /// None: the body is dropped.
+    content: Option<Content>,
 }
 
 #[derive(Debug)]
@@ -153,14 +169,13 @@ impl Exchange {
         let service = context.service;
         let decoder = match Decoder::new(head.framing, service.settings.max_body) {
             Ok(decoder) => decoder,
-            Err(error) => return (0, self.answer(&Problem::from(error).into(), closing(reply), context, out)),
+            Err(error) => return (0, self.refuse_body(error, reply, context, out)),
         };
-        if decoder.is_done() {
+        if decoder.is_done() || plan.ends_connection() {
             return (0, self.finish(plan, Body::Read(&[]), reply, context, out));
         }
-        // Nobody waits for the body of a request that is refused anyway.
-        if let Plan::Refuse(problem) = plan {
-            return (0, self.answer(&problem.into(), closing(reply), context, out));
+        if !plan.wants_body() {
+            return self.begin_dropping(plan, head, rest, reply, context, out);
         }
         if head.expects_continue && rest.is_empty() {
             out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -170,8 +185,27 @@ impl Exchange {
         {
             return (body.len(), self.finish(plan, Body::Read(body), reply, context, out));
         }
-        let content = service.bodies.content();
+        let content = Some(Content::new(context.body_reservation(plan.holder())));
         self.take_body(Receiving { plan, reply, decoder, content }, rest, context, out)
+    }
+
+    /// Drops a short body before the request is answered; answers at once, and closes, if the body is long or expected to be
+    /// asked for.
+    fn begin_dropping(
+        &mut self,
+        plan: Plan,
+        head: &Head<'_>,
+        rest: &[u8],
+        reply: Reply,
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Step) {
+        match Decoder::new(head.framing, MAX_DROPPED_BODY) {
+            Ok(decoder) if !head.expects_continue => {
+                self.take_body(Receiving { plan, reply, decoder, content: None }, rest, context, out)
+            }
+            _ => (0, self.finish(plan, Body::Read(&[]), closing(reply), context, out)),
+        }
     }
 
     fn take_body(
@@ -181,22 +215,31 @@ impl Exchange {
         context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> (usize, Step) {
-        let Receiving { plan, decoder, content, .. } = &mut receiving;
-        let is_wanted = plan.wants_body();
-        let taken = decoder.decode(bytes, |run| if is_wanted { content.extend(run) } else { Ok(()) });
+        let Receiving { decoder, content, .. } = &mut receiving;
+        let taken = decoder.decode(bytes, |run| content.as_mut().map_or(Ok(()), |content| content.extend(run)));
         match taken {
-            Err(error) => {
-                (bytes.len(), self.answer(&Problem::from(error).into(), closing(receiving.reply), context, out))
+            Err(BodyError::TooLarge) if receiving.content.is_none() => {
+                let Receiving { plan, reply, .. } = receiving;
+                (bytes.len(), self.finish(plan, Body::Read(&[]), closing(reply), context, out))
             }
+            Err(error) => (bytes.len(), self.refuse_body(error, receiving.reply, context, out)),
             Ok(taken) if receiving.decoder.is_done() => {
                 let Receiving { plan, reply, content, .. } = receiving;
-                (taken, self.finish(plan, Body::Gathered(content), reply, context, out))
+                (taken, self.finish(plan, content.map_or(Body::Read(&[]), Body::Gathered), reply, context, out))
             }
             Ok(taken) => {
                 self.state = State::Body(Box::new(receiving));
                 (taken, Step::Read)
             }
         }
+    }
+
+    /// Answers a body that can't be taken. Where it ends is not known, or it is not read that far.
+    fn refuse_body(&mut self, error: BodyError, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        if let Some(refusal) = refusal_of(error) {
+            count_body_refusal(refusal, context);
+        }
+        self.answer(&Problem::from(error).into(), closing(reply), context, out)
     }
 
     fn finish(&mut self, plan: Plan, body: Body<'_>, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
@@ -304,8 +347,13 @@ impl Exchange {
                 let problem = Problem::new(408, "the request head did not come in time; send it at once");
                 refuse(problem, &[], context, out)
             }
+            State::Body(receiving) if receiving.content.is_none() => {
+                let Receiving { plan, reply, .. } = *receiving;
+                self.finish(plan, Body::Read(&[]), closing(reply), context, out)
+            }
             State::Body(receiving) => {
-                let problem = Problem::new(408, "the request body stood still for too long; send it without pauses");
+                count_body_refusal(BodyRefusal::Slow, context);
+                let problem = Problem::new(408, TOO_SLOW);
                 self.answer(&problem.into(), closing(receiving.reply), context, out)
             }
             State::AtStore(reply) => self.answer(&insert::no_answer(context).into(), closing(reply), context, out),
@@ -341,6 +389,7 @@ impl Exchange {
             (State::Working(..), ..) => Patience::Work,
             (State::Waiting(..), ..) => Patience::Room,
             (State::AtStore(_), ..) => Patience::Store,
+            (State::Body(receiving), ..) if receiving.content.is_none() => Patience::Drop,
             (State::LookingUp(_), ..) => Patience::Lookup,
             (State::Delayed(_), ..) => Patience::Verification,
             (State::Body(_), ..) => Patience::Body,
@@ -368,6 +417,20 @@ fn last_if_draining(reply: Reply, context: Context<'_>) -> Reply {
     if context.service.is_draining() { closing(reply) } else { reply }
 }
 
+/// Returns what a body error counts as, unless it is about the body's form.
+fn refusal_of(error: BodyError) -> Option<BodyRefusal> {
+    match error {
+        BodyError::TooLarge => Some(BodyRefusal::Large),
+        BodyError::Overload => Some(BodyRefusal::Memory),
+        BodyError::Share => Some(BodyRefusal::Share),
+        BodyError::Malformed | BodyError::TooManyExtras => None,
+    }
+}
+
+fn count_body_refusal(refusal: BodyRefusal, context: Context<'_>) {
+    context.service.metrics.worker(context.worker).bodies_refused.count(refusal as usize);
+}
+
 fn note_response(status: u16, context: Context<'_>) {
     context.service.metrics.worker(context.worker).count_response(status);
 }
@@ -379,153 +442,4 @@ fn refuse(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8
     note_response(problem.status, context);
     Reply::to_unreadable(cors, head::is_refused_head_request(bytes)).write(&problem.into(), context.house, out);
     Step::Close
-}
-
-#[cfg(test)]
-mod tests {
-    mod lookups;
-
-    use super::*;
-    use crate::api::{Scope, Service};
-    use crate::auth::{Auth, Verified};
-    use crate::clock::Now;
-    use crate::config::Config;
-    use crate::fuzz::service::NoOrder;
-    use crate::http::response::House;
-    use crate::hub::{Hub, HubLimits, inbox};
-    use crate::metrics::{Metrics, PublishRefusal};
-    use crate::store::{Place, Store};
-    use std::cell::RefCell;
-    use std::sync::Arc;
-
-    fn service() -> Service {
-        service_from(1)
-    }
-
-    fn service_from(first_id: u64) -> Service {
-        let limits = HubLimits {
-            events_per_topic: 1000,
-            age_micros: 1 << 40,
-            bytes: 1 << 20,
-            topics: 100,
-            subscribers: 100,
-            latest_bytes: usize::MAX,
-        };
-        let (outbox, _) = inbox(Box::new(|| {}));
-        let settings = Config::new().no_auth(true).port(0).threads(1).max_body(100).settle(1000).unwrap();
-        let store = Store::open(&Place::Memory).unwrap().start(Box::new(NoOrder)).unwrap();
-        let hub = Arc::new(Hub::new(limits, vec![outbox], first_id));
-        Service::new(hub, store, settings, Auth::Open, Metrics::new(1, 0))
-    }
-
-    fn context<'a>(service: &'a Service, verified: &'a RefCell<Verified>) -> Context<'a> {
-        let house = House { date: "now", origins: &service.settings.origins };
-        Context {
-            service,
-            scope: Scope::All,
-            address: None,
-            house,
-            now: Now { id_micros: 50, unix_millis: 0, millis: 1 },
-            worker: 0,
-            verified,
-        }
-    }
-
-    /// Feeds bytes in pieces that end at `cuts`; what was written, and the last step.
-    fn converse(bytes: &[u8], cuts: &[usize]) -> (String, Step) {
-        let service = service();
-        let verified = RefCell::default();
-        let context = context(&service, &verified);
-        let (mut exchange, mut out, mut begin, mut last) = (Exchange::default(), Vec::new(), 0, Step::Read);
-        for &end in cuts.iter().chain([&bytes.len()]) {
-            loop {
-                let (taken, step) = exchange.advance(&bytes[begin..end], context, &mut out);
-                begin += taken;
-                last = step;
-                if !matches!(last, Step::Answered) || begin == end {
-                    break;
-                }
-            }
-            if !matches!(last, Step::Read | Step::Answered) {
-                break;
-            }
-        }
-        (String::from_utf8(out).unwrap(), last)
-    }
-
-    #[test]
-    fn answers_do_not_depend_on_the_pieces() {
-        let requests = b"GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc\
-            POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x\
-            POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n3;x\r\n: y\r\n0\r\nA: b\r\n\r\n\
-            HEAD /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n\
-            DELETE /stats HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /never HTTP/1.1\r\n";
-        let (whole, _) = converse(requests, &[]);
-        let statuses: Vec<_> = whole.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
-        assert_eq!(statuses, ["200", "200", "200", "200", "405"]);
-        for cut in 0..requests.len() {
-            for next in [cut, cut + 1, cut + 7] {
-                let (text, last) = converse(requests, &[cut, next.min(requests.len())]);
-                assert_eq!(text, whole, "{cut} {next}");
-                assert!(matches!(last, Step::Close));
-            }
-        }
-    }
-
-    #[test]
-    fn a_stream_ends_the_exchange_after_its_opening() {
-        let (text, last) = converse(b"GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\n", &[]);
-        assert!(matches!(last, Step::Stream(..)));
-        assert!(text.ends_with("\n\r\n") && text.contains("\r\n\r\ne\r\n:\nretry: "), "{text}");
-    }
-
-    #[test]
-    fn an_expectation_is_met_only_if_the_body_is_wanted() {
-        let head = |target: &str, length| {
-            let text = format!(
-                "POST {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
-            );
-            converse(text.as_bytes(), &[])
-        };
-        let (text, last) = head("/publish/topicone1", 7);
-        assert_eq!(text, "HTTP/1.1 100 Continue\r\n\r\n");
-        assert!(matches!(last, Step::Read));
-        for (target, length, status) in
-            [("/publish/topicone1", 101, "413"), ("/nowhere", 7, "404"), ("/publish/x", 7, "400")]
-        {
-            let (text, last) = head(target, length);
-            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")) && text.contains("Connection: close"), "{text}");
-            assert!(matches!(last, Step::Close));
-        }
-    }
-
-    #[test]
-    fn what_waits_for_room_is_bounded_as_what_is_received() {
-        // Its ids are so far ahead of the clock that every publish has to wait.
-        let service = service_from(1_000_000);
-        let verified = RefCell::default();
-        let context = context(&service, &verified);
-        let publish = |exchange: &mut Exchange, out: &mut Vec<u8>| {
-            let text = b"POST /publish/topicfull1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
-            exchange.advance(text, context, out).1
-        };
-        let (mut waiting, mut refused, mut out) = (Exchange::default(), Exchange::default(), Vec::new());
-        assert!(matches!(publish(&mut waiting, &mut out), Step::Wait));
-        let mut body = service.bodies.content();
-        body.extend(&vec![0; crate::http::body::MAX_BODIES_BYTES - 300]).unwrap();
-        assert!(matches!(publish(&mut refused, &mut out), Step::Answered));
-        assert!(out.starts_with(b"HTTP/1.1 503 "));
-        let (room, metrics) = (PublishRefusal::Room as usize, service.metrics.worker(0));
-        assert_eq!((metrics.publishes_refused.get(room), metrics.responses.sum()), (1, 1));
-        drop(waiting);
-        assert!(matches!(publish(&mut refused, &mut out), Step::Wait));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-            converse(&bytes, &[]);
-            converse(&[b"POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", &bytes[..]].concat(), &[]);
-        }
-    }
 }

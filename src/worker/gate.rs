@@ -20,6 +20,8 @@ pub struct Gate {
     open: AtomicUsize,
     admin_open: AtomicUsize,
     is_shut: AtomicBool,
+    /// Somebody waits outside, and an idle connection is to be closed for it.
+    is_wanted: AtomicBool,
     per_address: Option<(usize, Mutex<Addresses>)>,
 }
 
@@ -36,7 +38,8 @@ impl Gate {
     pub fn new(max: usize, max_per_address: Option<usize>) -> Self {
         let per_address = max_per_address.map(|max| (max, Mutex::default()));
         let (open, admin_open) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { max, open, admin_open, is_shut: AtomicBool::new(false), per_address }
+        let (is_shut, is_wanted) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { max, open, admin_open, is_shut, is_wanted, per_address }
     }
 
     /// Whether another connection may be taken in. If not, the next one to leave says so.
@@ -72,6 +75,21 @@ impl Gate {
         !self.is_shut.load(Ordering::SeqCst)
     }
 
+    /// Asks all workers to close one idle connection.
+    pub fn want_place(&self) {
+        self.is_wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns whether an idle connection is to be closed.
+    pub fn wants_place(&self) -> bool {
+        self.is_wanted.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether the caller is the one that is to close an idle connection.
+    pub fn claim_place(&self) -> bool {
+        self.is_wanted.swap(false, Ordering::SeqCst)
+    }
+
     /// Takes a connection in; gives `None` if its address has too many. What comes through a Unix socket has none.
     pub fn enter<S: Peer>(&self, socket: S, address: Option<IpAddr>, scope: Scope) -> Option<S> {
         if let (Some((max, addresses)), Some(address), Scope::All | Scope::Public) = (&self.per_address, address, scope)
@@ -97,6 +115,7 @@ impl Gate {
         }
         drop(socket);
         self.places(scope).0.fetch_sub(1, Ordering::SeqCst);
+        self.is_wanted.store(false, Ordering::SeqCst);
         self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)
     }
 }
@@ -157,6 +176,19 @@ mod tests {
 
     fn enters(gate: &Gate, number: RawFd, address: &str) -> bool {
         gate.enter(Nobody(number), Some(address.parse().unwrap()), Scope::All).is_some()
+    }
+
+    #[test]
+    fn a_place_that_is_wanted_is_made_once_and_not_when_somebody_leaves() {
+        let gate = Gate::new(2, None);
+        assert!(enters(&gate, 1, "10.0.0.1") && !gate.claim_place());
+        gate.want_place();
+        gate.want_place();
+        assert!(gate.wants_place() && gate.claim_place());
+        assert!(!gate.wants_place() && !gate.claim_place());
+        gate.want_place();
+        gate.leave(Nobody(1), Scope::All);
+        assert!(!gate.claim_place());
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl<K: Kernel> Worker<K> {
     /// The first worker looks after what belongs to all: the age of history, the limiters' memory, and accepting again.
     fn keep_house(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
-        acceptor.reopen();
+        acceptor.retry();
         self.parts.service.quotas.tidy(self.parts.now.millis);
         if self.parts.service.hub.expire(self.parts.now.id_micros) {
             // More has aged than one slice of the lock's time lets go.
@@ -101,6 +101,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn report(&mut self) {
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         metrics.stalled.set(self.streams.stalled() as u64);
+        metrics.buffered.set(self.buffers.bytes() as u64);
         if !self.streams.has_news() {
             return;
         }

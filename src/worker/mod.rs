@@ -13,8 +13,10 @@ mod absences;
 mod accept;
 mod audience;
 mod budget;
+mod buffers;
 mod catch_up;
 pub(crate) mod connection;
+mod deadlines;
 mod delayed;
 mod door;
 mod events;
@@ -27,6 +29,7 @@ mod hearers;
 mod keep;
 mod kernel;
 mod latency;
+mod min_rate;
 mod parts;
 mod replica;
 mod serve;
@@ -45,6 +48,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use accept::{Acceptor, Newcomer};
 use budget::Budget;
+use buffers::Buffers;
 use connection::Connection;
 use delayed::Delayed;
 pub use door::{Door, Listener};
@@ -98,6 +102,8 @@ pub enum Mail<S> {
         /// Whether it does; not, if that can't be told.
         exists: bool,
     },
+    /// Somebody waits to be accepted and there is no place: one idle connection is to be closed.
+    MakePlace,
 }
 
 /// What a worker is made of beside its kernel.
@@ -131,6 +137,7 @@ pub struct Worker<K: Kernel> {
     letters: Vec<Sender<Mail<K::Peer>>>,
     acceptor: Option<Acceptor<K::Listener>>,
     connections: Pages<Connection<K::Peer>>,
+    buffers: Buffers,
     /// Counts the connections there were.
     serials: u64,
     streams: Streams<K::Peer>,
@@ -167,6 +174,7 @@ impl<K: Kernel> Worker<K> {
         let clamp = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX / 2);
         let silence = Silence { heartbeat: clamp(settings.heartbeat), stall: clamp(settings.stall) };
         let shortest = settings.heartbeat.min(settings.stall).min(settings.request_timeout).min(settings.history_age);
+        let shortest = shortest.min(settings.keep_alive);
         let streams = Streams::new(Arc::clone(&service.hub), id, inbox);
         let now = clock.now();
         Ok(Self {
@@ -177,6 +185,7 @@ impl<K: Kernel> Worker<K> {
             gate,
             clock,
             mail,
+            buffers: Buffers::of_one_of(letters.len()),
             letters,
             acceptor,
             connections: Pages::default(),

@@ -3,37 +3,13 @@
 
 use std::sync::Arc;
 
-use super::budget::Budget;
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
 use super::exchange::Step;
 use super::streams::Close;
-use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, TIME_OUT_MICROS, Worker};
+use super::{Kernel, Key, Mail, Parts, Peer, READS_PER_TURN, Worker};
 use crate::api::subscribe::Entry;
-use crate::api::{Answer, Errand, Scope};
-use crate::clock::millis;
+use crate::api::{Answer, Errand};
 use crate::store::StoreError;
-
-/// How long an idle connection is kept for another request.
-const KEEP_ALIVE_MILLIS: u64 = 75_000;
-/// How long the administration's connections are waited for: they are few, and idle ones keep others out.
-const ADMIN_MILLIS: u64 = 2_000;
-/// How long a publish waits for room before it is refused.
-const ROOM_MILLIS: u64 = 5_000;
-/// The longest that work on a publish may take, in slices between which others are served. Only a broker that is overloaded
-/// beyond use takes as long.
-const WORK_MILLIS: u64 = 60_000;
-/// How long the store may take to answer; a disk that takes longer has failed.
-const STORE_MILLIS: u64 = 60_000;
-/// How long the store may take to say whether a stream's position exists; after that it is in doubt.
-const LOOKUP_MILLIS: u64 = 5_000;
-/// How long the peer's end is waited for after ours.
-const LINGER_MILLIS: u64 = 5_000;
-/// The same while the broker drains.
-const DRAIN_LINGER_MILLIS: u64 = 500;
-/// So many connections are timed out in one turn: whoever came with many others is late with many others.
-const TIME_OUTS_PER_TURN: usize = 256;
-/// A body may stand still for so many times the patience for a head.
-const BODY_PATIENCE: u64 = 3;
 
 /// What a connection is after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +25,10 @@ impl<K: Kernel> Worker<K> {
         self.budget.begin_share();
         let mut out = std::mem::take(&mut self.out);
         match self.talk(key, &mut out) {
-            Fate::Stays => self.set_deadline(key),
+            Fate::Stays => {
+                self.set_deadline(key);
+                self.count_buffers(key);
+            }
             Fate::Closes => self.close(key),
             Fate::BecomesSubscriber => self.become_subscriber(key),
         }
@@ -193,10 +172,7 @@ impl<K: Kernel> Worker<K> {
                 }
                 return GoesOn::WhenReady;
             }
-            Step::Work => {
-                self.enqueue(key);
-                return GoesOn::WhenReady;
-            }
+            Step::Work => {}
             Step::Delay => {
                 self.delay(key);
                 return GoesOn::WhenReady;
@@ -281,7 +257,8 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn become_subscriber(&mut self, key: usize) {
-        let Connection { mut socket, scope, phase, .. } = self.connections.remove(key);
+        let Connection { mut socket, scope, phase, counted, .. } = self.connections.remove(key);
+        self.buffers.forget(counted);
         let Phase::Opening(ticket) = phase else {
             return self.leave(socket, scope);
         };
@@ -297,121 +274,12 @@ impl<K: Kernel> Worker<K> {
 
     pub(super) fn close(&mut self, key: usize) {
         let connection = self.connections.remove(key);
+        self.buffers.forget(connection.counted);
         if let Phase::Opening(ticket) = connection.phase {
             let is_late = connection.deadline <= self.parts.now.millis;
             self.streams.abandon(ticket, if is_late { Close::Stalled } else { Close::Peer });
         }
         self.leave(connection.socket, connection.scope);
-    }
-
-    /// Patience begins anew when something else is waited for, and when the peer has done its part.
-    fn set_deadline(&mut self, key: usize) {
-        let connection = &mut self.connections[key];
-        let patience = connection.patience_now();
-        let has_turned = connection.exchange.take_turned();
-        let has_taken = std::mem::take(&mut connection.has_taken);
-        let has_said = std::mem::take(&mut connection.has_said);
-        let renews = match patience {
-            Patience::Body => has_said,
-            Patience::Output => has_taken,
-            _ => false,
-        };
-        if has_turned || renews || patience != connection.patience {
-            connection.patience = patience;
-            let scope = connection.scope;
-            let deadline = self.parts.now.millis + self.patience_millis(patience, scope);
-            self.connections[key].deadline = deadline;
-        }
-    }
-
-    pub(super) fn patience_millis(&self, patience: Patience, scope: Scope) -> u64 {
-        let settings = &self.parts.service.settings;
-        match patience {
-            Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
-            Patience::First | Patience::Head | Patience::Verification => millis(settings.request_timeout),
-            Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
-            Patience::Next => KEEP_ALIVE_MILLIS,
-            Patience::Work => WORK_MILLIS,
-            Patience::Room => ROOM_MILLIS,
-            Patience::Store => STORE_MILLIS,
-            Patience::Lookup => LOOKUP_MILLIS,
-            Patience::Output => millis(settings.stall),
-            Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
-            Patience::Linger => LINGER_MILLIS,
-        }
-    }
-
-    /// Ends those for whom patience is over, as many as a turn allows. Answers whether there may be more.
-    pub(super) fn time_out_connections(&mut self) -> bool {
-        self.budget = Budget::new(TIME_OUT_MICROS, self.clock.elapsed_micros());
-        let now = self.parts.now.millis;
-        let late = self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key);
-        let late: Vec<_> = late.take(TIME_OUTS_PER_TURN).collect();
-        let is_full = late.len() == TIME_OUTS_PER_TURN;
-        for key in late {
-            if self.budget.is_spent() {
-                return true;
-            }
-            self.time_out(key);
-        }
-        is_full
-    }
-
-    fn time_out(&mut self, key: usize) {
-        if self.does_its_part(key) {
-            return;
-        }
-        let connection = &mut self.connections[key];
-        match connection.patience {
-            Patience::Output | Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head
-            | Patience::Body
-            | Patience::Work
-            | Patience::Room
-            | Patience::Store
-            | Patience::Lookup
-            | Patience::Verification => {
-                connection.is_delayed = false;
-                let step = connection
-                    .exchange
-                    .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
-                self.take_step(key, step);
-                self.drive(key);
-            }
-        }
-    }
-
-    /// Looks once more whether a peer that is late is: what it said or took in time may wait here, for a turn takes in but a part
-    /// of what the poll has to tell, and after a while in which the whole process was stopped that is more than one turn's.
-    fn does_its_part(&mut self, key: usize) -> bool {
-        let connection = &mut self.connections[key];
-        if matches!(connection.patience, Patience::Linger | Patience::Store | Patience::Lookup) {
-            return false;
-        }
-        connection.is_readable = true;
-        self.drive(key);
-        // Gone, a subscriber by now, or waited for anew.
-        self.connections.get(key).is_none_or(|connection| connection.deadline > self.parts.now.millis)
-    }
-
-    /// While draining: connections between two requests have nothing to wait for, and peers that were
-    /// refused get less time to end.
-    pub(super) fn close_idle(&mut self) {
-        let latest = self.parts.now.millis + DRAIN_LINGER_MILLIS;
-        let lingering = self.connections.values_mut();
-        lingering
-            .filter(|connection| connection.patience == Patience::Linger)
-            .for_each(|connection| connection.deadline = connection.deadline.min(latest));
-        let is_idle = |connection: &Connection<K::Peer>| {
-            !connection.is_admins()
-                // Its next request may be here already.
-                && !connection.is_queued
-                && matches!(connection.patience_now(), Patience::First | Patience::Next)
-                && matches!(connection.phase, Phase::Talking)
-        };
-        let idle: Vec<_> =
-            self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
-        idle.into_iter().for_each(|key| self.close(key));
     }
 }
 

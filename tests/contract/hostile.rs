@@ -310,20 +310,35 @@ fn chunks_of_http_1_0() {
 fn bodies_of_refused_requests() {
     let broker = Broker::start(&["--max-body", "40"]);
     let length = SMUGGLED.len();
+    let roomy = Broker::start(&[]);
     for (line, status) in [("POST /nothing", 404), ("POST /publish/bad", 400), ("POST /healthz", 405)] {
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n");
-        assert_refused(
-            &broker,
-            &format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{SMUGGLED}"),
-            status,
-        );
-        assert_refused(&broker, &format!("{head}Content-Length: 5\r\n\r\nhello{SMUGGLED}"), status);
+        // Dropped, whatever it looks like, and the connection goes on behind it.
+        let mut connection = roomy.connect();
+        for framed in [
+            format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n"),
+            format!("Content-Length: {length}\r\n\r\n{SMUGGLED}"),
+        ] {
+            connection.send(format!("{head}{framed}"));
+            assert_eq!(connection.response().status, status, "{line} {framed}");
+        }
+        connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(connection.response().text(), "ok", "{line}");
+        // Too long to be dropped, malformed, or perhaps not to be sent at all: nothing behind it is read.
+        let large = format!("{head}Transfer-Encoding: chunked\r\n\r\n10001\r\n{SMUGGLED}");
+        assert_refused(&roomy, &large, status);
+        assert_refused(&roomy, &format!("{head}Content-Length: 65537\r\n\r\n{SMUGGLED}"), status);
+        let asking = format!("{head}Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello{SMUGGLED}");
+        assert_refused(&roomy, &asking, status);
+        let malformed = format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello{SMUGGLED}");
+        assert_refused(&roomy, &malformed, 400);
         assert_refused(&broker, &format!("{head}Content-Length: {length}\r\n\r\n{SMUGGLED}"), 413);
     }
     let head = "POST /publish/smuggled1 HTTP/1.1\r\nHost: h\r\n";
     assert_refused(&broker, &format!("{head}Expect: x\r\nContent-Length: 5\r\n\r\nhello{SMUGGLED}"), 417);
     assert_refused(&broker, &format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SMUGGLED}"), 413);
     assert_nothing_was_smuggled(&broker);
+    assert_nothing_was_smuggled(&roomy);
 }
 
 /// Nothing that a client says after it has asked for a stream is a request.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::support::tokens::{self, SECRETS, bearer};
 use super::support::{Broker, Connection, Pieces, Response};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -252,6 +253,52 @@ fn bodies_that_nobody_needs_are_read_and_dropped() {
     }
     connection.send("GET /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nGET /");
     assert!(connection.head().contains("text/event-stream"));
+}
+
+#[test]
+fn a_refused_request_with_a_short_body_does_not_end_its_connection() {
+    let open = Broker::start(&["--max-topics", "1"]);
+    let secured = Broker::start_secured(&[], &SECRETS);
+    let other = bearer(&tokens::publisher("topictwo2"));
+    open.publish("topicone1", "data: x");
+    for (broker, request, fields, status) in [
+        (&open, "POST /nothing", "", 404),
+        (&open, "POST /healthz", "", 405),
+        (&open, "POST /publish/x", "", 400),
+        (&open, "POST /insert", "Content-Type: text/html\r\n", 415),
+        (&open, "POST /publish/topictwo2", "", 503),
+        (&secured, "POST /publish/topicone1", "", 401),
+        (&secured, "POST /publish/topicone1", other.as_str(), 403),
+    ] {
+        let mut connection = broker.connect();
+        for body in ["data: x", &format!("data: {}", "x".repeat(60_000))] {
+            let length = body.len();
+            for framing in [
+                format!("Content-Length: {length}\r\n\r\n{body}"),
+                format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"),
+            ] {
+                connection.send(format!("{request} HTTP/1.1\r\nHost: h\r\n{fields}{framing}"));
+                let answer = connection.response();
+                assert_eq!((answer.status, answer.field("Connection")), (status, None), "{request} {answer:?}");
+            }
+        }
+        assert!(goes_on(&mut connection), "{request}");
+    }
+}
+
+/// It may not be sent, and a body that was not sent can't be told from the next request.
+#[test]
+fn who_asks_whether_to_send_what_nobody_wants_is_answered_and_closed() {
+    let broker = Broker::start(&[]);
+    for body in ["", "GET /never HTTP/1.1\r\nHost: h\r\n\r\n"] {
+        let mut connection = broker.connect();
+        connection.send(format!(
+            "GET /healthz HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 34\r\n\r\n{body}"
+        ));
+        let answer = connection.response();
+        assert_eq!((answer.status, answer.field("Connection")), (200, Some("close")));
+        assert!(connection.is_closed());
+    }
 }
 
 #[test]

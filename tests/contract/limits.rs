@@ -10,8 +10,25 @@ use super::support::{Broker, Connection, PATIENCE, Stream};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
+/// The beginning of a request, after which a connection is not idle, and the rest of it.
+const HALF: &str = "GET /healthz HTTP/1.1\r\n";
+const REST: &str = "Host: h\r\n\r\n";
+
 fn is_served(connection: &mut Connection) -> bool {
     connection.send(HEALTH);
+    connection.response().text() == "ok"
+}
+
+/// A connection with a request under way.
+fn begin(broker: &Broker) -> Connection {
+    let mut connection = broker.connect();
+    connection.send(HALF);
+    connection
+}
+
+/// Completes the request that is under way, and begins another one.
+fn goes_on(connection: &mut Connection) -> bool {
+    connection.send([REST, HALF].concat());
     connection.response().text() == "ok"
 }
 
@@ -19,12 +36,12 @@ fn is_served(connection: &mut Connection) -> bool {
 fn at_the_limit_connections_wait_and_are_served_when_others_leave() {
     for threads in ["1", "3"] {
         let broker = Broker::start(&["--max-connections", "4", "--threads", threads]);
-        let mut inside: Vec<_> = (0..4).map(|_| broker.connect()).collect();
-        assert!(inside.iter_mut().all(is_served));
+        let mut inside: Vec<_> = (0..4).map(|_| begin(&broker)).collect();
+        assert!(inside.iter_mut().all(goes_on));
         let mut waiting: Vec<_> = (0..8).map(|_| broker.connect()).collect();
-        waiting.iter_mut().for_each(|connection| connection.send(HEALTH));
+        waiting.iter_mut().for_each(|connection| connection.send([HEALTH, HALF].concat()));
         assert!(waiting.iter_mut().all(|connection| connection.is_silent(Duration::from_millis(10))));
-        assert!(inside.iter_mut().all(is_served), "those inside suffer nothing");
+        assert!(inside.iter_mut().all(goes_on), "those inside suffer nothing");
         // In the order in which they came, each takes the place of one that leaves.
         for mut connection in waiting {
             drop(inside.remove(0));
@@ -103,6 +120,40 @@ fn streams_count_for_their_address_as_long_as_they_last() {
     }
 }
 
+/// Publishes in two pieces, of which the broker has to keep the first.
+fn publish_in_pieces(mut connection: Connection, size: usize) -> u16 {
+    let body = format!("data: {}", "x".repeat(size));
+    connection.send(format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+    connection.send(&body[..size / 2]);
+    assert!(connection.is_silent(Duration::from_millis(20)));
+    connection.send(&body[size / 2..]);
+    connection.response().status
+}
+
+#[test]
+fn unfinished_bodies_of_one_address_leave_room_for_others() {
+    const SIZE: usize = 1 << 20;
+    let broker = Broker::start(&[]);
+    let head = format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: {SIZE}\r\n\r\n");
+    let unfinished = [head.as_bytes(), &vec![b'x'; SIZE - 1]].concat();
+    let mut greedy: Vec<_> = (0..150).map(|_| broker.connect()).collect();
+    greedy.iter_mut().for_each(|connection| connection.send(&unfinished));
+    let share = |metrics: &super::support::Metrics| metrics.by("esker_bodies_refused_total", "reason", "share");
+    let metrics = broker.metrics_once("refused", |metrics| share(metrics) >= 30.0);
+    assert!((119e6..128e6).contains(&metrics.of("esker_bodies_bytes")), "{metrics:?}");
+    let answered = greedy.iter_mut().find_map(|connection| {
+        let is_answered = !connection.is_silent(Duration::from_millis(1));
+        is_answered.then(|| connection.response())
+    });
+    let refused = answered.expect("some are refused");
+    assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")));
+    assert!(refused.json()["detail"].as_str().is_some_and(|detail| detail.contains("one client")), "{refused:?}");
+    // Others have room for large bodies, and the same address for small ones: others may be behind it.
+    assert_eq!(publish_in_pieces(open_from([127, 0, 0, 2], broker.address), SIZE - 10), 200);
+    assert_eq!(publish_in_pieces(broker.connect(), 4000), 200);
+    assert_eq!(broker.metrics().by("esker_bodies_refused_total", "reason", "memory"), 0.0);
+}
+
 /// The binary after a `ulimit` with these arguments.
 fn limited(limit: &str) -> Command {
     let mut command = Command::new("sh");
@@ -156,19 +207,58 @@ fn next_descriptor(broker: &Broker) -> u64 {
     (0..).find(is_free).expect("some number is free")
 }
 
+/// The longest idle connection is closed for one that waits; never one with a request under way, or that has yet to send its
+/// first.
+#[test]
+fn an_idle_connection_makes_room_for_one_that_waits() {
+    let broker = Broker::start(&["--max-connections", "5", "--threads", "1"]);
+    let mut idle: Vec<_> = (0..3).map(|_| broker.connect()).collect();
+    for connection in &mut idle {
+        assert!(is_served(connection));
+        // The idle times are told apart by milliseconds.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (mut busy, mut silent) = (begin(&broker), broker.connect());
+    for mut oldest in idle {
+        let mut newcomer = begin(&broker);
+        assert!(goes_on(&mut newcomer));
+        assert!(oldest.is_closed());
+        assert!(goes_on(&mut newcomer) && goes_on(&mut busy));
+        std::mem::forget(newcomer);
+    }
+    let mut waiting = broker.connect();
+    waiting.send(HEALTH);
+    assert!(waiting.is_silent(Duration::from_millis(50)), "nobody is idle");
+    assert!(is_served(&mut silent));
+    assert_eq!(waiting.response().text(), "ok", "now somebody is");
+    assert!(silent.is_closed() && goes_on(&mut busy));
+}
+
+#[test]
+fn idle_connections_make_room_whichever_worker_has_them() {
+    let broker = Broker::start(&["--max-connections", "4", "--threads", "3"]);
+    let mut before: Vec<_> = (0..4).map(|_| broker.connect()).collect();
+    assert!(before.iter_mut().all(is_served));
+    let mut after: Vec<_> = (0..4).map(|_| begin(&broker)).collect();
+    assert!(after.iter_mut().all(goes_on));
+    assert!(before.iter_mut().all(Connection::is_closed), "nobody has left by itself");
+    drop(after);
+    assert_eq!(broker.metrics().of("esker_connections_idle_closed_total"), 4.0);
+}
+
 /// Something else takes the descriptors away that the broker reckoned with.
 #[test]
 fn accepting_goes_on_after_the_descriptors_ran_out() {
     let broker = Broker::start(&["--threads", "2", "--heartbeat", "200ms"]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
-    let mut inside: Vec<_> = (0..4).map(|_| broker.connect()).collect();
-    assert!(inside.iter_mut().all(is_served));
+    let mut inside: Vec<_> = (0..4).map(|_| begin(&broker)).collect();
+    assert!(inside.iter_mut().all(goes_on));
     set_descriptors(&broker, next_descriptor(&broker));
     let mut waiting: Vec<_> = (0..8).map(|_| broker.connect()).collect();
-    waiting.iter_mut().for_each(|connection| connection.send(HEALTH));
+    waiting.iter_mut().for_each(|connection| connection.send([HEALTH, HALF].concat()));
     assert!(waiting.iter_mut().all(|connection| connection.is_silent(Duration::from_millis(10))));
-    assert!(inside.iter_mut().all(is_served), "those inside suffer nothing");
+    assert!(inside.iter_mut().all(goes_on), "those inside suffer nothing");
     assert_eq!(stream.chunk().as_deref(), Some(":\n"));
     drop(inside.pop());
     assert_eq!(waiting.remove(0).response().text(), "ok", "there is room when one leaves");

@@ -213,6 +213,22 @@ fn whatever_is_refused_is_counted_with_its_reason() {
     assert_balanced(&metrics, 1.0);
 }
 
+/// Those that hold no more than their metric says, and those that are refused for it.
+#[test]
+fn what_bodies_hold_is_shown() {
+    let broker = Broker::start(&["--max-body", "1000"]);
+    let large = broker.post("/publish/topicone1", "", "x".repeat(1001));
+    assert_eq!(large.status, 413);
+    let mut body = broker.connect();
+    body.send("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n");
+    body.send("data: x");
+    let metrics = broker.metrics_once("come", |metrics| metrics.of("esker_bodies_bytes") == 7.0);
+    let refused = |reason| metrics.by("esker_bodies_refused_total", "reason", reason);
+    assert_eq!(["large", "memory", "share", "slow"].map(refused), [1.0, 0.0, 0.0, 0.0]);
+    drop(body);
+    broker.metrics_once("gone", |metrics| metrics.of("esker_bodies_bytes") == 0.0);
+}
+
 #[test]
 fn gaps_are_counted_by_how_they_came_about() {
     let broker = Broker::start(&["--history", "2", "--history-bytes", "4M", "--threads", "1"]);
@@ -229,9 +245,16 @@ fn gaps_are_counted_by_how_they_came_about() {
     assert_eq!(metrics.sum("esker_resume_gaps_total"), 1.0);
 }
 
-/// Asks on a connection that is there already.
+/// A connection that has begun to ask, so that it is not idle.
+fn begin(broker: &Broker) -> Connection {
+    let mut connection = broker.connect();
+    connection.send(ASK);
+    connection
+}
+
+/// Asks on a connection that has begun to, and begins anew.
 fn ask(connection: &mut Connection) -> Metrics {
-    connection.send(format!("{ASK}\r\n"));
+    connection.send(format!("\r\n{ASK}"));
     Metrics::parse(&connection.response().text())
 }
 
@@ -254,7 +277,7 @@ fn refusing(connection: &mut Connection, reason: &str) -> Metrics {
 #[test]
 fn connections_that_are_not_taken_in_are_counted() {
     let broker = Broker::start(&["--max-connections-per-ip", "1"]);
-    let mut inside = broker.connect();
+    let mut inside = begin(&broker);
     assert_eq!(refused(&ask(&mut inside), "address"), 0.0);
     assert!(broker.connect().is_closed() && broker.connect().is_closed());
     let metrics = ask(&mut inside);
@@ -262,7 +285,7 @@ fn connections_that_are_not_taken_in_are_counted() {
     assert_eq!((metrics.sum("esker_connections_accepted_total"), metrics.sum("esker_connections")), (1.0, 1.0));
 
     let broker = Broker::start(&["--max-connections", "1", "--heartbeat", "200ms"]);
-    let mut inside = broker.connect();
+    let mut inside = begin(&broker);
     let _ = ask(&mut inside);
     // It looks again and again, and finds itself full; but nobody waits.
     std::thread::sleep(Duration::from_millis(300));
@@ -273,7 +296,7 @@ fn connections_that_are_not_taken_in_are_counted() {
     assert_eq!(metrics.of("esker_connections_max"), 1.0);
 
     let broker = Broker::start(&["--heartbeat", "200ms"]);
-    let mut inside = broker.connect();
+    let mut inside = begin(&broker);
     let open = ask(&mut inside).of("process_open_fds");
     assert!((6.0..100.0).contains(&open), "{open}");
     broker.limit_descriptors(3);

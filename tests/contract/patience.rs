@@ -75,6 +75,45 @@ fn a_body_that_moves_may_take_its_time() {
 }
 
 #[test]
+fn a_body_that_nobody_wants_is_dropped_in_time_or_not_waited_for() {
+    let broker = Broker::start(&HURRY);
+    // It is too long to be dropped: the answer comes at once, and the end after it.
+    let mut long = broker.connect();
+    long.send("GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 1048576\r\n\r\n");
+    let answer = long.response();
+    assert_eq!((answer.status, answer.field("Connection")), (200, Some("close")));
+    assert!(long.is_closed());
+    for (request, status) in [("GET /healthz", 200), ("POST /nowhere", 404), ("GET /audit/a", 200)] {
+        for framing in ["Content-Length: 60000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nea60\r\n"] {
+            let mut connection = broker.connect();
+            connection.send(format!("{request} HTTP/1.1\r\nHost: h\r\n{framing}"));
+            let time = drip(&mut connection, "x");
+            assert!((450..10_000).contains(&time.as_millis()), "{time:?}");
+            let answer = connection.response();
+            assert_eq!((answer.status, answer.field("Connection")), (status, Some("close")), "{request} {framing}");
+            assert!(connection.is_closed());
+        }
+    }
+    broker.wait_for("alone", |stats| stats["clients"] == 1);
+}
+
+#[test]
+fn a_connection_is_kept_for_its_next_request_as_long_as_it_is_told_to() {
+    let (brief, long) = (Broker::start(&["--keep-alive", "300ms"]), Broker::start(&["--keep-alive", "1h"]));
+    let mut connections = [brief.connect(), long.connect()];
+    for connection in &mut connections {
+        connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(connection.response().text(), "ok");
+    }
+    let begin = Instant::now();
+    let [mut closed, mut kept] = connections;
+    assert!(closed.is_closed());
+    assert!(begin.elapsed() > Duration::from_millis(250), "{:?}", begin.elapsed());
+    kept.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(kept.response().text(), "ok");
+}
+
+#[test]
 fn a_connection_that_never_says_a_word_is_closed_without_one() {
     let broker = Broker::start(&HURRY);
     let begin = Instant::now();

@@ -13,6 +13,8 @@ use super::turn;
 
 /// So many come while there are none.
 const WAITING: usize = 500;
+/// And so many are there, and have nothing to ask.
+const IDLE: usize = 200;
 
 #[test]
 fn without_descriptors_those_inside_miss_nothing_and_those_outside_wait() {
@@ -26,6 +28,9 @@ fn without_descriptors_those_inside_miss_nothing_and_those_outside_wait() {
     // Another one that tries to come back all the time.
     let fickle = Oracle::start(broker.address, "topicone1", &ledger, Pace::Fickle(1000));
     survives("no descriptors", &broker, 100 + 1 + 2, SLACK, || {
+        // Idle connections are closed for those who wait, now and then and the longest idle first: these are enough for a while.
+        let mut idle: Vec<_> = (0..IDLE).map(|_| broker.connect()).collect();
+        idle.iter_mut().for_each(|connection| ask(connection, "/healthz"));
         let mut inside: Vec<_> = (0..10).map(|_| broker.connect()).collect();
         inside.iter_mut().for_each(|connection| ask(connection, "/healthz"));
         let mut publisher = Publisher::new(broker.address, "topicone1", &ledger);

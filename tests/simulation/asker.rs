@@ -22,6 +22,8 @@ enum Question {
         owed: Vec<usize>,
     },
     Health,
+    /// A publish without an event.
+    Empty,
 }
 
 /// See the module's page.
@@ -56,6 +58,7 @@ impl Asker {
             0..5 => self.publish(rng.usize(0..TOPICS.len()).min(rng.usize(0..TOPICS.len())), rng, truth, traits),
             5..8 => self.insert(rng, truth, traits),
             8 => self.audit(name_in_use(rng, truth.step), truth, traits),
+            _ if rng.u8(0..8) == 0 => self.empty(rng, traits),
             _ => self.health(rng),
         };
         net.send(self.pipe, request.as_bytes());
@@ -89,11 +92,18 @@ impl Asker {
         post("/insert", &body, &traits.publisher, rng)
     }
 
-    /// Asks how it is, now and then with a body that nobody wants, more than one turn reads.
+    /// Asks how it is, now and then with a body that nobody wants, and that is sometimes too long to be dropped.
     fn health(&mut self, rng: &mut Rng) -> String {
         self.questions.push_back(Question::Health);
-        let body = "z".repeat(if rng.u8(0..8) == 0 { rng.usize(0..1 << 20) } else { 0 });
+        let body = "z".repeat(if rng.u8(0..4) == 0 { rng.usize(0..80 << 10) } else { 0 });
         format!("GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    /// Publishes nothing in many bytes, more than one turn reads.
+    fn empty(&mut self, rng: &mut Rng, traits: &Traits) -> String {
+        self.questions.push_back(Question::Empty);
+        let body = ":".repeat(rng.usize(1..1 << 20));
+        post(&format!("/publish/{}", TOPICS[0]), &body, &traits.publisher, rng)
     }
 
     /// Asks for all versions of a name.
@@ -122,7 +132,7 @@ impl Asker {
             match question {
                 Question::Publish(items) => truth.refuse(items, State::Unknown),
                 Question::Insert(number) => truth.refuse(number..number + 1, State::Unknown),
-                Question::Audit { .. } | Question::Health => {}
+                Question::Audit { .. } | Question::Health | Question::Empty => {}
             }
         }
     }
@@ -132,7 +142,7 @@ fn post(path: &str, body: &str, token: &str, rng: &mut Rng) -> String {
     if rng.bool() {
         return format!("POST {path} HTTP/1.1\r\nHost: h\r\n{token}Content-Length: {}\r\n\r\n{body}", body.len());
     }
-    let cut = (rng.usize(1..body.len())..).find(|&cut| body.is_char_boundary(cut)).unwrap_or(body.len());
+    let cut = (rng.usize(0..body.len())..).find(|&cut| body.is_char_boundary(cut)).unwrap_or(body.len());
     let (first, second) = body.split_at(cut);
     let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
     let chunks = [first, second].map(|text| if text.is_empty() { String::new() } else { chunk(text) }).concat();
@@ -188,7 +198,9 @@ fn settle(question: Question, answer: &Answer, truth: &mut Truth, traits: &Trait
         // It took its time.
         (Question::Publish(items), 408) => truth.refuse(items, State::Refused),
         (Question::Insert(number), 408) => truth.refuse(number..number + 1, State::Refused),
-        (Question::Audit { .. } | Question::Health, 408) => {}
+        (Question::Audit { .. } | Question::Health | Question::Empty, 408) => {}
+        (Question::Empty, 400) => assert!(text().contains("data"), "{}", text()),
+        (Question::Empty, 503) => {}
         (Question::Publish(items), 503) => truth.refuse(items, State::Refused),
         (Question::Insert(number), 503) => truth.refuse(number..number + 1, State::Refused),
         (Question::Audit { name, owed }, 200) => take_audit(name, &owed, &answer.body, truth),

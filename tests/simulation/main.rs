@@ -16,6 +16,7 @@ mod journal;
 mod listener;
 mod net;
 mod shares;
+mod slow;
 mod storage;
 mod talk;
 mod throng;

@@ -25,6 +25,8 @@ const WRITES_PER_TURN: usize = 3 * BUDGET_PER_TURN + ACCEPTS_PER_TURN;
 /// A connection, seen from both ends.
 #[derive(Debug, Default)]
 pub struct Pipe {
+    /// The last byte of the client's address.
+    host: u8,
     /// What the client has sent and the broker's kernel does not have yet.
     in_flight: VecDeque<u8>,
     fin_in_flight: bool,
@@ -141,7 +143,12 @@ impl Shared {
 impl Net {
     /// A client connects; `room` is what the broker may write at first, none: always enough.
     pub fn connect(&mut self, room: Option<usize>) -> usize {
-        self.pipes.push(Pipe { room, ..Pipe::default() });
+        self.connect_from((self.pipes.len() % 5) as u8, room)
+    }
+
+    /// The same from an address of the network 10.0.0.0/24.
+    pub fn connect_from(&mut self, host: u8, room: Option<usize>) -> usize {
+        self.pipes.push(Pipe { host, room, ..Pipe::default() });
         let pipe = self.pipes.len() - 1;
         self.backlog.push_back(pipe);
         self.is_door_listed = self.door.is_some();
@@ -443,7 +450,7 @@ impl Listen for SimListener {
         // The lowest that is free, as kernels give them.
         let number = (3..).find(|number| !net.numbers.contains(number)).unwrap_or(RawFd::MAX);
         net.numbers.insert(number);
-        let address = IpAddr::from(Ipv4Addr::new(10, 0, 0, (pipe % 5) as u8));
+        let address = IpAddr::from(Ipv4Addr::new(10, 0, 0, net.pipes[pipe].host));
         Ok((End { pipe, number, net: self.net.clone() }, Some(address)))
     }
 

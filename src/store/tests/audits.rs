@@ -116,7 +116,7 @@ fn by_hand(rows: usize, name: &str, versions: usize) -> (Store, Hands) {
 }
 
 fn client(number: u8) -> Client {
-    Some(std::net::IpAddr::from([10, 0, 0, number]).into())
+    Client::from(Some(std::net::IpAddr::from([10, 0, 0, number])))
 }
 
 /// Asks, and notes who was answered.
@@ -157,7 +157,9 @@ fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
     loop {
         let (sender, reply) = mpsc::channel();
         let query = PageQuery { name: "name".into(), after, limit: 1000 };
-        rig.store.audit(query, None, budget.reserve(None).unwrap(), move |read| sender.send(read).unwrap());
+        rig.store.audit(query, Client::Local, budget.reserve(Client::Local).unwrap(), move |read| {
+            sender.send(read).unwrap()
+        });
         let (page, reservation) = reply.recv().unwrap().unwrap();
         assert_eq!(reservation.bytes(), page.body.len());
         let entries: BTreeMap<String, String> = serde_json::from_str(&page.body).unwrap();
@@ -176,7 +178,7 @@ fn without_memory_for_one_version_the_store_is_busy() {
     let rig = Rig::new(&Place::Memory);
     rig.insert("name", &format!("\"{}\"", "x".repeat(200_000))).unwrap();
     let budget = PageBudget::new(1 << 20, 200_000);
-    let mut other = budget.reserve(None).unwrap();
+    let mut other = budget.reserve(Client::Local).unwrap();
     assert!(other.grow(210_000, Growth::Required));
     let (sender, reply) = mpsc::channel();
     let query = PageQuery { name: "name".into(), after: 0, limit: 1 };

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use super::*;
-use crate::quota::PageBudget;
+use crate::quota::{Client, PageBudget};
 
 /// A directory that goes when it is dropped.
 struct Scratch(PathBuf);
@@ -120,8 +120,8 @@ impl Rig {
     fn audit(&self, name: &str, after: u64, limit: usize) -> Result<Page, StoreError> {
         let (sender, reply) = mpsc::channel();
         let query = PageQuery { name: name.into(), after, limit };
-        let reservation = PageBudget::default().reserve(None).unwrap();
-        self.store.audit(query, None, reservation, move |result| sender.send(result).unwrap());
+        let reservation = PageBudget::default().reserve(Client::Local).unwrap();
+        self.store.audit(query, Client::Local, reservation, move |result| sender.send(result).unwrap());
         reply.recv().unwrap().map(|(page, _)| page)
     }
 
