@@ -22,7 +22,7 @@ enum Fate {
 impl<K: Kernel> Worker<K> {
     /// Goes on with a connection as far as it can without blocking and its share of the iteration allows.
     pub(super) fn drive(&mut self, key: usize) {
-        self.budget.begin_share();
+        self.budget.begin_share(self.ready.len());
         let mut out = std::mem::take(&mut self.out);
         match self.talk(key, &mut out) {
             Fate::Stays => {
