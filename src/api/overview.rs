@@ -196,7 +196,8 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
             "esker_streams_turned_away_total",
             "Streams answered with a time to come back and the end, by reason: as many subscribers or topics as there may be, \
              draining, as many streams of the token's sub as --max-subscribers-per-sub allows, a token that was not verified in \
-             time because too many forged ones had come from its address.",
+             time because too many forged ones had come from its address, as many names of records as a quarter of \
+             --latest-bytes holds.",
             metrics.sum_by("reason", &TurnedAway::NAMES, |worker| &worker.turned_away),
         )
         .shown_as("streams_turned_away"),
@@ -333,8 +334,14 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
     .shown(View::Each("store_refusals"))]
 }
 
-fn records(service: &Service, counts: &HubCounts, status: &Status) -> [Family; 5] {
+fn records(service: &Service, counts: &HubCounts, status: &Status) -> [Family; 6] {
     [
+        Family::gauge(
+            "esker_subscribed_name_bytes",
+            "Memory of the names that streams of /events?event= are limited to; at most a quarter of --latest-bytes.",
+            counts.subscribed_name_bytes,
+        )
+        .shown_as("subscribed_name_bytes"),
         Family::gauge(
             "esker_audit_page_bytes",
             "Memory of audit pages that wait, are read or are being sent.",

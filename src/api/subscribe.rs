@@ -148,6 +148,7 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
         }
         Err(Full::Subscribers) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
         Err(Full::Topics) => return end_at_once(TurnedAway::Topics, reply, framing, context, out),
+        Err(Full::Names) => return end_at_once(TurnedAway::Names, reply, framing, context, out),
     };
     write_head(reply, context, out);
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
@@ -212,6 +213,10 @@ fn excuse(why: TurnedAway) -> &'static str {
         TurnedAway::Draining => "the broker is shutting down; come back later",
         TurnedAway::Unverified => {
             "too many tokens with a bad signature have come from your address, so yours was not verified; come back later"
+        }
+        TurnedAway::Names => {
+            "the names that streams of records are limited to take as much memory as --latest-bytes allows them; come back later, \
+             or keep fewer names"
         }
         TurnedAway::Sub => {
             "the token's sub has as many streams as --max-subscribers-per-sub allows; close one, or come back later"

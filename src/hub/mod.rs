@@ -13,6 +13,7 @@ mod evicted;
 mod feeds;
 mod inbox;
 mod latest;
+mod names;
 mod position;
 mod recent;
 mod records;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Bell, Inbox, MAX_DEBT_BYTES, MAX_DEBT_EVENTS, Notice, Outbox, inbox};
 pub use latest::Latest;
+pub use names::NameSet;
 pub use position::Position;
 pub use records::RecordStart;
 pub use topic::{BadTopic, FeedId, TopicId, TopicName};
@@ -111,6 +113,8 @@ pub enum Full {
     Subscribers,
     /// There are as many topics as there may be.
     Topics,
+    /// The names that streams of records are limited to take as much memory as they may.
+    Names,
 }
 
 /// Events between a position and the oldest retained one are gone, or the position is unknown.
@@ -180,6 +184,8 @@ pub struct HubCounts {
     pub record_bytes: usize,
     /// Subscribers to records.
     pub record_subscribers: usize,
+    /// What the names that they are limited to take in memory.
+    pub subscribed_name_bytes: usize,
 }
 
 /// What the hub notes of a topic, beside its feed.
@@ -237,7 +243,7 @@ impl Hub {
             serials: 0,
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
-            records: Records::new(outboxes.len()),
+            records: Records::new(outboxes.len(), limits.latest_bytes),
             given,
             evicted_ids: EvictedIds::default(),
             tombstones: Tombstones::default(),
@@ -389,7 +395,7 @@ impl Hub {
                 let ids: Vec<_> = topics.iter().map(|topic| topic.id).collect();
                 self.leave(worker, &ids);
             }
-            JoinedFeeds::Records { .. } => self.leave_records(),
+            JoinedFeeds::Records { names, .. } => self.leave_records(worker, names),
         }
     }
 
@@ -411,6 +417,7 @@ impl Hub {
             record_names: state.records.latest.len(),
             record_bytes: state.records.latest.bytes(),
             record_subscribers: state.records.subscribers,
+            subscribed_name_bytes: state.records.names.bytes(),
         }
     }
 

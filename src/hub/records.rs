@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::names::{NameSet, NameSets};
 use super::recent::RecentIds;
 use super::{FeedId, Full, Gap, HeardBy, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, Notice, WorkerId, position};
 use crate::sse::{self, Frame};
@@ -42,12 +43,13 @@ pub(super) struct Records {
     /// copying it again for the next subscriber would take long.
     replicas: Box<[bool]>,
     pub(super) subscribers: usize,
+    pub(super) names: NameSets,
 }
 
 impl Records {
-    pub(super) fn new(workers: usize) -> Self {
-        let (latest, recent) = (Latest::default(), RecentIds::default());
-        Self { latest, recent, replicas: vec![false; workers].into(), subscribers: 0 }
+    pub(super) fn new(workers: usize, latest_bytes: usize) -> Self {
+        let (latest, recent, names) = (Latest::default(), RecentIds::default(), NameSets::new(workers, latest_bytes));
+        Self { latest, recent, replicas: vec![false; workers].into(), subscribers: 0, names }
     }
 
     /// The workers that have a replica.
@@ -118,11 +120,12 @@ impl Hub {
     }
 
     /// Admits a subscriber of `worker` to the records with these names, or to all if there are none.
-    pub fn join_records(&self, worker: WorkerId, names: Arc<[Arc<str>]>, start: RecordStart) -> Result<Joined, Full> {
+    pub fn join_records(&self, worker: WorkerId, names: NameSet, start: RecordStart) -> Result<Joined, Full> {
         let mut state = self.lock();
         if state.subscribers >= self.limits.subscribers {
             return Err(Full::Subscribers);
         }
+        let names = state.records.names.join(worker, names).ok_or(Full::Names)?;
         state.subscribers += 1;
         let records = &mut state.records;
         records.subscribers += 1;
@@ -136,10 +139,11 @@ impl Hub {
         Ok(Joined { cursor, newest: records.latest.newest(), gap, feeds: JoinedFeeds::Records { names, backlog } })
     }
 
-    /// A subscriber to records has left.
-    pub fn leave_records(&self) {
+    /// A subscriber of `worker` to the records with these names has left.
+    pub fn leave_records(&self, worker: WorkerId, names: &NameSet) {
         let mut state = self.lock();
         state.subscribers -= 1;
         state.records.subscribers -= 1;
+        state.records.names.leave(worker, names);
     }
 }

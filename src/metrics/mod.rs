@@ -133,11 +133,13 @@ pub enum TurnedAway {
     Topics,
     /// Its token was not verified in time, for its address has shown too many forged ones.
     Unverified,
+    /// The names that streams of records are limited to take as much memory as they may.
+    Names,
 }
 
 impl TurnedAway {
     /// What they are called, in their order.
-    pub const NAMES: [&str; 5] = ["full", "draining", "sub", "topics", "unverified"];
+    pub const NAMES: [&str; 6] = ["full", "draining", "sub", "topics", "unverified", "names"];
 }
 
 /// What became of a request whose token could not be verified at once, for its address has shown too many forged ones.

@@ -292,7 +292,7 @@ impl<S: Socket> Streams<S> {
         audience.members -= 1;
         match &audience.set.interest {
             Interest::Topics(topics) => self.hub.leave(self.worker, topics),
-            Interest::Records(_) => self.hub.leave_records(),
+            Interest::Records(names) => self.hub.leave_records(self.worker, names),
         }
         if audience.members == 0 {
             self.end_audience(key);

@@ -271,3 +271,39 @@ fn accepting_goes_on_after_the_descriptors_ran_out() {
     assert_eq!((code, log.contains("can't accept")), (Some(0), true), "{log}");
     assert!(log.lines().count() < 20, "{log}");
 }
+
+/// The names of a stream that are as many and as long as a target can have.
+fn many_names(stream: usize) -> String {
+    let names: Vec<_> = (0..31).map(|number| format!("event={stream:04}{number:0240}")).collect();
+    format!("/events?{}", names.join("&"))
+}
+
+#[test]
+fn the_names_that_streams_keep_have_a_bound_and_equal_ones_are_kept_once() {
+    // A mebibyte is the least that there is for names.
+    let broker = Broker::start(&["--latest-bytes", "1M", "--threads", "1"]);
+    let mut streams = Vec::new();
+    let turned_away = loop {
+        let mut stream = broker.subscribe(&many_names(streams.len()), "");
+        let opening = stream.opening();
+        if !opening.starts_with(":\n") {
+            break (stream, opening);
+        }
+        streams.push(stream);
+        assert!(streams.len() < 200, "there is no bound");
+    };
+    let (mut stream, opening) = turned_away;
+    assert!(opening.starts_with(": the names that streams of records are limited to"), "{opening}");
+    assert!(opening.contains("\nretry: ") && stream.chunk().is_none(), "it is to come back: {opening}");
+    let metrics = broker.metrics();
+    assert_eq!(metrics.by("esker_streams_turned_away_total", "reason", "names"), 1.0);
+    let bytes = metrics.of("esker_subscribed_name_bytes");
+    assert!(bytes > f64::from(900 << 10) && bytes <= f64::from(1 << 20), "{bytes}");
+    for target in [&many_names(0), "/events"] {
+        assert!(broker.subscribe(target, "").opening().starts_with(":\n"), "{target} takes nothing more");
+    }
+    assert_eq!(broker.metrics().of("esker_subscribed_name_bytes"), bytes);
+    drop(streams);
+    broker.metrics_once("rid of the names", |metrics| metrics.of("esker_subscribed_name_bytes") == 0.0);
+    assert!(broker.subscribe(&many_names(1000), "").opening().starts_with(":\n"));
+}
