@@ -131,7 +131,7 @@ pub const PAGES: &[Page] = &[
             ("nginx", "location / {", Proxy),
             ("caddy", "reverse_proxy", Proxy),
             ("haproxy", "defaults", Proxy),
-            ("nginx", "location /live/ {", Proxy),
+            ("nginx", "# In http { }", Proxy),
             ("caddy", "handle_path", Proxy),
             ("sh", "curl -N http", SERVED),
         ]

@@ -1,6 +1,7 @@
 //! The guide's configurations of proxies, in the least that makes a program of each: an event published through them comes
 //! through them, at once.
 
+use super::super::records::insert;
 use super::super::support::{Broker, Connection, Folder, PATIENCE, Program, Stream};
 use super::{block, first_block};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,13 +10,16 @@ use std::time::{Duration, Instant};
 /// Far more than a delivery takes, and less than a kernel holds back what it is told to collect.
 const AT_ONCE: Duration = Duration::from_millis(150);
 
-fn nginx(location: &str, listen: SocketAddr) -> String {
+/// What comes before the location belongs outside of the server.
+fn nginx(shown: &str, listen: SocketAddr) -> String {
+    let (http, location) = shown.split_at(shown.find("location").expect("there is a location"));
     format!(
         "daemon off; master_process off; pid pid; events {{}}
         http {{
             access_log off;
             client_body_temp_path body; proxy_temp_path proxy;
             fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+            {http}
             server {{ listen {listen}; {location} }}
         }}"
     )
@@ -60,6 +64,20 @@ fn assert_works(kind: &Kind, shown: &str, prefix: &str) {
     };
     let quickest = (0..5).map(deliver).min().expect("five of them");
     assert!(quickest < AT_ONCE, "{}: {quickest:?}", kind.program);
+    keeps_names(&broker, address, prefix);
+}
+
+/// The name of a record arrives as it was sent.
+fn keeps_names(broker: &Broker, address: SocketAddr, prefix: &str) {
+    let id = insert(broker, "a/b", "1");
+    insert(broker, "b", "2");
+    let audit = |name: &str| {
+        let mut connection = Connection::open(address);
+        connection.send(format!("GET {prefix}/audit/{name} HTTP/1.1\r\nHost: esker\r\n\r\n"));
+        connection.response()
+    };
+    assert_eq!(audit("a%2Fb").text(), format!("{{\"a/b_v_{id}\":1}}"));
+    assert_eq!(audit("a%2F..%2Fb").status, 400);
 }
 
 /// On a free port; another program may take it in between: then on another one.
@@ -90,7 +108,7 @@ fn the_guides_nginx_passes_on_at_once() {
 
 #[test]
 fn the_guides_nginx_takes_a_prefix_away() {
-    assert_works(&NGINX, &block("proxies.md", "nginx", "location /live/ {"), "/live");
+    assert_works(&NGINX, &block("proxies.md", "nginx", "map $request_uri"), "/live");
 }
 
 #[test]
