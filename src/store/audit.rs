@@ -45,7 +45,7 @@ struct Waiting {
 }
 
 struct Request {
-    page: PageReading,
+    page: Box<PageReading>,
     reply: PageReply,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn auditor(connection: Connection, shared: &Arc<Shared>, rows: usize)
 
 impl Auditor {
     pub fn ask(&self, query: PageQuery, client: Client, reservation: PageReservation, reply: PageReply) {
-        let request = Request { page: PageReading::new(query, reservation), reply };
+        let request = Request { page: Box::new(PageReading::new(query, reservation)), reply };
         match self.requests.add(client, request) {
             Ok(()) => self.requests.has_more.notify_one(),
             Err((request, error)) => request.reply.send(Err(error)),

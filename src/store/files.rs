@@ -31,7 +31,8 @@ pub(super) enum Actor {
 /// A data directory whose owner has been checked.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    /// Absolute.
+    pub path: PathBuf,
     actor: Actor,
     metadata: Metadata,
 }

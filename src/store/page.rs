@@ -72,7 +72,7 @@ pub(super) struct PageReading {
 /// What reading a slice came to.
 pub(super) enum Progress {
     /// There may be more.
-    Begun(PageReading),
+    Begun(Box<PageReading>),
     /// The page is complete; the reservation is for its body.
     Done(Page, PageReservation),
 }
@@ -95,7 +95,7 @@ impl PageReading {
     }
 
     /// Reads so many rows at most, out of one snapshot.
-    pub fn slice(mut self, connection: &mut Connection, rows: usize) -> Result<Progress, PageError> {
+    pub fn slice(mut self: Box<Self>, connection: &mut Connection, rows: usize) -> Result<Progress, PageError> {
         let snapshot = connection.transaction()?;
         let mut key = snapshot.prepare_cached("SELECT key FROM names WHERE name = ?1")?;
         let Some(key) = key.query_row([&*self.name], |row| row.get::<_, i64>(0)).optional()? else {

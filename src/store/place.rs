@@ -100,7 +100,7 @@ impl Home {
         if !directory.check(&database)? {
             directory.open_file(DATABASE)?;
         }
-        Ok(Self { path: path.to_owned(), database: Database::File(database), _lock: Some(lock) })
+        Ok(Self { path: directory.path, database: Database::File(database), _lock: Some(lock) })
     }
 
     fn memory() -> Self {
