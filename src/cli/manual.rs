@@ -56,6 +56,7 @@ const SIGNALS: &[(&str, &str)] = &[
         "Ends the streams, answers what is being asked and stops, within 10 seconds. A second one stops at once.",
     ),
     ("SIGHUP", "Reads key files again."),
+    ("SIGXFSZ", "Is ignored: a file that reaches its limit fails to grow, as on a full disk."),
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[
