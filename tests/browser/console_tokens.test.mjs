@@ -97,8 +97,9 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   await page.locator("#keep").check();
   await page.reload();
   await says(page, "#token-state", /Tokens: publisher \d+ s/);
-  await shoot(page, "console-tokens");
   assert.deepEqual(faults, []);
+  // Playwright hides the caret by a style, which Firefox reports as forbidden.
+  await shoot(page, "console-tokens");
 });
 
 withBroker("tokens are kept for one broker, and what can't be read is not", { tokens: true, environment: SECRETS }, async (broker) => {

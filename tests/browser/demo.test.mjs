@@ -6,7 +6,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { PATIENCE, serveFolder, shoot, startBroker, startBrowser } from "./support.mjs";
+import { BROWSER, PATIENCE, serveFolder, shoot, startBroker, startBrowser } from "./support.mjs";
 
 const LIMIT = { timeout: PATIENCE * 3 };
 const demo = path.join(import.meta.dirname, "demo");
@@ -39,7 +39,9 @@ async function openWindow(at = url, look = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", ...look });
   const page = await context.newPage();
   page.errors = [];
-  page.on("pageerror", (error) => page.errors.push(String(error)));
+  // Firefox reports a refused connection like this, which the page's own code has caught.
+  const isNetwork = (error) => String(error).includes("Cross-Origin Request Blocked");
+  page.on("pageerror", (error) => isNetwork(error) || page.errors.push(String(error)));
   await page.goto(at);
   await page.getByText("Live").waitFor();
   return page;
@@ -53,6 +55,13 @@ async function closeWindows(...pages) {
 }
 
 const input = (page, label) => page.getByRole("form").getByLabel(label, { exact: true });
+/** Replaces what is in a field, as pasting does: React does not notice a value that WebDriver BiDi sets, nor has Firefox keys for that. */
+const write = (page, label, text) =>
+  input(page, label).evaluate((field, text) => {
+    field.select();
+    document.execCommand("insertText", false, text);
+  }, text);
+
 const versions = (page) => page.locator(".history li");
 
 async function eventually(wanted, look) {
@@ -82,7 +91,7 @@ test("what is done in one window is seen in the other, and after a reload", LIMI
   const other = await openWindow();
   await input(one, "Name").pressSequentially("Grace Hopper", { delay: 30 });
   await shows(other, "Name", "Grace Hopper");
-  await input(other, "What should we know?").fill("two lines\nof text, and ä€😀");
+  await write(other, "What should we know?", "two lines\nof text, and ä€😀");
   await shows(one, "What should we know?", "two lines\nof text, and ä€😀");
   await one.getByRole("radio", { name: "XL" }).click();
   await eventually(true, () => other.getByRole("radio", { name: "XL" }).isChecked());
@@ -110,8 +119,9 @@ test("typing is not disturbed by what arrives, and the newest wins in the end", 
   assert.equal(await input(one, "E-mail").inputValue(), email);
   await shows(other, "E-mail", email);
 
-  await input(one, "Name").press("End");
-  const typing = input(one, "Name").pressSequentially(" and so on and on", { delay: 60 });
+  await shows(one, "Name", "Grace Hopper");
+  await input(one, "Name").evaluate((field) => (field.focus(), field.setSelectionRange(field.value.length, field.value.length)));
+  const typing = one.keyboard.type(" and so on and on", { delay: 60 });
   await sleep(200);
   await insert("form.name", "from elsewhere");
   await typing;
@@ -128,7 +138,7 @@ test("typing is not disturbed by what arrives, and the newest wins in the end", 
 test("what is typed last is stored even if the window is closed at once", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
-  await input(one, "Name").fill("gone at once");
+  await write(one, "Name", "gone at once");
   await one.goto("about:blank");
   await shows(other, "Name", "gone at once");
   await closeWindows(one, other);
@@ -145,7 +155,7 @@ test("the history has every version, page by page, and brings one back", LIMIT, 
   await one.getByRole("button", { name: "History of What should" }).click();
   await versions(one).first().waitFor();
   const count = await versions(one).count();
-  await input(one, "What should we know?").fill("a newer note");
+  await write(one, "What should we know?", "a newer note");
   await eventually(count + 1, () => versions(one).count());
   await versions(one).nth(1).getByRole("button").click();
   assert.equal(await versions(one).nth(1).locator(".whole .value").textContent(), "two lines\nof text, and ä€😀");
@@ -161,7 +171,7 @@ test("a broker that starts anew is found again, and what was typed meanwhile is 
   const { port } = new URL(broker.url);
   await broker.stop({ keep: true });
   await one.getByText("No connection").waitFor();
-  await input(one, "Name").fill("typed without a broker");
+  await write(one, "Name", "typed without a broker");
   await one.getByText("not stored yet").waitFor();
   await shoot(one, "demo-no-connection");
   broker = await startBroker({ port: Number(port), home: broker.home, arguments: ["--retry", "200ms"] });
@@ -170,7 +180,7 @@ test("a broker that starts anew is found again, and what was typed meanwhile is 
   await closeWindows(one, other);
 });
 
-test("it is there in light and dark, wide and narrow", LIMIT, async () => {
+test("it is there in light and dark, wide and narrow", { ...LIMIT, skip: BROWSER !== "chromium" && "only Chromium is asked for a colour scheme" }, async () => {
   const names = ["Ada", "Ada Lovel", "Ada Lovelace", "Augusta Ada King", "Ada Lovelace"];
   for (const name of names) await insert("form.name", name);
   await insert("form.email", "ada@example.org");
@@ -187,6 +197,7 @@ test("it is there in light and dark, wide and narrow", LIMIT, async () => {
 });
 
 test("built, it is the same", LIMIT, async () => {
+  await insert("form.name", "Ada Lovelace");
   const outDir = path.join(demo, "dist");
   await vite.build({ root: demo, logLevel: "warn", build: { outDir } });
   const site = await serveFolder(outDir);

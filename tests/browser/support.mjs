@@ -1,5 +1,5 @@
-// What the browser's tests have in common: a broker on a free port, Chromium, a plain file server, and pictures. Refuses
-// to know any page.
+// What the browser's tests have in common: a broker on a free port, Chromium or Firefox, a plain file server, and pictures.
+// Independent of any page.
 
 import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 
-import { chromium } from "playwright-core";
+import { chromium, firefox } from "playwright-core";
 
 /** The repository. */
 export const root = process.env.ESKER_ROOT;
@@ -17,7 +17,10 @@ export const root = process.env.ESKER_ROOT;
 /** Nothing that a page shows takes longer, or the test fails: in milliseconds. */
 export const PATIENCE = 30_000;
 
+/** The browser that the tests drive: "chromium" or "firefox". */
+export const BROWSER = process.env.ESKER_BROWSER ?? "chromium";
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const FIREFOX = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 
 /**
@@ -56,16 +59,25 @@ export async function startBroker(how = {}) {
   };
 }
 
-/** Starts Chromium; `close()` ends it. All pages of one context share cookies and storage, as the tabs of a person do. */
-export async function startBrowser() {
-  const exists = async (file) => Boolean(await stat(file).catch(() => null));
-  const found = await Promise.all(CHROMIUM.map(exists));
-  const executablePath = CHROMIUM.find((_, at) => found[at]);
-  if (!executablePath) throw new Error("Chromium is not installed; scripts/test installs it");
+/** Starts a browser; `close()` ends it. All pages of one context share cookies and storage, as the tabs of a person do. */
+export async function startBrowser(name = BROWSER) {
+  if (name === "firefox") return startFirefox();
   // The pages are the tests' own, and root can't have the sandbox; nothing but the pages may use the network.
   const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"];
   const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
-  return chromium.launch({ executablePath, args: [...args, ...quiet] });
+  return chromium.launch({ executablePath: await installed(CHROMIUM), args: [...args, ...quiet] });
+}
+
+/** The distribution's own Firefox, by WebDriver BiDi. */
+const startFirefox = async () => firefox.launch({ channel: "moz-firefox", executablePath: await installed(FIREFOX) });
+
+/** Returns the first of these files that exists. */
+async function installed(files) {
+  const exists = async (file) => Boolean(await stat(file).catch(() => null));
+  const found = await Promise.all(files.map(exists));
+  const file = files.find((_, at) => found[at]);
+  if (!file) throw new Error(`${files[0]} is not installed; scripts/test installs it`);
+  return file;
 }
 
 /** Serves the files of a folder on a free port; `close()` ends it. */
