@@ -1,4 +1,4 @@
-// What README and guide show for pages is run in Chromium as it stands there; only the broker's port is another one.
+// What README and guide show for pages is run in a browser as it stands there; only the broker's port is another one.
 // tests/contract/docs/ checks that no such block is left out here.
 
 import assert from "node:assert/strict";
@@ -118,6 +118,29 @@ test("the guide's page shows events, loads all at a gap, and gives up when refus
     assert.ok(!site.log.includes("gave up"));
   } finally {
     await Promise.all([site.close(), refused.close()]);
+    await broker.stop();
+  }
+});
+
+test("the guide's page makes a new EventSource when a refused reconnection has ended the old one", { timeout: 4 * PATIENCE }, async () => {
+  const code = block("upgrading.md", "js", "setTimeout(listen, 3000, position)");
+  let broker = await startBroker({ arguments: ["--retry", "50ms"] });
+  const script = `const show = (data) => console.log("shown", data); ${code.replace("http://127.0.0.1:3000", broker.url)}`;
+  const site = await open(`<script>${script}</script>`);
+  try {
+    await site.page.goto(site.origin);
+    await subscribed(broker, 1);
+    await publish(broker, "greeting", "data: hello");
+    await logged(site, "shown hello");
+    // The stream's own end is no failure; the first reconnection is.
+    const refused = site.page.waitForEvent("requestfailed");
+    await broker.stop({ keep: true });
+    await refused;
+    broker = await startBroker({ port: new URL(broker.url).port, home: broker.home });
+    await publish(broker, "greeting", "data: while it was away");
+    await logged(site, "shown while it was away");
+  } finally {
+    await site.close();
     await broker.stop();
   }
 });

@@ -24,7 +24,7 @@ enum How {
     Signer,
     /// As a proxy's configuration: see `proxies.rs`.
     Proxy,
-    /// In Chromium, by `tests/browser/docs.test.mjs`, which finds it by this part of it.
+    /// In browsers, by `tests/browser/docs.test.mjs`, which finds it by this part of it.
     Browser(&'static str),
     /// By rustdoc: README and guide are part of the library's documentation.
     Doctest,
@@ -162,7 +162,13 @@ pub const PAGES: &[Page] = &[
             ),
         ]
     ),
-    guide!("upgrading.md", &[("sh", "curl -N http", SERVED)]),
+    guide!(
+        "upgrading.md",
+        &[
+            ("sh", "curl -N http", SERVED),
+            ("js", "function listen(position) {", Browser("setTimeout(listen, 3000, position)")),
+        ]
+    ),
     guide!("faq.md", &[]),
     guide!("comparison.md", &[]),
 ];
