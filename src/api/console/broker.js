@@ -10,11 +10,19 @@ function urlOf(path) {
   return new URL(path, BASE).href;
 }
 
-/** Why the broker did not do what it was asked: its own words, if it had any. */
+/** Statuses of the broker that pass by themselves, though they begin with a 4. */
+const PASSING = [408, 425, 429];
+/** Whether a request without a token was refused; null until one was refused or answered. */
+let needsToken = null;
+/** Called when `needsToken` changes. */
+const onNeedChange = [];
+
+/** Why the broker did not do what it was asked: its own words, if it had any. A proxy's answer is not `isBrokers`. */
 class Refusal extends Error {
-  constructor(status, detail, retryAfter = null) {
+  constructor(status, detail, { isBrokers = false, retryAfter = null } = {}) {
     super(detail);
     this.status = status;
+    this.isBrokers = isBrokers;
     this.retryAfter = retryAfter;
     /** Another token may help. */
     this.isOfToken = status === 401 || status === 403;
@@ -25,20 +33,17 @@ class Refusal extends Error {
     return Object.assign(new Refusal(0, detail), { isOfToken: true });
   }
 
-  /** The same question has the same answer, until something else is done. */
+  /** The same question has the same answer, until something else is done. What a proxy answers passes. */
   get isFinal() {
-    return this.status > 0 || this.isOfToken;
+    if (this.status === 0) return this.isOfToken;
+    return this.isBrokers && this.status < 500 && !PASSING.includes(this.status);
   }
 
   static async from(response) {
-    const text = await response.text().catch(() => "");
-    let detail = `${response.status} ${response.statusText}`;
-    try {
-      detail = JSON.parse(text).detail ?? detail;
-    } catch {
-      // A proxy's page: its status says enough.
-    }
-    return new Refusal(response.status, detail, response.headers.get("Retry-After"));
+    const isBrokers = /^application\/problem\+json\b/i.test(response.headers.get("Content-Type") ?? "");
+    const problem = isBrokers ? await response.json().catch(() => ({})) : {};
+    const detail = problem.detail ?? `${response.status} ${response.statusText}`.trim();
+    return new Refusal(response.status, detail, { isBrokers, retryAfter: response.headers.get("Retry-After") });
   }
 
   /** The refusal as a text and, where a token would help, the way to it. Who lacks one needs no number for that. */
@@ -77,10 +82,18 @@ async function ask(role, path, { headers = {}, ...rest } = {}) {
     if (rest.signal?.aborted) throw error;
     throw new Refusal(0, "The broker can't be reached.");
   }
+  if (!isGiven && [200, 401].includes(response.status)) noteNeed(response.status === 401);
+  if (response.status === 200) return response;
+  const refusal = await Refusal.from(response);
   // The broker's words for this are about header fields, which nobody writes here.
-  if (response.status === 401 && !isGiven) throw new Refusal(401, `A ${role}’s token is needed.`);
-  if (response.status !== 200) throw await Refusal.from(response);
-  return response;
+  if (response.status === 401 && !isGiven) refusal.message = `A ${role}’s token is needed.`;
+  throw refusal;
+}
+
+function noteNeed(need) {
+  if (needsToken === need) return;
+  needsToken = need;
+  for (const act of onNeedChange) act();
 }
 
 /** Asks for what ends: its text and its fields, within so many seconds; throws a Refusal otherwise. */

@@ -1,8 +1,8 @@
 // The broker's numbers, once a second while the page is seen, drawn as lines. A broker that refuses is not asked again
 // until something has changed.
 
-/** Points of a line, one a second. */
-const POINTS = 120;
+/** The most and the fewest points of a line, one a second: at first it fills the chart although there are few. */
+const [POINTS, FEWEST_POINTS] = [120, 10];
 /** Latency is told of so many seconds, for one second may have seen nothing. */
 const LATENCY_WINDOW = 10;
 /** After so many seconds without an answer the lines begin anew. */
@@ -16,14 +16,22 @@ const CHARTS = [
   { id: "subscribers", title: "Subscribers", lines: [(now) => now.stats.subscribers], show: quantity },
   { id: "events", title: "Events/s", lines: [(now, before) => rate("events_published", now, before)], show: quantity },
   { id: "deliveries", title: "Deliveries/s", lines: [(now, before) => rate("events_delivered", now, before)], show: quantity },
-  { id: "bytes", title: "Bytes/s", lines: [(now, before) => rate("bytes_sent", now, before)], show: bytes },
+  { id: "bytes", title: "Bytes/s", lines: [(now, before) => rate("bytes_sent", now, before, now.ownBytes)], show: bytes },
   { id: "latency", title: "Latency p50 · p99", lines: [(now) => quantileNow(now, 0.5), (now) => quantileNow(now, 0.99)], show: latency },
 ];
 
-const poll = { samples: [], timer: 0, isAsking: false, asksAgain: false, backOff: 1000 };
+/** `answerBytes` is the size of the last answer, which the next one counts. */
+const poll = { answerBytes: 0, samples: [], timer: 0, isAsking: false, asksAgain: false, backOff: 1000 };
 
-function rate(name, now, before) {
-  return before ? Math.max(0, (now.stats[name] - before.stats[name]) / (now.seconds - before.seconds)) : null;
+/** What a counter has gained in a second, apart from what is this page's own doing. */
+function rate(name, now, before, own = 0) {
+  return before ? Math.max(0, (now.stats[name] - before.stats[name] - own) / (now.seconds - before.seconds)) : null;
+}
+
+/** The size of an answer as HTTP/1.1 sends it. */
+function sizeOf({ text, headers }) {
+  const fields = [...headers].reduce((sum, [name, value]) => sum + name.length + value.length + ": \r\n".length, 0);
+  return "HTTP/1.1 200 OK\r\n\r\n".length + fields + new TextEncoder().encode(text).length;
 }
 
 /** A quantile of the deliveries of the last seconds, from what the cumulative buckets have gained. */
@@ -53,8 +61,9 @@ async function askStats() {
   if (poll.isAsking) return void (poll.asksAgain = true);
   Object.assign(poll, { isAsking: true, asksAgain: false });
   try {
-    const stats = JSON.parse((await askWhole("publisher", "stats", STATS_PATIENCE)).text);
-    takeStats({ seconds: performance.now() / 1000, stats });
+    const answer = await askWhole("publisher", "stats", STATS_PATIENCE);
+    takeStats({ seconds: performance.now() / 1000, stats: JSON.parse(answer.text), ownBytes: poll.answerBytes });
+    poll.answerBytes = sizeOf(answer);
     poll.backOff = 1000;
     noteStats();
     schedule(1000);
@@ -116,27 +125,34 @@ function drawChart({ id, title, lines, show }) {
   const series = lines.map((line) => shown.map((sample, at) => line(sample, poll.samples[offset + at - 1])));
   const highest = Math.max(...series.flat().filter((value) => value !== null), 0);
   const now = series.map((points) => points.at(-1) ?? null);
+  const places = Math.max(FEWEST_POINTS, shown.length);
   const values = now.some((point) => point !== null) ? now.map((point) => (point === null ? "–" : show(point))) : ["–"];
   const figure = $(`chart-${id}`);
   const toned = values.map((value, at) => el("span", { class: `tone${at + values.length}` }, value));
   figure.querySelector(".now").replaceChildren(...toned.flatMap((value, at) => (at ? [" · ", value] : [value])));
-  figure.querySelector(".top").textContent = highest ? `max ${show(highest)}` : "";
+  figure.querySelector(".since").textContent = places === POINTS ? `${POINTS / 60} min ago` : `${places} s ago`;
+  const isEmpty = series.flat().every((value) => value === null);
+  figure.querySelector(".top").textContent = highest ? `max ${show(highest)}` : isEmpty ? emptyCaption(id) : "";
   figure.querySelector("svg").setAttribute("aria-label", `${title}: now ${values.join(" · ")}, at most ${show(highest)} in the last ${span(shown.length)}`);
-  figure.querySelectorAll(".line").forEach((path, at) => path.setAttribute("d", pathOf(series[at], highest)));
-  const area = pathOf(series.at(-1), highest);
-  figure.querySelector(".area").setAttribute("d", area && !area.includes("M", 1) ? `${area}V${HEIGHT}H${firstX(series.at(-1))}Z` : "");
+  figure.querySelectorAll(".line").forEach((path, at) => path.setAttribute("d", pathOf(series[at], highest, places)));
+  const area = pathOf(series.at(-1), highest, places);
+  figure.querySelector(".area").setAttribute("d", area && !area.includes("M", 1) ? `${area}V${HEIGHT}H${firstX(series.at(-1), places)}Z` : "");
 }
 
-const xOf = (at, count) => ((POINTS - count + at) * WIDTH) / (POINTS - 1);
-const firstX = (points) => xOf(points.findIndex((point) => point !== null), points.length).toFixed(1);
+/** A rate needs two answers of the broker, a latency an event that was delivered. */
+const emptyCaption = (id) => (id === "latency" ? "nothing delivered yet" : "collecting …");
+
+/** Where the point of this index lies, of so many, in a chart with places for more. */
+const xOf = (at, count, places) => ((places - count + at) * WIDTH) / (places - 1);
+const firstX = (points, places) => xOf(points.findIndex((point) => point !== null), points.length, places).toFixed(1);
 
 /** A line with holes where there is no value. */
-function pathOf(points, highest) {
+function pathOf(points, highest, places) {
   let [path, isOpen] = ["", false];
   points.forEach((point, at) => {
     if (point !== null) {
       const y = HEIGHT - 2 - (highest ? (point / highest) * (HEIGHT - 4) : 0);
-      path += `${isOpen ? "L" : "M"}${xOf(at, points.length).toFixed(1)} ${y.toFixed(1)}${isOpen ? "" : "h0"}`;
+      path += `${isOpen ? "L" : "M"}${xOf(at, points.length, places).toFixed(1)} ${y.toFixed(1)}${isOpen ? "" : "h0"}`;
     }
     isOpen = point !== null;
   });
@@ -148,8 +164,8 @@ function figureOf({ id, title, lines }) {
   const frame = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title };
   const drawing = el("svg", frame, el("path", { class: "area" }), ...paths);
   const caption = el("figcaption", null, el("span", null, title), el("b", { class: "now" }, "–"));
-  const ends = [`${POINTS / 60} min ago`, "now"].map((text) => el("span", null, text));
-  const hints = el("div", { class: "hints", "aria-hidden": "true" }, ends[0], el("span", { class: "top" }), ends[1]);
+  const hint = (name, text) => el("span", { class: name }, text);
+  const hints = el("div", { class: "hints", "aria-hidden": "true" }, hint("since", ""), hint("top", "collecting …"), hint("end", "now"));
   return el("figure", { id: `chart-${id}` }, caption, drawing, hints);
 }
 

@@ -20,14 +20,23 @@ const raw = { text: "", isNew: false };
 /** What an event's row can ask for; set by whoever owns the stream. */
 let resumeAfter = () => {};
 
-/** Takes an event, or a notice of the console's own: `{kind, source, name, id, data}`. */
+/** Takes an event, or a notice of the console's own: `{kind, source, name, id, data}`. Returns what `amendEntry` takes. */
 function addEntry(entry) {
   const timed = entry.kind === "event" && timeOfId(entry.id);
-  log.pending.push({ ...entry, millis: timed || Date.now(), row: null });
+  const added = { ...entry, millis: timed || Date.now(), row: null };
+  log.pending.push(added);
   log.chars += entry.data.length;
   if (entry.kind === "event") log.count += 1;
   if (log.pending.length > 2 * MAX_ROWS || log.chars > 2 * MAX_CHARS) trim(log.pending);
   drawSoon();
+  return added;
+}
+
+/** Gives a notice another text. */
+function amendEntry(entry, data) {
+  log.chars += data.length - entry.data.length;
+  entry.data = data;
+  entry.row?.querySelector(".data").replaceChildren(data);
 }
 
 /** Lets the oldest go until the bounds hold. */
@@ -77,6 +86,13 @@ function showPending() {
     rows.append(entry.row);
   }
   $("rows").prepend(rows);
+  showHeads();
+}
+
+/** Without a row that knows its topic there is no such column. */
+function showHeads() {
+  $("heads").hidden = log.kept.length === 0;
+  $("list").classList.toggle("mixed", !log.kept.some(hasTopic));
 }
 
 function showRaw() {
@@ -99,20 +115,21 @@ function isShown({ kind, name, id, data, source }) {
   return kind !== "event" || [name, id, data, source].some((text) => text.toLowerCase().includes(log.filter));
 }
 
+/** Which of several topics an event is of does not travel with it. */
+const hasTopic = ({ source }) => !source.includes(",");
+
 /** A row that opens; its details are made when it does. */
 function rowOf(entry) {
-  // Which of several it came from does not travel with an event, and all of them in each row would tell nothing.
-  const isOfOne = !entry.source.includes(",");
   const summary = el(
     "summary",
-    { tabindex: "-1", class: isOfOne ? null : "mixed" },
+    { tabindex: "-1" },
     el("time", { datetime: new Date(entry.millis).toISOString() }, clockTime(entry.millis)),
-    isOfOne ? el("span", { class: "source" }, entry.source) : null,
-    el("span", { class: "name" }, visible(entry.name)),
+    hasTopic(entry) ? el("span", { class: "source", title: "Topic" }, entry.source) : el("span", { class: "unknown" }),
+    el("span", { class: "name", title: "Event name" }, visible(entry.name)),
     el("span", { class: "data" }, entry.data.slice(0, MAX_PREVIEW).replaceAll("\n", " ⏎ ")),
     el("span", { class: "id" }, visible(entry.id)),
   );
-  if (entry.kind !== "event") return el("li", { class: entry.kind }, el("div", { class: isOfOne ? "plain" : "plain mixed" }, ...summary.childNodes));
+  if (entry.kind !== "event") return el("li", { class: entry.kind }, el("div", { class: "plain" }, ...summary.childNodes));
   const details = el("details", null, summary);
   details.addEventListener("toggle", () => {
     if (details.open && !summary.nextSibling) details.append(...detailsOf(entry));
@@ -162,6 +179,7 @@ function detailsOf({ data, id, hasId, name, source, millis }) {
 function drawAll() {
   for (const entry of log.kept) entry.row = isShown(entry) ? (entry.row ?? rowOf(entry)) : null;
   $("rows").replaceChildren(...log.kept.flatMap((entry) => entry.row ?? []).reverse());
+  showHeads();
   showCounts();
 }
 

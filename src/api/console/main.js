@@ -7,7 +7,12 @@ const MAX_SILENCE = 60_000;
 /** A stream that is not answered for so long is told of, for the page may be to blame. */
 const MAX_CONNECTING = 5000;
 
+/** Events that come so soon after a stream has resumed are counted as missed: in milliseconds. */
+const CATCH_UP = 1000;
+
 let stream = null;
+/** Since when the stream has been broken, and, once it is live again, the row that says so; null if it was not broken. */
+let outage = null;
 let state = { kind: "stopped", since: 0 };
 
 /** What the form asks for: path, position, and the name that its events go by; null if it asks for nonsense. */
@@ -36,6 +41,7 @@ function subscribe() {
   const asked = readListenForm();
   if (!complainOfListen(asked)) return;
   stream?.stop();
+  outage = null;
   setPaused(false);
   history.replaceState(null, "", linkTo(asked));
   const mine = new Stream(asked.path, asked.after, {
@@ -48,7 +54,11 @@ function subscribe() {
 }
 
 function takeEvent(event, source) {
-  if (!isOwn(event)) return addEntry({ ...event, kind: "event", source });
+  if (!isOwn(event)) {
+    countMissed();
+    addEntry({ ...event, kind: "event", source });
+    return;
+  }
   addEntry({ kind: event.name, source, name: event.name, id: "", data: ownWords(event) });
 }
 
@@ -63,13 +73,32 @@ function ownWords({ name, data }) {
   }
 }
 
+/** Says in a row of its own that the stream is live again, and after how long. */
+function tellResumed(notice) {
+  Object.assign(outage, { endedAt: Date.now(), missed: 0 });
+  const position = stream.position ? `after ${visible(stream.position)}` : "with what is new";
+  outage.text = `Live again after ${laps(outage.endedAt - outage.since)}, resumed ${position}`;
+  outage.row = notice(`${outage.text}.`, "resumed");
+}
+
+/** What comes at once after the stream has resumed was published meanwhile. */
+function countMissed() {
+  if (!outage?.row || Date.now() - outage.endedAt > CATCH_UP) return;
+  outage.missed += 1;
+  amendEntry(outage.row, `${outage.text}; ${plural(outage.missed, "event")} followed at once.`);
+}
+
 function showState(next, asked) {
   const before = state.kind;
   state = { ...next, since: Date.now() };
   const position = stream.position ? ` · Last-Event-ID: ${stream.position}` : "";
   if (next.kind === "connecting") addRaw(`▸ GET /${asked.path}${position}\n`);
-  const notice = (text) => addEntry({ kind: "notice", source: asked.source, name: next.kind, id: "", data: text });
-  if (next.kind === "waiting" && before === "live") notice(`${next.why} It resumes after ${stream.position || "what is new then"}.`);
+  const notice = (text, name = next.kind) => addEntry({ kind: "notice", source: asked.source, name, id: "", data: text });
+  if (next.kind === "waiting" && before === "live") {
+    outage = { since: Date.now(), row: null };
+    notice(`${next.why} It resumes after ${stream.position || "what is new then"}.`);
+  }
+  if (next.kind === "live" && outage && !outage.row) tellResumed(notice);
   // What is said of a token stands above, with the way to it.
   if (next.kind === "refused" && !next.refusal.isOfToken) notice(`${next.refusal.status} ${next.refusal.message}`);
   tickState();

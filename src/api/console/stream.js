@@ -113,7 +113,7 @@ class Stream {
     const reader = response.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
-      if (done && hasExpired && tokens.subscriber === token) throw new Refusal(401, EXPIRED);
+      if (done && hasExpired && tokens.subscriber === token) throw new Refusal(401, EXPIRED, { isBrokers: true });
       if (done || this.isStopped) return;
       this.heardAt = Date.now();
       const text = decoder.decode(value, { stream: true });
@@ -125,8 +125,9 @@ class Stream {
 
   async pause(error) {
     const why = error instanceof Refusal ? error.message : "The connection ended.";
+    const atLeast = Math.min((Number(error?.retryAfter) || 0) * 1000, LONGEST_RETRY);
     if (Date.now() - this.liveSince > STEADY) this.failures = 0;
-    const wait = waitAfter(this.retry, this.failures++);
+    const wait = Math.max(atLeast, waitAfter(this.retry, this.failures++));
     this.on.state({ kind: "waiting", until: Date.now() + wait, why });
     await new Promise((resolve) => {
       this.wake = resolve;

@@ -75,7 +75,7 @@ function showClaims(role) {
 /** Countdowns; called every second. */
 function tickTokens() {
   for (const role of ROLES) {
-    const [kind, text] = describe(tokens[role]);
+    const [kind, text] = needsToken === false && !tokens[role] ? ["", "not needed"] : describe(tokens[role]);
     $(`expiry-${role}`).className = `expiry ${kind}`;
     $(`expiry-${role}`).textContent = text;
   }
@@ -84,6 +84,8 @@ function tickTokens() {
   $("token-state").className = worst.includes("bad") ? "bad" : worst.includes("soon") ? "soon" : "";
   const rough = (seconds) => span(seconds).split(" ").slice(0, 2).join(" ");
   const texts = given.map((role) => `${role} ${describe(tokens[role], rough)[1].replace("expires in ", "")}`);
+  // A broker that has not asked for a token may need none.
+  $("token-state").hidden = given.length === 0 && needsToken !== true;
   $("token-state").textContent = texts.length ? `Tokens: ${texts.join(" · ")}` : "No token given";
 }
 
@@ -154,6 +156,7 @@ function setUpTokens() {
   $("no-crypto").hidden = Boolean(globalThis.crypto?.subtle);
   $("do-mint").disabled = !globalThis.crypto?.subtle;
   showMintCommand();
+  onNeedChange.push(tickTokens, () => needsToken || $("tokens-hint").replaceChildren("This broker answers without a token."));
   restoreTokens();
   tickTokens();
   setInterval(tickTokens, 1000);
