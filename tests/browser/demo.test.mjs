@@ -110,6 +110,15 @@ test("what is done in one window is seen in the other, and after a reload", LIMI
   await closeWindows(one, other);
 });
 
+test("each tab says in a visitor's words how it is connected", LIMIT, async () => {
+  const one = await openWindow();
+  await one.getByText("Connected to the broker for all your tabs of this page").waitFor();
+  const other = await one.context().newPage();
+  await other.goto(url);
+  await other.getByText("Connected to the broker through another tab of this page").waitFor();
+  await closeWindows(one);
+});
+
 test("typing is not disturbed by what arrives, and the newest wins in the end", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();

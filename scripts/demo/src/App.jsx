@@ -15,10 +15,11 @@ const CONNECTION = {
   idle: "Not listening",
   closed: "Not listening",
 };
+/** How this tab is connected: the tabs of one browser share a connection, because browsers allow only a few. */
 const ROLE = {
-  alone: "this tab has a connection of its own",
-  leader: "this tab has the connection for all tabs",
-  follower: "another tab has the connection",
+  alone: "Connected to the broker",
+  leader: "Connected to the broker for all your tabs of this page",
+  follower: "Connected to the broker through another tab of this page",
 };
 
 export function App() {
