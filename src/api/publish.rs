@@ -17,6 +17,7 @@ use serde::de::IgnoredAny;
 
 use crate::auth::{Holder, Role};
 use crate::http::head::is_media_type;
+use crate::http::target::Query;
 use crate::http::{Head, Problem, Response};
 use crate::hub::{BadTopic, Published, Refused, Room, TopicName};
 use crate::metrics::PublishRefusal;
@@ -111,8 +112,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
         ));
     }
     let query = head.target.query;
-    let given =
-        Given { name: given("event", query.get("event")?, check_name)?, id: given("id", query.get("id")?, check_id)? };
+    let given = Given { name: given(query, "event", check_name)?, id: given(query, "id", check_id)? };
     let kind = Kind::of(head.content_type);
     Ok(Plan::Publish(Request { topic, kind, given, expires: grant.expires(), holder: grant.holder() }))
 }
@@ -129,9 +129,13 @@ fn bad_topic(bad: BadTopic) -> Problem {
 type CheckGiven = fn(Option<&str>) -> Result<Option<&str>, EventError>;
 
 /// What a parameter of the query says, checked; an empty one says nothing.
-fn given(parameter: &str, value: Option<String>, check: CheckGiven) -> Result<Option<String>, Problem> {
-    let checked = check(value.as_deref()).map(|value| value.map(str::to_owned));
-    checked.map_err(|error| Problem::bad_request(format!("the query parameter {parameter} can't be used: {error}")))
+fn given(query: Query<'_>, parameter: &str, check: CheckGiven) -> Result<Option<String>, Problem> {
+    let value = query.get(parameter)?;
+    match check(value.as_deref()) {
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => Ok(value),
+        Err(error) => Err(Problem::bad_request(format!("the query parameter {parameter} can't be used: {error}"))),
+    }
 }
 
 impl Kind {

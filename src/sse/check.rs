@@ -102,7 +102,7 @@ impl Check {
             (self.name, self.id) = (None, None);
         }
         let number = self.lines;
-        let open = self.open.get_or_insert_with(|| Open { line: number, at, has_data: false });
+        let open = self.open.get_or_insert(Open { line: number, at, has_data: false });
         match parsed {
             Line::Data(_) => open.has_data = true,
             Line::Name(value) => self.name = Some(range_of(value, line, at)),

@@ -284,7 +284,7 @@ impl<K: Kernel> Worker<K> {
 }
 
 /// What a slice of work on a publish costs, in steps of the budget.
-const SLICE_STEPS: usize = 64;
+const SLICE_STEPS: usize = 128;
 
 /// What a read costs, in steps of the budget.
 fn cost(got: Got) -> usize {

@@ -82,7 +82,8 @@ fn many_that_pour_keep_nobody_else_waiting() {
     survives("pouring", &broker, 50 + 1, 4 * SLACK, || {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| pour(broker.address, &is_over));
+            let request = "POST /publish/topicpour1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
+            scope.spawn(|| pour(broker.address, POURING, &request.repeat(2000), &is_over));
             let answers = scope.spawn(|| ask(broker.connect())).join();
             is_over.store(true, SeqCst);
             assert_eq!(answers.ok(), Some(ANSWERS), "who asks little is answered");
@@ -102,10 +103,9 @@ fn ask(mut connection: Connection) -> usize {
     answers.count()
 }
 
-/// Publishes as fast as the broker takes it, on many connections, and drops the answers.
-fn pour(address: SocketAddr, is_over: &AtomicBool) {
-    let request = "POST /publish/topicpour1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
-    let (requests, mut answers) = (request.repeat(2000), vec![0; 1 << 20]);
+/// Sends the requests again and again on this many connections, as fast as the broker takes them, and drops the answers.
+pub fn pour(address: SocketAddr, connections: usize, requests: &str, is_over: &AtomicBool) {
+    let mut answers = vec![0; 1 << 20];
     let connect = |_| {
         let socket = TcpStream::connect(address).expect("the broker accepts");
         socket.set_nonblocking(true).expect("a socket can be non-blocking");
@@ -113,7 +113,7 @@ fn pour(address: SocketAddr, is_over: &AtomicBool) {
         sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).expect("a close can be a reset");
         (socket, 0)
     };
-    let mut sockets: Vec<_> = (0..POURING).map(connect).collect();
+    let mut sockets: Vec<_> = (0..connections).map(connect).collect();
     while !is_over.load(SeqCst) {
         for (socket, at) in &mut sockets {
             let written = socket.write(&requests.as_bytes()[*at..]).unwrap_or(0);

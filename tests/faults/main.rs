@@ -4,6 +4,7 @@
 //! Needs root, for namespaces, and fails without. No time is asserted but with a lot of patience.
 
 mod baseline;
+mod bodies;
 mod cable;
 mod churn;
 mod clock;
