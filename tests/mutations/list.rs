@@ -170,15 +170,6 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("own.into_iter().chain(given).min()?", "own.or(given)?")],
     ),
     change(
-        "evicted-number-read-as-the-brokers",
-        House(3),
-        "hub/retain.rs",
-        &[(
-            "            position::parse_id(own).into_iter().for_each(|number| topic.evicted_numbers.add(number));\n",
-            "",
-        )],
-    ),
-    change(
         "evicted-id-read-as-another-topics",
         House(3),
         "hub/retain.rs",

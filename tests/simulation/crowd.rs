@@ -6,7 +6,7 @@ use super::asker::Asker;
 use super::journal;
 use super::listener::{Listener, Rules};
 use super::tokens;
-use super::truth::{Account, Item, Seen, Start};
+use super::truth::{Account, Feed, Item, Seen, Start};
 use super::world::{NAMES, TOPICS, World, name_in_use, tell};
 
 impl World {
@@ -60,11 +60,17 @@ impl World {
         let resumes = self.rng.bool().then(|| self.cut_one()).flatten();
         let is_records = resumes.as_ref().map_or_else(|| self.rng.u8(0..4) == 0, |old| old.account.is_records);
         let feeds = resumes.as_ref().map(|old| old.account.feeds.clone());
-        let feeds = feeds.unwrap_or_else(|| self.feeds(is_records));
+        let mut feeds = feeds.unwrap_or_else(|| self.feeds(is_records));
         let position = match resumes {
             Some(old) => old.position.map(|seen| (seen, old.account.boot)),
             None => self.position(is_records),
         };
+        // In other topics the id may be another event's.
+        if let Some((Seen::Item(number), _)) = position
+            && let Feed::Topic(topic) = self.truth.items[number].feed
+        {
+            feeds.insert(topic);
+        }
         let is_fast = self.rng.bool();
         self.listen_to(feeds, is_records, position, is_fast);
     }
@@ -143,7 +149,9 @@ impl World {
                 };
                 let items = self.truth.items.iter().enumerate();
                 let items = items.filter(|(_, item)| item.is_record() == is_records && is_known(item));
-                let known: Vec<_> = items.filter_map(seen).collect();
+                let (lost, there): (Vec<_>, Vec<_>) = items.partition(|(_, item)| item.is_lost);
+                let known = if lost.is_empty() || self.rng.bool() { there } else { lost };
+                let known: Vec<_> = known.into_iter().filter_map(seen).collect();
                 (!known.is_empty()).then(|| known[self.rng.usize(0..known.len())])
             }
         }

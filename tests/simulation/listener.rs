@@ -91,10 +91,7 @@ impl Listener {
                 let is_known = match self.account.start {
                     Start::Unknown | Start::AfterInDoubt(_) => false,
                     // A number may be taken for an id from before the start.
-                    Start::AfterItem(number) => {
-                        let item = &truth.items[number];
-                        self.account.hears(item.feed) && !item.has_own_number()
-                    }
+                    Start::AfterItem(number) => !truth.items[number].has_own_number(),
                     Start::Live | Start::Retained { .. } | Start::After(_) => true,
                 };
                 assert!(!(rules.is_roomy && is_known), "a gap though everything is retained: {self:?}");

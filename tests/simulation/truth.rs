@@ -123,8 +123,9 @@ impl Truth {
         let events = self.items.iter().filter(|item| item.boot == self.boot && !item.is_record());
         let some = |rng: &mut Rng, ids: Vec<String>| (!ids.is_empty()).then(|| ids[rng.usize(0..ids.len())].clone());
         match rng.u8(0..16) {
-            0 | 1 => Some(format!("own{}", self.items.len())),
-            2 => some(rng, events.filter_map(|item| item.own.clone()).collect()),
+            0 => Some(format!("own{}", self.items.len())),
+            1 | 2 => Some(format!("again{}", rng.u8(0..3))),
+            5 => some(rng, events.filter_map(|item| item.own.clone()).collect()),
             3 => some(rng, events.filter_map(|item| Some(item.id?.to_string())).collect()),
             4 => Some((self.newest + rng.u64(1..3_000_000)).to_string()),
             _ => None,
@@ -273,7 +274,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub fn hears(&self, feed: Feed) -> bool {
+    fn hears(&self, feed: Feed) -> bool {
         match feed {
             Feed::Topic(topic) => !self.is_records && self.feeds.contains(&topic),
             Feed::Name(name) => self.is_records && (self.feeds.is_empty() || self.feeds.contains(&name)),
