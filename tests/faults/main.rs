@@ -3,6 +3,7 @@
 //! is stored, subscribers that read were all served meanwhile, and memory and descriptors are back where they were.
 //! Needs root, for namespaces, and fails without. No time is asserted but with a lot of patience.
 
+mod attacks;
 mod baseline;
 mod bodies;
 mod cable;
@@ -12,6 +13,7 @@ mod descriptors;
 mod disk;
 mod fast;
 mod flood;
+mod honest;
 mod loris;
 mod memory;
 mod net;
