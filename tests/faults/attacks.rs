@@ -81,7 +81,7 @@ fn forged_tokens_harm_nobody() {
     let file = file.display().to_string();
     let broker = Broker::start_secured(&["--subscriber-key", &file, "--heartbeat", "1s"], &tokens::SECRETS[..1]);
     let listens = keys.sign("ES384", &tokens::allowing(TOPIC, tokens::now() + 600));
-    let credentials = Credentials { publisher: Some(tokens::publisher(TOPIC)), subscriber: Some(listens.clone()) };
+    let credentials = Credentials { publisher: Some(tokens::publisher(TOPIC)), subscriber: Some(listens) };
     let honest = Honest::start(&broker, &credentials);
     let address = broker.address;
     let forgeries = rounds(8, &honest, || {

@@ -158,7 +158,7 @@ fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
         let (sender, reply) = mpsc::channel();
         let query = PageQuery { name: "name".into(), after, limit: 1000 };
         rig.store.audit(query, Client::Local, budget.reserve(Client::Local).unwrap(), move |read| {
-            sender.send(read).unwrap()
+            sender.send(read).unwrap();
         });
         let (page, reservation) = reply.recv().unwrap().unwrap();
         assert_eq!(reservation.bytes(), page.body.len());
