@@ -52,7 +52,7 @@ fn the_position_may_come_by_query_and_the_header_counts_first() {
 /// A polyfill appends its own name to what the page wrote, and changes only its own.
 #[test]
 fn the_last_position_of_the_query_counts() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--heartbeat", "1h"]);
     let ids = publish_numbered(&broker, "topicone1", 0..3);
     let (first, second) = (&ids[0], &ids[1]);
     let stream = |query: &str, fields: &str| {
@@ -148,13 +148,13 @@ fn publishers_own_ids_are_positions_and_the_earliest_counts() {
 
 #[test]
 fn an_own_id_that_the_broker_gave_another_event_skips_nothing() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--heartbeat", "1h"]);
     let ids = publish_numbered(&broker, "topictwo2", 0..3);
     broker.publish("topicone1", &format!("id: {}\ndata: foreign", ids[0]));
     broker.publish("topictwo2", "data: 3");
     assert_eq!(resumed(&broker, "topicone1,topictwo2", &ids[0]).data(4), ["1", "2", "foreign", "3"]);
     // The same for a publisher's id, and for one that the other topic has lost.
-    let broker = Broker::start(&["--history", "2"]);
+    let broker = Broker::start(&["--history", "2", "--heartbeat", "1h"]);
     for (topic, id, data) in [("topictwo2", "a", "0"), ("topictwo2", "b", "1"), ("topicone1", "a", "foreign")] {
         broker.publish(topic, &format!("id: {id}\ndata: {data}"));
     }
@@ -167,7 +167,7 @@ fn an_own_id_that_the_broker_gave_another_event_skips_nothing() {
 
 #[test]
 fn an_own_id_like_the_time_is_exact_while_it_is_retained() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--heartbeat", "1h"]);
     let publish = |topic| publish_numbered(&broker, topic, 0..1)[0].parse::<u64>().expect("a number");
     // No event has this number, though it lies among those that events have.
     let mut own = publish("topicone1") + 1;
@@ -186,7 +186,7 @@ fn an_own_id_like_the_time_is_exact_while_it_is_retained() {
 /// The ids are microseconds of a clock that is ahead, which the broker's has reached when the last event comes.
 #[test]
 fn an_evicted_own_id_that_looks_like_the_brokers_is_a_gap() {
-    let broker = Broker::start(&["--history", "5"]);
+    let broker = Broker::start(&["--history", "5", "--heartbeat", "1h"]);
     let begin: u64 = publish_numbered(&broker, "topictwo2", 0..1)[0].parse().expect("a number");
     let own = |number: u64| (begin + 300_000 + number).to_string();
     for number in 0..7 {
@@ -202,7 +202,7 @@ fn an_evicted_own_id_that_looks_like_the_brokers_is_a_gap() {
 
 #[test]
 fn an_evicted_own_number_is_a_gap_be_it_0() {
-    let broker = Broker::start(&["--history", "5", "--history-age", "1h"]);
+    let broker = Broker::start(&["--history", "5", "--heartbeat", "1h"]);
     for number in 0..=10 {
         broker.publish("topicone1", &format!("id: {number}\ndata: {number}"));
     }

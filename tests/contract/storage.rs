@@ -99,7 +99,7 @@ fn a_position_of_a_record_that_a_restored_backup_lacks_is_a_gap() {
     std::fs::remove_dir_all(folder.path.join("data")).expect("it goes");
     std::fs::create_dir(folder.path.join("data")).expect("it comes");
     std::fs::rename(copy, place).expect("it is restored");
-    let broker = start(&folder);
+    let broker = Broker::start(&["--data", &data(&folder), "--heartbeat", "1h"]);
     let after = |id: u64| broker.subscribe("/events", &format!("Last-Event-ID: {id}\r\n"));
     let assert_unknown = |id: u64, newest: &[u64]| {
         let mut stream = after(id);
