@@ -224,8 +224,9 @@ fn what_was_acknowledged_or_seen_outlives_every_kill() {
         let writers: Vec<_> = NAMES
             .iter()
             .map(|name| {
-                let told = Arc::clone(&told);
-                std::thread::spawn(move || write_until_the_end(Connection::open(address), name, round, &told))
+                // Here, not in the thread, which may begin only after the kill.
+                let (connection, told) = (Connection::open(address), Arc::clone(&told));
+                std::thread::spawn(move || write_until_the_end(connection, name, round, &told))
             })
             .collect();
         let listener = {
