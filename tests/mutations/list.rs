@@ -271,6 +271,12 @@ pub const MUTATIONS: &[Mutation] = &[
     change("accepts-without-end", House(5), "worker/accept.rs", &[("for _ in 0..ACCEPTS_PER_TURN {", "loop {")]),
     change("turn-not-resumed", House(5), "worker/talk.rs", &[("            self.ready.push_back(key);\n", "")]),
     change(
+        "slice-of-a-publish-not-resumed",
+        House(5),
+        "worker/talk.rs",
+        &[("            Step::Work => {\n                self.postpone(key);\n", "            Step::Work => {\n")],
+    ),
+    change(
         "paused-pass-forgotten",
         House(5),
         "worker/serve.rs",

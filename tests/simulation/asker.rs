@@ -78,6 +78,10 @@ impl Asker {
             body = format!("id: {own}\n{body}");
             truth.items[begin].own = Some(own);
         }
+        // Comments after the last event are dropped: work for several slices, and nothing else.
+        if rng.u8(0..32) == 0 {
+            body.push_str(&": a comment\n".repeat(rng.usize(0..20_000)));
+        }
         self.questions.push_back(Question::Publish(begin..truth.items.len()));
         post(&format!("/publish/{}", TOPICS[topic]), &body, &traits.publisher, rng)
     }
