@@ -4,7 +4,7 @@
 use super::input::Input;
 use super::naive::{dispatched, is_all_fields, unchunked};
 use crate::sse::{
-    Check, Draft, Event, FieldScan, Framing, PublishError, Slice, drafts_from_data, drafts_from_text, position,
+    Check, Draft, Encoder, Event, FieldScan, Framing, PublishError, Slice, drafts_from_data, drafts_from_text, position,
 };
 
 /// The first id that is given: one of the longest.
@@ -17,7 +17,7 @@ pub fn publish(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(input.0) else { return };
     scan(text);
     match choice & 1 {
-        0 => as_text(text),
+        0 => as_text(text, usize::from(choice >> 1) + 1),
         _ => as_data(text, choice),
     }
 }
@@ -29,7 +29,7 @@ fn scan(body: &str) {
     assert_eq!(found, Some(is_all_fields(body)), "{body:?}");
 }
 
-fn as_text(body: &str) {
+fn as_text(body: &str, slice: usize) {
     let read = drafts_from_text(body);
     let (is_empty, is_dataless) = naive_refusal(body);
     let drafts = match read {
@@ -45,7 +45,11 @@ fn as_text(body: &str) {
     assert_eq!(check.events(), drafts.len(), "as many are counted as there are");
     let sent = dispatched(body);
     assert_eq!(drafts.len(), sent.len());
-    let stream = wire(drafts, body.len() + 2 * body.matches(['\n', '\r']).count() + 3);
+    let most = body.len() + 2 * body.matches(['\n', '\r']).count() + 3;
+    let stream = wire(drafts, most);
+    let mut encoder = Encoder::of_text(body, check.events(), None, None);
+    while !encoder.run(body, &mut Slice::new(slice)) {}
+    assert_eq!(wire(encoder.finish(), most), stream, "in slices");
     let got = dispatched(&format!(":\n{stream}"));
     for (number, (sent, got)) in sent.iter().zip(&got).enumerate() {
         assert_eq!((&sent.0, &sent.1), (&got.0, &got.1), "event {number}");
