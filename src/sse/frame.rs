@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 /// What a retained frame costs beyond its bytes: the shared allocation, its place in feeds and inboxes.
 pub const FRAME_OVERHEAD: usize = 128;
-/// What a publisher's own id costs beside the wire and beyond its length: an allocation, and its place among its topic's.
-const OWN_ID_OVERHEAD: usize = 90;
+/// What a publisher's own id costs beside the wire and beyond its length: an allocation, its place among its topic's, and what
+/// the allocator adds to both.
+const OWN_ID_OVERHEAD: usize = 110;
 
 /// Room for the chunk-size line: eight hexadecimal digits and CRLF.
 const HEADER_ROOM: usize = 10;

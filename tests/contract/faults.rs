@@ -69,7 +69,7 @@ fn stops_inserts_until_a_restart(trouble: Trouble) {
     let commits = ["esker_store_commits_total", "esker_store_commit_seconds_count", "esker_store_records_total"];
     assert_eq!(commits.map(|name| metrics.of(name)), [1.0; 3], "the one that came to nothing is not counted");
     let published = broker.publish("topicone1", "data: topics go on");
-    assert_eq!(broker.get("/audit/a").text(), format!("{{\"a_v_{before}\":1}}"));
+    assert_eq!(broker.get("/audit/a").text(), format!("{{\"a_v_{before}\":1}}\n"));
     broker.signal("KILL");
     broker.wait();
     let broker = disk.start(&[]);
