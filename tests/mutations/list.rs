@@ -274,7 +274,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "slice-of-a-publish-not-resumed",
         House(5),
         "worker/talk.rs",
-        &[("            Step::Work => {\n                self.postpone(key);\n", "            Step::Work => {\n")],
+        &[("            Step::Work => {}\n", "            Step::Work => return GoesOn::WhenReady,\n")],
     ),
     change(
         "paused-pass-forgotten",
