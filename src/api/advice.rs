@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::http::Problem;
 use crate::sse::{Dataless, MAX_EVENTS, PublishError};
 
-/// So many lines of an event without data are searched for the mistake.
+/// The most lines of an event without data that are searched for the mistake.
 const LINES_SEARCHED: usize = 16;
 /// The longest part of a line that is quoted, in characters.
 const MAX_QUOTED: usize = 40;

@@ -240,10 +240,8 @@ impl Request {
                     Some(false) => self.admit(1, self.encoder_of_data(body), context)?,
                     None => return Ok(Progress::Unfinished(Stage::Scanning(scan))),
                 },
-                Stage::Admitted(events, encoder) => match self.room_for(events, body, context)? {
-                    true => Stage::Encoding(encoder),
-                    false => return Ok(Progress::NoRoom(Stage::Admitted(events, encoder))),
-                },
+                Stage::Admitted(events, encoder) if is_small(events, body) => Stage::Encoding(encoder),
+                Stage::Admitted(events, encoder) => return self.await_room(events, encoder, body, context),
                 Stage::Encoding(mut encoder) => match encoder.run(body, &mut slice) {
                     true => Stage::Encoded(encoder.finish()),
                     false => return Ok(Progress::Unfinished(Stage::Encoding(encoder))),
@@ -277,14 +275,18 @@ impl Request {
         }
     }
 
-    /// Whether to begin with the encoding. What is encoded in one slice need not ask.
-    fn room_for(&self, events: usize, body: &str, context: Context<'_>) -> Result<bool, Refusal> {
-        if body.len() + events * EVENT_WORK <= SLICE {
-            return Ok(true);
-        }
+    /// Asks for room before the work of encoding. Many that wait may find room at the same time, so each then encodes in a
+    /// slice of its own.
+    fn await_room(
+        &self,
+        events: usize,
+        encoder: Encoder,
+        body: &str,
+        context: Context<'_>,
+    ) -> Result<Progress, Refusal> {
         match context.service.hub.room_for(&self.topic, events, body.len(), context.now.id_micros) {
-            Room::Now => Ok(true),
-            Room::Later => Ok(false),
+            Room::Now => Ok(Progress::Unfinished(Stage::Encoding(encoder))),
+            Room::Later => Ok(Progress::NoRoom(Stage::Admitted(events, encoder))),
             Room::TooManyTopics => Err(too_many_topics()),
         }
     }
@@ -311,6 +313,11 @@ impl Stage {
             Self::Encoded(drafts) => drafts.iter().map(Draft::cost).sum(),
         }
     }
+}
+
+/// Whether a body is checked and encoded in one slice, so that asking for room first saves nothing.
+fn is_small(events: usize, body: &str) -> bool {
+    body.len() + events * EVENT_WORK <= SLICE
 }
 
 fn invalid(problem: Problem) -> Refusal {

@@ -142,6 +142,31 @@ fn a_worker_in_debt_refuses_whole_publishes_and_takes_them_once_it_has_settled()
 }
 
 #[test]
+fn there_is_room_exactly_for_what_is_accepted() {
+    let (hub, mut inbox) = hub(HubLimits { bytes: 1 << 30, topics: 1, ..LIMITS });
+    let room = |topic: &str, events: usize| hub.room_for(&name(topic), events, 10 * events, 1_000);
+    assert_eq!(room("topicone1", 10), Room::Now);
+    hub.join(0, &[name("topicone1")], Position::Live).unwrap();
+    assert_eq!(room("topictwo2", 10), Room::TooManyTopics);
+    assert!(matches!(publish(&hub, "topictwo2", 10, 1_000), Err(Refused::TooManyTopics)));
+    // Whoever owes nothing takes any publish; its ids then run ahead of the clock.
+    assert_eq!(room("topicone1", 200_000), Room::Now);
+    publish(&hub, "topicone1", 200_000, 1_000).unwrap();
+    let settle = |inbox: &mut Inbox| {
+        let all: Vec<_> = inbox.waiting().collect();
+        all.iter().for_each(|notice| inbox.note_taken(notice));
+        inbox.settle();
+    };
+    assert_eq!(room("topicone1", 1), Room::Later, "it is in debt");
+    settle(&mut inbox);
+    for (events, expected) in [(1, Room::Now), (50_001, Room::Now), (50_002, Room::Later)] {
+        assert_eq!(room("topicone1", events), expected, "{events}");
+    }
+    assert!(matches!(publish(&hub, "topicone1", 50_002, 1_000), Err(Refused::NoRoom(_))));
+    assert!(publish(&hub, "topicone1", 50_001, 1_000).is_ok());
+}
+
+#[test]
 fn the_bell_rings_once_until_it_is_hushed() {
     let rings = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&rings);

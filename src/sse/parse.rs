@@ -30,7 +30,7 @@ impl Slice {
     }
 }
 
-/// A position between two lines of a text. The text is passed to each call, so that whoever holds both needs no borrow.
+/// A position between two lines of a text. The text is passed to each call, so that a value can own both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
     at: usize,
