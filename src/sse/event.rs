@@ -127,6 +127,8 @@ fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) 
 /// Appends a line of data as it goes on the wire. The one space after the colon is what every parser strips and some naive
 /// ones need.
 pub(super) fn encode_data_line(line: &str, out: &mut Vec<u8>) {
+    // One allocation for the first line, which is mostly the only one.
+    out.reserve(b"data: \n".len() + line.len());
     out.extend_from_slice(b"data: ");
     out.extend_from_slice(line.as_bytes());
     out.push(b'\n');
