@@ -31,7 +31,7 @@ fn slow_readers_of_large_pages_leave_room_for_others() {
     let held = broker.metrics().of("esker_audit_page_bytes");
     assert!(held > f64::from(64 << 20) && held <= f64::from(256 << 20), "{held}");
     let page = broker.get("/audit/small");
-    assert_eq!((page.status, page.text()), (200, format!("{{\"small_v_{small}\":1}}")), "a small page");
+    assert_eq!((page.status, page.text()), (200, format!("{{\"small_v_{small}\":1}}\n")), "a small page");
     // Shorter than it could be, and what is left out follows on the next.
     let page = broker.get("/audit/large");
     assert_eq!(page.status, 200, "{page:?}");
@@ -149,6 +149,6 @@ fn the_link_to_the_next_page_has_the_form_that_was_asked_for() {
         let page = broker.get(target);
         assert_eq!(page.field("Link"), Some(&*next));
         let target = next.trim_start_matches('<').split('>').next().expect("a target");
-        assert_eq!(broker.get(target).text(), format!("{{\"a/b&c_v_{}\":2}}", ids[2]));
+        assert_eq!(broker.get(target).text(), format!("{{\"a/b&c_v_{}\":2}}\n", ids[2]));
     }
 }

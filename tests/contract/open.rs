@@ -137,7 +137,6 @@ fn a_loopback_broker_answers_no_name_that_a_page_may_have_given_it() {
         let mut connection = broker.connect();
         connection.send(format!("POST /publish/topicone1 HTTP/1.1\r\n{post}"));
         assert_eq!(connection.response().status, 421);
-        assert!(connection.is_closed(), "nobody waits for the body of a refused request");
         let absolute = ask(broker.connect(), &format!("GET http://{host}/stats"), "Host: localhost\r\n");
         assert_eq!(absolute.status, 421, "the target's host counts before the field's");
     }

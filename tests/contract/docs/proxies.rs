@@ -76,7 +76,7 @@ fn keeps_names(broker: &Broker, address: SocketAddr, prefix: &str) {
         connection.send(format!("GET {prefix}/audit/{name} HTTP/1.1\r\nHost: esker\r\n\r\n"));
         connection.response()
     };
-    assert_eq!(audit("a%2Fb").text(), format!("{{\"a/b_v_{id}\":1}}"));
+    assert_eq!(audit("a%2Fb").text(), format!("{{\"a/b_v_{id}\":1}}\n"));
     assert_eq!(audit("a%2F..%2Fb").status, 400);
 }
 
