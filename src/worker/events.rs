@@ -130,14 +130,23 @@ impl<K: Kernel> Worker<K> {
             }
         }
         self.budget = Budget::new(DRIVE_MICROS, self.clock.elapsed_micros());
-        for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else { return };
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            connection.is_queued = false;
-            self.drive(key);
-            if self.budget.is_spent() {
+        let may_go_on = (0..self.ready.len()).all(|_| self.ready.pop_front().is_none_or(|key| self.drive_queued(key)));
+        // One slice at least: small requests must not keep a large publish waiting for ever.
+        let slices = if may_go_on { self.working.len() } else { self.working.len().min(1) };
+        for _ in 0..slices {
+            let Some(key) = self.working.pop_front() else { return };
+            if !self.drive_queued(key) {
                 return;
             }
         }
+    }
+
+    /// Drives a connection that was taken from a queue. Returns whether the budget has something left.
+    fn drive_queued(&mut self, key: usize) -> bool {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.is_queued = false;
+            self.drive(key);
+        }
+        !self.budget.is_spent()
     }
 }

@@ -22,6 +22,7 @@ impl<K: Kernel> Worker<K> {
             }
             self.streams.give_back();
             self.ready.give_back();
+            self.working.give_back();
             self.parked.give_back();
             self.delayed.give_back();
             self.is_at_rest = self.connections.is_empty() && self.streams.is_empty();

@@ -143,6 +143,9 @@ pub struct Worker<K: Kernel> {
     streams: Streams<K::Peer>,
     /// Connections that have something to do, in the order in which they are driven.
     ready: VecDeque<usize>,
+    /// Connections whose publish is worked on in slices. They come after those in `ready`, so that a small request does not wait
+    /// for the slices of large ones.
+    working: VecDeque<usize>,
     /// What is left of this iteration for driving connections.
     budget: Budget,
     /// Connections whose publish waits for room.
@@ -192,6 +195,7 @@ impl<K: Kernel> Worker<K> {
             serials: 0,
             streams,
             ready: VecDeque::new(),
+            working: VecDeque::new(),
             budget: Budget::new(0, 0),
             parked: VecDeque::new(),
             delayed: Delayed::default(),
@@ -252,7 +256,8 @@ impl<K: Kernel> Worker<K> {
     pub fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(Acceptor::has_more);
         let has_begun = self.is_sweeping || self.is_expiring || self.is_ending;
-        if self.streams.has_work() || !self.ready.is_empty() || !self.mail.is_empty() || has_begun || can_accept {
+        let has_queued = !self.ready.is_empty() || !self.working.is_empty() || !self.mail.is_empty();
+        if self.streams.has_work() || has_queued || has_begun || can_accept {
             return Some(0);
         }
         if !self.parked.is_empty() || !self.delayed.is_empty() || self.drain_until.is_some() {

@@ -1,6 +1,7 @@
 //! Driving connections: reading, letting the exchange understand, writing what it answers, and the
 //! ways in which a connection ends or becomes a subscriber.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::connection::{Connection, Flushed, Got, MAX_LINGER_BYTES, MAX_OUTPUT, Patience, Phase};
@@ -22,7 +23,8 @@ enum Fate {
 impl<K: Kernel> Worker<K> {
     /// Goes on with a connection as far as it can without blocking and its share of the iteration allows.
     pub(super) fn drive(&mut self, key: usize) {
-        self.budget.begin_share(self.ready.len());
+        let waiting = self.queue_of(key).len();
+        self.budget.begin_share(waiting);
         let mut out = std::mem::take(&mut self.out);
         match self.talk(key, &mut out) {
             Fate::Stays => {
@@ -72,8 +74,13 @@ impl<K: Kernel> Worker<K> {
     /// Queues a connection to be driven after those that wait already; one that waits itself keeps its place.
     pub(super) fn enqueue(&mut self, key: usize) {
         if !std::mem::replace(&mut self.connections[key].is_queued, true) {
-            self.ready.push_back(key);
+            self.queue_of(key).push_back(key);
         }
+    }
+
+    fn queue_of(&mut self, key: usize) -> &mut VecDeque<usize> {
+        let is_working = self.connections[key].exchange.patience() == Patience::Work;
+        if is_working { &mut self.working } else { &mut self.ready }
     }
 
     /// Writes what the last piece of input was answered with.

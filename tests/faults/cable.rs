@@ -24,8 +24,20 @@ fn peers_whose_cable_is_pulled_are_given_up_and_nobody_else_suffers() {
     let net = Net::new();
     net.on(Machine::Brokers, || {
         let bind = HERE.to_string();
-        let arguments =
-            ["--bind", &bind, "--heartbeat", "1s", "--stall", "5s", "--request-timeout", "3s", "--history", RETAINED];
+        let arguments = [
+            "--bind",
+            &bind,
+            "--heartbeat",
+            "1s",
+            "--stall",
+            "5s",
+            "--request-timeout",
+            "3s",
+            "--keep-alive",
+            "20s",
+            "--history",
+            RETAINED,
+        ];
         let broker = Broker::start(&arguments);
         let fast = Fast::start(&broker, 50);
         let mut busy = Publisher::new(broker.address, "topicbusy1", &Ledger::new());

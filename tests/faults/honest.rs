@@ -16,8 +16,8 @@ const SUBSCRIBERS: usize = 100;
 /// How often an event is due.
 const INTERVAL: Duration = Duration::from_millis(10);
 /// What 99 of 100 deliveries stay under during an attack, though client and broker share two cores. The goal is 250 ms for a
-/// release build on an idle machine; attacks that are not fended off took several seconds.
-const P99: Duration = Duration::from_millis(1500);
+/// release build on an idle machine; before attacks were fended off, deliveries took up to ten seconds in such a build.
+const P99: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
 
 /// The tokens of honest clients, where the broker asks for any.
 #[derive(Clone, Default)]

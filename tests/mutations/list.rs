@@ -269,7 +269,7 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("        budget - (slice - left)\n", "        let _ = left;\n        budget\n")],
     ),
     change("accepts-without-end", House(5), "worker/accept.rs", &[("for _ in 0..ACCEPTS_PER_TURN {", "loop {")]),
-    change("turn-not-resumed", House(5), "worker/talk.rs", &[("            self.ready.push_back(key);\n", "")]),
+    change("turn-not-resumed", House(5), "worker/talk.rs", &[("            self.queue_of(key).push_back(key);\n", "")]),
     change(
         "slice-of-a-publish-not-resumed",
         House(5),
