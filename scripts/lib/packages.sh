@@ -32,7 +32,7 @@ missing_for_building() {
 # install_packages NAME…
 install_packages() {
     if ! has apt-get; then
-        echo "${0##*/}: this needs what Debian calls $*, and there is no apt-get; install it as this system does, such as:" >&2
+        echo "${0##*/}: this needs what Debian calls $*, and there is no apt-get; use this system's package manager, such as:" >&2
         printf '  %s\n' "dnf install gcc make" "apk add build-base" "pacman -S base-devel" >&2
         return 1
     fi

@@ -66,7 +66,7 @@ fn on_dataless(event: Dataless, body: &str) -> String {
         ),
         Some((_, Mistake::Json)) => write!(
             text,
-            "the body looks like JSON, and is read as SSE text, in which it has no `data`; send Content-Type: application/json to \
+            "the body looks like JSON, but was read as SSE text and has no `data` line; send Content-Type: application/json to \
              publish it as the data of an event, or write `data: ` before each of its lines (Content-Type: text/plain publishes any \
              other text as data)"
         ),
@@ -90,7 +90,7 @@ fn on_dataless(event: Dataless, body: &str) -> String {
         }
         Some((offset, Mistake::Prose(line))) => write!(
             text,
-            "event {} of the body has no `data`; line {} is {line:?}, which is read as a field without meaning; {BOTH_WAYS}",
+            "event {} of the body has no `data`; line {} is {line:?}, which is not an SSE field; {BOTH_WAYS}",
             event.event,
             event.line + offset
         ),
@@ -136,8 +136,8 @@ fn is_form(body: &str) -> bool {
 pub(super) fn on_fields_as_data() -> Problem {
     Problem::bad_request(
         "every line of the body is a field of an event, such as `data: …`, but its Content-Type, text/plain, says that it is data \
-         (a browser's fetch sends that for a string unless told otherwise); send Content-Type: text/event-stream to publish what the \
-         fields say; if these lines themselves are the data, write `data: ` before each of them, or send them as a JSON string with \
+         (a browser's fetch sends that for strings by default); send Content-Type: text/event-stream to publish the event; \
+         if these lines themselves are the data, write `data: ` before each of them, or send them as a JSON string with \
          Content-Type: application/json",
     )
 }
@@ -146,12 +146,12 @@ pub(super) fn on_fields_as_data() -> Problem {
 pub(super) fn on_json(error: &serde_json::Error, body: &str) -> Problem {
     if body.is_empty() {
         return Problem::bad_request(
-            "the body is empty, and its Content-Type, application/json, says that it is JSON; send a value",
+            "the body is empty, but its Content-Type, application/json, requires JSON; send a JSON value",
         );
     }
     Problem::bad_request(format!(
-        "the body is not JSON, as its Content-Type says: {error}; correct it there, or send other data as text/plain, or SSE text such \
-         as `data: hello` as text/event-stream"
+        "the body is not valid JSON, although its Content-Type says so: {error}; correct it there, or send other data as \
+         text/plain, or SSE text such as `data: hello` as text/event-stream"
     ))
 }
 

@@ -57,7 +57,7 @@ fn check_segments(name: &str) -> Result<&str, Problem> {
     if name.split('/').all(|segment| !matches!(segment, "." | "..")) {
         return Ok(name);
     }
-    let detail = "the name in the path has a segment that is . or .., which proxies and clients resolve; ask by \
+    let detail = "the name in the path has a segment that is . or .., which proxies and clients resolve; use \
                   GET /audit?event=NAME instead";
     Err(Problem::bad_request(detail))
 }
@@ -67,7 +67,7 @@ fn name_in_query(head: &Head<'_>) -> Result<String, Problem> {
     match (names.pop(), names.is_empty()) {
         (Some(name), true) => Ok(name),
         (None, _) => {
-            Err(Problem::bad_request("the record's name is missing: ask by GET /audit/NAME or GET /audit?event=NAME"))
+            Err(Problem::bad_request("the record's name is missing: use GET /audit/NAME or GET /audit?event=NAME"))
         }
         (Some(_), false) => Err(Problem::bad_request(
             "there are several parameters named event; an audit is of one record, so give one",

@@ -55,7 +55,7 @@ pub(super) fn check_coding(head: &Head<'_>) -> Result<(), Problem> {
     match head.content_coding {
         None => Ok(()),
         Some(coding) => Err(Problem::unsupported_coding(format!(
-            "the body is encoded (Content-Encoding: {coding}), and bodies are not decoded here; send it as it is, without Content-Encoding"
+            "the body is encoded (Content-Encoding: {coding}), which is not supported; send it as it is, without Content-Encoding"
         ))),
     }
 }

@@ -49,8 +49,8 @@ fn check_host(head: &Head<'_>, context: Context<'_>) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "this broker runs with --no-auth and serves only this machine, and the request is for {}; ask for localhost, let a \
-         proxy in between send that as Host, or start the broker with --origin and the origin that is to be served, or with \
+        "this broker runs with --no-auth and serves only this machine, but the request is for {}; use localhost, have the \
+         proxy in between send Host: localhost, or start the broker with --origin and the origin to be served, or with \
          --origin '*' for all",
         head.host
     );
@@ -73,8 +73,8 @@ pub(super) fn check_cookie_writer(head: &Head<'_>, context: Context<'_>) -> Resu
         return Ok(());
     }
     Err(
-        "a cookie authorizes this only from pages of the broker's own origin and of those listed with --origin; list the page's \
-         origin, or send the token in Authorization",
+        "a cookie authorizes writes only from pages of the broker's own origin or of one listed with --origin; list the \
+         page's origin, or send the token in Authorization",
     )
 }
 

@@ -33,7 +33,7 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
     if !head.has_framing {
         return Err(Problem::new(
             411,
-            "the request has no body: neither Content-Length nor chunks; send {\"event\":<name>,\"data\":<any JSON>} in it",
+            "the request has no body: no Content-Length and no chunked coding; send {\"event\":<name>,\"data\":<any JSON>}",
         ));
     }
     Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.holder() }))

@@ -92,7 +92,7 @@ fn buffers(service: &Service) -> [Family; 5] {
     [
         Family::counter(
             "esker_connections_idle_closed_total",
-            "Connections closed between two requests because others waited for a place.",
+            "Idle connections closed to make room for new ones.",
             metrics.sum(|worker| worker.idle_closed.get()),
         )
         .shown_as("connections_idle_closed"),
@@ -118,8 +118,8 @@ fn buffers(service: &Service) -> [Family; 5] {
         .shown_as("unsent_bytes"),
         Family::counter(
             "esker_unsent_closed_total",
-            "Connections closed for what they had not taken, by reason: slower than 8 KiB/s after --stall, too much memory was \
-             held for all of them.",
+            "Connections closed because of answers they had not read, by reason: slower than 8 KiB/s after --stall, all together \
+             held too much memory.",
             metrics.sum_by("reason", &Unread::NAMES, |worker| &worker.unread_closed),
         )
         .shown(View::Each("unsent_closed")),
@@ -144,14 +144,14 @@ fn requests(metrics: &Metrics) -> [Family; 4] {
         ),
         Family::counter(
             "esker_requests_denied_total",
-            "Requests answered with 401 or 403 for their token.",
+            "Requests answered with 401 or 403 for their token, or for the page that sent them.",
             metrics.sum(|worker| worker.denied.get()),
         )
         .shown_as("requests_denied"),
         Family::counter(
             "esker_verifications_limited_total",
-            "Requests whose token was not verified at once because too many with a bad signature had come from their address: \
-             delayed, and of those and others refused with 429, or a stream with a time to come back.",
+            "Requests whose token was not verified at once because their address had sent too many with a bad signature: \
+             delayed; refused, at once or after a delay, with 429 or, for a stream, a time to come back.",
             metrics.sum_by("action", &LimitedVerification::NAMES, |worker| &worker.limited_verifications),
         )
         .shown(View::Each("verifications_limited")),

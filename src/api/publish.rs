@@ -108,7 +108,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     if !head.has_framing {
         return Err(Problem::new(
             411,
-            "the request has no body: neither Content-Length nor chunks; send the event in it, such as `data: hello`",
+            "the request has no body: no Content-Length and no chunked coding; send an event in the body, such as `data: hello`",
         ));
     }
     let query = head.target.query;
@@ -120,7 +120,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
 fn bad_topic(bad: BadTopic) -> Problem {
     match bad {
         BadTopic::Character(',') => Problem::bad_request(
-            "the topic contains ','; a publish goes to one topic: send it to each of them by itself",
+            "the topic contains ','; a publish goes to one topic: publish to each of them separately",
         ),
         bad => Problem::bad_request(bad.to_string()),
     }

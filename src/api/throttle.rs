@@ -22,7 +22,7 @@ fn refusal(excess: Excess, events: usize, burst: u64) -> Problem {
     match excess {
         Excess::ForNow(seconds) => Problem::too_many(
             format!(
-                "rate limit exceeded: --publish-rate allows no more to this token, or to all tokens with its `sub`, for now; \
+                "rate limit exceeded: for now, --publish-rate allows no more events from this token or others with its `sub`; \
                  nothing was published; try again in {seconds} s"
             ),
             seconds,

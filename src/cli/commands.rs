@@ -54,9 +54,9 @@ pub(super) const COMMANDS: &[Entry] = &[
         name: "health",
         operand: "URL",
         help: "asks a broker whether it is well",
-        about: "Asks a broker's /healthz, and exits with 0 if it is well: if it takes everything, records included. \
-                Without URL the broker is asked that the \
-                variables of the environment describe: at ESKER_ADMIN, else where it listens. URL is http://IP:PORT, \
+        about: "Asks a broker's /healthz, and exits with 0 if it accepts everything, records included. \
+                Without URL it asks the broker that the environment variables describe: at ESKER_ADMIN, else where it \
+                listens. URL is http://IP:PORT, \
                 IP:PORT or unix:/PATH.",
         options: &[("live", "", "ask /livez instead: whether it runs, full disk or not")],
     },

@@ -32,13 +32,13 @@ esker health: asks a broker whether it is well
 
 Usage: esker health [OPTION]… [URL]
 
-  --live        ask /livez (does it run?) instead of /healthz (does it take
-                everything, records included?)
+  --live        ask /livez (is it running?) instead of /healthz (does it accept
+                everything, including records?)
   -h, --help    print this
 
-URL is http://IP:PORT, IP:PORT or unix:/PATH. Without it the broker is asked that
-ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN describe, or the one at
-127.0.0.1:3000. Exits with 0 if the answer is 200, else with 1.
+URL is http://IP:PORT, IP:PORT or unix:/PATH. Without it, the command asks the
+broker that ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN describe,
+or the one at 127.0.0.1:3000. Exits with 0 if the answer is 200, else with 1.
 ";
 
 /// Whom to ask.

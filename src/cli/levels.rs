@@ -47,7 +47,7 @@ fn complaint(rule: &str) -> Option<String> {
         return None;
     }
     Some(format!(
-        "there is no level {level:?}; the levels are {}, and PART=LEVEL such as esker::store=debug sets that of one part{}",
+        "there is no level {level:?}; the levels are {}; TARGET=LEVEL, such as esker::store=debug, sets it for one target{}",
         LEVELS.join(", "),
         did_you_mean(nearest(level, LEVELS))
     ))

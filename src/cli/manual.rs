@@ -25,9 +25,9 @@ const VARIABLES: &[(&str, &str)] = &[
     ),
     (
         "ESKER_LOG, RUST_LOG",
-        "The log level: off, error, warn, info (the default) or debug; info,esker::store=debug sets that of one part. \
-         RUST_LOG counts if ESKER_LOG is not set; what in it is not understood is ignored. The log is standard error. Lines \
-         that nobody reads are dropped and counted, and never keep the broker waiting.",
+        "The log level: off, error, warn, info (the default) or debug; info,esker::store=debug also sets that of one target. \
+         RUST_LOG is used if ESKER_LOG is not set; whatever is not understood in it is ignored. The log goes to standard \
+         error. Lines that nobody reads are dropped and counted; they never block the broker.",
     ),
     ("NOTIFY_SOCKET", "Where systemd is told that the broker is ready, reloads or stops."),
     (
@@ -56,7 +56,7 @@ const SIGNALS: &[(&str, &str)] = &[
         "Ends the streams, answers what is being asked and stops, within 10 seconds. A second one stops at once.",
     ),
     ("SIGHUP", "Reads key files again."),
-    ("SIGXFSZ", "Is ignored: a file that reaches its limit fails to grow, as on a full disk."),
+    ("SIGXFSZ", "Ignored: a write beyond a file size limit fails, as on a full disk."),
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[

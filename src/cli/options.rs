@@ -86,7 +86,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "ADDR",
         default: "none",
-        help: "own address of metrics, stats, health",
+        help: "address for metrics, stats and health",
         effect: Effect::Value(|config, text| address(text).map(|address| config.admin(address))),
     },
     Opt {
@@ -134,7 +134,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "O",
         default: "*, no-auth: local",
-        help: "pages' origin; repeatable",
+        help: "allowed origin; repeatable",
         effect: Effect::Value(|config, text| Ok(text.split(',').fold(config, |config, one| config.origin(one.trim())))),
     },
     Opt {
@@ -206,7 +206,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "10s",
-        help: "for headers; ×3 for a stalled body",
+        help: "limit for headers; ×3 for a stalled body",
         effect: Effect::Value(|config, text| duration(text).map(|timeout| config.request_timeout(timeout))),
     },
     Opt {
@@ -349,7 +349,7 @@ pub fn help() -> String {
         "  -h, --help                      print this\n  -V, --version                   print the version\n\n\
          Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET may\n\
          hold HMAC secrets of at least 32 bytes. SIGHUP reads key files again.\n\
-         With --no-auth only pages of this machine are served; --origin '*' serves all.\n\
+         With --no-auth only local web pages are let in; --origin '*' lets all in.\n\
          TIME takes ms s m h, SIZE takes K M G. Every option has an environment twin\n\
          (--history-age: ESKER_HISTORY_AGE); the command line wins. ESKER_LOG or\n\
          RUST_LOG sets the log level: off, error, warn, info, debug.\n",

@@ -224,8 +224,8 @@ impl Config {
     /// Lets pages of this origin read answers, and write if there is no authentication. Repeatable. Also takes
     /// `https://*.example.com` for all subdomains, `null` for sandboxed pages, and `*` for every origin.
     ///
-    /// The default is `*`; without authentication it is the origins of this machine (`http://localhost` and the like), and a
-    /// broker that listens on loopback addresses only refuses requests for other hosts than this machine and those listed.
+    /// The default is `*`. Without authentication it is the origins of this machine (`http://localhost` and the like), and a
+    /// broker that listens only on loopback addresses refuses requests for hosts other than this machine and those listed.
     #[must_use]
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origins.push(origin.into());

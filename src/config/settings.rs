@@ -166,7 +166,7 @@ impl fmt::Display for ConfigError {
             Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
             Self::Origin(text) => write!(
                 f,
-                "--origin {text:?} is not an origin as browsers send it; give scheme and host in small letters, and a port \
+                "--origin {text:?} is not an origin as browsers send it; give scheme and host in lower case, and a port \
                  only if it is not the scheme's own, such as https://example.com, https://*.example.com, null, or *"
             ),
             Self::MixedOrigins => f.write_str("--origin * and others exclude each other; give either"),

@@ -1,5 +1,5 @@
-//! Token buckets by key. A full bucket is as good as none and is forgotten when room is wanted; of those that are not full
-//! there is a bound. Several locks, so that workers seldom wait for each other.
+//! Token buckets by key. A full bucket is equivalent to none and is dropped when room is needed; the number of others is
+//! bounded. There are several locks, so that workers seldom wait for each other.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::bucket::{Bucket, Excess, Rate};
 
-/// At most so many buckets are kept, in some 13 MB. If so many keys have one that is not full, the fuller half is forgotten:
-/// nobody is refused for it, and who has taken the most is still held back.
+/// The most buckets that are kept, in some 13 MB. If as many keys have one that is not full, the fuller half is dropped:
+/// nobody is refused because of that, and the keys that have taken the most are still limited.
 pub(super) const MAX_BUCKETS: usize = 1 << 18;
 /// Locks.
 const SHARDS: usize = 16;

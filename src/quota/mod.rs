@@ -1,6 +1,9 @@
 //! What one holder of tokens may take: streams that are open at the same time, and events published per second; and what an
 //! address may cost with tokens that are none. Knows no socket and no HTTP, reads no clock; what is not limited costs nothing.
 //!
+//! Bodies and pages are shared by different rules: a body that finds no room is refused, so one client may hold no more than it
+//! leaves free; a page can be shorter, so one client may hold three times that.
+//!
 //! ```text
 //! places        how many streams each subject has open, over all workers
 //! bucket        the arithmetic of one token bucket

@@ -47,11 +47,11 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::Busy => "the store has too much to do; try again in a moment",
             Self::Locked => {
-                "another program holds the records' database, such as a backup or a shell of SQLite; inserts go on by \
-                 themselves once it lets go"
+                "another program holds the records' database, such as a backup or the sqlite3 shell; inserts resume by \
+                 themselves once it releases it"
             }
             Self::Full(shortage) => {
-                return write!(f, "{shortage}; make room, and inserts go on by themselves");
+                return write!(f, "{shortage}; make room, and inserts resume by themselves");
             }
             Self::Failed => "the store's disk has failed; see the broker's log, and restart it once the disk is well",
             Self::Closed => "the store is closed; try again when the broker runs",
@@ -142,7 +142,7 @@ impl fmt::Display for OpenError {
             }
             Cause::InUse => write!(
                 f,
-                "another program is using the records in {path}, such as a backup or a shell of SQLite; end it, or wait for it"
+                "another program is using the records in {path}, such as a backup or the sqlite3 shell; stop it, or wait for it"
             ),
             Cause::Foreign => {
                 write!(f, "the database in {path} is not Esker's; give another directory by --data")
@@ -168,7 +168,7 @@ impl fmt::Display for OpenError {
             ),
             Cause::NotPlain(file) => write!(
                 f,
-                "{} is a symbolic link, or no regular file, and is not followed; remove it, or give another directory by --data",
+                "{} is a symbolic link, or no regular file, and is not used; remove it, or give another directory by --data",
                 file.display()
             ),
             Cause::Full(shortage) => write!(f, "there is no room in {path}: {shortage}; make room and start again"),

@@ -1,6 +1,6 @@
-//! Whose turn it is to be read for: clients one after the other, whatever each has asked for, and of one client's requests by turns
-//! a new one and one that was begun. So a small page, which one turn completes, waits neither for large ones nor for another
-//! client's crowd. Independent of what a request is.
+//! The order in which requests are read for: clients take turns, however much each has asked for, and a client's turns alternate
+//! between new requests and those already begun. So a small page, which one turn completes, waits neither for large ones nor
+//! for another client's many requests. Independent of what a request is.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -46,7 +46,7 @@ impl fmt::Display for Shortage {
             Self::Disk => f.write_str("the disk is full (ENOSPC)"),
             Self::Quota => f.write_str("the disk quota is full (EDQUOT)"),
             Self::FileSize => f.write_str(
-                "a file is full: it has the largest size that the process (ulimit -f) or the file system allows (EFBIG)",
+                "a file has reached the largest size that the process (ulimit -f) or the file system allows (EFBIG)",
             ),
         }
     }

@@ -138,7 +138,7 @@ impl Shared {
     /// There is room again.
     pub fn recover(&self) {
         if self.change(Mode::Full, Mode::Ready) {
-            log::info!("there is room in {} again: inserts go on", self.path.display());
+            log::info!("there is room in {} again: inserts resume", self.path.display());
         }
     }
 
@@ -164,7 +164,7 @@ impl Shared {
     /// The database could be written to; logs it if another program held it before.
     pub fn note_unlocked(&self) {
         if self.is_locked.swap(false, Ordering::Relaxed) {
-            log::info!("the database in {} is free again: inserts go on", self.path.display());
+            log::info!("the database in {} is free again: inserts resume", self.path.display());
         }
     }
 

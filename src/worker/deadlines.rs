@@ -135,8 +135,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Looks once more whether a peer that is late is: what it said or took in time may wait here, for a turn takes in but a part
-    /// of what the poll has to tell, and after a while in which the whole process was stopped that is more than one turn's.
+    /// Checks whether a peer is really late: what it sent or accepted in time may not have been handled yet, because a turn takes
+    /// in only part of what the poll reports, and after the whole process was stopped that may be more than one turn's worth.
     fn does_its_part(&mut self, key: usize) -> bool {
         let connection = &mut self.connections[key];
         if matches!(connection.patience, Patience::Linger | Patience::Store | Patience::Lookup) {

@@ -30,8 +30,8 @@ use crate::metrics::{BodyRefusal, LimitedVerification};
 
 /// Bytes of an unwanted body that are read and dropped so that the connection can go on.
 pub const MAX_DROPPED_BODY: usize = 64 << 10;
-const TOO_SLOW: &str = "the request body came too slowly; send it without long pauses, and after its first 30 s at 1 KiB/s \
-                        on average";
+const TOO_SLOW: &str = "the request body arrived too slowly; send it without long pauses, and at 1 KiB/s or more on \
+                        average after its first 30 s";
 
 /// Where the exchange is between two pieces of bytes.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ pub struct MinRate {
     pub bytes_per_second: u64,
 }
 
-/// How far a transfer is ahead of the least rate: the moment at which it is not any more, unless more is moved.
+/// How far a transfer is ahead of the least rate: the moment at which it falls behind, unless more is moved.
 ///
 /// Each byte moves the deadline by its share of a second, up to a grace period from now. So a transfer may pause for a grace
 /// period, and one that moves a lot at once and then nothing is not kept for longer than another.

@@ -42,8 +42,7 @@ impl Parts {
         }
     }
 
-    /// Charges a client's address with the time that a token took which was verified in vain, if the request of which it took
-    /// that was one of those.
+    /// Charges a client's address with the time that its request took, if a token in it failed verification.
     pub(super) fn charge_failed_verification(&self, address: Option<IpAddr>, micros: u64) {
         if self.verified.borrow_mut().take_failure() {
             let limiter = &self.service.quotas.verifications;

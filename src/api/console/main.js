@@ -76,7 +76,7 @@ function ownWords({ name, data }) {
 /** Says in a row of its own that the stream is live again, and after how long. */
 function tellResumed(notice) {
   Object.assign(outage, { endedAt: Date.now(), missed: 0 });
-  const position = stream.position ? `after ${visible(stream.position)}` : "with what is new";
+  const position = stream.position ? `after ${visible(stream.position)}` : "with new events";
   outage.text = `Live again after ${laps(outage.endedAt - outage.since)}, resumed ${position}`;
   outage.row = notice(`${outage.text}.`, "resumed");
 }
@@ -96,7 +96,7 @@ function showState(next, asked) {
   const notice = (text, name = next.kind) => addEntry({ kind: "notice", source: asked.source, name, id: "", data: text });
   if (next.kind === "waiting" && before === "live") {
     outage = { since: Date.now(), row: null };
-    notice(`${next.why} It resumes after ${stream.position || "what is new then"}.`);
+    notice(`${next.why} ${stream.position ? `It resumes after ${stream.position}` : "It resumes with new events"}.`);
   }
   if (next.kind === "live" && outage && !outage.row) tellResumed(notice);
   // What is said of a token stands above, with the way to it.
