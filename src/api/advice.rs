@@ -109,14 +109,14 @@ fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>
     let (name, value) = line.split_once(':').unwrap_or((line, ""));
     if event.event == 1 && is_form(body) {
         Some(Mistake::Form)
-    } else if event.event == 1 && body.trim_start().starts_with(['{', '[']) {
+    } else if event.event == 1 && is_json(body) {
         Some(Mistake::Json)
     } else if value.contains("\\n") && value.contains("data") {
         Some(Mistake::Escape)
     } else if matches!(name, "event" | "id" | "retry" | "") {
         None
     } else if name.trim().eq_ignore_ascii_case("data") && line.contains(':') {
-        Some(Mistake::Misspelt(name))
+        Some(Mistake::Misspelt(name.trim()))
     } else if line.starts_with("data=") {
         Some(Mistake::Assignment)
     } else {
@@ -125,11 +125,19 @@ fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>
     }
 }
 
+/// Whether the body begins like JSON, after little white space.
+fn is_json(body: &str) -> bool {
+    body.chars().take(MAX_QUOTED).find(|char| !char.is_whitespace()).is_some_and(|char| matches!(char, '{' | '['))
+}
+
 /// Whether the body begins as `multipart/form-data` does: with a boundary, and a part's disposition.
 fn is_form(body: &str) -> bool {
-    const FIELD: &str = "content-disposition: form-data";
-    let second = body.split("\r\n").nth(1).unwrap_or_default();
-    body.starts_with("--") && second.get(..FIELD.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(FIELD))
+    const FIELD: &[u8] = b"content-disposition: form-data";
+    // A boundary has at most 70 characters (RFC 2046 section 5.1.1).
+    let begin = &body.as_bytes()[..body.len().min(256)];
+    let Some(end) = memchr::memmem::find(begin, b"\r\n") else { return false };
+    let second = begin[end + 2..].get(..FIELD.len());
+    begin.starts_with(b"--") && second.is_some_and(|second| second.eq_ignore_ascii_case(FIELD))
 }
 
 /// 400 for text/plain that looks like SSE text: what a browser's `fetch` makes of a string.

@@ -100,7 +100,7 @@ fn too_much() -> Problem {
     Problem::unavailable(detail, 60)
 }
 
-pub(super) fn refusal(error: StoreError) -> Problem {
+pub fn refusal(error: StoreError) -> Problem {
     Problem::unavailable(error.to_string(), retry_seconds(error))
 }
 

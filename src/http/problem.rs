@@ -93,10 +93,14 @@ impl Problem {
     }
 }
 
+/// Characters of a detail, some of which quote what was sent; a longer one is cut off.
+const MAX_DETAIL: usize = 2048;
+
 impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
         let title = super::response::reason(problem.status);
-        let body = json!({"title": title, "status": problem.status, "detail": problem.detail});
+        let end = problem.detail.char_indices().nth(MAX_DETAIL).map_or(problem.detail.len(), |(at, _)| at);
+        let body = json!({"title": title, "status": problem.status, "detail": &problem.detail[..end]});
         let mut response = Self::new(problem.status, "application/problem+json", format!("{body}\n"));
         if problem.consequence != Consequence::GoesOn {
             response = response.closing();
@@ -114,5 +118,25 @@ impl From<Problem> for Response {
             response = response.field("Retry-After", seconds.to_string());
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_that_quotes_much_is_cut_off() {
+        let cors = super::super::cors::Cors::Denied;
+        let write = |detail: String| {
+            let (origins, mut out) = (super::super::Origins::Any, Vec::new());
+            let house = super::super::response::House { date: "now", origins: &origins };
+            let reply = super::super::Reply::to_unreadable(cors.clone(), false);
+            reply.write(&Problem::bad_request(detail).into(), house, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let long = write("ä\u{b}".repeat(1_000_000));
+        assert!(long.len() < 20_000 && long.ends_with("\"title\":\"Bad Request\"}\n"), "{}", long.len());
+        assert!(write("short".into()).contains("\"detail\":\"short\""));
     }
 }

@@ -5,26 +5,35 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::TopicName;
 
-/// The bounds of the numbers among a topic's evicted ids. What lies between may have been one of them.
+/// Whether a topic has evicted ids, and the bounds of the numbers among them. What lies between may have been one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EvictedNumbers {
     low: u64,
     high: u64,
+    /// Whether there were any, numbers or not.
+    any: bool,
 }
 
 impl EvictedNumbers {
     /// No number.
-    pub const NONE: Self = Self { low: u64::MAX, high: 0 };
+    pub const NONE: Self = Self { low: u64::MAX, high: 0, any: false };
 
-    /// Adds a number.
-    pub fn add(&mut self, number: u64) {
-        self.merge(Self { low: number, high: number });
+    /// Adds an id, which may be a number.
+    pub fn add(&mut self, number: Option<u64>) {
+        let (low, high) = number.map_or((u64::MAX, 0), |number| (number, number));
+        self.merge(Self { low, high, any: true });
     }
 
     /// Adds the numbers of another topic.
     pub fn merge(&mut self, other: Self) {
         self.low = self.low.min(other.low);
         self.high = self.high.max(other.high);
+        self.any |= other.any;
+    }
+
+    /// Returns whether any id was added.
+    pub fn has_any(self) -> bool {
+        self.any
     }
 
     /// Returns whether the number may have been added.
@@ -90,12 +99,14 @@ mod tests {
     fn numbers_between_the_bounds_are_in_doubt() {
         let mut numbers = EvictedNumbers::NONE;
         assert!([0, 1, u64::MAX].iter().all(|&number| !numbers.may_have(number)));
-        numbers.add(7);
+        numbers.add(None);
+        assert!(numbers.has_any() && !EvictedNumbers::NONE.has_any() && !numbers.may_have(0));
+        numbers.add(Some(7));
         assert!(numbers.may_have(7) && !numbers.may_have(6) && !numbers.may_have(8));
         numbers.merge(EvictedNumbers::NONE);
-        numbers.add(0);
+        numbers.add(Some(0));
         assert!(numbers.may_have(0) && numbers.may_have(6) && !numbers.may_have(8));
-        numbers.add(u64::MAX);
+        numbers.add(Some(u64::MAX));
         assert!(numbers.may_have(8));
     }
 

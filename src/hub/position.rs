@@ -58,6 +58,9 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// The earliest meaning; none if the position is unknown, or events after it are gone.
     fn read(&self) -> Option<Meaning> {
+        if self.text.len() > sse::event::MAX_OWN_ID {
+            return None;
+        }
         let number = parse_id(self.text);
         let own = self.feeds().filter_map(|feed| feed.note.own_ids.get(self.text)).min().copied();
         if self.feeds().any(|feed| self.may_be_evicted(feed, number, own.is_some())) {
@@ -83,7 +86,8 @@ impl<'a> Reader<'a> {
         let is_in_bounds = !topic.own_ids.contains_key(self.text)
             && number.is_some_and(|number| topic.evicted_numbers.may_have(number));
         // Otherwise it is unknown anyway, or a number, for which the bounds are surer.
-        is_in_bounds || (is_retained && self.state.evicted_ids.may_have(&topic.name, self.text))
+        let may_be_gone = || topic.evicted_numbers.has_any() && self.state.evicted_ids.may_have(&topic.name, self.text);
+        is_in_bounds || (is_retained && may_be_gone())
     }
 
     /// Returns whether the broker may have given this id since its start, to whatever.

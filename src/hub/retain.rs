@@ -76,7 +76,7 @@ impl State {
             let topic = self.feeds.note_mut(slot);
             topic.own_ids.remove(own);
             give_room_back(&mut topic.own_ids);
-            position::parse_id(own).into_iter().for_each(|number| topic.evicted_numbers.add(number));
+            topic.evicted_numbers.add(position::parse_id(own));
             self.evicted_ids.put(&topic.name, own);
         }
     }

@@ -116,14 +116,14 @@ mod tests {
     fn the_oldest_share_their_numbers() {
         let numbered = |number: u64| {
             let mut numbers = EvictedNumbers::NONE;
-            numbers.add(number);
+            numbers.add(Some(number));
             Lost { through: number, numbers }
         };
         let mut tombstones = Tombstones::default();
         (1..=MAX + 3).for_each(|number| tombstones.put(&name(number), numbered(number as u64)));
         assert_eq!(tombstones.take(&name(MAX)), numbered(MAX as u64));
         let mut shared = numbered(3);
-        shared.numbers.add(1);
+        shared.numbers.add(Some(1));
         assert_eq!(tombstones.take(&name(2)), shared);
         tombstones.put(&name(2), Lost { numbers: numbered(9).numbers, ..shared });
         assert!(tombstones.take(&name(0)).numbers.may_have(9), "nothing of what is put is lost");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::Connection;
 
-use super::error::StoreError;
+use super::error::{Fault, StoreError};
 use super::queue::Reply;
 use super::schema;
 use super::state::{Mode, Shared};
@@ -74,9 +74,12 @@ impl Finder {
 
     fn answer(&self, request: Request) -> ControlFlow<()> {
         let Request::Find { id, reply } = request else { return ControlFlow::Break(()) };
-        reply.send(exists(&self.connection, id).map_err(|error| {
-            log::error!("whether a record exists can't be read: {error}");
-            StoreError::Failed
+        reply.send(exists(&self.connection, id).map_err(|error| match Fault::from(error) {
+            Fault::Locked => StoreError::Locked,
+            fault => {
+                log::error!("whether a record exists can't be read: {fault}");
+                StoreError::Failed
+            }
         }));
         ControlFlow::Continue(())
     }

@@ -15,6 +15,7 @@ const DATABASE: &str = "records.db";
 const LOG: &str = "records.db-wal";
 /// The log's index, which the connections share.
 const LOG_INDEX: &str = "records.db-shm";
+const JOURNAL: &str = "records.db-journal";
 /// The file whose lock is the hold on the directory.
 const LOCK: &str = "lock";
 
@@ -94,6 +95,8 @@ impl Home {
         let lock = lock(directory.open_file(LOCK)?)?;
         directory.check(&directory.join(LOG))?;
         directory.check(&directory.join(LOG_INDEX))?;
+        // SQLite would play one back that somebody else has put there.
+        directory.check(&directory.join(JOURNAL))?;
         refuse_log_alone(&directory)?;
         // Closing a file of a database would release SQLite's locks on it, so only a missing one is opened here.
         let database = directory.join(DATABASE);

@@ -57,9 +57,10 @@ impl<K: Kernel> Worker<K> {
 
     /// Closes the connections whose answers have not been taken for longest, until the rest has room.
     fn close_unread(&mut self) {
-        let has_unread = |connection: &Connection<K::Peer>| connection.counted > 0;
-        let with_unread = self.connections.iter().filter(|(_, connection)| has_unread(connection));
-        let mut keys: Vec<_> = with_unread.map(|(key, connection)| (connection.deadline, key)).collect();
+        // What has only input goes last: it may be a part of a request whose sender does nothing wrong.
+        let order = |connection: &Connection<K::Peer>| (connection.output.is_empty(), connection.deadline);
+        let counted = self.connections.iter().filter(|(_, connection)| connection.counted > 0);
+        let mut keys: Vec<_> = counted.map(|(key, connection)| (order(connection), key)).collect();
         keys.sort_unstable();
         let target = self.buffers.target();
         for (_, key) in keys {

@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use super::connection::{Connection, Patience};
 use super::min_rate::{MinRate, Progress};
-use super::{Kernel, TIME_OUT_MICROS, Worker};
+use super::{Kernel, MAIL_MICROS, TIME_OUT_MICROS, Worker};
 use crate::api::Scope;
 use crate::clock::millis;
 use crate::metrics::Unread;
@@ -139,7 +139,8 @@ impl<K: Kernel> Worker<K> {
     /// in only part of what the poll reports, and after the whole process was stopped that may be more than one turn's worth.
     fn does_its_part(&mut self, key: usize) -> bool {
         let connection = &mut self.connections[key];
-        if matches!(connection.patience, Patience::Linger | Patience::Store | Patience::Lookup) {
+        // Not the patience of when it was driven last: an answer may have come since, and wait in the queue.
+        if matches!(connection.patience_now(), Patience::Linger | Patience::Store | Patience::Lookup) {
             return false;
         }
         connection.is_readable = true;
@@ -164,11 +165,12 @@ impl<K: Kernel> Worker<K> {
 
     /// Closes the connection that has waited longest for its next request, if the acceptor still wants a place.
     pub(super) fn close_longest_idle(&mut self) {
+        self.budget = Budget::new(MAIL_MICROS, self.clock.elapsed_micros());
         for _ in 0..IDLE_TRIES {
-            let Some(key) = self.longest_idle() else { return };
             if !self.gate.wants_place() {
                 return;
             }
+            let Some(key) = self.longest_idle() else { return };
             let connection = &mut self.connections[key];
             let serial = connection.serial;
             // Its next request may have come in this moment.

@@ -44,7 +44,8 @@ impl<K: Kernel> Worker<K> {
         let connection = &mut self.connections[key];
         connection.is_delayed = true;
         let waiting = Waiting { key, serial: connection.serial };
-        if connection.patience == Patience::Verification {
+        // Not if it was answered since, and this is its next request.
+        if connection.patience == Patience::Verification && !connection.exchange.has_turned() {
             return self.delayed.0.push_front(waiting);
         }
         let metrics = self.parts.service.metrics.worker(self.parts.id);

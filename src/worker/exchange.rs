@@ -27,6 +27,7 @@ use crate::api::{Body, Context, Delay, Errand, Outcome, Plan, insert, plan};
 use crate::http::body::BodyError;
 use crate::http::{Content, Decoder, Head, Parsed, Problem, Reply, Response, head};
 use crate::metrics::{BodyRefusal, LimitedVerification};
+use crate::store::StoreError;
 
 /// Bytes of an unwanted body that are read and dropped so that the connection can go on.
 pub const MAX_DROPPED_BODY: usize = 64 << 10;
@@ -46,7 +47,7 @@ enum State {
     /// A publish waits for room in the hub.
     Waiting(Box<Pending>, Reply),
     /// The store has been asked.
-    AtStore(Reply),
+    AtStore(Reply, Asked),
     /// The store has been asked whether a stream's position exists.
     LookingUp(Box<LookingUp>),
     /// The head has come, and its token waits to be verified. The head is not taken.
@@ -66,6 +67,13 @@ struct Receiving {
     decoder: Decoder,
     /// None: the body is dropped.
     content: Option<Content>,
+}
+
+/// What the store has been asked for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Insert,
+    Audit,
 }
 
 #[derive(Debug)]
@@ -117,7 +125,7 @@ impl Exchange {
                 self.state = working;
                 (0, Step::Work)
             }
-            waiting @ (State::Waiting(..) | State::AtStore(_) | State::LookingUp(_)) => {
+            waiting @ (State::Waiting(..) | State::AtStore(..) | State::LookingUp(_)) => {
                 self.state = waiting;
                 (0, Step::Wait)
             }
@@ -247,7 +255,8 @@ impl Exchange {
             Outcome::Answer(response) => self.answer(&response, reply, context, out),
             Outcome::Subscribe(request) => self.subscribe(request, reply, context, out),
             Outcome::Errand(errand) => {
-                self.state = State::AtStore(reply);
+                let asked = if matches!(errand, Errand::Insert(_)) { Asked::Insert } else { Asked::Audit };
+                self.state = State::AtStore(reply, asked);
                 Step::Errand(errand)
             }
             Outcome::Wait(pending) => self.wait(pending, reply),
@@ -331,7 +340,7 @@ impl Exchange {
     /// The store has answered.
     pub fn deliver(&mut self, response: &Response, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
-            State::AtStore(reply) => self.answer(response, reply, context, out),
+            State::AtStore(reply, _) => self.answer(response, reply, context, out),
             state => {
                 self.state = state;
                 Step::Read
@@ -356,7 +365,12 @@ impl Exchange {
                 let problem = Problem::new(408, TOO_SLOW);
                 self.answer(&problem.into(), closing(receiving.reply), context, out)
             }
-            State::AtStore(reply) => self.answer(&insert::no_answer(context).into(), closing(reply), context, out),
+            State::AtStore(reply, Asked::Insert) => {
+                self.answer(&insert::no_answer(context).into(), closing(reply), context, out)
+            }
+            State::AtStore(reply, Asked::Audit) => {
+                self.answer(&insert::refusal(StoreError::Busy).into(), closing(reply), context, out)
+            }
             // A stream is never refused for that: the position is in doubt.
             State::LookingUp(looking_up) => open(&looking_up.request.settle(false), looking_up.reply, context, out),
             State::Working(_, reply) | State::Waiting(_, reply) => {
@@ -378,6 +392,11 @@ impl Exchange {
         Step::Close
     }
 
+    /// Returns whether a request was answered since [`Exchange::take_turned`] was last called.
+    pub fn has_turned(&self) -> bool {
+        self.has_turned
+    }
+
     /// Whether a request was answered since the last call.
     pub fn take_turned(&mut self) -> bool {
         std::mem::take(&mut self.has_turned)
@@ -388,7 +407,7 @@ impl Exchange {
         match (&self.state, self.has_begun, self.is_used) {
             (State::Working(..), ..) => Patience::Work,
             (State::Waiting(..), ..) => Patience::Room,
-            (State::AtStore(_), ..) => Patience::Store,
+            (State::AtStore(..), ..) => Patience::Store,
             (State::Body(receiving), ..) if receiving.content.is_none() => Patience::Drop,
             (State::LookingUp(_), ..) => Patience::Lookup,
             (State::Delayed(_), ..) => Patience::Verification,

@@ -197,6 +197,10 @@ impl<K: Kernel> Worker<K> {
                 connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires).holding(place));
             }
             Step::Close => {
+                debug_assert!(
+                    !matches!(connection.phase, Phase::Opening(_)),
+                    "a stream that opens is not an answer's end"
+                );
                 connection.phase = Phase::Ending;
                 connection.input = Vec::new();
             }

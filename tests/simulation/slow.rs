@@ -204,6 +204,9 @@ fn clients_that_read_nothing_hold_no_more_than_all_may() {
         // One that asks early, and reads.
         let reader = stage.connect(2, Some(1000));
         stage.send(reader, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        // One whose request comes in two parts, with less time left than those that read nothing have.
+        let halting = stage.connect(3, None);
+        stage.send(halting, b"GET /healthz HTTP/1.1\r\nHo");
         for number in 0..CLIENTS {
             stage.pass(1);
             let pipe = stage.connect(1, Some(0));
@@ -217,6 +220,8 @@ fn clients_that_read_nothing_hold_no_more_than_all_may() {
         let unsent = stage.metric("esker_unsent_bytes");
         assert!((MAX_UNSENT / 2.0..=MAX_UNSENT).contains(&unsent), "{unsent}");
         assert!(stage.metric("esker_unsent_closed_total") > 100.0);
+        stage.send(halting, b"st: h\r\n\r\n");
+        assert!(stage.received(halting).ends_with("ok"), "a part of a request is no answer that nobody takes");
         stage.net.get().give_room(reader, None);
         stage.settle();
         assert!(stage.received(reader).contains("</html>"), "a client that reads is served");
