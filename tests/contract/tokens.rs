@@ -149,6 +149,28 @@ fn the_field_counts_before_the_query_and_that_before_the_cookie() {
 }
 
 /// The answer comes before the body, and before the word to send it.
+/// A browser keeps an old cookie of the host beside that of its domain, and sends both.
+#[test]
+fn of_several_cookies_the_first_good_one_counts() {
+    let broker = secured();
+    let good = tokens::subscriber("topicone1");
+    let other = tokens::subscriber("topictwo2");
+    let expired = tokens::subscriber_until("topicone1", now() - 1);
+    let forged = hs("HS256", &tokens::allowing("topicone1", now() + 60), PUBLISHER);
+    let shown = |tokens: &[&str]| {
+        let cookies: Vec<_> = tokens.iter().map(|token| format!("esker_token={token}")).collect();
+        knock(&broker, "/subscribe/topicone1", &format!("Cookie: {}\r\n", cookies.join("; ")))
+    };
+    for tokens in [[&expired, &good], [&forged, &good], [&good, &forged], [&"nonsense".to_owned(), &good]] {
+        assert_eq!(shown(&tokens.map(String::as_str)).status, 200, "{tokens:?}");
+    }
+    assert_denied(&shown(&[&other, &good]), 403, "topicone1");
+    let refused = shown(&[&expired, &forged]);
+    assert_denied(&refused, 401, "expired");
+    assert_eq!(refused.field("Connection"), Some("close"), "one of them has a bad signature");
+    assert_denied(&shown(&[&expired, "x", "y", "z", &good]), 401, "expired");
+}
+
 #[test]
 fn a_refused_publish_is_not_asked_for_its_body() {
     let broker = secured();
