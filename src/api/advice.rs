@@ -116,7 +116,7 @@ fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>
     } else if matches!(name, "event" | "id" | "retry" | "") {
         None
     } else if name.trim().eq_ignore_ascii_case("data") && line.contains(':') {
-        Some(Mistake::Misspelt(name.trim()))
+        Some(Mistake::Misspelt(name))
     } else if line.starts_with("data=") {
         Some(Mistake::Assignment)
     } else {

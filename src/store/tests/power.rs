@@ -66,7 +66,7 @@ impl Witness {
     /// What was known is there, and what is there was tried; whatever it is, from now on it is known.
     fn look(&mut self, rig: &Rig, crashes: u64) {
         let histories: Option<Vec<_>> = NAMES.iter().map(|name| history(rig, name)).collect();
-        let Some(histories) = histories else {
+        let Some(histories) = histories.filter(|_| self.disk.crashes() == crashes) else {
             // The index may be written meanwhile, and a planned crash come with that.
             return assert!(self.disk.crashes() > crashes, "a history can't be read");
         };
@@ -119,7 +119,8 @@ fn history(rig: &Rig, name: &'static str) -> Option<Vec<(u64, (&'static str, Str
     let (mut versions, mut after) = (Vec::new(), Some(0));
     while let Some(id) = after {
         let page = rig.audit(name, id, 50).ok()?;
-        let entries: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(&page.body).unwrap();
+        // Behind a reader's back a crash may take what it reads away; a page is then not even JSON.
+        let entries: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(&page.body).ok()?;
         let parse = |(key, data): (&str, &serde_json::value::RawValue)| {
             let id = key.strip_prefix(name).and_then(|rest| rest.strip_prefix("_v_")).unwrap();
             (id.parse().unwrap(), (name, data.get().to_owned()))
