@@ -7,7 +7,6 @@ use crate::http::head::MAX_TOKEN_COOKIES;
 use crate::http::problem::Consequence;
 use crate::http::{Head, Problem};
 use crate::hub::TopicName;
-use crate::quota::Source;
 
 /// The query parameter that may carry a token.
 const PARAMETER: &str = "token";
@@ -68,7 +67,7 @@ fn judge(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) ->
 /// An address that has shown too many forged tokens lately waits with those that are not known to be good.
 fn check_allowance(context: Context<'_>) -> Result<(), Problem> {
     let limiter = &context.service.quotas.verifications;
-    limiter.check(context.address.map(Source::from), context.now.millis).map_err(|_| {
+    limiter.check(context.address.into(), context.now.millis).map_err(|_| {
         let detail = format!(
             "too many tokens with a bad signature have come from your address, so this one was not verified; \
              try again in {RETRY_AFTER} s"

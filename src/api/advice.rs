@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::http::Problem;
-use crate::sse::{Dataless, MAX_EVENTS, PublishError};
+use crate::sse::{Dataless, PublishError};
 
 /// The most lines of an event without data that are searched for the mistake.
 const LINES_SEARCHED: usize = 16;
@@ -25,10 +25,7 @@ pub(super) fn on_text(error: &PublishError, body: &str) -> Problem {
         PublishError::Id(event, error) => {
             Problem::bad_request(format!("event {event} of the body: {error}; nothing of the body was published"))
         }
-        PublishError::TooManyEvents => Problem::new(
-            413,
-            format!("the body has more than {MAX_EVENTS} events; split it and send them in several bodies"),
-        ),
+        PublishError::TooManyEvents => Problem::new(413, error.to_string()),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::http::{Head, Problem, Response};
 use crate::hub::{BadTopic, Published, Refused, Room, TopicName};
 use crate::metrics::PublishRefusal;
 use crate::quota::BodyReservation;
-use crate::sse::{Check, Draft, Encoder, EventError, FieldScan, Slice, check_id, check_name};
+use crate::sse::{Check, Draft, EVENT_COST, Encoder, EventError, FieldScan, Slice, check_id, check_name};
 
 use super::admission::{admit, demand_time, demand_topic};
 use super::body::{Body, check_coding};
@@ -33,8 +33,6 @@ use super::{Context, Outcome, Plan, advice, note_denial};
 const LONGEST_ANSWER: usize = 128;
 /// What a slice of work on one body may cost, in [`Slice`]'s measure: less than half a millisecond.
 const SLICE: usize = 256 << 10;
-/// What one event adds to the work on a body, in the same measure.
-const EVENT_WORK: usize = 256;
 
 /// A publish whose body is still to come.
 #[derive(Debug)]
@@ -317,7 +315,7 @@ impl Stage {
 
 /// Whether a body is checked and encoded in one slice, so that asking for room first saves nothing.
 fn is_small(events: usize, body: &str) -> bool {
-    body.len() + events * EVENT_WORK <= SLICE
+    body.len() + events * EVENT_COST <= SLICE
 }
 
 fn invalid(problem: Problem) -> Refusal {

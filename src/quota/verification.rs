@@ -1,9 +1,9 @@
 //! How much of the broker's time each client address may take with tokens whose signature turns out to be bad. Anybody can
 //! send those, and a signature costs up to 1.5 ms to verify. Good ones cost nothing here.
 
+use super::Client;
 use super::bucket::{Excess, Rate};
 use super::buckets::Buckets;
-use super::source::Source;
 
 /// Microseconds of failed verification per second that each address is allowed: a twentieth of one processor.
 const MICROS_PER_SECOND: u64 = 50_000;
@@ -11,7 +11,7 @@ const MICROS_PER_SECOND: u64 = 50_000;
 const BURST_MICROS: u64 = 250_000;
 
 /// Limits failed verifications per address. Clients through a Unix socket have no address and count as one.
-pub struct VerificationLimiter(Buckets<Option<Source>>);
+pub struct VerificationLimiter(Buckets<Client>);
 
 impl Default for VerificationLimiter {
     fn default() -> Self {
@@ -23,15 +23,15 @@ impl VerificationLimiter {
     /// Returns whether a token from this address may be verified now. One that is not known to be good takes the allowance
     /// only once it has failed, so several that are verified at the same time may take more than is left; the address owes
     /// that.
-    pub fn check(&self, source: Option<Source>, now_millis: u64) -> Result<(), Excess> {
-        self.0.check(source, now_millis)
+    pub fn check(&self, client: Client, now_millis: u64) -> Result<(), Excess> {
+        self.0.check(client, now_millis)
     }
 
     /// Charges an address with the time that a failed verification took.
-    pub fn charge(&self, source: Option<Source>, micros: u64, now_millis: u64) {
+    pub fn charge(&self, client: Client, micros: u64, now_millis: u64) {
         // In simulated time nothing takes any.
         if micros > 0 {
-            self.0.charge(source, micros, now_millis);
+            self.0.charge(client, micros, now_millis);
         }
     }
 
@@ -49,8 +49,8 @@ mod tests {
 
     use super::*;
 
-    fn source(last: u8) -> Option<Source> {
-        Some(Source::from(IpAddr::from([127, 0, 0, last])))
+    fn source(last: u8) -> Client {
+        Client::from(Some(IpAddr::from([127, 0, 0, last])))
     }
 
     #[test]
@@ -60,13 +60,13 @@ mod tests {
         assert_eq!(limiter.check(source(1), 0), Ok(()));
         limiter.charge(source(1), 100_000, 0);
         assert_eq!(limiter.check(source(1), 0), Err(Excess::ForNow(2)));
-        assert_eq!([source(2), None].map(|other| limiter.check(other, 0)), [Ok(()); 2]);
+        assert_eq!([source(2), Client::Local].map(|other| limiter.check(other, 0)), [Ok(()); 2]);
         assert_eq!(
             (limiter.check(source(1), 1_999), limiter.check(source(1), 2_000)),
             (Err(Excess::ForNow(1)), Ok(()))
         );
-        limiter.charge(None, BURST_MICROS, 2_000);
-        assert!(limiter.check(None, 2_000).is_err(), "all Unix sockets are one");
+        limiter.charge(Client::Local, BURST_MICROS, 2_000);
+        assert!(limiter.check(Client::Local, 2_000).is_err(), "all Unix sockets are one");
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use super::parse::{Cursor, Line, Slice, range_of};
 
 /// What an event costs of a [`Slice`] beyond its lines: two allocations and their bookkeeping take as long as copying this
 /// many bytes.
-const EVENT_COST: usize = 256;
+pub const EVENT_COST: usize = 256;
 
 /// Encodes a body. The body is passed to each call; it must be the same one.
 #[derive(Debug)]

@@ -145,12 +145,6 @@ impl Drop for Reader {
 fn judge(error: PageError) -> StoreError {
     match error {
         PageError::Memory => StoreError::Busy,
-        PageError::Sqlite(error) => match Fault::from(error) {
-            Fault::Locked => StoreError::Locked,
-            fault => {
-                log::error!("the versions of a record can't be read: {fault}");
-                StoreError::Failed
-            }
-        },
+        PageError::Sqlite(error) => Fault::answer_read(error, "the versions of a record"),
     }
 }

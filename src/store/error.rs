@@ -228,6 +228,19 @@ pub(super) enum Fault {
     Broken(String),
 }
 
+impl Fault {
+    /// Returns the answer to those who asked for what can't be read, and logs an error that is not just a lock.
+    pub fn answer_read(error: rusqlite::Error, what: &str) -> StoreError {
+        match Self::from(error) {
+            Self::Locked => StoreError::Locked,
+            fault => {
+                log::error!("{what} can't be read: {fault}");
+                StoreError::Failed
+            }
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -74,13 +74,8 @@ impl Finder {
 
     fn answer(&self, request: Request) -> ControlFlow<()> {
         let Request::Find { id, reply } = request else { return ControlFlow::Break(()) };
-        reply.send(exists(&self.connection, id).map_err(|error| match Fault::from(error) {
-            Fault::Locked => StoreError::Locked,
-            fault => {
-                log::error!("whether a record exists can't be read: {fault}");
-                StoreError::Failed
-            }
-        }));
+        let exists = exists(&self.connection, id);
+        reply.send(exists.map_err(|error| Fault::answer_read(error, "whether a record exists")));
         ControlFlow::Continue(())
     }
 }

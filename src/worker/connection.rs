@@ -84,7 +84,7 @@ pub struct Connection<S> {
     pub is_readable: bool,
     /// Whether its end has been reported: whatever is read, there is more to read until the end itself is.
     pub has_ended: bool,
-    /// Whether the worker's queue of connections to go on with has it.
+    /// Whether one of the worker's queues of connections to drive has it.
     pub is_queued: bool,
     /// Whether the queue of connections whose publish waits has it.
     pub is_parked: bool,

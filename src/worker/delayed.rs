@@ -96,7 +96,6 @@ mod tests {
     use crate::clock::Now;
     use crate::fuzz::service;
     use crate::http::response::House;
-    use crate::quota::Source;
     use crate::worker::connection::Patience;
     use crate::worker::exchange::{Exchange, Step};
 
@@ -128,7 +127,7 @@ mod tests {
             let (verified, limiter) = (RefCell::default(), &service.quotas.verifications);
             let at = |millis| context(service, &verified, millis);
             // More than it is allowed at once.
-            limiter.charge(Some(Source::from(ADDRESS)), 300_000, 1_000);
+            limiter.charge(Some(ADDRESS).into(), 300_000, 1_000);
             let (mut exchange, mut out) = (Exchange::default(), Vec::new());
             for _ in 0..2 {
                 assert!(matches!(exchange.advance(text.as_bytes(), at(1_000), &mut out), (0, Step::Delay)));
@@ -139,7 +138,7 @@ mod tests {
             assert!(out.starts_with(b"HTTP/1.1 200 ") && service.metrics.worker(0).requests.get() == 1);
             assert!(!verified.borrow_mut().take_failure(), "a good token costs its address nothing");
             // Now it is known, whatever the address owes.
-            limiter.charge(Some(Source::from(ADDRESS)), 900_000, 60_000);
+            limiter.charge(Some(ADDRESS).into(), 900_000, 60_000);
             assert!(matches!(exchange.advance(text.as_bytes(), at(60_000), &mut out).1, Step::Answered));
         });
     }

@@ -61,7 +61,7 @@ impl<K: Kernel> Worker<K> {
             match mail {
                 Mail::Newcomer(newcomer) => self.take_in(newcomer),
                 Mail::Answer { key, serial, answer } => self.deliver(key, serial, answer),
-                Mail::Found { key, serial, exists } => self.resume(key, serial, exists),
+                Mail::Found { key, serial, exists } => self.open_after_lookup(key, serial, exists),
                 Mail::MakePlace => self.close_longest_idle(),
             }
             budget.count(1);

@@ -12,7 +12,6 @@ use crate::auth::Verified;
 use crate::clock::{Now, imf_fixdate};
 use crate::http::response::House;
 use crate::hub::WorkerId;
-use crate::quota::Source;
 
 /// What a turn's steps read and none of them changes.
 pub(super) struct Parts {
@@ -46,13 +45,13 @@ impl Parts {
     pub(super) fn charge_failed_verification(&self, address: Option<IpAddr>, micros: u64) {
         if self.verified.borrow_mut().take_failure() {
             let limiter = &self.service.quotas.verifications;
-            limiter.charge(address.map(Source::from), micros, self.now.millis);
+            limiter.charge(address.into(), micros, self.now.millis);
         }
     }
 
     /// Returns whether a token from this address may be verified now.
     pub(super) fn may_verify(&self, address: Option<IpAddr>) -> bool {
-        self.service.quotas.verifications.check(address.map(Source::from), self.now.millis).is_ok()
+        self.service.quotas.verifications.check(address.into(), self.now.millis).is_ok()
     }
 
     pub(super) fn stamp(&self) -> u32 {

@@ -256,7 +256,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Opens a stream now that the store has answered.
-    pub(super) fn resume(&mut self, key: usize, serial: u64, exists: bool) {
+    pub(super) fn open_after_lookup(&mut self, key: usize, serial: u64, exists: bool) {
         let Self { connections, parts, .. } = self;
         let Some(connection) = connections.get_mut(key).filter(|connection| connection.serial == serial) else {
             return;
