@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use descriptor::{BYTES, Socket, one_worker};
 use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
-use esker::worker::streams::{Close, Streams};
-use esker::worker::{BUDGET_PER_TURN, Silence};
+use esker::stream::{Close, Streams};
+use esker::worker::{BUDGET_PER_ITERATION, Silence};
 use fastrand::Rng;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -109,7 +109,7 @@ impl Crowd {
         let start = Instant::now();
         self.streams.take_inbox();
         while self.streams.has_work() {
-            self.streams.serve(BUDGET_PER_TURN, self.millis, &|| self.clock.elapsed().as_micros() as u64);
+            self.streams.serve(BUDGET_PER_ITERATION, self.millis, &|| self.clock.elapsed().as_micros() as u64);
         }
         start.elapsed()
     }
@@ -144,7 +144,7 @@ impl Crowd {
     /// Ends all streams, turn by turn.
     fn drain(&mut self) -> Duration {
         let start = Instant::now();
-        while self.streams.end(BUDGET_PER_TURN, self.millis) {
+        while self.streams.end(BUDGET_PER_ITERATION, self.millis) {
             self.streams.take_closed().for_each(drop);
         }
         start.elapsed()
@@ -244,7 +244,7 @@ fn churn(crowd: &mut Crowd, column: &mut Column) {
 }
 
 /// Half of all come back from before the last events.
-fn come_back(crowd: &mut Crowd, column: &mut Column) {
+fn reconnect_later(crowd: &mut Crowd, column: &mut Column) {
     let position = crowd.micros.to_string();
     crowd.deliver(BURST);
     crowd.leave(column.count / 2);
@@ -269,7 +269,7 @@ fn measure(count: usize) -> Column {
     column.rounds("delivery of 1 event after churn, ns", || crowd.deliver(1));
     column.rounds("delivery of 64 at once after churn, ns", || crowd.deliver(BURST));
     column.rounds("sweep, everybody silent, after churn, ns", || crowd.sweep(1000));
-    come_back(&mut crowd, &mut column);
+    reconnect_later(&mut crowd, &mut column);
     column.once("drain, ns", crowd.drain(), count);
     drop(crowd);
     let mut spread = Crowd::new(SPREAD, count);

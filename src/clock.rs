@@ -1,5 +1,5 @@
 //! The only reader of clocks, and the only one who sleeps. A [`Now`] is read once per turn of a worker and passed down, so
-//! that everything below it can be tested with a time of the test's own making; a whole broker is by a [`Dial`].
+//! that everything below it can be tested with a time of the test's own making; a whole broker is by a [`ManualClock`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,14 +35,14 @@ impl Now {
 
 /// A clock's face that is set by hand, for simulation.
 #[derive(Debug, Default)]
-pub struct Dial {
+pub struct ManualClock {
     /// Microseconds since the Unix epoch, as an operator or another machine sets them: back, too.
     pub unix_micros: AtomicU64,
     /// Microseconds since the clock was made.
     pub elapsed_micros: AtomicU64,
 }
 
-impl Dial {
+impl ManualClock {
     /// Time passes.
     pub fn advance(&self, micros: u64) {
         self.elapsed_micros.fetch_add(micros, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Dial {
 enum Source {
     /// The system; when the clock was made.
     System(Instant),
-    Dial(Arc<Dial>),
+    ManualClock(Arc<ManualClock>),
 }
 
 /// Reads the system's clocks. Clones agree with each other.
@@ -72,22 +72,22 @@ impl Clock {
         Self { source: Source::System(Instant::now()), offset_micros: Arc::default() }
     }
 
-    /// A clock that shows what is dialled.
-    pub fn dialled(dial: Arc<Dial>) -> Self {
-        Self { source: Source::Dial(dial), offset_micros: Arc::default() }
+    /// A clock that shows what is manual.
+    pub fn manual(dial: Arc<ManualClock>) -> Self {
+        Self { source: Source::ManualClock(dial), offset_micros: Arc::default() }
     }
 
     fn elapsed(&self) -> Duration {
         match &self.source {
             Source::System(start) => start.elapsed(),
-            Source::Dial(dial) => Duration::from_micros(dial.elapsed_micros.load(Ordering::Relaxed)),
+            Source::ManualClock(dial) => Duration::from_micros(dial.elapsed_micros.load(Ordering::Relaxed)),
         }
     }
 
     fn wall(&self) -> Duration {
         match &self.source {
             Source::System(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
-            Source::Dial(dial) => Duration::from_micros(dial.unix_micros.load(Ordering::Relaxed)),
+            Source::ManualClock(dial) => Duration::from_micros(dial.unix_micros.load(Ordering::Relaxed)),
         }
     }
 
@@ -95,7 +95,7 @@ impl Clock {
     pub fn sleep(&self, duration: Duration) {
         match &self.source {
             Source::System(_) => std::thread::sleep(duration),
-            Source::Dial(dial) => dial.advance(micros(duration)),
+            Source::ManualClock(dial) => dial.advance(micros(duration)),
         }
     }
 

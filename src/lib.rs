@@ -84,17 +84,16 @@ mod auth;
 mod broker;
 mod clock;
 mod config;
+mod conn;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod guide;
 mod http;
-mod json;
 mod keys;
 mod metrics;
-mod pages;
 mod quota;
-mod spare;
+mod util;
 
 // Not part of the public API: open for this repository's binary, tests and benches alone.
 #[doc(hidden)]
@@ -104,9 +103,13 @@ pub mod hub;
 #[doc(hidden)]
 pub mod logging;
 #[doc(hidden)]
+pub mod net;
+#[doc(hidden)]
 pub mod sse;
 #[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
+pub mod stream;
 #[doc(hidden)]
 pub mod worker;
 
@@ -116,8 +119,8 @@ pub use auth::{KeyError, Role};
 pub use broker::stepped;
 pub use broker::{Broker, InsertError, PublishError, Published, StartError, run};
 pub use cli::UsageError;
-pub use config::{BadAddress, Config, ConfigError, ListenAddress};
-pub use hub::BadTopic;
+pub use config::{Config, ConfigError, ListenAddress, ParseAddressError};
+pub use hub::ParseTopicError;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};
 pub use store::{OpenError, Shortage, StoreError};

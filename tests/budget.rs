@@ -12,14 +12,14 @@ use std::sync::atomic::Ordering;
 use descriptor::{BYTES, Socket, WRITES, one_worker};
 use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
-use esker::worker::streams::{Close, Streams};
-use esker::worker::subscriber::Subscriber;
+use esker::stream::subscriber::Subscriber;
+use esker::stream::{Close, Streams};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-struct House {
+struct CommonHeaders {
     hub: Arc<Hub>,
     streams: Streams<Socket>,
     topic: TopicName,
@@ -28,7 +28,7 @@ struct House {
     looks: Cell<usize>,
 }
 
-impl House {
+impl CommonHeaders {
     fn new() -> Self {
         let (hub, streams) = one_worker();
         Self {
@@ -64,7 +64,7 @@ impl House {
         let before = WRITES.load(Ordering::Relaxed);
         let Self { streams, now, looks, .. } = self;
         while streams.has_work() {
-            streams.serve(esker::worker::BUDGET_PER_TURN, 0, &|| {
+            streams.serve(esker::stream::BUDGET_PER_ITERATION, 0, &|| {
                 looks.set(looks.get() + 1);
                 *now
             });
@@ -91,7 +91,7 @@ fn a_subscriber_is_24_bytes() {
 fn idle_subscribers_cost_at_most_64_bytes_each() {
     // A slab entry and a seat; with a token, the second in which it expires as well.
     for (expires, live) in [(None, 24 + 4), (Some(1_800_000_000), 24 + 4 + 4)] {
-        let mut house = House::new();
+        let mut house = CommonHeaders::new();
         house.subscribe(1, expires);
         let region = Region::new(ALLOCATOR);
         let count = (1 << 18) + 1;
@@ -107,7 +107,7 @@ fn idle_subscribers_cost_at_most_64_bytes_each() {
 /// Seats and entries that were left are taken again; delivery is as before.
 fn those_who_come_in_place_of_others_cost_nothing() {
     const SUBSCRIBERS: usize = 1000;
-    let mut house = House::new();
+    let mut house = CommonHeaders::new();
     house.subscribe(SUBSCRIBERS, None);
     let before = ALLOCATOR.stats();
     for round in 0..10 {
@@ -129,7 +129,7 @@ fn those_who_come_in_place_of_others_cost_nothing() {
 fn a_drain_writes_once_to_each() {
     const SUBSCRIBERS: usize = 20_000;
     const BUDGET: usize = 512;
-    let mut house = House::new();
+    let mut house = CommonHeaders::new();
     house.subscribe(SUBSCRIBERS, None);
     let (mut slices, before) = (0, WRITES.load(Ordering::Relaxed));
     while house.streams.end(BUDGET, 0) {
@@ -142,7 +142,7 @@ fn a_drain_writes_once_to_each() {
 
 fn delivery_allocates_nothing_and_writes_once() {
     const SUBSCRIBERS: usize = 1000;
-    let mut house = House::new();
+    let mut house = CommonHeaders::new();
     house.subscribe(SUBSCRIBERS, None);
     for events in [1, 1, 64, 200] {
         house.publish(events);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use esker::hub::{Hub, HubLimits, Position, TopicName, inbox};
 use esker::sse::{Framing, drafts_from_text};
-use esker::worker::Silence;
-use esker::worker::streams::{Close, Streams, Tally, Ticket};
+use esker::stream::Silence;
+use esker::stream::{Close, PendingSubscription, StreamCounters, Streams};
 use fastrand::Rng;
 use wire::{Socket, over_seeds, whole_blocks};
 
@@ -114,7 +114,7 @@ impl Model {
 struct Client {
     worker: usize,
     key: Option<u32>,
-    ticket: Option<Ticket>,
+    ticket: Option<PendingSubscription>,
     socket: Socket,
     topics: BTreeSet<usize>,
     framing: Framing,
@@ -298,7 +298,7 @@ impl Simulation {
         let summary: Vec<_> = drafts
             .iter()
             .zip(serials)
-            .map(|(draft, serial)| (draft.cost(), draft.own_id().map(str::to_owned), serial))
+            .map(|(draft, serial)| (draft.cost(), draft.publisher_id().map(str::to_owned), serial))
             .collect();
         let name = TopicName::parse(TOPICS[topic]).expect("a topic");
         let listening = self.clients.iter().filter(|client| client.topics.contains(&topic)).count();
@@ -311,12 +311,12 @@ impl Simulation {
     fn event_text(&mut self) -> String {
         let padding = "x".repeat(self.rng.usize(0..200));
         self.serials += 1;
-        let own = self.own_id().map_or(String::new(), |own| format!("id: {own}\n"));
+        let own = self.publisher_id().map_or(String::new(), |own| format!("id: {own}\n"));
         format!("data: {}\n: {padding}\n{own}\n", self.serials - 1)
     }
 
     /// Some publishers give texts, some count up, and some take what the broker gave another event.
-    fn own_id(&mut self) -> Option<String> {
+    fn publisher_id(&mut self) -> Option<String> {
         match self.rng.u8(0..16) {
             0..3 => Some(format!("own{}", self.rng.u8(0..20))),
             3 => Some(self.serials.to_string()),
@@ -507,7 +507,7 @@ impl Simulation {
         assert_eq!((counts.subscribers, counts.topics), (0, topics.len()));
         let tallies: Vec<_> = self.workers.iter_mut().map(Streams::take_tally).collect();
         assert_eq!(tallies.iter().flat_map(|tally| tally.closed).sum::<u64>(), self.left, "each is counted once");
-        let is_timed = |tally: &Tally| tally.latency.count() <= tally.delivered;
+        let is_timed = |tally: &StreamCounters| tally.latency.count() <= tally.delivered;
         assert!(tallies.iter().all(is_timed), "only what is delivered is timed");
     }
 }

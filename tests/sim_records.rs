@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use esker::hub::{Hub, HubLimits, RecordStart, inbox};
 use esker::sse::{Framing, record_frame};
-use esker::worker::streams::{Close, Streams};
+use esker::stream::{Close, Streams};
 use fastrand::Rng;
 use wire::{Socket, over_seeds, whole_blocks};
 

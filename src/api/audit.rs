@@ -2,7 +2,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::admission::{admit, demand};
+use super::authorize::{admit, demand};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
@@ -21,7 +21,7 @@ pub struct Request {
     /// What is asked for.
     pub query: PageQuery,
     /// Where the name is.
-    pub place: NamePlace,
+    pub place: NameSource,
     /// Who asks.
     pub(crate) client: Client,
     /// The second since the Unix epoch from which on they may not be read.
@@ -30,7 +30,7 @@ pub struct Request {
 
 /// Where a request has the record's name, and so the link to its next page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamePlace {
+pub enum NameSource {
     /// Behind `/audit/`.
     Path,
     /// In the parameter `event`: some proxies decode or normalize paths.
@@ -39,8 +39,8 @@ pub enum NamePlace {
 
 pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let (name, place) = match in_path {
-        Some(name) => (check_segments(name)?.to_owned(), NamePlace::Path),
-        None => (name_in_query(head)?, NamePlace::Query),
+        Some(name) => (check_segments(name)?.to_owned(), NameSource::Path),
+        None => (name_in_query(head)?, NameSource::Query),
     };
     check_name(&name)?;
     let grant = admit(Role::Subscriber, head, context)?;
@@ -100,8 +100,8 @@ fn show(request: &Request, page: Page) -> Response {
     let Some(after) = next else { return Response::json(body) };
     let name = utf8_percent_encode(&request.query.name, NON_ALPHANUMERIC);
     let target = match request.place {
-        NamePlace::Path => format!("/audit/{name}?"),
-        NamePlace::Query => format!("/audit?event={name}&"),
+        NameSource::Path => format!("/audit/{name}?"),
+        NameSource::Query => format!("/audit?event={name}&"),
     };
     let link = format!("<{target}after={after}&limit={}>; rel=\"next\"", request.query.limit);
     Response::json(body).field("Link", link)

@@ -2,7 +2,7 @@
 //! and those of its network included, and the browser adds the user's cookies: what the user may do, the page does. `Origin`,
 //! `Host` and `Sec-Fetch-Site`, which no page can forge, tell which page asks.
 
-use super::{Context, Scope};
+use super::{Context, ListenerRole};
 use crate::auth::Auth;
 use crate::http::cors::Origins;
 use crate::http::origin::{is_loopback_host, is_of_host};
@@ -18,10 +18,10 @@ pub struct LoopbackOnly {
 }
 
 impl LoopbackOnly {
-    fn is_for(self, scope: Scope) -> bool {
-        match scope {
-            Scope::All | Scope::Public => self.clients,
-            Scope::Administration => self.administration,
+    fn is_for(self, role: ListenerRole) -> bool {
+        match role {
+            ListenerRole::All | ListenerRole::Public => self.clients,
+            ListenerRole::Administration => self.administration,
         }
     }
 }
@@ -43,7 +43,7 @@ pub(super) fn check_open_broker(head: &Head<'_>, context: Context<'_>) -> Result
 /// broker's origin to its browser (DNS rebinding); only the name in `Host` betrays it. Through a Unix socket no browser comes,
 /// but proxies do; a request without a host is no browser's.
 fn check_host(head: &Head<'_>, context: Context<'_>) -> Result<(), Problem> {
-    let is_checked = context.service.loopback_only.is_for(context.scope) && context.address.is_some();
+    let is_checked = context.service.loopback_only.is_for(context.role) && context.address.is_some();
     if !is_checked || head.host.is_empty() || is_loopback_host(head.host) || context.house.origins.lists_host(head.host)
     {
         return Ok(());

@@ -31,7 +31,7 @@ pub(super) fn live(context: Context<'_>) -> Plan {
 }
 
 fn well() -> Plan {
-    Plan::Answer(Response::new(200, "text/plain", "ok"))
+    Plan::Respond(Response::new(200, "text/plain", "ok"))
 }
 
 #[cfg(test)]
@@ -39,10 +39,10 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::api::Scope;
+    use crate::api::ListenerRole;
     use crate::clock::Now;
     use crate::fuzz::service;
-    use crate::http::response::House;
+    use crate::http::response::CommonHeaders;
 
     #[test]
     fn a_worker_that_is_stuck_ends_liveness() {
@@ -51,15 +51,15 @@ mod tests {
                 service.metrics.worker(0).iteration_began.set(began);
                 let context = Context {
                     service,
-                    scope: Scope::All,
+                    role: ListenerRole::All,
                     address: None,
-                    house: House { date: "now", origins: &service.settings.origins },
+                    house: CommonHeaders { date: "now", origins: &service.settings.origins },
                     now: Now { id_micros: 50, unix_millis: 0, millis },
                     worker: 0,
                     verified: &RefCell::default(),
                 };
                 match live(context) {
-                    Plan::Answer(response) => response.status,
+                    Plan::Respond(response) => response.status,
                     Plan::Refuse(problem) => problem.status,
                     other => panic!("{other:?}"),
                 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::admission::{admit, demand};
+use super::authorize::{admit, demand};
 use super::body::{Body, check_coding};
+use super::rate_limit::{demand_allowance, demand_pace};
 use super::record::Record;
-use super::throttle::{demand_allowance, demand_pace};
-use super::{Context, Errand, Outcome, Plan, RECORDS};
-use crate::auth::{Holder, Role};
+use super::{Context, Outcome, Plan, RECORDS, StoreRequest};
+use crate::auth::{Principal, Role};
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::InsertRefusal;
@@ -20,7 +20,7 @@ use crate::store::StoreError;
 pub struct Request {
     /// The second since the Unix epoch from which on it may not be stored.
     pub(super) expires: Option<u64>,
-    pub(super) holder: Option<Holder>,
+    pub(super) holder: Option<Principal>,
 }
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
@@ -41,22 +41,22 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
 
 pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
-        return Outcome::Answer(refused(InsertRefusal::Draining, super::draining(), context).into());
+        return Outcome::Respond(refused(InsertRefusal::Draining, super::draining(), context).into());
     }
     if !context.service.hub.has_room_for_records() {
-        return Outcome::Answer(refused(InsertRefusal::Memory, too_much(), context).into());
+        return Outcome::Respond(refused(InsertRefusal::Memory, too_much(), context).into());
     }
     // Before the parsing, which takes milliseconds if the body is large.
     if let Err(problem) = demand_allowance(request.holder, context) {
-        return Outcome::Answer(refused(InsertRefusal::Rate, problem, context).into());
+        return Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into());
     }
     let record = match Record::parse(body.bytes()) {
         Ok(record) => record,
-        Err(problem) => return Outcome::Answer(refused(InsertRefusal::Invalid, problem, context).into()),
+        Err(problem) => return Outcome::Respond(refused(InsertRefusal::Invalid, problem, context).into()),
     };
     match demand_pace(request.holder, 1, context) {
-        Ok(()) => Outcome::Errand(Errand::Insert(record)),
-        Err(problem) => Outcome::Answer(refused(InsertRefusal::Rate, problem, context).into()),
+        Ok(()) => Outcome::StoreRequest(StoreRequest::Insert(record)),
+        Err(problem) => Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into()),
     }
 }
 

@@ -4,12 +4,12 @@ use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::{self, Exposition, MEDIA_TYPE};
 
-use super::admission::{admit, demand};
-use super::{Context, Plan, overview, stats};
+use super::authorize::{admit, demand};
+use super::{Context, Plan, metric_table, stats};
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     demand(&admit(Role::Publisher, head, context)?, stats::NAME)?;
-    let mut table = overview::table(context);
+    let mut table = metric_table::table(context);
     table.extend(metrics::process());
-    Ok(Plan::Answer(Response::new(200, MEDIA_TYPE, Exposition(&table).to_string())))
+    Ok(Plan::Respond(Response::new(200, MEDIA_TYPE, Exposition(&table).to_string())))
 }

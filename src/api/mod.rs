@@ -1,33 +1,33 @@
 //! What each route does: a request's head becomes a [`Plan`], the plan and the body an [`Outcome`].
 //! Bytes and moments in, values out; knows no socket.
 
-mod admission;
 mod advice;
 pub mod audit;
+mod authorize;
 mod body;
 mod browsers;
 mod console;
 mod health;
 pub mod insert;
+mod metric_table;
 mod metrics;
-mod overview;
 pub mod publish;
+mod rate_limit;
 pub mod record;
 mod route;
 mod stats;
 pub mod subscribe;
-mod throttle;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::auth::{Auth, Holder, Verified};
+use crate::auth::{Auth, Principal, TokenCache};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::http::problem::Consequence;
-use crate::http::response::House;
+use crate::http::response::CommonHeaders;
 use crate::http::{Head, Method, Problem, Response, cors};
 use crate::hub::{Hub, WorkerId};
 use crate::metrics::Metrics;
@@ -35,8 +35,8 @@ use crate::quota::{BodyBudget, BodyReservation, Client, PageBudget, PageReservat
 use crate::store::{Store, StoreError};
 pub use body::Body;
 pub use browsers::LoopbackOnly;
+pub use route::ListenerRole;
 use route::Route;
-pub use route::Scope;
 
 /// What a token must name for anything that has to do with records.
 const RECORDS: &str = "events";
@@ -114,17 +114,17 @@ pub struct Context<'a> {
     /// The shared parts.
     pub service: &'a Service,
     /// What is served here.
-    pub scope: Scope,
+    pub role: ListenerRole,
     /// The IP address the request comes from; `None` through a Unix socket.
     pub address: Option<IpAddr>,
     /// What every answer's head needs.
-    pub house: House<'a>,
+    pub house: CommonHeaders<'a>,
     /// The moment of this turn.
     pub now: Now,
     /// The calling worker.
     pub worker: WorkerId,
     /// Tokens that the worker has verified lately.
-    pub verified: &'a RefCell<Verified>,
+    pub verified: &'a RefCell<TokenCache>,
 }
 
 impl Context<'_> {
@@ -144,7 +144,7 @@ impl Context<'_> {
     }
 
     /// Creates an empty reservation for a body of this holder of a token, or of the client's address if there is none.
-    pub fn body_reservation(&self, holder: Option<Holder>) -> BodyReservation {
+    pub fn body_reservation(&self, holder: Option<Principal>) -> BodyReservation {
         self.service.bodies.reservation(holder.map_or_else(|| self.address.into(), Client::Principal))
     }
 }
@@ -153,7 +153,7 @@ impl Context<'_> {
 #[derive(Debug)]
 pub enum Plan {
     /// The answer is known; a short body is read and dropped first.
-    Answer(Response),
+    Respond(Response),
     /// The request is refused; a short body is read and dropped first.
     Refuse(Problem),
     /// The request's token may not be verified yet; the request is planned again later, or refused.
@@ -185,18 +185,18 @@ impl Plan {
 
     /// Carries the plan out, now that the whole body is here.
     pub fn finish(self, body: Body<'_>, context: Context<'_>) -> Outcome {
-        if let Err(problem) = admission::demand_time(self.expires(), context) {
+        if let Err(problem) = authorize::demand_time(self.expires(), context) {
             note_denial(&problem, context);
             context.log_refusal(&problem);
-            return Outcome::Answer(problem.into());
+            return Outcome::Respond(problem.into());
         }
         match self {
-            Self::Answer(response) => Outcome::Answer(response),
-            Self::Refuse(problem) | Self::Delay(Delay { problem, .. }) => Outcome::Answer(problem.into()),
+            Self::Respond(response) => Outcome::Respond(response),
+            Self::Refuse(problem) | Self::Delay(Delay { problem, .. }) => Outcome::Respond(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(request, body, context),
             Self::Insert(request) => insert::finish(&request, &body, context),
-            Self::Audit(request) => Outcome::Errand(Errand::Audit(request)),
+            Self::Audit(request) => Outcome::StoreRequest(StoreRequest::Audit(request)),
         }
     }
 
@@ -206,18 +206,18 @@ impl Plan {
     }
 
     /// Returns whose token came with a body that is wanted.
-    pub fn holder(&self) -> Option<Holder> {
+    pub fn holder(&self) -> Option<Principal> {
         match self {
             Self::Publish(request) => request.holder,
             Self::Insert(request) => request.holder,
-            Self::Answer(_) | Self::Refuse(_) | Self::Delay(_) | Self::Audit(_) | Self::Subscribe(_) => None,
+            Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) | Self::Audit(_) | Self::Subscribe(_) => None,
         }
     }
 
     /// The second since the Unix epoch from which on it may no longer be carried out.
     fn expires(&self) -> Option<u64> {
         match self {
-            Self::Answer(_) | Self::Refuse(_) | Self::Delay(_) => None,
+            Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) => None,
             Self::Insert(request) => request.expires,
             Self::Audit(request) => request.expires,
             Self::Publish(request) => request.expires,
@@ -230,7 +230,7 @@ impl Plan {
 #[derive(Debug)]
 pub enum Outcome {
     /// It is answered.
-    Answer(Response),
+    Respond(Response),
     /// It opens a stream.
     Subscribe(subscribe::Request),
     /// The hub has no room for it now; resume it after a while.
@@ -238,12 +238,12 @@ pub enum Outcome {
     /// There is more work to do than fits in one slice; resume it when others have had their share.
     Work(Box<publish::Pending>),
     /// The store is to be asked.
-    Errand(Errand),
+    StoreRequest(StoreRequest),
 }
 
 /// What the store is asked for; the answer comes later.
 #[derive(Debug)]
-pub enum Errand {
+pub enum StoreRequest {
     /// To store a record.
     Insert(record::Record),
     /// To read versions.
@@ -251,16 +251,16 @@ pub enum Errand {
 }
 
 /// What the store had to say.
-pub struct Answer {
+pub struct StoreReply {
     /// In HTTP's words.
     pub response: Response,
     /// The memory that is reserved for it until it is sent.
     pub held: Option<PageReservation>,
 }
 
-impl Errand {
+impl StoreRequest {
     /// Runs it; `answer` is called by one of the store's threads.
-    pub fn run(self, service: &Service, answer: impl FnOnce(Answer) + Send + 'static) {
+    pub fn run(self, service: &Service, answer: impl FnOnce(StoreReply) + Send + 'static) {
         let Service { store, pages, .. } = service;
         match self {
             Self::Insert(record) => {
@@ -270,21 +270,21 @@ impl Errand {
                 inserting.fetch_add(1, Ordering::AcqRel);
                 store.insert(record.name, record.data, move |stored| {
                     inserting.fetch_sub(1, Ordering::AcqRel);
-                    answer(Answer { response: insert::answer(&name, stored, &directory), held: None });
+                    answer(StoreReply { response: insert::answer(&name, stored, &directory), held: None });
                 });
             }
             Self::Audit(request) => {
                 let client = request.client;
                 let Some(reservation) = pages.reserve(client) else {
                     let response = audit::answer(&request, Err(StoreError::Busy));
-                    return answer(Answer { response, held: None });
+                    return answer(StoreReply { response, held: None });
                 };
                 store.audit(request.query.clone(), client, reservation, move |read| {
                     let (page, held) = match read {
                         Ok((page, held)) => (Ok(page), Some(held)),
                         Err(error) => (Err(error), None),
                     };
-                    answer(Answer { response: audit::answer(&request, page), held });
+                    answer(StoreReply { response: audit::answer(&request, page), held });
                 });
             }
         }
@@ -306,10 +306,10 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
 
 fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     if head.method == Method::Options {
-        return Ok(Plan::Answer(preflight(head, context)));
+        return Ok(Plan::Respond(preflight(head, context)));
     }
     match (route(head, context)?, head.method) {
-        (Route::Console, Method::Get | Method::Head) => Ok(Plan::Answer(console::answer())),
+        (Route::Console, Method::Get | Method::Head) => Ok(Plan::Respond(console::answer())),
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
@@ -335,7 +335,7 @@ fn note_denial(problem: &Problem, context: Context<'_>) {
 }
 
 fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem> {
-    Route::parse(&head.target, context.scope, context.service.settings.console)
+    Route::parse(&head.target, context.role, context.service.settings.console)
 }
 
 fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {

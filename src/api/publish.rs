@@ -15,18 +15,18 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use crate::auth::{Holder, Role};
+use crate::auth::{Principal, Role};
 use crate::http::head::is_media_type;
 use crate::http::target::Query;
 use crate::http::{Head, Problem, Response};
-use crate::hub::{BadTopic, Published, Refused, Room, TopicName};
+use crate::hub::{ParseTopicError, Published, Refused, Room, TopicName};
 use crate::metrics::PublishRefusal;
 use crate::quota::BodyReservation;
-use crate::sse::{Check, Draft, EVENT_COST, Encoder, EventError, FieldScan, Slice, check_id, check_name};
+use crate::sse::{Check, EVENT_COST, Encoder, EventError, FieldScan, Slice, UnsequencedFrame, check_id, check_name};
 
-use super::admission::{admit, demand_time, demand_topic};
+use super::authorize::{admit, demand_time, demand_topic};
 use super::body::{Body, check_coding};
-use super::throttle::{demand_allowance, demand_pace};
+use super::rate_limit::{demand_allowance, demand_pace};
 use super::{Context, Outcome, Plan, advice, note_denial};
 
 /// The members' names, and three numbers of at most 20 digits.
@@ -41,7 +41,7 @@ pub struct Request {
     kind: Kind,
     given: Given,
     pub(super) expires: Option<u64>,
-    pub(super) holder: Option<Holder>,
+    pub(super) holder: Option<Principal>,
 }
 
 /// How the body is to be read.
@@ -83,7 +83,7 @@ enum Stage {
     /// They are being encoded.
     Encoding(Encoder),
     /// They can be published as soon as there is room.
-    Encoded(Vec<Draft>),
+    Encoded(Vec<UnsequencedFrame>),
 }
 
 /// Why a publish is refused.
@@ -95,7 +95,7 @@ enum Progress {
     /// There is more work to do.
     Unfinished(Stage),
     /// The hub has no room now.
-    NoRoom(Stage),
+    Backpressure(Stage),
 }
 
 pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
@@ -115,9 +115,9 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     Ok(Plan::Publish(Request { topic, kind, given, expires: grant.expires(), holder: grant.holder() }))
 }
 
-fn bad_topic(bad: BadTopic) -> Problem {
+fn bad_topic(bad: ParseTopicError) -> Problem {
     match bad {
-        BadTopic::Character(',') => Problem::bad_request(
+        ParseTopicError::Character(',') => Problem::bad_request(
             "the topic contains ','; a publish goes to one topic: publish to each of them separately",
         ),
         bad => Problem::bad_request(bad.to_string()),
@@ -163,7 +163,7 @@ pub fn resume(pending: Pending, context: Context<'_>) -> Outcome {
     let Pending { request, stage, body, reservation } = pending;
     if let Err(problem) = demand_time(request.expires, context) {
         note_denial(&problem, context);
-        return Outcome::Answer(problem.into());
+        return Outcome::Respond(problem.into());
     }
     match demand_no_drain(context) {
         Ok(()) => go_on(request, stage, body.into(), Some(reservation), context),
@@ -179,9 +179,9 @@ fn go_on(
     context: Context<'_>,
 ) -> Outcome {
     match request.work(stage, &body, context) {
-        Ok(Progress::Published(published)) => Outcome::Answer(accepted(published)),
+        Ok(Progress::Published(published)) => Outcome::Respond(accepted(published)),
         Ok(Progress::Unfinished(stage)) => pause(request, stage, body, reservation, context, Outcome::Work),
-        Ok(Progress::NoRoom(stage)) => pause(request, stage, body, reservation, context, Outcome::Wait),
+        Ok(Progress::Backpressure(stage)) => pause(request, stage, body, reservation, context, Outcome::Wait),
         Err(refusal) => refuse(refusal, context),
     }
 }
@@ -199,7 +199,7 @@ fn pause(
     let mut reservation = reservation.unwrap_or_else(|| context.body_reservation(request.holder));
     match reservation.resize(body.len() + stage.cost()) {
         Ok(()) => outcome(Box::new(Pending { request, stage, body, reservation })),
-        Err(_) => Outcome::Answer(no_room(context).into()),
+        Err(_) => Outcome::Respond(no_room(context).into()),
     }
 }
 
@@ -284,19 +284,19 @@ impl Request {
     ) -> Result<Progress, Refusal> {
         match context.service.hub.room_for(&self.topic, events, body.len(), context.now.id_micros) {
             Room::Now => Ok(Progress::Unfinished(Stage::Encoding(encoder))),
-            Room::Later => Ok(Progress::NoRoom(Stage::Admitted(events, encoder))),
+            Room::Later => Ok(Progress::Backpressure(Stage::Admitted(events, encoder))),
             Room::TooManyTopics => Err(too_many_topics()),
         }
     }
 
-    fn publish(&self, drafts: Vec<Draft>, context: Context<'_>) -> Result<Progress, Refusal> {
+    fn publish(&self, drafts: Vec<UnsequencedFrame>, context: Context<'_>) -> Result<Progress, Refusal> {
         demand_no_drain(context)?;
         match context.service.hub.publish(&self.topic, drafts, context.now.id_micros, Some(context.worker)) {
             Ok(published) => {
                 context.service.store.note_id(published.id);
                 Ok(Progress::Published(published))
             }
-            Err(Refused::NoRoom(drafts)) => Ok(Progress::NoRoom(Stage::Encoded(drafts))),
+            Err(Refused::Backpressure(drafts)) => Ok(Progress::Backpressure(Stage::Encoded(drafts))),
             Err(Refused::TooManyTopics) => Err(too_many_topics()),
         }
     }
@@ -308,7 +308,7 @@ impl Stage {
         match self {
             Self::Checking(_) | Self::Scanning(_) => 0,
             Self::Admitted(_, encoder) | Self::Encoding(encoder) => encoder.cost(),
-            Self::Encoded(drafts) => drafts.iter().map(Draft::cost).sum(),
+            Self::Encoded(drafts) => drafts.iter().map(UnsequencedFrame::cost).sum(),
         }
     }
 }
@@ -335,7 +335,7 @@ fn too_many_topics() -> Refusal {
 }
 
 fn refuse(Refusal(why, problem): Refusal, context: Context<'_>) -> Outcome {
-    Outcome::Answer(refused(why, problem, context).into())
+    Outcome::Respond(refused(why, problem, context).into())
 }
 
 /// Counts a publish that is refused.

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::body::not_utf8;
 use crate::http::Problem;
-use crate::json;
 use crate::store;
+use crate::util::json;
 
 /// The longest data in bytes; SQLite keeps values of up to a billion.
 pub const MAX_DATA: usize = 500_000_000;

@@ -8,7 +8,7 @@ use crate::hub::TopicName;
 
 /// What is served to those who come through a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum ListenerRole {
     /// Everything.
     All,
     /// Everything but what is the administration's, which has a door of its own.
@@ -34,8 +34,8 @@ pub(super) enum Route<'a> {
 
 impl<'a> Route<'a> {
     /// What the target names, if it is served there.
-    pub(super) fn parse(target: &Target<'a>, scope: Scope, has_console: bool) -> Result<Self, Problem> {
-        let is_served = |route: &Self| route.is_in(scope) && (has_console || !matches!(route, Self::Console));
+    pub(super) fn parse(target: &Target<'a>, role: ListenerRole, has_console: bool) -> Result<Self, Problem> {
+        let is_served = |route: &Self| route.is_in(role) && (has_console || !matches!(route, Self::Console));
         if let Some(route) = Self::find(target)?.filter(is_served) {
             return Ok(route);
         }
@@ -43,7 +43,7 @@ impl<'a> Route<'a> {
         let without_slash = Target { path: if shorter.is_empty() { "/" } else { shorter }, ..*target };
         let is_found =
             shorter.len() < target.path.len() && Self::find(&without_slash)?.is_some_and(|route| is_served(&route));
-        Err(Problem::new(404, if is_found { trailing_slash(shorter) } else { scope.advice(target.path).into() }))
+        Err(Problem::new(404, if is_found { trailing_slash(shorter) } else { role.advice(target.path).into() }))
     }
 
     fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
@@ -65,12 +65,12 @@ impl<'a> Route<'a> {
         })
     }
 
-    fn is_in(&self, scope: Scope) -> bool {
+    fn is_in(&self, role: ListenerRole) -> bool {
         let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health | Self::Liveness);
-        match scope {
-            Scope::All => true,
-            Scope::Public => !is_administration,
-            Scope::Administration => is_administration,
+        match role {
+            ListenerRole::All => true,
+            ListenerRole::Public => !is_administration,
+            ListenerRole::Administration => is_administration,
         }
     }
 
@@ -122,7 +122,7 @@ fn shown(topic: &str) -> Cow<'static, str> {
     TopicName::parse(topic).map_or("{topic}".into(), |topic| topic.as_str().to_owned().into())
 }
 
-impl Scope {
+impl ListenerRole {
     /// What to do instead of asking for a path that is not served here.
     fn advice(self, path: &str) -> &'static str {
         match (self, path) {
@@ -151,8 +151,8 @@ impl Scope {
 mod tests {
     use super::*;
 
-    fn detail(path: &str, scope: Scope) -> String {
-        match Route::parse(&Target::parse(path).unwrap(), scope, true) {
+    fn detail(path: &str, role: ListenerRole) -> String {
+        match Route::parse(&Target::parse(path).unwrap(), role, true) {
             Ok(route) => panic!("{path} is served: {}", route.allow()),
             Err(problem) => {
                 assert_eq!(problem.status, 404);
@@ -171,18 +171,18 @@ mod tests {
             ("/stats/", "/stats"),
             ("//", "/"),
         ] {
-            let detail = detail(path, Scope::All);
+            let detail = detail(path, ListenerRole::All);
             assert!(detail.contains("slash") && detail.ends_with(&format!("ask for {right}")), "{path}: {detail}");
         }
-        assert!(!detail("/nowhere/", Scope::All).contains("slash"));
-        assert!(!detail("/stats/", Scope::Public).contains("slash"), "it is served elsewhere");
+        assert!(!detail("/nowhere/", ListenerRole::All).contains("slash"));
+        assert!(!detail("/stats/", ListenerRole::Public).contains("slash"), "it is served elsewhere");
     }
 
     #[test]
     fn a_missing_topic_is_called_one() {
         for path in ["/publish", "/subscribe"] {
-            assert!(detail(path, Scope::All).starts_with("the topic is missing"), "{path}");
-            assert!(detail(path, Scope::Administration).starts_with("nothing is here"), "{path}");
+            assert!(detail(path, ListenerRole::All).starts_with("the topic is missing"), "{path}");
+            assert!(detail(path, ListenerRole::Administration).starts_with("nothing is here"), "{path}");
         }
     }
 }

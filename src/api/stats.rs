@@ -4,13 +4,13 @@ use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
 use crate::metrics;
 
-use super::admission::{admit, demand};
-use super::{Context, Plan, overview};
+use super::authorize::{admit, demand};
+use super::{Context, Plan, metric_table};
 
 /// What a token must name.
 pub(super) const NAME: &str = "stats";
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     demand(&admit(Role::Publisher, head, context)?, NAME)?;
-    Ok(Plan::Answer(Response::json(metrics::stats(&overview::table(context)).to_string())))
+    Ok(Plan::Respond(Response::json(metrics::stats(&metric_table::table(context)).to_string())))
 }

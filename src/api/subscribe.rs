@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::auth::{Grant, Holder, Role};
+use crate::auth::{Grant, Principal, Role};
 use crate::clock::millis;
-use crate::http::{Head, Problem, Reply, Version};
-use crate::hub::{Full, Joined, Position, RecordStart, TopicName};
+use crate::http::{Head, Problem, ResponseParams, Version};
+use crate::hub::{AtCapacity, Joined, Position, RecordStart, TopicName};
 use crate::metrics::TurnedAway;
-use crate::quota::{Place, Quotas};
+use crate::quota::{Permit, Quotas};
 use crate::sse::{Framing, stream};
 
-use super::admission::{admit, demand, demand_topic};
+use super::authorize::{admit, demand, demand_topic};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 
@@ -33,7 +33,7 @@ pub struct Request {
     position: Option<String>,
     prime: bool,
     pub(super) expires: Option<u64>,
-    holder: Option<Holder>,
+    holder: Option<Principal>,
 }
 
 /// What is to be heard.
@@ -46,7 +46,7 @@ enum Wanted {
 
 /// What a worker needs to know of a stream that has been opened.
 #[derive(Debug)]
-pub struct Entry {
+pub struct OpenStream {
     /// What the hub said.
     pub joined: Joined,
     /// How the stream's bytes are delimited.
@@ -54,14 +54,14 @@ pub struct Entry {
     /// The second since the Unix epoch in which the stream is to end.
     pub expires: Option<u64>,
     /// To be kept as long as the stream lasts, if its token's subject has only so many.
-    pub place: Option<Place>,
+    pub place: Option<Permit>,
 }
 
 /// What became of a [`Request`]; the bytes to send first are written in both cases.
 #[derive(Debug)]
 pub enum Opened {
     /// The subscriber is registered.
-    Joined(Entry),
+    Joined(OpenStream),
     /// The stream has ended before it began: it is to come back later.
     Ended,
 }
@@ -129,7 +129,7 @@ fn position_of(head: &Head<'_>) -> Option<String> {
 }
 
 /// Registers the subscriber and writes the head and the opening, both for one and the same write.
-pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+pub fn open(request: &Request, reply: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
     let framing = framing(&reply);
     let position = request.position.as_deref().map_or(Position::Live, Position::After);
     let service = context.service;
@@ -146,9 +146,9 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
             service.hub.abandon(context.worker, &joined);
             return end_at_once(TurnedAway::Draining, reply, framing, context, out);
         }
-        Err(Full::Subscribers) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
-        Err(Full::Topics) => return end_at_once(TurnedAway::Topics, reply, framing, context, out),
-        Err(Full::Names) => return end_at_once(TurnedAway::Names, reply, framing, context, out),
+        Err(AtCapacity::Subscribers) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
+        Err(AtCapacity::Topics) => return end_at_once(TurnedAway::Topics, reply, framing, context, out),
+        Err(AtCapacity::Names) => return end_at_once(TurnedAway::Names, reply, framing, context, out),
     };
     write_head(reply, context, out);
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
@@ -157,48 +157,54 @@ pub fn open(request: &Request, reply: Reply, context: Context<'_>, out: &mut Vec
         service.metrics.worker(context.worker).resume_gaps.add(1);
         stream::gap(after, gap.oldest, framing, out);
     }
-    Opened::Joined(Entry { joined, framing, expires: request.expires, place })
+    Opened::Joined(OpenStream { joined, framing, expires: request.expires, place })
 }
 
 /// The subject has as many streams as it may.
 struct NoPlace;
 
 /// A place among its subject's streams, if they are counted. A token without a subject may be for a whole audience.
-fn take_place(holder: Option<Holder>, quotas: &Quotas) -> Result<Option<Place>, NoPlace> {
+fn take_place(holder: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, NoPlace> {
     match (&quotas.places, holder) {
-        (Some(places), Some(Holder::Subject(subject))) => places.take(subject).map(Some).ok_or(NoPlace),
+        (Some(places), Some(Principal::Subject(subject))) => places.take(subject).map(Some).ok_or(NoPlace),
         _ => Ok(None),
     }
 }
 
 /// HEAD on a stream: only the head, then done.
-pub fn head_only(reply: &Reply, context: Context<'_>, out: &mut Vec<u8>) {
+pub fn head_only(reply: &ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
     reply.write_stream_head(context.house, out);
 }
 
 /// A stream without chunks can end only with its connection.
-fn write_head(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
+fn write_head(reply: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
     let keep_alive = reply.keep_alive && reply.version == Version::Http11;
-    Reply { keep_alive, ..reply }.write_stream_head(context.house, out);
+    ResponseParams { keep_alive, ..reply }.write_stream_head(context.house, out);
 }
 
 /// Any status but 200 would stop an EventSource for good, so a full broker answers 200, a time, and the end.
 /// That holds for a subject's bound, too: connections that a client has lost count until the broker has noticed it.
-fn end_at_once(why: TurnedAway, reply: Reply, framing: Framing, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+fn end_at_once(
+    why: TurnedAway,
+    reply: ResponseParams,
+    framing: Framing,
+    context: Context<'_>,
+    out: &mut Vec<u8>,
+) -> Opened {
     context.service.metrics.worker(context.worker).turned_away.count(why as usize);
     log::debug!("no stream to {}: {}", context.client(), excuse(why));
-    write_head(Reply { keep_alive: false, ..reply }, context, out);
-    stream::come_back(excuse(why), fastrand::u64(COME_BACK_MILLIS), framing, out);
+    write_head(ResponseParams { keep_alive: false, ..reply }, context, out);
+    stream::reconnect_later(excuse(why), fastrand::u64(COME_BACK_MILLIS), framing, out);
     Opened::Ended
 }
 
 /// The token has waited for too long to be verified.
-pub fn turn_away_unverified(reply: Reply, context: Context<'_>, out: &mut Vec<u8>) {
+pub fn turn_away_unverified(reply: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
     let framing = framing(&reply);
     end_at_once(TurnedAway::Unverified, reply, framing, context, out);
 }
 
-fn framing(reply: &Reply) -> Framing {
+fn framing(reply: &ResponseParams) -> Framing {
     match reply.version {
         Version::Http11 => Framing::Chunked,
         Version::Http10 => Framing::Plain,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Holder;
+use super::Principal;
 
 /// See the module's page. Compares names as topics are folded, to lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     names: Names,
     expires: Option<u64>,
-    holder: Option<Holder>,
+    holder: Option<Principal>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +40,12 @@ impl Grant {
     }
 
     /// The same for whoever it was given to.
-    pub(super) fn of(self, holder: Holder) -> Self {
+    pub(super) fn of(self, holder: Principal) -> Self {
         Self { holder: Some(holder), ..self }
     }
 
     /// Whether it allows what is done with this topic, whose name is in lower case.
-    pub fn covers_topic(&self, name: &str) -> bool {
+    pub fn allows_topic(&self, name: &str) -> bool {
         self.any(|pattern| match pattern {
             Pattern::Exact(exact) => exact == name,
             Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
@@ -74,7 +74,7 @@ impl Grant {
     }
 
     /// Whose it is, where tokens are asked for.
-    pub fn holder(&self) -> Option<Holder> {
+    pub fn holder(&self) -> Option<Principal> {
         self.holder
     }
 }
@@ -106,7 +106,7 @@ mod tests {
             ("axb", false),
             ("", false),
         ] {
-            assert_eq!(grant.covers_topic(name), is_covered, "{name}");
+            assert_eq!(grant.allows_topic(name), is_covered, "{name}");
         }
         assert_eq!(grant.expires(), Some(5));
     }
@@ -115,12 +115,12 @@ mod tests {
     fn an_asterisk_alone_is_everything() {
         assert!(!Grant::new(None, &[], 5).covers("events"));
         let grant = Grant::new(None, &["*"], 5);
-        assert!(grant.covers("events") && grant.covers_topic("greeting1") && Grant::everything().covers("stats"));
+        assert!(grant.covers("events") && grant.allows_topic("greeting1") && Grant::everything().covers("stats"));
     }
 
     #[test]
     fn prefixes_are_of_topics() {
         let grant = Grant::new(Some("stats"), &["e*"], 5);
-        assert!(grant.covers("stats") && !grant.covers("events") && grant.covers_topic("eventful1"));
+        assert!(grant.covers("stats") && !grant.covers("events") && grant.allows_topic("eventful1"));
     }
 }

@@ -11,7 +11,7 @@ use ring::rand::SystemRandom;
 use simple_asn1::ASN1Block;
 
 use super::claims::RawClaims;
-use super::{Denial, Role};
+use super::{AuthError, Role};
 
 /// The shortest secret in bytes: as long as the output of SHA-256 (RFC 7518 section 3.2).
 pub const MIN_SECRET: usize = 32;
@@ -197,18 +197,18 @@ impl Key {
     }
 
     /// The claims of a token that was signed with this key.
-    fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, Denial> {
+    fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, AuthError> {
         let decoded = jsonwebtoken::decode(token, &self.decoding, &self.validation);
         let decoded = decoded.map_err(|error| match error.kind() {
-            ErrorKind::InvalidAlgorithm => Denial::Algorithm(role, self.accepted),
-            ErrorKind::InvalidSignature => Denial::Signature(role),
+            ErrorKind::InvalidAlgorithm => AuthError::Algorithm(role, self.accepted),
+            ErrorKind::InvalidSignature => AuthError::Signature(role),
             // The claims are read last, and only if the signature is good.
-            ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_ok() => Denial::Claims,
-            _ => Denial::Malformed,
+            ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_ok() => AuthError::Claims,
+            _ => AuthError::Malformed,
         })?;
         match decoded.header.crit {
             None => Ok(decoded.claims),
-            Some(_) => Err(Denial::Critical),
+            Some(_) => Err(AuthError::Critical),
         }
     }
 }
@@ -222,13 +222,13 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, Denial> {
+    pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, AuthError> {
         let denial = match self.current.verify(role, token) {
-            Err(denial @ (Denial::Signature(_) | Denial::Algorithm(..))) => denial,
+            Err(denial @ (AuthError::Signature(_) | AuthError::Algorithm(..))) => denial,
             verified => return verified,
         };
         match self.previous.as_ref().map(|previous| previous.verify(role, token)) {
-            None | Some(Err(Denial::Algorithm(..))) => Err(denial),
+            None | Some(Err(AuthError::Algorithm(..))) => Err(denial),
             // Also where the current key is of another kind: the signature was verified, and is bad.
             Some(verified) => verified,
         }

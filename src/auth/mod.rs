@@ -3,26 +3,26 @@
 
 mod claims;
 mod crypto;
-mod denial;
+mod error;
 mod grant;
-mod holder;
 mod key;
 mod mint;
-mod verified;
+mod principal;
+mod token_cache;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use denial::Denial;
+pub use error::AuthError;
 pub use grant::Grant;
-pub use holder::Holder;
 pub use key::{Key, KeyError, Keyring, Secret};
 pub use mint::mint;
-use verified::Verdict;
-pub use verified::Verified;
+pub use principal::Principal;
+pub use token_cache::TokenCache;
+use token_cache::Verdict;
 
 use claims::Claims;
-use holder::Holders;
+use principal::Principals;
 
 /// What a token must be signed for. Each role has keys of its own, so that a page that may listen
 /// can't publish.
@@ -73,7 +73,7 @@ pub enum Auth {
 pub struct Keyrings {
     publisher: RwLock<Arc<Keyring>>,
     subscriber: RwLock<Arc<Keyring>>,
-    holders: Holders,
+    holders: Principals,
 }
 
 impl Auth {
@@ -83,7 +83,7 @@ impl Auth {
         Self::Tokens(Keyrings {
             publisher: RwLock::new(Arc::new(publisher)),
             subscriber: RwLock::new(Arc::new(subscriber)),
-            holders: Holders::default(),
+            holders: Principals::default(),
         })
     }
 }
@@ -91,7 +91,13 @@ impl Auth {
 impl Keyrings {
     /// Returns what a token allows at this moment (seconds since the Unix epoch), if it was verified lately. Costs next to
     /// nothing.
-    pub fn recall(&self, role: Role, token: &[u8], now: u64, verified: &mut Verified) -> Option<Result<Grant, Denial>> {
+    pub fn recall(
+        &self,
+        role: Role,
+        token: &[u8],
+        now: u64,
+        verified: &mut TokenCache,
+    ) -> Option<Result<Grant, AuthError>> {
         let keyring = self.of(role).read().unwrap_or_else(PoisonError::into_inner);
         let verdict = verified.by(role, &keyring).get(token)?;
         Some(judge(verdict, now))
@@ -99,13 +105,13 @@ impl Keyrings {
 
     /// Verifies a token and returns what it allows at this moment. Whatever a genuine token comes to is remembered, for it
     /// may be shown again.
-    pub fn verify(&self, role: Role, token: &[u8], now: u64, verified: &mut Verified) -> Result<Grant, Denial> {
+    pub fn verify(&self, role: Role, token: &[u8], now: u64, verified: &mut TokenCache) -> Result<Grant, AuthError> {
         let keyring = Arc::clone(&self.of(role).read().unwrap_or_else(PoisonError::into_inner));
         let verdict = keyring
             .verify(role, token)
             .and_then(|raw| Ok(Claims::parse(&raw)?.of(self.holders.of(raw.subject(), token))));
         let grant = judge(&verdict, now);
-        if verdict.as_ref().err().is_none_or(Denial::is_of_genuine) {
+        if verdict.as_ref().err().is_none_or(AuthError::is_of_genuine) {
             verified.by(role, &keyring).put(token, verdict);
         } else {
             verified.note_failure();
@@ -126,7 +132,7 @@ impl Keyrings {
     }
 }
 
-fn judge(verdict: &Verdict, now: u64) -> Result<Grant, Denial> {
+fn judge(verdict: &Verdict, now: u64) -> Result<Grant, AuthError> {
     verdict.as_ref().map_err(Clone::clone)?.at(now)
 }
 

@@ -28,8 +28,8 @@ fn sign(header: &Header, claims: &Value, secret: &[u8]) -> String {
     jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
 }
 
-fn admit(keyrings: &Keyrings, role: Role, token: &[u8], now: u64) -> Result<Grant, Denial> {
-    let mut verified = Verified::default();
+fn admit(keyrings: &Keyrings, role: Role, token: &[u8], now: u64) -> Result<Grant, AuthError> {
+    let mut verified = TokenCache::default();
     let first = recall_or_verify(keyrings, role, token, now, &mut verified);
     let second = recall_or_verify(keyrings, role, token, now, &mut verified);
     assert_eq!(first, second, "a token known from before is judged alike");
@@ -41,8 +41,8 @@ fn recall_or_verify(
     role: Role,
     token: &[u8],
     now: u64,
-    verified: &mut Verified,
-) -> Result<Grant, Denial> {
+    verified: &mut TokenCache,
+) -> Result<Grant, AuthError> {
     keyrings.recall(role, token, now, verified).unwrap_or_else(|| keyrings.verify(role, token, now, verified))
 }
 
@@ -56,9 +56,9 @@ fn all_lengths_of_hmac_pass_with_the_roles_own_key() {
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let token = sign(&Header::new(algorithm), &good_claims(), PUBLISHER);
         let grant = admit(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap();
-        assert!(grant.covers_topic("greeting1") && !grant.covers_topic("greeting2"));
+        assert!(grant.allows_topic("greeting1") && !grant.allows_topic("greeting2"));
         let denial = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap_err();
-        assert_eq!(denial, Denial::Signature(Role::Subscriber));
+        assert_eq!(denial, AuthError::Signature(Role::Subscriber));
     }
 }
 
@@ -72,9 +72,9 @@ fn what_is_minted_is_admitted_until_it_expires() {
     ] {
         let token = mint(&secret, &names, NOW + 1).unwrap();
         let grant = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap();
-        assert!(grant.covers_topic(covered) && (names == ["*"] || !grant.covers_topic(other)));
+        assert!(grant.allows_topic(covered) && (names == ["*"] || !grant.allows_topic(other)));
         let denial = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW + 1).unwrap_err();
-        assert_eq!(denial, Denial::Expired { at: NOW + 1, now: NOW + 1 });
+        assert_eq!(denial, AuthError::Expired { at: NOW + 1, now: NOW + 1 });
     }
 }
 
@@ -83,15 +83,15 @@ fn the_previous_key_still_verifies_and_a_replaced_one_does_not() {
     let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
     let old = sign(&Header::default(), &good_claims(), PUBLISHER);
     let new = sign(&Header::default(), &good_claims(), next);
-    let mut verified = Verified::default();
+    let mut verified = TokenCache::default();
     let mut admit =
         |token: &str| recall_or_verify(&keyrings, Role::Publisher, token.as_bytes(), NOW, &mut verified).map(|_| ());
-    assert_eq!((admit(&old), admit(&new)), (Ok(()), Err(Denial::Signature(Role::Publisher))));
+    assert_eq!((admit(&old), admit(&new)), (Ok(()), Err(AuthError::Signature(Role::Publisher))));
     let both = Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) };
     keyrings.replace(Role::Publisher, both);
     assert_eq!((admit(&old), admit(&new)), (Ok(()), Ok(())));
     keyrings.replace(Role::Publisher, keyring(next));
-    assert_eq!((admit(&old), admit(&new)), (Err(Denial::Signature(Role::Publisher)), Ok(())));
+    assert_eq!((admit(&old), admit(&new)), (Err(AuthError::Signature(Role::Publisher)), Ok(())));
 }
 
 #[test]
@@ -99,17 +99,17 @@ fn what_is_wrong_with_a_token_of_the_previous_key_is_said_too() {
     let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
     keyrings.replace(Role::Publisher, Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) });
     let admit = |token: String| admit(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap_err();
-    assert_eq!(admit(sign(&Header::default(), &json!(["exp"]), PUBLISHER)), Denial::Claims);
+    assert_eq!(admit(sign(&Header::default(), &json!(["exp"]), PUBLISHER)), AuthError::Claims);
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
-    assert_eq!(admit(sign(&header, &good_claims(), PUBLISHER)), Denial::Critical);
-    assert_eq!(admit(sign(&Header::default(), &good_claims(), SUBSCRIBER)), Denial::Signature(Role::Publisher));
+    assert_eq!(admit(sign(&header, &good_claims(), PUBLISHER)), AuthError::Critical);
+    assert_eq!(admit(sign(&Header::default(), &good_claims(), SUBSCRIBER)), AuthError::Signature(Role::Publisher));
 }
 
 #[test]
 fn extensions_that_must_be_understood_are_not() {
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
     let token = sign(&header, &good_claims(), PUBLISHER);
-    assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(Denial::Critical));
+    assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(AuthError::Critical));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_claim_that_is_there_twice_is_refused() {
         let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, PUBLISHER);
         let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&secret, signed.as_bytes()));
         let token = format!("{signed}.{signature}");
-        assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(Denial::Claims), "{claims}");
+        assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(AuthError::Claims), "{claims}");
     }
 }
 
@@ -139,7 +139,7 @@ fn a_key_in_the_header_is_nobodys() {
     let header = Header { jwk: Some(jwk), kid: Some("/dev/null".into()), ..Header::default() };
     let token = sign(&header, &good_claims(), b"the forger's secret, of 32 bytes or more");
     let denial = admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW).unwrap_err();
-    assert_eq!(denial, Denial::Signature(Role::Publisher));
+    assert_eq!(denial, AuthError::Signature(Role::Publisher));
 }
 
 #[test]
@@ -216,7 +216,7 @@ proptest! {
 fn what_a_genuine_token_comes_to_is_remembered_and_a_forgery_is_not() {
     let keyrings = keyrings();
     let is_remembered = |token: &str| {
-        let mut verified = Verified::default();
+        let mut verified = TokenCache::default();
         let _ = keyrings.verify(Role::Publisher, token.as_bytes(), NOW, &mut verified);
         keyrings.recall(Role::Publisher, token.as_bytes(), NOW, &mut verified).is_some()
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::config::{ConfigError, ListenAddress};
-use crate::hub::BadTopic;
+use crate::hub::ParseTopicError;
 use crate::keys::KeyFileError;
 use crate::sse::EventError;
 use crate::store::{OpenError, StoreError};
@@ -22,7 +22,7 @@ pub enum StartError {
     /// The address can't be listened on.
     Bind(ListenAddress, io::Error),
     /// A socket that the service manager handed over can't be listened on.
-    Given(io::Error),
+    InheritedListener(io::Error),
     /// The system refused something else.
     System(io::Error),
 }
@@ -51,7 +51,7 @@ impl fmt::Display for StartError {
             Self::Bind(address, error) => {
                 write!(f, "can't listen on {address}: {error}; choose another {}", options(address))
             }
-            Self::Given(error) => {
+            Self::InheritedListener(error) => {
                 write!(
                     f,
                     "a socket that the service manager handed over can't be used: {error}; it must be a stream socket that listens"
@@ -101,7 +101,7 @@ impl From<io::Error> for StartError {
 #[non_exhaustive]
 pub enum PublishError {
     /// The topic's name is none.
-    Topic(BadTopic),
+    Topic(ParseTopicError),
     /// The event can't go on the wire.
     Event(EventError),
     /// The broker can't take it now; try again a little later.

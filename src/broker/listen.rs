@@ -13,23 +13,23 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::StartError;
-use crate::api::{LoopbackOnly, Scope};
+use crate::api::{ListenerRole, LoopbackOnly};
 use crate::config::{ConfigError, ListenAddress, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
-use crate::worker::{Door, Listener, VANISHED_MILLIS};
+use crate::net::{BoundListener, Listener, VANISHED_MILLIS};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
 
 /// A listening socket that came from elsewhere.
 #[derive(Debug)]
-pub(super) struct Given {
-    pub socket: GivenSocket,
+pub(super) struct InheritedListener {
+    pub socket: InheritedSocket,
     pub is_admin: bool,
 }
 
-/// See [`Given`].
+/// See [`InheritedListener`].
 #[derive(Debug)]
-pub(super) enum GivenSocket {
+pub(super) enum InheritedSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -38,7 +38,7 @@ pub(super) enum GivenSocket {
 #[derive(Debug, Default)]
 pub(super) struct Listening {
     /// For the first worker.
-    pub doors: Vec<Door>,
+    pub doors: Vec<BoundListener>,
     /// Where clients come in, with the ports that were chosen.
     pub public: Vec<ListenAddress>,
     /// Where the administration does.
@@ -62,27 +62,27 @@ struct Identity {
 
 impl Listening {
     /// Listens on everything, or on nothing.
-    pub fn open(settings: &Settings, given: Vec<Given>) -> Result<Self, StartError> {
+    pub fn open(settings: &Settings, given: Vec<InheritedListener>) -> Result<Self, StartError> {
         let given_admins = given.iter().filter(|given| given.is_admin).count();
         let admins = given_admins + usize::from(settings.admin.is_some());
         if given.len() - given_admins + settings.listen.len() > MAX_LISTENERS {
             return Err(ConfigError::Addresses.into());
         }
         let public = match admins {
-            0 => Scope::All,
-            1 => Scope::Public,
+            0 => ListenerRole::All,
+            1 => ListenerRole::Public,
             _ => return Err(ConfigError::Administrations.into()),
         };
         let mut listening = Self::default();
         for given in given {
-            let scope = if given.is_admin { Scope::Administration } else { public };
-            listening.take_up(given.socket, scope)?;
+            let role = if given.is_admin { ListenerRole::Administration } else { public };
+            listening.take_up(given.socket, role)?;
         }
         for address in &settings.listen {
             listening.bind(address, public, settings)?;
         }
         if let Some(address) = &settings.admin {
-            listening.bind(address, Scope::Administration, settings)?;
+            listening.bind(address, ListenerRole::Administration, settings)?;
         }
         Ok(listening)
     }
@@ -115,13 +115,13 @@ impl Listening {
         }
     }
 
-    fn bind(&mut self, address: &ListenAddress, scope: Scope, settings: &Settings) -> Result<(), StartError> {
+    fn bind(&mut self, address: &ListenAddress, role: ListenerRole, settings: &Settings) -> Result<(), StartError> {
         let bound = match address {
-            ListenAddress::Tcp(address) => bind_tcp(*address, &settings.listen).map(GivenSocket::Tcp),
-            ListenAddress::Unix(path) => self.bind_unix(path, settings.unix_mode).map(GivenSocket::Unix),
+            ListenAddress::Tcp(address) => bind_tcp(*address, &settings.listen).map(InheritedSocket::Tcp),
+            ListenAddress::Unix(path) => self.bind_unix(path, settings.unix_mode).map(InheritedSocket::Unix),
         };
         let socket = bound.map_err(|error| StartError::Bind(address.clone(), error))?;
-        self.add(socket, scope)?;
+        self.add(socket, role)?;
         Ok(())
     }
 
@@ -137,31 +137,31 @@ impl Listening {
         Ok(UnixListener::from(socket))
     }
 
-    fn take_up(&mut self, socket: GivenSocket, scope: Scope) -> io::Result<()> {
+    fn take_up(&mut self, socket: InheritedSocket, role: ListenerRole) -> io::Result<()> {
         match &socket {
-            GivenSocket::Tcp(listener) => {
+            InheritedSocket::Tcp(listener) => {
                 set_options(listener)?;
                 listener.set_nonblocking(true)?;
             }
-            GivenSocket::Unix(listener) => listener.set_nonblocking(true)?,
+            InheritedSocket::Unix(listener) => listener.set_nonblocking(true)?,
         }
-        self.add(socket, scope)
+        self.add(socket, role)
     }
 
-    fn add(&mut self, socket: GivenSocket, scope: Scope) -> io::Result<()> {
+    fn add(&mut self, socket: InheritedSocket, role: ListenerRole) -> io::Result<()> {
         let (address, listener) = match socket {
-            GivenSocket::Tcp(listener) => {
+            InheritedSocket::Tcp(listener) => {
                 (ListenAddress::Tcp(listener.local_addr()?), Listener::Tcp(mio::net::TcpListener::from_std(listener)))
             }
-            GivenSocket::Unix(listener) => {
+            InheritedSocket::Unix(listener) => {
                 let path = listener.local_addr()?.as_pathname().unwrap_or(Path::new("")).to_owned();
                 (ListenAddress::Unix(path), Listener::Unix(mio::net::UnixListener::from_std(listener)))
             }
         };
-        self.doors.push(Door { listener, scope });
-        match scope {
-            Scope::All | Scope::Public => self.public.push(address),
-            Scope::Administration => self.admin.push(address),
+        self.doors.push(BoundListener { listener, role });
+        match role {
+            ListenerRole::All | ListenerRole::Public => self.public.push(address),
+            ListenerRole::Administration => self.admin.push(address),
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Drop for SocketFile {
 }
 
 /// The descriptors that these sockets need: each its own, and the administration's those of its connections as well.
-pub(super) fn descriptors(given: &[Given]) -> usize {
+pub(super) fn descriptors(given: &[InheritedListener]) -> usize {
     given.iter().map(|given| if given.is_admin { 1 + MAX_ADMIN_CONNECTIONS } else { 1 }).sum()
 }
 

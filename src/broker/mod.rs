@@ -1,12 +1,12 @@
 //! The composition root: raises the descriptor limit, binds, starts the workers, and drains and
 //! stops them again. What only the whole broker can do is here and nowhere else.
 
-mod assembly;
+mod builder;
 mod error;
 mod listen;
-mod manager;
 mod run;
 pub mod stepped;
+mod systemd;
 
 use std::fmt;
 use std::io;
@@ -23,12 +23,12 @@ use crate::config::{Access, Config, KeySource, ListenAddress};
 use crate::hub::{Refused, TopicName};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
+use crate::net::{MioPoller, Reactor as _};
 use crate::sse::Event;
 use crate::store::Store;
-use crate::worker::{Kernel as _, Station};
-use assembly::HubOrder;
+use builder::HubOrder;
 pub use error::{InsertError, PublishError, StartError};
-use listen::{Given, Listening};
+use listen::{InheritedListener, Listening};
 pub use run::run;
 
 /// How long stopping may take: the contract's ten seconds, less what is left to do then.
@@ -76,21 +76,21 @@ impl Broker {
         Self::start_with(&config, Vec::new())
     }
 
-    fn start_with(config: &Config, given: Vec<Given>) -> Result<Self, StartError> {
+    fn start_with(config: &Config, given: Vec<InheritedListener>) -> Result<Self, StartError> {
         let settings = config.settle(raise_descriptor_limit().saturating_sub(listen::descriptors(&given)))?;
         let auth = open_auth(&settings.access)?;
         let mut listening = Listening::open(&settings, given)?;
         let mut records = Store::open(&settings.data)?;
         let clock = Clock::new();
-        let stations = (0..settings.threads).map(|_| Station::new()).collect::<io::Result<Vec<_>>>()?;
-        let bells = stations.iter().map(Station::bell);
-        let (hub, inboxes) = assembly::hub(&settings, &clock, &mut records, bells);
+        let stations = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
+        let bells = stations.iter().map(MioPoller::bell);
+        let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, bells);
         let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
         let metrics = Metrics::new(settings.threads, clock.now().unix_millis);
         let service = Service::new(hub, store, settings, auth, metrics).reached_by(listening.loopback_only());
         let service = Arc::new(service);
         let doors = std::mem::take(&mut listening.doors);
-        let workers = assembly::workers(&service, &clock, stations, inboxes, doors)?;
+        let workers = builder::workers(&service, &clock, stations, inboxes, doors)?;
         let mut broker = Self { service: Shared(service), listening, clock, workers: Vec::new() };
         for (id, worker) in workers.into_iter().enumerate() {
             let thread = std::thread::Builder::new().name(format!("esker-{id}")).spawn(|| worker.run())?;
@@ -148,7 +148,7 @@ impl Broker {
                 self.service.0.store.note_id(published.id);
                 Ok(published)
             }
-            Err(Refused::NoRoom(_) | Refused::TooManyTopics) => Err(PublishError::Full),
+            Err(Refused::Backpressure(_) | Refused::TooManyTopics) => Err(PublishError::Full),
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
     use std::net::{Shutdown, TcpStream};
     use std::sync::atomic::AtomicBool;
 
-    use super::assembly::hub_limits;
+    use super::builder::hub_limits;
     use super::*;
     use crate::config::MAX_ADMIN_CONNECTIONS;
     use crate::hub::MAX_AHEAD;
@@ -296,7 +296,7 @@ mod tests {
         let room = |names: &[bool]| {
             let given = |&is_admin: &bool| {
                 let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                Given { socket: listen::GivenSocket::Tcp(listener), is_admin }
+                InheritedListener { socket: listen::InheritedSocket::Tcp(listener), is_admin }
             };
             let broker = Broker::start_with(&config, names.iter().map(given).collect()).unwrap();
             broker.service.0.settings.max_connections

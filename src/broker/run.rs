@@ -1,4 +1,4 @@
-//! The broker as a process: signals, and the service manager's sockets and news.
+//! The broker as a process: signals, and the service systemd's sockets and news.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use super::{Broker, StartError, manager};
+use super::{Broker, StartError, systemd};
 use crate::config::Config;
 
 /// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
@@ -14,8 +14,8 @@ use crate::config::Config;
 ///
 /// Log calls are made by the threads that serve: the program's logger must not block, or a log that nobody reads stops them.
 ///
-/// Sockets that a service manager hands over (sd_listen_fds(3)) are listened on instead of the default address; one whose
-/// `FileDescriptorName` is `admin` is the administration's. The manager is told when the broker serves and when it
+/// Sockets that a service systemd hands over (sd_listen_fds(3)) are listened on instead of the default address; one whose
+/// `FileDescriptorName` is `admin` is the administration's. The systemd is told when the broker serves and when it
 /// drains (sd_notify(3)).
 ///
 /// ```no_run
@@ -24,24 +24,24 @@ use crate::config::Config;
 /// # }
 /// ```
 pub fn run(config: Config) -> Result<(), StartError> {
-    let given = manager::sockets().map_err(StartError::Given)?;
+    let given = systemd::sockets().map_err(StartError::InheritedListener)?;
     let has_public = given.iter().any(|given| !given.is_admin);
     let config = if has_public { config.given_sockets() } else { config };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     ignore_file_size_signal()?;
     let broker = Broker::start_with(&config, given)?;
     let status = format!("serves {}", broker.listening.describe());
-    manager::tell_ready(&status);
+    systemd::tell_ready(&status);
     signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| {
-        manager::tell_reloading();
+        systemd::tell_reloading();
         reload(&broker);
-        manager::tell_ready(&status);
+        systemd::tell_ready(&status);
     });
     let is_second = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
     }
-    manager::tell_stopping();
+    systemd::tell_stopping();
     log::info!("draining: streams end, at most 10 s; a second signal exits at once");
     broker.shutdown();
     log::info!("stopped");

@@ -3,57 +3,58 @@
 
 use std::sync::Arc;
 
-use super::assembly::{self, HubOrder};
+use super::builder::{self, HubOrder};
 use super::{StartError, open_auth};
-use crate::api::{Scope, Service};
+use crate::api::{ListenerRole, Service};
 use crate::clock::Clock;
-pub use crate::clock::Dial;
+pub use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::store::{Hands, Place, Store, Tuning};
-use crate::worker::{Door, Kernel, Worker};
+use crate::net::{BoundListener, Reactor};
+use crate::store::{Location, ManualStore, Store, Tuning};
+use crate::worker::Worker;
 
 /// Descriptors, of which a simulation has enough.
 const DESCRIPTORS: usize = 1 << 20;
 
 /// See the module's page. Dropped, it ends as a killed process does.
-pub struct Stepped<K: Kernel> {
+pub struct Stepped<K: Reactor> {
     service: Arc<Service>,
     /// Those that have not ended.
     workers: Vec<Option<Worker<K>>>,
-    hands: Hands,
+    hands: ManualStore,
 }
 
 /// What it stands on.
-pub struct Ground<'a, K: Kernel> {
+pub struct Ground<'a, K: Reactor> {
     /// Where records are kept.
-    pub place: &'a Place,
+    pub place: &'a Location,
     /// The store's bounds.
     pub tuning: Tuning,
     /// What the clock shows.
-    pub dial: Arc<Dial>,
+    pub dial: Arc<ManualClock>,
     /// One for each worker.
     pub kernels: Vec<K>,
     /// Where connections come from.
     pub listener: K::Listener,
 }
 
-impl<K: Kernel> Stepped<K> {
+impl<K: Reactor> Stepped<K> {
     /// As [`Broker::start`](super::Broker::start), without threads and listeners of its own.
     pub fn start(config: &Config, ground: Ground<'_, K>) -> Result<Self, StartError> {
         let settings = config.settle(DESCRIPTORS)?;
         let auth = open_auth(&settings.access)?;
         let mut records = Store::open_tuned(ground.place, ground.tuning)?;
-        let clock = Clock::dialled(ground.dial);
-        let bells = ground.kernels.iter().map(Kernel::bell);
-        let (hub, inboxes) = assembly::hub(&settings, &clock, &mut records, bells);
+        let clock = Clock::manual(ground.dial);
+        let bells = ground.kernels.iter().map(Reactor::bell);
+        let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, bells);
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
         let (store, hands) = records.start_by_hand(Box::new(order), clock.clone())?;
         let metrics = Metrics::new(ground.kernels.len(), clock.now().unix_millis);
         let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
-        let doors = vec![Door { listener: ground.listener, scope: Scope::All }];
-        let workers = assembly::workers(&service, &clock, ground.kernels, inboxes, doors)?;
+        let doors = vec![BoundListener { listener: ground.listener, role: ListenerRole::All }];
+        let workers = builder::workers(&service, &clock, ground.kernels, inboxes, doors)?;
         Ok(Self { service, workers: workers.into_iter().map(Some).collect(), hands })
     }
 

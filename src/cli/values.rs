@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::ListenAddress;
 
 pub(super) fn address(text: &str) -> Result<ListenAddress, String> {
-    text.parse().map_err(|error: crate::config::BadAddress| error.to_string())
+    text.parse().map_err(|error: crate::config::ParseAddressError| error.to_string())
 }
 
 /// The permission bits of a file.

@@ -13,7 +13,7 @@ use std::str::FromStr;
 /// let file: ListenAddress = "unix:/run/esker/esker.sock".parse()?;
 /// assert_eq!((dual_stack.to_string(), file.to_string()), ("http://[::]:3000".into(), "unix:/run/esker/esker.sock".into()));
 /// assert!("localhost".parse::<ListenAddress>().is_err());
-/// # Ok::<(), esker::BadAddress>(())
+/// # Ok::<(), esker::ParseAddressError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,25 +27,25 @@ pub enum ListenAddress {
 
 /// A text that is no address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadAddress;
+pub struct ParseAddressError;
 
-impl fmt::Display for BadAddress {
+impl fmt::Display for ParseAddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("give IP:PORT such as 0.0.0.0:3000 or [::]:3000, or unix:/PATH")
     }
 }
 
-impl std::error::Error for BadAddress {}
+impl std::error::Error for ParseAddressError {}
 
 impl FromStr for ListenAddress {
-    type Err = BadAddress;
+    type Err = ParseAddressError;
 
-    fn from_str(text: &str) -> Result<Self, BadAddress> {
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
         match text.strip_prefix("unix:") {
             // Elsewhere `@` is a name beside the file system; here it would be a file that nobody looks for.
-            Some(path) if path.is_empty() || path.starts_with('@') => Err(BadAddress),
+            Some(path) if path.is_empty() || path.starts_with('@') => Err(ParseAddressError),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| BadAddress),
+            None => text.parse().map(Self::Tcp).map_err(|_| ParseAddressError),
         }
     }
 }

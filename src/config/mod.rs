@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{KeyError, Role, Secret};
-use crate::store::Place;
+use crate::store::Location;
 
-pub use address::{BadAddress, ListenAddress};
+pub use address::{ListenAddress, ParseAddressError};
 pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 pub use settle::is_service_link;
 
@@ -36,7 +36,7 @@ pub struct Config {
     console: bool,
     publisher: RoleKeys,
     subscriber: RoleKeys,
-    data: Place,
+    data: Location,
     latest_bytes: usize,
     origins: Vec<String>,
     history: usize,
@@ -78,7 +78,7 @@ impl Default for Config {
             console: true,
             publisher: RoleKeys::default(),
             subscriber: RoleKeys::default(),
-            data: Place::Directory("esker-data".into()),
+            data: Location::Directory("esker-data".into()),
             latest_bytes: 1 << 30,
             origins: Vec::new(),
             history: 256,
@@ -210,7 +210,7 @@ impl Config {
     #[must_use]
     pub fn data(mut self, place: impl Into<PathBuf>) -> Self {
         let place = place.into();
-        self.data = if place.as_os_str() == ":memory:" { Place::Memory } else { Place::Directory(place) };
+        self.data = if place.as_os_str() == ":memory:" { Location::Memory } else { Location::Directory(place) };
         self
     }
 

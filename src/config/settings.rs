@@ -8,7 +8,7 @@ use super::ListenAddress;
 use crate::auth::{KeyError, Role, Secret};
 use crate::http::Origins;
 use crate::quota::Rate;
-use crate::store::Place;
+use crate::store::Location;
 
 /// Addresses to listen on: each has a token of the first worker's poll.
 pub const MAX_LISTENERS: usize = 32;
@@ -35,7 +35,7 @@ pub struct Settings {
     /// Whether `GET /` has the console.
     pub console: bool,
     /// Where records are kept.
-    pub data: Place,
+    pub data: Location,
     /// Bytes of the newest record of every name.
     pub latest_bytes: usize,
     /// Who may read answers from a page.

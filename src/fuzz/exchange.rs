@@ -6,16 +6,16 @@ use std::cell::RefCell;
 use super::input::{Input, cuts, pieces};
 use super::naive::{Answer, answers, dispatched, unchunked};
 use super::service;
-use crate::api::{Context, Errand, Scope, Service, audit, insert};
-use crate::auth::Verified;
+use crate::api::{Context, ListenerRole, Service, StoreRequest, audit, insert};
+use crate::auth::TokenCache;
 use crate::clock::Now;
+use crate::conn::connection::TimeoutKind;
+use crate::conn::exchange::{Exchange, Step};
 use crate::http::Response;
 use crate::http::head::MAX_HEAD;
-use crate::http::response::House;
+use crate::http::response::CommonHeaders;
 use crate::hub::MAX_AHEAD;
 use crate::store::Page;
-use crate::worker::connection::Patience;
-use crate::worker::exchange::{Exchange, Step};
 
 /// The moment of all that happens.
 const SECOND: u64 = 1_000_000;
@@ -27,11 +27,12 @@ pub fn exchange(bytes: &[u8]) {
     let mut input = Input(bytes);
     let (choice, cutting) = (input.choice(), input.choice());
     let bytes = swollen(&mut input);
-    let scope = [Scope::All, Scope::Public, Scope::Administration, Scope::All][usize::from(choice >> 1 & 3)];
+    let role = [ListenerRole::All, ListenerRole::Public, ListenerRole::Administration, ListenerRole::All]
+        [usize::from(choice >> 1 & 3)];
     // A hub whose ids are ahead of the clock makes publishes wait.
     let first_id = if choice & 8 == 0 { 1 } else { SECOND + 3 * MAX_AHEAD };
     let converse = |cuts: &[usize]| {
-        service::with(choice & 1 == 1, first_id, |service| Talk::new(service, scope).converse(pieces(&bytes, cuts)))
+        service::with(choice & 1 == 1, first_id, |service| Talk::new(service, role).converse(pieces(&bytes, cuts)))
     };
     let (whole, end) = converse(&[]);
     let (parts, same) = converse(&cuts(cutting, bytes.len()));
@@ -54,25 +55,25 @@ fn swollen(input: &mut Input<'_>) -> Vec<u8> {
 enum End {
     Closed,
     Stream,
-    TimedOut(Patience),
+    TimedOut(TimeoutKind),
 }
 
 struct Talk<'a> {
     service: &'a Service,
-    scope: Scope,
+    role: ListenerRole,
     now: u64,
     exchange: Exchange,
-    verified: RefCell<Verified>,
+    verified: RefCell<TokenCache>,
     inserted: u64,
     out: Vec<u8>,
 }
 
 impl<'a> Talk<'a> {
-    fn new(service: &'a Service, scope: Scope) -> Self {
+    fn new(service: &'a Service, role: ListenerRole) -> Self {
         // The reconnection times are drawn.
         fastrand::seed(7);
         let (exchange, verified) = (Exchange::default(), RefCell::default());
-        Self { service, scope, now: SECOND, exchange, verified, inserted: 0, out: Vec::new() }
+        Self { service, role, now: SECOND, exchange, verified, inserted: 0, out: Vec::new() }
     }
 
     /// Feeds the pieces as a worker does, and waits in vain for more.
@@ -90,7 +91,7 @@ impl<'a> Talk<'a> {
         match self.settle(step) {
             Step::Close => {}
             // A body that nobody wanted did not come, and what was asked for is a stream.
-            Step::Stream(entry) if patience == Patience::Drop => self.service.hub.abandon(0, &entry.joined),
+            Step::Stream(entry) if patience == TimeoutKind::Drop => self.service.hub.abandon(0, &entry.joined),
             step => panic!("{step:?}: who was waited for in vain is let go"),
         }
         (self.said(), End::TimedOut(patience))
@@ -124,16 +125,16 @@ impl<'a> Talk<'a> {
             step = match step {
                 Step::Wait => {
                     assert!(self.now < 10 * SECOND, "there is room by now");
-                    assert_eq!(self.exchange.patience(), Patience::Room);
+                    assert_eq!(self.exchange.patience(), TimeoutKind::Room);
                     self.now += MAX_AHEAD;
                     self.resume()
                 }
                 Step::Work => {
-                    assert_eq!(self.exchange.patience(), Patience::Work);
+                    assert_eq!(self.exchange.patience(), TimeoutKind::Work);
                     self.resume()
                 }
-                Step::Errand(errand) => {
-                    assert_eq!(self.exchange.patience(), Patience::Store);
+                Step::StoreRequest(errand) => {
+                    assert_eq!(self.exchange.patience(), TimeoutKind::Store);
                     let response = self.run(errand);
                     self.deliver(&response)
                 }
@@ -142,13 +143,13 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn run(&mut self, errand: Errand) -> Response {
+    fn run(&mut self, errand: StoreRequest) -> Response {
         match errand {
-            Errand::Insert(record) => {
+            StoreRequest::Insert(record) => {
                 self.inserted += 1;
                 insert::answer(&record.name, Ok(self.inserted), std::path::Path::new("."))
             }
-            Errand::Audit(request) => {
+            StoreRequest::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
                 audit::answer(&request, Ok(Page { body: "{}".into(), next }))
             }
@@ -163,12 +164,12 @@ impl<'a> Talk<'a> {
 /// The exchange's own functions, each with the context of the moment.
 impl Talk<'_> {
     fn with<T>(&mut self, run: impl FnOnce(&mut Exchange, Context<'_>, &mut Vec<u8>) -> T) -> T {
-        let Self { service, scope, now, exchange, verified, out, .. } = self;
+        let Self { service, role, now, exchange, verified, out, .. } = self;
         let context = Context {
             service,
-            scope: *scope,
+            role: *role,
             address: None,
-            house: House { date: "now", origins: &service.settings.origins },
+            house: CommonHeaders { date: "now", origins: &service.settings.origins },
             now: Now { id_micros: *now, unix_millis: SECOND, millis: 1 },
             worker: 0,
             verified,

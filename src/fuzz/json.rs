@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::input::Input;
 use super::naive::dispatched;
 use crate::api::record::Record;
-use crate::json::{MAX_DEPTH, compact};
 use crate::sse::{Framing, record_frame};
+use crate::util::json::{MAX_DEPTH, compact};
 
 /// See the module's page.
 pub fn json(bytes: &[u8]) {

@@ -4,7 +4,8 @@
 use super::input::Input;
 use super::naive::{dispatched, is_all_fields, unchunked};
 use crate::sse::{
-    Check, Draft, Encoder, Event, FieldScan, Framing, PublishError, Slice, drafts_from_data, drafts_from_text, position,
+    Check, Encoder, Event, FieldScan, Framing, PublishError, Slice, UnsequencedFrame, drafts_from_data,
+    drafts_from_text, position,
 };
 
 /// The first id that is given: one of the longest.
@@ -121,15 +122,15 @@ fn bound(data: &str, name: Option<&str>, id: Option<&str>) -> usize {
 }
 
 /// The stream, of no more bytes than these, beside the broker's ids and blank lines.
-fn wire(drafts: Vec<Draft>, most: usize) -> String {
+fn wire(drafts: Vec<UnsequencedFrame>, most: usize) -> String {
     let (mut plain, mut chunked) = (String::new(), String::new());
     let most = most + drafts.len() * "id: 18446744073709551615\n\n".len();
     for (number, draft) in drafts.into_iter().enumerate() {
-        let (cost, own) = (draft.cost(), draft.own_id().map(str::to_owned));
+        let (cost, own) = (draft.cost(), draft.publisher_id().map(str::to_owned));
         let id = FIRST_ID + number as u64;
         let frame = draft.stamp(id);
         assert_eq!(frame.cost(), cost, "stamping allocates nothing");
-        assert_eq!((frame.own_id().map(|id| &**id), frame.id()), (own.as_deref(), id));
+        assert_eq!((frame.publisher_id().map(|id| &**id), frame.id()), (own.as_deref(), id));
         plain.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).expect("text stays text"));
         chunked.push_str(std::str::from_utf8(frame.wire(Framing::Chunked)).expect("text stays text"));
     }

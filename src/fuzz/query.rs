@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::naive;
-use crate::api::audit::{self, NamePlace};
+use crate::api::audit::{self, NameSource};
 use crate::http::cors::Cors;
-use crate::http::response::House;
+use crate::http::response::CommonHeaders;
 use crate::http::target::{Query, Target, is_host};
-use crate::http::{Origins, Reply, Version};
+use crate::http::{Origins, ResponseParams, Version};
 use crate::hub::TopicName;
 use crate::quota::Client;
 use crate::sse::position;
@@ -114,7 +114,7 @@ fn there_and_back(bytes: &[u8]) {
 
 /// The link to the next page is a target, and its path names the same record.
 fn the_next_page_is_of_the_same_name(name: &str) {
-    for place in [NamePlace::Path, NamePlace::Query] {
+    for place in [NameSource::Path, NameSource::Query] {
         let query = PageQuery { name: Arc::from(name), after: 5, limit: 7 };
         link_is_of_the_same_name(name, &audit::Request { query, place, client: Client::Local, expires: None });
     }
@@ -123,17 +123,17 @@ fn the_next_page_is_of_the_same_name(name: &str) {
 fn link_is_of_the_same_name(name: &str, request: &audit::Request) {
     let page = Page { body: "{}".into(), next: Some(9) };
     let answer = audit::answer(request, Ok(page));
-    let reply = Reply { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
+    let reply = ResponseParams { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
     let mut out = Vec::new();
-    reply.write(&answer, House { date: "now", origins: &Origins::Any }, &mut out);
+    reply.write(&answer, CommonHeaders { date: "now", origins: &Origins::Any }, &mut out);
     let text = String::from_utf8(out).expect("an answer is text");
     let answers = naive::answers(&text);
     let link = answers[0].field("Link").expect("there is a next page");
     let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a link");
     let target = Target::parse(target).expect("a link leads somewhere");
     let named = match request.place {
-        NamePlace::Path => target.after_first_segment().map(|rest| rest.map(Cow::into_owned)),
-        NamePlace::Query => target.query.get("event").transpose(),
+        NameSource::Path => target.after_first_segment().map(|rest| rest.map(Cow::into_owned)),
+        NameSource::Query => target.query.get("event").transpose(),
     };
     assert_eq!(named, Some(Ok(name.to_owned())));
     assert_eq!(target.query.get("after"), Ok(Some("9".into())));

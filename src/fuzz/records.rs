@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::input::Input;
 use crate::quota::{Client, PageBudget};
-use crate::store::{Order, PageQuery, Place, Record, Store, StoreError, ToolError, check, dump, load};
+use crate::store::{Location, Order, PageQuery, Record, Store, StoreError, ToolError, check, dump, load};
 
 /// A store that is as it should be.
 const LINES: &str = "\
@@ -127,7 +127,7 @@ fn judge(directory: &Path) {
     let is_good = report.is_ok_and(|report| report.is_good());
     let out = dumped(directory, None);
     assert!(!is_good || out.is_ok());
-    let opened = Store::open(&Place::Directory(directory.to_owned()));
+    let opened = Store::open(&Location::Directory(directory.to_owned()));
     let opening = match opened {
         Err(error) => return assert!(!is_good, "{error}"),
         Ok(opening) => opening,

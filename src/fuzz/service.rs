@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::quota::BodyBudget;
 #[cfg(test)]
 use crate::quota::Quotas;
-use crate::store::{Order, Place, Record, Store};
+use crate::store::{Location, Order, Record, Store};
 
 /// What signs the publishers' tokens.
 pub const PUBLISHER: &[u8] = b"the publisher's secret, of 32 bytes or more";
@@ -74,7 +74,7 @@ pub fn keyring(secret: &[u8]) -> Keyring {
 
 fn service(config: Config, auth: Auth) -> Service {
     let settings = config.port(0).threads(1).max_body(MAX_BODY).settle(1000).expect("it can be settled");
-    let opening = Store::open(&Place::Memory).expect("memory can be opened");
+    let opening = Store::open(&Location::Memory).expect("memory can be opened");
     let store = opening.start(Box::new(NoOrder)).expect("threads can be started");
     Service::new(Arc::new(hub(1).0), store, settings, auth, Metrics::new(1, 0))
 }

@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::input::Input;
 use super::service::{self, SUBSCRIBER, keyring};
-use crate::api::{Context, Plan, Scope, plan};
-use crate::auth::{Auth, Denial, Grant, Key, Keyring, Keyrings, Role, Secret, Verified};
+use crate::api::{Context, ListenerRole, Plan, plan};
+use crate::auth::{Auth, AuthError, Grant, Key, Keyring, Keyrings, Role, Secret, TokenCache};
 use crate::clock::Now;
-use crate::http::response::House;
+use crate::http::response::CommonHeaders;
 use crate::http::{Parsed, head};
 
 /// The second in which all happens.
@@ -42,8 +42,8 @@ pub fn token(bytes: &[u8]) {
 }
 
 /// What a token allows, twice: the second time it is known.
-fn admit(keyrings: &Keyrings, token: &[u8]) -> Result<Grant, Denial> {
-    let mut verified = Verified::default();
+fn admit(keyrings: &Keyrings, token: &[u8]) -> Result<Grant, AuthError> {
+    let mut verified = TokenCache::default();
     let first = keyrings.verify(Role::Subscriber, token, NOW, &mut verified);
     let again = keyrings.recall(Role::Subscriber, token, NOW, &mut verified);
     // What nobody with the key has signed is not remembered.
@@ -81,9 +81,9 @@ fn shown(token: &[u8]) {
 }
 
 /// The status and the reason that a request for the topic gets.
-fn expected(admitted: &Result<Grant, Denial>) -> (u16, Option<String>) {
+fn expected(admitted: &Result<Grant, AuthError>) -> (u16, Option<String>) {
     match admitted {
-        Ok(grant) if grant.covers_topic(TOPIC) => (200, None),
+        Ok(grant) if grant.allows_topic(TOPIC) => (200, None),
         Ok(_) => (403, None),
         Err(denial) => (401, Some(denial.to_string())),
     }
@@ -96,9 +96,9 @@ fn ask(query: &str, fields: &[u8]) -> (u16, Option<String>) {
     service::with(true, 1, |service| {
         let context = Context {
             service,
-            scope: Scope::All,
+            role: ListenerRole::All,
             address: None,
-            house: House { date: "now", origins: &service.settings.origins },
+            house: CommonHeaders { date: "now", origins: &service.settings.origins },
             now: Now { id_micros: 50, unix_millis: NOW * 1000, millis: 1 },
             worker: 0,
             verified: &RefCell::default(),
@@ -134,7 +134,7 @@ fn sign(secret: &[u8], text: &str) -> impl AsRef<[u8]> + use<> {
 }
 
 /// The claims once more, by plain rules.
-fn judge(header: &[u8], claims: &[u8], admitted: &Result<Grant, Denial>) {
+fn judge(header: &[u8], claims: &[u8], admitted: &Result<Grant, AuthError>) {
     if admitted.is_ok() {
         let header: Value = serde_json::from_slice(header).expect("a header is JSON");
         assert!(header["alg"] == "HS256" && header.get("crit").is_none_or(Value::is_null), "{header}");
@@ -145,7 +145,7 @@ fn judge(header: &[u8], claims: &[u8], admitted: &Result<Grant, Denial>) {
         (Ok(grant), Some(plain)) => {
             assert_eq!(grant.expires(), Some(plain.expires));
             for name in [TOPIC, "news1234", "weather12", "events", "stats"] {
-                assert_eq!(grant.covers_topic(name), plain.covers(name), "{name}");
+                assert_eq!(grant.allows_topic(name), plain.covers(name), "{name}");
             }
         }
         (Ok(_), None) => panic!("these claims are not good: {value}"),
@@ -249,5 +249,5 @@ fn key(pem: &[u8]) {
     let token = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(sign(pem, &parts)));
     let publisher = keyring(service::PUBLISHER);
     let Auth::Tokens(keyrings) = Auth::tokens(publisher, Keyring { current: key, previous: None }) else { return };
-    assert!(matches!(admit(&keyrings, token.as_bytes()), Err(Denial::Algorithm(..))));
+    assert!(matches!(admit(&keyrings, token.as_bytes()), Err(AuthError::Algorithm(..))));
 }

@@ -15,4 +15,4 @@ pub use body::{Content, Decoder};
 pub use cors::Origins;
 pub use head::{Head, Method, Parsed, Version};
 pub use problem::Problem;
-pub use response::{Reply, Response};
+pub use response::{Response, ResponseParams};

@@ -130,8 +130,8 @@ mod tests {
         let cors = super::super::cors::Cors::Denied;
         let write = |detail: String| {
             let (origins, mut out) = (super::super::Origins::Any, Vec::new());
-            let house = super::super::response::House { date: "now", origins: &origins };
-            let reply = super::super::Reply::to_unreadable(cors.clone(), false);
+            let house = super::super::response::CommonHeaders { date: "now", origins: &origins };
+            let reply = super::super::ResponseParams::to_unreadable(cors.clone(), false);
             reply.write(&Problem::bad_request(detail).into(), house, &mut out);
             String::from_utf8(out).unwrap()
         };

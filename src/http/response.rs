@@ -1,4 +1,4 @@
-//! Answers as bytes. A [`Reply`] is what the request demands of any answer (version, persistence,
+//! Answers as bytes. A [`ResponseParams`] is what the request demands of any answer (version, persistence,
 //! HEAD, origin); a [`Response`] is the answer itself.
 
 use std::borrow::Cow;
@@ -66,7 +66,7 @@ impl Response {
 
 /// What a request demands of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ResponseParams {
     /// The version to speak.
     pub version: Version,
     /// Whether the connection goes on after the answer.
@@ -79,21 +79,21 @@ pub struct Reply {
 
 /// What the broker adds to every answer.
 #[derive(Clone, Copy, Debug)]
-pub struct House<'a> {
+pub struct CommonHeaders<'a> {
     /// The `Date` field's value.
     pub date: &'a str,
     /// The configured origins.
     pub origins: &'a Origins,
 }
 
-impl Reply {
+impl ResponseParams {
     /// For a request that could not be read as far as its version: 1.1, and then the end.
     pub fn to_unreadable(cors: Cors, head_only: bool) -> Self {
         Self { version: Version::Http11, keep_alive: false, head_only, cors }
     }
 
     /// Writes an answer with its body.
-    pub fn write(&self, response: &Response, house: House<'_>, out: &mut Vec<u8>) {
+    pub fn write(&self, response: &Response, house: CommonHeaders<'_>, out: &mut Vec<u8>) {
         self.status_line(response.status, house, out);
         if response.status != 204 {
             let length = response.body.len();
@@ -112,7 +112,7 @@ impl Reply {
     }
 
     /// Writes the head of a stream.
-    pub fn write_stream_head(&self, house: House<'_>, out: &mut Vec<u8>) {
+    pub fn write_stream_head(&self, house: CommonHeaders<'_>, out: &mut Vec<u8>) {
         self.status_line(200, house, out);
         out.extend_from_slice(
             b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n",
@@ -125,7 +125,7 @@ impl Reply {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn status_line(&self, status: u16, house: House<'_>, out: &mut Vec<u8>) {
+    fn status_line(&self, status: u16, house: CommonHeaders<'_>, out: &mut Vec<u8>) {
         // RFC 9110 section 2.5: the server's own highest minor version, whatever the request's.
         append(out, &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status)]);
         append(out, &["\r\nDate: ", house.date, "\r\nX-Content-Type-Options: nosniff\r\n"]);

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::window::Window;
-use crate::pages::Pages;
 use crate::sse::Frame;
+use crate::util::paged_slab::PagedSlab;
 
 /// Where a keeper holds a feed.
 pub type Slot = u32;
@@ -24,7 +24,7 @@ pub struct Feed<T> {
 /// The feeds of one keeper.
 #[derive(Debug)]
 pub struct Feeds<T> {
-    feeds: Pages<Feed<T>>,
+    feeds: PagedSlab<Feed<T>>,
     by_oldest: BTreeMap<u64, Slot>,
     events: usize,
     bytes: usize,
@@ -35,7 +35,7 @@ pub struct Feeds<T> {
 impl<T> Feeds<T> {
     /// No feeds yet; what one has beyond its `limit` newest frames is counted as surplus.
     pub fn new(limit: usize) -> Self {
-        Self { feeds: Pages::default(), by_oldest: BTreeMap::new(), events: 0, bytes: 0, limit, surplus_bytes: 0 }
+        Self { feeds: PagedSlab::default(), by_oldest: BTreeMap::new(), events: 0, bytes: 0, limit, surplus_bytes: 0 }
     }
 
     /// Opens an empty feed.

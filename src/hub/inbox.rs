@@ -12,14 +12,14 @@ use crate::sse::Frame;
 
 /// At most so many events wait for one worker, unless a single publish alone has more, and
 /// one commit of records.
-pub const MAX_DEBT_EVENTS: usize = 4096;
+pub const MAX_IN_FLIGHT_EVENTS: usize = 4096;
 /// At most so many bytes of frames wait for one worker, unless a single publish alone has more, and one
 /// commit of records.
-pub const MAX_DEBT_BYTES: usize = 32 << 20;
+pub const MAX_IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// One published event, on its way to a worker's replica.
 #[derive(Debug, Clone)]
-pub struct Notice {
+pub struct Delivery {
     /// Which feed it belongs to.
     pub feed: FeedId,
     /// The event.
@@ -27,7 +27,7 @@ pub struct Notice {
 }
 
 /// Wakes a sleeping worker; called from any thread.
-pub type Bell = Box<dyn Fn() + Send + Sync>;
+pub type WakeFn = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -40,22 +40,22 @@ struct Shared {
 
 /// The hub's end.
 pub struct Outbox {
-    notices: Sender<Notice>,
+    notices: Sender<Delivery>,
     shared: Arc<Shared>,
-    bell: Bell,
+    bell: WakeFn,
 }
 
 /// The worker's end.
 #[derive(Debug)]
 pub struct Inbox {
-    notices: Receiver<Notice>,
+    notices: Receiver<Delivery>,
     shared: Arc<Shared>,
     taken_events: usize,
     taken_bytes: usize,
 }
 
 /// Makes both ends.
-pub fn inbox(bell: Bell) -> (Outbox, Inbox) {
+pub fn inbox(bell: WakeFn) -> (Outbox, Inbox) {
     // Unbounded as a channel: `has_room` bounds what the hub sends, by events and by bytes.
     let (sender, receiver) = unbounded();
     let shared = Arc::new(Shared::default());
@@ -72,7 +72,7 @@ impl Outbox {
         }
         let owed_events = self.shared.debt_events.load(Ordering::Acquire);
         let owed_bytes = self.shared.debt_bytes.load(Ordering::Acquire);
-        owed_events == 0 || (owed_events + events <= MAX_DEBT_EVENTS && owed_bytes + bytes <= MAX_DEBT_BYTES)
+        owed_events == 0 || (owed_events + events <= MAX_IN_FLIGHT_EVENTS && owed_bytes + bytes <= MAX_IN_FLIGHT_BYTES)
     }
 
     /// What was sent and not yet served: frames and bytes.
@@ -81,7 +81,7 @@ impl Outbox {
     }
 
     /// Sends one notice. A worker that has ended takes none, and has no subscriber left to miss it.
-    pub(super) fn send(&self, notice: Notice) {
+    pub(super) fn send(&self, notice: Delivery) {
         self.shared.debt_events.fetch_add(1, Ordering::AcqRel);
         self.shared.debt_bytes.fetch_add(notice.frame.cost(), Ordering::AcqRel);
         let _ = self.notices.send(notice);
@@ -112,12 +112,12 @@ impl Inbox {
     }
 
     /// The waiting notices, in the hub's order.
-    pub fn waiting(&self) -> TryIter<'_, Notice> {
+    pub fn waiting(&self) -> TryIter<'_, Delivery> {
         self.notices.try_iter()
     }
 
     /// Notes that a notice was taken; it stays a debt until [`Inbox::settle`].
-    pub fn note_taken(&mut self, notice: &Notice) {
+    pub fn note_taken(&mut self, notice: &Delivery) {
         self.taken_events += 1;
         self.taken_bytes += notice.frame.cost();
     }

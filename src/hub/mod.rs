@@ -15,7 +15,7 @@ mod inbox;
 mod latest;
 mod names;
 mod position;
-mod recent;
+mod recent_ids;
 mod records;
 mod retain;
 #[cfg(test)]
@@ -29,17 +29,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use feeds::{Feed, Feeds, Slot};
-pub use inbox::{Bell, Inbox, MAX_DEBT_BYTES, MAX_DEBT_EVENTS, Notice, Outbox, inbox};
+pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_EVENTS, Outbox, WakeFn, inbox};
 pub use latest::Latest;
 pub use names::NameSet;
 pub use position::Position;
 pub use records::RecordStart;
-pub use topic::{BadTopic, FeedId, TopicId, TopicName};
+pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 
-use crate::sse::{Draft, Frame, MAX_EVENTS};
+use crate::sse::{Frame, MAX_EVENTS, UnsequencedFrame};
 use evicted::{EvictedIds, EvictedNumbers};
-use recent::RecentIds;
+use recent_ids::RecentIds;
 use records::Records;
 use tombstones::Tombstones;
 
@@ -90,7 +90,7 @@ impl Published {
 #[derive(Debug)]
 pub enum Refused {
     /// A worker is in debt, or ids would run too far ahead: there will be room soon. The drafts for another try.
-    NoRoom(Vec<Draft>),
+    Backpressure(Vec<UnsequencedFrame>),
     /// There are as many topics as there may be.
     TooManyTopics,
 }
@@ -108,7 +108,7 @@ pub enum Room {
 
 /// Why a subscriber is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum AtCapacity {
     /// There are as many subscribers as there may be.
     Subscribers,
     /// There are as many topics as there may be.
@@ -193,7 +193,7 @@ struct Topic {
     name: TopicName,
     serial: u64,
     listeners: Box<[u32]>,
-    own_ids: HashMap<Arc<str>, u64>,
+    publisher_ids: HashMap<Arc<str>, u64>,
     /// The numbers among the publishers' ids that the topic no longer retains.
     evicted_numbers: EvictedNumbers,
 }
@@ -296,24 +296,24 @@ impl Hub {
     pub fn publish(
         &self,
         name: &TopicName,
-        drafts: Vec<Draft>,
+        drafts: Vec<UnsequencedFrame>,
         now_micros: u64,
         from: Option<WorkerId>,
     ) -> Result<Published, Refused> {
-        let cost = drafts.iter().map(Draft::cost).sum();
+        let cost = drafts.iter().map(UnsequencedFrame::cost).sum();
         let mut state = self.lock();
         if state.last_id + drafts.len() as u64 > now_micros + MAX_AHEAD {
-            return Err(Refused::NoRoom(drafts));
+            return Err(Refused::Backpressure(drafts));
         }
         let Some(slot) = self.slot_of(&mut state, name) else {
             return Err(Refused::TooManyTopics);
         };
-        let mut heard = HeardBy::default();
+        let mut heard = WorkerSet::default();
         for (worker, &count) in state.feeds.get(slot).note.listeners.iter().enumerate() {
             if count > 0 {
                 if !self.outboxes[worker].has_room(drafts.len(), cost) {
                     state.bury_if_idle(slot);
-                    return Err(Refused::NoRoom(drafts));
+                    return Err(Refused::Backpressure(drafts));
                 }
                 heard.insert(worker);
             }
@@ -326,12 +326,20 @@ impl Hub {
         Ok(published)
     }
 
-    fn append_all(&self, state: &mut State, slot: Slot, drafts: Vec<Draft>, now: u64, heard: &HeardBy) -> Published {
+    fn append_all(
+        &self,
+        state: &mut State,
+        slot: Slot,
+        drafts: Vec<UnsequencedFrame>,
+        now: u64,
+        heard: &WorkerSet,
+    ) -> Published {
         let topic = TopicId { serial: state.feeds.get(slot).note.serial, slot };
         let mut published = Published { id: 0, events: 0, subscribers: state.feeds.get(slot).note.subscribers() };
         let mut repeated = None;
         for draft in drafts {
-            if let Some(first) = draft.own_id().and_then(|own| state.feeds.get(slot).note.own_ids.get(own)) {
+            if let Some(first) = draft.publisher_id().and_then(|own| state.feeds.get(slot).note.publisher_ids.get(own))
+            {
                 repeated = Some(*first);
                 state.duplicates += 1;
                 continue;
@@ -340,7 +348,7 @@ impl Hub {
             published.id = frame.id();
             published.events += 1;
             for worker in heard.iter() {
-                self.outboxes[worker].send(Notice { feed: FeedId::Topic(topic), frame: Arc::clone(&frame) });
+                self.outboxes[worker].send(Delivery { feed: FeedId::Topic(topic), frame: Arc::clone(&frame) });
             }
             self.retain(state, slot, frame);
         }
@@ -353,10 +361,10 @@ impl Hub {
     }
 
     /// Admits a subscriber of `worker` to the topics, resuming after `position`.
-    pub fn join(&self, worker: WorkerId, names: &[TopicName], position: Position<'_>) -> Result<Joined, Full> {
+    pub fn join(&self, worker: WorkerId, names: &[TopicName], position: Position<'_>) -> Result<Joined, AtCapacity> {
         let mut state = self.lock();
         if state.subscribers >= self.limits.subscribers {
-            return Err(Full::Subscribers);
+            return Err(AtCapacity::Subscribers);
         }
         let mut slots = Vec::with_capacity(names.len());
         for name in names {
@@ -364,7 +372,7 @@ impl Hub {
                 Some(slot) => slots.push(slot),
                 None => {
                     slots.iter().for_each(|&slot| state.bury_if_idle(slot));
-                    return Err(Full::Topics);
+                    return Err(AtCapacity::Topics);
                 }
             }
         }
@@ -439,7 +447,7 @@ impl Hub {
             name: *name,
             serial: state.serials,
             listeners: vec![0; self.outboxes.len()].into(),
-            own_ids: HashMap::new(),
+            publisher_ids: HashMap::new(),
             evicted_numbers: lost.numbers,
         };
         let slot = state.feeds.open(lost.through, topic);
@@ -450,7 +458,7 @@ impl Hub {
 
 impl State {
     /// Gives a draft its id: the time, or the next number where time stands still or went back.
-    fn stamp(&mut self, draft: Draft, now_micros: u64) -> Arc<Frame> {
+    fn stamp(&mut self, draft: UnsequencedFrame, now_micros: u64) -> Arc<Frame> {
         self.last_id = now_micros.max(self.last_id + 1);
         self.given.push(self.last_id);
         draft.stamp(self.last_id)
@@ -469,12 +477,12 @@ impl State {
 
 /// The workers that hear of a publish: a set without an allocation for up to 64 of them.
 #[derive(Default)]
-struct HeardBy {
+struct WorkerSet {
     first: u64,
     rest: Vec<WorkerId>,
 }
 
-impl HeardBy {
+impl WorkerSet {
     fn insert(&mut self, worker: WorkerId) {
         match worker {
             0..64 => self.first |= 1 << worker,

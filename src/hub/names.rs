@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::WorkerId;
-use crate::spare::Spare as _;
+use crate::util::shrink::Shrink as _;
 
 /// The names that a stream is limited to, ascending; all if there are none.
 pub type NameSet = Arc<[Arc<str>]>;
@@ -65,7 +65,7 @@ impl NameSets {
         *count -= 1;
         if *count == 0 {
             streams.remove(names);
-            streams.give_back();
+            streams.shrink_if_sparse();
             self.bytes -= cost(names);
         }
     }

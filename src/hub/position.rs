@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let number = parse_id(self.text);
-        let own = self.feeds().filter_map(|feed| feed.note.own_ids.get(self.text)).min().copied();
+        let own = self.feeds().filter_map(|feed| feed.note.publisher_ids.get(self.text)).min().copied();
         if self.feeds().any(|feed| self.may_be_evicted(feed, number, own.is_some())) {
             return None;
         }
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         let topic = &feed.note;
         // Numbers that the topic still has are for the filter to judge: the bounds would put all of them in doubt where
         // publishers' numbers do not ascend.
-        let is_in_bounds = !topic.own_ids.contains_key(self.text)
+        let is_in_bounds = !topic.publisher_ids.contains_key(self.text)
             && number.is_some_and(|number| topic.evicted_numbers.may_have(number));
         // Otherwise it is unknown anyway, or a number, for which the bounds are surer.
         let may_be_gone = || topic.evicted_numbers.has_any() && self.state.evicted_ids.may_have(&topic.name, self.text);

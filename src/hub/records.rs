@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use super::names::{NameSet, NameSets};
-use super::recent::RecentIds;
-use super::{FeedId, Full, Gap, HeardBy, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, Notice, WorkerId, position};
+use super::recent_ids::RecentIds;
+use super::{
+    AtCapacity, Delivery, FeedId, Gap, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, WorkerId, WorkerSet, position,
+};
 use crate::sse::{self, Frame};
 
 /// Where a subscriber to records begins.
@@ -96,12 +98,12 @@ impl Hub {
         let records = &mut state.records;
         for frame in frames {
             for worker in records.workers() {
-                self.outboxes[worker].send(Notice { feed: FeedId::Records, frame: Arc::clone(&frame) });
+                self.outboxes[worker].send(Delivery { feed: FeedId::Records, frame: Arc::clone(&frame) });
             }
             records.recent.push(frame.id());
             records.latest.push(frame);
         }
-        let mut heard = HeardBy::default();
+        let mut heard = WorkerSet::default();
         records.workers().for_each(|worker| heard.insert(worker));
         drop(state);
         heard.iter().for_each(|worker| self.outboxes[worker].ring());
@@ -120,12 +122,12 @@ impl Hub {
     }
 
     /// Admits a subscriber of `worker` to the records with these names, or to all if there are none.
-    pub fn join_records(&self, worker: WorkerId, names: NameSet, start: RecordStart) -> Result<Joined, Full> {
+    pub fn join_records(&self, worker: WorkerId, names: NameSet, start: RecordStart) -> Result<Joined, AtCapacity> {
         let mut state = self.lock();
         if state.subscribers >= self.limits.subscribers {
-            return Err(Full::Subscribers);
+            return Err(AtCapacity::Subscribers);
         }
-        let names = state.records.names.join(worker, names).ok_or(Full::Names)?;
+        let names = state.records.names.join(worker, names).ok_or(AtCapacity::Names)?;
         state.subscribers += 1;
         let records = &mut state.records;
         records.subscribers += 1;

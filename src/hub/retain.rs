@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use super::tombstones::Lost;
 use super::{Hub, Slot, State, position};
-use crate::spare::Spare;
 use crate::sse::Frame;
+use crate::util::shrink::Shrink;
 
 /// An aged history is let go in slices of so many frames, so that the lock stays short.
 const EXPIRE_SLICE: usize = 2_000;
@@ -16,9 +16,9 @@ const EXPIRE_SLICE: usize = 2_000;
 impl Hub {
     /// Puts a frame into its feed and lets go what is over the bounds of count and bytes.
     pub(super) fn retain(&self, state: &mut State, slot: Slot, frame: Arc<Frame>) {
-        if let Some(own) = frame.own_id() {
+        if let Some(own) = frame.publisher_id() {
             let own = Arc::clone(own);
-            state.feeds.note_mut(slot).own_ids.insert(own, frame.id());
+            state.feeds.note_mut(slot).publisher_ids.insert(own, frame.id());
         }
         state.feeds.push(slot, frame);
         while state.feeds.has_surplus(slot) {
@@ -40,7 +40,7 @@ impl Hub {
                     state.bury_if_idle(slot);
                 }
                 _ => {
-                    state.names.give_back();
+                    state.names.shrink_if_sparse();
                     return false;
                 }
             }
@@ -61,21 +61,21 @@ impl Hub {
 }
 
 /// What a burst took, as the window of the same topic does.
-fn give_room_back(own_ids: &mut HashMap<Arc<str>, u64>) {
-    if own_ids.is_empty() {
-        *own_ids = HashMap::new();
+fn give_room_back(publisher_ids: &mut HashMap<Arc<str>, u64>) {
+    if publisher_ids.is_empty() {
+        *publisher_ids = HashMap::new();
     } else {
-        own_ids.give_back();
+        publisher_ids.shrink_if_sparse();
     }
 }
 
 impl State {
     fn evict(&mut self, slot: Slot) {
         let Some(frame) = self.feeds.pop(slot) else { return };
-        if let Some(own) = frame.own_id() {
+        if let Some(own) = frame.publisher_id() {
             let topic = self.feeds.note_mut(slot);
-            topic.own_ids.remove(own);
-            give_room_back(&mut topic.own_ids);
+            topic.publisher_ids.remove(own);
+            give_room_back(&mut topic.publisher_ids);
             topic.evicted_numbers.add(position::parse_id(own));
             self.evicted_ids.put(&topic.name, own);
         }

@@ -38,9 +38,9 @@ fn the_bound_of_bytes_is_of_all_topics_together_and_of_all_that_an_event_costs()
     const EVENTS: u64 = 10_000;
     let limits = HubLimits { events_per_topic: usize::MAX, bytes: 100_000, ..LIMITS };
     let (hub, _inbox) = hub(limits);
-    let own_id = |number: u64| format!("{number:0100}");
+    let publisher_id = |number: u64| format!("{number:0100}");
     for number in 0..EVENTS {
-        let text = format!("id: {}\ndata: x\n\n", own_id(number));
+        let text = format!("id: {}\ndata: x\n\n", publisher_id(number));
         hub.publish(&name(&format!("topic{:06}", number % 1000)), drafts_from_text(&text).unwrap(), number, None)
             .unwrap();
         assert!(hub.counts().history_bytes <= limits.bytes);
@@ -61,7 +61,7 @@ fn a_topic_heard_by_somebody_keeps_no_room_for_ids_that_have_aged() {
         let drafts = drafts_from_text(&format!("id: own{number}\ndata: x\n\n")).unwrap();
         hub.publish(&name("topicone1"), drafts, number, None).unwrap();
     }
-    let room = || hub.lock().feeds.get(0).note.own_ids.capacity();
+    let room = || hub.lock().feeds.get(0).note.publisher_ids.capacity();
     assert!(room() >= 1000);
     hub.expire(1_000 + 900);
     assert!((100..1000).contains(&room()), "{}", room());
@@ -111,21 +111,21 @@ fn topics_and_subscribers_have_bounds_and_leave_room_when_they_go() {
     publish(&hub, "topicone1", 1, 100).unwrap();
     let joined = hub.join(0, &[name("topictwo2")], Position::Live).unwrap();
     assert!(matches!(publish(&hub, "topicthree3", 1, 100), Err(Refused::TooManyTopics)));
-    assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), Full::Topics);
+    assert_eq!(hub.join(0, &[name("topictwo2"), name("topicthree3")], Position::Live).unwrap_err(), AtCapacity::Topics);
     assert_eq!((hub.counts().topics, hub.counts().subscribers), (2, 1));
     hub.abandon(0, &joined);
     publish(&hub, "topicthree3", 1, 100).unwrap();
     for _ in 0..3 {
         hub.join(0, &[name("topicone1")], Position::Live).unwrap();
     }
-    assert_eq!(hub.join(0, &[name("topicone1")], Position::Live).unwrap_err(), Full::Subscribers);
+    assert_eq!(hub.join(0, &[name("topicone1")], Position::Live).unwrap_err(), AtCapacity::Subscribers);
 }
 
 #[test]
 fn a_worker_in_debt_refuses_whole_publishes_and_takes_them_once_it_has_settled() {
     let (hub, mut inbox) = hub(LIMITS);
     hub.join(0, &[name("topicone1")], Position::Live).unwrap();
-    publish(&hub, "topicone1", MAX_DEBT_EVENTS - 1, 100).unwrap();
+    publish(&hub, "topicone1", MAX_IN_FLIGHT_EVENTS - 1, 100).unwrap();
     let before = hub.counts();
     assert!(publish(&hub, "topicone1", 2, 100).is_err());
     assert_eq!(hub.counts(), before);
@@ -137,8 +137,8 @@ fn a_worker_in_debt_refuses_whole_publishes_and_takes_them_once_it_has_settled()
     notices.iter().for_each(|notice| inbox.note_taken(notice));
     inbox.settle();
     // One that owes nothing takes any single publish.
-    publish(&hub, "topicone1", MAX_DEBT_EVENTS * 2, 100).unwrap();
-    assert_eq!(inbox.len(), MAX_DEBT_EVENTS * 2);
+    publish(&hub, "topicone1", MAX_IN_FLIGHT_EVENTS * 2, 100).unwrap();
+    assert_eq!(inbox.len(), MAX_IN_FLIGHT_EVENTS * 2);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn there_is_room_exactly_for_what_is_accepted() {
     for (events, expected) in [(1, Room::Now), (50_001, Room::Now), (50_002, Room::Later)] {
         assert_eq!(room("topicone1", events), expected, "{events}");
     }
-    assert!(matches!(publish(&hub, "topicone1", 50_002, 1_000), Err(Refused::NoRoom(_))));
+    assert!(matches!(publish(&hub, "topicone1", 50_002, 1_000), Err(Refused::Backpressure(_))));
     assert!(publish(&hub, "topicone1", 50_001, 1_000).is_ok());
 }
 
@@ -187,7 +187,7 @@ fn ids_run_ahead_of_the_clock_by_a_bound() {
     let (hub, _inbox) = hub(HubLimits { bytes: 1 << 30, ..LIMITS });
     let last = publish(&hub, "topicone1", 100_000, 1_000).unwrap().id;
     assert_eq!(last, 1_000 + 99_999);
-    assert!(matches!(publish(&hub, "topicone1", 160_000, 1_000), Err(Refused::NoRoom(_))));
+    assert!(matches!(publish(&hub, "topicone1", 160_000, 1_000), Err(Refused::Backpressure(_))));
     assert_eq!(publish(&hub, "topicone1", 160_000, 11_000).unwrap().id, last + 160_000);
     // The next broker, a moment later, begins beyond all of them.
     assert!(last + 160_000 < 11_001 + MAX_AHEAD);
@@ -203,8 +203,8 @@ fn a_worker_that_has_ended_keeps_no_record_waiting() {
     hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
     drop(inbox);
     for round in 1..4 {
-        let first = hub.reserve(MAX_DEBT_EVENTS, round * 1_000_000).expect("nobody is in debt");
-        hub.publish_records(records(first, MAX_DEBT_EVENTS));
+        let first = hub.reserve(MAX_IN_FLIGHT_EVENTS, round * 1_000_000).expect("nobody is in debt");
+        hub.publish_records(records(first, MAX_IN_FLIGHT_EVENTS));
     }
 }
 
@@ -213,8 +213,8 @@ fn a_large_commit_waits_for_room_and_not_for_a_worker_that_owes_nothing() {
     let (hub, mut inbox) = hub(LIMITS);
     hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
     hub.publish_records(records(100, 1));
-    let first = hub.reserve(MAX_DEBT_EVENTS, 1_000).expect("there is room, though not for all of it");
-    hub.publish_records(records(first, MAX_DEBT_EVENTS));
+    let first = hub.reserve(MAX_IN_FLIGHT_EVENTS, 1_000).expect("there is room, though not for all of it");
+    hub.publish_records(records(first, MAX_IN_FLIGHT_EVENTS));
     assert_eq!(hub.reserve(1, 1_000_000), None, "now there is none");
     let notices: Vec<_> = inbox.waiting().collect();
     notices.iter().for_each(|notice| inbox.note_taken(notice));

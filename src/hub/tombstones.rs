@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::TopicName;
 use super::evicted::EvictedNumbers;
-use crate::spare::Spare;
+use crate::util::shrink::Shrink;
 
 /// So many are remembered; older ones share one mark, which can make a `gap` event out of caution, never hide one.
 pub(super) const MAX: usize = 65_536;
@@ -67,7 +67,7 @@ impl Tombstones {
     /// Returns what the topic, which is there again, has lost.
     pub fn take(&mut self, name: &TopicName) -> Lost {
         let lost = self.remove(self.hasher.hash_one(name));
-        self.marks.give_back();
+        self.marks.shrink_if_sparse();
         lost.unwrap_or(self.forgotten)
     }
 

@@ -16,7 +16,7 @@ pub struct TopicName {
 /// Why a text can't be a topic's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum BadTopic {
+pub enum ParseTopicError {
     /// It has this character, which is neither an ASCII letter nor an ASCII digit.
     Character(char),
     /// It has only this many characters.
@@ -25,7 +25,7 @@ pub enum BadTopic {
     TooLong(usize),
 }
 
-impl fmt::Display for BadTopic {
+impl fmt::Display for ParseTopicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Character(character) => write!(f, "the topic contains {character:?}")?,
@@ -38,7 +38,7 @@ impl fmt::Display for BadTopic {
     }
 }
 
-impl std::error::Error for BadTopic {}
+impl std::error::Error for ParseTopicError {}
 
 impl TopicName {
     /// The shortest name.
@@ -47,15 +47,15 @@ impl TopicName {
     pub const MAX: usize = 64;
 
     /// Checks and folds a name.
-    pub fn parse(text: &str) -> Result<Self, BadTopic> {
+    pub fn parse(text: &str) -> Result<Self, ParseTopicError> {
         if let Some(character) = text.chars().find(|c| !c.is_ascii_alphanumeric()) {
-            return Err(BadTopic::Character(character));
+            return Err(ParseTopicError::Character(character));
         }
         let len = text.len();
         match len {
-            0..Self::MIN => return Err(BadTopic::TooShort(len)),
+            0..Self::MIN => return Err(ParseTopicError::TooShort(len)),
             Self::MIN..=Self::MAX => {}
-            _ => return Err(BadTopic::TooLong(len)),
+            _ => return Err(ParseTopicError::TooLong(len)),
         }
         let mut bytes = [0; Self::MAX];
         bytes[..len].copy_from_slice(text.as_bytes());
@@ -126,12 +126,12 @@ mod tests {
     fn folds_and_keeps_the_bounds() {
         assert_eq!(TopicName::parse("GreetInG1").unwrap().as_str(), "greeting1");
         for (bad, why) in [
-            ("", BadTopic::TooShort(0)),
-            ("seven77", BadTopic::TooShort(7)),
-            ("with space", BadTopic::Character(' ')),
-            ("a-b", BadTopic::Character('-')),
-            ("ümlaut123", BadTopic::Character('ü')),
-            (&"a".repeat(65), BadTopic::TooLong(65)),
+            ("", ParseTopicError::TooShort(0)),
+            ("seven77", ParseTopicError::TooShort(7)),
+            ("with space", ParseTopicError::Character(' ')),
+            ("a-b", ParseTopicError::Character('-')),
+            ("ümlaut123", ParseTopicError::Character('ü')),
+            (&"a".repeat(65), ParseTopicError::TooLong(65)),
         ] {
             assert_eq!(TopicName::parse(bad), Err(why), "{bad}");
         }

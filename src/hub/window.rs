@@ -99,12 +99,12 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sse::Draft;
+    use crate::sse::UnsequencedFrame;
 
     #[test]
     fn a_burst_leaves_no_room_behind() {
         let mut window = Window::new(0);
-        (1..=100_000).for_each(|id| window.push(Draft::writer(0).finish(None).stamp(id)));
+        (1..=100_000).for_each(|id| window.push(UnsequencedFrame::writer(0).finish(None).stamp(id)));
         while window.len() > 100 {
             window.pop();
         }

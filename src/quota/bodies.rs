@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Client;
-use crate::spare::Spare;
+use crate::util::shrink::Shrink;
 
 /// Bytes of request bodies held at a time, all clients together, unless `--max-body` asks for more.
 const BODIES_BYTES: usize = 256 << 20;
@@ -120,7 +120,7 @@ impl BodyReservation {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
             None => {
-                self.budget.held().give_back(self.client, self.bytes - bytes);
+                self.budget.held().shrink_if_sparse(self.client, self.bytes - bytes);
                 self.bytes = bytes;
                 Ok(())
             }
@@ -131,7 +131,7 @@ impl BodyReservation {
 impl Drop for BodyReservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.budget.held().give_back(self.client, self.bytes);
+            self.budget.held().shrink_if_sparse(self.client, self.bytes);
         }
     }
 }
@@ -144,13 +144,13 @@ impl Held {
         if is_small || own <= free.max(sizes.least_share) { Ok(()) } else { Err(Shortage::Share) }
     }
 
-    fn give_back(&mut self, client: Client, bytes: usize) {
+    fn shrink_if_sparse(&mut self, client: Client, bytes: usize) {
         self.total -= bytes;
         if let Some(own) = self.by_client.get_mut(&client) {
             *own -= bytes;
             if *own == 0 {
                 self.by_client.remove(&client);
-                self.by_client.give_back();
+                self.by_client.shrink_if_sparse();
             }
         }
     }
@@ -163,12 +163,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::auth::Holder;
+    use crate::auth::Principal;
 
     const SIZES: Sizes = Sizes { total: 1100, reserved: 100, small: 5, least_share: 20 };
 
     fn client(number: u64) -> Client {
-        Client::Principal(Holder::Subject(number))
+        Client::Principal(Principal::Subject(number))
     }
 
     /// Grows a reservation by ten bytes at a time as long as it may.

@@ -17,22 +17,22 @@
 //! ```
 
 mod bodies;
-mod bucket;
-mod buckets;
-mod pace;
+mod bucket_table;
 mod pages;
-mod places;
+mod rate_limiter;
 mod share;
 mod source;
+mod stream_limiter;
+mod token_bucket;
 mod verification;
 
 pub use bodies::{BodyBudget, BodyReservation, Shortage};
-pub use bucket::{Excess, Rate};
-pub use pace::Pace;
 pub use pages::{Growth, PageBudget, PageReservation};
-pub use places::{Place, PlaceList, Places};
+pub use rate_limiter::RateLimiter;
 pub use share::share;
 pub use source::{Client, Source};
+pub use stream_limiter::{Permit, Permits, StreamLimiter};
+pub use token_bucket::{Excess, Rate};
 pub use verification::VerificationLimiter;
 
 use std::sync::Arc;
@@ -41,9 +41,9 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Quotas {
     /// Streams of each subject.
-    pub places: Option<Arc<Places>>,
+    pub places: Option<Arc<StreamLimiter>>,
     /// Events of each publisher.
-    pub pace: Option<Pace>,
+    pub pace: Option<RateLimiter>,
     /// Failed verifications of each address.
     pub verifications: VerificationLimiter,
 }
@@ -52,8 +52,8 @@ impl Quotas {
     /// At most so many streams of each subject, and events of each publisher at this rate.
     pub fn new(streams: Option<usize>, rate: Option<Rate>) -> Self {
         Self {
-            places: streams.map(|max| Arc::new(Places::new(max))),
-            pace: rate.map(Pace::new),
+            places: streams.map(|max| Arc::new(StreamLimiter::new(max))),
+            pace: rate.map(RateLimiter::new),
             verifications: VerificationLimiter::default(),
         }
     }

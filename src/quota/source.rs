@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::auth::Holder;
+use crate::auth::Principal;
 
 /// A client's address as per-address limits count it: an IPv4 address, or the /64 network of an IPv6 address, since a single
 /// client is usually assigned 64 bits to choose from. Link-local addresses are kept whole: all machines on the link share
@@ -14,7 +14,7 @@ pub struct Source(IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
     /// The principal of a token.
-    Principal(Holder),
+    Principal(Principal),
     /// An address, where there is no token or it does not matter.
     Address(Source),
     /// All that come through Unix sockets, which have no address.

@@ -2,8 +2,8 @@
 //! send those, and a signature costs up to 1.5 ms to verify. Good ones cost nothing here.
 
 use super::Client;
-use super::bucket::{Excess, Rate};
-use super::buckets::Buckets;
+use super::bucket_table::Buckets;
+use super::token_bucket::{Excess, Rate};
 
 /// Microseconds of failed verification per second that each address is allowed: a twentieth of one processor.
 const MICROS_PER_SECOND: u64 = 50_000;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::check::{Check, PublishError};
 use super::event::{EventError, check_id, check_name, encode_data_line};
-use super::frame::Draft;
+use super::frame::UnsequencedFrame;
 use super::parse::{Cursor, Line, Slice, range_of};
 
 /// What an event costs of a [`Slice`] beyond its lines: two allocations and their bookkeeping take as long as copying this
@@ -27,8 +27,8 @@ pub struct Encoder {
     /// Its `data` lines.
     data_lines: Vec<u8>,
     own_name: Option<Range<usize>>,
-    own_id: Option<Range<usize>>,
-    drafts: Vec<Draft>,
+    publisher_id: Option<Range<usize>>,
+    drafts: Vec<UnsequencedFrame>,
     cost: usize,
 }
 
@@ -52,7 +52,7 @@ impl Encoder {
             first_lines: Vec::new(),
             data_lines: Vec::new(),
             own_name: None,
-            own_id: None,
+            publisher_id: None,
             drafts: Vec::with_capacity(events),
             cost: 0,
         }
@@ -70,7 +70,7 @@ impl Encoder {
                 Line::Blank => self.end_event(body, slice),
                 Line::Data(value) => encode_data_line(value, &mut self.data_lines),
                 Line::Name(value) => self.own_name = Some(range_of(value, line, at)),
-                Line::Id(value) => self.own_id = Some(range_of(value, line, at)),
+                Line::Id(value) => self.publisher_id = Some(range_of(value, line, at)),
                 Line::BadId => {}
                 Line::Comment | Line::Other => {
                     self.first_lines.extend_from_slice(line.as_bytes());
@@ -88,9 +88,9 @@ impl Encoder {
         }
         // A NUL is harmless in a name that came as a line; CR and LF can't be in one.
         let own_name = self.own_name.take().map(|range| &body[range]).filter(|name| !name.is_empty());
-        let own_id = check_id(self.own_id.take().map(|range| &body[range])).unwrap_or_default();
-        let (name, id) = (own_name.or(self.name.as_deref()), own_id.or(self.id.as_deref()));
-        let draft = Draft::assemble(&self.first_lines, name, &self.data_lines, id);
+        let publisher_id = check_id(self.publisher_id.take().map(|range| &body[range])).unwrap_or_default();
+        let (name, id) = (own_name.or(self.name.as_deref()), publisher_id.or(self.id.as_deref()));
+        let draft = UnsequencedFrame::assemble(&self.first_lines, name, &self.data_lines, id);
         self.cost += draft.cost();
         self.drafts.push(draft);
         self.first_lines.clear();
@@ -100,30 +100,30 @@ impl Encoder {
 
     /// What it holds in memory, beside the body.
     pub fn cost(&self) -> usize {
-        let list = self.drafts.capacity() * size_of::<Draft>();
+        let list = self.drafts.capacity() * size_of::<UnsequencedFrame>();
         self.cost + list + self.first_lines.capacity() + self.data_lines.capacity()
     }
 
     /// The events, in order.
-    pub fn finish(self) -> Vec<Draft> {
+    pub fn finish(self) -> Vec<UnsequencedFrame> {
         self.drafts
     }
 }
 
 /// Reads a whole body of SSE text at once.
-pub fn drafts_from_text(text: &str) -> Result<Vec<Draft>, PublishError> {
+pub fn drafts_from_text(text: &str) -> Result<Vec<UnsequencedFrame>, PublishError> {
     let mut check = Check::new(text);
     check.run(text, &mut Slice::unlimited())?;
     Ok(encoded(Encoder::of_text(text, check.events(), None, None), text))
 }
 
 /// Encodes at once a body that is the data of one event.
-pub fn drafts_from_data(body: &str, name: Option<&str>, id: Option<&str>) -> Result<Vec<Draft>, EventError> {
+pub fn drafts_from_data(body: &str, name: Option<&str>, id: Option<&str>) -> Result<Vec<UnsequencedFrame>, EventError> {
     let (name, id) = (check_name(name)?.map(str::to_owned), check_id(id)?.map(str::to_owned));
     Ok(encoded(Encoder::of_data(body, name, id), body))
 }
 
-fn encoded(mut encoder: Encoder, body: &str) -> Vec<Draft> {
+fn encoded(mut encoder: Encoder, body: &str) -> Vec<UnsequencedFrame> {
     encoder.run(body, &mut Slice::unlimited());
     encoder.finish()
 }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::sse::Framing;
 
-    fn wire(drafts: Vec<Draft>) -> String {
+    fn wire(drafts: Vec<UnsequencedFrame>) -> String {
         let mut text = String::new();
         for (number, draft) in drafts.into_iter().enumerate() {
             let frame = draft.stamp(number as u64 + 1);

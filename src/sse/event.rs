@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::frame::Draft;
+use super::frame::UnsequencedFrame;
 use super::parse::{Cursor, Slice};
 
 /// The longest id of a publisher's own, in bytes: a client must be able to send it back in a request head.
@@ -78,7 +78,7 @@ impl Event {
         self
     }
 
-    pub(crate) fn draft(&self) -> Result<Draft, EventError> {
+    pub(crate) fn draft(&self) -> Result<UnsequencedFrame, EventError> {
         let name = check_name(self.name.as_deref())?;
         let id = check_id(self.id.as_deref())?;
         if self.data.len() > MAX_DATA {
@@ -115,13 +115,13 @@ fn breaks_a_line(text: &str) -> bool {
     text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0))
 }
 
-fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) -> Draft {
+fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) -> UnsequencedFrame {
     let retry = retry.map(|millis| format!("retry: {millis}\n")).unwrap_or_default();
     let (mut cursor, mut lines) = (Cursor::new(), Vec::with_capacity(data.len() + "data: \n".len()));
     while let Some(line) = cursor.next(data, &mut Slice::unlimited()) {
         encode_data_line(line, &mut lines);
     }
-    Draft::assemble(retry.as_bytes(), name, &lines, id)
+    UnsequencedFrame::assemble(retry.as_bytes(), name, &lines, id)
 }
 
 /// Appends a line of data as it goes on the wire. The one space after the colon is what every parser strips and some naive

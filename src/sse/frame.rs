@@ -1,5 +1,5 @@
 //! The wire bytes of one event: encoded once as a complete HTTP chunk, then shared by every socket
-//! of every worker. A [`Draft`] has room at both ends; stamping it with its id makes it a [`Frame`].
+//! of every worker. A [`UnsequencedFrame`] has room at both ends; stamping it with its id makes it a [`Frame`].
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Frame {
     }
 
     /// The id that the publisher gave it, which is the one on the wire, but without white space around it.
-    pub fn own_id(&self) -> Option<&Arc<str>> {
+    pub fn publisher_id(&self) -> Option<&Arc<str>> {
         match &self.label {
             Label::OwnId(id) => Some(id),
             Label::Nothing | Label::Name(_) => None,
@@ -75,39 +75,39 @@ impl Frame {
 
     /// What it costs in memory.
     pub fn cost(&self) -> usize {
-        let own_id = self.own_id().map_or(0, |id| id.len() + OWN_ID_OVERHEAD);
-        self.bytes.capacity() + FRAME_OVERHEAD + own_id
+        let publisher_id = self.publisher_id().map_or(0, |id| id.len() + OWN_ID_OVERHEAD);
+        self.bytes.capacity() + FRAME_OVERHEAD + publisher_id
     }
 }
 
 /// A frame without its id. Stamping neither allocates nor copies, for it happens inside the hub's lock.
 #[derive(Debug)]
-pub struct Draft(Arc<Frame>);
+pub struct UnsequencedFrame(Arc<Frame>);
 
-impl Draft {
+impl UnsequencedFrame {
     /// Starts to encode an event whose lines take about `capacity` bytes.
-    pub fn writer(capacity: usize) -> DraftWriter {
+    pub fn writer(capacity: usize) -> FrameWriter {
         let mut bytes = Vec::with_capacity(HEADER_ROOM + capacity + TRAILER_ROOM);
         bytes.resize(HEADER_ROOM, 0);
-        DraftWriter { bytes }
+        FrameWriter { bytes }
     }
 
     /// Puts an event together: whole lines that come first, its name, whole `data` lines, and the publisher's own id.
-    pub fn assemble(first_lines: &[u8], name: Option<&str>, data_lines: &[u8], own_id: Option<&str>) -> Self {
+    pub fn assemble(first_lines: &[u8], name: Option<&str>, data_lines: &[u8], publisher_id: Option<&str>) -> Self {
         let name_len = name.map_or(0, |name| "event: \n".len() + name.len());
-        let id_len = own_id.map_or(0, str::len);
+        let id_len = publisher_id.map_or(0, str::len);
         let mut writer = Self::writer(first_lines.len() + name_len + data_lines.len() + id_len);
         writer.bytes.extend_from_slice(first_lines);
         if let Some(name) = name {
             writer.field("event", name);
         }
         writer.bytes.extend_from_slice(data_lines);
-        writer.finish(own_id)
+        writer.finish(publisher_id)
     }
 
     /// The id that the publisher gave it.
-    pub fn own_id(&self) -> Option<&str> {
-        self.0.own_id().map(|id| &**id)
+    pub fn publisher_id(&self) -> Option<&str> {
+        self.0.publisher_id().map(|id| &**id)
     }
 
     /// What it will cost in memory.
@@ -120,7 +120,7 @@ impl Draft {
         // A draft is never shared, so this always succeeds; without it the frame would merely lack its id.
         if let Some(frame) = Arc::get_mut(&mut self.0) {
             frame.id = id;
-            if frame.own_id().is_none() {
+            if frame.publisher_id().is_none() {
                 push_id(&mut frame.bytes, id);
             }
             frame.close();
@@ -152,11 +152,11 @@ impl Frame {
 
 /// Writes an event's lines, one after the other; the id comes last and by itself.
 #[derive(Debug)]
-pub struct DraftWriter {
+pub struct FrameWriter {
     bytes: Vec<u8>,
 }
 
-impl DraftWriter {
+impl FrameWriter {
     /// A field; the one space after the colon is what every parser strips and some naive ones need.
     pub fn field(&mut self, name: &str, value: &str) {
         self.bytes.extend_from_slice(name.as_bytes());
@@ -166,22 +166,22 @@ impl DraftWriter {
     }
 
     /// Ends the draft. The publisher's own id takes the place of the broker's on the wire.
-    pub fn finish(mut self, own_id: Option<&str>) -> Draft {
-        if let Some(id) = own_id {
+    pub fn finish(mut self, publisher_id: Option<&str>) -> UnsequencedFrame {
+        if let Some(id) = publisher_id {
             self.field("id", id);
         }
-        let label = own_id.map_or(Label::Nothing, |id| Label::OwnId(super::event::position(id).into()));
+        let label = publisher_id.map_or(Label::Nothing, |id| Label::OwnId(super::event::position(id).into()));
         self.label(label)
     }
 
-    fn label(self, label: Label) -> Draft {
-        Draft(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, label }))
+    fn label(self, label: Label) -> UnsequencedFrame {
+        UnsequencedFrame(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, label }))
     }
 }
 
 /// A record's frame: its name is the event's, its data is JSON on one line.
 pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
-    let mut writer = Draft::writer("event: \ndata: \n".len() + name.len() + data.len());
+    let mut writer = UnsequencedFrame::writer("event: \ndata: \n".len() + name.len() + data.len());
     writer.field("event", name);
     writer.field("data", data);
     writer.label(Label::Name(Arc::clone(name))).stamp(id)
@@ -209,8 +209,8 @@ pub fn chunk(payload: &[u8], framing: Framing, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn draft(data: &str, own: Option<&str>) -> Draft {
-        let mut writer = Draft::writer(data.len() + 7);
+    fn draft(data: &str, own: Option<&str>) -> UnsequencedFrame {
+        let mut writer = UnsequencedFrame::writer(data.len() + 7);
         writer.field("data", data);
         writer.finish(own)
     }
@@ -226,14 +226,14 @@ mod tests {
     fn a_publishers_own_id_takes_the_place() {
         let frame = draft("x", Some("mine")).stamp(7);
         assert_eq!(frame.wire(Framing::Plain), b"data: x\nid: mine\n\n");
-        assert_eq!((frame.id(), frame.own_id().map(|id| &**id)), (7, Some("mine")));
+        assert_eq!((frame.id(), frame.publisher_id().map(|id| &**id)), (7, Some("mine")));
     }
 
     #[test]
     fn a_records_name_is_the_events() {
         let frame = record_frame(&Arc::from("user"), "{\"n\":1}", 7);
         assert_eq!(frame.wire(Framing::Plain), b"event: user\ndata: {\"n\":1}\nid: 7\n\n");
-        assert_eq!((frame.name().map(|name| &**name), frame.own_id()), (Some("user"), None));
+        assert_eq!((frame.name().map(|name| &**name), frame.publisher_id()), (Some("user"), None));
     }
 
     #[test]

@@ -12,5 +12,5 @@ pub mod stream;
 pub use check::{Check, Dataless, FieldScan, MAX_EVENTS, PublishError};
 pub use encode::{EVENT_COST, Encoder, drafts_from_data, drafts_from_text};
 pub use event::{Event, EventError, MAX_DATA, check_id, check_name, position};
-pub use frame::{Draft, Frame, Framing, record_frame};
+pub use frame::{Frame, Framing, UnsequencedFrame, record_frame};
 pub use parse::Slice;

@@ -18,7 +18,7 @@ pub fn opening(retry_millis: u64, prime: Option<u64>, framing: Framing, out: &mu
 }
 
 /// What a stream that is not taken begins and ends with: a comment that says why, and when to come back.
-pub fn come_back(why: &str, retry_millis: u64, framing: Framing, out: &mut Vec<u8>) {
+pub fn reconnect_later(why: &str, retry_millis: u64, framing: Framing, out: &mut Vec<u8>) {
     chunk(format!(": {why}\nretry: {retry_millis}\n").as_bytes(), framing, out);
     out.extend_from_slice(end(framing));
 }
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn a_stream_that_is_not_taken_says_why_and_ends_without_an_event() {
         let (mut chunked, mut plain) = (Vec::new(), Vec::new());
-        come_back("full", 5000, Framing::Chunked, &mut chunked);
-        come_back("full", 5000, Framing::Plain, &mut plain);
+        reconnect_later("full", 5000, Framing::Chunked, &mut chunked);
+        reconnect_later("full", 5000, Framing::Plain, &mut plain);
         assert_eq!(chunked, b"13\r\n: full\nretry: 5000\n\r\n0\r\n\r\n");
         assert_eq!(plain, b": full\nretry: 5000\n");
     }

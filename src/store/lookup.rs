@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::Connection;
 
 use super::error::{Fault, StoreError};
-use super::queue::Reply;
+use super::queue::Completion;
 use super::schema;
 use super::state::{Mode, Shared};
 
@@ -16,7 +16,7 @@ use super::state::{Mode, Shared};
 const MAX_WAITING: usize = 16_384;
 
 enum Request {
-    Find { id: u64, reply: Reply<bool> },
+    Find { id: u64, reply: Completion<bool> },
     Close,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn lookup(connection: Connection, shared: &Arc<Shared>) -> (Lookup, F
 }
 
 impl Lookup {
-    pub fn ask(&self, id: u64, reply: Reply<bool>) {
+    pub fn ask(&self, id: u64, reply: Completion<bool>) {
         if self.shared.mode() == Mode::Closed {
             return reply.send(Err(StoreError::Closed));
         }

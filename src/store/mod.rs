@@ -36,20 +36,20 @@
 //!    the database: what the kernel holds of a log whose fsync failed may be gone after a loss of power.
 //! 4. An id of an insert that failed is never given again.
 
-mod audit;
+mod checkpointer;
 mod commit;
+mod disk_space;
 mod error;
 mod files;
-mod hands;
+mod high_water_mark;
+mod history_reader;
 mod index;
-mod keeper;
+mod location;
 mod lookup;
-mod mark;
+mod manual;
 mod opening;
 mod page;
-mod place;
 mod queue;
-mod room;
 mod schedule;
 mod schema;
 mod shortage;
@@ -66,19 +66,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use error::{BadName, OpenError, StoreError};
-pub use hands::Hands;
+pub use location::Location;
+pub use manual::ManualStore;
 pub use opening::Opening;
 pub use page::{Page, PageQuery};
-pub use place::Place;
 pub use shortage::Shortage;
 pub use state::{Health, Status};
 pub use tools::{BadLine, Report, ToolError, check, dump, load};
 
-use audit::Auditor;
+use disk_space::SpaceProbe;
+use history_reader::HistoryReader;
+use location::DataDir;
 use lookup::Lookup;
-use place::Home;
-use queue::{Insert, Queue, Reply};
-use room::Gauge;
+use queue::{Completion, Insert, Queue};
 use state::{Mode, Shared};
 
 use crate::quota::{Client, PageReservation};
@@ -111,7 +111,7 @@ pub trait Order: Send {
 /// A store that runs. To be shared; closed at the latest when it is dropped.
 pub struct Store {
     queue: Queue,
-    auditor: Auditor,
+    auditor: HistoryReader,
     lookup: Lookup,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
@@ -122,17 +122,17 @@ struct Running {
     reader: JoinHandle<()>,
     finder: JoinHandle<()>,
     writer: JoinHandle<()>,
-    home: Home,
+    home: DataDir,
 }
 
 impl Store {
     /// Takes hold of the place, checks what is there and reads the newest record of every name.
-    pub fn open(place: &Place) -> Result<Opening, OpenError> {
+    pub fn open(place: &Location) -> Result<Opening, OpenError> {
         Self::open_tuned(place, Tuning::default())
     }
 
     /// The same with other bounds.
-    pub fn open_tuned(place: &Place, tuning: Tuning) -> Result<Opening, OpenError> {
+    pub fn open_tuned(place: &Location, tuning: Tuning) -> Result<Opening, OpenError> {
         opening::open(place, tuning)
     }
 
@@ -140,7 +140,7 @@ impl Store {
     /// writer's thread, or at once, from this one, if it can't be queued. It must not block, nor close the store.
     pub fn insert(&self, name: Arc<str>, data: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
         let shared = Arc::clone(&self.shared);
-        let reply = Reply::new(move |stored: Result<u64, StoreError>| {
+        let reply = Completion::new(move |stored: Result<u64, StoreError>| {
             stored.err().into_iter().for_each(|error| shared.count_refusal(error));
             reply(stored);
         });
@@ -160,14 +160,14 @@ impl Store {
         reservation: PageReservation,
         reply: impl FnOnce(Result<(Page, PageReservation), StoreError>) + Send + 'static,
     ) {
-        self.auditor.ask(query, client, reservation, Reply::new(reply));
+        self.auditor.ask(query, client, reservation, Completion::new(reply));
     }
 
     /// Looks up whether there is a record with this id, the newest of its name or not. What is published exists already. The
     /// reply comes from the lookups' thread, or at once, from this one, if too many wait. It must not block, nor close the
     /// store.
     pub fn find(&self, id: u64, reply: impl FnOnce(Result<bool, StoreError>) + Send + 'static) {
-        self.lookup.ask(id, Reply::new(reply));
+        self.lookup.ask(id, Completion::new(reply));
     }
 
     /// An id was given to something that is not stored: no later start is to give it again, whatever the clock says then. That
@@ -251,7 +251,7 @@ pub struct Tuning {
     /// A full disk is tried again after so long.
     pub retry: Duration,
     /// Tells how full it is.
-    gauge: Gauge,
+    gauge: SpaceProbe,
 }
 
 impl Default for Tuning {
@@ -264,7 +264,7 @@ impl Default for Tuning {
             reserve_tries: 5000,
             page_rows: 128,
             retry: Duration::from_secs(3),
-            gauge: Home::room,
+            gauge: DataDir::room,
         }
     }
 }

@@ -8,20 +8,20 @@ use std::thread;
 
 use rusqlite::Connection;
 
-use super::audit;
+use super::checkpointer::{self, Checkpointer};
 use super::commit::{NameKey, Names, Version};
+use super::disk_space::DiskSpace;
 use super::error::{Cause, OpenError};
+use super::high_water_mark::HighWaterMark;
+use super::history_reader;
 use super::index::Index;
-use super::keeper::{self, Keeper};
+use super::location::DataDir;
 use super::lookup;
-use super::mark::Mark;
-use super::place::Home;
 use super::queue;
-use super::room::Room;
 use super::schema::{self, CEILING, INDEXED_THROUGH, Use};
 use super::state::Shared;
 use super::writer::Writer;
-use super::{Hands, Order, Place, Record, Running, Store, Tuning};
+use super::{Location, ManualStore, Order, Record, Running, Store, Tuning};
 use crate::clock::Clock;
 
 /// No name has a larger key, for they are counted: whatever has is damaged, and keys beyond it could not be counted on.
@@ -38,7 +38,7 @@ pub struct Opening {
     reader: Connection,
     finder: Connection,
     found: Found,
-    home: Home,
+    home: DataDir,
     tuning: Tuning,
 }
 
@@ -48,22 +48,22 @@ pub(super) struct Found {
     pub latest: Vec<Record>,
     /// Records that the index does not have.
     pub unindexed: Vec<Version>,
-    pub mark: Mark,
+    pub mark: HighWaterMark,
 }
 
 /// A name and its newest record's id.
 type Newest = (Arc<str>, i64);
 
 /// Opens it and makes what is missing.
-pub(super) fn open(place: &Place, tuning: Tuning) -> Result<Opening, OpenError> {
-    let home = Home::take(place)?;
+pub(super) fn open(place: &Location, tuning: Tuning) -> Result<Opening, OpenError> {
+    let home = DataDir::take(place)?;
     let opened = connections(&home).and_then(|connections| Ok((find(&connections[0])?, connections)));
     let (mut found, [writer, keeper, reader, finder]) = opened.map_err(|cause| home.error(cause))?;
     let latest = std::mem::take(&mut found.latest);
     Ok(Opening { latest, ids_through: found.mark.ids_through(), writer, keeper, reader, finder, found, home, tuning })
 }
 
-fn connections(home: &Home) -> Result<[Connection; 4], Cause> {
+fn connections(home: &DataDir) -> Result<[Connection; 4], Cause> {
     let writer = writer(home)?;
     let keeper = schema::connect(&home.database, Use::Keep)?;
     let reader = schema::connect(&home.database, Use::Read)?;
@@ -72,7 +72,7 @@ fn connections(home: &Home) -> Result<[Connection; 4], Cause> {
 }
 
 /// A connection to a database that is ours, with an empty log.
-pub(super) fn writer(home: &Home) -> Result<Connection, Cause> {
+pub(super) fn writer(home: &DataDir) -> Result<Connection, Cause> {
     let mut writer = schema::connect(&home.database, Use::Write)?;
     let is_new = schema::identify(&writer)?;
     schema::use_log(&writer, &home.database)?;
@@ -80,7 +80,7 @@ pub(super) fn writer(home: &Home) -> Result<Connection, Cause> {
         schema::create(&mut writer)?;
     }
     // What the kernel holds of the log need not be on the disk, if an fsync failed before: see the invariants.
-    if keeper::empty(&writer)? { Ok(writer) } else { Err(Cause::InUse) }
+    if checkpointer::empty(&writer)? { Ok(writer) } else { Err(Cause::InUse) }
 }
 
 /// Reads what the threads begin with: all names, their newest records, and what is not indexed.
@@ -93,7 +93,7 @@ pub(super) fn find(connection: &Connection) -> Result<Found, Cause> {
         newest.into_iter().map(|(name, id)| record(connection, name, id)).collect::<Result<Vec<_>, _>>()?;
     latest.sort_unstable_by_key(|record| record.id);
     let newest_record = latest.last().map_or(0, |record| record.id);
-    Ok(Found { names, latest, unindexed, mark: Mark::new(ceiling, newest_record) })
+    Ok(Found { names, latest, unindexed, mark: HighWaterMark::new(ceiling, newest_record) })
 }
 
 fn unindexed(connection: &Connection, through: i64) -> rusqlite::Result<Vec<Version>> {
@@ -136,8 +136,8 @@ fn record(connection: &Connection, name: Arc<str>, id: i64) -> Result<Record, Ca
 impl Opening {
     /// Starts the threads. `order` gives ids larger than `ids_through` from now on.
     pub fn start(self, order: Box<dyn Order>) -> Result<Store, OpenError> {
-        let (store, hands) = self.staff(order, Clock::new(), Keeper::start)?;
-        let Hands { writer, reader, finder, home } = hands;
+        let (store, hands) = self.staff(order, Clock::new(), Checkpointer::start)?;
+        let ManualStore { writer, reader, finder, home } = hands;
         let failed = |error| home.error(Cause::Thread(error));
         let named = |name: &str| thread::Builder::new().name(name.into());
         let reader = named("esker-audit").spawn(move || reader.run()).map_err(failed)?;
@@ -148,20 +148,20 @@ impl Opening {
     }
 
     /// Starts no thread: whoever has the hands does the work.
-    pub fn start_by_hand(self, order: Box<dyn Order>, clock: Clock) -> Result<(Store, Hands), OpenError> {
-        self.staff(order, clock, |connection, shared| Ok(Keeper::by_hand(connection, shared)))
+    pub fn start_by_hand(self, order: Box<dyn Order>, clock: Clock) -> Result<(Store, ManualStore), OpenError> {
+        self.staff(order, clock, |connection, shared| Ok(Checkpointer::by_hand(connection, shared)))
     }
 
     fn staff(
         self,
         order: Box<dyn Order>,
         clock: Clock,
-        keep: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Keeper>,
-    ) -> Result<(Store, Hands), OpenError> {
+        keep: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Checkpointer>,
+    ) -> Result<(Store, ManualStore), OpenError> {
         let Self { writer, keeper, reader, finder, found, home, tuning, .. } = self;
         let shared = Arc::new(Shared::new(&home.path));
         let (queue, waiting) = queue::queue(&shared);
-        let (auditor, reader) = audit::auditor(reader, &shared, tuning.page_rows);
+        let (auditor, reader) = history_reader::auditor(reader, &shared, tuning.page_rows);
         let (lookup, finder) = lookup::lookup(finder, &shared);
         let mut writer = Writer {
             connection: writer,
@@ -169,7 +169,7 @@ impl Opening {
             index: Index::new(found.unindexed),
             mark: found.mark,
             keeper: keep(keeper, &shared).map_err(|error| home.error(Cause::Thread(error)))?,
-            room: Room::new(home.database.clone(), tuning.gauge),
+            room: DiskSpace::new(home.database.clone(), tuning.gauge),
             waiting,
             shared: Arc::clone(&shared),
             order,
@@ -182,6 +182,6 @@ impl Opening {
         writer.count();
         writer.cover();
         let store = Store { queue, auditor, lookup, shared, running: Mutex::default() };
-        Ok((store, Hands { writer, reader, finder, home }))
+        Ok((store, ManualStore { writer, reader, finder, home }))
     }
 }

@@ -22,12 +22,12 @@ const MAX_BATCH_BYTES: u64 = 8 << 20;
 /// What an insert costs beside its data.
 const OVERHEAD: u64 = 128;
 
-type Answer<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+type ReplyFn<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
 /// Where an answer goes. Sent once.
-pub(super) struct Reply<T>(Option<Answer<T>>);
+pub(super) struct Completion<T>(Option<ReplyFn<T>>);
 
-impl<T> Reply<T> {
+impl<T> Completion<T> {
     pub fn new(answer: impl FnOnce(Result<T, StoreError>) + Send + 'static) -> Self {
         Self(Some(Box::new(answer)))
     }
@@ -43,7 +43,7 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T> Drop for Reply<T> {
+impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         self.answer(Err(StoreError::Closed));
     }
@@ -53,12 +53,12 @@ impl<T> Drop for Reply<T> {
 pub(super) struct Insert {
     pub name: Arc<str>,
     pub data: Box<str>,
-    pub reply: Reply<u64>,
+    pub reply: Completion<u64>,
 }
 
 impl Insert {
     /// Has it now.
-    pub fn with(self, id: u64) -> (Record, Reply<u64>) {
+    pub fn with(self, id: u64) -> (Record, Completion<u64>) {
         (Record { id, name: self.name, data: self.data }, self.reply)
     }
 

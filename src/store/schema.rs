@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::Cause;
-use super::place::Database;
+use super::location::Database;
 
 /// The format's version, kept in `user_version`.
 pub(super) const FORMAT: i64 = 1;

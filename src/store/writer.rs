@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::checkpointer::{self, Checkpointer};
 use super::commit::{self, Names, Version};
+use super::disk_space::DiskSpace;
 use super::error::{Fault, StoreError};
+use super::high_water_mark::HighWaterMark;
 use super::index::Index;
-use super::keeper::{self, Keeper};
-use super::mark::Mark;
-use super::queue::{Insert, Reply, Taken, Waiting};
-use super::room::Room;
+use super::queue::{Completion, Insert, Taken, Waiting};
 use super::schema::{self, CEILING};
 use super::shortage::Shortage;
 use super::state::{Mode, Shared};
@@ -33,9 +33,9 @@ pub(super) struct Writer {
     pub connection: Connection,
     pub names: Names,
     pub index: Index,
-    pub mark: Mark,
-    pub keeper: Keeper,
-    pub room: Room,
+    pub mark: HighWaterMark,
+    pub keeper: Checkpointer,
+    pub room: DiskSpace,
     pub waiting: Waiting,
     pub shared: Arc<Shared>,
     pub order: Box<dyn Order>,
@@ -195,7 +195,7 @@ impl Writer {
     }
 
     /// All see them, then those who inserted them hear of it.
-    fn tell(&mut self, records: Vec<Record>, replies: Vec<Reply<u64>>, versions: &[Version]) {
+    fn tell(&mut self, records: Vec<Record>, replies: Vec<Completion<u64>>, versions: &[Version]) {
         self.index.add(versions);
         let counters = &self.shared.counters;
         counters.commits.fetch_add(1, Ordering::Relaxed);
@@ -301,7 +301,7 @@ impl Writer {
 }
 
 fn empty_log(connection: &Connection) {
-    match keeper::empty(connection) {
+    match checkpointer::empty(connection) {
         Ok(true) => (),
         Ok(false) => log::info!("another program reads the records; their log is left for the next start"),
         Err(error) => log::error!("the store's log can't be moved into its database: {error}"),

@@ -5,8 +5,8 @@
 //! closes those that have taken nothing for longest, as their deadlines tell: a client that reads is among the last. Bodies
 //! and pages of histories are not counted here; they have budgets of their own.
 
-use super::connection::Connection;
-use super::{Kernel, Worker};
+use super::{Reactor, Worker};
+use crate::conn::connection::Connection;
 use crate::metrics::Unread;
 
 /// Bytes of all connections' buffers together.
@@ -16,23 +16,23 @@ const MIN_BYTES_PER_WORKER: usize = 1 << 20;
 
 /// What one worker's connections have in their buffers.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     bytes: usize,
     limit: usize,
 }
 
 impl Buffers {
     /// Nothing yet, of one of so many workers.
-    pub(super) fn of_one_of(workers: usize) -> Self {
+    pub(crate) fn of_one_of(workers: usize) -> Self {
         Self { bytes: 0, limit: (MAX_BYTES / workers).max(MIN_BYTES_PER_WORKER) }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// A connection that was counted with this much is closed.
-    pub(super) fn forget(&mut self, counted: usize) {
+    pub(crate) fn forget(&mut self, counted: usize) {
         self.bytes -= counted;
     }
 
@@ -43,9 +43,9 @@ impl Buffers {
     }
 }
 
-impl<K: Kernel> Worker<K> {
+impl<K: Reactor> Worker<K> {
     /// Counts a connection's buffers anew, and closes connections if all have too much.
-    pub(super) fn count_buffers(&mut self, key: usize) {
+    pub(crate) fn count_buffers(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         let now = connection.buffered();
         let before = std::mem::replace(&mut connection.counted, now);
@@ -58,7 +58,7 @@ impl<K: Kernel> Worker<K> {
     /// Closes the connections whose answers have not been taken for longest, until the rest has room.
     fn close_unread(&mut self) {
         // What has only input goes last: it may be a part of a request whose sender does nothing wrong.
-        let order = |connection: &Connection<K::Peer>| (connection.output.is_empty(), connection.deadline);
+        let order = |connection: &Connection<K::Stream>| (connection.output.is_empty(), connection.deadline);
         let counted = self.connections.iter().filter(|(_, connection)| connection.counted > 0);
         let mut keys: Vec<_> = counted.map(|(key, connection)| (order(connection), key)).collect();
         keys.sort_unstable();

@@ -1,11 +1,11 @@
 //! How long connections are waited for, and what is done with those that are late.
 
-use super::budget::Budget;
-use super::connection::{Connection, Patience};
-use super::min_rate::{MinRate, Progress};
-use super::{Kernel, MAIL_MICROS, TIME_OUT_MICROS, Worker};
-use crate::api::Scope;
+use super::{MAIL_MICROS, Reactor, TIME_OUT_MICROS, Worker};
+use crate::api::ListenerRole;
 use crate::clock::millis;
+use crate::conn::budget::Budget;
+use crate::conn::connection::{Connection, TimeoutKind};
+use crate::conn::min_rate::{MinRate, Progress};
 use crate::metrics::Unread;
 
 /// How long the administration's connections are waited for: they are few, and idle ones keep others out.
@@ -24,7 +24,7 @@ const LINGER_MILLIS: u64 = 5_000;
 /// The same while the broker drains.
 const DRAIN_LINGER_MILLIS: u64 = 500;
 /// So many connections are timed out in one turn: whoever came with many others is late with many others.
-const TIME_OUTS_PER_TURN: usize = 256;
+const TIMEOUTS_PER_ITERATION: usize = 256;
 /// A body may stand still for so many times the patience for a head.
 const BODY_PATIENCE: u64 = 3;
 /// The least rate of a body that is wanted: bodies share a budget of memory.
@@ -38,17 +38,17 @@ const MIN_IDLE_MILLIS: u64 = 1_000;
 /// Idle connections that may turn out to be busy before the search for one to close is given up for now.
 const IDLE_TRIES: usize = 4;
 
-impl<K: Kernel> Worker<K> {
+impl<K: Reactor> Worker<K> {
     /// Sets the deadline anew when something else is waited for, and moves it when the peer has done its part.
-    pub(super) fn set_deadline(&mut self, key: usize) {
+    pub(crate) fn set_deadline(&mut self, key: usize) {
         let now = self.parts.now.millis;
         let connection = &self.connections[key];
         let patience = connection.patience_now();
-        let (rate, latest) = (self.min_rate(patience), now + self.patience_millis(patience, connection.scope));
+        let (rate, latest) = (self.min_rate(patience), now + self.patience_millis(patience, connection.role));
         let connection = &mut self.connections[key];
         let (written, read) =
             (std::mem::take(&mut connection.bytes_written), std::mem::take(&mut connection.bytes_read));
-        let moved = if patience == Patience::Output { written } else { read };
+        let moved = if patience == TimeoutKind::Output { written } else { read };
         if connection.exchange.take_turned() || patience != connection.patience {
             connection.patience = patience;
             connection.progress = rate.map_or(connection.progress, |rate| Progress::begin(rate, now));
@@ -59,10 +59,10 @@ impl<K: Kernel> Worker<K> {
         connection.deadline = rate.map_or(latest, |_| latest.min(connection.progress.deadline()));
     }
 
-    fn min_rate(&self, patience: Patience) -> Option<MinRate> {
+    fn min_rate(&self, patience: TimeoutKind) -> Option<MinRate> {
         match patience {
-            Patience::Body => Some(BODY_RATE),
-            Patience::Output => {
+            TimeoutKind::Body => Some(BODY_RATE),
+            TimeoutKind::Output => {
                 let grace_millis = millis(self.parts.service.settings.stall);
                 Some(MinRate { grace_millis, bytes_per_second: MIN_ANSWER_RATE })
             }
@@ -70,32 +70,34 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    pub(super) fn patience_millis(&self, patience: Patience, scope: Scope) -> u64 {
+    pub(crate) fn patience_millis(&self, patience: TimeoutKind, role: ListenerRole) -> u64 {
         let settings = &self.parts.service.settings;
         match patience {
-            Patience::First | Patience::Head | Patience::Next if scope == Scope::Administration => ADMIN_MILLIS,
-            Patience::First | Patience::Head | Patience::Drop | Patience::Verification => {
+            TimeoutKind::First | TimeoutKind::Head | TimeoutKind::Next if role == ListenerRole::Administration => {
+                ADMIN_MILLIS
+            }
+            TimeoutKind::First | TimeoutKind::Head | TimeoutKind::Drop | TimeoutKind::Verification => {
                 millis(settings.request_timeout)
             }
-            Patience::Body => BODY_PATIENCE * millis(settings.request_timeout),
-            Patience::Next => millis(settings.keep_alive),
-            Patience::Work => WORK_MILLIS,
-            Patience::Room => ROOM_MILLIS,
-            Patience::Store => STORE_MILLIS,
-            Patience::Lookup => LOOKUP_MILLIS,
-            Patience::Output => millis(settings.stall),
-            Patience::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
-            Patience::Linger => LINGER_MILLIS,
+            TimeoutKind::Body => BODY_PATIENCE * millis(settings.request_timeout),
+            TimeoutKind::Next => millis(settings.keep_alive),
+            TimeoutKind::Work => WORK_MILLIS,
+            TimeoutKind::Room => ROOM_MILLIS,
+            TimeoutKind::Store => STORE_MILLIS,
+            TimeoutKind::Lookup => LOOKUP_MILLIS,
+            TimeoutKind::Output => millis(settings.stall),
+            TimeoutKind::Linger if self.drain_until.is_some() => DRAIN_LINGER_MILLIS,
+            TimeoutKind::Linger => LINGER_MILLIS,
         }
     }
 
     /// Ends those for whom patience is over, as many as a turn allows. Answers whether there may be more.
-    pub(super) fn time_out_connections(&mut self) -> bool {
+    pub(crate) fn time_out_connections(&mut self) -> bool {
         self.budget = Budget::new(TIME_OUT_MICROS, self.clock.elapsed_micros());
         let now = self.parts.now.millis;
         let late = self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key);
-        let late: Vec<_> = late.take(TIME_OUTS_PER_TURN).collect();
-        let is_full = late.len() == TIME_OUTS_PER_TURN;
+        let late: Vec<_> = late.take(TIMEOUTS_PER_ITERATION).collect();
+        let is_full = late.len() == TIMEOUTS_PER_ITERATION;
         for key in late {
             if self.budget.is_spent() {
                 return true;
@@ -112,23 +114,23 @@ impl<K: Kernel> Worker<K> {
         }
         let connection = &mut self.connections[key];
         match connection.patience {
-            Patience::Output => {
+            TimeoutKind::Output => {
                 self.parts.service.metrics.worker(self.parts.id).unread_closed.count(Unread::Slow as usize);
                 self.close(key);
             }
-            Patience::Linger | Patience::First | Patience::Next => self.close(key),
-            Patience::Head
-            | Patience::Body
-            | Patience::Drop
-            | Patience::Work
-            | Patience::Room
-            | Patience::Store
-            | Patience::Lookup
-            | Patience::Verification => {
+            TimeoutKind::Linger | TimeoutKind::First | TimeoutKind::Next => self.close(key),
+            TimeoutKind::Head
+            | TimeoutKind::Body
+            | TimeoutKind::Drop
+            | TimeoutKind::Work
+            | TimeoutKind::Room
+            | TimeoutKind::Store
+            | TimeoutKind::Lookup
+            | TimeoutKind::Verification => {
                 connection.is_delayed = false;
                 let step = connection
                     .exchange
-                    .time_out(self.parts.context(connection.scope, connection.address), &mut connection.output);
+                    .time_out(self.parts.context(connection.role, connection.address), &mut connection.output);
                 self.take_step(key, step);
                 self.drive(key);
             }
@@ -140,7 +142,7 @@ impl<K: Kernel> Worker<K> {
     fn does_its_part(&mut self, key: usize) -> bool {
         let connection = &mut self.connections[key];
         // Not the patience of when it was driven last: an answer may have come since, and wait in the queue.
-        if matches!(connection.patience_now(), Patience::Linger | Patience::Store | Patience::Lookup) {
+        if matches!(connection.patience_now(), TimeoutKind::Linger | TimeoutKind::Store | TimeoutKind::Lookup) {
             return false;
         }
         connection.is_readable = true;
@@ -151,20 +153,20 @@ impl<K: Kernel> Worker<K> {
 
     /// While draining: connections between two requests have nothing to wait for, and peers that were
     /// refused get less time to end.
-    pub(super) fn close_idle(&mut self) {
+    pub(crate) fn close_idle(&mut self) {
         let latest = self.parts.now.millis + DRAIN_LINGER_MILLIS;
         let lingering = self.connections.values_mut();
         lingering
-            .filter(|connection| connection.patience == Patience::Linger)
+            .filter(|connection| connection.patience == TimeoutKind::Linger)
             .for_each(|connection| connection.deadline = connection.deadline.min(latest));
-        let is_idle = |connection: &Connection<K::Peer>| !connection.is_admins() && connection.is_idle();
+        let is_idle = |connection: &Connection<K::Stream>| !connection.is_admins() && connection.is_idle();
         let idle: Vec<_> =
             self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
         idle.into_iter().for_each(|key| self.close(key));
     }
 
     /// Closes the connection that has waited longest for its next request, if the acceptor still wants a place.
-    pub(super) fn close_longest_idle(&mut self) {
+    pub(crate) fn close_longest_idle(&mut self) {
         self.budget = Budget::new(MAIL_MICROS, self.clock.elapsed_micros());
         for _ in 0..IDLE_TRIES {
             if !self.gate.wants_place() {
@@ -187,8 +189,8 @@ impl<K: Kernel> Worker<K> {
 
     fn longest_idle(&self) -> Option<usize> {
         let latest = self.parts.now.millis + millis(self.parts.service.settings.keep_alive);
-        let is_long_idle = |connection: &Connection<K::Peer>| {
-            connection.patience == Patience::Next
+        let is_long_idle = |connection: &Connection<K::Stream>| {
+            connection.patience == TimeoutKind::Next
                 && connection.deadline + MIN_IDLE_MILLIS <= latest
                 && connection.is_idle()
                 && !connection.is_admins()

@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 
-use super::connection::Patience;
-use super::{Kernel, Worker};
+use super::{Reactor, Worker};
+use crate::conn::connection::TimeoutKind;
 use crate::metrics::LimitedVerification;
-use crate::spare::Spare;
+use crate::util::shrink::Shrink;
 
 /// At most so many connections wait; others are refused at once. Each keeps what it has sent, 80 KiB at most.
 const MAX_DELAYED: usize = 256;
@@ -22,42 +22,42 @@ struct Waiting {
 
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Delayed(VecDeque<Waiting>);
+pub(crate) struct Delayed(VecDeque<Waiting>);
 
 impl Delayed {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= MAX_DELAYED
     }
 
-    pub(super) fn give_back(&mut self) {
-        self.0.give_back();
+    pub(crate) fn shrink_if_sparse(&mut self) {
+        self.0.shrink_if_sparse();
     }
 }
 
-impl<K: Kernel> Worker<K> {
+impl<K: Reactor> Worker<K> {
     /// Puts a connection into the queue; one that was there before comes first.
-    pub(super) fn delay(&mut self, key: usize) {
+    pub(crate) fn delay(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         connection.is_delayed = true;
         let waiting = Waiting { key, serial: connection.serial };
         // Not if it was answered since, and this is its next request.
-        if connection.patience == Patience::Verification && !connection.exchange.has_turned() {
+        if connection.patience == TimeoutKind::Verification && !connection.exchange.has_turned() {
             return self.delayed.0.push_front(waiting);
         }
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         metrics.limited_verifications.count(LimitedVerification::Delayed as usize);
-        let context = self.parts.context(connection.scope, connection.address);
+        let context = self.parts.context(connection.role, connection.address);
         log::debug!("a token from {} waits to be verified: too many forged ones came from there", context.client());
         self.delayed.0.push_back(waiting);
     }
 
     /// Lets the first connection go whose address has some allowance. Only one, for what its token takes is known only
     /// afterwards. Who has been closed or refused meanwhile is forgotten.
-    pub(super) fn release_delayed(&mut self) {
+    pub(crate) fn release_delayed(&mut self) {
         let Self { connections, delayed, parts, .. } = self;
         delayed.0.retain(|waiting| {
             let connection = connections.get(waiting.key).filter(|connection| connection.serial == waiting.serial);
@@ -72,12 +72,12 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Refuses all that wait: the broker drains.
-    pub(super) fn refuse_delayed(&mut self) {
+    pub(crate) fn refuse_delayed(&mut self) {
         for Waiting { key, serial } in std::mem::take(&mut self.delayed.0) {
             let connection = self.connections.get_mut(key).filter(|connection| connection.serial == serial);
             if let Some(connection) = connection.filter(|connection| connection.is_delayed) {
                 connection.is_delayed = false;
-                let context = self.parts.context(connection.scope, connection.address);
+                let context = self.parts.context(connection.role, connection.address);
                 let step = connection.exchange.time_out(context, &mut connection.output);
                 self.take_step(key, step);
                 self.enqueue(key);
@@ -91,23 +91,23 @@ mod tests {
     use std::cell::RefCell;
     use std::net::IpAddr;
 
-    use crate::api::{Context, Scope, Service};
-    use crate::auth::{Secret, Verified, mint};
+    use crate::api::{Context, ListenerRole, Service};
+    use crate::auth::{Secret, TokenCache, mint};
     use crate::clock::Now;
+    use crate::conn::connection::TimeoutKind;
+    use crate::conn::exchange::{Exchange, Step};
     use crate::fuzz::service;
-    use crate::http::response::House;
-    use crate::worker::connection::Patience;
-    use crate::worker::exchange::{Exchange, Step};
+    use crate::http::response::CommonHeaders;
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const SECONDS: u64 = 1_000_000;
 
-    fn context<'a>(service: &'a Service, verified: &'a RefCell<Verified>, millis: u64) -> Context<'a> {
+    fn context<'a>(service: &'a Service, verified: &'a RefCell<TokenCache>, millis: u64) -> Context<'a> {
         Context {
             service,
-            scope: Scope::All,
+            role: ListenerRole::All,
             address: Some(ADDRESS),
-            house: House { date: "now", origins: &service.settings.origins },
+            house: CommonHeaders { date: "now", origins: &service.settings.origins },
             now: Now { id_micros: 50, unix_millis: SECONDS * 1000, millis },
             worker: 0,
             verified,
@@ -131,7 +131,7 @@ mod tests {
             let (mut exchange, mut out) = (Exchange::default(), Vec::new());
             for _ in 0..2 {
                 assert!(matches!(exchange.advance(text.as_bytes(), at(1_000), &mut out), (0, Step::Delay)));
-                assert_eq!((exchange.patience(), out.len()), (Patience::Verification, 0));
+                assert_eq!((exchange.patience(), out.len()), (TimeoutKind::Verification, 0));
             }
             let (taken, step) = exchange.advance(text.as_bytes(), at(60_000), &mut out);
             assert!(taken == text.len() && matches!(step, Step::Answered));

@@ -9,35 +9,13 @@
 //! The inbox is taken after the joins of the turn and before anybody is served: only then is the
 //! replica complete up to its newest id, on which every cursor relies.
 
-mod absences;
-mod accept;
-mod audience;
-mod budget;
 mod buffers;
-mod catch_up;
-pub(crate) mod connection;
 mod deadlines;
 mod delayed;
-mod door;
+mod driver;
 mod events;
-pub(crate) mod exchange;
-mod expiries;
-mod farewell;
-mod gate;
-pub mod gather;
-mod hearers;
-mod keep;
-mod kernel;
-mod latency;
-mod min_rate;
-mod parts;
-mod replica;
-mod serve;
-mod station;
-pub mod streams;
-pub mod subscriber;
-mod sweep;
-mod talk;
+mod housekeeping;
+pub(crate) mod iteration;
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,30 +24,25 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use accept::{Acceptor, Newcomer};
-use budget::Budget;
 use buffers::Buffers;
-use connection::Connection;
 use delayed::Delayed;
-pub use door::{Door, Listener};
-pub use gate::Gate;
-pub use kernel::{Kernel, Listen, Peer, Seen};
-use parts::{Key, Parts};
-pub use serve::BUDGET_PER_TURN;
-pub use station::{Station, VANISHED_MILLIS};
-use streams::Streams;
-pub use sweep::Silence;
+pub(crate) use iteration::{IterationContext, Key};
 
-use crate::api::{Answer, Service};
+use crate::api::{Service, StoreReply};
 use crate::clock::{Clock, millis};
+use crate::conn::budget::Budget;
+use crate::conn::connection::Connection;
 use crate::hub::{Inbox, WorkerId};
-use crate::pages::Pages;
+use crate::net::acceptor::{Accepted, Acceptor};
+use crate::net::{BoundListener, ConnectionLimiter, Reactor, Readiness};
+use crate::stream::{BUDGET_PER_ITERATION, Silence, Streams};
+use crate::util::paged_slab::PagedSlab;
 
 /// Bytes read at once; also the most that a connection keeps of what it has not yet understood,
 /// beside one head.
 const SCRATCH: usize = 64 << 10;
 /// Reads from one socket in one turn.
-const READS_PER_TURN: usize = 4;
+const READS_PER_ITERATION: usize = 4;
 /// Microseconds of a loop iteration for driving connections. With one request beyond it, the dearest of which is a token to
 /// verify with two keys, and with what serving takes, an iteration stays within about 5 ms.
 const DRIVE_MICROS: u64 = 2_000;
@@ -81,17 +54,17 @@ const TIME_OUT_MICROS: u64 = 500;
 const IMPATIENT_MILLIS: u64 = 2;
 
 /// What comes to a worker beside frames.
-pub enum Mail<S> {
+pub enum Message<S> {
     /// A connection from the acceptor.
-    Newcomer(Newcomer<S>),
+    Accepted(Accepted<S>),
     /// The store's answer to a connection's request.
-    Answer {
+    StoreReply {
         /// The connection.
         key: usize,
         /// Which one it was: another one may have its key by now.
         serial: u64,
         /// The answer.
-        answer: Answer,
+        answer: StoreReply,
     },
     /// The store's answer to whether a stream's position exists.
     Found {
@@ -107,40 +80,40 @@ pub enum Mail<S> {
 }
 
 /// What a worker is made of beside its kernel.
-pub struct Duty<K: Kernel> {
+pub struct WorkerParams<K: Reactor> {
     /// Its index.
     pub id: WorkerId,
     /// What all share.
     pub service: Arc<Service>,
     /// Who may come in.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<ConnectionLimiter>,
     /// The broker's clock.
     pub clock: Clock,
     /// Frames from the hub.
     pub inbox: Inbox,
     /// Sockets from the acceptor, answers from the store.
-    pub mail: Receiver<Mail<K::Peer>>,
+    pub mail: Receiver<Message<K::Stream>>,
     /// The ways to all workers' mail.
-    pub letters: Vec<Sender<Mail<K::Peer>>>,
+    pub letters: Vec<Sender<Message<K::Stream>>>,
     /// Where connections come from; the first worker looks after them.
-    pub doors: Vec<Door<K::Listener>>,
+    pub doors: Vec<BoundListener<K::Listener>>,
 }
 
 /// See the module's page.
-pub struct Worker<K: Kernel> {
-    parts: Parts,
+pub struct Worker<K: Reactor> {
+    parts: IterationContext,
     kernel: K,
-    seen: Vec<Seen>,
-    gate: Arc<Gate>,
+    seen: Vec<Readiness>,
+    gate: Arc<ConnectionLimiter>,
     clock: Clock,
-    mail: Receiver<Mail<K::Peer>>,
-    letters: Vec<Sender<Mail<K::Peer>>>,
+    mail: Receiver<Message<K::Stream>>,
+    letters: Vec<Sender<Message<K::Stream>>>,
     acceptor: Option<Acceptor<K::Listener>>,
-    connections: Pages<Connection<K::Peer>>,
+    connections: PagedSlab<Connection<K::Stream>>,
     buffers: Buffers,
     /// Counts the connections there were.
     serials: u64,
-    streams: Streams<K::Peer>,
+    streams: Streams<K::Stream>,
     /// Connections that have something to do, in the order in which they are driven.
     ready: VecDeque<usize>,
     /// Connections whose publish is worked on in slices. They come after those in `ready`, so that a small request does not wait
@@ -165,10 +138,10 @@ pub struct Worker<K: Kernel> {
     drain_until: Option<u64>,
 }
 
-impl<K: Kernel> Worker<K> {
+impl<K: Reactor> Worker<K> {
     /// A worker that stands on this.
-    pub fn new(kernel: K, duty: Duty<K>) -> io::Result<Self> {
-        let Duty { id, service, gate, clock, inbox, mail, letters, doors } = duty;
+    pub fn new(kernel: K, duty: WorkerParams<K>) -> io::Result<Self> {
+        let WorkerParams { id, service, gate, clock, inbox, mail, letters, doors } = duty;
         let acceptor = match id {
             0 => Some(Acceptor::new(doors, letters.len(), &kernel)?),
             _ => None,
@@ -182,7 +155,7 @@ impl<K: Kernel> Worker<K> {
         let now = clock.now();
         Ok(Self {
             sweep_every: (millis(shortest) / 8).clamp(5, 1000),
-            parts: Parts::new(id, service, now),
+            parts: IterationContext::new(id, service, now),
             kernel,
             seen: Vec::new(),
             gate,
@@ -191,7 +164,7 @@ impl<K: Kernel> Worker<K> {
             buffers: Buffers::of_one_of(letters.len()),
             letters,
             acceptor,
-            connections: Pages::default(),
+            connections: PagedSlab::default(),
             serials: 0,
             streams,
             ready: VecDeque::new(),
@@ -232,7 +205,7 @@ impl<K: Kernel> Worker<K> {
         // Before anybody is served: what comes after the token is not for whoever had it.
         self.expire();
         self.streams.take_inbox();
-        self.streams.serve(BUDGET_PER_TURN, self.parts.stamp(), &|| self.clock.id_micros_now());
+        self.streams.serve(BUDGET_PER_ITERATION, self.parts.stamp(), &|| self.clock.id_micros_now());
         self.sweep();
         self.drain();
         // Who sees a socket closed sees it counted.

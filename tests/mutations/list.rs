@@ -1,13 +1,13 @@
 //! The deliberate breakages: each is a small change as a real defect would be, in one file, of text that is there once.
 //! Refuses to know how they are tried.
 
-use Broken::{Contract, House, Store};
+use Broken::{CommonHeaders, Contract, Store};
 
 /// What a mutation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The invariant of `src/lib.rs` with this number.
-    House(u8),
+    CommonHeaders(u8),
     /// The invariant of `src/store/mod.rs` with this number.
     Store(u8),
     /// What clients are promised.
@@ -38,37 +38,37 @@ pub const MUTATIONS: &[Mutation] = &[
     // Ids grow, each feed ascends, a replica is complete.
     change(
         "stamp-without-next",
-        House(1),
+        CommonHeaders(1),
         "hub/mod.rs",
         &[("now_micros.max(self.last_id + 1)", "now_micros.max(self.last_id)")],
     ),
     change(
         "reserve-overlaps",
-        House(1),
+        CommonHeaders(1),
         "hub/records.rs",
         &[("state.last_id = first + count as u64 - 1;", "state.last_id = first;")],
     ),
     change(
         "start-without-mark",
-        House(1),
-        "broker/assembly.rs",
+        CommonHeaders(1),
+        "broker/builder.rs",
         &[("    clock.advance_ids(records.ids_through);\n", "")],
     ),
     change(
         "mark-of-records-alone",
-        House(1),
-        "store/mark.rs",
+        CommonHeaders(1),
+        "store/high_water_mark.rs",
         &[("before: ceiling.max(newest_record)", "before: newest_record")],
     ),
     change(
         "close-notes-an-old-mark",
-        House(1),
-        "store/mark.rs",
+        CommonHeaders(1),
+        "store/high_water_mark.rs",
         &[("let exact = newest.max(self.before);", "let exact = self.before;")],
     ),
     change(
         "inbox-after-serving",
-        House(1),
+        CommonHeaders(1),
         "worker/mod.rs",
         &[
             ("        self.streams.take_inbox();\n", ""),
@@ -80,20 +80,20 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "join-without-backlog",
-        House(1),
+        CommonHeaders(1),
         "hub/mod.rs",
         &[("is_first.then(|| window.frames().cloned().collect())", "is_first.then(Vec::new)")],
     ),
     change(
         "topics-out-of-order",
-        House(1),
-        "worker/replica.rs",
+        CommonHeaders(1),
+        "stream/replica.rs",
         &[("heads.min_by_key(|frame| frame.id())", "heads.last()")],
     ),
     // What is acknowledged is kept, and nothing is shown that is not on the disk.
     change(
         "answer-before-commit",
-        House(2),
+        CommonHeaders(2),
         "store/writer.rs",
         &[(
             "        match self.commit(&mut records) {
@@ -110,7 +110,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "shown-before-commit",
-        House(2),
+        CommonHeaders(2),
         "store/writer.rs",
         &[
             (
@@ -153,56 +153,56 @@ pub const MUTATIONS: &[Mutation] = &[
     // Every event after the cursor once, in order, or a gap.
     change(
         "notice-taken-twice",
-        House(3),
-        "worker/streams.rs",
+        CommonHeaders(3),
+        "stream/mod.rs",
         &[("if frame.id() > self.replica.feeds.get(slot).window.newest() {", "if frame.id() > 0 {")],
     ),
     change(
         "resume-without-gap",
-        House(3),
+        CommonHeaders(3),
         "hub/position.rs",
         &[("self.is_whole_after(earliest).then_some(Meaning::After(earliest))", "Some(Meaning::After(earliest))")],
     ),
     change(
         "foreign-id-read-as-its-own",
-        House(3),
+        CommonHeaders(3),
         "hub/position.rs",
         &[("own.into_iter().chain(given).min()?", "own.or(given)?")],
     ),
     change(
         "evicted-id-read-as-another-topics",
-        House(3),
+        CommonHeaders(3),
         "hub/retain.rs",
         &[("            self.evicted_ids.put(&topic.name, own);\n", "")],
     ),
     change(
         "record-position-judged-by-range",
-        House(3),
+        CommonHeaders(3),
         "hub/records.rs",
         &[("RecordStart::AfterStored(id),\n            _ => ", "RecordStart::After(id),\n            _ => ")],
     ),
     change(
         "lookup-not-heeded",
-        House(3),
+        CommonHeaders(3),
         "hub/records.rs",
         &[("Self::AfterStored(id) if exists => Self::After(id),", "Self::AfterStored(id) => Self::After(id),")],
     ),
     change(
         "gap-though-nothing-is-lost",
-        House(3),
+        CommonHeaders(3),
         "hub/position.rs",
         &[("feed.window.evicted_through() <= id", "feed.window.evicted_through() < id")],
     ),
     change(
         "gap-not-remembered",
-        House(3),
-        "worker/catch_up.rs",
-        &[("..Absence::begin(windows().map(|window| window.evicted_through()), *cursor) }", "..Absence::default() }")],
+        CommonHeaders(3),
+        "stream/catch_up.rs",
+        &[("..Backlog::begin(windows().map(|window| window.evicted_through()), *cursor) }", "..Backlog::default() }")],
     ),
     change(
         "cursor-beyond-a-short-write",
-        House(3),
-        "worker/serve.rs",
+        CommonHeaders(3),
+        "stream/fanout.rs",
         &[(
             "                    break PassEnd::Departs(seated, Departure::Blocked(rest));",
             "                    subscriber.cursor = gathering.to;\n                    break PassEnd::Departs(seated, Departure::Blocked(rest));",
@@ -210,29 +210,29 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "rest-forgets-its-first-part",
-        House(3),
-        "worker/subscriber.rs",
+        CommonHeaders(3),
+        "stream/subscriber.rs",
         &[("Self::Frame(frame, offset + written)", "Self::Frame(frame, offset.max(written))")],
     ),
     change(
         "rest-begins-a-byte-late",
-        House(3),
-        "worker/catch_up.rs",
+        CommonHeaders(3),
+        "stream/catch_up.rs",
         &[(
-            "(Rest::Frame(Arc::clone(cut), offset), frames as u64 + 1)",
-            "(Rest::Frame(Arc::clone(cut), offset + 1), frames as u64 + 1)",
+            "(PartialWrite::Frame(Arc::clone(cut), offset), frames as u64 + 1)",
+            "(PartialWrite::Frame(Arc::clone(cut), offset + 1), frames as u64 + 1)",
         )],
     ),
     change(
         "frame-at-the-cursor-again",
-        House(3),
+        CommonHeaders(3),
         "hub/window.rs",
         &[("partition_point(|frame| frame.id() <= cursor)", "partition_point(|frame| frame.id() < cursor)")],
     ),
     change(
         "superseded-not-kept",
-        House(3),
-        "worker/replica.rs",
+        CommonHeaders(3),
+        "stream/replica.rs",
         &[(
             "        if let Some(superseded) = self.latest.push(frame) {
             self.superseded.insert(superseded.id(), superseded);
@@ -242,7 +242,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "worker-not-rung",
-        House(3),
+        CommonHeaders(3),
         "hub/mod.rs",
         &[(
             "for worker in heard.iter().filter(|&worker| Some(worker) != from) {",
@@ -251,47 +251,57 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "answer-not-rung",
-        House(3),
-        "worker/talk.rs",
+        CommonHeaders(3),
+        "worker/driver.rs",
         &[("            service.hub.ring(worker);\n", "            let _ = &service;\n")],
     ),
     // Each turn is bounded and resumable.
     change(
         "reads-without-end",
-        House(5),
-        "worker/talk.rs",
-        &[("for _ in 0..READS_PER_TURN {", "for _ in 0..READS_PER_TURN * 100 {")],
+        CommonHeaders(5),
+        "worker/driver.rs",
+        &[("for _ in 0..READS_PER_ITERATION {", "for _ in 0..READS_PER_ITERATION * 100 {")],
     ),
     change(
         "budget-ignored",
-        House(5),
-        "worker/serve.rs",
+        CommonHeaders(5),
+        "stream/fanout.rs",
         &[("        budget - (slice - left)\n", "        let _ = left;\n        budget\n")],
     ),
-    change("accepts-without-end", House(5), "worker/accept.rs", &[("for _ in 0..ACCEPTS_PER_TURN {", "loop {")]),
-    change("turn-not-resumed", House(5), "worker/talk.rs", &[("            self.queue_of(key).push_back(key);\n", "")]),
+    change(
+        "accepts-without-end",
+        CommonHeaders(5),
+        "net/acceptor.rs",
+        &[("for _ in 0..ACCEPTS_PER_ITERATION {", "loop {")],
+    ),
+    change(
+        "turn-not-resumed",
+        CommonHeaders(5),
+        "worker/driver.rs",
+        &[("            self.queue_of(key).push_back(key);\n", "")],
+    ),
     change(
         "slice-of-a-publish-not-resumed",
-        House(5),
-        "worker/talk.rs",
+        CommonHeaders(5),
+        "worker/driver.rs",
         &[("            Step::Work => {}\n", "            Step::Work => return GoesOn::WhenReady,\n")],
     ),
     change(
         "paused-pass-forgotten",
-        House(5),
-        "worker/serve.rs",
+        CommonHeaders(5),
+        "stream/fanout.rs",
         &[("PassEnd::Paused => self.due.push_back(key),", "PassEnd::Paused => {}")],
     ),
     // Bounds have names and are kept.
     change(
         "history-without-count",
-        House(6),
+        CommonHeaders(6),
         "hub/retain.rs",
         &[("        while state.feeds.has_surplus(slot) {\n            state.evict(slot);\n        }\n", "")],
     ),
     change(
         "history-without-bytes",
-        House(6),
+        CommonHeaders(6),
         "hub/retain.rs",
         &[(
             "        while state.feeds.bytes() > self.limits.bytes {\n            self.evict_oldest(state, slot);\n        }\n",
@@ -300,16 +310,16 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "one-connection-too-many",
-        House(6),
-        "worker/gate.rs",
+        CommonHeaders(6),
+        "net/connection_limiter.rs",
         &[("        if open.load(Ordering::SeqCst) < max {", "        if open.load(Ordering::SeqCst) <= max {")],
     ),
-    change("debt-never-settled", House(6), "worker/serve.rs", &[("            self.inbox.settle();\n", "")]),
+    change("debt-never-settled", CommonHeaders(6), "stream/fanout.rs", &[("            self.inbox.settle();\n", "")]),
     // Seated, hungry, blocked or gone.
     change(
         "room-not-asked-for",
-        House(7),
-        "worker/talk.rs",
+        CommonHeaders(7),
+        "worker/driver.rs",
         &[(
             "self.kernel.register_both(&mut socket, subscriber.token())",
             "self.kernel.register(&mut socket, subscriber.token())",
@@ -317,20 +327,20 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "room-for-an-answer-not-asked-for",
-        House(7),
-        "worker/talk.rs",
+        CommonHeaders(7),
+        "worker/driver.rs",
         &[("kernel.register_both(&mut connection.socket,", "kernel.register(&mut connection.socket,")],
     ),
     change(
         "hungry-not-queued-again",
-        House(7),
-        "worker/catch_up.rs",
+        CommonHeaders(7),
+        "stream/catch_up.rs",
         &[("                    hungry.push_back(key);\n", "")],
     ),
     change(
         "room-ignored",
-        House(7),
-        "worker/streams.rs",
+        CommonHeaders(7),
+        "stream/mod.rs",
         &[(
             "        if self.absences.rouse(key) {\n            self.hungry.push_back(key);\n        }",
             "        self.absences.rouse(key);",
@@ -338,16 +348,16 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "blocked-keeps-its-seat",
-        House(7),
-        "worker/serve.rs",
+        CommonHeaders(7),
+        "stream/fanout.rs",
         &[(
-            "    pub(super) fn block(&mut self, key: SubscriberKey, rest: Rest) {\n        self.give_up_seat(key);\n",
-            "    pub(super) fn block(&mut self, key: SubscriberKey, rest: Rest) {\n",
+            "    pub(super) fn block(&mut self, key: SubscriberKey, rest: PartialWrite) {\n        self.give_up_seat(key);\n",
+            "    pub(super) fn block(&mut self, key: SubscriberKey, rest: PartialWrite) {\n",
         )],
     ),
     change(
         "readiness-ignored",
-        House(7),
+        CommonHeaders(7),
         "worker/events.rs",
         &[(
             "connection.is_readable |= seen.is_readable || seen.has_ended;",
@@ -356,15 +366,15 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "full-read-taken-for-the-last",
-        House(7),
-        "worker/connection.rs",
+        CommonHeaders(7),
+        "conn/connection.rs",
         &[("self.is_readable = count == buffer.len() || self.has_ended;", "self.is_readable = self.has_ended;")],
     ),
     // Accepting goes on by itself.
     change(
         "door-stays-shut",
-        House(8),
-        "worker/accept.rs",
+        CommonHeaders(8),
+        "net/acceptor.rs",
         &[(
             "shut.for_each(|entrance| entrance.state = Accepting::More);",
             "shut.for_each(|entrance| entrance.state = Accepting::Drained);",
@@ -372,14 +382,14 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "place-not-given-back",
-        House(8),
-        "worker/gate.rs",
+        CommonHeaders(8),
+        "net/connection_limiter.rs",
         &[("        self.places(scope).0.fetch_sub(1, Ordering::SeqCst);\n", "        let _ = scope;\n")],
     ),
     change(
         "nobody-told-of-a-place",
-        House(8),
-        "worker/gate.rs",
+        CommonHeaders(8),
+        "net/connection_limiter.rs",
         &[(
             "self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)",
             "self.is_shut.load(Ordering::SeqCst) && !self.is_shut.swap(true, Ordering::SeqCst)",
@@ -388,8 +398,8 @@ pub const MUTATIONS: &[Mutation] = &[
     // Tokens and payloads never reach a log.
     change(
         "token-in-the-log",
-        House(9),
-        "worker/exchange.rs",
+        CommonHeaders(9),
+        "conn/exchange.rs",
         &[(
             "            Ok(Parsed::Complete(head, len)) => {\n",
             "            Ok(Parsed::Complete(head, len)) => {\n                log::debug!(\"a request: {}\", bytes.escape_ascii());\n",
@@ -397,7 +407,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "payload-in-the-log",
-        House(9),
+        CommonHeaders(9),
         "store/writer.rs",
         &[(
             "        self.index.add(versions);\n",
@@ -453,25 +463,25 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "token-never-expires",
         Contract("A stream ends when its token expires"),
-        "worker/streams.rs",
+        "stream/mod.rs",
         &[("self.expiries.put(key, expires);", "self.expiries.put(key, None);")],
     ),
     change(
         "token-expires-early",
         Contract("A stream ends when its token expires"),
-        "worker/expiries.rs",
+        "stream/expiry.rs",
         &[("            if second > now {", "            if second > now + 1 {")],
     ),
     change(
         "drain-forgets-what-is-owed",
         Contract("Whatever was accepted is delivered before the end"),
-        "worker/keep.rs",
+        "worker/housekeeping.rs",
         &[("            && !self.streams.has_work()\n", "")],
     ),
     change(
         "drain-before-the-inserts",
         Contract("Whatever was accepted is delivered before the end"),
-        "worker/keep.rs",
+        "worker/housekeeping.rs",
         &[("!self.parts.service.is_inserting()\n            && ", "")],
     ),
     change(

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use esker::hub::Bell;
-use esker::stepped::Dial;
-use esker::worker::subscriber::Socket;
-use esker::worker::{BUDGET_PER_TURN, Kernel, Listen, Peer, Seen};
+use esker::hub::WakeFn;
+use esker::net::{Listen, Reactor, Readiness, Stream};
+use esker::stepped::ManualClock;
+use esker::stream::BUDGET_PER_ITERATION;
+use esker::stream::subscriber::Socket;
 use mio::Token;
 
 /// No turn reads from or writes to one socket more often: invariant 5.
@@ -20,7 +21,7 @@ const CALLS_PER_TURN: usize = 12;
 /// No turn takes more connections in.
 const ACCEPTS_PER_TURN: usize = 128;
 /// No turn writes more often: serving, the sweep and the drain have a budget each, and some are answered.
-const WRITES_PER_TURN: usize = 3 * BUDGET_PER_TURN + ACCEPTS_PER_TURN;
+const WRITES_PER_TURN: usize = 3 * BUDGET_PER_ITERATION + ACCEPTS_PER_TURN;
 
 /// A connection, seen from both ends.
 #[derive(Debug, Default)]
@@ -65,11 +66,16 @@ impl Pipe {
         }
     }
 
-    fn seen(&self, registration: Registration) -> Option<Seen> {
+    fn seen(&self, registration: Registration) -> Option<Readiness> {
         let has_ended = self.has_fin || self.is_reset;
         let is_readable = has_ended || !self.readable.is_empty();
         let is_writable = registration.wants_room && (self.is_reset || self.room != Some(0));
-        (is_readable || is_writable).then_some(Seen { token: registration.token, is_readable, is_writable, has_ended })
+        (is_readable || is_writable).then_some(Readiness {
+            token: registration.token,
+            is_readable,
+            is_writable,
+            has_ended,
+        })
     }
 }
 
@@ -85,7 +91,7 @@ pub struct Net {
     /// What accepting fails with, while it is set.
     pub accept_fault: Option<i32>,
     /// What each read and write takes, if it takes time.
-    pub slow_calls: Option<(Arc<Dial>, u64)>,
+    pub slow_calls: Option<(Arc<ManualClock>, u64)>,
     numbers: BTreeSet<RawFd>,
     /// Counts the turns of all workers.
     turn: u64,
@@ -287,22 +293,27 @@ impl SimKernel {
     }
 }
 
-impl Kernel for SimKernel {
-    type Peer = End;
+impl Reactor for SimKernel {
+    type Stream = End;
     type Listener = SimListener;
 
-    fn bell(&self) -> Bell {
+    fn bell(&self) -> WakeFn {
         let is_rung = Arc::clone(&self.is_rung);
         Box::new(move || is_rung.store(true, Ordering::Relaxed))
     }
 
-    fn wait(&mut self, _: Option<Duration>, seen: &mut Vec<Seen>) -> io::Result<()> {
+    fn wait(&mut self, _: Option<Duration>, seen: &mut Vec<Readiness>) -> io::Result<()> {
         self.is_rung.store(false, Ordering::Relaxed);
         let mut net = self.net.get();
         net.turn += 1;
         (net.writes, net.accepts) = (0, 0);
         if self.id == 0 && std::mem::take(&mut net.is_door_listed) {
-            seen.extend(net.door.map(|token| Seen { token, is_readable: true, is_writable: false, has_ended: false }));
+            seen.extend(net.door.map(|token| Readiness {
+                token,
+                is_readable: true,
+                is_writable: false,
+                has_ended: false,
+            }));
         }
         while let Some(index) = net.listed[self.id].pop_front() {
             let pipe = &mut net.pipes[index];
@@ -414,7 +425,7 @@ impl Socket for End {
     fn set_patient(&self, _: bool) {}
 }
 
-impl Peer for End {
+impl Stream for End {
     fn shut(&self) -> io::Result<()> {
         let mut net = self.net.get();
         let pipe = &mut net.pipes[self.pipe];
@@ -437,7 +448,7 @@ pub struct SimListener {
 }
 
 impl Listen for SimListener {
-    type Peer = End;
+    type Stream = End;
 
     fn accept(&self) -> io::Result<(End, Option<IpAddr>)> {
         let mut net = self.net.get();
@@ -454,7 +465,7 @@ impl Listen for SimListener {
         Ok((End { pipe, number, net: self.net.clone() }, Some(address)))
     }
 
-    fn is_awaited(&self) -> bool {
+    fn has_pending(&self) -> bool {
         !self.net.get().backlog.is_empty()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker::Config;
-use esker::stepped::{Dial, Ground, Stepped};
-use esker::store::{Place, Tuning};
+use esker::stepped::{Ground, ManualClock, Stepped};
+use esker::store::{Location, Tuning};
 
 use super::net::{Shared, SimKernel};
 
@@ -21,16 +21,16 @@ const CALLS: u64 = 2;
 /// A broker with one worker.
 struct House {
     net: Shared,
-    dial: Arc<Dial>,
+    dial: Arc<ManualClock>,
     broker: Stepped<SimKernel>,
 }
 
 impl House {
     fn new() -> Self {
-        let (net, dial) = (Shared::default(), Arc::new(Dial::default()));
+        let (net, dial) = (Shared::default(), Arc::new(ManualClock::default()));
         let (kernels, listener) = net.restart(1);
         let ground =
-            Ground { place: &Place::Memory, tuning: Tuning::default(), dial: Arc::clone(&dial), kernels, listener };
+            Ground { place: &Location::Memory, tuning: Tuning::default(), dial: Arc::clone(&dial), kernels, listener };
         let config = Config::new().data(":memory:").threads(1).port(0).no_auth(true);
         let broker = Stepped::start(&config, ground).expect("it starts");
         Self { net, dial, broker }

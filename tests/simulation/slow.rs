@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker::Config;
-use esker::stepped::{Dial, Ground, Stepped};
-use esker::store::{Place, Tuning};
+use esker::stepped::{Ground, ManualClock, Stepped};
+use esker::store::{Location, Tuning};
 
 use super::net::{Shared, SimKernel, Watch};
 
@@ -18,7 +18,7 @@ const MAX_UNSENT: f64 = (64 << 20) as f64;
 /// A broker, its clients' ends and its time.
 struct Stage {
     net: Shared,
-    dial: Arc<Dial>,
+    dial: Arc<ManualClock>,
     broker: Stepped<SimKernel>,
     watches: Vec<Watch>,
     due: Vec<Option<u64>>,
@@ -26,12 +26,12 @@ struct Stage {
 
 impl Stage {
     fn new(config: Config, workers: usize) -> Self {
-        let (net, dial) = (Shared::default(), Arc::new(Dial::default()));
+        let (net, dial) = (Shared::default(), Arc::new(ManualClock::default()));
         dial.unix_micros.store(1_770_000_000_000_000, Ordering::Relaxed);
         let (kernels, listener) = net.restart(workers);
         let watches = kernels.iter().map(SimKernel::watch).collect();
         let ground =
-            Ground { place: &Place::Memory, tuning: Tuning::default(), dial: Arc::clone(&dial), kernels, listener };
+            Ground { place: &Location::Memory, tuning: Tuning::default(), dial: Arc::clone(&dial), kernels, listener };
         let config = config.no_auth(true).port(0).threads(workers);
         let broker = Stepped::start(&config, ground).expect("it starts");
         Self { net, dial, broker, watches, due: vec![Some(0); workers] }

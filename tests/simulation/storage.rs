@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker::stepped::Dial;
-use esker::store::Place;
+use esker::stepped::ManualClock;
+use esker::store::Location;
 use esker_disk::{Disk, Faults};
 use fastrand::Rng;
 
@@ -12,7 +12,7 @@ use fastrand::Rng;
 pub struct Storage {
     disk: Disk,
     seed: u64,
-    dial: Arc<Dial>,
+    dial: Arc<ManualClock>,
     /// How long an fsync takes.
     sync_micros: Arc<AtomicU64>,
     /// It says yes to an fsync and does nothing.
@@ -20,7 +20,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    pub fn new(seed: u64, dial: &Arc<Dial>, is_lying: bool) -> Self {
+    pub fn new(seed: u64, dial: &Arc<ManualClock>, is_lying: bool) -> Self {
         let sync_micros = Arc::default();
         let disk = make(seed, dial, &sync_micros);
         let mut storage = Self { disk, seed, dial: Arc::clone(dial), sync_micros, is_lying };
@@ -28,10 +28,10 @@ impl Storage {
         storage
     }
 
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Location {
         // Not every system tells how much room there is; then the store runs into the end of it.
         let room = if self.seed.is_multiple_of(2) { esker_disk::room } else { |_: &str| None };
-        Place::Vfs { name: self.disk.vfs(), room }
+        Location::Vfs { name: self.disk.vfs(), room }
     }
 
     /// Whether a start may find nothing that it can use: what the disk has lied about may be gone.
@@ -105,7 +105,7 @@ impl Storage {
     }
 }
 
-fn make(seed: u64, dial: &Arc<Dial>, sync_micros: &Arc<AtomicU64>) -> Disk {
+fn make(seed: u64, dial: &Arc<ManualClock>, sync_micros: &Arc<AtomicU64>) -> Disk {
     let disk = Disk::new(seed);
     let (for_sync, for_sleep, micros) = (Arc::clone(dial), Arc::clone(dial), Arc::clone(sync_micros));
     disk.on_sync(move |_| for_sync.advance(micros.load(Ordering::Relaxed)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker::Config;
-use esker::stepped::{Dial, Stepped};
+use esker::stepped::{ManualClock, Stepped};
 use fastrand::Rng;
 
 use super::asker::Asker;
@@ -79,7 +79,7 @@ pub struct World {
     pub(super) rng: Rng,
     pub(super) traits: Traits,
     pub(super) net: Shared,
-    pub(super) dial: Arc<Dial>,
+    pub(super) dial: Arc<ManualClock>,
     pub(super) storage: Storage,
     pub(super) backup: Option<Backup>,
     pub(super) bounds: Bounds,
@@ -123,7 +123,7 @@ impl World {
         tell(0, &format!("{traits:?}"));
         let bounds = Bounds::new(&mut rng, &traits);
         let config = bounds.configure(&mut rng, &traits);
-        let dial = Arc::new(Dial::default());
+        let dial = Arc::new(ManualClock::default());
         dial.unix_micros.store(BEGIN_MICROS, Ordering::Relaxed);
         let mut world = Self {
             storage: Storage::new(rng.u64(..), &dial, traits.has_lying_disk),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esker::hub::{Hub, HubLimits, inbox};
-use esker::worker::streams::Streams;
+use esker::stream::Streams;
 
 pub static WRITES: AtomicUsize = AtomicUsize::new(0);
 pub static BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -22,7 +22,7 @@ impl Socket {
     }
 }
 
-impl esker::worker::subscriber::Socket for Socket {
+impl esker::stream::subscriber::Socket for Socket {
     fn set_patient(&self, _: bool) {}
 }
 

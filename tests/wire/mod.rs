@@ -42,7 +42,7 @@ impl Socket {
     }
 }
 
-impl esker::worker::subscriber::Socket for Socket {
+impl esker::stream::subscriber::Socket for Socket {
     fn set_patient(&self, _: bool) {}
 }
 

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::api::{Scope, Service};
-use crate::auth::{Holder, Verified};
+use crate::api::{ListenerRole, Service};
+use crate::auth::{Principal, TokenCache};
 use crate::clock::Now;
 use crate::fuzz::service;
-use crate::http::response::House;
+use crate::http::response::CommonHeaders;
 use crate::quota::{Client, Quotas, Rate};
 
 #[test]
@@ -28,16 +28,16 @@ fn two_media_types_mean_data() {
 
 /// A moment, and what the routes need to know of it.
 fn at<T>(service: &Service, second: u64, run: impl FnOnce(Context<'_>) -> T) -> T {
-    let verified = RefCell::<Verified>::default();
+    let verified = RefCell::<TokenCache>::default();
     let now = Now { id_micros: second * 1_000_000, unix_millis: second * 1000, millis: second * 1000 };
-    let house = House { date: "now", origins: &service.settings.origins };
-    run(Context { service, scope: Scope::All, address: None, house, now, worker: 0, verified: &verified })
+    let house = CommonHeaders { date: "now", origins: &service.settings.origins };
+    run(Context { service, role: ListenerRole::All, address: None, house, now, worker: 0, verified: &verified })
 }
 
 fn request(kind: Kind) -> Request {
     let topic = TopicName::parse("topicone1").unwrap();
     let given = Given { name: None, id: None };
-    Request { topic, kind, given, expires: Some(20), holder: Some(Holder::Subject(1)) }
+    Request { topic, kind, given, expires: Some(20), holder: Some(Principal::Subject(1)) }
 }
 
 /// Much work, and then one event.
@@ -62,7 +62,7 @@ fn drive(service: &Service, mut outcome: Outcome, second: u64) -> (usize, u16) {
     for slices in 0.. {
         outcome = match outcome {
             Outcome::Work(pending) => at(service, second, |context| resume(*pending, context)),
-            Outcome::Answer(response) => return (slices, response.status),
+            Outcome::Respond(response) => return (slices, response.status),
             other => panic!("{other:?}"),
         };
     }
@@ -107,7 +107,7 @@ fn what_is_worked_on_is_held_and_given_back() {
         drop(pending);
         assert_eq!(service.bodies.bytes(), 0, "a client that vanishes gives it back");
         let pending = unfinished(begin(service, Kind::Text, &body));
-        let other = |number| service.bodies.reservation(Client::Principal(Holder::Subject(number)));
+        let other = |number| service.bodies.reservation(Client::Principal(Principal::Subject(number)));
         let full = (0..).map(other).map(|mut body| body.grow(8 << 10).map(|()| body));
         let others: Vec<_> = full.map_while(Result::ok).collect();
         // The comments of an event are copied into its frame, for which there is no room.
@@ -125,10 +125,10 @@ fn the_rate_limit_and_the_room_are_asked_before_anything_is_encoded() {
     let all = service::with(false, 1, |service| drive(service, begin(service, Kind::Text, &body), 10));
     service::with_quotas(Quotas::new(None, Some(Rate { per_second: 1, burst: 10_000 })), |service| {
         let pace = service.quotas.pace.as_ref().expect("there is a limit");
-        pace.take(Holder::Subject(1), 2_000, 10_000).expect("the bucket was full");
+        pace.take(Principal::Subject(1), 2_000, 10_000).expect("the bucket was full");
         let (slices, status) = drive(service, begin(service, Kind::Text, &body), 10);
         assert!(status == 429 && slices * 3 < all.0, "{slices} of {all:?}");
-        pace.take(Holder::Subject(1), 8_000, 10_000).expect("nothing was taken");
+        pace.take(Principal::Subject(1), 8_000, 10_000).expect("nothing was taken");
         assert_eq!(drive(service, begin(service, Kind::Json, "no JSON"), 10), (0, 429), "not even looked at");
     });
     service::with(false, u64::MAX / 2, |service| {

@@ -163,7 +163,7 @@ struct Oracle {
 
 /// What became of the joins.
 #[derive(Debug, Default)]
-struct Tally {
+struct StreamCounters {
     exact: usize,
     earliest: usize,
     lost: usize,
@@ -184,7 +184,7 @@ impl Oracle {
         Self { rng, rig, events: Vec::new(), primed: BTreeSet::from([BEGIN]) }
     }
 
-    fn step(&mut self, tally: &mut Tally) {
+    fn step(&mut self, tally: &mut StreamCounters) {
         match self.rng.u8(0..20) {
             0..8 => self.publish(),
             8 => drop(self.primed.insert(self.rig.hub.newest())),
@@ -196,7 +196,7 @@ impl Oracle {
 
     fn publish(&mut self) {
         let topic = self.rng.usize(0..TOPICS.len());
-        let own = self.own_id(topic);
+        let own = self.publisher_id(topic);
         let published = self.rig.publish(topic, own.as_deref());
         if !published.is_duplicate() {
             let (id, has_own) = (published.id, own.is_some());
@@ -205,7 +205,7 @@ impl Oracle {
     }
 
     /// Topics differ in the ids that their publishers give; the last one has none.
-    fn own_id(&mut self, topic: usize) -> Option<String> {
+    fn publisher_id(&mut self, topic: usize) -> Option<String> {
         let now = self.rig.now;
         match (topic, self.rng.u8(0..10)) {
             (3, _) | (_, 0..3) => None,
@@ -238,7 +238,7 @@ impl Oracle {
         }
     }
 
-    fn join(&mut self, tally: &mut Tally) {
+    fn join(&mut self, tally: &mut StreamCounters) {
         let topics: BTreeSet<_> = (0..self.rng.usize(1..4)).map(|_| self.rng.usize(0..TOPICS.len())).collect();
         let topics: Vec<_> = topics.into_iter().collect();
         let text = self.position();
@@ -307,10 +307,10 @@ impl Oracle {
 
 #[test]
 fn no_position_skips_in_silence_and_no_gap_comes_without_a_reason() {
-    let mut tally = Tally::default();
+    let mut tally = StreamCounters::default();
     for seed in 0..400 {
         let result = std::panic::catch_unwind(|| {
-            let (mut oracle, mut tally) = (Oracle::new(seed), Tally::default());
+            let (mut oracle, mut tally) = (Oracle::new(seed), StreamCounters::default());
             (0..300).for_each(|_| oracle.step(&mut tally));
             tally
         });
@@ -320,6 +320,6 @@ fn no_position_skips_in_silence_and_no_gap_comes_without_a_reason() {
         tally.lost += seen.lost;
         tally.doubtful += seen.doubtful;
     }
-    let Tally { exact, earliest, lost, doubtful } = tally;
+    let StreamCounters { exact, earliest, lost, doubtful } = tally;
     assert!(exact > 10_000 && earliest > 100 && lost > 10_000 && doubtful > 1_000, "{tally:?} shows too little");
 }

@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::{Clock, Dial};
+use crate::clock::{Clock, ManualClock};
 use crate::quota::Growth;
 
 #[test]
 fn an_unknown_name_has_no_versions() {
-    let rig = Rig::new(&Place::Memory);
+    let rig = Rig::new(&Location::Memory);
     assert_eq!(rig.audit("nobody", 0, 1000).unwrap(), Page { body: "{}".into(), next: None });
     let id = rig.insert("somebody", "true").unwrap();
     assert_eq!(rig.audit("somebody", id, 1000).unwrap(), Page { body: "{}".into(), next: None });
@@ -19,7 +19,7 @@ fn an_unknown_name_has_no_versions() {
 
 #[test]
 fn a_page_is_bounded_by_bytes() {
-    let rig = Rig::new(&Place::Memory);
+    let rig = Rig::new(&Location::Memory);
     let data = format!("\"{}\"", "x".repeat(3 << 20));
     let ids: Vec<_> = (0..3).map(|_| rig.insert("big", &data).unwrap()).collect();
     let huge = rig.insert("big", &format!("\"{}\"", "y".repeat(9 << 20))).unwrap();
@@ -53,7 +53,7 @@ proptest! {
         questions in prop::collection::vec((0..5_u32, 0..600_u64, 1..40_usize), 10),
     ) {
         let tuning = Tuning { unindexed: 50, slice: 3, page_rows: 3, ..Tuning::default() };
-        let rig = Rig::with(&Place::Memory, tuning);
+        let rig = Rig::with(&Location::Memory, tuning);
         let mut last = 0;
         for (batch, skipped) in batches {
             rig.ids.newest.fetch_add(skipped, Ordering::SeqCst);
@@ -103,10 +103,10 @@ fn readers_see_each_history_grow_while_it_is_written() {
 }
 
 /// A store without threads whose history is read in slices of so many rows, with a name of so many versions.
-fn by_hand(rows: usize, name: &str, versions: usize) -> (Store, Hands) {
+fn by_hand(rows: usize, name: &str, versions: usize) -> (Store, ManualStore) {
     let tuning = Tuning { page_rows: rows, ..Tuning::default() };
-    let opening = opening::open(&Place::Memory, tuning).unwrap();
-    let clock = Clock::dialled(Arc::new(Dial::default()));
+    let opening = opening::open(&Location::Memory, tuning).unwrap();
+    let clock = Clock::manual(Arc::new(ManualClock::default()));
     let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(Ids::default())), clock).unwrap();
     for _ in 0..versions {
         store.insert(name.into(), "1".into(), |stored| assert!(stored.is_ok()));
@@ -148,7 +148,7 @@ fn a_small_page_waits_for_one_slice_of_each_client_that_reads_large_ones() {
 
 #[test]
 fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
-    let rig = Rig::new(&Place::Memory);
+    let rig = Rig::new(&Location::Memory);
     let data = format!("\"{}\"", "x".repeat(100_000));
     rig.insert_all((0..30).map(|_| ("name", data.clone())));
     let records = rig.published();
@@ -175,7 +175,7 @@ fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
 
 #[test]
 fn without_memory_for_one_version_the_store_is_busy() {
-    let rig = Rig::new(&Place::Memory);
+    let rig = Rig::new(&Location::Memory);
     rig.insert("name", &format!("\"{}\"", "x".repeat(200_000))).unwrap();
     let budget = PageBudget::new(1 << 20, 200_000);
     let mut other = budget.reserve(Client::Local).unwrap();

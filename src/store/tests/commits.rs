@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn records_are_published_in_order_before_they_are_answered() {
-    let rig = Rig::new(&Place::Memory);
+    let rig = Rig::new(&Location::Memory);
     let ids = Arc::clone(&rig.ids);
     let (sender, replies) = mpsc::channel();
     for number in 0..5000 {
@@ -88,7 +88,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn any_text_comes_back(texts in prop::collection::vec((any::<String>(), any::<String>()), 1..20)) {
-        let rig = Rig::new(&Place::Memory);
+        let rig = Rig::new(&Location::Memory);
         for (name, text) in texts {
             let data = serde_json::Value::from(text).to_string();
             let Ok(()) = check_name(&name) else { continue };
@@ -101,7 +101,7 @@ proptest! {
 
 #[test]
 fn a_queue_that_is_full_says_so_at_once() {
-    let rig = Rig::new(&Place::Memory);
+    let rig = Rig::new(&Location::Memory);
     rig.ids.is_held.store(true, Ordering::SeqCst);
     let (sender, replies) = mpsc::channel();
     let megabyte = format!("\"{}\"", "x".repeat(1 << 20));
@@ -140,7 +140,7 @@ fn inserts_that_are_queued_are_stored_by_closing() {
 #[test]
 fn closing_while_others_insert_leaves_nobody_without_an_answer() {
     for _ in 0..20 {
-        let rig = Rig::new(&Place::Memory);
+        let rig = Rig::new(&Location::Memory);
         let answered = std::thread::scope(|scope| {
             let inserter = scope.spawn(|| {
                 let mut stored = 0;

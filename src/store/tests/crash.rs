@@ -38,7 +38,7 @@ fn tell(what: &str, id: u64) {
 #[test]
 fn inserts_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let opening = opening::open(&Place::Directory(directory.into()), hasty()).unwrap();
+    let opening = opening::open(&Location::Directory(directory.into()), hasty()).unwrap();
     let ids = Ids { newest: opening.ids_through.into(), ..Ids::default() };
     let store = opening.start(Box::new(Telling(Arc::new(ids)))).unwrap();
     let (sender, replies) = mpsc::channel();

@@ -9,7 +9,7 @@ use super::*;
 /// A user who is not root and owns nothing here.
 const SOMEBODY: u32 = 60_123;
 
-fn refusal(place: &Place) -> String {
+fn refusal(place: &Location) -> String {
     Store::open(place).err().expect("it is refused").to_string()
 }
 
@@ -48,7 +48,7 @@ fn links_are_not_followed() {
     let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
     let link = elsewhere.0.join("link");
     symlink(&scratch.0, &link).unwrap();
-    assert!(Rig::new(&Place::Directory(link)).insert("name", "1").is_ok());
+    assert!(Rig::new(&Location::Directory(link)).insert("name", "1").is_ok());
 }
 
 #[test]

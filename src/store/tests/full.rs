@@ -7,7 +7,7 @@ static ROOM: AtomicU64 = AtomicU64::new(u64::MAX);
 #[test]
 fn a_full_disk_is_refused_early_and_tried_again() {
     let scratch = Scratch::new();
-    let gauge = |_: &place::Database| Some(ROOM.load(Ordering::SeqCst));
+    let gauge = |_: &location::Database| Some(ROOM.load(Ordering::SeqCst));
     let tuning = Tuning { retry: Duration::from_millis(300), gauge, ..Tuning::default() };
     let rig = Rig::with(&scratch.place(), tuning);
     let id = rig.insert("name", "1").unwrap();

@@ -32,7 +32,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn nothing_is_lost_or_double(acts in prop::collection::vec(act(), 1..40)) {
-        let home = Home::take(&Place::Memory).unwrap();
+        let home = DataDir::take(&Location::Memory).unwrap();
         let mut connection = opening::writer(&home).unwrap();
         let clock = Clock::new();
         let (mut names, mut index, mut all) = (Names::default(), Index::default(), Vec::<Record>::new());
@@ -69,7 +69,7 @@ proptest! {
 
 #[test]
 fn the_index_keeps_up() {
-    let home = Home::take(&Place::Memory).unwrap();
+    let home = DataDir::take(&Location::Memory).unwrap();
     let mut connection = opening::writer(&home).unwrap();
     let (clock, mut names, mut index) = (Clock::new(), Names::default(), Index::default());
     let mut id = 0;
@@ -88,7 +88,7 @@ fn the_index_keeps_up() {
 
 #[test]
 fn a_commit_that_fails_leaves_no_names() {
-    let home = Home::take(&Place::Memory).unwrap();
+    let home = DataDir::take(&Location::Memory).unwrap();
     let mut connection = opening::writer(&home).unwrap();
     let mut names = Names::default();
     let record = |id, name: &str| Record { id, name: name.into(), data: "1".into() };

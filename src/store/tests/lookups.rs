@@ -11,7 +11,7 @@ fn exists(rig: &Rig, id: u64) -> Result<bool, StoreError> {
 #[test]
 fn every_version_exists_and_no_other_id() {
     let scratch = Scratch::new();
-    for place in [Place::Memory, scratch.place()] {
+    for place in [Location::Memory, scratch.place()] {
         let rig = Rig::with(&place, hasty());
         let mut ids = Vec::new();
         for number in 0..20 {

@@ -32,8 +32,8 @@ impl Scratch {
         Self(path)
     }
 
-    fn place(&self) -> Place {
-        Place::Directory(self.0.clone())
+    fn place(&self) -> Location {
+        Location::Directory(self.0.clone())
     }
 
     fn database(&self) -> PathBuf {
@@ -88,11 +88,11 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(place: &Place) -> Self {
+    fn new(place: &Location) -> Self {
         Self::with(place, Tuning::default())
     }
 
-    fn with(place: &Place, tuning: Tuning) -> Self {
+    fn with(place: &Location, tuning: Tuning) -> Self {
         let mut opening = opening::open(place, tuning).unwrap();
         let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
         let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });

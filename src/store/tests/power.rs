@@ -7,7 +7,7 @@ use esker_disk::{Disk, Faults, NoRoom};
 use fastrand::Rng;
 
 use super::*;
-use crate::clock::{Clock, Dial};
+use crate::clock::{Clock, ManualClock};
 
 /// The names of all records here.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -33,8 +33,8 @@ impl Witness {
         Self { disk, rng: Rng::with_seed(seed), known: BTreeMap::new(), tried: BTreeSet::new(), refused: Vec::new() }
     }
 
-    fn place(&self) -> Place {
-        Place::Vfs { name: self.disk.vfs(), room: |_| None }
+    fn place(&self) -> Location {
+        Location::Vfs { name: self.disk.vfs(), room: |_| None }
     }
 
     /// Opens it, sees that everything is there, and inserts so often or until the disk crashes. An error: it crashed before it
@@ -265,7 +265,7 @@ fn an_opening_on_a_full_disk_says_so_and_takes_nothing() {
 #[test]
 fn the_disk_is_asked_how_much_room_it_has() {
     let mut witness = Witness::new(0);
-    let place = Place::Vfs { name: witness.disk.vfs(), room: esker_disk::room };
+    let place = Location::Vfs { name: witness.disk.vfs(), room: esker_disk::room };
     witness.disk.faults(|faults| faults.capacity = Some(60 << 20));
     let rig = Rig::new(&place);
     witness.insert(&rig);
@@ -280,11 +280,11 @@ fn run_by_hand(seed: u64) -> (Vec<String>, Vec<Result<u64, StoreError>>) {
     let (sender, answers) = mpsc::channel();
     for _ in 0..10 {
         disk.cut_power_after(rng.u64(100..400));
-        let Ok(opening) = opening::open(&Place::Vfs { name: disk.vfs(), room: |_| None }, hasty()) else { continue };
+        let Ok(opening) = opening::open(&Location::Vfs { name: disk.vfs(), room: |_| None }, hasty()) else { continue };
         disk.faults(|faults| (faults.writes_fail, faults.syncs_fail) = (0.0005, 0.002));
         let ids = Ids { newest: opening.ids_through.into(), ..Ids::default() };
-        let dial = Arc::new(Dial::default());
-        let clock = Clock::dialled(Arc::clone(&dial));
+        let dial = Arc::new(ManualClock::default());
+        let clock = Clock::manual(Arc::clone(&dial));
         let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(ids)), clock).unwrap();
         for _ in 0..30 {
             for _ in 0..rng.usize(..10) {
@@ -316,7 +316,7 @@ fn without_threads_a_seed_means_the_same_calls_and_answers() {
 fn after_the_keeper_has_failed_the_writer_moves_nothing() {
     let witness = Witness::new(0);
     let opening = opening::open(&witness.place(), Tuning { log_growth: 1, ..hasty() }).unwrap();
-    let clock = Clock::dialled(Arc::new(Dial::default()));
+    let clock = Clock::manual(Arc::new(ManualClock::default()));
     let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(Ids::default())), clock).unwrap();
     store.insert("a".into(), "1".into(), |stored| assert!(stored.is_ok()));
     hands.turn();

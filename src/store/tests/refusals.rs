@@ -1,10 +1,10 @@
-//! Places that can't be used, and files that are not what they should be.
+//! StreamLimiter that can't be used, and files that are not what they should be.
 
 use rusqlite::Connection;
 
 use super::*;
 
-fn refusal(place: &Place) -> String {
+fn refusal(place: &Location) -> String {
     match Store::open(place) {
         Ok(_) => panic!("it was opened"),
         Err(error) => error.to_string(),
@@ -45,10 +45,10 @@ fn a_file_is_no_directory() {
     std::fs::write(&file, "").unwrap();
     let path = file.display();
     assert_eq!(
-        refusal(&Place::Directory(file.clone())),
+        refusal(&Location::Directory(file.clone())),
         format!("the data directory {path} can't be used: not a directory")
     );
-    assert!(refusal(&Place::Directory(file.join("below"))).contains("can't be used"));
+    assert!(refusal(&Location::Directory(file.join("below"))).contains("can't be used"));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn what_cannot_be_written_is_refused() {
     std::fs::remove_dir(scratch.0.join("lock")).unwrap();
     std::fs::create_dir(scratch.database()).unwrap();
     assert!(refusal(&scratch.place()).contains("records.db is a symbolic link, or no regular file"));
-    let nowhere = Place::Directory("/proc/esker".into());
+    let nowhere = Location::Directory("/proc/esker".into());
     assert!(refusal(&nowhere).contains("the data directory /proc/esker can't be used"));
 }
 

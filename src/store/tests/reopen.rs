@@ -30,7 +30,7 @@ fn ids_of_what_is_not_stored_are_not_given_again() {
 #[test]
 fn a_store_begins_empty() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&Place::Directory(scratch.0.join("not/there")));
+    let rig = Rig::new(&Location::Directory(scratch.0.join("not/there")));
     assert_eq!((rig.latest.len(), rig.ids_through), (0, 0));
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(scratch.0.join("not/there")).unwrap().permissions().mode();
@@ -39,11 +39,11 @@ fn a_store_begins_empty() {
 
 #[test]
 fn memory_is_forgotten_and_not_shared() {
-    let (one, other) = (Rig::new(&Place::Memory), Rig::new(&Place::Memory));
+    let (one, other) = (Rig::new(&Location::Memory), Rig::new(&Location::Memory));
     one.insert("name", "1").unwrap();
     assert_eq!(other.audit("name", 0, 10).unwrap().body, "{}");
     one.store.close();
-    assert_eq!(Rig::new(&Place::Memory).latest, []);
+    assert_eq!(Rig::new(&Location::Memory).latest, []);
 }
 
 #[test]

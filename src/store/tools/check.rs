@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 
 use super::super::error::{Cause, OpenError};
 use super::super::files::Actor;
+use super::super::location::DataDir;
 use super::super::opening;
-use super::super::place::Home;
 use super::super::schema::{self, INDEXED_THROUGH, Use};
 use super::super::{Record, check_name};
 
@@ -73,7 +73,7 @@ impl fmt::Display for Report {
 
 /// Checks the store in a directory, which nobody may be using.
 pub fn check(directory: &Path) -> Result<Report, OpenError> {
-    let home = Home::take_existing(directory, Actor::Tool)?;
+    let home = DataDir::take_existing(directory, Actor::Tool)?;
     let failed = |cause: Cause| home.error(cause);
     let connection = schema::connect(&home.database, Use::Read).map_err(|error| failed(error.into()))?;
     let mut report = Report::default();

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use super::super::error::{Cause, OpenError};
-use super::super::place;
+use super::super::location;
 use super::super::schema::{self, Use};
 use super::ToolError;
 
@@ -41,7 +41,7 @@ pub fn dump(directory: &Path, name: Option<&str>, output: &mut dyn Write) -> Res
 }
 
 fn open(directory: &Path) -> Result<Connection, Cause> {
-    let database = place::require(directory)?;
+    let database = location::require(directory)?;
     let connection = schema::connect(&database, Use::Read)?;
     if schema::identify(&connection)? { Err(Cause::Missing) } else { Ok(connection) }
 }

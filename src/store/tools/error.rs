@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 
 use super::super::error::{BadName, Cause, OpenError};
-use super::super::place::Home;
-use crate::json::TooDeep;
+use super::super::location::DataDir;
+use crate::util::json::TooDeep;
 
 /// Why a store could not be checked, written out or read back.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub enum BadLine {
 }
 
 impl ToolError {
-    pub(super) fn of(home: &Home) -> impl Fn(rusqlite::Error) -> Self + '_ {
+    pub(super) fn of(home: &DataDir) -> impl Fn(rusqlite::Error) -> Self + '_ {
         |error| Self::Open(home.error(Cause::from(error)))
     }
 }

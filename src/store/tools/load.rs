@@ -9,19 +9,19 @@ use rusqlite::Connection;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::checkpointer;
 use super::super::commit::{self, Names};
 use super::super::files::Actor;
+use super::super::high_water_mark::HighWaterMark;
 use super::super::index::Index;
-use super::super::keeper;
-use super::super::mark::Mark;
+use super::super::location::DataDir;
 use super::super::opening::{self, Found};
-use super::super::place::Home;
 use super::super::schema::{self, CEILING};
 use super::super::{Record, Tuning, check_name};
 use super::ToolError;
 use super::error::BadLine;
 use crate::clock::Clock;
-use crate::json;
+use crate::util::json;
 
 /// No line is longer than so many bytes.
 const MAX_LINE: u64 = 64 << 20;
@@ -48,7 +48,7 @@ struct Loader {
     connection: Connection,
     names: Names,
     index: Index,
-    mark: Mark,
+    mark: HighWaterMark,
     newest: u64,
     tuning: Tuning,
     clock: Clock,
@@ -60,7 +60,7 @@ struct Loader {
 /// there, and ascend. After a bad line those before
 /// it are stored.
 pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError> {
-    let home = Home::create(directory, Actor::Tool)?;
+    let home = DataDir::create(directory, Actor::Tool)?;
     let opened = opening::writer(&home).and_then(|writer| Ok((opening::find(&writer)?, writer)));
     let (found, connection) = opened.map_err(|cause| home.error(cause))?;
     let mut loader = Loader::new(connection, found);
@@ -92,7 +92,7 @@ impl Loader {
         }
     }
 
-    fn read(&mut self, home: &Home, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+    fn read(&mut self, home: &DataDir, input: &mut dyn BufRead) -> Result<u64, ToolError> {
         let (mut line, mut number, mut count) = (Vec::new(), 0, 0);
         loop {
             line.clear();
@@ -140,8 +140,8 @@ impl Loader {
         if self.index.waiting() >= self.tuning.unindexed {
             self.index.complete(&mut self.connection, &self.clock)?;
         }
-        if keeper::look(&self.connection)?.rest() > self.tuning.log_growth {
-            keeper::advance(&self.connection)?;
+        if checkpointer::look(&self.connection)?.rest() > self.tuning.log_growth {
+            checkpointer::advance(&self.connection)?;
         }
         Ok(())
     }
@@ -152,6 +152,6 @@ impl Loader {
         if let Some(exact) = self.mark.exact(self.newest) {
             schema::set_meta(&self.connection, CEILING, schema::to_sql(exact))?;
         }
-        keeper::empty(&self.connection).map(drop)
+        checkpointer::empty(&self.connection).map(drop)
     }
 }

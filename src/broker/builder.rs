@@ -1,0 +1,91 @@
+//! From settings to what serves: hub, store and workers put together, whoever turns them. Refuses to know threads, listeners
+//! and the kernel.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::api::Service;
+use crate::clock::{Clock, millis};
+use crate::config::Settings;
+use crate::hub::{Hub, HubLimits, Inbox, MAX_AHEAD, WakeFn, inbox};
+use crate::net::{BoundListener, ConnectionLimiter, Reactor};
+use crate::sse::{Frame, record_frame};
+use crate::store::{Opening, Order, Record};
+use crate::worker::{Worker, WorkerParams};
+
+/// The hub with the records that were found, and the workers' inboxes.
+pub(super) fn hub(
+    settings: &Settings,
+    clock: &Clock,
+    records: &mut Opening,
+    bells: impl Iterator<Item = WakeFn>,
+) -> (Arc<Hub>, Vec<Inbox>) {
+    let (outboxes, inboxes): (Vec<_>, Vec<_>) = bells.map(inbox).unzip();
+    clock.advance_ids(records.ids_through);
+    let hub = Hub::new(hub_limits(settings), outboxes, clock.now().id_micros + MAX_AHEAD);
+    hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
+    (Arc::new(hub), inboxes)
+}
+
+pub(super) fn hub_limits(settings: &Settings) -> HubLimits {
+    HubLimits {
+        events_per_topic: settings.history,
+        age_micros: millis(settings.history_age).saturating_mul(1000),
+        bytes: settings.history_bytes,
+        topics: settings.max_topics,
+        subscribers: settings.max_subscribers,
+        latest_bytes: settings.latest_bytes,
+    }
+}
+
+fn frame_of(record: &Record) -> Arc<Frame> {
+    record_frame(&record.name, &record.data, record.id)
+}
+
+/// What the store asks of the hub.
+pub(super) struct HubOrder {
+    pub hub: Arc<Hub>,
+    pub clock: Clock,
+}
+
+impl Order for HubOrder {
+    fn reserve(&self, count: usize) -> Option<u64> {
+        self.hub.reserve(count, self.clock.now().id_micros)
+    }
+
+    fn newest(&self) -> u64 {
+        self.hub.newest()
+    }
+
+    fn publish(&self, records: Vec<Record>) {
+        self.hub.publish_records(records.iter().map(frame_of).collect());
+    }
+}
+
+/// A worker on each kernel; the first one has the doors.
+pub(super) fn workers<K: Reactor>(
+    service: &Arc<Service>,
+    clock: &Clock,
+    kernels: Vec<K>,
+    inboxes: Vec<Inbox>,
+    mut doors: Vec<BoundListener<K::Listener>>,
+) -> io::Result<Vec<Worker<K>>> {
+    let settings = &service.settings;
+    let gate = Arc::new(ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_ip));
+    let (letters, mails): (Vec<_>, Vec<_>) = kernels.iter().map(|_| crossbeam_channel::unbounded()).unzip();
+    let mut workers = Vec::with_capacity(kernels.len());
+    for (id, ((kernel, inbox), mail)) in kernels.into_iter().zip(inboxes).zip(mails).enumerate() {
+        let duty = WorkerParams {
+            id,
+            service: Arc::clone(service),
+            gate: Arc::clone(&gate),
+            clock: clock.clone(),
+            inbox,
+            mail,
+            letters: letters.clone(),
+            doors: std::mem::take(&mut doors),
+        };
+        workers.push(Worker::new(kernel, duty)?);
+    }
+    Ok(workers)
+}

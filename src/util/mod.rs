@@ -1,0 +1,5 @@
+//! Small building blocks without knowledge of the broker.
+
+pub(crate) mod json;
+pub(crate) mod paged_slab;
+pub(crate) mod shrink;
