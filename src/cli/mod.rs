@@ -1,5 +1,5 @@
 //! The command line and its environment twins: one table of options drives parsing, `--help`, the manual, the shells'
-//! completions and the README's table. Refuses to know what the options do to the broker.
+//! completions and the guide's table. Refuses to know what the options do to the broker.
 
 mod commands;
 mod completions;

@@ -1,5 +1,5 @@
 //! The table of options: what each is called, what it takes, what it does to a configuration, and the
-//! texts made of all that. The README's table is checked against this one.
+//! texts made of all that. The table in `src/guide/options.md` is checked against this one.
 
 use std::fmt::Write as _;
 
@@ -361,7 +361,7 @@ pub fn help() -> String {
 mod tests {
     use super::*;
 
-    /// The README's table of options, in Markdown.
+    /// Returns the table of options as `src/guide/options.md` has it.
     fn table() -> String {
         let mut text = String::from("| option | default | meaning |\n|---|---|---|\n");
         for option in OPTIONS {
@@ -385,8 +385,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_this_table() {
-        let readme = include_str!("../../README.md");
-        assert!(readme.contains(&table()), "README.md should have:\n{}", table());
+    fn the_guide_lists_every_option() {
+        let page = include_str!("../guide/options.md");
+        assert!(page.contains(&table()), "src/guide/options.md should have:\n{}", table());
     }
 }

@@ -10,9 +10,11 @@
 //! | [`tokens`] | who may publish and listen: keys, claims, cookies, signing in four languages, changing keys |
 //! | [`proxies`] | nginx, Caddy and HAProxy in front |
 //! | [`sizing`] | memory, descriptors, kernel settings, threads |
+//! | [`options`] | every option, its default and its meaning |
 //! | [`deploying`] | starting, stopping, settings, what to watch |
 //! | [`backup`] | copying, checking, moving and restoring records |
 //! | [`upgrading`] | what a restart does to streams, positions and publishers |
+//! | [`library`] | embedding the broker in a Rust program |
 //! | [`faq`] | why six connections, why is my proxy buffering, and the like |
 //! | [`comparison`] | what others do better, and what Esker does not do |
 
@@ -47,6 +49,10 @@ pub mod proxies {}
 pub mod sizing {}
 
 #[doc = include_str!("links.md")]
+#[doc = include_str!("options.md")]
+pub mod options {}
+
+#[doc = include_str!("links.md")]
 #[doc = include_str!("deploying.md")]
 pub mod deploying {}
 
@@ -57,6 +63,10 @@ pub mod backup {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("upgrading.md")]
 pub mod upgrading {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("library.md")]
+pub mod library {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("faq.md")]

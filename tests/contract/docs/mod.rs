@@ -150,6 +150,8 @@ pub const PAGES: &[Page] = &[
             ("sh", "curl http://127.0.0.1:3000/metrics", SERVED),
         ]
     ),
+    guide!("options.md", &[]),
+    guide!("library.md", &[("rust", "use esker::{Broker, Config, Event};", Doctest)]),
     guide!(
         "backup.md",
         &[

@@ -26,7 +26,7 @@ fn every_test_that_is_named_is_one() {
 
 #[test]
 fn every_option_that_is_named_is_one() {
-    let table = read("README.md");
+    let table = read("src/guide/options.md");
     let options: Vec<_> = quoted().filter(|name| name.starts_with("--")).collect();
     assert!(options.len() > 10, "{options:?}");
     for option in options {
