@@ -1,4 +1,5 @@
-# The shortest ways: `make` starts a broker for trying things out, `make client` the demo beside it.
+# `make` builds and starts a broker, `make client` starts the demo, `make test` runs all tests (it installs programs; see
+# scripts/test --help).
 
 .PHONY: broker client test
 

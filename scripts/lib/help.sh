@@ -1,5 +1,5 @@
-# Sourced by every script here before anything else, while the working directory is the caller's: -h or --help prints the comment
-# at the script's beginning and ends it, so that nothing starts that was only asked about.
+# Every script sources this first, before it changes the working directory: -h or --help prints the comment at the top of the
+# script and exits, so that nothing starts.
 
 help_text="$(sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0")"
 case "${1:-}" in
@@ -9,21 +9,21 @@ case "${1:-}" in
     ;;
 esac
 
-# usage_error TEXT: ends the script because of wrong arguments.
+# usage_error TEXT: prints an error and the help to standard error, and exits with 2.
 usage_error() {
     printf '%s: %s\n\n%s\n' "${0##*/}" "$1" "$help_text" >&2
     exit 2
 }
 
-# no_options ARGUMENT…: refuses options.
+# no_options ARGUMENT…: exits with a usage error if an argument is an option.
 no_options() {
     local argument
     for argument in "$@"; do
-        case "$argument" in -*) usage_error "there is no option $argument" ;; esac
+        case "$argument" in -*) usage_error "unknown option '$argument'" ;; esac
     done
 }
 
-# at_most COUNT ARGUMENT…: refuses options, and more arguments.
+# at_most COUNT ARGUMENT…: exits with a usage error if an argument is an option, or if there are more than COUNT.
 at_most() {
     local count="$1"
     shift

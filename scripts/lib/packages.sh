@@ -1,9 +1,9 @@
-# Sourced by scripts that need programs which may be missing: Debian's packages, installed by root or sudo.
+# Sourced by scripts that need programs that may be missing: installs Debian packages as root or with sudo.
 
 policy=/usr/sbin/policy-rc.d
 made_policy=
 
-# has PROGRAM…: whether one of them is there.
+# has PROGRAM…: succeeds if at least one of the programs is installed.
 has() {
     local program
     for program in "$@"; do
@@ -18,12 +18,12 @@ as_root() {
     elif has sudo; then
         sudo "$@"
     else
-        echo "${0##*/}: '$*' needs root; run it as root, or install sudo, and start ${0##*/} again" >&2
+        echo "${0##*/}: '$*' needs root; run it as root, or install sudo, then start ${0##*/} again" >&2
         return 1
     fi
 }
 
-# Prints the packages that a build needs beside Rust, of those that are missing: ring, SQLite and jemalloc are C.
+# Prints the missing packages that a build needs besides Rust: ring, SQLite and jemalloc are written in C.
 missing_for_building() {
     has cc || echo gcc libc6-dev
     has make || echo make
@@ -32,7 +32,7 @@ missing_for_building() {
 # install_packages NAME…
 install_packages() {
     if ! has apt-get; then
-        echo "${0##*/}: this needs what Debian calls $*, and there is no apt-get; use this system's package manager, such as:" >&2
+        echo "${0##*/}: this needs what Debian calls $*, but there is no apt-get; use your system's package manager, for example:" >&2
         printf '  %s\n' "dnf install gcc make" "apk add build-base" "pacman -S base-devel" >&2
         return 1
     fi
@@ -40,7 +40,7 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive TMPDIR=/tmp apt-get install -q -y --no-install-recommends "$@"
 }
 
-# Some packages start services. The scripts start their own programs, and nobody asked for a service on this machine.
+# Some packages start a service when they are installed. The scripts start their own programs, so no service is wanted.
 forbid_services() {
     if [ ! -e "$policy" ]; then
         made_policy=yes
