@@ -1,4 +1,4 @@
-//! The broker under everything at once, for as long as one likes: `scripts/soak MINUTES [OPTIONS]`; bench/README.md tells of it. This file
+//! The broker under everything at once, for as long as one likes: `scripts/soak MINUTES [OPTIONS]`; tests/soak/README.md describes it. This file
 //! knows the command line, starts everybody and writes down what was seen. `plan` has the phases, `director` lets them follow one another,
 //! `ledger` and `follower` are the oracle.
 
@@ -8,7 +8,7 @@ mod faults;
 mod fleet;
 mod follower;
 mod guests;
-#[path = "../load/histogram.rs"]
+#[path = "../../bench/load/histogram.rs"]
 mod histogram;
 mod ledger;
 mod parser;
@@ -18,11 +18,11 @@ mod probes;
 mod publishers;
 mod records;
 mod sampler;
-#[path = "../servers/scratch.rs"]
+#[path = "../../bench/servers/scratch.rs"]
 mod scratch;
 mod server;
 mod shim;
-#[path = "../load/socket.rs"]
+#[path = "../../bench/load/socket.rs"]
 mod socket;
 mod summary;
 mod tokens;
@@ -51,8 +51,8 @@ const USAGE: &str = "usage: scripts/soak MINUTES [--seed N] [--followers N] [--p
     [--server-cores LIST] [--client-cores LIST]";
 /// The broker of this tree.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
-/// What cargo says to a bench that is no test.
-const IS_BENCH: &str = "--bench";
+/// The flag that `scripts/soak` passes, and `cargo test` does not.
+const SOAK: &str = "--soak";
 /// A phase is about so long, and the quiet time after it.
 const PHASE: Duration = Duration::from_secs(35);
 const SETTLE: Duration = Duration::from_secs(14);
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 /// None: cargo runs tests, and not this one.
 fn setting() -> Result<Option<Setting>, Failure> {
     let words: Vec<String> = env::args().skip(1).collect();
-    if words.iter().any(|word| word == IS_BENCH) {
+    if words.iter().any(|word| word == SOAK) {
         return arguments().map(Some);
     }
     let picks_others = words.iter().any(|word| !word.starts_with('-') || word == "--list");
@@ -159,7 +159,7 @@ fn arguments() -> Result<Setting, Failure> {
             Long("program") => setting.program = parser.value()?.string()?,
             Long("server-cores") => setting.server_cores = parser.value()?.string()?,
             Long("client-cores") => setting.client_cores = Some(parser.value()?.string()?),
-            Long("bench") => {}
+            Long("soak") => {}
             other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
         }
     }
