@@ -11,12 +11,15 @@
 //! json      records and their data, against serde_json's values
 //! records   lines and files of records: loaded, written out, checked, opened and audited
 //! exchange  a whole connection, in one piece and in many
+//! corpus    many inputs in one text file
 //! input     how an input is divided into choices and bytes
 //! service   the parts of a broker that the routes need
 //! naive     what a client makes of a stream and of answers
 //! ```
 
 mod body;
+#[cfg(test)]
+mod corpus;
 mod exchange;
 mod head;
 mod input;

@@ -186,3 +186,20 @@ fn run_says_what_to_install_where_it_can_not() {
     );
     assert!(!said.contains("cargo build"), "{said}");
 }
+
+#[test]
+fn packing_a_corpus_again_changes_nothing() {
+    let script = ". scripts/lib/corpus.sh; unpack_corpus \"$1\" \"$2\"; pack_corpus \"$2\"";
+    let corpora = fs::read_dir(Path::new(ROOT).join("tests/fuzz/corpus")).expect("the corpora");
+    let corpora: Vec<_> = corpora.map(|entry| entry.expect("a corpus").path()).collect();
+    assert!(!corpora.is_empty());
+    for corpus in corpora {
+        let folder = Folder::new();
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", script, "bash"]).args([&corpus, &folder.path]).current_dir(ROOT);
+        let (code, packed, err) = finish(&mut bash);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        let is_same = packed == fs::read_to_string(&corpus).expect("a corpus is text");
+        assert!(is_same, "{} changes when it is unpacked and packed again", corpus.display());
+    }
+}
