@@ -5,7 +5,7 @@
 //! `cargo bench --bench crowd`, or with counts of one's own: `cargo bench --bench crowd -- 5000`. Times are wall time
 //! on one thread, the best of many rounds and their median; the best is the one to compare on a busy machine.
 
-#[path = "../tests/wire/descriptor.rs"]
+#[path = "../tests/budget/descriptor.rs"]
 mod descriptor;
 
 use std::alloc::System;

@@ -1,7 +1,7 @@
 //! The exact budgets: bytes per idle subscriber, allocations and writes per delivery. One test, for
 //! the counting allocator counts the whole process.
 
-#[path = "wire/descriptor.rs"]
+#[path = "budget/descriptor.rs"]
 mod descriptor;
 
 use std::alloc::System;

@@ -18,6 +18,7 @@ mod net;
 mod shares;
 mod slow;
 mod storage;
+mod streams;
 mod talk;
 mod throng;
 mod tokens;
@@ -25,9 +26,11 @@ mod truth;
 mod weather;
 mod world;
 
+use std::panic::UnwindSafe;
+
 use world::{Tally, World};
 
-/// So many seeds are run unless the environment says otherwise.
+/// The number of seeds unless the environment says otherwise.
 const SEEDS: u64 = 200;
 /// The environment's name for the one seed to run.
 const ONE_SEED: &str = "ESKER_SIM_SEED";
@@ -35,7 +38,7 @@ const ONE_SEED: &str = "ESKER_SIM_SEED";
 #[test]
 fn nothing_is_lost_doubled_or_disordered_whatever_happens() {
     journal::open();
-    let seeds = seeds();
+    let seeds = seeds(SEEDS);
     let is_all = seeds.len() > 100;
     let sum = seeds.into_iter().map(run).fold(Tally::default(), Tally::plus);
     println!("{sum:?}");
@@ -53,16 +56,21 @@ fn a_seed_replays_exactly() {
 }
 
 /// `ESKER_SIM_SEED`: that one; `ESKER_SIM_SEEDS`: so many, from `ESKER_SIM_FROM` on.
-fn seeds() -> Vec<u64> {
+fn seeds(count: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a seed is a number"));
     if let Some(seed) = number(ONE_SEED) {
         return vec![seed];
     }
     let from = number("ESKER_SIM_FROM").unwrap_or(0);
-    (from..from + number("ESKER_SIM_SEEDS").unwrap_or(SEEDS)).collect()
+    (from..from + number("ESKER_SIM_SEEDS").unwrap_or(count)).collect()
 }
 
 fn run(seed: u64) -> Tally {
-    std::panic::catch_unwind(|| World::new(seed).run())
+    replayable(seed, || World::new(seed).run())
+}
+
+/// Runs one seed. Panics with the command that runs it again if that panics.
+fn replayable<T>(seed: u64, run: impl FnOnce() -> T + UnwindSafe) -> T {
+    std::panic::catch_unwind(run)
         .unwrap_or_else(|_| panic!("the simulation failed; scripts/sim --seed {seed} runs it again"))
 }

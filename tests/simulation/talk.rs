@@ -53,16 +53,29 @@ pub enum Said {
 /// A stream's bytes so far.
 #[derive(Debug, Default)]
 pub struct Stream {
+    /// It has no chunks, as for HTTP/1.0.
+    is_plain: bool,
     bytes: Vec<u8>,
     text: String,
     is_over: bool,
 }
 
 impl Stream {
+    /// A stream without chunks.
+    pub fn plain() -> Self {
+        Self { is_plain: true, ..Self::default() }
+    }
+
     /// More of it; everything that is whole by now.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Said> {
         self.bytes.extend_from_slice(bytes);
         let mut said = Vec::new();
+        if self.is_plain {
+            let whole = self.bytes.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+            let bytes: Vec<u8> = self.bytes.drain(..whole).collect();
+            self.read(&bytes, &mut said);
+            return said;
+        }
         while let Some(chunk) = self.take_chunk() {
             if chunk.is_empty() {
                 self.is_over = true;
@@ -70,13 +83,17 @@ impl Stream {
                 assert!(self.bytes.is_empty(), "nothing follows the last chunk");
                 return said;
             }
-            self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
-            while let Some(end) = self.text.find("\n\n") {
-                let rest = self.text.split_off(end + 2);
-                said.extend(read_block(&std::mem::replace(&mut self.text, rest)));
-            }
+            self.read(&chunk, &mut said);
         }
         said
+    }
+
+    fn read(&mut self, bytes: &[u8], said: &mut Vec<Said>) {
+        self.text.push_str(std::str::from_utf8(bytes).expect("UTF-8"));
+        while let Some(end) = self.text.find("\n\n") {
+            let rest = self.text.split_off(end + 2);
+            said.extend(read_block(&std::mem::replace(&mut self.text, rest)));
+        }
     }
 
     fn take_chunk(&mut self) -> Option<Vec<u8>> {

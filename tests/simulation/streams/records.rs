@@ -1,59 +1,53 @@
-//! A seeded simulation of records: the hub's newest versions, the workers' replicas and subscribers
-//! over sockets that write short and die, against an oracle as naive as can be. A failure prints its
-//! seed; `ESKER_SIM_SEED=n cargo test --test sim_records` replays it.
-
-mod wire;
+//! Subscribers to records, over sockets that write short and stall: the hub's newest version of each name, the workers' replicas, and
+//! what each subscriber must receive of both.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use esker::hub::{Hub, HubLimits, RecordStart, inbox};
+use esker::hub::{Hub, HubLimits, RecordStart};
 use esker::sse::{Framing, record_frame};
 use esker::stream::{Close, Streams};
 use fastrand::Rng;
-use wire::{Socket, over_seeds, whole_blocks};
+
+use super::super::talk::{Said, Stream};
+use super::socket::Socket;
+use super::{hub_and_workers, over_seeds, stream};
 
 const NAMES: [&str; 5] = ["user", "order", "a/b c", "ü", "x"];
 const WORKERS: usize = 2;
 const STEPS: usize = 500;
 
 #[test]
-fn every_subscriber_ends_with_the_newest_version_of_each_name() {
-    let (seen, skipped) = over_seeds(|seed| Simulation::new(seed).run());
-    assert!(seen > 0 && skipped > 0, "without events and superseded ones nothing is shown: {seen} and {skipped}");
+fn every_subscriber_gets_the_newest_version_of_each_name() {
+    over_seeds(|seed| Simulation::new(seed).run());
 }
 
 struct Client {
     worker: usize,
     key: u32,
     socket: Socket,
-    framing: Framing,
-    unparsed: usize,
-    /// The names it keeps; all if there are none.
+    stream: Stream,
+    /// The names it asked for; all if there are none.
     names: Vec<&'static str>,
     cursor: u64,
-    seen: usize,
+    received: usize,
 }
 
 impl Client {
-    fn hears(&self, name: &str) -> bool {
+    fn wants(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.contains(&name)
     }
 
-    /// Each event is a record that there was, after the one before it, and of a name that was asked for.
-    fn look(&mut self, all: &BTreeMap<u64, (&'static str, String)>) {
-        let text = whole_blocks(&self.socket, self.framing, &mut self.unparsed);
-        for block in text.split_inclusive("\n\n") {
-            let field =
-                |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).expect("a record has all fields");
-            let id: u64 = field("id: ").parse().expect("an id is a number");
+    /// Each event is a record that was committed, newer than the one before it, and of a name that was asked for.
+    fn read(&mut self, all: &BTreeMap<u64, (&'static str, String)>) {
+        for item in self.stream.feed(&self.socket.take_received()) {
+            let Said::Event { id, name, data } = item else { panic!("no event: {item:?}") };
+            let id: u64 = id.parse().expect("an id is a number");
             assert!(id > self.cursor, "{id} after {}", self.cursor);
-            let (name, data) = &all[&id];
-            assert_eq!((field("event: "), field("data: ")), (*name, data.as_str()));
-            assert!(self.hears(name), "{name} was not asked for");
+            assert_eq!(all.get(&id).map(|(name, data)| (*name, data)), Some((name.as_str(), &data)));
+            assert!(self.wants(&name), "{name} was not asked for");
             self.cursor = id;
-            self.seen += 1;
+            self.received += 1;
         }
     }
 }
@@ -79,10 +73,7 @@ impl Simulation {
             subscribers: 1000,
             latest_bytes: usize::MAX,
         };
-        let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..WORKERS).map(|_| inbox(Box::new(|| {}))).unzip();
-        let hub = Arc::new(Hub::new(limits, outboxes, 1));
-        let workers = inboxes.into_iter().enumerate();
-        let workers = workers.map(|(id, inbox)| Streams::new(Arc::clone(&hub), id, inbox)).collect();
+        let (hub, workers) = hub_and_workers(limits, WORKERS, 1);
         let (all, newest) = (BTreeMap::new(), BTreeMap::new());
         Self { rng: Rng::with_seed(seed), hub, workers, now: 1_000, all, newest, clients: Vec::new(), counts: (0, 0) }
     }
@@ -92,12 +83,12 @@ impl Simulation {
             self.now += self.rng.u64(0..100);
             match self.rng.u8(0..100) {
                 0..30 => self.commit(),
-                30..38 => self.join(),
+                30..38 => self.subscribe(),
                 38..70 => {
                     let (worker, budget) = (self.rng.usize(0..WORKERS), self.rng.usize(1..6));
-                    self.turn(worker, budget);
+                    self.iterate(worker, budget);
                 }
-                70..95 => self.give_room(),
+                70..95 => self.add_room(),
                 _ => self.hang_up(),
             }
             let counts = self.hub.counts();
@@ -106,7 +97,7 @@ impl Simulation {
         self.finish()
     }
 
-    /// As the store does: ids first, publishing once they are committed, or never.
+    /// As the store does it: reserves ids, and publishes once they are committed, or never.
     fn commit(&mut self) {
         let count = self.rng.usize(1..4);
         let Some(first) = self.hub.reserve(count, self.now) else { return };
@@ -124,7 +115,7 @@ impl Simulation {
         self.hub.publish_records(frames);
     }
 
-    fn join(&mut self) {
+    fn subscribe(&mut self) {
         let worker = self.rng.usize(0..WORKERS);
         let names: Vec<_> = (0..self.rng.usize(0..3)).map(|_| NAMES[self.rng.usize(0..NAMES.len())]).collect();
         let mut asked: Vec<Arc<str>> = names.iter().map(|&name| name.into()).collect();
@@ -138,7 +129,10 @@ impl Simulation {
             _ => self.all.keys().nth(self.rng.usize(0..self.all.len().max(1))).map(u64::to_string),
         };
         let found = text.as_deref().map_or(RecordStart::Newest, |text| self.hub.find_record(text));
-        assert!(!matches!(found, RecordStart::AfterStored(id) if self.all.contains_key(&id)), "all are remembered");
+        assert!(
+            !matches!(found, RecordStart::AfterStored(id) if self.all.contains_key(&id)),
+            "the hub knows every record"
+        );
         let start = found.settle(false);
         let joined = self.hub.join_records(worker, asked.into(), start).expect("there is room");
         let exists = |id: &u64| *id == 0 || self.all.contains_key(id);
@@ -150,27 +144,27 @@ impl Simulation {
         let key = streams.next_key();
         streams.seat(ticket, socket.clone(), 0);
         let cursor = known.unwrap_or(0);
-        self.clients.push(Client { worker, key, socket, framing, unparsed: 0, names, cursor, seen: 0 });
+        self.clients.push(Client { worker, key, socket, stream: stream(framing), names, cursor, received: 0 });
     }
 
-    fn turn(&mut self, worker: usize, budget: usize) {
+    fn iterate(&mut self, worker: usize, budget: usize) {
         let streams = &mut self.workers[worker];
         streams.hush();
         streams.take_inbox();
         streams.serve(budget, 0, &|| self.now);
-        self.clients.iter_mut().filter(|client| client.worker == worker).for_each(|client| client.look(&self.all));
+        self.clients.iter_mut().filter(|client| client.worker == worker).for_each(|client| client.read(&self.all));
         let closed: Vec<Socket> = streams.take_closed().collect();
-        assert!(closed.is_empty(), "nobody is closed for being slow: what is superseded costs nothing");
+        assert!(closed.is_empty(), "a client was closed for being slow, though superseded records cost nothing");
     }
 
-    fn give_room(&mut self) {
+    fn add_room(&mut self) {
         if self.clients.is_empty() {
             return;
         }
         let index = self.rng.usize(0..self.clients.len());
         let client = &self.clients[index];
         let room = if self.rng.bool() { self.rng.usize(1..60) } else { self.rng.usize(1..3_000) };
-        if client.socket.give_room(room) {
+        if client.socket.add_room(room) {
             self.workers[client.worker].writable(client.key);
         }
     }
@@ -183,28 +177,28 @@ impl Simulation {
         let client = self.clients.swap_remove(index);
         self.workers[client.worker].remove(client.key, Close::Peer);
         let closed: Vec<Socket> = self.workers[client.worker].take_closed().collect();
-        assert!(closed.iter().all(|socket| Rc::ptr_eq(&socket.0, &client.socket.0)));
+        assert!(closed.iter().all(|socket| socket.is(&client.socket)));
     }
 
-    /// All sockets drain: everybody has the newest version of each name, or had it before it came.
+    /// All sockets drain: every client has the newest version of each name, or had it when it subscribed.
     fn finish(mut self) -> (usize, usize) {
         for client in &self.clients {
-            client.socket.give_room(usize::MAX);
+            client.socket.add_room(usize::MAX);
             self.workers[client.worker].writable(client.key);
         }
-        let begun: Vec<_> = self.clients.iter().map(|client| client.seen).collect();
+        let begun: Vec<_> = self.clients.iter().map(|client| client.received).collect();
         for worker in 0..WORKERS {
-            (0..3).for_each(|_| self.turn(worker, usize::MAX));
-            assert!(!self.workers[worker].has_work(), "with room for everything nothing is left to do");
+            (0..3).for_each(|_| self.iterate(worker, usize::MAX));
+            assert!(!self.workers[worker].has_work(), "work is left though there is room for everything");
         }
         for (client, begun) in self.clients.iter().zip(begun) {
-            let newest = self.newest.iter().filter(|(name, _)| client.hears(name)).map(|(_, id)| *id).max();
+            let newest = self.newest.iter().filter(|(name, _)| client.wants(name)).map(|(_, id)| *id).max();
             assert!(
                 newest.is_none_or(|newest| newest <= client.cursor),
                 "{newest:?} is missing after {}",
                 client.cursor
             );
-            self.counts.0 += client.seen;
+            self.counts.0 += client.received;
             self.counts.1 += self.all.len() - begun.min(self.all.len());
         }
         self.counts
