@@ -18,47 +18,47 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         name: "token",
         operand: "",
-        help: "makes a token",
-        about: "Makes a token, signed (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET, and prints it. \
-                NAME is a topic, a prefix of topics such as 'news*', '*' for everything, events for /events, /insert \
-                and /audit, or stats (--publish) for /stats and /metrics.",
+        help: "creates a token",
+        about: "Creates a token, signs it (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET, and \
+                prints it. NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for /events, \
+                /insert and /audit, or stats (--publish) for /stats and /metrics.",
         options: &[
-            ("publish", "NAME", "for publishing to this topic; repeatable"),
-            ("subscribe", "NAME", "for subscribing to it; repeatable"),
-            ("ttl", "TIME", "how long it is good; 1h unless given"),
+            ("publish", "NAME", "allow publishing to this topic; repeatable"),
+            ("subscribe", "NAME", "allow subscribing to this topic; repeatable"),
+            ("ttl", "TIME", "lifetime of the token; 1h by default"),
         ],
     },
     Entry {
         name: "check",
         operand: "DIR",
-        help: "checks all records of a store",
-        about: "Checks all that is stored in DIR, while no broker runs on it.",
+        help: "checks the records for damage",
+        about: "Checks all records in the data directory DIR for damage. No broker may be running on it.",
         options: &[],
     },
     Entry {
         name: "dump",
         operand: "DIR",
-        help: "writes records as JSON lines",
-        about: "Writes the records of DIR as JSON lines to standard output, oldest first; a broker may run on it.",
-        options: &[("event", "NAME", "only the records of this name")],
+        help: "exports records as JSON lines",
+        about: "Writes the records in the data directory DIR to standard output as JSON lines, oldest first. A \
+                broker may be running on it.",
+        options: &[("event", "NAME", "export only the records with this name")],
     },
     Entry {
         name: "load",
         operand: "DIR",
-        help: "reads records back",
-        about: "Reads lines that esker dump wrote from standard input into DIR, with their ids, while no broker runs \
-                on it.",
+        help: "imports records",
+        about: "Imports the output of esker dump from standard input into the data directory DIR, keeping the ids. \
+                No broker may be running on it.",
         options: &[],
     },
     Entry {
         name: "health",
         operand: "URL",
-        help: "asks a broker whether it is well",
-        about: "Asks a broker's /healthz, and exits with 0 if it accepts everything, records included. \
-                Without URL it asks the broker that the environment variables describe: at ESKER_ADMIN, else where it \
-                listens. URL is http://IP:PORT, \
-                IP:PORT or unix:/PATH.",
-        options: &[("live", "", "ask /livez instead: whether it runs, full disk or not")],
+        help: "checks the health of a broker",
+        about: "Requests /healthz and exits with 0 if the broker accepts all requests, including inserts. Without \
+                URL, the address comes from the environment: ESKER_ADMIN if it is set, otherwise the address the \
+                broker listens on. URL is http://IP:PORT, IP:PORT or unix:/PATH.",
+        options: &[("live", "", "request /livez instead: is the broker running, even if its disk is full?")],
     },
     Entry {
         name: "man",
@@ -70,8 +70,8 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         name: "completions",
         operand: "SHELL",
-        help: "prints completions for a shell",
-        about: "Prints completions for a shell: bash, zsh or fish.",
+        help: "prints shell completions",
+        about: "Prints completions for bash, zsh or fish.",
         options: &[],
     },
 ];

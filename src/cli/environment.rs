@@ -55,7 +55,7 @@ impl Environment {
             |name: &&String| name.starts_with(PREFIX) && !known.contains(&name.as_str()) && !is_service_variable(name);
         let warning = |name: &String| {
             let hint = did_you_mean(nearest(name, known.iter().copied()));
-            format!("the variable {name} is unknown and has no effect{hint}")
+            format!("the environment variable {name} is unknown and has no effect{hint}")
         };
         self.variables.keys().filter(is_unknown).map(warning).collect()
     }
@@ -64,8 +64,8 @@ impl Environment {
     pub(super) fn foreign_port(&self) -> Option<String> {
         let text = self.get("ESKER_PORT")?.into_string().ok().filter(|text| is_service_link(text))?;
         Some(format!(
-            "ESKER_PORT={text} is the address of a service that is named esker, set by the container platform: it is \
-             ignored; use --port or ESKER_LISTEN to choose a port"
+            "ESKER_PORT={text} is ignored: the container platform set it to the address of a service named esker; \
+             use --port or ESKER_LISTEN to choose a port"
         ))
     }
 }

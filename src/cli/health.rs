@@ -28,17 +28,17 @@ const ADVICE: &str = "give http://IP:PORT, IP:PORT or unix:/PATH";
 const WHERE: [&str; 4] = ["ESKER_ADMIN", "ESKER_BIND", "ESKER_PORT", "ESKER_LISTEN"];
 
 const HELP: &str = "\
-esker health: asks a broker whether it is well
+esker health: checks the health of a broker
 
 Usage: esker health [OPTION]… [URL]
 
-  --live        ask /livez (is it running?) instead of /healthz (does it accept
-                everything, including records?)
-  -h, --help    print this
+  --live        request /livez (is it running?) instead of /healthz (does it
+                accept all requests, including inserts?)
+  -h, --help    print this help
 
-URL is http://IP:PORT, IP:PORT or unix:/PATH. Without it, the command asks the
-broker that ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN describe,
-or the one at 127.0.0.1:3000. Exits with 0 if the answer is 200, else with 1.
+URL is http://IP:PORT, IP:PORT or unix:/PATH. Without URL, the address comes from
+ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN; it is 127.0.0.1:3000
+if none is set. Exits with 0 if the response is 200, otherwise with 1.
 ";
 
 /// Whom to ask.
@@ -58,12 +58,12 @@ enum Place {
 impl HealthCheck {
     /// Asks; what the broker says of itself, or why it can't be said to be well.
     pub fn run(&self) -> Result<String, String> {
-        let answer = self.ask().map_err(|error| format!("the broker can't be asked: {error}"))?;
+        let answer = self.ask().map_err(|error| format!("the broker can't be reached: {error}"))?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         match head.split(' ').nth(1) {
             Some("200") => Ok(format!("{}\n", body.trim_end())),
-            Some(status) => Err(format!("the broker answers {status}: {}", body.trim_end())),
-            None => Err("what listens there does not speak HTTP".into()),
+            Some(status) => Err(format!("the broker responded with {status}: {}", body.trim_end())),
+            None => Err("the server at this address does not speak HTTP".into()),
         }
     }
 
@@ -94,7 +94,7 @@ impl HealthCheck {
 }
 
 fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("there is no address");
+    let mut last = io::Error::other("no address to connect to");
     for address in addresses {
         match TcpStream::connect_timeout(address, PATIENCE) {
             Ok(socket) => return Ok(socket),
@@ -112,13 +112,18 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
             Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
             Long("live") => asks_live = true,
             Value(value) if url.is_none() => url = Some(value.string().map_err(|error| usage(&error))?),
-            Value(more) => return Err(UsageError::new(format!("esker health takes one URL, not {more:?} as well"))),
+            Value(more) => {
+                return Err(UsageError::new(format!(
+                    "unexpected argument {more:?}; esker health takes one \
+                                                               URL"
+                )));
+            }
             Long(long) => return Err(no_option("health", &format!("--{long}"))),
             Short(short) => return Err(no_option("health", &format!("-{short}"))),
         }
     }
     let (place, path) = match url {
-        Some(url) => place(&url).ok_or_else(|| UsageError::new(format!("{url:?} can't be asked: {ADVICE}")))?,
+        Some(url) => place(&url).ok_or_else(|| UsageError::new(format!("{url:?} is not a supported URL: {ADVICE}")))?,
         None => (described(get)?, READINESS),
     };
     let path = if asks_live { LIVENESS } else { path };
@@ -133,7 +138,7 @@ fn described(get: impl Fn(&str) -> Option<OsString>) -> Result<Place, UsageError
     match address {
         Some(ListenAddress::Unix(path)) => Ok(Place::Unix(path)),
         Some(ListenAddress::Tcp(address)) if address.port() != 0 => Ok(Place::Tcp(reachable(address))),
-        _ => Err(UsageError::new(format!("the environment's port is 0, which can't be asked: {ADVICE}"))),
+        _ => Err(UsageError::new(format!("the port in the environment is 0, so the actual port is unknown: {ADVICE}"))),
     }
 }
 

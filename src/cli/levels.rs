@@ -47,7 +47,8 @@ fn complaint(rule: &str) -> Option<String> {
         return None;
     }
     Some(format!(
-        "there is no level {level:?}; the levels are {}; TARGET=LEVEL, such as esker::store=debug, sets it for one target{}",
+        "unknown level {level:?}; the levels are {}; TARGET=LEVEL, such as esker::store=debug, sets the level of \
+         one target{}",
         LEVELS.join(", "),
         did_you_mean(nearest(level, LEVELS))
     ))
@@ -85,13 +86,13 @@ mod tests {
     #[test]
     fn unknown_levels_are_refused_with_the_nearest_one() {
         for (text, part) in [
-            ("warning", "there is no level \"warning\"; the levels are off, error, warn,"),
+            ("warning", "unknown level \"warning\"; the levels are off, error, warn,"),
             ("warning", "did you mean warn?"),
             ("information", "did you mean info?"),
-            ("verbose", "no level \"verbose\""),
-            ("3", "no level \"3\""),
-            ("info,esker::store=loud", "no level \"loud\""),
-            ("a=b=c", "no level \"b=c\""),
+            ("verbose", "unknown level \"verbose\""),
+            ("3", "unknown level \"3\""),
+            ("info,esker::store=loud", "unknown level \"loud\""),
+            ("a=b=c", "unknown level \"b=c\""),
             ("info/a/b", "only one /"),
         ] {
             let error = read("ESKER_LOG", text).unwrap_err();

@@ -9,71 +9,73 @@ use super::options::{OPTIONS, Opt};
 const REVISED: &str = "2026-11-28";
 
 const DESCRIPTION: &[&str] = &[
-    "A server-sent-events broker: POST an event to /publish/TOPIC, and every browser, curl or service that listens at \
-     /subscribe/TOPIC gets it at once, in order, and after a broken connection exactly from where it was. Records that \
-     are posted to /insert are stored for good; /events and /audit/NAME show them.",
-    "Who publishes or subscribes must show a token, unless --no-auth is given. The broker refuses to start if it has \
-     neither that option nor the keys to verify tokens with.",
+    "A server-sent-events broker. Every client of GET /subscribe/TOPIC (a browser, curl or a service) receives the \
+     events sent to POST /publish/TOPIC immediately and in order. After a lost connection it resumes exactly where \
+     it stopped. Records sent to POST /insert are stored permanently; GET /events streams them, and GET /audit/NAME \
+     lists all versions of one.",
+    "Publishing and subscribing require a token unless --no-auth is given. Without that option the broker does not \
+     start until it has keys to verify tokens with.",
 ];
 
 const VARIABLES: &[(&str, &str)] = &[
     ("ESKER_PUBLISHER_SECRET, ESKER_SUBSCRIBER_SECRET", "HMAC secrets of at least 32 bytes, instead of key files."),
     (
         "PORT",
-        "The port, if neither --port nor ESKER_PORT is given. A value such as tcp://10.96.0.17:3000, which Kubernetes sets for \
-         a service of this name, is ignored, and so is one of ESKER_PORT.",
+        "The port, if neither --port nor ESKER_PORT is given. In both variables a value such as \
+         tcp://10.96.0.17:3000, which Kubernetes sets for a service with a matching name, is ignored.",
     ),
     (
         "ESKER_LOG, RUST_LOG",
-        "The log level: off, error, warn, info (the default) or debug; info,esker::store=debug also sets that of one target. \
-         RUST_LOG is used if ESKER_LOG is not set; whatever is not understood in it is ignored. The log goes to standard \
-         error. Lines that nobody reads are dropped and counted; they never block the broker.",
+        "The log level: off, error, warn, info (the default) or debug. A value such as info,esker::store=debug also \
+         sets the level of one target. RUST_LOG is used if ESKER_LOG is not set; unknown parts of it are ignored. \
+         The log goes to standard error. If nothing reads it, lines are dropped and counted; the broker never \
+         blocks on its log.",
     ),
-    ("NOTIFY_SOCKET", "Where systemd is told that the broker is ready, reloads or stops."),
+    ("NOTIFY_SOCKET", "Socket on which the broker notifies systemd that it is ready, reloading or stopping."),
     (
         "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES",
-        "Sockets that systemd has opened for it; one called admin is for --admin.",
+        "Listening sockets passed by systemd; a socket named admin replaces --admin.",
     ),
 ];
 
 const FILES: &[(&str, &str)] = &[
-    ("esker-data/records.db", "The records, a SQLite database; elsewhere with --data."),
-    ("FILE.previous", "Beside a key file: the key before it, whose tokens are still accepted."),
-    ("/etc/default/esker", "Variables for the service, where it is installed as a package."),
-    ("/etc/esker/secrets.env", "The service's secrets, made when the package is installed."),
+    ("esker-data/records.db", "The records, a SQLite database; --data chooses another directory."),
+    ("FILE.previous", "The previous key, next to the key file FILE; tokens signed with it are still accepted."),
+    ("/etc/default/esker", "Environment variables for the service, if esker was installed as a package."),
+    ("/etc/esker/secrets.env", "The service's secrets, generated when the package is installed."),
     ("/var/lib/esker", "The service's records."),
 ];
 
 const STATUSES: &[(&str, &str)] = &[
-    ("0", "Done: what was asked for, or after a signal all that was to be done."),
-    ("1", "It could not be done, or a second signal came."),
-    ("2", "Wrong usage."),
+    ("0", "Success, including a shutdown on a signal."),
+    ("1", "Failure, or a second signal during shutdown."),
+    ("2", "Usage error."),
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Ends the streams, answers what is being asked and stops, within 10 seconds. A second one stops at once.",
+        "Ends all streams, completes running requests and exits, within 10 seconds. A second signal exits immediately.",
     ),
-    ("SIGHUP", "Reads key files again."),
-    ("SIGXFSZ", "Ignored: a write beyond a file size limit fails, as on a full disk."),
+    ("SIGHUP", "Reloads key files."),
+    ("SIGXFSZ", "Ignored: a write beyond the file size limit fails like a write to a full disk."),
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[
-    ("A broker for a first try:", "esker --no-auth"),
-    ("Listening:", "curl -N http://127.0.0.1:3000/subscribe/greeting"),
-    ("Publishing:", "curl -d 'data: hello' http://127.0.0.1:3000/publish/greeting"),
+    ("Start a broker for a first try:", "esker --no-auth"),
+    ("Subscribe:", "curl -N http://127.0.0.1:3000/subscribe/greeting"),
+    ("Publish:", "curl -d 'data: hello' http://127.0.0.1:3000/publish/greeting"),
     (
-        "With tokens:",
+        "Use tokens:",
         "export ESKER_PUBLISHER_SECRET=$(openssl rand -base64 48)\nexport ESKER_SUBSCRIBER_SECRET=$(openssl rand -base64 48)\nesker --data /srv/esker &\nesker token --subscribe greeting --ttl 8h",
     ),
-    ("Is it well?", "esker health"),
+    ("Check its health:", "esker health"),
 ];
 
 /// The man page.
 pub(super) fn manual() -> String {
     let mut page = format!(
-        ".\\\" Made by `esker man`.\n.TH ESKER 1 \"{REVISED}\" \"esker {}\" \"User Commands\"\n.nh\n.ad l\n\
+        ".\\\" Generated by `esker man`.\n.TH ESKER 1 \"{REVISED}\" \"esker {}\" \"User Commands\"\n.nh\n.ad l\n\
          .SH NAME\nesker \\- server\\-sent\\-events broker\n",
         env!("CARGO_PKG_VERSION")
     );
@@ -143,8 +145,8 @@ fn usage(entry: &Entry) -> String {
 fn options(page: &mut String) {
     section(page, "OPTIONS");
     page.push_str(&filled(
-        "TIME takes ms, s, m or h; SIZE takes K, M or G. Every option can be given as a variable of the environment as \
-         well, which is named with it; the command line wins. Variables set to nothing count as not set.",
+        "TIME takes ms, s, m or h; SIZE takes K, M or G. Every option can also be set by the environment variable \
+         named with it; the command line takes precedence. Empty variables count as unset.",
     ));
     page.push('\n');
     for option in OPTIONS {

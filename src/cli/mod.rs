@@ -34,15 +34,15 @@ use options::{Choices, Effect, OPTIONS, Opt, help};
 const TOOLS: [&str; 3] = ["check", "dump", "load"];
 
 const PRINTED_HELP: &str = "\
-esker man, completions: print what readers of manuals and shells load
+esker man, completions: print the manual page or shell completions
 
 Usage: esker man
        esker completions SHELL    bash, zsh or fish
 
-Such as: esker man | man -l -
-         source <(esker completions bash)
-         source <(esker completions zsh)     after compinit
-         esker completions fish | source
+Examples: esker man | man -l -
+          source <(esker completions bash)
+          source <(esker completions zsh)     after compinit
+          esker completions fish | source
 ";
 
 /// What an argument list asks for.
@@ -187,11 +187,14 @@ fn launch(given: &[(&Opt, String)], environment: &Environment) -> Result<Command
 fn unexpected(word: &OsStr) -> UsageError {
     let word = word.to_string_lossy();
     if COMMANDS.iter().any(|command| command.name == word) {
-        return UsageError::new(format!("unexpected argument {word:?} after an option; esker {word} comes first"));
+        return UsageError::new(format!(
+            "unexpected argument {word:?} after an option; put the command first: esker \
+                                        {word}"
+        ));
     }
     let hint = match nearest(&word, COMMANDS.iter().map(|command| command.name)) {
         Some(command) => format!("; did you mean esker {command}?"),
-        None => "; a broker is run by options alone, such as: esker --no-auth".to_owned(),
+        None => "; to start a broker, use options only, such as: esker --no-auth".to_owned(),
     };
     UsageError::new(format!("unexpected argument {word:?}{hint}"))
 }
@@ -202,7 +205,7 @@ fn no_option(command: &str, option: &str) -> UsageError {
     let known = known.map(|(long, ..)| *long).chain(["help"]);
     let hint =
         did_you_mean(option.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}")));
-    UsageError::new(format!("there is no option {option} of esker {command}{hint}"))
+    UsageError::new(format!("unknown option {option} for esker {command}{hint}"))
 }
 
 /// Reads what follows `esker man` and `esker completions`.
@@ -217,7 +220,7 @@ fn printed(is_manual: bool, mut parser: lexopt::Parser) -> Result<Command, Usage
     };
     text.map(Command::Print).ok_or_else(|| UsageError {
         help: "esker man --help",
-        ..UsageError::new("say one of: esker man, esker completions bash, zsh or fish")
+        ..UsageError::new("use esker man, or esker completions with bash, zsh or fish")
     })
 }
 
@@ -229,7 +232,7 @@ fn take(
     let option = OPTIONS.iter().find(|option| is_it(option)).ok_or_else(|| {
         let known = OPTIONS.iter().map(|option| option.long).chain(["help", "version"]);
         let hint = name.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}"));
-        UsageError::new(format!("there is no option {name}{}", did_you_mean(hint)))
+        UsageError::new(format!("unknown option {name}{}", did_you_mean(hint)))
     })?;
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
@@ -318,41 +321,41 @@ mod tests {
     #[test]
     fn wrong_usage_says_what_would_be_right() {
         for (arguments, part) in [
-            (&["--nonsense"][..], "no option --nonsense"),
-            (&["--no-auht"], "no option --no-auht; did you mean --no-auth?"),
+            (&["--nonsense"][..], "unknown option --nonsense"),
+            (&["--no-auht"], "unknown option --no-auht; did you mean --no-auth?"),
             (&["--log-fromat", "json"], "did you mean --log-format?"),
             (&["--hepl"], "did you mean --help?"),
-            (&["-x"], "no option -x"),
-            (&["serve"], "unexpected argument \"serve\"; a broker is run by options alone"),
+            (&["-x"], "unknown option -x"),
+            (&["serve"], "unexpected argument \"serve\"; to start a broker, use options only"),
             (&["tokne"], "did you mean esker token?"),
-            (&["--no-auth", "on"], "options alone"),
+            (&["--no-auth", "on"], "options only"),
             (&["--history", "10s"], "give a whole number; did you mean --history-age 10s?"),
             (&["--history", "64M"], "did you mean --history-bytes 64M?"),
             (&["--history", "many"], "give a whole number"),
             (&["--log-format", "xml"], "give text or json"),
-            (&["token", "--pubish", "greeting1"], "no option --pubish of esker token; did you mean --publish?"),
+            (&["token", "--pubish", "greeting1"], "unknown option --pubish for esker token; did you mean --publish?"),
             (&["dump", "a", "--events", "b"], "did you mean --event?"),
             (&["--port"], "missing argument"),
             (&["--port", "99999"], "0 to 65535"),
             (&["--heartbeat", "15"], "such as 15s"),
             (&["--history-bytes", "1T"], "such as 64M"),
-            (&["extra"], "options alone"),
+            (&["extra"], "options only"),
             (&["--no-auth=x"], "no-auth"),
             (&["token"], "--publish NAME"),
-            (&["token", "--publish", "greeting1", "--subscribe", "greeting1"], "make two"),
+            (&["token", "--publish", "greeting1", "--subscribe", "greeting1"], "create two tokens"),
             (&["token", "--publish", "short"], "8 to 64"),
             (&["token", "--publish", "a*b"], "prefix*"),
             (&["token", "--publish"], "missing argument"),
             (&["token", "--publish", "greeting1", "--ttl", "1d"], "ms, s, m or h"),
-            (&["token", "--port", "80"], "no option --port of esker token"),
-            (&["--port", "80", "token"], "esker token comes first"),
+            (&["token", "--port", "80"], "unknown option --port for esker token"),
+            (&["--port", "80", "token"], "put the command first: esker token"),
             (&["check"], "esker check DIR"),
             (&["dump", "a", "b"], "one directory"),
-            (&["load", "a", "--event", "b"], "no option --event of esker load"),
-            (&["check", "-x"], "no option -x of esker check"),
+            (&["load", "a", "--event", "b"], "unknown option --event for esker load"),
+            (&["check", "-x"], "unknown option -x for esker check"),
             (&["health", "https://h"], "unix:/PATH"),
             (&["health", "127.0.0.1:80", "127.0.0.1:81"], "one URL"),
-            (&["health", "--port", "80"], "no option --port of esker health"),
+            (&["health", "--port", "80"], "unknown option --port for esker health"),
             (&["man", "esker"], "esker man"),
             (&["completions", "tcsh"], "zsh or fish"),
             (&["completions"], "zsh or fish"),

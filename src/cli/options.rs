@@ -58,7 +58,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: Some('p'),
         value: "N",
         default: "3000",
-        help: "port, 0 for any free one; also PORT",
+        help: "port; 0 picks a free one; also PORT",
         effect: Effect::Value(|config, text| {
             text.parse().map(|port| config.port(port)).map_err(|_| "give a port from 0 to 65535".into())
         }),
@@ -78,7 +78,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "MODE",
         default: "660",
-        help: "mode of Unix sockets, octal",
+        help: "octal file mode of Unix sockets",
         effect: Effect::Value(|config, text| mode(text).map(|mode| config.unix_mode(mode))),
     },
     Opt {
@@ -94,7 +94,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: Some('t'),
         value: "N",
         default: "cores",
-        help: "worker threads",
+        help: "number of worker threads",
         effect: Effect::Value(|config, text| number(text).map(|threads| config.threads(threads))),
     },
     Opt {
@@ -102,7 +102,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "",
         default: "off",
-        help: "let everybody in; no tokens",
+        help: "accept requests without tokens",
         effect: Effect::Switch(Config::no_auth),
     },
     Opt {
@@ -110,7 +110,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "",
         default: "off",
-        help: "nothing at GET /",
+        help: "don't serve the console at GET /",
         effect: Effect::Switch(Config::no_console),
     },
     Opt {
@@ -118,7 +118,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "FILE",
         default: "none",
-        help: "PEM public key of publishers' tokens",
+        help: "PEM public key for publisher tokens",
         effect: Effect::Value(|config, text| Ok(config.publisher_key(text))),
     },
     Opt {
@@ -126,7 +126,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "FILE",
         default: "none",
-        help: "PEM public key of subscribers' tokens",
+        help: "PEM public key for subscriber tokens",
         effect: Effect::Value(|config, text| Ok(config.subscriber_key(text))),
     },
     Opt {
@@ -142,7 +142,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "DIR",
         default: "esker-data",
-        help: "directory of records, or :memory:",
+        help: "data directory, or :memory:",
         effect: Effect::Value(|config, text| Ok(config.data(text))),
     },
     Opt {
@@ -150,7 +150,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "SIZE",
         default: "1G",
-        help: "memory for each name's newest record",
+        help: "total memory for the newest records",
         effect: Effect::Value(|config, text| size(text).map(|bytes| config.latest_bytes(bytes))),
     },
     Opt {
@@ -158,7 +158,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "256",
-        help: "events retained per topic for resuming",
+        help: "events retained per topic",
         effect: Effect::Value(|config, text| number(text).map(|events| config.history(events))),
     },
     Opt {
@@ -166,7 +166,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "10m",
-        help: "age at which an event is let go",
+        help: "age at which events are evicted",
         effect: Effect::Value(|config, text| duration(text).map(|age| config.history_age(age))),
     },
     Opt {
@@ -174,7 +174,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "SIZE",
         default: "256M",
-        help: "memory for all retained events",
+        help: "total memory for retained events",
         effect: Effect::Value(|config, text| size(text).map(|bytes| config.history_bytes(bytes))),
     },
     Opt {
@@ -182,7 +182,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "15s",
-        help: "silence before a comment line is sent",
+        help: "idle time before a comment is sent",
         effect: Effect::Value(|config, text| duration(text).map(|silence| config.heartbeat(silence))),
     },
     Opt {
@@ -198,7 +198,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "60s",
-        help: "close clients reading nothing this long",
+        help: "close a stalled connection after TIME",
         effect: Effect::Value(|config, text| duration(text).map(|stall| config.stall(stall))),
     },
     Opt {
@@ -206,7 +206,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "10s",
-        help: "limit for headers; ×3 for a stalled body",
+        help: "time limit for headers; stalled body ×3",
         effect: Effect::Value(|config, text| duration(text).map(|timeout| config.request_timeout(timeout))),
     },
     Opt {
@@ -214,7 +214,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "TIME",
         default: "650s",
-        help: "keep an idle connection this long",
+        help: "close an idle connection after TIME",
         effect: Effect::Value(|config, text| duration(text).map(|time| config.keep_alive(time))),
     },
     Opt {
@@ -222,7 +222,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "SIZE",
         default: "1M",
-        help: "largest request body",
+        help: "maximum size of a request body",
         effect: Effect::Value(|config, text| size(text).map(|bytes| config.max_body(bytes))),
     },
     Opt {
@@ -230,15 +230,15 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "1000000",
-        help: "topics with an event or listener",
+        help: "maximum number of topics",
         effect: Effect::Value(|config, text| number(text).map(|topics| config.max_topics(topics))),
     },
     Opt {
         long: "max-subscribers",
         short: None,
         value: "N",
-        default: "connections less 64",
-        help: "open streams",
+        default: "connections minus 64",
+        help: "maximum open streams",
         effect: Effect::Value(|config, text| number(text).map(|subscribers| config.max_subscribers(subscribers))),
     },
     Opt {
@@ -246,7 +246,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "off",
-        help: "open streams per token's `sub`",
+        help: "maximum open streams per token `sub`",
         effect: Effect::Value(|config, text| {
             number(text).map(|subscribers| config.max_subscribers_per_sub(subscribers))
         }),
@@ -256,7 +256,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "descriptor limit",
-        help: "open connections",
+        help: "maximum open connections",
         effect: Effect::Value(|config, text| number(text).map(|connections| config.max_connections(connections))),
     },
     Opt {
@@ -264,7 +264,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "off",
-        help: "open connections per address",
+        help: "maximum open connections per IP address",
         effect: Effect::Value(|config, text| {
             number(text).map(|connections| config.max_connections_per_ip(connections))
         }),
@@ -274,7 +274,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "off",
-        help: "events a second per publisher's token",
+        help: "maximum events per second per publisher",
         effect: Effect::Value(|config, text| number(text).map(|events| config.publish_rate(events))),
     },
     Opt {
@@ -282,7 +282,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "N",
         default: "10 s of rate",
-        help: "of them at once, after a pause",
+        help: "burst size for --publish-rate",
         effect: Effect::Value(|config, text| number(text).map(|events| config.publish_burst(events))),
     },
     Opt {
@@ -290,7 +290,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "FORMAT",
         default: "text",
-        help: "log lines as text or json",
+        help: "log format: text or json",
         effect: Effect::LogFormat(str::parse),
     },
 ];
@@ -332,12 +332,13 @@ impl Opt {
 pub fn help() -> String {
     let mut text = String::from(
         "esker: a server-sent-events broker\n\n\
-         POST /publish/{topic} an event, and every GET /subscribe/{topic} gets it.\n\n\
+         Events sent to POST /publish/{topic} reach every client of\n\
+         GET /subscribe/{topic}.\n\n\
          Usage: esker [OPTION]…\n       \
-         esker token …  makes a token (esker token --help)\n       \
-         esker check|dump|load DIR  looks after records (esker check --help)\n       \
-         esker health [URL]  asks whether a broker is well (esker health --help)\n       \
-         esker man, esker completions SHELL  print the manual and completions\n\n",
+         esker token …  create a token (esker token --help)\n       \
+         esker check|dump|load DIR  manage records (esker check --help)\n       \
+         esker health [URL]  check the health of a broker (esker health --help)\n       \
+         esker man, esker completions SHELL  print the manual, shell completions\n\n",
     );
     for option in OPTIONS {
         let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
@@ -346,13 +347,14 @@ pub fn help() -> String {
         let _ = writeln!(text, "  {name:<32}{} [{}]", option.help, option.default);
     }
     text.push_str(
-        "  -h, --help                      print this\n  -V, --version                   print the version\n\n\
-         Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET may\n\
-         hold HMAC secrets of at least 32 bytes. SIGHUP reads key files again.\n\
-         With --no-auth only local web pages are let in; --origin '*' lets all in.\n\
-         TIME takes ms s m h, SIZE takes K M G. Every option has an environment twin\n\
-         (--history-age: ESKER_HISTORY_AGE); the command line wins. ESKER_LOG or\n\
-         RUST_LOG sets the log level: off, error, warn, info, debug.\n",
+        "  -h, --help                      print this help\n  -V, --version                   print the version\n\n\
+         Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET can\n\
+         hold HMAC secrets of at least 32 bytes. SIGHUP reloads key files.\n\
+         With --no-auth, only web pages from this machine have access; --origin '*'\n\
+         allows all. TIME takes ms s m h, SIZE takes K M G. Every option has an\n\
+         environment variable (--history-age: ESKER_HISTORY_AGE); the command line\n\
+         takes precedence. ESKER_LOG or RUST_LOG sets the log level: off, error,\n\
+         warn, info, debug.\n",
     );
     text
 }

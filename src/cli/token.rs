@@ -19,19 +19,20 @@ const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 const HANDOVER_MILLIS: u64 = 250;
 
 const HELP: &str = "\
-esker token: makes a token
+esker token: creates a token
 
 Usage: esker token --publish NAME… [--ttl TIME]
        esker token --subscribe NAME… [--ttl TIME]
 
-  --publish NAME                  for publishing to this topic; repeatable
-  --subscribe NAME                for subscribing to it; repeatable
-  --ttl TIME                      how long it is good; ms s m h [1h]
+  --publish NAME                  allow publishing to this topic; repeatable
+  --subscribe NAME                allow subscribing to this topic; repeatable
+  --ttl TIME                      lifetime of the token; ms s m h [1h]
 
-NAME is a topic, a prefix of topics such as 'news*', '*' for everything, events
-for /events, /insert and /audit, or stats (--publish) for /stats and /metrics.
-It is signed (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET. For
-key files sign with the private key, which the broker never sees.
+NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for
+/events, /insert and /audit, or stats (--publish) for /stats and /metrics.
+The token is signed (HS256) with ESKER_PUBLISHER_SECRET or
+ESKER_SUBSCRIBER_SECRET. If the broker uses key files, sign tokens elsewhere with
+the private key; esker never sees it.
 ";
 
 /// A token to be made.
@@ -57,11 +58,9 @@ pub enum MintError {
 impl fmt::Display for MintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSecret(role) => write!(
-                f,
-                "there is no secret to sign with; set {} to the one that the broker has",
-                role.secret_variable()
-            ),
+            Self::NoSecret(role) => {
+                write!(f, "there is no secret to sign with; set {} to the broker's secret", role.secret_variable())
+            }
             Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
             Self::Sign(error) => write!(f, "the token could not be signed: {error}"),
         }
@@ -103,26 +102,31 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
             }
             Value(value) => {
                 return Err(UsageError::new(format!(
-                    "unexpected argument {value:?}; esker token takes options alone, such as --publish NAME"
+                    "unexpected argument {value:?}; esker token takes only options, such as --publish NAME"
                 )));
             }
             Short(short) => return Err(no_option("token", &format!("-{short}"))),
             Long(long) => return Err(no_option("token", &format!("--{long}"))),
         };
         if role.is_some_and(|role| role != asked) {
-            return Err(UsageError::new("a token is for --publish or for --subscribe; make two"));
+            return Err(UsageError::new("a token is for either --publish or --subscribe; create two tokens"));
         }
         role = Some(asked);
         names.push(name(asked, &text(&mut parser)?)?);
     }
-    let role = role.ok_or_else(|| UsageError::new("say what for: esker token --publish NAME or --subscribe NAME"))?;
+    let role = role.ok_or_else(|| {
+        UsageError::new(
+            "nothing to allow; use esker token --publish NAME or esker token \
+                                                   --subscribe NAME",
+        )
+    })?;
     let secret = super::secret(role, get);
     Ok(Command::Mint(TokenRequest { role, names, ttl, secret }))
 }
 
 fn lifetime(text: &str) -> Result<Duration, UsageError> {
     match duration(text) {
-        Ok(Duration::ZERO) => Err(UsageError::new("--ttl can't be 0: the token would never be good")),
+        Ok(Duration::ZERO) => Err(UsageError::new("--ttl can't be 0: the token would never be valid")),
         Ok(ttl) => Ok(ttl),
         Err(advice) => Err(UsageError::new(format!("--ttl can't be {text:?}: {advice}"))),
     }
@@ -144,7 +148,7 @@ fn name(role: Role, text: &str) -> Result<String, UsageError> {
         return Ok(folded);
     }
     Err(UsageError::new(format!(
-        "a {role}'s token can't be for {text:?}: give a topic (8 to 64 letters and digits), a prefix*, events, \
-         or stats for --publish"
+        "a {role} token can't be for {text:?}: give a topic (8 to 64 letters and digits), a prefix*, events, or \
+         stats (--publish only)"
     )))
 }

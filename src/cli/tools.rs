@@ -9,13 +9,14 @@ use super::{Command, UsageError, no_option, usage};
 use crate::store::{self, ToolError};
 
 const HELP: &str = "\
-esker check, dump, load: look after records; only dump while a broker runs on them
+esker check, dump, load: check, export and import records
 
-Usage: esker check DIR                  checks all that is stored
-       esker dump DIR [--event NAME]    writes records as JSON lines, oldest first
-       esker load DIR < FILE            reads such lines back, with their ids
+Usage: esker check DIR                  checks all records for damage
+       esker dump DIR [--event NAME]    exports records as JSON lines, oldest first
+       esker load DIR < FILE            imports such lines, keeping their ids
 
-DIR is what the broker has by --data. A line is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
+DIR is the data directory (--data). While a broker runs on it, only dump works.
+A line is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
 ";
 
 /// What is to be done.
@@ -45,17 +46,17 @@ impl StoreTool {
             Self::Check(directory) => {
                 let report = store::check(directory)?;
                 let counts =
-                    format!("{} records of {} names, newest id {}", report.records, report.names, report.newest);
+                    format!("records: {}, names: {}, newest id: {}", report.records, report.names, report.newest);
                 Ok(match report.is_good() {
-                    true => ToolEnd::Done(format!("{counts}: all is well")),
-                    false => ToolEnd::Faulty(format!("{counts}, and faults:\n{}", report.problems.join("\n"))),
+                    true => ToolEnd::Done(format!("{counts}; no problems found")),
+                    false => ToolEnd::Faulty(format!("{counts}; problems found:\n{}", report.problems.join("\n"))),
                 })
             }
             Self::Dump(directory, name) => {
                 let count = store::dump(directory, name.as_deref(), output)?;
-                Ok(ToolEnd::Done(format!("{count} records written")))
+                Ok(ToolEnd::Done(format!("records exported: {count}")))
             }
-            Self::Load(directory) => Ok(ToolEnd::Done(format!("{} records loaded", store::load(directory, input)?))),
+            Self::Load(directory) => Ok(ToolEnd::Done(format!("records imported: {}", store::load(directory, input)?))),
         }
     }
 }
@@ -71,13 +72,14 @@ pub(super) fn parse(tool: &str, mut parser: lexopt::Parser) -> Result<Command, U
             }
             Value(value) if directory.is_none() => directory = Some(PathBuf::from(value)),
             Value(more) => {
-                return Err(UsageError::new(format!("esker {tool} takes one directory, not {more:?} as well")));
+                return Err(UsageError::new(format!("unexpected argument {more:?}; esker {tool} takes one directory")));
             }
             Long(long) => return Err(no_option(tool, &format!("--{long}"))),
             Short(short) => return Err(no_option(tool, &format!("-{short}"))),
         }
     }
-    let directory = directory.ok_or_else(|| UsageError::new(format!("say which: esker {tool} DIR")))?;
+    let directory =
+        directory.ok_or_else(|| UsageError::new(format!("the data directory is missing: esker {tool} DIR")))?;
     Ok(Command::Tool(match tool {
         "check" => StoreTool::Check(directory),
         "dump" => StoreTool::Dump(directory, name),

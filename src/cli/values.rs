@@ -30,14 +30,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let millis = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     scaled(text, &millis, 31_536_000_000)
         .map(Duration::from_millis)
-        .ok_or_else(|| "give a number with ms, s, m or h, such as 15s, of at most a year".into())
+        .ok_or_else(|| "give a number with ms, s, m or h, such as 15s; at most one year".into())
 }
 
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let bytes = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("", 1)];
     scaled(text, &bytes, 1 << 50)
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| "give a number of bytes, or one with K, M or G, such as 64M".into())
+        .ok_or_else(|| "give a number of bytes, optionally with K, M or G, such as 64M".into())
 }
 
 /// A whole number and one of these units, not more than `max`.
