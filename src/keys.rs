@@ -37,15 +37,17 @@ impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, path, cause } = self;
         match cause {
-            Cause::Read(error) => write!(f, "the {role}'s key file {} can't be read: {error}", path.display()),
-            Cause::NoFile => write!(f, "the {role}'s key file {} is no regular file; give one", path.display()),
+            Cause::Read(error) => write!(f, "the {role} key file {} can't be read: {error}", path.display()),
+            Cause::NoFile => {
+                write!(f, "the {role} key file {} is not a regular file; use a regular file", path.display())
+            }
             Cause::Long => write!(
                 f,
-                "the {role}'s key file {} is longer than {} KiB; give one with a single public key",
+                "the {role} key file {} is longer than {} KiB; use a file with a single public key",
                 path.display(),
                 MAX_KEY_FILE >> 10
             ),
-            Cause::Key(error) => write!(f, "the {role}'s key file {} {error}", path.display()),
+            Cause::Key(error) => write!(f, "the {role} key file {} {error}", path.display()),
         }
     }
 }

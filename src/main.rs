@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 fn run(launch: Launch) -> ExitCode {
     let logging = match Logging::start(&launch.log) {
         Ok(logging) => logging,
-        Err(error) => return fail(&format_args!("the log's thread can't be started: {error}"), 1),
+        Err(error) => return fail(&format_args!("can't start the log's thread: {error}"), 1),
     };
     launch.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let code = match esker::run(launch.config) {

@@ -23,7 +23,7 @@ pub(super) fn on_text(error: &PublishError, body: &str) -> Problem {
         ),
         PublishError::NoData(event) => Problem::bad_request(on_dataless(*event, body)),
         PublishError::Id(event, error) => {
-            Problem::bad_request(format!("event {event} of the body: {error}; nothing of the body was published"))
+            Problem::bad_request(format!("event {event} of the body: {error}; nothing was published"))
         }
         PublishError::TooManyEvents => Problem::new(413, error.to_string()),
     }
@@ -69,19 +69,20 @@ fn on_dataless(event: Dataless, body: &str) -> String {
         ),
         Some((offset, Mistake::Escape)) => write!(
             text,
-            "line {} contains a backslash and the letter n where a line should end; in a shell write $'event: greeting\\ndata: hello', \
-             with the dollar sign, or send a file with --data-binary; {BOTH_WAYS}",
+            "line {} contains a backslash followed by n instead of a line break; in a shell write $'event: \
+             greeting\\ndata: hello', with the dollar sign, or send a file with --data-binary; {BOTH_WAYS}",
             event.line + offset
         ),
         Some((offset, Mistake::Misspelt(name))) => write!(
             text,
-            "line {} begins with `{name}:`; field names are lower case and have no white space around them: `data: …`; {BOTH_WAYS}",
+            "line {} begins with `{name}:`; field names are lower case, without white space around them: `data: …`; \
+             {BOTH_WAYS}",
             event.line + offset
         ),
         Some((offset, Mistake::Assignment)) => {
             write!(
                 text,
-                "line {} begins with `data=`; a field has a colon: `data: …`; {BOTH_WAYS}",
+                "line {} begins with `data=`; write a colon instead of the equals sign: `data: …`; {BOTH_WAYS}",
                 event.line + offset
             )
         }
@@ -93,8 +94,9 @@ fn on_dataless(event: Dataless, body: &str) -> String {
         ),
         None => write!(
             text,
-            "event {} of the body (line {}) has fields but no `data`; a blank line ends an event; add `data: …` (`data` alone is empty \
-             data), or send Content-Type: text/plain or application/json to publish a body as the data of one event",
+            "event {} of the body (line {}) has fields but no `data`; note that a blank line ends an event; add \
+             `data: …` (a line with just `data` means empty data), or send Content-Type: text/plain or \
+             application/json to publish a body as the data of one event",
             event.event, event.line
         ),
     };
@@ -140,38 +142,36 @@ fn is_form(body: &str) -> bool {
 /// 400 for text/plain that looks like SSE text: what a browser's `fetch` makes of a string.
 pub(super) fn on_fields_as_data() -> Problem {
     Problem::bad_request(
-        "every line of the body is a field of an event, such as `data: …`, but its Content-Type, text/plain, says that it is data \
-         (a browser's fetch sends that for strings by default); send Content-Type: text/event-stream to publish the event; \
-         if these lines themselves are the data, write `data: ` before each of them, or send them as a JSON string with \
-         Content-Type: application/json",
+        "every line of the body is an SSE field, such as `data: …`, but its Content-Type, text/plain (the default \
+         of a browser's fetch for strings), means that the body is data; send Content-Type: text/event-stream to \
+         publish the event; if these lines themselves are the data, write `data: ` before each of them, or send \
+         them as a JSON string with Content-Type: application/json",
     )
 }
 
 /// 400 for application/json that is not JSON.
 pub(super) fn on_json(error: &serde_json::Error, body: &str) -> Problem {
     if body.is_empty() {
-        return Problem::bad_request(
-            "the body is empty, but its Content-Type, application/json, requires JSON; send a JSON value",
-        );
+        return Problem::bad_request("the body is empty, but its Content-Type is application/json; send a JSON value");
     }
     Problem::bad_request(format!(
-        "the body is not valid JSON, although its Content-Type says so: {error}; correct it there, or send other data as \
-         text/plain, or SSE text such as `data: hello` as text/event-stream"
+        "the Content-Type is application/json, but the body is not valid JSON: {error}; correct it, or send other \
+         data as text/plain, or SSE text such as `data: hello` as text/event-stream"
     ))
 }
 
 /// 400 for `?event=` or `?id=` with more than one event.
 pub(super) fn on_several(events: usize) -> Problem {
     Problem::bad_request(format!(
-        "the query parameters event and id are for a single event, and the body has {events}; write `event: …` and `id: …` in the body, \
-         or send each event by itself"
+        "the query parameters event and id apply to a single event, but the body has {events}; write `event: …` and \
+         `id: …` in the body, or send each event in its own request"
     ))
 }
 
 /// 400 for a field that the event has and the query sets to something else.
 pub(super) fn on_conflict(field: &str) -> Problem {
     Problem::bad_request(format!(
-        "the event has a line `{field}: …`, and the query parameter {field} says something else; leave one of them out"
+        "the event's line `{field}: …` and the query parameter {field} have different values; leave one of them out"
     ))
 }
 

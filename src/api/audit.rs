@@ -57,8 +57,8 @@ fn check_segments(name: &str) -> Result<&str, Problem> {
     if name.split('/').all(|segment| !matches!(segment, "." | "..")) {
         return Ok(name);
     }
-    let detail = "the name in the path has a segment that is . or .., which proxies and clients resolve; use \
-                  GET /audit?event=NAME instead";
+    let detail = "the name in the path has a . or .. segment, which proxies and clients resolve; use GET \
+                  /audit?event=NAME instead";
     Err(Problem::bad_request(detail))
 }
 
@@ -70,7 +70,7 @@ fn name_in_query(head: &Head<'_>) -> Result<String, Problem> {
             Err(Problem::bad_request("the record's name is missing: use GET /audit/NAME or GET /audit?event=NAME"))
         }
         (Some(_), false) => Err(Problem::bad_request(
-            "there are several parameters named event; an audit is of one record, so give one",
+            "the query parameter event is repeated; an audit is for one record, so send it once",
         )),
     }
 }
@@ -84,7 +84,7 @@ fn number(head: &Head<'_>, name: &str) -> Result<Option<u64>, Problem> {
 
 fn check_limit(limit: u64) -> Result<usize, Problem> {
     let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    limit.ok_or_else(|| Problem::bad_request("the query parameter limit must be from 1 to 10000"))
+    limit.ok_or_else(|| Problem::bad_request("the query parameter limit must be between 1 and 10000"))
 }
 
 /// The answer once the store has spoken.

@@ -69,8 +69,8 @@ fn check_allowance(context: Context<'_>) -> Result<(), Problem> {
     let limiter = &context.service.quotas.verifications;
     limiter.check(context.address.into(), context.now.millis).map_err(|_| {
         let detail = format!(
-            "too many tokens with a bad signature have come from your address, so this one was not verified; \
-             try again in {RETRY_AFTER} s"
+            "too many tokens with an invalid signature came from your address, so this one was not verified; try \
+             again in {RETRY_AFTER} s"
         );
         Problem::too_many(detail, RETRY_AFTER).unless_waiting_helps()
     })
@@ -106,7 +106,7 @@ pub(super) fn demand(grant: &Grant, name: &str) -> Result<(), Problem> {
 }
 
 fn not_covered(name: &str) -> Problem {
-    let detail = format!("the token is good, but its `sub` and `topics` don't cover {name}; get one that does");
+    let detail = format!("the token is valid, but its `sub` and `topics` don't allow {name}; get one that does");
     Problem::denied(403, OTHER_NAME, detail)
 }
 

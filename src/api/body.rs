@@ -45,9 +45,7 @@ impl<'a> Body<'a> {
 /// 400 for a body that is not UTF-8, and where it stops being that.
 pub(super) fn not_utf8(error: Utf8Error) -> Problem {
     let at = error.valid_up_to();
-    Problem::bad_request(format!(
-        "the body is not UTF-8: the character at byte {at} is malformed; send it encoded as UTF-8"
-    ))
+    Problem::bad_request(format!("the body is not valid UTF-8 at byte {at}; encode it as UTF-8"))
 }
 
 /// 415 for a body that is compressed.
@@ -55,7 +53,7 @@ pub(super) fn check_coding(head: &Head<'_>) -> Result<(), Problem> {
     match head.content_coding {
         None => Ok(()),
         Some(coding) => Err(Problem::unsupported_coding(format!(
-            "the body is encoded (Content-Encoding: {coding}), which is not supported; send it as it is, without Content-Encoding"
+            "Content-Encoding: {coding} is not supported; send the body unencoded, without Content-Encoding"
         ))),
     }
 }

@@ -49,9 +49,9 @@ fn check_host(head: &Head<'_>, context: Context<'_>) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "this broker runs with --no-auth and serves only this machine, but the request is for {}; use localhost, have the \
-         proxy in between send Host: localhost, or start the broker with --origin and the origin to be served, or with \
-         --origin '*' for all",
+        "this broker runs with --no-auth and serves only this machine, but the request's Host is {}; use localhost, \
+         let the proxy send Host: localhost, or start the broker with --origin and the origin to allow, or with \
+         --origin '*' to allow all",
         head.host
     );
     Err(Problem::new(421, detail))
@@ -59,8 +59,8 @@ fn check_host(head: &Head<'_>, context: Context<'_>) -> Result<(), Problem> {
 
 fn foreign_writer(origin: &str) -> Problem {
     let detail = format!(
-        "this broker runs with --no-auth, and pages of {origin} may not write to it; allow them with --origin {origin}, or all \
-         pages with --origin '*'"
+        "this broker runs with --no-auth and does not accept writes from pages of {origin}; allow them with \
+         --origin {origin}, or all pages with --origin '*'"
     );
     Problem::new(403, detail)
 }
@@ -72,10 +72,8 @@ pub(super) fn check_cookie_writer(head: &Head<'_>, context: Context<'_>) -> Resu
     if head.method.is_safe() || is_listed || is_own_page(head) {
         return Ok(());
     }
-    Err(
-        "a cookie authorizes writes only from pages of the broker's own origin or of one listed with --origin; list the \
-         page's origin, or send the token in Authorization",
-    )
+    Err("a cookie authorizes writes only from pages of the broker's own origin or of one listed with --origin; list \
+         the page's origin, or send the token in the Authorization header")
 }
 
 /// Returns whether the browser says that the page is of the broker's own origin. Proxies may change `Host`; `Sec-Fetch-Site`

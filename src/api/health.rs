@@ -26,7 +26,7 @@ pub(super) fn live(context: Context<'_>) -> Plan {
     if longest <= STUCK_MILLIS {
         return well();
     }
-    let detail = format!("a worker has been busy with one loop iteration for {} s; restart the broker", longest / 1000);
+    let detail = format!("a worker thread has been stuck for {} s; restart the broker", longest / 1000);
     Plan::Refuse(Problem::unavailable(detail, 5))
 }
 

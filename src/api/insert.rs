@@ -28,12 +28,16 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
     demand(&grant, RECORDS)?;
     check_coding(head)?;
     if head.content_type.is_some_and(|text| !is_media_type(text, "application/json")) {
-        return Err(Problem::new(415, "a record is JSON; send Content-Type: application/json, or no Content-Type"));
+        return Err(Problem::new(
+            415,
+            "a record must be JSON; send Content-Type: application/json, or no Content-Type",
+        ));
     }
     if !head.has_framing {
         return Err(Problem::new(
             411,
-            "the request has no body: no Content-Length and no chunked coding; send {\"event\":<name>,\"data\":<any JSON>}",
+            "the request has no body (no Content-Length and no chunked coding); send \
+             {\"event\":<name>,\"data\":<any JSON>}",
         ));
     }
     Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.holder() }))
@@ -76,7 +80,7 @@ pub fn answer(name: &str, stored: Result<u64, StoreError>, directory: &Path) -> 
         }
         // Only to those who may insert: /healthz answers everybody.
         Err(error @ StoreError::Full(_)) => {
-            let detail = format!("{error}; the records are in {}", directory.display());
+            let detail = format!("{error}; the data directory is {}", directory.display());
             Problem::unavailable(detail, retry_seconds(error)).into()
         }
         Err(error) => refusal(error).into(),
@@ -90,13 +94,12 @@ fn key(name: &str, id: u64) -> String {
 
 /// The answer when the store has none in time. Whether the record is stored nobody knows.
 pub fn no_answer(context: Context<'_>) -> Problem {
-    let detail = "the store has not answered in time; whether a record is stored shows in its audit";
+    let detail = "the store did not respond in time; check GET /audit to see whether the record was stored";
     refused(InsertRefusal::Timeout, Problem::unavailable(detail, 5), context)
 }
 
 fn too_much() -> Problem {
-    let detail =
-        "the newest records of all names take as much memory as --latest-bytes allows; use fewer names, or allow more";
+    let detail = "the newest records of all names fill --latest-bytes; raise it, or use fewer names";
     Problem::unavailable(detail, 60)
 }
 

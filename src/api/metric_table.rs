@@ -35,21 +35,27 @@ fn broker(context: Context<'_>) -> [Family; 6] {
     let service = context.service;
     let version = Samples::by_word("version", &[env!("CARGO_PKG_VERSION")], |_| 1);
     [
-        Family::gauge("esker_build_info", "1, with the broker's version.", version).shown(View::Word("version")),
+        Family::gauge("esker_build_info", "Always 1; the label is the broker's version.", version)
+            .shown(View::Word("version")),
         Family::gauge(
             "process_start_time_seconds",
-            "When the broker started, in seconds since the Unix epoch.",
+            "Start time of the broker, in seconds since the Unix epoch.",
             service.metrics.started_seconds(),
         ),
         Family::gauge("esker_uptime_seconds", "Seconds since the broker started.", context.now.millis / 1000)
             .shown_as("uptime_seconds"),
-        Family::gauge("esker_threads", "Worker threads; the label worker has their indexes.", service.settings.threads)
-            .shown_as("threads"),
-        Family::gauge("esker_draining", "1 while the broker shuts down.", service.is_draining())
+        Family::gauge(
+            "esker_threads",
+            "Number of worker threads; the label worker of other metrics is a thread's \
+                                        index.",
+            service.settings.threads,
+        )
+        .shown_as("threads"),
+        Family::gauge("esker_draining", "1 while the broker is shutting down, otherwise 0.", service.is_draining())
             .shown(View::Truth("draining")),
         Family::counter(
             "esker_log_lines_dropped_total",
-            "Lines of the log that were dropped because standard error took no more.",
+            "Log lines dropped because nothing read standard error fast enough.",
             logging::dropped_lines(),
         )
         .shown_as("log_lines_dropped"),
@@ -66,22 +72,26 @@ fn connections(service: &Service) -> [Family; 4] {
     [
         Family::gauge(
             "esker_connections",
-            "Open connections, those of subscribers among them, those to --admin apart.",
+            "Open connections, including subscribers and excluding connections to --admin.",
             metrics.each(|worker| worker.connections.get()),
         )
         .shown_as("clients"),
-        Family::gauge("esker_connections_max", "As many as --max-connections allows.", settings.max_connections),
+        Family::gauge(
+            "esker_connections_max",
+            "Maximum number of open connections (--max-connections).",
+            settings.max_connections,
+        ),
         Family::counter(
             "esker_connections_accepted_total",
-            "Connections taken in.",
+            "Connections accepted.",
             metrics.each(|worker| worker.accepted.get()),
         )
         .shown_as("connections_accepted"),
         Family::counter(
             "esker_connections_refused_total",
-            "address: connections closed at once by --max-connections-per-ip. limit: how often somebody was found waiting when \
-             --max-connections was reached. descriptors: how often accepting stopped for want of them. Those who wait stay \
-             in the backlog.",
+            "By reason: address (connections closed immediately by --max-connections-per-ip), limit (how often \
+             connections had to wait in the backlog because --max-connections was reached), descriptors (how often \
+             accepting paused because the process was out of file descriptors).",
             Samples::by_word("reason", &["address", "limit", "descriptors"], |reason| refused[reason]),
         ),
     ]
@@ -98,28 +108,29 @@ fn buffers(service: &Service) -> [Family; 5] {
         .shown_as("connections_idle_closed"),
         Family::gauge(
             "esker_bodies_bytes",
-            "Memory of request bodies that are being received or wait for room; at most 256 MiB, or more with a large --max-body.",
+            "Memory of request bodies that are being received or processed; at most 256 MiB, or more with a large \
+             --max-body.",
             service.bodies.bytes(),
         )
         .shown_as("bodies_bytes"),
         Family::counter(
             "esker_bodies_refused_total",
-            "Request bodies not taken, by reason: larger than --max-body, all bodies together held too much memory, those of one \
-             client did, slower than 1 KiB/s.",
+            "Request bodies rejected, by reason: large (larger than --max-body), memory (all bodies used too much \
+             memory), share (the bodies of one client did), slow (slower than 1 KiB/s).",
             metrics.sum_by("reason", &BodyRefusal::NAMES, |worker| &worker.bodies_refused),
         )
         .shown(View::Each("bodies_refused")),
         Family::gauge(
             "esker_unsent_bytes",
-            "Memory of answers that clients have not taken and of requests that wait behind them, pages of histories apart; \
-             at most 64 MiB.",
+            "Memory of unsent responses and of the requests waiting behind them, excluding audit pages; at most 64 \
+             MiB.",
             metrics.each(|worker| worker.buffered.get()),
         )
         .shown_as("unsent_bytes"),
         Family::counter(
             "esker_unsent_closed_total",
-            "Connections closed because of answers they had not read, by reason: slower than 8 KiB/s after --stall, all together \
-             held too much memory.",
+            "Connections closed because of unread responses, by reason: slow (slower than 8 KiB/s after --stall), \
+             memory (all unread responses used too much memory).",
             metrics.sum_by("reason", &Unread::NAMES, |worker| &worker.unread_closed),
         )
         .shown(View::Each("unsent_closed")),
@@ -133,25 +144,26 @@ fn requests(metrics: &Metrics) -> [Family; 4] {
     [
         Family::counter(
             "esker_requests_total",
-            "Requests whose head was understood.",
+            "Requests with a valid head.",
             metrics.each(|worker| worker.requests.get()),
         )
         .shown_as("requests"),
         Family::counter(
             "esker_responses_total",
-            "Answers by status code, those that open a stream among them.",
+            "Responses by status code, including those that open a stream.",
             Samples::By("code", by_code),
         ),
         Family::counter(
             "esker_requests_denied_total",
-            "Requests answered with 401 or 403 for their token, or for the page that sent them.",
+            "Requests rejected with 401 or 403 because of their token or their origin.",
             metrics.sum(|worker| worker.denied.get()),
         )
         .shown_as("requests_denied"),
         Family::counter(
             "esker_verifications_limited_total",
-            "Requests whose token was not verified at once because their address had sent too many with a bad signature: \
-             delayed; refused, at once or after a delay, with 429 or, for a stream, a time to come back.",
+            "Requests whose token was not verified immediately because their address had sent too many tokens with \
+             an invalid signature: delayed, or refused, immediately or after a delay (429, or a stream that only \
+             says when to reconnect).",
             metrics.sum_by("action", &LimitedVerification::NAMES, |worker| &worker.limited_verifications),
         )
         .shown(View::Each("verifications_limited")),
@@ -163,16 +175,20 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
     [
         Family::gauge("esker_subscribers", "Open streams.", metrics.each(WorkerMetrics::subscribers))
             .shown_as("subscribers"),
-        Family::gauge("esker_subscribers_max", "As many as --max-subscribers allows.", settings.max_subscribers),
+        Family::gauge(
+            "esker_subscribers_max",
+            "Maximum number of open streams (--max-subscribers).",
+            settings.max_subscribers,
+        ),
         Family::gauge(
             "esker_subscribers_stalled",
-            "Streams whose socket takes no more for now: they lag behind.",
+            "Streams that lag behind because their socket is full.",
             metrics.each(|worker| worker.stalled.get()),
         )
         .shown_as("subscribers_stalled"),
         Family::gauge(
             "esker_subscriber_subs",
-            "Different subs among the tokens of open streams, if --max-subscribers-per-sub counts them.",
+            "Distinct values of sub in the tokens of open streams; 0 without --max-subscribers-per-sub.",
             service.quotas.places.as_ref().map_or(0, |places| places.subjects()),
         ),
         Family::gauge("esker_record_subscribers", "Open streams of /events.", counts.record_subscribers)
@@ -181,23 +197,24 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
             .shown_as("streams_opened"),
         Family::counter(
             "esker_streams_closed_total",
-            "Streams ended, by reason: the peer left, talked on and on, took no byte for --stall, its token expired, the \
-             broker drained, too much was kept for it alone, or the system could not watch its socket.",
+            "Streams ended, by reason: peer (the client disconnected), talkative (it kept sending data), stalled \
+             (it accepted no data for --stall), expired (its token), drained (the broker shut down), shed (a partly \
+             written event took too much memory after its eviction), failed (the system could not watch the socket).",
             metrics.sum_by("reason", &Close::NAMES, |worker| &worker.closed),
         )
         .shown(View::Each("streams_closed")),
         Family::counter(
             "esker_streams_expired_total",
-            "Streams whose token expired; one whose socket is full is closed a moment later.",
+            "Streams ended because their token expired; one whose socket is full is closed a moment later.",
             metrics.sum(|worker| worker.expired.get()),
         )
         .shown_as("streams_expired"),
         Family::counter(
             "esker_streams_turned_away_total",
-            "Streams answered with a time to come back and the end, by reason: as many subscribers or topics as there may be, \
-             draining, as many streams of the token's sub as --max-subscribers-per-sub allows, a token that was not verified in \
-             time because too many forged ones had come from its address, as many names of records as a quarter of \
-             --latest-bytes holds.",
+            "Streams that were not opened and only got a time to reconnect, by reason: full (--max-subscribers), \
+             draining, sub (--max-subscribers-per-sub), topics (--max-topics), unverified (the token was not \
+             verified in time because its address had sent too many tokens with an invalid signature), names (the \
+             names that streams of records are limited to fill a quarter of --latest-bytes).",
             metrics.sum_by("reason", &TurnedAway::NAMES, |worker| &worker.turned_away),
         )
         .shown_as("streams_turned_away"),
@@ -207,23 +224,25 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
 fn events(service: &Service, counts: &HubCounts) -> [Family; 4] {
     let metrics = &service.metrics;
     [
-        Family::counter("esker_events_published_total", "Events accepted, records apart.", counts.published)
+        Family::counter("esker_events_published_total", "Events accepted, excluding records.", counts.published)
             .shown_as("events_published"),
         Family::counter(
             "esker_events_duplicate_total",
-            "Events not accepted again because the topic retained their publisher's id.",
+            "Events ignored as duplicates because the topic retains an event with the same publisher's id.",
             counts.duplicates,
         )
         .shown_as("events_duplicate"),
         Family::counter(
             "esker_publishes_refused_total",
-            "Publishes not accepted, by reason, bad tokens and oversized bodies apart; rate: beyond --publish-rate.",
+            "Publishes rejected, by reason, excluding bad tokens and oversized bodies; rate: --publish-rate was \
+             exceeded.",
             metrics.sum_by("reason", &PublishRefusal::NAMES, |worker| &worker.publishes_refused),
         )
         .shown(View::Each("publishes_refused")),
         Family::gauge(
             "esker_publish_buckets",
-            "Publishers of whom --publish-rate keeps a bucket: those who have just published, and some whose bucket is full again.",
+            "Publishers for whom --publish-rate keeps a token bucket: recent ones, and some whose bucket is full \
+             again.",
             service.quotas.pace.as_ref().map_or(0, RateLimiter::buckets),
         ),
     ]
@@ -233,7 +252,7 @@ fn delivery(metrics: &Metrics) -> [Family; 5] {
     [
         Family::counter(
             "esker_events_delivered_total",
-            "Events written to subscribers, missed ones among them.",
+            "Events written to subscribers, including those written on resume.",
             metrics.each(|worker| worker.delivered.get()),
         )
         .shown_as("events_delivered"),
@@ -245,20 +264,20 @@ fn delivery(metrics: &Metrics) -> [Family; 5] {
         .shown_as("bytes_sent"),
         Family::counter(
             "esker_gaps_total",
-            "Gaps told to subscribers that fell behind farther than the history reaches.",
+            "Gap events sent to slow subscribers that missed evicted events.",
             metrics.each(|worker| worker.gaps.get()),
         )
         .shown_as("gaps"),
         Family::counter(
             "esker_resume_gaps_total",
-            "Gaps told to subscribers that came back with a position that is no longer retained, or unknown.",
+            "Gap events sent to subscribers that reconnected with a position that is unknown or no longer retained.",
             metrics.each(|worker| worker.resume_gaps.get()),
         )
         .shown_as("resume_gaps"),
         Family::histogram(
             "esker_delivery_latency_seconds",
-            "From an event's id to its write into the socket of a subscriber that was caught up, once for each of them; \
-             a record has its id before it is stored.",
+            "Time from assigning an event's id to writing it to a subscriber's socket, for each subscriber that was \
+             up to date; a record's id is assigned before it is stored.",
             metrics.latency(),
         )
         .shown_as("delivery_latency_seconds"),
@@ -271,19 +290,24 @@ fn history(service: &Service, counts: &HubCounts) -> [Family; 7] {
     [
         Family::gauge("esker_topics", "Topics that retain an event or have a subscriber.", counts.topics)
             .shown_as("topics"),
-        Family::gauge("esker_topics_max", "As many as --max-topics allows.", settings.max_topics),
-        Family::gauge("esker_history_events", "Events retained.", counts.history_events).shown_as("history_events"),
-        Family::gauge("esker_history_bytes", "What they cost in memory.", counts.history_bytes)
+        Family::gauge("esker_topics_max", "Maximum number of topics (--max-topics).", settings.max_topics),
+        Family::gauge("esker_history_events", "Events retained in the history of all topics.", counts.history_events)
+            .shown_as("history_events"),
+        Family::gauge("esker_history_bytes", "Memory used by retained events.", counts.history_bytes)
             .shown_as("history_bytes"),
-        Family::gauge("esker_history_max_bytes", "As much as --history-bytes allows.", settings.history_bytes),
+        Family::gauge(
+            "esker_history_max_bytes",
+            "Maximum memory for retained events (--history-bytes).",
+            settings.history_bytes,
+        ),
         Family::gauge(
             "esker_inbox_frames",
-            "Events that the worker was sent and has not yet served.",
+            "Events in the worker's inbox that it has not yet processed.",
             Samples::by_index("worker", debts.iter().map(|&(frames, _)| frames as u64)),
         ),
         Family::gauge(
             "esker_inbox_bytes",
-            "Their bytes.",
+            "Bytes of the events in the worker's inbox that it has not yet processed.",
             Samples::by_index("worker", debts.iter().map(|&(_, bytes)| bytes as u64)),
         ),
     ]
@@ -300,22 +324,27 @@ fn store(status: &Status) -> [Family; 6] {
     [
         Family::gauge(
             "esker_store_state",
-            "1 for the state that the store is in: ready, full disk, failed disk, closed.",
+            "1 for the current state of the store: ready, full (no space left), failed (disk failure) or closed; 0 \
+             for the others.",
             Samples::by_word("state", &states, |index| (index == state).into()),
         )
         .shown(View::Word("store")),
-        Family::counter("esker_store_commits_total", "Transactions of inserts, each with one fsync.", status.commits)
+        Family::counter("esker_store_commits_total", "Transactions of the store, each with one fsync.", status.commits)
             .shown_as("store_commits"),
         Family::histogram(
             "esker_store_commit_seconds",
-            "How long those transactions took, fsync and all.",
+            "Duration of the store's transactions, including fsync.",
             status.commit_time,
         )
         .shown_as("store_commit_seconds"),
-        Family::gauge("esker_store_queue_records", "Inserts that wait for a transaction.", status.queued)
+        Family::gauge("esker_store_queue_records", "Inserts waiting for a transaction.", status.queued)
             .shown_as("store_queued"),
-        Family::gauge("esker_store_queue_bytes", "Their bytes.", status.queued_bytes),
-        Family::gauge("esker_store_log_bytes", "Bytes of the store's log in use.", status.log_bytes)
+        Family::gauge(
+            "esker_store_queue_bytes",
+            "Bytes of the inserts waiting for a transaction.",
+            status.queued_bytes,
+        ),
+        Family::gauge("esker_store_log_bytes", "Bytes in use in the store's write-ahead log.", status.log_bytes)
             .shown_as("store_log_bytes"),
     ]
 }
@@ -327,8 +356,10 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
     let sample = |(name, count): (&&'static str, u64)| (Label::Word(name), Number::Whole(count));
     [Family::counter(
         "esker_store_refusals_total",
-        "Inserts not stored, by reason, bad tokens and oversized bodies apart: too many waited, another program held \
-         the database, the disk was full, has failed, the store was closed, no record, --latest-bytes, draining, no answer in time, --publish-rate.",
+        "Inserts rejected, by reason, excluding bad tokens and oversized bodies: busy (too many waiting), locked \
+         (another program has locked the database), full (no space left), failed (disk failure), closed (the store \
+         is closed), invalid (not a record), memory (--latest-bytes), draining, timeout (no response from the store \
+         in time), rate (--publish-rate).",
         Samples::By("reason", by_store.chain(by_worker).map(sample).collect()),
     )
     .shown(View::Each("store_refusals"))]
@@ -344,15 +375,19 @@ fn records(service: &Service, counts: &HubCounts, status: &Status) -> [Family; 6
         .shown_as("subscribed_name_bytes"),
         Family::gauge(
             "esker_audit_page_bytes",
-            "Memory of audit pages that wait, are read or are being sent.",
+            "Memory of audit pages that are waiting, being read or being sent.",
             service.pages.held(),
         )
         .shown_as("audit_page_bytes"),
-        Family::counter("esker_store_records_total", "Records stored since the start.", status.records)
+        Family::counter("esker_store_records_total", "Records stored since the broker started.", status.records)
             .shown_as("records"),
-        Family::gauge("esker_record_names", "Names that records have.", counts.record_names).shown_as("record_names"),
-        Family::gauge("esker_record_bytes", "What the newest record of each costs in memory.", counts.record_bytes)
+        Family::gauge("esker_record_names", "Number of record names.", counts.record_names).shown_as("record_names"),
+        Family::gauge("esker_record_bytes", "Memory used by the newest record of every name.", counts.record_bytes)
             .shown_as("record_bytes"),
-        Family::gauge("esker_record_max_bytes", "As much as --latest-bytes allows.", service.settings.latest_bytes),
+        Family::gauge(
+            "esker_record_max_bytes",
+            "Maximum memory for the newest records (--latest-bytes).",
+            service.settings.latest_bytes,
+        ),
     ]
 }

@@ -345,5 +345,5 @@ fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
 
 /// The answer to what comes too late.
 fn draining() -> Problem {
-    Problem::unavailable("the broker is shutting down; try again when it is back", 5)
+    Problem::unavailable("the broker is shutting down; try again after its restart", 5)
 }

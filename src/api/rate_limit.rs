@@ -22,15 +22,16 @@ fn refusal(excess: Excess, events: usize, burst: u64) -> Problem {
     match excess {
         Excess::ForNow(seconds) => Problem::too_many(
             format!(
-                "rate limit exceeded: for now, --publish-rate allows no more events from this token or others with its `sub`; \
-                 nothing was published; try again in {seconds} s"
+                "rate limit exceeded (--publish-rate, counted per `sub`, or per token without one); nothing was \
+                 published; try again in {seconds} s"
             ),
             seconds,
         ),
         Excess::ForEver => Problem::new(
             413,
             format!(
-                "the body has {events} events, and --publish-burst allows {burst} at once; split it and send them in several bodies"
+                "the body has {events} events, but --publish-burst allows at most {burst} at once; send them in \
+                 several requests"
             ),
         ),
     }

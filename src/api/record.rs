@@ -56,7 +56,7 @@ impl Record {
 
 fn no_record(why: &dyn Display) -> Problem {
     Problem::bad_request(format!(
-        "the body is not {{\"event\":<name>,\"data\":<any JSON>}}, each once and nothing else: {why}"
+        "the body must be {{\"event\":<name>,\"data\":<any JSON>}}, with each member once and no others: {why}"
     ))
 }
 
@@ -69,7 +69,7 @@ fn compact(text: &str) -> Result<Box<str>, Problem> {
     if text.len() > MAX_DATA {
         return Err(Problem::new(
             413,
-            "the data has more than 500 million bytes; store it elsewhere, and its address here",
+            "the data is longer than 500 million bytes; store it elsewhere and insert a link to it",
         ));
     }
     json::compact(text).map_err(|error| Problem::bad_request(error.to_string()))

@@ -77,22 +77,26 @@ impl<'a> Route<'a> {
     /// What to do instead of using another method.
     pub(super) fn advice(&self) -> Cow<'static, str> {
         match self {
-            Self::Publish(topic) => {
-                format!("/publish takes only POST; publish with POST /publish/{0}, listen with GET /subscribe/{0}", shown(topic)).into()
-            }
+            Self::Publish(topic) => format!(
+                "/publish accepts only POST; publish with POST /publish/{0}, subscribe with GET /subscribe/{0}",
+                shown(topic)
+            )
+            .into(),
             Self::Subscribe(topics) => {
-                format!("/subscribe is a stream, read with GET; publish with POST /publish/{}", shown(topics)).into()
+                format!("/subscribe accepts only GET; publish with POST /publish/{}", shown(topics)).into()
             }
             Self::Insert => {
-                "/insert takes only POST; store a record with POST /insert, read records with GET /events or GET /audit/{event}".into()
+                "/insert accepts only POST; store a record with POST /insert, read records with GET /events or GET \
+                 /audit/{event}"
+                    .into()
             }
-            Self::Events => "/events is a stream, read with GET; store a record with POST /insert".into(),
-            Self::Audit(_) => "a record's versions are read with GET; store another one with POST /insert".into(),
-            Self::Console => "the console is read with GET; publish with POST /publish/{topic}".into(),
-            Self::Stats => "/stats is read with GET".into(),
-            Self::Metrics => "/metrics is read with GET".into(),
-            Self::Health => "/healthz is read with GET".into(),
-            Self::Liveness => "/livez is read with GET".into(),
+            Self::Events => "/events accepts only GET; store a record with POST /insert".into(),
+            Self::Audit(_) => "/audit accepts only GET; store a new version with POST /insert".into(),
+            Self::Console => "/ (the console) accepts only GET; publish with POST /publish/{topic}".into(),
+            Self::Stats => "/stats accepts only GET".into(),
+            Self::Metrics => "/metrics accepts only GET".into(),
+            Self::Health => "/healthz accepts only GET".into(),
+            Self::Liveness => "/livez accepts only GET".into(),
         }
     }
 
@@ -114,7 +118,7 @@ impl<'a> Route<'a> {
 
 fn trailing_slash(path: &str) -> Cow<'static, str> {
     let right = if path.is_empty() { "/" } else { path };
-    format!("the path ends with a slash that does not belong there; ask for {right}").into()
+    format!("the path has a trailing slash; request {right}").into()
 }
 
 /// A topic as it may stand in a path; a placeholder if it is not a topic.
@@ -135,14 +139,19 @@ impl ListenerRole {
     fn overview(self) -> &'static str {
         match self {
             Self::All => {
-                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events, \
-                 GET /audit/{event} (or /audit?event=), GET /stats, GET /metrics, GET /healthz and GET /livez"
+                "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
+                 /events, GET /audit/{event} (or /audit?event=), GET /stats, GET /metrics, GET /healthz and GET \
+                 /livez"
             }
             Self::Public => {
-                "nothing is here; there are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET /events and \
-                 GET /audit/{event} (or /audit?event=); statistics and health are at the address of --admin"
+                "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
+                 /events and GET /audit/{event} (or /audit?event=); statistics and health checks are served at the \
+                 --admin address"
             }
-            Self::Administration => "nothing is here; there are GET /stats, GET /metrics, GET /healthz and GET /livez",
+            Self::Administration => {
+                "no such route; the routes are GET /stats, GET /metrics, GET /healthz and GET \
+                                     /livez"
+            }
         }
     }
 }
@@ -172,7 +181,7 @@ mod tests {
             ("//", "/"),
         ] {
             let detail = detail(path, ListenerRole::All);
-            assert!(detail.contains("slash") && detail.ends_with(&format!("ask for {right}")), "{path}: {detail}");
+            assert!(detail.contains("slash") && detail.ends_with(&format!("request {right}")), "{path}: {detail}");
         }
         assert!(!detail("/nowhere/", ListenerRole::All).contains("slash"));
         assert!(!detail("/stats/", ListenerRole::Public).contains("slash"), "it is served elsewhere");
@@ -182,7 +191,7 @@ mod tests {
     fn a_missing_topic_is_called_one() {
         for path in ["/publish", "/subscribe"] {
             assert!(detail(path, ListenerRole::All).starts_with("the topic is missing"), "{path}");
-            assert!(detail(path, ListenerRole::Administration).starts_with("nothing is here"), "{path}");
+            assert!(detail(path, ListenerRole::Administration).starts_with("no such route"), "{path}");
         }
     }
 }

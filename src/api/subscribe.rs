@@ -85,7 +85,7 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
 pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let mut names = head.target.query.all("event")?;
     if names.len() > MAX_NAMES {
-        return Err(Problem::bad_request("a subscription keeps at most 64 names; open another one for the rest"));
+        return Err(Problem::bad_request("a subscription has at most 64 names; open another one for the rest"));
     }
     names.iter().try_for_each(|name| check_name(name))?;
     names.sort_unstable();
@@ -192,7 +192,7 @@ fn end_at_once(
     out: &mut Vec<u8>,
 ) -> Opened {
     context.service.metrics.worker(context.worker).turned_away.count(why as usize);
-    log::debug!("no stream to {}: {}", context.client(), excuse(why));
+    log::debug!("no stream for {}: {}", context.client(), excuse(why));
     write_head(ResponseParams { keep_alive: false, ..reply }, context, out);
     stream::reconnect_later(excuse(why), fastrand::u64(COME_BACK_MILLIS), framing, out);
     Opened::Ended
@@ -214,18 +214,19 @@ fn framing(reply: &ResponseParams) -> Framing {
 /// What is said to whoever looks at the bytes.
 fn excuse(why: TurnedAway) -> &'static str {
     match why {
-        TurnedAway::Full => "the broker has as many streams as it may; come back later",
-        TurnedAway::Topics => "there are as many topics as --max-topics allows; come back when some have aged away",
-        TurnedAway::Draining => "the broker is shutting down; come back later",
+        TurnedAway::Full => "the broker has reached --max-subscribers; reconnect later",
+        TurnedAway::Topics => "the broker has reached --max-topics; reconnect later",
+        TurnedAway::Draining => "the broker is shutting down; reconnect later",
         TurnedAway::Unverified => {
-            "too many tokens with a bad signature have come from your address, so yours was not verified; come back later"
+            "too many tokens with an invalid signature came from your address, so this one was not verified; \
+             reconnect later"
         }
         TurnedAway::Names => {
-            "the names that streams of records are limited to take as much memory as --latest-bytes allows them; come back later, \
-             or keep fewer names"
+            "the names that streams of records are limited to fill a quarter of --latest-bytes; reconnect later, or \
+             limit streams to fewer names"
         }
         TurnedAway::Sub => {
-            "the token's sub has as many streams as --max-subscribers-per-sub allows; close one, or come back later"
+            "the token's sub has reached --max-subscribers-per-sub; close another stream, or reconnect later"
         }
     }
 }

@@ -49,7 +49,7 @@ impl Claims {
         let expires = seconds(raw.exp.as_ref(), AuthError::Expiry)?.ok_or(AuthError::Expiry)?;
         let begins = seconds(raw.nbf.as_ref(), AuthError::NotBefore)?.unwrap_or(0);
         if !is_for_us(raw.aud.as_ref()) {
-            return Err(AuthError::SubscriberGroup);
+            return Err(AuthError::Audience);
         }
         if raw.sub.is_some() && raw.subject().is_none() {
             return Err(AuthError::Subject);
@@ -147,7 +147,7 @@ mod tests {
         let with = |audience: Value| read_json(json!({"exp": 2000, "aud": audience}));
         assert!(with(json!("esker")).is_ok() && with(json!(["shop", "esker"])).is_ok());
         for other in [json!("shop"), json!([]), json!(["shop"]), json!(5), json!(null)] {
-            assert_eq!(with(other.clone()), Err(AuthError::SubscriberGroup), "{other}");
+            assert_eq!(with(other.clone()), Err(AuthError::Audience), "{other}");
         }
     }
 

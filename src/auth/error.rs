@@ -32,7 +32,7 @@ pub enum AuthError {
     /// `topics` is no list of texts.
     Topics,
     /// `aud` does not name this broker.
-    SubscriberGroup,
+    Audience,
     /// `exp` has come.
     Expired {
         /// `exp`
@@ -60,31 +60,40 @@ impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str(
-                "a token is needed: send `Authorization: Bearer <token>`, or `?token=<token>`, or the cookie esker_token",
+                "a token is required: send `Authorization: Bearer <token>`, `?token=<token>`, or the cookie \
+                 esker_token",
             ),
             Self::Malformed => f.write_str(
-                "the token is no signed JWT that is understood here: it must be header.claims.signature in base64url \
-                 without padding, the header a JSON object with an `alg` such as HS256, RS256, ES256 or EdDSA, never none",
+                "the token is not a supported signed JWT: it must be header.claims.signature in base64url without \
+                 padding, and the header a JSON object with an `alg` such as HS256, RS256, ES256 or EdDSA, never \
+                 none",
             ),
             Self::Algorithm(role, accepted) => {
-                write!(f, "the token's `alg` does not fit the {role}'s key; sign with {accepted}")
+                write!(f, "the token's `alg` does not match the {role} key; sign with {accepted}")
             }
-            Self::Critical => f.write_str("the token's header has `crit`, and no such extension is understood here"),
+            Self::Critical => f.write_str(
+                "the token's header has `crit`, but no JWT extensions are supported; \
+                                           leave it out",
+            ),
             Self::Signature(role) => write!(
                 f,
-                "the token's signature is not that of the {role}'s key, which this request needs; sign with that key"
+                "the token's signature does not match the {role} key, which this request requires; sign with that key"
             ),
             Self::Claims => f.write_str(
-                "the token's claims must be a JSON object with none of them twice: `exp` and `nbf` whole seconds, \
+                "the token's claims must be a JSON object without repeated members: `exp` and `nbf` whole seconds, \
                  `sub` one topic, `topics` a list",
             ),
-            Self::Expiry => f.write_str("the token needs `exp`: whole seconds since 1970, as a JSON number"),
+            Self::Expiry => f.write_str("the token must have `exp`: whole seconds since 1970, as a JSON number"),
             Self::NotBefore => f.write_str("the token's `nbf` must be whole seconds since 1970, as a JSON number"),
             Self::Subject => f.write_str("the token's `sub` must be one topic, as a JSON string"),
             Self::Topics => {
                 f.write_str("the token's `topics` must be a JSON list of topics, or of prefixes ending in *")
             }
-            Self::SubscriberGroup => write!(f, "the token's `aud` names somebody else; leave it out, or name {AUDIENCE:?}"),
+            Self::Audience => write!(
+                f,
+                "the token's `aud` is for another audience; leave it out, or set it to \
+                                         {AUDIENCE:?}"
+            ),
             Self::Expired { at, now } => {
                 write!(f, "the token expired at {}, {} s ago; get a new one", imf_fixdate(*at), now - at)
             }

@@ -88,27 +88,29 @@ impl fmt::Display for KeyError {
         match self {
             Self::Short(len) => write!(
                 f,
-                "has {len} bytes, and a secret needs at least {MIN_SECRET}; make a good one with: openssl rand -base64 48"
+                "has {len} bytes, but a secret needs at least {MIN_SECRET}; generate one with: openssl rand -base64 48"
             ),
             Self::PemSecret => f.write_str(
-                "has a key in PEM, which is no secret; give a public key's file by --publisher-key or --subscriber-key",
+                "is a PEM key, not a secret; use --publisher-key or --subscriber-key with the file of a public key",
             ),
-            Self::Several => {
-                f.write_str("has several public keys; give one, and the one before it in a file of this name with .previous")
-            }
+            Self::Several => f.write_str(
+                "has several public keys; keep one, and move the previous one to a file with this name \
+                             and .previous at the end",
+            ),
             Self::NoPem => f.write_str("has no public key in PEM (-----BEGIN PUBLIC KEY-----)"),
             Self::Private => f.write_str(
-                "has a private key, which belongs to whoever signs; extract the public one with: openssl pkey -in FILE -pubout",
+                "has a private key, which only the signer should have; extract the public key with: openssl pkey \
+                 -in FILE -pubout",
             ),
             Self::Certificate => {
                 f.write_str("has a certificate; extract its public key with: openssl x509 -in FILE -noout -pubkey")
             }
             Self::Unsupported => f.write_str(
-                "has no whole public key of an accepted kind; use RSA (rsaEncryption), \
-                 EC on the named curve P-256 or P-384 with its point uncompressed, or Ed25519",
+                "has no complete public key of a supported kind; use RSA (rsaEncryption), EC on the named curve \
+                 P-256 or P-384 with an uncompressed point, or Ed25519",
             ),
             Self::RsaBits(bits) => {
-                write!(f, "has an RSA key of {bits} bits; use one of {MIN_RSA_BITS} to {MAX_RSA_BITS}")
+                write!(f, "has an RSA key of {bits} bits; use one with {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
             }
         }
     }

@@ -45,19 +45,21 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "can't listen on {address}: another program does (perhaps another esker, or this one by another of its options); stop it or choose another {}",
+                "can't listen on {address}: the address is in use (perhaps by another esker, or by another option \
+                 of this one); stop the other program or change {}",
                 options(address)
             ),
             Self::Bind(address, error) => {
-                write!(f, "can't listen on {address}: {error}; choose another {}", options(address))
+                write!(f, "can't listen on {address}: {error}; change {}", options(address))
             }
             Self::InheritedListener(error) => {
                 write!(
                     f,
-                    "a socket that the service manager handed over can't be used: {error}; it must be a stream socket that listens"
+                    "a socket passed by the service manager can't be used: {error}; it must be a listening stream \
+                     socket"
                 )
             }
-            Self::System(error) => write!(f, "the system refused to start the broker: {error}"),
+            Self::System(error) => write!(f, "the broker can't start: {error}"),
         }
     }
 }
@@ -65,8 +67,8 @@ impl fmt::Display for StartError {
 /// Where an address to listen on comes from.
 fn options(address: &ListenAddress) -> &'static str {
     match address {
-        ListenAddress::Tcp(_) => "--bind and --port, --listen or --admin",
-        ListenAddress::Unix(_) => "path of --listen or --admin",
+        ListenAddress::Tcp(_) => "--bind, --port, --listen or --admin",
+        ListenAddress::Unix(_) => "the path in --listen or --admin",
     }
 }
 
@@ -115,7 +117,7 @@ impl fmt::Display for PublishError {
         match self {
             Self::Topic(error) => error.fmt(f),
             Self::Event(error) => error.fmt(f),
-            Self::Full => f.write_str("the broker can't keep up with this topic now; try again"),
+            Self::Full => f.write_str("the broker is overloaded with events of this topic; try again"),
             Self::Draining => f.write_str("the broker is shutting down"),
         }
     }
@@ -141,7 +143,7 @@ impl fmt::Display for InsertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str(
-                "the newest records of all names take as much memory as they may; use fewer names, or allow more",
+                "the newest records of all names fill the memory limit (latest_bytes); raise it, or use fewer names",
             ),
             Self::Record(advice) => f.write_str(advice),
             Self::Store(error) => error.fmt(f),

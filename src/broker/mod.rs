@@ -116,7 +116,7 @@ impl Broker {
         if let Access::Tokens { publisher, subscriber } = &settings.access
             && publisher == subscriber
         {
-            log::warn!("publishers and subscribers have the same key: who has a token to listen can publish with it");
+            log::warn!("publishers and subscribers have the same key, so a subscriber token also allows publishing");
         }
     }
 
@@ -212,7 +212,7 @@ impl Broker {
         (0..self.workers.len()).for_each(|worker| self.service.0.hub.ring(worker));
         for worker in self.workers.drain(..) {
             if worker.join().is_err() {
-                log::error!("a worker ended in a panic");
+                log::error!("a worker thread panicked");
             }
         }
         self.close_store(begin);
@@ -229,7 +229,7 @@ impl Broker {
         });
         let left = STOP_MILLIS.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS);
         if closing.is_err() || closed.recv_timeout(Duration::from_millis(left)).is_err() {
-            log::error!("the store did not close in time; what was acknowledged is stored");
+            log::error!("the store did not close in time; acknowledged records are stored");
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
     }
     systemd::tell_stopping();
-    log::info!("draining: streams end, at most 10 s; a second signal exits at once");
+    log::info!("draining: streams end, within 10 s; a second signal exits immediately");
     broker.shutdown();
     log::info!("stopped");
     Ok(())
@@ -56,8 +56,8 @@ fn ignore_file_size_signal() -> std::io::Result<()> {
 
 fn reload(broker: &Broker) {
     match broker.reload_keys() {
-        Ok(true) => log::info!("the key files were read again"),
-        Ok(false) => log::warn!("there are no key files to read again; a secret is changed by a new start"),
-        Err(error) => log::error!("{error}; the keys stay as they were"),
+        Ok(true) => log::info!("the key files were reloaded"),
+        Ok(false) => log::warn!("there are no key files to reload; changing a secret requires a restart"),
+        Err(error) => log::error!("{error}; the previous keys stay in use"),
     }
 }

@@ -42,7 +42,7 @@ fn take(handed_over: &mut ListenFd, index: usize, is_admin: bool) -> io::Result<
         Ok(Some(listener)) => InheritedSocket::Unix(listener),
         _ => match handed_over.take_tcp_listener(index)? {
             Some(listener) => InheritedSocket::Tcp(listener),
-            None => return Err(io::Error::other(format!("socket {index} was taken twice"))),
+            None => return Err(io::Error::other(format!("socket {index} was used twice"))),
         },
     };
     let listens = match &socket {
@@ -52,7 +52,7 @@ fn take(handed_over: &mut ListenFd, index: usize, is_admin: bool) -> io::Result<
     match listens {
         true => Ok(InheritedListener { socket, is_admin }),
         // A socket unit with Accept=yes hands over connections.
-        false => Err(io::Error::other(format!("socket {index} does not listen"))),
+        false => Err(io::Error::other(format!("socket {index} is not a listening socket"))),
     }
 }
 
@@ -78,7 +78,7 @@ fn tell(news: &str) {
 fn tell_within(news: &str, timeout: Option<Duration>) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
     if let Err(error) = send(&name, news, timeout) {
-        log::warn!("can't tell the service manager: {error}");
+        log::warn!("can't notify the service manager: {error}");
     }
 }
 

@@ -138,46 +138,57 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoKeys => f.write_str(
-                "authentication is on, but there are no keys; \
-                 set ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET (at least 32 bytes each, for example from \
-                 `openssl rand -base64 48`) or give --publisher-key and --subscriber-key to check tokens, \
-                 or start with --no-auth to let everybody publish and subscribe",
+                "authentication is on, but there are no keys; set ESKER_PUBLISHER_SECRET and \
+                 ESKER_SUBSCRIBER_SECRET (at least 32 bytes each, for example from `openssl rand -base64 48`) or \
+                 use --publisher-key and --subscriber-key to verify tokens, or start with --no-auth to let \
+                 everybody publish and subscribe",
             ),
             Self::NoKey(role) => write!(
                 f,
-                "authentication is on, but the {role}'s key is missing; set {} or give {}, \
-                 or start with --no-auth to let everybody publish and subscribe",
+                "authentication is on, but the {role} key is missing; set {} or use {}, or start with --no-auth to \
+                 let everybody publish and subscribe",
                 role.secret_variable(),
                 role.key_option()
             ),
             Self::TwoKeys(role) => {
-                write!(f, "the {role} has two keys, {} and {}; give one", role.secret_variable(), role.key_option())
+                write!(
+                    f,
+                    "there are two {role} keys, {} and {}; set only one",
+                    role.secret_variable(),
+                    role.key_option()
+                )
             }
             Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
-            Self::Threads => f.write_str("--threads must be 1 to 1024"),
+            Self::Threads => f.write_str("--threads must be between 1 and 1024"),
             Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
             Self::Addresses => write!(
                 f,
-                "at most {MAX_LISTENERS} addresses can be listened on; give less --listen or hand over less sockets"
+                "a broker listens on at most {MAX_LISTENERS} addresses; use fewer --listen options or pass fewer \
+                 sockets"
             ),
             Self::Administrations => f.write_str(
-                "the administration has more than one address; give --admin or hand over one socket that is called admin",
+                "there are several addresses for administration; use either --admin or one socket named admin",
             ),
-            Self::Port(text) => write!(f, "the environment's PORT is {text:?}, which is no port from 0 to 65535"),
+            Self::Port(text) => {
+                write!(f, "the environment variable PORT is {text:?}; set it to a port from 0 to 65535")
+            }
             Self::Origin(text) => write!(
                 f,
-                "--origin {text:?} is not an origin as browsers send it; give scheme and host in lower case, and a port \
-                 only if it is not the scheme's own, such as https://example.com, https://*.example.com, null, or *"
+                "--origin {text:?} is not an origin as browsers send it; use scheme and host in lower case, and a \
+                 port only if it is not the scheme's default, such as https://example.com, https://*.example.com, \
+                 null, or *"
             ),
-            Self::MixedOrigins => f.write_str("--origin * and others exclude each other; give either"),
+            Self::MixedOrigins => f.write_str("--origin * can't be combined with other origins; use one or the other"),
             Self::Body => f.write_str("--max-body must be at most 1G"),
             Self::Zero(name) => write!(f, "--{name} must be at least 1"),
             Self::Rate(name) => write!(f, "--{name} must be at most {MAX_RATE}"),
-            Self::NoRate => f.write_str("--publish-burst says how much --publish-rate allows at once; give that, too"),
+            Self::NoRate => f.write_str("--publish-burst requires --publish-rate; set both"),
             Self::NoTokens(name) => {
-                write!(f, "--{name} counts by token, and with --no-auth nobody shows one; leave one of the two out")
+                write!(f, "--{name} counts per token, but with --no-auth there are no tokens; leave one of the two out")
             }
-            Self::Descriptors => f.write_str("the descriptor limit leaves no connection; raise it (ulimit -n)"),
+            Self::Descriptors => {
+                f.write_str("the descriptor limit is too low for any connection; raise it (ulimit -n)")
+            }
         }
     }
 }

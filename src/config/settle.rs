@@ -36,7 +36,7 @@ impl Config {
         self.check_tokens()?;
         let port = std::env::var("PORT").ok();
         if let Some(link) = port.as_deref().filter(|text| self.port.is_none() && is_service_link(text)) {
-            log::warn!("PORT={link} is the address of a service, set by the container platform: it is ignored");
+            log::warn!("PORT={link} is ignored: the container platform set it to the address of a service");
         }
         let listen = self.settle_addresses(port)?;
         let for_admin = self.admin.as_ref().map_or(0, |_| 1 + MAX_ADMIN_CONNECTIONS);

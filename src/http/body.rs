@@ -37,16 +37,14 @@ impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Malformed => Self::bad_request(
-                "the chunked body is malformed: each chunk is its size in hexadecimal, CRLF, its data and CRLF; send a \
-                 Content-Length if the client can't send chunks",
+                "the chunked body is malformed: each chunk must be its size in hexadecimal, CRLF, its data and \
+                 CRLF; send a Content-Length if the client can't send chunks",
             ),
-            BodyError::TooLarge => {
-                Self::new(413, "the body is larger than --max-body; send less, or start the broker with a larger limit")
-            }
-            BodyError::Overload => Self::unavailable("the broker is receiving too many large bodies now; try again", 1),
+            BodyError::TooLarge => Self::new(413, "the body is larger than --max-body; send less, or raise the limit"),
+            BodyError::Overload => Self::unavailable("the broker is receiving too many large bodies; try again", 1),
             BodyError::Share => Self::unavailable(
-                "the unfinished request bodies of this client (its token's `sub`, or its address) hold as much memory as one \
-                 client may; let some of them end first, or send fewer large ones at the same time",
+                "unfinished request bodies of this client (its token's `sub`, or its address) have reached the \
+                 memory limit per client; wait for some to finish, or send fewer large ones at the same time",
                 5,
             ),
             BodyError::TooManyExtras => Self::new(431, "the chunk extensions or trailer fields are longer than 16 KiB"),

@@ -127,7 +127,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Problem> {
     match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Partial) => match (check_partial(bytes), bare_lf) {
             (Ok(()), None) => Ok(Parsed::Partial),
-            (Ok(()), Some(_)) => Err(Problem::bad_request("a line of the request head ends in LF alone; send CRLF")),
+            (Ok(()), Some(_)) => Err(Problem::bad_request("a line of the request head ends in a bare LF; send CRLF")),
             (Err(problem), _) => Err(problem),
         },
         Ok(httparse::Status::Complete(len)) if len > MAX_HEAD => Err(too_long()),
@@ -193,7 +193,7 @@ fn check_partial(bytes: &[u8]) -> Result<(), Problem> {
 }
 
 fn too_long() -> Problem {
-    Problem::new(431, "the request head is longer than 16 KiB or has more than 64 fields; send less")
+    Problem::new(431, "the request head is longer than 16 KiB or has more than 64 fields; shorten it")
 }
 
 fn target_too_long() -> Problem {
@@ -211,7 +211,7 @@ fn target_of(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 fn bad_version() -> Problem {
-    Problem::new(505, "this broker speaks HTTP/1.1 and HTTP/1.0; put a proxy in front of it for later versions")
+    Problem::new(505, "this broker supports HTTP/1.1 and HTTP/1.0; put a proxy in front of it for later versions")
 }
 
 fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
@@ -220,12 +220,13 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Problem {
         Error::TooManyHeaders => too_long(),
         Error::Version if names_another_http(bytes) => bad_version(),
         Error::HeaderName => Problem::bad_request(
-            "a header field's name is malformed: a space before the colon, a folded line or a stray character",
+            "a header field's name is malformed: it has a space before the colon, a folded line or an invalid \
+             character",
         ),
         Error::HeaderValue => {
-            Problem::bad_request("a header field's value has a control character such as a bare CR or NUL")
+            Problem::bad_request("a header field's value has a control character, such as a bare CR or NUL")
         }
-        _ => Problem::bad_request("the request line is malformed; it must be like `GET /stats HTTP/1.1`"),
+        _ => Problem::bad_request("the request line is malformed; it must look like `GET /stats HTTP/1.1`"),
     }
 }
 
@@ -278,7 +279,7 @@ fn parse_method(name: &str) -> Result<Method, Problem> {
         "POST" => Ok(Method::Post),
         "OPTIONS" => Ok(Method::Options),
         "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Ok(Method::Unallowed),
-        _ => Err(Problem::new(501, "the method is not known here; use GET, HEAD, POST or OPTIONS (in capitals)")),
+        _ => Err(Problem::new(501, "the method is not supported; use GET, HEAD, POST or OPTIONS, in capitals")),
     }
 }
 
@@ -287,7 +288,7 @@ fn parse_target(method: Method, text: &str) -> Result<Target<'_>, Problem> {
         // CONNECT's target is an authority; no resource allows it, whatever it names.
         (Method::Unallowed, _) if !text.starts_with('/') => Ok(Target::ASTERISK),
         (Method::Options, _) | (_, "/") => Target::parse(text),
-        (_, "*") => Err(Problem::bad_request("the request target * belongs to OPTIONS alone")),
+        (_, "*") => Err(Problem::bad_request("the request target * is only for OPTIONS")),
         _ => Target::parse(text),
     }
 }
@@ -380,9 +381,11 @@ impl<'a> Fields<'a> {
             ([], 0) => Ok(None),
             ([], 1) => parse_length(self.length).map(|length| Some(BodyFraming::Length(length))),
             ([], _) => Err(Problem::bad_request("the Content-Length field is repeated")),
-            (_, 1..) => Err(Problem::bad_request("Content-Length and Transfer-Encoding exclude each other")),
+            (_, 1..) => {
+                Err(Problem::bad_request("the request has both Content-Length and Transfer-Encoding; send one"))
+            }
             (_, 0) if version == Version::Http10 => {
-                Err(Problem::bad_request("HTTP/1.0 has no Transfer-Encoding; send a Content-Length"))
+                Err(Problem::bad_request("HTTP/1.0 does not support Transfer-Encoding; send a Content-Length"))
             }
             ([coding], 0) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(BodyFraming::Chunked)),
             (codings, 0) => Err(bad_codings(codings)),
@@ -404,7 +407,7 @@ impl<'a> Fields<'a> {
             _ if version == Version::Http10 => Ok(false),
             [] => Ok(false),
             [only] if only.eq_ignore_ascii_case("100-continue") => Ok(true),
-            _ => Err(Problem::new(417, "the only expectation understood here is 100-continue")),
+            _ => Err(Problem::new(417, "the only supported expectation is 100-continue")),
         }
     }
 }
@@ -422,9 +425,9 @@ fn list(value: &str) -> impl Iterator<Item = &str> {
 
 fn parse_length(text: &str) -> Result<u64, Problem> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Problem::bad_request("Content-Length is not one decimal number"));
+        return Err(Problem::bad_request("the Content-Length field is not a decimal number"));
     }
-    text.parse().map_err(|_| Problem::new(413, "Content-Length is larger than any body"))
+    text.parse().map_err(|_| Problem::new(413, "the Content-Length field is too large"))
 }
 
 /// What is framed by `chunked` and then coded again has no end that can be known; what is framed otherwise is not understood.
@@ -433,9 +436,9 @@ fn bad_codings(codings: &[&str]) -> Problem {
     let is_last = codings.iter().position(is_chunked).is_none_or(|first| first + 1 == codings.len());
     let is_known = |coding: &&str| coding.is_empty() || is_chunked(coding);
     if !is_last || codings.iter().all(is_known) {
-        return Problem::bad_request("chunked must be the only transfer coding, named once");
+        return Problem::bad_request("chunked must be the only transfer coding, and appear once");
     }
-    Problem::new(501, "the only transfer coding understood here is chunked")
+    Problem::new(501, "the only supported transfer coding is chunked")
 }
 
 #[cfg(test)]

@@ -59,9 +59,7 @@ fn decode_path(text: &str) -> Result<Cow<'_, str>, Problem> {
 
 fn check_characters(text: &str) -> Result<(), Problem> {
     if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(Problem::bad_request(
-            "the request target has a character that does not belong there; percent-encode it",
-        ));
+        return Err(Problem::bad_request("the request target has a character that must be percent-encoded"));
     }
     if !has_whole_escapes(text) {
         return Err(Problem::bad_request("a % in the request target is not followed by two hexadecimal digits"));

@@ -97,7 +97,7 @@ pub fn write_error(error: &dyn fmt::Display) {
 fn report_panics(queue: Queue) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
-        log::error!("thread {} panicked: {panic}", thread.name().unwrap_or("without a name"));
+        log::error!("thread {} panicked: {panic}", thread.name().unwrap_or("(unnamed)"));
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
             backtrace.to_string().lines().for_each(|line| log::error!("{line}"));

@@ -114,7 +114,7 @@ impl<W: Write> Writer<W> {
 
     fn report(&mut self, dropped: u64) {
         if dropped > 0 {
-            let message = format!("{dropped} lines of this log were dropped here: nobody read it fast enough");
+            let message = format!("{dropped} log lines were dropped here because nothing read the log fast enough");
             let line = self.format.line(Level::Warn, "esker::logging", &message);
             self.write(&line);
         }
@@ -187,7 +187,7 @@ mod tests {
         queue.finish(Duration::from_secs(60));
         let rest: Vec<_> = lines.try_iter().collect();
         assert_eq!(rest.len(), MAX_QUEUED_LINES + 1, "{rest:?}");
-        assert!(rest[MAX_QUEUED_LINES - 1].contains(" 7 lines of this log were dropped"), "{rest:?}");
+        assert!(rest[MAX_QUEUED_LINES - 1].contains(" 7 log lines were dropped"), "{rest:?}");
         assert_eq!(rest[MAX_QUEUED_LINES], "fits\n");
     }
 

@@ -15,13 +15,13 @@ const MAX_LISTED: usize = 4096;
 pub fn families() -> Vec<Family> {
     let cpu = clock::cpu_time().as_secs_f64();
     let memory = resident_bytes()
-        .map(|bytes| Family::gauge("process_resident_memory_bytes", "Memory of the process that is in RAM.", bytes));
+        .map(|bytes| Family::gauge("process_resident_memory_bytes", "Resident memory of the process.", bytes));
     let open = open_descriptors()
-        .map(|count| Family::gauge("process_open_fds", "Descriptors that the process has open.", count));
+        .map(|count| Family::gauge("process_open_fds", "Open file descriptors of the process.", count));
     let max = getrlimit(Resource::Nofile)
         .current
-        .map(|limit| Family::gauge("process_max_fds", "Descriptors that the process may have open.", limit));
-    let cpu = Family::counter("process_cpu_seconds_total", "Processor time that the process has taken.", cpu);
+        .map(|limit| Family::gauge("process_max_fds", "Maximum number of open file descriptors.", limit));
+    let cpu = Family::counter("process_cpu_seconds_total", "Total user and system CPU time of the process.", cpu);
     [Some(cpu), memory, open, max].into_iter().flatten().collect()
 }
 

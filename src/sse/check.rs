@@ -41,7 +41,7 @@ impl fmt::Display for PublishError {
             Self::NoData(at) => write!(f, "event {} of the body (line {}) has no `data`", at.event, at.line),
             Self::Id(event, error) => write!(f, "event {event} of the body can't be published: {error}"),
             Self::TooManyEvents => {
-                write!(f, "the body has more than {MAX_EVENTS} events; split it and send them in several bodies")
+                write!(f, "the body has more than {MAX_EVENTS} events; send them in several requests")
             }
         }
     }

@@ -184,7 +184,7 @@ impl Checkpointer {
         let Mover::Thread { requests, reports, thread } = self.mover else { return };
         drop((requests, reports));
         if thread.join().is_err() {
-            log::error!("the store's keeper panicked");
+            log::error!("the store's checkpoint thread panicked");
         }
     }
 }
@@ -199,7 +199,7 @@ fn keep(connection: &Connection, shared: &Shared) {
             Ok(_) => (),
             Err(Fault::Locked) => return,
             Err(Fault::Full(shortage)) => return shared.fill(shortage),
-            Err(Fault::Broken(error)) => return shared.fail("moving the log into the database", &error),
+            Err(Fault::Broken(error)) => return shared.fail("checkpointing the database", &error),
         }
     }
 }

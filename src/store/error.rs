@@ -45,16 +45,19 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Busy => "the store has too much to do; try again in a moment",
+            Self::Busy => "the store is overloaded; try again in a moment",
             Self::Locked => {
-                "another program holds the records' database, such as a backup or the sqlite3 shell; inserts resume by \
-                 themselves once it releases it"
+                "another program, such as a backup or the sqlite3 shell, has locked the database; inserts resume \
+                 automatically once it releases the lock"
             }
             Self::Full(shortage) => {
-                return write!(f, "{shortage}; make room, and inserts resume by themselves");
+                return write!(f, "{shortage}; free some space, and inserts resume automatically");
             }
-            Self::Failed => "the store's disk has failed; see the broker's log, and restart it once the disk is well",
-            Self::Closed => "the store is closed; try again when the broker runs",
+            Self::Failed => {
+                "the store's disk has failed; see the broker's log, repair the disk, and restart the \
+                             broker"
+            }
+            Self::Closed => "the store is closed; try again after the broker's restart",
         })
     }
 }
@@ -75,9 +78,9 @@ pub enum BadName {
 impl fmt::Display for BadName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the name is empty; give 1 to 256 bytes"),
-            Self::Long(len) => write!(f, "the name has {len} bytes; give at most {MAX_NAME}"),
-            Self::Control => f.write_str("the name has a control character; give one without"),
+            Self::Empty => f.write_str("the name is empty; use 1 to 256 bytes"),
+            Self::Long(len) => write!(f, "the name has {len} bytes; use at most {MAX_NAME}"),
+            Self::Control => f.write_str("the name has a control character; remove it"),
         }
     }
 }
@@ -130,31 +133,39 @@ impl fmt::Display for OpenError {
             Cause::Directory(error) => write!(f, "the data directory {path} can't be used: {error}"),
             Cause::Write(error) => write!(
                 f,
-                "the data directory {path} can't be written to: {error}; give another by --data, or :memory: to keep nothing"
+                "the data directory {path} is not writable: {error}; choose another with --data, or use --data \
+                 :memory: to store nothing"
             ),
-            Cause::Missing => write!(f, "{path} has no records; give the directory that --data names"),
+            Cause::Missing => write!(f, "{path} has no records; give the data directory (--data) of a broker"),
             Cause::Held(Some(pid)) => write!(
                 f,
-                "the data directory {path} is used by another broker (process {pid}); stop that, or give another by --data"
+                "the data directory {path} is used by another broker (process {pid}); stop it, or choose another \
+                 directory with --data"
             ),
             Cause::Held(None) => {
-                write!(f, "the data directory {path} is used by another broker; stop that, or give another by --data")
+                write!(
+                    f,
+                    "the data directory {path} is used by another broker; stop it, or choose another \
+                           directory with --data"
+                )
             }
             Cause::InUse => write!(
                 f,
-                "another program is using the records in {path}, such as a backup or the sqlite3 shell; stop it, or wait for it"
+                "another program, such as a backup or the sqlite3 shell, has locked the database in {path}; stop \
+                 it, or wait for it"
             ),
             Cause::Foreign => {
-                write!(f, "the database in {path} is not Esker's; give another directory by --data")
+                write!(f, "the database in {path} was not created by Esker; choose another directory with --data")
             }
             Cause::Newer(found) => write!(
                 f,
-                "the records in {path} have format {found}, and this version knows {FORMAT}; use a newer version of Esker"
+                "the records in {path} have format {found}, but this version supports only {FORMAT}; use a newer \
+                 version of Esker"
             ),
             Cause::Damaged(what) => write!(
                 f,
-                "the records in {path} are damaged: {what}; see what esker check says, and restore them from a backup or \
-                 save what esker dump still reads"
+                "the records in {path} are damaged: {what}; run esker check for details, then restore a backup, or \
+                 save what esker dump can still read"
             ),
             Cause::NoLog(mode) => write!(
                 f,
@@ -162,18 +173,18 @@ impl fmt::Display for OpenError {
             ),
             Cause::Owner { path: file, owner, user } => write!(
                 f,
-                "{} belongs to user {owner}, and this process runs as user {user}: run it as user {owner}, or give the files to \
-                 this user (chown -R {user} {path})",
+                "{} belongs to user {owner}, but this process runs as user {user}; run it as user {owner}, or \
+                 change the owner (chown -R {user} {path})",
                 file.display()
             ),
             Cause::NotPlain(file) => write!(
                 f,
-                "{} is a symbolic link, or no regular file, and is not used; remove it, or give another directory by --data",
+                "{} is a symbolic link or not a regular file; remove it, or choose another directory with --data",
                 file.display()
             ),
-            Cause::Full(shortage) => write!(f, "there is no room in {path}: {shortage}; make room and start again"),
+            Cause::Full(shortage) => write!(f, "no space left in {path}: {shortage}; free some space and start again"),
             Cause::Sqlite(error) => write!(f, "the records in {path} can't be opened: {error}"),
-            Cause::Thread(error) => write!(f, "no thread for the store: {error}"),
+            Cause::Thread(error) => write!(f, "can't start the store's thread: {error}"),
         }
     }
 }
@@ -244,7 +255,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked => f.write_str("another program holds the database"),
+            Self::Locked => f.write_str("another program has locked the database"),
             Self::Full(shortage) => shortage.fmt(f),
             Self::Broken(error) => f.write_str(error),
         }

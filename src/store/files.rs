@@ -66,7 +66,7 @@ impl Directory {
             check_owner(&path, &metadata, actor)?;
         }
         if metadata.mode() & 0o002 != 0 {
-            log::warn!("the data directory {} is writable by everybody: run chmod o-w on it", path.display());
+            log::warn!("the data directory {} is writable by everybody; run chmod o-w on it", path.display());
         }
         Ok(Self { path, actor, metadata })
     }
@@ -106,7 +106,7 @@ impl Directory {
         }
         check_owner(path, metadata, self.actor)?;
         if metadata.len() > 0 && metadata.mode() & 0o006 != 0 && self.metadata.mode() & 0o001 != 0 {
-            log::warn!("{} can be opened by everybody: run chmod o-rwx on it", path.display());
+            log::warn!("{} is accessible to everybody; run chmod o-rwx on it", path.display());
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ fn holder(file: &File) -> Option<u32> {
 fn refuse_log_alone(directory: &Directory) -> Result<(), Cause> {
     let (database, log) = (directory.join(DATABASE), directory.join(LOG));
     match (length(&database)?, length(&log)?) {
-        (0, 1..) => Err(Cause::Damaged(format!("{} is there without {}", log.display(), database.display()))),
+        (0, 1..) => Err(Cause::Damaged(format!("{} exists without {}", log.display(), database.display()))),
         _ => Ok(()),
     }
 }

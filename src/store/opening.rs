@@ -111,7 +111,7 @@ fn names(connection: &Connection, unindexed: &[Version]) -> Result<(Names, Vec<N
     while let Some(row) = rows.next()? {
         let (key, name): (NameKey, Arc<str>) = (row.get(0)?, row.get(1)?);
         if !(1..=MAX_KEY).contains(&key) {
-            return Err(Cause::Damaged(format!("name {key} has a key that was never given")));
+            return Err(Cause::Damaged(format!("name {key} has a key that was never assigned")));
         }
         let latest = behind.remove(&key).max(row.get(2)?);
         let latest = latest.ok_or_else(|| Cause::Damaged(format!("name {key} has no record")))?;
@@ -119,7 +119,7 @@ fn names(connection: &Connection, unindexed: &[Version]) -> Result<(Names, Vec<N
         names.put(name, key);
     }
     match behind.keys().next() {
-        Some(key) => Err(Cause::Damaged(format!("records have name {key}, which is not there"))),
+        Some(key) => Err(Cause::Damaged(format!("there are records with name {key}, which does not exist"))),
         None => Ok((names, newest)),
     }
 }
@@ -128,7 +128,7 @@ fn record(connection: &Connection, name: Arc<str>, id: i64) -> Result<Record, Ca
     let mut statement = connection.prepare_cached("SELECT data FROM records WHERE id = ?1")?;
     match statement.query_row([id], |row| row.get(0)) {
         Ok(data) => Ok(Record { id: schema::from_sql(id), name, data }),
-        Err(rusqlite::Error::QueryReturnedNoRows) => Err(Cause::Damaged(format!("record {id} is not there"))),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Err(Cause::Damaged(format!("record {id} does not exist"))),
         Err(error) => Err(error.into()),
     }
 }

@@ -44,9 +44,9 @@ impl fmt::Display for Shortage {
                 mebibytes(reserved)
             ),
             Self::Disk => f.write_str("the disk is full (ENOSPC)"),
-            Self::Quota => f.write_str("the disk quota is full (EDQUOT)"),
+            Self::Quota => f.write_str("the disk quota is exceeded (EDQUOT)"),
             Self::FileSize => f.write_str(
-                "a file has reached the largest size that the process (ulimit -f) or the file system allows (EFBIG)",
+                "a file has reached the size limit of the process (ulimit -f) or of the file system (EFBIG)",
             ),
         }
     }

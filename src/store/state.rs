@@ -131,14 +131,14 @@ impl Shared {
         *self.last_shortage() = Some(shortage);
         if self.change(Mode::Ready, Mode::Full) {
             let path = self.path.display();
-            log::warn!("no inserts until there is room in {path}: {shortage}; everything else goes on");
+            log::warn!("inserts are rejected until there is space in {path}: {shortage}; reads and streams continue");
         }
     }
 
     /// There is room again.
     pub fn recover(&self) {
         if self.change(Mode::Full, Mode::Ready) {
-            log::info!("there is room in {} again: inserts resume", self.path.display());
+            log::info!("there is space in {} again; inserts resume", self.path.display());
         }
     }
 
@@ -156,7 +156,8 @@ impl Shared {
         if !self.is_locked.swap(true, Ordering::Relaxed) {
             let path = self.path.display();
             log::warn!(
-                "another program holds the database in {path}: {what} and all other writes wait until it lets go"
+                "another program has locked the database in {path}: {what} and all other writes wait until it \
+                 releases the lock"
             );
         }
     }
@@ -164,7 +165,7 @@ impl Shared {
     /// The database could be written to; logs it if another program held it before.
     pub fn note_unlocked(&self) {
         if self.is_locked.swap(false, Ordering::Relaxed) {
-            log::info!("the database in {} is free again: inserts resume", self.path.display());
+            log::info!("the database in {} is unlocked again; inserts resume", self.path.display());
         }
     }
 
@@ -175,9 +176,7 @@ impl Shared {
     /// Nothing may be written any more. Says so once.
     pub fn fail(&self, what: &str, error: &str) {
         if self.why.set(format!("{what}: {error}")).is_ok() {
-            log::error!(
-                "the store has failed and takes no more records until the broker is started again; {what}: {error}"
-            );
+            log::error!("the store has failed and rejects inserts until the broker is restarted; {what}: {error}");
         }
         self.enter(Mode::Failed);
     }

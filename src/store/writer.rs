@@ -238,7 +238,7 @@ impl Writer {
 
     fn raise(&mut self, ceiling: u64) -> bool {
         let raised = schema::set_meta(&self.connection, CEILING, schema::to_sql(ceiling));
-        let holds = self.holds("noting the newest id", raised);
+        let holds = self.holds("storing the newest id", raised);
         if holds {
             self.shared.note_unlocked();
             self.mark.raised(ceiling);
@@ -254,7 +254,7 @@ impl Writer {
         }
         self.full_at = now;
         let relieved = self.keeper.relieve(&self.connection);
-        if !self.holds("moving the log into the database", relieved) {
+        if !self.holds("checkpointing the database", relieved) {
             return;
         }
         self.room.doubt();
@@ -271,7 +271,7 @@ impl Writer {
         if self.shared.mode() == Mode::Ready {
             self.slice();
             let attended = self.keeper.attend(&self.connection, &self.tuning);
-            self.holds("moving the log into the database", attended);
+            self.holds("checkpointing the database", attended);
         }
     }
 
@@ -303,7 +303,7 @@ impl Writer {
 fn empty_log(connection: &Connection) {
     match checkpointer::empty(connection) {
         Ok(true) => (),
-        Ok(false) => log::info!("another program reads the records; their log is left for the next start"),
-        Err(error) => log::error!("the store's log can't be moved into its database: {error}"),
+        Ok(false) => log::info!("another program is reading the database; its log is kept until the next start"),
+        Err(error) => log::error!("the store's log can't be merged into its database: {error}"),
     }
 }

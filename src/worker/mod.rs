@@ -221,7 +221,7 @@ impl<K: Reactor> Worker<K> {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Without readiness there is no broker; a supervisor starts a new one.
-            Err(error) => panic!("the poll failed: {error}"),
+            Err(error) => panic!("polling failed: {error}"),
         }
     }
 

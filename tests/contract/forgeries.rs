@@ -28,7 +28,7 @@ fn malformed() -> Vec<(String, &'static str)> {
     let sign = |header: &str, claims: &str| signed(header, claims, HMAC_SHA256, PUBLISHER);
     let deep = format!("{{\"exp\":1,\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let twice = format!("{{\"exp\":1,{}", &claims[1..]);
-    let is = "no signed JWT";
+    let is = "not a supported signed JWT";
     let has = "claims must be a JSON object";
     vec![
         ("x".into(), is),
@@ -97,7 +97,7 @@ fn ill_claimed() -> Vec<(String, &'static str)> {
     let no_number =
         [json!("9999999999"), json!(9e9), json!(9_999_999_999.5), json!(null), json!(true), json!([9]), json!({})];
     let mut all = vec![
-        (hs("HS256", &json!({"topics": ["topicone1"]}), PUBLISHER), "needs `exp`"),
+        (hs("HS256", &json!({"topics": ["topicone1"]}), PUBLISHER), "must have `exp`"),
         // How long ago in seconds depends on when the request arrives.
         (with("exp", json!(now() - 90)), " s ago; get a new one"),
         (with("exp", json!(now())), "expired at"),

@@ -158,7 +158,7 @@ fn one_bad_file_keeps_the_other_roles_key_as_well() {
         files[good].write("key.pem", new.public_pem());
         files[bad].write("key.pem", "garbage");
         broker.signal("HUP");
-        broker.logged("as they were");
+        broker.logged("the previous keys stay in use");
         let token = old.sign("EdDSA", &claims());
         assert_eq!(knock(&broker, &token).status, 200);
         assert_eq!(broker.post("/publish/topicone1", &bearer(&token), "data: x").status, 200);
@@ -189,16 +189,16 @@ fn unusable() -> Vec<(Vec<u8>, &'static str)> {
         (private(&KeyPair::ed25519()), "private"),
         (rsa.openssl(&certificate), "certificate"),
         (KeyPair::rsa(1024).public_pem(), "1024 bits"),
-        (KeyPair::ec("secp256k1").public_pem(), "an accepted kind"),
-        (KeyPair::ec("P-521").public_pem(), "an accepted kind"),
-        (KeyPair::ec("P-224").public_pem(), "an accepted kind"),
-        (KeyPair::new("X25519", "").public_pem(), "an accepted kind"),
-        (KeyPair::new("ED448", "").public_pem(), "an accepted kind"),
-        (cut(rsa.public_pem()), "an accepted kind"),
-        (b"-----BEGIN PUBLIC KEY-----\ngarbage\n-----END PUBLIC KEY-----\n".to_vec(), "an accepted kind"),
+        (KeyPair::ec("secp256k1").public_pem(), "a supported kind"),
+        (KeyPair::ec("P-521").public_pem(), "a supported kind"),
+        (KeyPair::ec("P-224").public_pem(), "a supported kind"),
+        (KeyPair::new("X25519", "").public_pem(), "a supported kind"),
+        (KeyPair::new("ED448", "").public_pem(), "a supported kind"),
+        (cut(rsa.public_pem()), "a supported kind"),
+        (b"-----BEGIN PUBLIC KEY-----\ngarbage\n-----END PUBLIC KEY-----\n".to_vec(), "a supported kind"),
         (rsa.openssl(&["pkey", "-in", "private.pem", "-pubout", "-outform", "DER"]), "no public key in PEM"),
         (b"a secret in the wrong place, of 32 bytes or more".to_vec(), "no public key in PEM"),
-        (nested(5_000), "an accepted kind"),
+        (nested(5_000), "a supported kind"),
         (nested(40_000), "longer than 8 KiB"),
         (vec![0xff; 100_000], "longer than 8 KiB"),
         (Vec::new(), "no public key in PEM"),
@@ -228,7 +228,7 @@ fn a_file_that_cant_be_read_is_refused_at_the_start() {
     let folder = file.home.path.display().to_string();
     let pipe = file.home.path.join("pipe").display().to_string();
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-    for (path, part) in [(&missing, "can't be read"), (&folder, "no regular file"), (&pipe, "no regular file")] {
+    for (path, part) in [(&missing, "can't be read"), (&folder, "not a regular file"), (&pipe, "not a regular file")] {
         let (code, _, err) = run(&["--port", "0", "--subscriber-key", path], &SECRETS[..1]);
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains(path) && err.contains(part), "{err}");
@@ -314,12 +314,12 @@ fn a_hangup_takes_up_new_keys_and_cuts_nobody() {
     {
         let kept = std::fs::read(file.home.path.join(name)).expect("a key");
         file.write(name, content);
-        assert!(reload("as they were").contains(name));
+        assert!(reload("the previous keys stay in use").contains(name));
         assert_eq!(admitted(), [200, 200], "{name}");
         file.write(name, kept);
     }
     file.remove("key.pem");
-    reload("as they were");
+    reload("the previous keys stay in use");
     assert_eq!(admitted(), [200, 200]);
 
     file.write("key.pem", new.public_pem());

@@ -58,7 +58,7 @@ fn a_log_that_is_read_again_says_what_is_missing_and_goes_on() {
     be_denied(&broker, 2_000);
     let missing = dropped(&broker);
     let notice = unread.find(|line| line.contains("were dropped")).expect("the log says so");
-    assert!(notice.contains(&format!("{missing} lines of this log")) && notice.contains(" WARN "), "{notice}");
+    assert!(notice.contains(&format!("{missing} log lines")) && notice.contains(" WARN "), "{notice}");
     be_denied(&broker, 1);
     assert!(unread.next().is_some_and(|line| line.contains("401 to 127.0.0.1")), "it goes on");
     broker.signal("TERM");

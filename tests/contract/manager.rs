@@ -100,15 +100,16 @@ fn a_socket_named_admin_is_the_administrations() {
 fn what_is_no_listening_socket_is_refused_in_words() {
     for kind in ["file", "mute"] {
         let ended = finish(&mut handing_over(kind, "", &[]));
-        assert!(ended.0 == Some(1) && ended.2.contains("stream socket that listens"), "{kind}: {ended:?}");
+        assert!(ended.0 == Some(1) && ended.2.contains("listening stream socket"), "{kind}: {ended:?}");
     }
 }
 
 #[test]
 fn more_sockets_than_there_may_be_are_refused() {
-    for (kinds, names, part) in
-        [(vec!["tcp"; 33].join(" "), "", "at most 32"), ("tcp tcp".into(), "admin:admin", "more than one address")]
-    {
+    for (kinds, names, part) in [
+        (vec!["tcp"; 33].join(" "), "", "at most 32"),
+        ("tcp tcp".into(), "admin:admin", "several addresses for administration"),
+    ] {
         let ended = finish(&mut handing_over(&kinds, names, &[]));
         assert!(ended.0 == Some(2) && ended.2.contains(part), "{ended:?}");
     }
@@ -191,7 +192,7 @@ fn a_manager_that_reads_nothing_is_not_waited_for() {
     flood.set_nonblocking(true).expect("it can be");
     while flood.send_to(b"full", &path).is_ok() {}
     let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &path.display().to_string())]);
-    broker.logged("can't tell the service manager");
+    broker.logged("can't notify the service manager");
     broker.assert_well();
     broker.signal("TERM");
     assert_eq!(broker.wait().0, Some(0));
@@ -219,6 +220,6 @@ fn sockets_of_another_process_are_left_alone() {
 fn a_manager_that_is_gone_is_no_reason_not_to_serve() {
     let home = Folder::new();
     let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &home.path.join("gone").display().to_string())]);
-    broker.logged("can't tell the service manager");
+    broker.logged("can't notify the service manager");
     broker.assert_well();
 }

@@ -97,7 +97,7 @@ fn a_wrong_method_names_the_right_route() {
         ("GET", "/insert", "POST, OPTIONS", "POST /insert"),
         ("POST", "/events", "GET, HEAD, OPTIONS", "POST /insert"),
         ("POST", "/", "GET, HEAD, OPTIONS", "POST /publish/{topic}"),
-        ("POST", "/stats", "GET, HEAD, OPTIONS", "/stats is read with GET"),
+        ("POST", "/stats", "GET, HEAD, OPTIONS", "/stats accepts only GET"),
     ] {
         let answer = ask(method, target);
         assert_said(&answer, 405, &[right]);
@@ -108,11 +108,11 @@ fn a_wrong_method_names_the_right_route() {
 #[test]
 fn a_trailing_slash_and_a_missing_topic_are_called_that() {
     let broker = Broker::start(&[]);
-    assert_said(&broker.post("/publish/topicone1/", "", "data: x"), 404, &["slash", "ask for /publish/topicone1"]);
-    assert_said(&broker.get("/events/?event=a"), 404, &["slash", "ask for /events"]);
+    assert_said(&broker.post("/publish/topicone1/", "", "data: x"), 404, &["slash", "request /publish/topicone1"]);
+    assert_said(&broker.get("/events/?event=a"), 404, &["slash", "request /events"]);
     assert_said(&broker.post("/publish", "", "data: x"), 404, &["topic is missing", "POST /publish/{topic}"]);
     assert_said(&broker.get("/subscribe"), 404, &["topic is missing", "GET /subscribe/{topic}"]);
-    assert_said(&broker.get("/nowhere"), 404, &["nothing is here", "POST /publish/{topic}"]);
+    assert_said(&broker.get("/nowhere"), 404, &["no such route", "POST /publish/{topic}"]);
 }
 
 #[test]

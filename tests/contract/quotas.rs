@@ -34,10 +34,7 @@ fn is_in(stream: &mut Stream) -> bool {
     if opening.starts_with(":\n") {
         return true;
     }
-    assert!(
-        opening.starts_with(": the token's sub has as many streams as --max-subscribers-per-sub allows"),
-        "{opening}"
-    );
+    assert!(opening.starts_with(": the token's sub has reached --max-subscribers-per-sub"), "{opening}");
     let retry = opening.lines().find_map(|line| line.strip_prefix("retry: ")).expect("a time to come back");
     assert!((5_000..=15_000).contains(&retry.parse::<u64>().expect("a number")), "{retry}");
     assert_eq!(stream.chunk(), None);
@@ -267,7 +264,7 @@ fn a_reload_gives_nobody_more() {
     assert_eq!(publish(&mut connection, &token, 2).status, 200);
     let _stream = enter(&broker, "user:1");
     broker.signal("HUP");
-    broker.logged("were read again");
+    broker.logged("were reloaded");
     refusal(&publish(&mut connection, &token, 2));
     assert!(!is_in(&mut open(&broker, "user:1")));
 }
@@ -275,9 +272,12 @@ fn a_reload_gives_nobody_more() {
 #[test]
 fn a_limit_that_would_count_nothing_is_refused_at_the_start() {
     for (arguments, advice) in [
-        (&["--no-auth", "--max-subscribers-per-sub", "5"][..], "counts by token, and with --no-auth nobody shows one"),
-        (&["--no-auth", "--publish-rate", "5"], "counts by token, and with --no-auth nobody shows one"),
-        (&["--publish-burst", "5"], "give that, too"),
+        (
+            &["--no-auth", "--max-subscribers-per-sub", "5"][..],
+            "counts per token, but with --no-auth there are no tokens",
+        ),
+        (&["--no-auth", "--publish-rate", "5"], "counts per token, but with --no-auth there are no tokens"),
+        (&["--publish-burst", "5"], "--publish-burst requires --publish-rate"),
         (&["--publish-rate", "0"], "--publish-rate must be at least 1"),
         (&["--publish-rate", "1000001"], "--publish-rate must be at most 1000000"),
         (&["--publish-rate", "1/s"], "give a whole number"),

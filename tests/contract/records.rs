@@ -256,7 +256,7 @@ fn records_need_tokens_for_events() {
     broker.subscribe("/events", &bearer(&subscriber));
     broker.subscribe("/events", &bearer(&tokens::subscriber("*")));
     for (method, target) in [("POST", "/insert"), ("GET", "/audit/a"), ("GET", "/events")] {
-        assert_denied(&ask(method, target, ""), 401, "a token is needed");
+        assert_denied(&ask(method, target, ""), 401, "a token is required");
         let (own, other) = if method == "POST" { (&publisher, &subscriber) } else { (&subscriber, &publisher) };
         assert_denied(&ask(method, target, other), 401, "signature");
         let foreign = if own == &publisher { tokens::publisher("topicone1") } else { tokens::subscriber("ev*") };

@@ -58,14 +58,14 @@ fn a_limit_of_file_sizes_is_no_broken_disk() {
     assert!(health.status == 503 && health.text().contains("EFBIG"), "{health:?}");
     assert!(!health.text().contains(&data), "whoever asks for health need not know where the records are");
     assert_eq!(broker.stats()["store"], "full");
-    let line = broker.logged("no inserts until there is room");
+    let line = broker.logged("inserts are rejected until there is space");
     assert!(line.contains("EFBIG") && line.contains(&data), "{line}");
     broker.publish("topicone1", "data: x");
     limit_files(&broker, getrlimit(Resource::Fsize).maximum);
     await_inserts(&broker);
     assert_eq!(broker.get("/healthz").status, 200);
     assert_eq!(stream.event().data.as_deref(), Some("1"), "nothing that was refused was shown");
-    broker.logged("there is room in");
+    broker.logged("there is space in");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_program_that_holds_the_database_is_named_and_waited_for() {
     for _ in 0..2 {
         let refused = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
         assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")), "{refused:?}");
-        assert!(refused.text().contains("another program holds the records' database"), "{refused:?}");
+        assert!(refused.text().contains("has locked the database"), "{refused:?}");
     }
     assert_eq!(broker.metrics().by("esker_store_refusals_total", "reason", "locked"), 2.0);
     assert_eq!(broker.stats()["store"], "ready");
@@ -91,5 +91,5 @@ fn a_program_that_holds_the_database_is_named_and_waited_for() {
     let (code, log) = broker.wait();
     assert_eq!(code, Some(0));
     let count = |part: &str| log.matches(part).count();
-    assert_eq!((count("another program holds"), count("is free again")), (1, 1), "{log}");
+    assert_eq!((count("another program has locked"), count("is unlocked again")), (1, 1), "{log}");
 }

@@ -43,10 +43,10 @@ fn every_length_of_hmac_is_good_for_its_own_role_and_for_no_other() {
 #[test]
 fn without_a_token_only_health_and_preflights_are_answered() {
     let broker = secured();
-    assert_denied(&publish(&broker, ""), 401, "a token is needed");
+    assert_denied(&publish(&broker, ""), 401, "a token is required");
     for target in ["/subscribe/topicone1", "/stats"] {
         let response = knock(&broker, target, "");
-        assert_denied(&response, 401, "a token is needed");
+        assert_denied(&response, 401, "a token is required");
         assert_eq!(
             response.field("WWW-Authenticate"),
             Some("Bearer realm=\"esker\""),

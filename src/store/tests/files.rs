@@ -41,7 +41,7 @@ fn links_are_not_followed() {
         std::fs::write(&target, "precious").unwrap();
         symlink(&target, scratch.0.join(name)).unwrap();
         let refused = refusal(&scratch.place());
-        assert!(refused.contains(&format!("{name} is a symbolic link")), "{refused}");
+        assert!(refused.contains(&format!("{name} is a symbolic link or not a regular file")), "{refused}");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
     }
     // The directory itself may be reached through one, as systemd's are.
@@ -56,7 +56,7 @@ fn a_fifo_or_a_directory_is_no_lock() {
     let scratch = Scratch::new();
     let lock = scratch.0.join("lock");
     rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
-    assert!(refusal(&scratch.place()).contains("lock is a symbolic link, or no regular file"));
+    assert!(refusal(&scratch.place()).contains("lock is a symbolic link or not a regular file"));
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn what_belongs_to_another_user_is_refused_with_both_users() {
         chown(&path, Some(SOMEBODY), None).unwrap();
         let refused = refusal(&crashed.place());
         let expected = format!(
-            "{} belongs to user {SOMEBODY}, and this process runs as user 0: run it as user {SOMEBODY}, or give the files to \
-             this user (chown -R 0 {})",
+            "{} belongs to user {SOMEBODY}, but this process runs as user 0; run it as user {SOMEBODY}, or change the owner \
+             (chown -R 0 {})",
             path.display().to_string().trim_end_matches('/'),
             crashed.0.display()
         );

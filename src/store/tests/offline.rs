@@ -32,7 +32,7 @@ fn a_dump_is_lines_of_json() {
     assert_eq!(dumped(&scratch.0, None), lines.concat());
     let report = check(&scratch.0).unwrap();
     assert_eq!(report, Report { records: 2, names: 2, newest: two, problems: Vec::new() });
-    assert_eq!(report.to_string(), format!("2 records of 2 names, the newest {two}\nall is well"));
+    assert_eq!(report.to_string(), format!("records: 2, names: 2, newest id: {two}\nno problems found"));
 }
 
 #[test]
@@ -42,23 +42,23 @@ fn a_load_continues_where_there_are_records() {
     assert_eq!(loaded(&scratch.0, &(line("5", "") + "\n" + &line("9", ""))), Ok(2));
     assert_eq!(loaded(&scratch.0, line("11", "").trim_end()), Ok(1));
     for (lines, said) in [
-        (line("11", ""), "line 1: id 11 does not follow 11"),
-        (line("12", "") + &line("12", ""), "line 2: id 12 does not follow 12"),
-        (line("0", ""), "line 1: \"0\" is no id"),
-        (line("9223372036854775808", ""), "line 1: \"9223372036854775808\" is no id"),
-        (line("x", ""), "line 1: \"x\" is no id"),
-        (line("+20", ""), "line 1: \"+20\" is no id"),
-        (line("020", ""), "line 1: \"020\" is no id"),
+        (line("11", ""), "line 1: id 11 is not larger than the newest id, 11"),
+        (line("12", "") + &line("12", ""), "line 2: id 12 is not larger than the newest id, 12"),
+        (line("0", ""), "line 1: \"0\" is not an id"),
+        (line("9223372036854775808", ""), "line 1: \"9223372036854775808\" is not an id"),
+        (line("x", ""), "line 1: \"x\" is not an id"),
+        (line("+20", ""), "line 1: \"+20\" is not an id"),
+        (line("020", ""), "line 1: \"020\" is not an id"),
         (line("9223372036854775807", ""), "line 1: id 9223372036854775807 is more than a day ahead"),
         (
             line("20", "").replace(":1}", &format!(":{}{}}}", "[".repeat(129), "]".repeat(129))),
             "line 1: the data is nested",
         ),
-        (line("20", ",\"more\":1"), "line 1: it is not what esker dump writes: unknown field `more`"),
-        (line("20", "}"), "line 1: it is not what esker dump writes"),
+        (line("20", ",\"more\":1"), "line 1: this is not a line written by esker dump: unknown field `more`"),
+        (line("20", "}"), "line 1: this is not a line written by esker dump"),
         ("{\"id\":\"20\",\"event\":\"\",\"data\":1}".into(), "line 1: the name is empty"),
         ("{\"id\":\"20\",\"event\":\"a\\nb\",\"data\":1}".into(), "line 1: the name has a control character"),
-        ("\u{1}".into(), "line 1: it is not what esker dump writes"),
+        ("\u{1}".into(), "line 1: this is not a line written by esker dump"),
     ] {
         let error = loaded(&scratch.0, &lines).unwrap_err();
         assert!(error.starts_with(said), "{error}");
@@ -91,14 +91,17 @@ fn what_is_not_there_is_not_made() {
 #[test]
 fn a_check_finds_what_does_not_fit() {
     for (sql, what) in [
-        ("DELETE FROM versions WHERE id % 7 = 0", "records that the index lacks"),
-        ("INSERT INTO versions VALUES (1, 77777)", "1 versions in the index that no record has"),
-        ("UPDATE versions SET name = 2 WHERE name = 1", "versions in the index that no record has"),
+        ("DELETE FROM versions WHERE id % 7 = 0", "records missing from the index"),
+        ("INSERT INTO versions VALUES (1, 77777)", "1 versions in the index without a record"),
+        ("UPDATE versions SET name = 2 WHERE name = 1", "versions in the index without a record"),
         ("UPDATE names SET latest = (SELECT min(id) FROM records) WHERE key = 1", "is not the newest of its name"),
-        ("UPDATE records SET data = '{' WHERE id = 5", "record 5 is no JSON"),
-        ("UPDATE records SET id = -5 WHERE id = 5", "1 records without a good id"),
+        ("UPDATE records SET data = '{' WHERE id = 5", "record 5 is not valid JSON"),
+        ("UPDATE records SET id = -5 WHERE id = 5", "1 records with an invalid id"),
         ("UPDATE names SET name = char(10) WHERE key = 1", "control character"),
-        ("UPDATE meta SET value = 99999 WHERE key = 'indexed_through'", "the index claims records that are not there"),
+        (
+            "UPDATE meta SET value = 99999 WHERE key = 'indexed_through'",
+            "the index refers to records that do not exist",
+        ),
     ] {
         let scratch = Scratch::new();
         let lines: Vec<_> =

@@ -323,7 +323,7 @@ fn after_the_keeper_has_failed_the_writer_moves_nothing() {
     witness.disk.faults(|faults| faults.syncs_fail = 1.0);
     let before = witness.disk.stats();
     hands.turn();
-    assert!(matches!(store.status().health, Health::Failed { why } if why.starts_with("moving the log")));
+    assert!(matches!(store.status().health, Health::Failed { why } if why.starts_with("checkpointing")));
     assert_eq!(witness.disk.stats().failures, before.failures + 1, "it was not tried again");
 }
 

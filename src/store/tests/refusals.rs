@@ -27,7 +27,7 @@ fn a_directory_has_one_broker() {
     let scratch = Scratch::new();
     let rig = Rig::new(&scratch.place());
     let pid = std::process::id();
-    assert!(refusal(&scratch.place()).contains(&format!("is used by another broker (process {pid}); stop that")));
+    assert!(refusal(&scratch.place()).contains(&format!("is used by another broker (process {pid}); stop it")));
     assert!(check(&scratch.0).is_err());
     assert!(load(&scratch.0, &mut &b""[..]).is_err());
     assert!(rig.insert("name", "1").is_ok(), "whoever has it keeps it");
@@ -56,10 +56,10 @@ fn what_cannot_be_written_is_refused() {
     let scratch = Scratch::new();
     // As no permission stops root, something else stands where the files should be.
     std::fs::create_dir(scratch.0.join("lock")).unwrap();
-    assert!(refusal(&scratch.place()).contains("can't be written to"));
+    assert!(refusal(&scratch.place()).contains("is not writable"));
     std::fs::remove_dir(scratch.0.join("lock")).unwrap();
     std::fs::create_dir(scratch.database()).unwrap();
-    assert!(refusal(&scratch.place()).contains("records.db is a symbolic link, or no regular file"));
+    assert!(refusal(&scratch.place()).contains("records.db is a symbolic link or not a regular file"));
     let nowhere = Location::Directory("/proc/esker".into());
     assert!(refusal(&nowhere).contains("the data directory /proc/esker can't be used"));
 }
@@ -72,7 +72,7 @@ fn a_newer_format_is_left_alone() {
     drop(connection);
     let before = std::fs::read(scratch.database()).unwrap();
     let said = refusal(&scratch.place());
-    assert!(said.contains("have format 2, and this version knows 1; use a newer version of Esker"), "{said}");
+    assert!(said.contains("have format 2, but this version supports only 1; use a newer version of Esker"), "{said}");
     assert!(check(&scratch.0).is_err() && dump(&scratch.0, None, &mut Vec::new()).is_err());
     assert!(std::fs::read(scratch.database()).unwrap() == before);
 }
@@ -84,7 +84,7 @@ fn another_programs_database_is_left_alone() {
     connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
     drop(connection);
     let before = std::fs::read(scratch.database()).unwrap();
-    assert!(refusal(&scratch.place()).contains("is not Esker's"));
+    assert!(refusal(&scratch.place()).contains("was not created by Esker"));
     assert!(std::fs::read(scratch.database()).unwrap() == before);
 }
 
@@ -97,7 +97,7 @@ fn another_programs_reading_is_told() {
     let copy = Scratch::copy_of(&scratch.0);
     let other = Connection::open(copy.database()).unwrap();
     other.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
-    assert!(refusal(&copy.place()).contains("another program is using the records"));
+    assert!(refusal(&copy.place()).contains("has locked the database"));
     drop(other);
     assert_eq!(Rig::new(&copy.place()).latest, rig.published());
 }
@@ -108,7 +108,7 @@ fn garbage_is_damage() {
     std::fs::write(scratch.database(), "this is no database, but some text that stands in its place".repeat(100))
         .unwrap();
     let said = refusal(&scratch.place());
-    assert!(said.contains("are damaged: file is not a database; see what esker check says"), "{said}");
+    assert!(said.contains("are damaged: file is not a database; run esker check"), "{said}");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_log_without_its_database_is_damage() {
     for loss in [|path| std::fs::write(path, "").unwrap(), |path| std::fs::remove_file(path).unwrap()] {
         let copy = Scratch::copy_of(&scratch.0);
         loss(copy.database());
-        assert!(refusal(&copy.place()).contains("records.db-wal is there without"));
+        assert!(refusal(&copy.place()).contains("records.db-wal exists without"));
         assert!(copy.0.join("records.db-wal").exists());
     }
 }
@@ -128,12 +128,12 @@ fn a_log_without_its_database_is_damage() {
 fn what_is_missing_in_the_tables_is_damage() {
     for (sql, what) in [
         ("DELETE FROM meta WHERE key = 'ceiling'", "Query returned no rows"),
-        ("DELETE FROM records WHERE id = (SELECT latest FROM names WHERE key = 3)", "is not there"),
+        ("DELETE FROM records WHERE id = (SELECT latest FROM names WHERE key = 3)", "does not exist"),
         ("UPDATE names SET latest = NULL WHERE key = 4", "name 4 has no record"),
-        ("UPDATE meta SET value = 1 WHERE key = 'indexed_through'; DELETE FROM names WHERE key = 1", "have name 1"),
+        ("UPDATE meta SET value = 1 WHERE key = 'indexed_through'; DELETE FROM names WHERE key = 1", "with name 1"),
         ("DROP TABLE names", "no such table"),
-        ("UPDATE names SET key = 9223372036854775807 WHERE key = 3", "a key that was never given"),
-        ("UPDATE names SET key = 0 WHERE key = 3", "a key that was never given"),
+        ("UPDATE names SET key = 9223372036854775807 WHERE key = 3", "a key that was never assigned"),
+        ("UPDATE names SET key = 0 WHERE key = 3", "a key that was never assigned"),
     ] {
         let scratch = filled();
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
@@ -167,7 +167,7 @@ fn torn_files_never_panic() {
             Ok(opening) => assert!(opening.latest.len() <= 50),
             Err(error) => {
                 let said = error.to_string();
-                assert!(said.contains("damaged") || said.contains("is not Esker's"), "{said}");
+                assert!(said.contains("damaged") || said.contains("was not created by Esker"), "{said}");
                 refused += 1;
             }
         }

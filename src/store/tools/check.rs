@@ -26,14 +26,14 @@ const COUNTS: [(&str, &str); 4] = [
     ),
     (
         "SELECT count(*) FROM versions LEFT JOIN records USING (id) WHERE records.name IS NOT versions.name",
-        "versions in the index that no record has",
+        "versions in the index without a record",
     ),
     (
         "SELECT count(*) FROM records LEFT JOIN versions ON versions.name = records.name AND versions.id = records.id
          WHERE versions.id IS NULL AND records.id <= (SELECT value FROM meta WHERE key = 'indexed_through')",
-        "records that the index lacks",
+        "records missing from the index",
     ),
-    ("SELECT count(*) FROM records WHERE id < 1", "records without a good id"),
+    ("SELECT count(*) FROM records WHERE id < 1", "records with an invalid id"),
 ];
 
 /// What a check found.
@@ -65,9 +65,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { records, names, newest, problems } = self;
-        writeln!(f, "{records} records of {names} names, the newest {newest}")?;
+        writeln!(f, "records: {records}, names: {names}, newest id: {newest}")?;
         problems.iter().try_for_each(|problem| writeln!(f, "problem: {problem}"))?;
-        f.write_str(if problems.is_empty() { "all is well" } else { "the store is damaged; restore it from a backup" })
+        f.write_str(if problems.is_empty() {
+            "no problems found"
+        } else {
+            "the store is damaged; restore it from a backup"
+        })
     }
 }
 
@@ -124,7 +128,7 @@ fn count(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
     report.names = number(connection, "SELECT count(*) FROM names")?;
     report.newest = number(connection, "SELECT coalesce(max(id), 0) FROM records")?;
     if schema::from_sql(schema::meta(connection, INDEXED_THROUGH)?) > report.newest {
-        report.add("the index claims records that are not there");
+        report.add("the index refers to records that do not exist");
     }
     Ok(())
 }
@@ -145,7 +149,7 @@ fn texts(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
             report.add(format!("record {id}: {error}"));
         }
         if let Err(error) = serde_json::from_str::<IgnoredAny>(row.get_ref(2)?.as_str()?) {
-            report.add(format!("record {id} is no JSON: {error}"));
+            report.add(format!("record {id} is not valid JSON: {error}"));
         }
     }
     Ok(())
@@ -154,7 +158,7 @@ fn texts(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
 /// What a start would show of each name, against what the records say.
 fn compare(latest: &[Record], expected: &BTreeMap<String, u64>, report: &mut Report) {
     if latest.len() != expected.len() {
-        report.add(format!("{} names have a newest record, and {} should", latest.len(), expected.len()));
+        report.add(format!("{} names have a newest record, but {} should", latest.len(), expected.len()));
     }
     for record in latest.iter().filter(|record| expected.get(&*record.name) != Some(&record.id)) {
         report.add(format!("record {} is not the newest of its name", record.id));

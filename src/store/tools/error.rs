@@ -69,13 +69,13 @@ impl std::error::Error for ToolError {}
 impl fmt::Display for BadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Long(most) => write!(f, "it is longer than {most} bytes"),
-            Self::Json(error) => write!(f, "it is not what esker dump writes: {error}"),
-            Self::Id(id) => write!(f, "{id:?} is no id; give digits, of 1 to {}", i64::MAX),
+            Self::Long(most) => write!(f, "the line is longer than {most} bytes"),
+            Self::Json(error) => write!(f, "this is not a line written by esker dump: {error}"),
+            Self::Id(id) => write!(f, "{id:?} is not an id; use a number from 1 to {}", i64::MAX),
             Self::Future(id) => write!(f, "id {id} is more than a day ahead of this machine's clock; set the clock"),
             Self::Deep(error) => error.fmt(f),
             Self::Order(id, newest) => {
-                write!(f, "id {id} does not follow {newest}, the newest there is; load records in order, and each once")
+                write!(f, "id {id} is not larger than the newest id, {newest}; load records in order, each once")
             }
             Self::Name(error) => error.fmt(f),
         }
