@@ -26,7 +26,7 @@ pub enum Kind {
     /// They only grow.
     Counter,
     /// They go up and down.
-    SpaceProbe,
+    Gauge,
     /// How often something took how long.
     Histogram,
 }
@@ -81,7 +81,7 @@ impl Family {
 
     /// A gauge.
     pub fn gauge(name: &'static str, help: &'static str, samples: impl Into<Samples>) -> Self {
-        Self { name, help, kind: Kind::SpaceProbe, samples: samples.into(), view: None }
+        Self { name, help, kind: Kind::Gauge, samples: samples.into(), view: None }
     }
 
     /// A histogram; its name ends in `_seconds`.

@@ -22,7 +22,7 @@ fn write_family(family: &Family, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Family { name, help, kind, samples, .. } = family;
     let kind = match kind {
         Kind::Counter => "counter",
-        Kind::SpaceProbe => "gauge",
+        Kind::Gauge => "gauge",
         Kind::Histogram => "histogram",
     };
     write!(f, "# HELP {name} {help}\n# TYPE {name} {kind}\n")?;
