@@ -1,6 +1,6 @@
-//! Parses a corpus: many inputs in one text file, one per line, sorted and each once. `\n`, `\r`, `\t` and `\\` stand for line feed,
-//! carriage return, tab and backslash, `\xNN` for any other byte outside printable ASCII. So a change of a corpus can be read in a
-//! diff. `scripts/lib/corpus.sh` writes this format.
+//! Parses a corpus: many inputs in one text file, one per line, sorted and each once. `\n`, `\r`, `\t` and `\\` stand for line
+//! feed, carriage return, tab and backslash, `\xNN` for any other byte outside printable ASCII. So a change of a corpus can be
+//! read in a diff. `scripts/lib/corpus.sh` writes this format.
 
 /// Returns the inputs, in the order of their lines. Errors name the line. A corpus without inputs is an error.
 pub fn parse(text: &str) -> Result<Vec<Vec<u8>>, String> {

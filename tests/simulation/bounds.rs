@@ -1,4 +1,4 @@
-//! What one seed's broker is told to keep to, and whether it does. Refuses to know how.
+//! The limits of one seed's broker, and whether it keeps them.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use esker::Config;
 use fastrand::Rng;
 
 use super::tokens;
-use super::world::{TOPICS, Traits, World};
+use super::world::{Scenario, TOPICS, World};
 
-/// What may be kept and let in at most.
+/// Limits on what the broker may retain and accept.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Events of each topic.
+    /// Events per topic.
     events: usize,
     bytes: usize,
     connections: usize,
 }
 
 impl Bounds {
-    pub fn new(rng: &mut Rng, traits: &Traits) -> Self {
-        let (events, bytes) = match traits.is_roomy {
+    pub fn new(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let (events, bytes) = match scenario.is_roomy {
             true => (1_000_000, 1 << 40),
             false => {
                 (rng.usize(0..12).min(rng.usize(0..12)), if rng.bool() { 400_000 } else { rng.usize(500..200_000) })
             }
         };
-        Self { events, bytes, connections: if traits.is_crowded { rng.usize(8..20) } else { 1 << 16 } }
+        Self { events, bytes, connections: if scenario.is_over_capacity { rng.usize(8..20) } else { 1 << 16 } }
     }
 
-    pub fn configure(self, rng: &mut Rng, traits: &Traits) -> Config {
-        let is_ageless = traits.is_roomy || rng.bool();
+    pub fn configure(self, rng: &mut Rng, scenario: &Scenario) -> Config {
+        let is_ageless = scenario.is_roomy || rng.bool();
         let age = if is_ageless { Duration::MAX } else { Duration::from_millis(rng.u64(1..60_000)) };
-        let config = Config::new().data(":memory:").threads(traits.workers).port(0);
+        let config = Config::new().data(":memory:").threads(scenario.workers).port(0);
         let config = config.heartbeat(Duration::from_secs(15)).stall(Duration::from_secs(60));
         let config = config.history(self.events).history_age(age).history_bytes(self.bytes);
         let config = config.max_connections(self.connections);
-        match traits.has_tokens {
+        match scenario.has_tokens {
             true => config.publisher_secret(tokens::PUBLISHER).subscriber_secret(tokens::SUBSCRIBER),
             false => config.no_auth(true),
         }
@@ -43,22 +43,25 @@ impl Bounds {
 }
 
 impl World {
-    /// At every step.
+    /// Checks the limits that hold at every step.
     pub(super) fn assert_bounded(&self) {
         let open = self.net.get().open();
-        assert!(open <= self.bounds.connections, "{open} connections were taken in: {:?}", self.bounds);
+        assert!(open <= self.bounds.connections, "{open} connections are open: {:?}", self.bounds);
         let Some(broker) = &self.broker else { return };
         let counts = broker.hub().counts();
         assert!(counts.history_events <= TOPICS.len() * self.bounds.events, "{:?}: {counts:?}", self.bounds);
         assert!(counts.history_bytes <= self.bounds.bytes, "{:?}: {counts:?}", self.bounds);
     }
 
-    /// Once nothing more happens: where there is room, nobody waits, and what was sent is no longer owed.
-    pub(super) fn assert_nothing_waits(&self) {
+    /// Checks an idle broker: no connection waits if the limit allows another, and the workers have served everything.
+    pub(super) fn assert_nothing_pending(&self) {
         let net = self.net.get();
         let (open, waiting) = (net.open(), net.waiting());
         assert!(waiting == 0 || open >= self.bounds.connections, "{waiting} connections wait though there is room");
         let debts: Vec<_> = self.broker.iter().flat_map(|broker| broker.hub().debts()).collect();
-        assert!(debts.iter().all(|&debt| debt == (0, 0)), "all is served, and workers are in debt: {debts:?}");
+        assert!(
+            debts.iter().all(|&debt| debt == (0, 0)),
+            "the broker is idle, and workers have not served everything: {debts:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The broker under simulation: its starts and its turns. A worker has one when its poll would return; now and then without.
+//! Starts the simulated broker and runs its loop iterations. A worker runs one when its poll would return, and sometimes
+//! without that.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,50 +9,50 @@ use esker::stepped::{Ground, Stepped};
 use esker::store::{Health, Tuning};
 
 use super::net::SimKernel;
-use super::world::{World, tell};
+use super::world::{World, trace};
 
 impl World {
-    /// Starts one, unless one runs.
+    /// Starts a broker, unless one runs.
     pub(super) fn start(&mut self) {
         if self.broker.is_some() {
             return;
         }
-        let (kernels, listener) = self.net.restart(self.traits.workers);
+        let (kernels, listener) = self.net.restart(self.scenario.workers);
         self.watches = kernels.iter().map(SimKernel::watch).collect();
         self.due = vec![Some(0); kernels.len()];
         let mut tuning = Tuning::default();
         (tuning.unindexed, tuning.slice, tuning.log_growth) = (self.rng.usize(1..8), 2, 40 << 10);
         (tuning.log_bound, tuning.retry) = (200 << 10, Duration::from_millis(300));
-        // The workers, which make room, have no turn meanwhile.
+        // The workers, which would make room, do not run in the meantime.
         tuning.reserve_tries = 3;
         let (place, crashes) = (self.storage.place(), self.storage.crashes());
         let ground = Ground { place: &place, tuning, dial: Arc::clone(&self.dial), kernels, listener };
         let started = Stepped::start(&self.config, ground);
-        (self.truth.boot, self.truth.boot_covered) = (self.truth.boot + 1, self.truth.covered);
-        self.truth.boot_newest = self.truth.newest;
+        (self.oracle.boot, self.oracle.boot_covered) = (self.oracle.boot + 1, self.oracle.covered);
+        self.oracle.boot_newest = self.oracle.newest;
         if self.storage.crashes() > crashes {
             drop(started);
             return self.start();
         }
-        tell(self.truth.step, &format!("start {}: {:?}", self.truth.boot, started.as_ref().err()));
-        self.truth.has_failed = false;
+        trace(self.oracle.step, &format!("start {}: {:?}", self.oracle.boot, started.as_ref().err()));
+        self.oracle.has_failed = false;
         match started {
             Ok(broker) => self.broker = Some(broker),
             Err(error) => {
-                // A disk that lied has nothing to start from: there is another one.
+                // A lying disk has lost what a start needs: replace it.
                 assert!(self.storage.may_refuse(), "it does not start: {error}");
                 self.storage.replace();
-                self.truth.doubt_everything();
-                self.truth.is_damaged = false;
+                self.oracle.doubt_everything();
+                self.oracle.is_damaged = false;
                 self.start();
             }
         }
     }
 
-    /// Those that would wake have a turn. Whether there were any.
-    pub(super) fn turn_all(&mut self) -> bool {
-        let waking: Vec<_> = (0..self.traits.workers).filter(|&worker| self.would_wake(worker)).collect();
-        waking.iter().for_each(|&worker| self.turn(worker));
+    /// Runs an iteration of each worker that would wake. Returns whether there were any.
+    pub(super) fn iterate_all(&mut self) -> bool {
+        let waking: Vec<_> = (0..self.scenario.workers).filter(|&worker| self.would_wake(worker)).collect();
+        waking.iter().for_each(|&worker| self.iterate(worker));
         !waking.is_empty()
     }
 
@@ -64,14 +65,14 @@ impl World {
         self.broker.as_ref().is_none_or(|broker| broker.has_ended(worker))
     }
 
-    pub(super) fn turn_some(&mut self) {
-        let worker = self.rng.usize(0..self.traits.workers);
+    pub(super) fn iterate_some(&mut self) {
+        let worker = self.rng.usize(0..self.scenario.workers);
         if self.would_wake(worker) || self.rng.u8(0..20) == 0 {
-            self.turn(worker);
+            self.iterate(worker);
         }
     }
 
-    pub(super) fn turn(&mut self, worker: usize) {
+    pub(super) fn iterate(&mut self, worker: usize) {
         let Some(broker) = &mut self.broker else { return };
         broker.turn(worker);
         let millis = self.dial.elapsed_micros.load(Ordering::Relaxed) / 1000;
@@ -84,17 +85,17 @@ impl World {
             broker.turn_store();
         }
         match self.health() {
-            Some(Health::Ready) => self.truth.covered = self.truth.newest,
-            Some(Health::Failed { .. }) => self.truth.has_failed = true,
+            Some(Health::Ready) => self.oracle.covered = self.oracle.newest,
+            Some(Health::Failed { .. }) => self.oracle.has_failed = true,
             _ => {}
         }
-        if self.traits.has_lying_disk && self.has_store_failed() {
-            self.truth.doubt_records();
+        if self.scenario.has_lying_disk && self.has_store_failed() {
+            self.oracle.doubt_records();
         }
-        // Power was lost in the midst of it: whatever it said since then nobody has heard.
+        // Power was lost during the iteration: nothing that the broker wrote since has been received.
         if self.storage.crashes() > crashes {
             self.lose_power();
-            self.start_anew();
+            self.start_again();
         }
     }
 

@@ -1,5 +1,5 @@
-//! The kernel that the simulated broker stands on: pipes between clients and broker, edge-triggered readiness, a backlog,
-//! and the faults of all of them. Refuses to know what is said.
+//! The simulated broker's kernel: pipes between clients and broker, edge-triggered readiness, a backlog, and their faults.
+//! Independent of the bytes' meaning.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
@@ -16,11 +16,11 @@ use esker::stream::BUDGET_PER_ITERATION;
 use esker::stream::subscriber::Socket;
 use mio::Token;
 
-/// No turn reads from or writes to one socket more often: invariant 5.
+/// The most reads, and writes, per socket and loop iteration: invariant 5.
 const CALLS_PER_TURN: usize = 12;
-/// No turn takes more connections in.
+/// The most accepted connections per iteration.
 const ACCEPTS_PER_TURN: usize = 128;
-/// No turn writes more often: serving, the sweep and the drain have a budget each, and some are answered.
+/// The most writes per iteration: serving, the sweep and the drain have a budget each, and some requests get responses.
 const WRITES_PER_TURN: usize = 3 * BUDGET_PER_ITERATION + ACCEPTS_PER_TURN;
 
 /// A connection, seen from both ends.
@@ -28,25 +28,25 @@ const WRITES_PER_TURN: usize = 3 * BUDGET_PER_ITERATION + ACCEPTS_PER_TURN;
 pub struct Pipe {
     /// The last byte of the client's address.
     host: u8,
-    /// What the client has sent and the broker's kernel does not have yet.
+    /// Bytes that the client has sent and that have not arrived.
     in_flight: VecDeque<u8>,
     fin_in_flight: bool,
-    /// What the broker can read.
+    /// Bytes that the broker can read.
     readable: VecDeque<u8>,
     has_fin: bool,
-    /// What the client has got.
+    /// Bytes that the client has received.
     received: Vec<u8>,
-    /// How much more the broker may write; none: as much as it wants.
+    /// The number of bytes that the broker may still write; `None`: no limit.
     room: Option<usize>,
-    /// A write found no room, so an edge will tell of some.
+    /// A write was short, so a writable event will follow.
     awaits_room: bool,
     is_reset: bool,
-    /// The broker will write no more.
+    /// The broker has shut down its writing side.
     is_shut: bool,
     is_closed: bool,
     registration: Option<Registration>,
     is_listed: bool,
-    /// The turn that these are of.
+    /// The iteration that `reads` and `writes` count for.
     turn: u64,
     reads: usize,
     writes: usize,
@@ -79,35 +79,35 @@ impl Pipe {
     }
 }
 
-/// See the module's page.
+/// The simulated network.
 #[derive(Debug, Default)]
 pub struct Net {
     pipes: Vec<Pipe>,
-    /// Per kernel, the pipes whose readiness is to be told.
+    /// Per kernel, the pipes whose readiness the next wait reports.
     listed: Vec<VecDeque<usize>>,
     backlog: VecDeque<usize>,
     door: Option<Token>,
     is_door_listed: bool,
-    /// What accepting fails with, while it is set.
+    /// The error of every accept while it is set.
     pub accept_fault: Option<i32>,
-    /// What each read and write takes, if it takes time.
+    /// The duration of each read and write in microseconds, if they take time.
     pub slow_calls: Option<(Arc<ManualClock>, u64)>,
     numbers: BTreeSet<RawFd>,
-    /// Counts the turns of all workers.
+    /// Counts the iterations of all workers.
     turn: u64,
-    /// Of this turn.
+    /// In this iteration.
     writes: usize,
     accepts: usize,
-    /// All bytes and calls, for the comparison of two runs.
+    /// A hash of all bytes and calls, to compare two runs.
     pub transcript: Transcript,
 }
 
-/// A sum of all that happened.
+/// A hash of everything that happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transcript(u64);
 
 impl Transcript {
-    /// Something more has happened.
+    /// Adds an event to the hash.
     pub fn note(&mut self, what: u64, bytes: &[u8]) {
         let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
         let word = |bytes: &[u8]| {
@@ -120,17 +120,17 @@ impl Transcript {
     }
 }
 
-/// All have hold of it.
+/// A shared handle to the network.
 #[derive(Clone, Debug, Default)]
 pub struct Shared(Arc<Mutex<Net>>);
 
 impl Shared {
-    /// The net itself.
+    /// Locks the network.
     pub fn get(&self) -> MutexGuard<'_, Net> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kernels for a broker that starts, and its listener. All connections of the one before are reset.
+    /// Returns kernels and a listener for a broker that starts. Resets all connections of the previous one.
     pub fn restart(&self, workers: usize) -> (Vec<SimKernel>, SimListener) {
         let mut net = self.get();
         net.backlog.clear();
@@ -147,12 +147,12 @@ impl Shared {
 
 // The clients' side.
 impl Net {
-    /// A client connects; `room` is what the broker may write at first, none: always enough.
+    /// Connects a client. `room` is the number of bytes that the broker may write for now; `None`: no limit.
     pub fn connect(&mut self, room: Option<usize>) -> usize {
         self.connect_from((self.pipes.len() % 5) as u8, room)
     }
 
-    /// The same from an address of the network 10.0.0.0/24.
+    /// Connects a client from the address 10.0.0.`host`.
     pub fn connect_from(&mut self, host: u8, room: Option<usize>) -> usize {
         self.pipes.push(Pipe { host, room, ..Pipe::default() });
         let pipe = self.pipes.len() - 1;
@@ -161,12 +161,12 @@ impl Net {
         pipe
     }
 
-    /// The client sends.
+    /// The client sends bytes.
     pub fn send(&mut self, pipe: usize, bytes: &[u8]) {
         self.pipes[pipe].in_flight.extend(bytes);
     }
 
-    /// Some of what was sent comes to the broker's kernel.
+    /// Some of the bytes sent arrive at the broker.
     pub fn deliver(&mut self, pipe: usize, bytes: usize) {
         let here = &mut self.pipes[pipe];
         let count = bytes.min(here.in_flight.len());
@@ -182,7 +182,7 @@ impl Net {
         }
     }
 
-    /// The client sends nothing more, but reads on.
+    /// The client shuts down its writing side, and continues to read.
     pub fn half_close(&mut self, pipe: usize) {
         self.pipes[pipe].fin_in_flight = true;
         self.deliver(pipe, 0);
@@ -197,7 +197,7 @@ impl Net {
         self.list(pipe);
     }
 
-    /// The client has read so much, so that the broker may write as much more; none: from now on it reads everything.
+    /// The client reads, so that the broker may write this many bytes more; `None`: from now on it reads everything.
     pub fn give_room(&mut self, pipe: usize, bytes: Option<usize>) {
         let here = &mut self.pipes[pipe];
         here.room = here.room.and_then(|room| bytes.map(|bytes| room + bytes));
@@ -206,28 +206,28 @@ impl Net {
         }
     }
 
-    /// What the client has got since the last call.
+    /// Takes the bytes received since the last call.
     pub fn take_received(&mut self, pipe: usize) -> Vec<u8> {
         std::mem::take(&mut self.pipes[pipe].received)
     }
 
-    /// Whether nothing more can come to the client.
+    /// Returns whether the client can receive nothing more.
     pub fn is_over(&self, pipe: usize) -> bool {
         let here = &self.pipes[pipe];
         here.is_reset || here.is_shut || here.is_closed
     }
 
-    /// Whether the broker has closed its end itself.
+    /// Returns whether the broker has closed its end.
     pub fn was_given_back(&self, pipe: usize) -> bool {
         self.pipes[pipe].is_closed
     }
 
-    /// Connections that nobody has accepted.
+    /// Returns the number of connections that wait to be accepted.
     pub fn waiting(&self) -> usize {
         self.backlog.len()
     }
 
-    /// The broker's open sockets.
+    /// Returns the number of the broker's open sockets.
     pub fn open(&self) -> usize {
         self.numbers.len()
     }
@@ -260,7 +260,7 @@ pub struct SimKernel {
     is_rung: Arc<AtomicBool>,
 }
 
-/// Tells whether a worker would wake by itself.
+/// Reports whether a worker's wait would return.
 #[derive(Clone, Debug)]
 pub struct Watch {
     id: usize,
@@ -269,14 +269,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Whether something is ready, or the bell has rung.
+    /// Returns whether a socket is ready or the worker was woken.
     pub fn would_wake(&self) -> bool {
         self.is_rung.load(Ordering::Relaxed) || self.net.get().is_ready(self.id)
     }
 }
 
 impl SimKernel {
-    /// Eyes on it, for it will be the worker's.
+    /// Returns a handle that remains when the worker owns the kernel.
     pub fn watch(&self) -> Watch {
         Watch { id: self.id, net: self.net.clone(), is_rung: Arc::clone(&self.is_rung) }
     }
@@ -286,7 +286,7 @@ impl SimKernel {
         let registration = Registration { kernel: self.id, token, wants_room };
         let pipe = &mut net.pipes[socket.pipe];
         pipe.registration = Some(registration);
-        // What is ready already is told, as epoll_ctl does it.
+        // As epoll_ctl does, report what is ready already.
         if pipe.seen(registration).is_some() {
             net.list(socket.pipe);
         }
@@ -318,7 +318,7 @@ impl Reactor for SimKernel {
         while let Some(index) = net.listed[self.id].pop_front() {
             let pipe = &mut net.pipes[index];
             pipe.is_listed = false;
-            // One that was closed meanwhile is no longer watched.
+            // A pipe closed in the meantime is no longer registered.
             seen.extend(pipe.registration.and_then(|registration| pipe.seen(registration)));
         }
         net.transcript.note(self.id as u64, &[seen.len() as u8]);
@@ -354,7 +354,7 @@ pub struct End {
 impl Drop for End {
     fn drop(&mut self) {
         let mut net = self.net.get();
-        // A broker that was killed closes nothing that its successor has.
+        // A killed broker must not close what its successor has opened.
         if net.pipes[self.pipe].registration.take().is_some() || net.numbers.contains(&self.number) {
             net.numbers.remove(&self.number);
         }
@@ -370,7 +370,7 @@ impl Read for End {
         let pipe = &mut net.pipes[self.pipe];
         pipe.begin(net.turn);
         pipe.reads += 1;
-        assert!(pipe.reads <= CALLS_PER_TURN, "a turn reads from one socket without end");
+        assert!(pipe.reads <= CALLS_PER_TURN, "one iteration reads from a socket too often");
         if pipe.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -397,10 +397,10 @@ impl Write for End {
         let pipe = &mut net.pipes[self.pipe];
         pipe.begin(net.turn);
         pipe.writes += 1;
-        assert!(pipe.writes <= CALLS_PER_TURN, "a turn writes to one socket without end");
+        assert!(pipe.writes <= CALLS_PER_TURN, "one iteration writes to a socket too often");
         net.writes += 1;
-        assert!(net.writes <= WRITES_PER_TURN, "a turn writes without end");
-        assert!(!pipe.is_shut, "nothing is written after the end");
+        assert!(net.writes <= WRITES_PER_TURN, "one iteration writes too often");
+        assert!(!pipe.is_shut, "a write after the shutdown of the writing side");
         if pipe.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -457,8 +457,8 @@ impl Listen for SimListener {
         }
         let pipe = net.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         net.accepts += 1;
-        assert!(net.accepts <= ACCEPTS_PER_TURN, "a turn accepts without end");
-        // The lowest that is free, as kernels give them.
+        assert!(net.accepts <= ACCEPTS_PER_TURN, "one iteration accepts too many connections");
+        // As kernels do, assign the lowest free descriptor.
         let number = (3..).find(|number| !net.numbers.contains(number)).unwrap_or(RawFd::MAX);
         net.numbers.insert(number);
         let address = IpAddr::from(Ipv4Addr::new(10, 0, 0, net.pipes[pipe].host));

@@ -1,4 +1,4 @@
-//! The disk under the simulated broker's store, and its troubles: it fails, fills, is slow, lies and loses power.
+//! The disk under the simulated broker's store, and its faults: it fails, fills up, is slow, lies about fsync and loses power.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +8,14 @@ use esker::store::Location;
 use esker_disk::{Disk, Faults};
 use fastrand::Rng;
 
-/// See the module's page.
+/// A simulated disk.
 pub struct Storage {
     disk: Disk,
     seed: u64,
     dial: Arc<ManualClock>,
     /// How long an fsync takes.
     sync_micros: Arc<AtomicU64>,
-    /// It says yes to an fsync and does nothing.
+    /// An fsync may report success and do nothing.
     is_lying: bool,
 }
 
@@ -29,33 +29,34 @@ impl Storage {
     }
 
     pub fn place(&self) -> Location {
-        // Not every system tells how much room there is; then the store runs into the end of it.
+        // Not every system reports the free space. Without it, the store runs into a full disk.
         let room = if self.seed.is_multiple_of(2) { esker_disk::room } else { |_: &str| None };
         Location::Vfs { name: self.disk.vfs(), room }
     }
 
-    /// Whether a start may find nothing that it can use: what the disk has lied about may be gone.
+    /// Returns whether a start may fail: a lying disk may have lost what the store needs.
     pub fn may_refuse(&self) -> bool {
         self.is_lying
     }
 
-    /// Another disk, an empty one.
+    /// Replaces the disk by an empty one.
     pub fn replace(&mut self) {
         self.seed += 1;
         self.disk = make(self.seed, &self.dial, &self.sync_micros);
         self.heal();
     }
 
-    /// All troubles pass, but for the lies.
+    /// Removes all faults except lying.
     pub fn heal(&mut self) {
         let syncs_lie = if self.is_lying { 0.5 } else { 0.0 };
         self.disk.faults(|faults| *faults = Faults { syncs_lie, ..Faults::default() });
         self.sync_micros.store(0, Ordering::Relaxed);
     }
 
-    /// Something goes wrong from now on; what that is.
-    pub fn trouble(&mut self, rng: &mut Rng) -> String {
-        // Little room is the one trouble that the store gets over by itself, a failed fsync the one whose records may be there.
+    /// Adds a fault. Returns its description.
+    pub fn inject_fault(&mut self, rng: &mut Rng) -> String {
+        // A full disk and a failed fsync are more likely: the store recovers from the first by itself, and records may survive
+        // the second.
         let kind = [0, 1, 1, 1, 2, 3, 3, 3, 4, 5][rng.usize(0..10)];
         let (rate, used) = (rng.f64(), self.disk.used());
         self.disk.faults(|faults| match kind {
@@ -85,12 +86,12 @@ impl Storage {
         self.disk.cut_power();
     }
 
-    /// Power will be lost in the midst of a change, so many changes from now.
+    /// Schedules a loss of power after this number of changes, in the middle of one.
     pub fn cut_power_after(&mut self, changes: u64) {
         self.disk.cut_power_after(changes);
     }
 
-    /// All files, as programs see them.
+    /// Returns all files, as programs see them.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         self.disk.files()
     }
@@ -99,7 +100,7 @@ impl Storage {
         self.disk.restore(files);
     }
 
-    /// How often power was lost, or a process killed.
+    /// Returns how often power was lost or the process was killed.
     pub fn crashes(&self) -> u64 {
         self.disk.crashes()
     }

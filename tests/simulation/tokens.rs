@@ -1,4 +1,4 @@
-//! Tokens as a publisher's own program makes them: HMAC over JSON. Nothing here is the broker's.
+//! Makes tokens as an application would: HMAC over JSON. Independent of the broker's code.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -7,7 +7,7 @@ use ring::hmac;
 pub const PUBLISHER: &[u8] = b"secret-of-publishers-0123456789abcdef";
 pub const SUBSCRIBER: &[u8] = b"secret-of-subscribers-0123456789abcd";
 
-/// A field with a token for everything.
+/// Returns a header field with a token for every topic.
 pub fn field(secret: &[u8], expires: u64) -> String {
     let claims = format!("{{\"exp\":{expires},\"topics\":[\"*\"]}}");
     let text = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#), BASE64.encode(claims));

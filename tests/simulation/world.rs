@@ -1,5 +1,5 @@
-//! The world around one broker: clients that come and go, a net that breaks, a clock that jumps, a disk that fails, and
-//! restarts in the middle. One seed decides all of it; every step is held against the truth.
+//! One simulated broker and the world around it: clients, a network that breaks, a clock that jumps, a disk that fails, and
+//! restarts. One seed decides everything; the oracle checks every step.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,18 +8,18 @@ use esker::Config;
 use esker::stepped::{ManualClock, Stepped};
 use fastrand::Rng;
 
-use super::asker::Asker;
 use super::backup::Backup;
 use super::bounds::Bounds;
-use super::listener::Listener;
 use super::net::{Shared, SimKernel, Transcript, Watch};
+use super::oracle::Oracle;
+use super::requester::Requester;
 use super::storage::Storage;
+use super::subscriber::Subscriber;
 use super::tokens;
-use super::truth::Truth;
 
 pub const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
 pub const NAMES: [&str; 12] = ["user", "order", "a/b", "\u{e9}t\u{e9}", "x", "y", "z", "X", "Y", "Z", " ", "last"];
-/// So many of them are in use at a time: new ones come, old ones are left.
+/// The number of names in use at a time. New ones replace old ones.
 const NAMES_IN_USE: usize = 5;
 const STEPS: usize = 600;
 /// The simulated time begins in 2026.
@@ -27,27 +27,27 @@ const BEGIN_MICROS: u64 = 1_770_000_000_000_000;
 
 /// What one seed's world is like.
 #[derive(Clone, Debug)]
-pub struct Traits {
+pub struct Scenario {
     pub(super) workers: usize,
-    /// Everything is retained for ever.
+    /// Everything is retained forever.
     pub(super) is_roomy: bool,
     pub padding: usize,
     pub has_disk_faults: bool,
     pub(super) has_lying_disk: bool,
     pub(super) has_tokens: bool,
-    /// More clients than the broker takes.
-    pub(super) is_crowded: bool,
-    /// More listeners than a turn serves, all with one worker.
-    pub(super) is_thronged: bool,
-    /// Fields with tokens, or nothing.
-    pub publisher: String,
-    pub subscriber: String,
+    /// More clients connect than the broker accepts.
+    pub(super) is_over_capacity: bool,
+    /// More subscribers than a loop iteration serves, all on one worker; see `crowd`.
+    pub(super) has_crowd: bool,
+    /// Header fields with tokens, or empty.
+    pub publisher_auth: String,
+    pub subscriber_auth: String,
     pub is_ending: bool,
 }
 
-/// What happened, so that a simulation of nothing is noticed.
+/// What happened, so that a simulation that tests nothing is noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Totals {
     pub events: usize,
     pub gaps: usize,
     pub records: usize,
@@ -55,11 +55,11 @@ pub struct Tally {
     pub power_cuts: usize,
     pub restores: usize,
     pub expiries: usize,
-    /// All bytes and calls.
+    /// A hash of all bytes and calls.
     pub transcript: Transcript,
 }
 
-impl Tally {
+impl Totals {
     pub fn plus(self, other: Self) -> Self {
         Self {
             events: self.events + other.events,
@@ -74,10 +74,10 @@ impl Tally {
     }
 }
 
-/// See the module's page.
+/// A simulated broker, its clients, and everything that it runs on.
 pub struct World {
     pub(super) rng: Rng,
-    pub(super) traits: Traits,
+    pub(super) scenario: Scenario,
     pub(super) net: Shared,
     pub(super) dial: Arc<ManualClock>,
     pub(super) storage: Storage,
@@ -86,17 +86,17 @@ pub struct World {
     pub(super) config: Config,
     pub(super) broker: Option<Stepped<SimKernel>>,
     pub(super) watches: Vec<Watch>,
-    pub(super) truth: Truth,
-    pub(super) askers: Vec<Asker>,
-    pub(super) listeners: Vec<Listener>,
-    /// See `throng`.
-    pub(super) thronging: Vec<usize>,
-    /// Whom the drain under way has ended.
-    pub(super) ended: Vec<Listener>,
-    /// When each worker wants its next turn, in milliseconds.
+    pub(super) oracle: Oracle,
+    pub(super) requesters: Vec<Requester>,
+    pub(super) subscribers: Vec<Subscriber>,
+    /// The pipes of the crowd.
+    pub(super) crowd: Vec<usize>,
+    /// Subscribers whose streams the current drain has ended.
+    pub(super) ended: Vec<Subscriber>,
+    /// When each worker is due for its next loop iteration, in milliseconds.
     pub(super) due: Vec<Option<u64>>,
     pub(super) latest_second: u64,
-    pub(super) tally: Tally,
+    pub(super) totals: Totals,
 }
 
 impl World {
@@ -105,97 +105,97 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let has_tokens = rng.u8(0..3) == 0;
         let has_lying_disk = rng.u8(0..8) == 0;
-        let is_thronged = rng.u8(0..24) == 0;
-        let traits = Traits {
-            workers: if is_thronged { 1 } else { rng.usize(1..4) },
+        let has_crowd = rng.u8(0..24) == 0;
+        let scenario = Scenario {
+            workers: if has_crowd { 1 } else { rng.usize(1..4) },
             is_roomy: rng.bool(),
-            padding: if is_thronged { 2 } else { [2, 40, 400, 20_000][rng.usize(0..4)] },
-            // One that lies may find that it is damaged.
+            padding: if has_crowd { 2 } else { [2, 40, 400, 20_000][rng.usize(0..4)] },
+            // A lying disk may damage the database.
             has_disk_faults: has_lying_disk || rng.bool(),
             has_lying_disk,
             has_tokens,
-            is_crowded: !is_thronged && rng.u8(0..8) == 0,
-            is_thronged,
-            publisher: if has_tokens { tokens::field(tokens::PUBLISHER, u64::MAX >> 12) } else { String::new() },
-            subscriber: if has_tokens { tokens::field(tokens::SUBSCRIBER, u64::MAX >> 12) } else { String::new() },
+            is_over_capacity: !has_crowd && rng.u8(0..8) == 0,
+            has_crowd,
+            publisher_auth: if has_tokens { tokens::field(tokens::PUBLISHER, u64::MAX >> 12) } else { String::new() },
+            subscriber_auth: if has_tokens { tokens::field(tokens::SUBSCRIBER, u64::MAX >> 12) } else { String::new() },
             is_ending: false,
         };
-        tell(0, &format!("{traits:?}"));
-        let bounds = Bounds::new(&mut rng, &traits);
-        let config = bounds.configure(&mut rng, &traits);
+        trace(0, &format!("{scenario:?}"));
+        let bounds = Bounds::new(&mut rng, &scenario);
+        let config = bounds.configure(&mut rng, &scenario);
         let dial = Arc::new(ManualClock::default());
         dial.unix_micros.store(BEGIN_MICROS, Ordering::Relaxed);
         let mut world = Self {
-            storage: Storage::new(rng.u64(..), &dial, traits.has_lying_disk),
+            storage: Storage::new(rng.u64(..), &dial, scenario.has_lying_disk),
             backup: None,
             rng,
-            traits,
+            scenario,
             net: Shared::default(),
             dial,
             bounds,
             config,
             broker: None,
             watches: Vec::new(),
-            truth: Truth::default(),
-            askers: Vec::new(),
-            listeners: Vec::new(),
-            thronging: Vec::new(),
+            oracle: Oracle::default(),
+            requesters: Vec::new(),
+            subscribers: Vec::new(),
+            crowd: Vec::new(),
             ended: Vec::new(),
             due: Vec::new(),
             latest_second: 0,
-            tally: Tally::default(),
+            totals: Totals::default(),
         };
         world.start();
         world
     }
 
-    pub fn run(mut self) -> Tally {
+    pub fn run(mut self) -> Totals {
         for _ in 0..STEPS {
-            self.truth.step += 1;
-            self.throng();
+            self.oracle.step += 1;
+            self.play_crowd();
             self.step();
-            self.look();
+            self.observe();
         }
         self.settle();
-        self.shut();
+        self.shut_down();
         self.start();
         self.audit_all();
-        self.leave();
-        self.tally.transcript = self.net.get().transcript;
-        self.tally
+        self.disconnect_all();
+        self.totals.transcript = self.net.get().transcript;
+        self.totals
     }
 
     fn step(&mut self) {
         if self.has_store_failed() && self.rng.u8(0..5) == 0 {
-            return self.supervise();
+            return self.restart_failed_store();
         }
         match self.rng.u8(0..100) {
-            0..28 => self.turn_some(),
+            0..28 => self.iterate_some(),
             28..36 => self.turn_store(),
             36..50 => self.deliver(),
             50..57 => self.read_some(),
-            57..73 => self.ask(),
-            73..78 => self.come(),
-            78..85 => self.listen(),
+            57..73 => self.send_request(),
+            73..78 => self.connect_requester(),
+            78..85 => self.subscribe(),
             85..93 => self.pass_time(),
-            93..95 => self.break_some(),
-            95 => self.jump(),
-            96 => self.trouble(),
+            93..95 => self.break_connection(),
+            95 => self.step_clock(),
+            96 => self.inject_fault(),
             97 => self.settle(),
             98 if self.rng.bool() => self.restart(),
-            _ => drop(self.turn_all()),
+            _ => drop(self.iterate_all()),
         }
     }
 }
 
-/// One of the names that are in use.
+/// Returns one of the names in use at this step.
 pub fn name_in_use(rng: &mut Rng, step: usize) -> usize {
     let oldest = step * NAMES.len() / STEPS;
     (oldest + rng.usize(0..NAMES_IN_USE)).min(NAMES.len() - 1)
 }
 
-/// The story of a seed that runs alone.
-pub fn tell(step: usize, what: &str) {
+/// Prints what happens, if a single seed runs.
+pub fn trace(step: usize, what: &str) {
     if std::env::var_os(super::ONE_SEED).is_some() {
         println!("{step}: {what}");
     }

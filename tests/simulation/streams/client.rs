@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use esker::stream::{PendingSubscription, Streams};
 
-use super::super::talk::{Said, Stream};
+use super::super::parser::{Stream, StreamItem};
 use super::history::{Event, History, TOPICS};
 use super::socket::Socket;
 
@@ -43,12 +43,14 @@ impl Client {
     /// Reads what has arrived since the last call, and checks it against the history.
     pub fn read(&mut self, history: &History) {
         for item in self.stream.feed(&self.socket.take_received()) {
-            assert!(!self.has_expired || item == Said::End, "{item:?} follows the expiry");
+            assert!(!self.has_expired || item == StreamItem::End, "{item:?} follows the expiry");
             match item {
-                Said::Gap { .. } => self.take_gap(history),
-                Said::Expired => self.has_expired = true,
-                Said::Event { id, data, .. } => self.take_event(history, &id, data.parse().expect("data is a number")),
-                Said::End => {}
+                StreamItem::Gap { .. } => self.take_gap(history),
+                StreamItem::Expired => self.has_expired = true,
+                StreamItem::Event { id, data, .. } => {
+                    self.take_event(history, &id, data.parse().expect("data is a number"));
+                }
+                StreamItem::End => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Simulates the hub and the workers' streams alone, without connections and HTTP, against exact models. This reaches what the
-//! simulation of the whole broker does not: budgets of a few subscribers per loop iteration, streams without chunks, a millisecond
-//! clock that wraps around, and counts that are exact after every step.
+//! simulation of the whole broker does not: budgets of a few subscribers per loop iteration, streams without chunks, a
+//! millisecond clock that wraps around, and counts that are exact after every step.
 
 mod client;
 mod history;
@@ -16,7 +16,7 @@ use esker::sse::Framing;
 use esker::stream::Streams;
 
 use self::socket::Socket;
-use super::talk::Stream;
+use super::parser::Stream;
 use super::{replayable, seeds};
 
 /// The number of seeds unless the environment says otherwise.

@@ -1,5 +1,5 @@
-//! Subscribers to records, over sockets that write short and stall: the hub's newest version of each name, the workers' replicas, and
-//! what each subscriber must receive of both.
+//! Subscribers to records, over sockets that write short and stall: the hub's newest version of each name, the workers'
+//! replicas, and what each subscriber must receive of both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use esker::sse::{Framing, record_frame};
 use esker::stream::{Close, Streams};
 use fastrand::Rng;
 
-use super::super::talk::{Said, Stream};
+use super::super::parser::{Stream, StreamItem};
 use super::socket::Socket;
 use super::{hub_and_workers, over_seeds, stream};
 
@@ -41,7 +41,7 @@ impl Client {
     /// Each event is a record that was committed, newer than the one before it, and of a name that was asked for.
     fn read(&mut self, all: &BTreeMap<u64, (&'static str, String)>) {
         for item in self.stream.feed(&self.socket.take_received()) {
-            let Said::Event { id, name, data } = item else { panic!("no event: {item:?}") };
+            let StreamItem::Event { id, name, data } = item else { panic!("no event: {item:?}") };
             let id: u64 = id.parse().expect("an id is a number");
             assert!(id > self.cursor, "{id} after {}", self.cursor);
             assert_eq!(all.get(&id).map(|(name, data)| (*name, data)), Some((name.as_str(), &data)));

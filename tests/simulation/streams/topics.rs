@@ -1,5 +1,5 @@
-//! Subscribers to topics of several workers, over sockets that write short, stall and break. [`History`] says exactly what the hub
-//! retains, and what each subscriber must therefore receive.
+//! Subscribers to topics of several workers, over sockets that write short, stall and break. [`History`] says exactly what the
+//! hub retains, and what each subscriber must therefore receive.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,17 +1,17 @@
-//! What happens to everybody: bytes that come in pieces, readers that take their time, broken connections, time, and troubles of
-//! clock, descriptors and disk.
+//! What happens around the broker: bytes arrive in pieces, readers are slow, connections break, time passes, the clock is set,
+//! and descriptors and the disk fail.
 
 use std::sync::atomic::Ordering;
 
-use super::world::{World, tell};
+use super::world::{World, trace};
 
 impl World {
     pub(super) fn pipes(&self) -> Vec<usize> {
-        let askers = self.askers.iter().map(|asker| asker.pipe);
-        askers.chain(self.listeners.iter().map(|listener| listener.pipe)).collect()
+        let requesters = self.requesters.iter().map(|requester| requester.pipe);
+        requesters.chain(self.subscribers.iter().map(|subscriber| subscriber.pipe)).collect()
     }
 
-    pub(super) fn pick(&mut self) -> Option<usize> {
+    pub(super) fn pick_pipe(&mut self) -> Option<usize> {
         let pipes = self.pipes();
         (!pipes.is_empty()).then(|| pipes[self.rng.usize(0..pipes.len())])
     }
@@ -33,7 +33,7 @@ impl World {
 
     pub(super) fn read_some(&mut self) {
         for _ in 0..3 {
-            if let Some(pipe) = self.pick() {
+            if let Some(pipe) = self.pick_pipe() {
                 let bytes = self.rng.usize(0..3000);
                 self.net.get().give_room(pipe, Some(bytes));
             }
@@ -45,36 +45,36 @@ impl World {
         self.dial.advance(self.rng.u64(1..most));
     }
 
-    /// An operator or another machine sets the clock.
-    pub(super) fn jump(&mut self) {
+    /// An operator or a time server sets the clock.
+    pub(super) fn step_clock(&mut self) {
         let micros = self.rng.u64(0..7_200_000_000);
         let now = self.dial.unix_micros.load(Ordering::Relaxed);
         let jumped = if self.rng.bool() { now + micros } else { now - micros };
         self.dial.unix_micros.store(jumped, Ordering::Relaxed);
-        tell(self.truth.step, &format!("the clock jumps from {now} to {jumped}"));
+        trace(self.oracle.step, &format!("the clock jumps from {now} to {jumped}"));
     }
 
-    pub(super) fn break_some(&mut self) {
-        let Some(pipe) = self.pick() else { return };
-        self.listeners
+    pub(super) fn break_connection(&mut self) {
+        let Some(pipe) = self.pick_pipe() else { return };
+        self.subscribers
             .iter_mut()
-            .filter(|listener| listener.pipe == pipe)
-            .for_each(|listener| listener.was_broken = true);
+            .filter(|subscriber| subscriber.pipe == pipe)
+            .for_each(|subscriber| subscriber.was_broken = true);
         match self.rng.bool() {
             true => self.net.get().reset(pipe),
             false => self.net.get().half_close(pipe),
         }
-        self.forget();
+        self.remove_closed();
     }
 
-    /// Descriptors run out, the disk has its troubles, or they pass.
-    pub(super) fn trouble(&mut self) {
+    /// Descriptors run out, or the disk gets a fault.
+    pub(super) fn inject_fault(&mut self) {
         const EMFILE: i32 = 24;
         match self.rng.u8(0..4) {
             0 => self.net.get().accept_fault = Some(EMFILE),
-            _ if self.traits.has_disk_faults => {
-                let trouble = self.storage.trouble(&mut self.rng);
-                tell(self.truth.step, &trouble);
+            _ if self.scenario.has_disk_faults => {
+                let fault = self.storage.inject_fault(&mut self.rng);
+                trace(self.oracle.step, &fault);
             }
             _ => {}
         }

@@ -1,16 +1,16 @@
-//! A client's side of HTTP and of streams: whole answers and whole events out of bytes that come in pieces. As naive as can
-//! be, and of its own: nothing here is the broker's.
+//! A client's own parser of HTTP responses and event streams, from bytes that arrive in pieces. Deliberately simple, and
+//! independent of the broker's code.
 
-/// A whole answer.
+/// A whole response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-/// Takes the next answer with a Content-Length off the bytes, if it is whole.
-pub fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
+/// Removes the next response from the bytes, if it is whole. Its body has a `Content-Length`.
+pub fn take_response(bytes: &mut Vec<u8>) -> Option<Response> {
     let (status, head, begin) = split_head(bytes)?;
     let length = field(&head, "Content-Length").map_or(0, |text| text.parse().expect("a length"));
     if bytes.len() < begin + length {
@@ -18,10 +18,10 @@ pub fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
     }
     let body = bytes[begin..begin + length].to_vec();
     bytes.drain(..begin + length);
-    Some(Answer { status, head, body })
+    Some(Response { status, head, body })
 }
 
-/// Status, head and where the body begins.
+/// Returns the status, the head, and where the body begins.
 pub fn split_head(bytes: &[u8]) -> Option<(u16, String, usize)> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..end].to_vec()).expect("a head is ASCII");
@@ -29,14 +29,14 @@ pub fn split_head(bytes: &[u8]) -> Option<(u16, String, usize)> {
     Some((status.parse().expect("a status"), head, end))
 }
 
-/// A field's value.
+/// Returns a field's value.
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// What a stream says.
+/// What a stream consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum StreamItem {
     Event {
         id: String,
         name: String,
@@ -50,10 +50,10 @@ pub enum Said {
     End,
 }
 
-/// A stream's bytes so far.
+/// A stream and its bytes that are not yet parsed.
 #[derive(Debug, Default)]
 pub struct Stream {
-    /// It has no chunks, as for HTTP/1.0.
+    /// It has no chunks, as in HTTP/1.0.
     is_plain: bool,
     bytes: Vec<u8>,
     text: String,
@@ -66,33 +66,33 @@ impl Stream {
         Self { is_plain: true, ..Self::default() }
     }
 
-    /// More of it; everything that is whole by now.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Said> {
+    /// Adds bytes. Returns every item that is whole by now.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<StreamItem> {
         self.bytes.extend_from_slice(bytes);
-        let mut said = Vec::new();
+        let mut items = Vec::new();
         if self.is_plain {
             let whole = self.bytes.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
             let bytes: Vec<u8> = self.bytes.drain(..whole).collect();
-            self.read(&bytes, &mut said);
-            return said;
+            self.read(&bytes, &mut items);
+            return items;
         }
         while let Some(chunk) = self.take_chunk() {
             if chunk.is_empty() {
                 self.is_over = true;
-                said.push(Said::End);
+                items.push(StreamItem::End);
                 assert!(self.bytes.is_empty(), "nothing follows the last chunk");
-                return said;
+                return items;
             }
-            self.read(&chunk, &mut said);
+            self.read(&chunk, &mut items);
         }
-        said
+        items
     }
 
-    fn read(&mut self, bytes: &[u8], said: &mut Vec<Said>) {
+    fn read(&mut self, bytes: &[u8], items: &mut Vec<StreamItem>) {
         self.text.push_str(std::str::from_utf8(bytes).expect("UTF-8"));
         while let Some(end) = self.text.find("\n\n") {
             let rest = self.text.split_off(end + 2);
-            said.extend(read_block(&std::mem::replace(&mut self.text, rest)));
+            items.extend(read_block(&std::mem::replace(&mut self.text, rest)));
         }
     }
 
@@ -112,7 +112,7 @@ impl Stream {
     }
 }
 
-fn read_block(block: &str) -> Option<Said> {
+fn read_block(block: &str) -> Option<StreamItem> {
     let value = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
     let data = value("data: ")?.to_owned();
     let name = value("event: ").unwrap_or_default().to_owned();
@@ -120,13 +120,13 @@ fn read_block(block: &str) -> Option<Said> {
         "gap" => {
             let gap: serde_json::Value = serde_json::from_str(&data).expect("a gap is JSON");
             let oldest = gap["oldest"].as_str().map(|text| text.parse().expect("an id"));
-            Some(Said::Gap { oldest })
+            Some(StreamItem::Gap { oldest })
         }
-        "expired" => Some(Said::Expired),
+        "expired" => Some(StreamItem::Expired),
         _ => {
             let lines: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
             let id = lines.last().and_then(|line| line.strip_prefix("id: ")).expect("an event's id is its last line");
-            Some(Said::Event { id: id.to_owned(), name, data })
+            Some(StreamItem::Event { id: id.to_owned(), name, data })
         }
     }
 }
