@@ -1,5 +1,5 @@
-//! A keep-alive connection that sends a whole request and reads the whole answer, or tells that none came. Knows HTTP as far as the
-//! broker's answers go.
+//! A keep-alive connection that sends a whole request and reads the whole response, or reports that none arrived. Parses as
+//! much HTTP as the broker's responses need.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,47 +10,47 @@ use rustix::net::sockopt;
 use crate::socket::connect_to;
 use crate::world::World;
 
-/// How long an answer may take. The longest that a broker is stopped or its disk hangs is well below; a machine on which others are at
-/// work leaves a process without its turn for many seconds.
+/// The time limit for a response. It is well above the longest time that the broker is stopped or its disk hangs, because a
+/// busy machine may not schedule a process for many seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum Outcome {
-    Answer(Answer),
+    Response(Response),
     /// No connection: it was never sent.
     Unsent,
-    /// It was sent, at least in part, and not answered.
+    /// It was sent, at least in part, and has no response.
     Broken(String),
 }
 
-/// Status, and a body without its chunks.
+/// A response; its body is without chunk framing.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// See the module's page.
+/// A connection, which is opened when it is needed.
 pub struct Client<'w> {
     world: &'w World,
-    /// The generation of the broker that the connection was made to.
+    /// The generation of the broker that it is connected to.
     made_in: u32,
-    /// The field with a token.
+    /// The `Authorization` field.
     pass: String,
     socket: Option<TcpStream>,
     unread: Vec<u8>,
 }
 
 impl<'w> Client<'w> {
-    /// Nothing is connected before the first request.
+    /// Creates a client, which connects with its first request.
     pub fn new(world: &'w World, token: &str) -> Self {
         Self { world, made_in: 0, pass: format!("Authorization: Bearer {token}\r\n"), socket: None, unread: Vec::new() }
     }
@@ -65,7 +65,7 @@ impl<'w> Client<'w> {
         self.ask(request.as_bytes())
     }
 
-    /// Sends a POST and resets the connection before it can be answered.
+    /// Sends a POST and resets the connection before a response can arrive.
     pub fn post_and_reset(&mut self, target: &str, body: &str, wait: Duration) {
         let request = self.request(target, body);
         if self.connect() && self.send(request.as_bytes()) {
@@ -77,24 +77,24 @@ impl<'w> Client<'w> {
         self.unread.clear();
     }
 
-    /// Sends many POSTs at once; how many were answered with 200.
+    /// Pipelines POSTs. Returns the number of responses with status 200.
     pub fn post_many(&mut self, posts: &[(String, String)]) -> usize {
         let requests: String = posts.iter().map(|(target, body)| self.request(target, body)).collect();
         if !self.connect() || !self.send(requests.as_bytes()) {
             self.close();
             return 0;
         }
-        let answers = (0..posts.len()).map_while(|_| self.answer().inspect_err(|_| self.close()).ok());
-        answers.filter(|answer| answer.status == 200).count()
+        let responses = (0..posts.len()).map_while(|_| self.response().inspect_err(|_| self.close()).ok());
+        responses.filter(|response| response.status == 200).count()
     }
 
-    /// The next request is sent on a connection of its own.
+    /// Closes the connection. The next request opens another one.
     pub fn close(&mut self) {
         self.socket = None;
         self.unread.clear();
     }
 
-    /// Connects, unless it is, to a broker that still runs; false: nobody is there.
+    /// Connects to the running broker, unless it is connected. Returns false if that fails.
     pub fn connect(&mut self) -> bool {
         if self.made_in != self.world.generation() {
             self.close();
@@ -120,12 +120,12 @@ impl<'w> Client<'w> {
             return Outcome::Unsent;
         }
         let sent = self.send(request);
-        match self.answer() {
-            Ok(answer) => {
-                if !sent || answer.head.contains("\nConnection: close") {
+        match self.response() {
+            Ok(response) => {
+                if !sent || response.head.contains("\nConnection: close") {
                     self.close();
                 }
-                Outcome::Answer(answer)
+                Outcome::Response(response)
             }
             Err(why) => {
                 self.close();
@@ -138,13 +138,13 @@ impl<'w> Client<'w> {
         self.socket.as_mut().is_some_and(|socket| socket.write_all(bytes).is_ok())
     }
 
-    fn answer(&mut self) -> Result<Answer, String> {
+    fn response(&mut self) -> Result<Response, String> {
         let end = self.read_until(|bytes| memchr::memmem::find(bytes, b"\r\n\r\n"))?;
         let head = String::from_utf8_lossy(&self.unread[..end]).into_owned();
         self.unread.drain(..end + 4);
         let status = head.get(9..12).and_then(|digits| digits.parse().ok()).ok_or("no status")?;
         let body = if head.contains("\r\nTransfer-Encoding: chunked") { self.chunks()? } else { self.counted(&head)? };
-        Ok(Answer { status, head, body })
+        Ok(Response { status, head, body })
     }
 
     fn counted(&mut self, head: &str) -> Result<Vec<u8>, String> {
@@ -159,7 +159,7 @@ impl<'w> Client<'w> {
         loop {
             let line = self.read_until(|bytes| memchr::memmem::find(bytes, b"\r\n"))?;
             let digits = String::from_utf8_lossy(&self.unread[..line]).into_owned();
-            let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("{digits:?} is no chunk"))?;
+            let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("{digits:?} is no chunk size"))?;
             self.read_until(|bytes| (bytes.len() >= line + size + 4).then_some(0))?;
             body.extend_from_slice(&self.unread[line + 2..line + 2 + size]);
             self.unread.drain(..line + size + 4);
@@ -184,8 +184,8 @@ impl<'w> Client<'w> {
     }
 }
 
-/// Closing it from now on resets it.
+/// Makes closing the socket reset the connection.
 pub fn reset(socket: &TcpStream) {
-    // One that is gone already needs no reset.
+    // A closed connection needs no reset.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }

@@ -1,5 +1,5 @@
-//! Lets the phases follow one another: plays each, then makes everybody rest, asks whether everything that was acknowledged has come, and
-//! compares memory and descriptors with what they were before.
+//! Runs one phase after the other. After each it stops the load, checks that everything acknowledged has arrived, and compares
+//! memory and descriptors with the baseline.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -8,150 +8,152 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::client::{Outcome, PATIENCE};
-use crate::fleet::Question;
+use crate::followers::Check;
 use crate::plan::{self, Phase, Scale};
 use crate::sampler::{self, Memory};
-use crate::server::hold;
+use crate::server::lock_server;
 use crate::world::World;
 use crate::{Failure, publishers, records};
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(250);
-/// What a page here or there is no leak.
-const GRAIN: u64 = 64 << 10;
+/// The interval between two measurements.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Growth that may be single pages rather than a leak, in bytes.
+const PAGE_NOISE: u64 = 64 << 10;
 
-/// What a phase was like.
+/// The results of a phase.
 pub struct Report {
     pub name: &'static str,
-    /// Since the soak began, in seconds: its begin, and that of the quiet time after it.
+    /// The beginning of the phase, and of the idle time after it, in seconds since the soak began.
     pub begin: f64,
-    pub quiet: f64,
-    /// In the quiet time, once it was what it had been, or in the end.
-    pub rest: Rest,
+    pub idle: f64,
+    /// In the idle time: when it was back at the baseline, or at the end.
+    pub usage: Usage,
     pub counts: [(&'static str, u64); 9],
     /// The probes' p50, p99 and maximum in milliseconds.
     pub latency: [f64; 3],
-    /// What went wrong.
+    /// The number of failed checks.
     pub failed: u64,
 }
 
-/// What the broker takes when nothing happens.
+/// The resources that the idle broker uses.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Rest {
+pub struct Usage {
     pub memory: Memory,
     pub descriptors: u64,
     pub threads: u64,
 }
 
-/// All phases, and what the broker took before them, once warm.
-pub struct Story {
-    pub baseline: Rest,
+/// The results of all phases, and the usage before them, after the warm-up.
+pub struct Results {
+    pub baseline: Usage,
     pub reports: Vec<Report>,
-    /// When the warm-up was over, in seconds.
+    /// The end of the warm-up, in seconds.
     pub warm: f64,
 }
 
-/// Plays a warm-up and all phases.
-pub fn direct(world: &World, scale: &Scale, phases: &[Phase], fleet: &Sender<Question>) -> Result<Story, Failure> {
+/// Runs a warm-up and all phases.
+pub fn direct(world: &World, scale: &Scale, phases: &[Phase], followers: &Sender<Check>) -> Result<Results, Failure> {
     records::insert_all(world);
     for phase in plan::ALL {
         world.enter(&format!("warm-up, {}", phase.name()));
         plan::play(world, scale, phase, "warm-up", Instant::now() + scale.warm_up);
     }
     world.enter("warm-up's end");
-    rest(world, fleet);
-    // Long enough for the history of the warm-up to be let go.
+    quiesce(world, followers);
+    // Long enough for the warm-up's history to expire.
     sleep(scale.settle);
-    let baseline = take(world);
+    let baseline = measure(world);
     let warm = world.began.elapsed().as_secs_f64();
-    world.is_quiet.store(false, SeqCst);
+    world.is_idle.store(false, SeqCst);
     let mut reports = Vec::new();
     for (nth, phase) in phases.iter().enumerate() {
-        reports.push(run(world, scale, *phase, nth, &baseline, fleet));
+        reports.push(run(world, scale, *phase, nth, &baseline, followers));
     }
-    Ok(Story { baseline, reports, warm })
+    Ok(Results { baseline, reports, warm })
 }
 
-fn run(world: &World, scale: &Scale, phase: Phase, nth: usize, baseline: &Rest, fleet: &Sender<Question>) -> Report {
+fn run(world: &World, scale: &Scale, phase: Phase, nth: usize, baseline: &Usage, followers: &Sender<Check>) -> Report {
     let (before, failed, begin) = (counts(world), world.failed(), world.began.elapsed().as_secs_f64());
     let _ = latencies(world);
     world.enter(phase.name());
     plan::play(world, scale, phase, &format!("phase {nth}"), Instant::now() + scale.phase);
-    let quiet = world.began.elapsed().as_secs_f64();
-    world.enter(&format!("{}, quiet", phase.name()));
+    let idle = world.began.elapsed().as_secs_f64();
+    world.enter(&format!("{}, idle", phase.name()));
     let latency = latencies(world);
-    rest(world, fleet);
-    let rest = settle(world, scale, baseline);
-    world.is_quiet.store(false, SeqCst);
+    quiesce(world, followers);
+    let usage = wait_for_baseline(world, scale, baseline);
+    world.is_idle.store(false, SeqCst);
     let mut counted = counts(world);
     counted.iter_mut().zip(before).for_each(|(after, before)| after.1 -= before.1);
-    Report { name: phase.name(), begin, quiet, rest, counts: counted, latency, failed: world.failed() - failed }
+    Report { name: phase.name(), begin, idle, usage, counts: counted, latency, failed: world.failed() - failed }
 }
 
-/// Everybody rests; then everything that was acknowledged must be where it belongs.
-fn rest(world: &World, fleet: &Sender<Question>) {
+/// Stops the load, and checks that everything acknowledged is where it belongs.
+fn quiesce(world: &World, followers: &Sender<Check>) {
     if let Err(error) = world.shim.heal() {
-        world.fail(format!("the shim can't be told: {error}"));
+        world.fail(format!("the shim can't be controlled: {error}"));
     }
-    if let Err(error) = hold(world).limit_descriptors(None) {
-        world.fail(format!("descriptors can't be given back: {error}"));
+    if let Err(error) = lock_server(world).limit_descriptors(None) {
+        world.fail(format!("the descriptor limit can't be raised: {error}"));
     }
-    world.is_quiet.store(true, SeqCst);
+    world.is_idle.store(true, SeqCst);
     let begin = Instant::now();
-    while !world.all_rest() && begin.elapsed() < 2 * PATIENCE {
-        sleep(LOOK / 10);
+    while !world.all_paused() && begin.elapsed() < 2 * PATIENCE {
+        sleep(INTERVAL / 10);
     }
     publishers::publish_surely(world);
     records::insert_surely(world);
-    ask(world, fleet);
+    ask(world, followers);
     records::verify(world);
     world.ledger.lanes().iter().for_each(crate::ledger::Lane::forget);
     match world.reader().get("/healthz") {
-        Outcome::Answer(answer) if answer.status == 200 => {}
+        Outcome::Response(response) if response.status == 200 => {}
         outcome => world.fail(format!("the broker is not well: {outcome:?}")),
     }
 }
 
-fn ask(world: &World, fleet: &Sender<Question>) {
-    let (answer, answers) = channel();
-    // A fleet that has ended has said why.
-    let _ = fleet.send(Question { until: Instant::now() + PATIENCE, answer });
-    match answers.recv_timeout(2 * PATIENCE) {
-        Ok(lacking) => lacking.iter().for_each(|words| world.fail(format!("never came: {words}"))),
-        Err(error) => world.fail(format!("the fleet does not answer: {error}")),
+fn ask(world: &World, followers: &Sender<Check>) {
+    let (reply, replies) = channel();
+    // If the followers' thread has ended, it has reported why.
+    let _ = followers.send(Check { until: Instant::now() + PATIENCE, reply });
+    match replies.recv_timeout(2 * PATIENCE) {
+        Ok(lacking) => lacking.iter().for_each(|words| world.fail(format!("never arrived: {words}"))),
+        Err(error) => world.fail(format!("the followers do not reply: {error}")),
     }
 }
 
-/// Waits until memory and descriptors are what they were, if they ever are.
-fn settle(world: &World, scale: &Scale, baseline: &Rest) -> Rest {
+/// Waits until memory and descriptors are back at the baseline, with a time limit.
+fn wait_for_baseline(world: &World, scale: &Scale, baseline: &Usage) -> Usage {
     let begin = Instant::now();
     loop {
-        let now = take(world);
+        let now = measure(world);
         let above = |now: u64, before: u64| now > before + (before as f64 * scale.percent / 100.0) as u64;
-        let memory = above(now.memory.private.saturating_sub(GRAIN), baseline.memory.private);
+        let memory = above(now.memory.private.saturating_sub(PAGE_NOISE), baseline.memory.private);
         let descriptors = above(now.descriptors, baseline.descriptors);
         if !memory && !descriptors && begin.elapsed() >= scale.settle / 4 {
             return now;
         }
         if begin.elapsed() >= scale.settle {
             if memory {
-                let [now, before] = [now, *baseline].map(|rest| rest.memory.private >> 10);
-                world.fail(format!("private memory is {now} KiB, and was {before}"));
+                let [now, before] = [now, *baseline].map(|usage| usage.memory.private >> 10);
+                world.fail(format!("private memory is {now} KiB, and the baseline {before}"));
             }
             if descriptors {
-                world
-                    .fail(format!("{} descriptors are open, and there were {}", now.descriptors, baseline.descriptors));
+                world.fail(format!(
+                    "{} descriptors are open, and the baseline is {}",
+                    now.descriptors, baseline.descriptors
+                ));
             }
             return now;
         }
-        sleep(LOOK);
+        sleep(INTERVAL);
     }
 }
 
-fn take(world: &World) -> Rest {
+fn measure(world: &World) -> Usage {
     let pid = world.pid.load(SeqCst);
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64);
-    Rest { memory: sampler::memory(pid), descriptors: sampler::descriptors(pid), threads }
+    Usage { memory: sampler::memory(pid), descriptors: sampler::descriptors(pid), threads }
 }
 
 fn counts(world: &World) -> [(&'static str, u64); 9] {
@@ -164,13 +166,13 @@ fn counts(world: &World) -> [(&'static str, u64); 9] {
         ("gaps", &counts.gaps),
         ("streams", &counts.opened),
         ("records", &counts.stored),
-        ("guests", &counts.guests),
+        ("others", &counts.others),
         ("restarts", &counts.restarts),
     ]
     .map(|(name, count)| (name, count.load(Relaxed)))
 }
 
-/// Of this phase; the next one begins with none.
+/// Takes the latencies of this phase.
 fn latencies(world: &World) -> [f64; 3] {
     let latencies = std::mem::take(&mut *world.latencies.lock().unwrap_or_else(PoisonError::into_inner));
     [0.5, 0.99, 1.0].map(|share| latencies.quantile(share) as f64 / 1e6)

@@ -1,5 +1,5 @@
-//! What happens to the broker itself: a disk that is slow, full or fails, a process that is stopped for a while, killed or told to end, a
-//! clock that is set, descriptors that run out. Each leaves things as they were.
+//! Faults of the broker's environment: a disk that is slow, full or fails, a process that is paused, killed or terminated, a
+//! clock that is set, descriptors that run out. Each is undone at its end.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -10,21 +10,21 @@ use crate::Failure;
 use crate::client::PATIENCE;
 use crate::records;
 use crate::sampler;
-use crate::server::hold;
+use crate::server::lock_server;
 use crate::socket::connect_to;
 use crate::world::World;
 
-/// Descriptors that are left when they run out, and connections that want one.
+/// The number of descriptors that remain, and of connections that need one.
 const LEFT: u64 = 20;
 const WANTING: usize = 200;
 
-/// Milliseconds, though not beyond the end of the phase.
+/// Sleeps for a random time, at most until the end of the phase.
 fn wait(random: &mut fastrand::Rng, millis: std::ops::Range<u64>, until: Instant) {
     let time = Duration::from_millis(random.u64(millis));
     std::thread::sleep(time.min(until.saturating_duration_since(Instant::now())));
 }
 
-/// Each fsync takes 5 to 300 ms.
+/// Makes each fsync take 5 to 300 ms.
 pub fn slow_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         world.shim.slow_down(Duration::from_millis(random.u64(5..300)))?;
@@ -33,7 +33,7 @@ pub fn slow_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> R
     Ok(world.shim.slow_down(Duration::ZERO)?)
 }
 
-/// The disk is full for a while, again and again.
+/// Fills the disk for a while, repeatedly.
 pub fn full_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         world.shim.fill_disk(true)?;
@@ -44,11 +44,11 @@ pub fn full_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> R
     Ok(())
 }
 
-/// An fsync fails: no more inserts until a restart.
+/// Makes fsync fail, which stops inserts until a restart, and restarts the broker.
 pub fn failing_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         wait(random, 500..2000, until);
-        let mut server = hold(world);
+        let mut server = lock_server(world);
         world.shim.fail_syncs(true)?;
         wait(random, 500..2000, until);
         world.shim.fail_syncs(false)?;
@@ -59,11 +59,11 @@ pub fn failing_disk(world: &World, until: Instant, random: &mut fastrand::Rng) -
     Ok(())
 }
 
-/// The process stands still, and goes on.
+/// Pauses and continues the process.
 pub fn pause(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         wait(random, 300..2000, until);
-        let server = hold(world);
+        let server = lock_server(world);
         server.signal(Signal::STOP)?;
         std::thread::sleep(Duration::from_millis(random.u64(50..2000)));
         server.signal(Signal::CONT)?;
@@ -71,7 +71,7 @@ pub fn pause(world: &World, until: Instant, random: &mut fastrand::Rng) -> Resul
     Ok(())
 }
 
-/// The wall clock is set, by a second or by a day, forward and back.
+/// Sets the wall clock, by a second up to a day, forward and back.
 pub fn set_clock(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     const SECOND: i64 = 1_000_000;
     let steps = [SECOND, -SECOND, 60 * SECOND, -60 * SECOND, 3600 * SECOND, -3600 * SECOND, 86_400 * SECOND, 0];
@@ -82,20 +82,23 @@ pub fn set_clock(world: &World, until: Instant, random: &mut fastrand::Rng) -> R
     Ok(world.shim.set_clock(0)?)
 }
 
-/// There are hardly any descriptors; whoever wants one then is served later.
+/// Leaves few descriptors. Connections that need one must be served later.
 pub fn exhaust_descriptors(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         let (waiting, generation) = (want_descriptors(world, random, until)?, world.generation());
         let unserved = waiting.iter().filter(|socket| !is_served(socket)).count();
         if unserved > 0 && !world.has_restarted_since(generation) {
-            world.fail(format!("{unserved} of {} who waited for a descriptor were not served", waiting.len()));
+            world.fail(format!(
+                "{unserved} of {} connections that waited for a descriptor were not served",
+                waiting.len()
+            ));
         }
     }
     Ok(())
 }
 
 fn want_descriptors(world: &World, random: &mut fastrand::Rng, until: Instant) -> Result<Vec<TcpStream>, Failure> {
-    let server = hold(world);
+    let server = lock_server(world);
     let open = sampler::descriptors(server.pid());
     server.limit_descriptors(Some(open + LEFT))?;
     let waiting = (0..WANTING).filter_map(|_| {
@@ -111,13 +114,13 @@ fn want_descriptors(world: &World, random: &mut fastrand::Rng, until: Instant) -
     Ok(waiting)
 }
 
-/// It may say that it is not well, but it says it.
+/// Returns whether a response arrives. It may report that the broker is unhealthy.
 fn is_served(mut socket: &TcpStream) -> bool {
     let mut bytes = [0; 64];
     std::io::Read::read(&mut socket, &mut bytes).is_ok_and(|count| bytes[..count].starts_with(b"HTTP/1.1 "))
 }
 
-/// Killed without a word, again and again; each time everything that was acknowledged must be there.
+/// Kills the broker repeatedly. Each time, everything acknowledged must still exist.
 pub fn kill(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         wait(random, 500..4000, until);
@@ -126,7 +129,7 @@ pub fn kill(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result
     Ok(())
 }
 
-/// Told to end, again and again: with code 0 and in time.
+/// Terminates the broker repeatedly. It must exit with code 0 and in time.
 pub fn drain(world: &World, until: Instant, random: &mut fastrand::Rng) -> Result<(), Failure> {
     while Instant::now() < until {
         wait(random, 500..4000, until);
@@ -135,9 +138,9 @@ pub fn drain(world: &World, until: Instant, random: &mut fastrand::Rng) -> Resul
     Ok(())
 }
 
-/// Ends the broker so, starts it again, and looks for what was stored.
+/// Ends the broker with a signal, starts it again, and verifies the records.
 pub fn restart(world: &World, signal: Signal) -> Result<(), Failure> {
-    hold(world).restart(world, signal)?;
+    lock_server(world).restart(world, signal)?;
     records::verify(world);
     Ok(())
 }

@@ -1,19 +1,19 @@
-//! One listener, and the other side of the oracle: every event that comes to it is held against the ledger. Knows no socket.
+//! One subscriber, and the second half of the oracle: checks every event received against the ledger. Independent of sockets.
 
 use std::time::{Duration, Instant};
 
-use crate::ledger::Place;
+use crate::ledger::Progress;
 use crate::parser::{Block, Parser, Part};
 use crate::records;
 use crate::world::World;
 
-/// Who is away for less than this, with a history of 8 s, must not be told of a gap.
+/// With a history of 8 s, a follower that was disconnected for less than this must not get a gap.
 const AWAY: Duration = Duration::from_secs(4);
 
-/// What a follower listens to.
+/// What a follower subscribes to.
 #[derive(Clone, Debug)]
 pub enum Interest {
-    /// Lanes, of which all are slow enough for their history to bridge any pause, or not.
+    /// Lanes. If they are steady, their history covers any disconnect.
     Lanes {
         lanes: Vec<usize>,
         is_steady: bool,
@@ -21,26 +21,26 @@ pub enum Interest {
     Records,
 }
 
-/// See the module's page.
+/// A subscriber and what it has received.
 pub struct Follower {
     interest: Interest,
     parser: Parser,
-    /// Of each lane.
-    places: Vec<Place>,
-    /// The newest number of each record's name.
+    /// For each lane.
+    progress: Vec<Progress>,
+    /// The newest number for each record name.
     newest: Vec<u32>,
-    /// The id that came last, as it came.
+    /// The last id received, as text.
     position: String,
     last_id: u64,
-    /// Whether the stream that is open now has had its head.
+    /// The current stream's response head has arrived.
     pub is_open: bool,
-    /// Whether it ended with the last chunk.
+    /// The stream ended with the last chunk.
     pub has_ended: bool,
     has_seen: bool,
-    /// What there were of reasons for a gap when it last heard of one, or came.
+    /// The number of causes for a gap when the last one arrived, or when it subscribed.
     causes: u32,
     left_at: Instant,
-    /// When the last event came.
+    /// When the last event arrived.
     seen_at: Instant,
     was_away: Duration,
 }
@@ -49,7 +49,7 @@ impl Follower {
     pub fn new(world: &World, interest: Interest) -> Self {
         let lanes = if let Interest::Lanes { lanes, .. } = &interest { lanes.len() } else { 0 };
         Self {
-            places: vec![Place::default(); lanes],
+            progress: vec![Progress::default(); lanes],
             newest: vec![0; if lanes == 0 { world.records.count() } else { 0 }],
             interest,
             parser: Parser::default(),
@@ -65,12 +65,12 @@ impl Follower {
         }
     }
 
-    /// From now on as somebody who was never here.
-    pub fn become_fresh(&mut self) {
+    /// Forgets the position, so that the next stream begins like a new client's.
+    pub fn forget_position(&mut self) {
         self.position.clear();
     }
 
-    /// The request with which it comes, or comes back. Without a position it is owed what is published from now on.
+    /// Returns the request that subscribes or resumes. Without a position, what is published from now on must arrive.
     pub fn request(&self, world: &World, token: &str) -> String {
         let target = match &self.interest {
             Interest::Records => "/events?".to_owned(),
@@ -84,7 +84,7 @@ impl Follower {
         format!("GET {target}token={token} HTTP/1.1\r\nHost: soak\r\n{field}\r\n")
     }
 
-    /// The connection is gone.
+    /// Notes that the connection is closed.
     pub fn leave(&mut self) {
         if self.is_open {
             self.left_at = Instant::now();
@@ -93,7 +93,7 @@ impl Follower {
         (self.is_open, self.has_ended, self.has_seen) = (false, false, false);
     }
 
-    /// Bytes of the answer.
+    /// Checks bytes of the response.
     pub fn read(&mut self, world: &World, bytes: &[u8]) -> Result<(), String> {
         let mut parser = std::mem::take(&mut self.parser);
         let result = parser.read(bytes, |part| self.take(world, part));
@@ -115,7 +115,7 @@ impl Follower {
 
     fn begin(&mut self, world: &World, head: &str) -> Result<(), String> {
         if !head.starts_with("HTTP/1.1 200 ") {
-            return Err(format!("a stream was answered with {head}"));
+            return Err(format!("the response to a subscription was {head}"));
         }
         self.is_open = true;
         self.was_away = self.left_at.elapsed();
@@ -125,8 +125,9 @@ impl Follower {
             self.newest.fill(0);
             self.causes = world.causes();
             if let Interest::Lanes { lanes, .. } = &self.interest {
-                let place = |lane: &usize| Place { last: world.ledger.lane(*lane).given(), is_fresh: true, gap: None };
-                self.places = lanes.iter().map(place).collect();
+                let place =
+                    |lane: &usize| Progress { last: world.ledger.lane(*lane).given(), is_fresh: true, gap: None };
+                self.progress = lanes.iter().map(place).collect();
             }
         }
         Ok(())
@@ -134,15 +135,15 @@ impl Follower {
 
     fn take_gap(&mut self, world: &World, block: &Block<'_>) -> Result<(), String> {
         world.counts.gaps.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let told: serde_json::Value = serde_json::from_str(block.data).map_err(|error| error.to_string())?;
-        let oldest = told["oldest"].as_str().and_then(|id| id.parse().ok());
-        self.places.iter_mut().for_each(|place| place.gap = Some(oldest));
+        let gap: serde_json::Value = serde_json::from_str(block.data).map_err(|error| error.to_string())?;
+        let oldest = gap["oldest"].as_str().and_then(|id| id.parse().ok());
+        self.progress.iter_mut().for_each(|place| place.gap = Some(oldest));
         self.last_id = 0;
         let causes = std::mem::replace(&mut self.causes, world.causes());
         let is_steady = !matches!(self.interest, Interest::Lanes { is_steady: false, .. });
-        // A publisher's own id is unknown once its event has aged, though nothing followed it.
+        // A publisher's id is unknown once its event has expired, even if nothing followed it.
         let is_forgotten = self.position.starts_with("own-") && self.seen_at.elapsed() > AWAY;
-        let has_cause = causes != self.causes || world.is_unsettled() || is_forgotten;
+        let has_cause = causes != self.causes || world.may_cause_gap() || is_forgotten;
         if is_steady && !has_cause && (self.has_seen || self.was_away < AWAY) {
             return Err(format!(
                 "a gap ({}) without a cause: away for {:?}, {:?}",
@@ -180,7 +181,7 @@ impl Follower {
             return Err(format!("{data:.40?} was never sent"));
         };
         let at = lanes.iter().position(|own| *own as u64 == lane).ok_or("an event of another topic came")?;
-        self.places[at] = world.ledger.lane(lane as usize).judge(self.places[at], number, id)?;
+        self.progress[at] = world.ledger.lane(lane as usize).judge(self.progress[at], number, id)?;
         Ok(())
     }
 
@@ -194,13 +195,13 @@ impl Follower {
         Ok(())
     }
 
-    /// What it still has to get of what was acknowledged; None: nothing.
+    /// Returns what is missing of everything acknowledged, if anything is.
     pub fn lacks(&self, world: &World) -> Option<String> {
         if !self.is_open {
             return Some(format!("{:?} has no stream", self.interest));
         }
         match &self.interest {
-            Interest::Lanes { lanes, .. } => lanes.iter().zip(&self.places).find_map(|(lane, place)| {
+            Interest::Lanes { lanes, .. } => lanes.iter().zip(&self.progress).find_map(|(lane, place)| {
                 let lane = world.ledger.lane(*lane);
                 let (last, due) = (place.last, lane.acknowledged());
                 (last < due).then(|| format!("{} of {}, has {last}", due, lane.topic))

@@ -1,18 +1,18 @@
-//! The broker under everything at once, for as long as one likes: `scripts/soak MINUTES [OPTIONS]`; tests/soak/README.md describes it. This file
-//! knows the command line, starts everybody and writes down what was seen. `plan` has the phases, `director` lets them follow one another,
-//! `ledger` and `follower` are the oracle.
+//! Runs every kind of load and fault against one broker, for as long as you like: `scripts/soak MINUTES [OPTIONS]`;
+//! tests/soak/README.md describes it. This file parses the command line, starts all roles and writes the reports. `plan` has
+//! the phases, `director` runs one after the other, `ledger` and `follower` are the oracle.
 
+mod chart;
 mod client;
 mod director;
 mod faults;
-mod fleet;
 mod follower;
-mod guests;
+mod followers;
 #[path = "../../bench/load/histogram.rs"]
 mod histogram;
 mod ledger;
+mod misbehaving_clients;
 mod parser;
-mod picture;
 mod plan;
 mod probes;
 mod publishers;
@@ -44,7 +44,7 @@ use sampler::Sample;
 use scratch::Scratch;
 use world::World;
 
-/// Words for whoever runs the soak.
+/// A message for the user.
 type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "usage: scripts/soak MINUTES [--seed N] [--followers N] [--percent P] [--program ESKER]
@@ -53,12 +53,12 @@ const USAGE: &str = "usage: scripts/soak MINUTES [--seed N] [--followers N] [--p
 const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
 /// The flag that `scripts/soak` passes, and `cargo test` does not.
 const SOAK: &str = "--soak";
-/// A phase is about so long, and the quiet time after it.
+/// The approximate length of a phase, and of the idle time after it.
 const PHASE: Duration = Duration::from_secs(35);
 const SETTLE: Duration = Duration::from_secs(14);
 
-/// What was asked for.
-struct Setting {
+/// The options.
+struct Settings {
     minutes: f64,
     seed: u64,
     scale: Scale,
@@ -67,12 +67,12 @@ struct Setting {
     program: String,
     server_cores: String,
     client_cores: Option<String>,
-    /// Where picture, words and samples go.
+    /// The directory of the reports.
     results: PathBuf,
 }
 
 fn main() -> ExitCode {
-    let outcome = setting().and_then(|setting| setting.map_or(Ok(true), |setting| soak(&setting)));
+    let outcome = settings().and_then(|settings| settings.map_or(Ok(true), |settings| soak(&settings)));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -83,8 +83,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// None: cargo runs tests, and not this one.
-fn setting() -> Result<Option<Setting>, Failure> {
+/// Returns the options, or `None` if `cargo test` selects other tests.
+fn settings() -> Result<Option<Settings>, Failure> {
     let words: Vec<String> = env::args().skip(1).collect();
     if words.iter().any(|word| word == SOAK) {
         return arguments().map(Some);
@@ -93,24 +93,24 @@ fn setting() -> Result<Option<Setting>, Failure> {
     Ok((!picks_others).then(small))
 }
 
-/// Everything once, small and short: whether the soak itself works.
-fn small() -> Setting {
+/// Returns the options of a test of the soak itself: every phase once, small and short.
+fn small() -> Settings {
     let scale = Scale {
         followers: 60,
-        sluggish: 5,
+        slow_readers: 5,
         steady_lanes: 4,
         flood_lanes: 3,
         topics: 2000,
         stalled: 30,
-        dribblers: 20,
+        slow_senders: 20,
         phase: Duration::from_millis(300),
         warm_up: Duration::from_millis(50),
         settle: Duration::from_millis(400),
-        // Seconds after the start of a build that is not optimized nothing is warm yet.
+        // A debug build is not warm seconds after its start.
         percent: 1000.0,
     };
     let results = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
-    Setting {
+    Settings {
         minutes: 0.0,
         seed: 1,
         scale,
@@ -126,18 +126,18 @@ fn all_cores() -> String {
     format!("0-{}", thread::available_parallelism().map_or(0, |count| count.get() - 1))
 }
 
-fn arguments() -> Result<Setting, Failure> {
-    let mut setting = Setting {
+fn arguments() -> Result<Settings, Failure> {
+    let mut settings = Settings {
         minutes: 0.0,
         seed: fastrand::u64(..1_000_000),
         scale: Scale {
             followers: 200,
-            sluggish: 20,
+            slow_readers: 20,
             steady_lanes: 8,
             flood_lanes: 5,
             topics: 100_000,
             stalled: 300,
-            dribblers: 300,
+            slow_senders: 300,
             phase: PHASE,
             warm_up: Duration::from_secs(4),
             settle: SETTLE,
@@ -152,31 +152,31 @@ fn arguments() -> Result<Setting, Failure> {
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            Value(value) if setting.minutes == 0.0 => setting.minutes = value.parse()?,
-            Long("seed") => setting.seed = parser.value()?.parse()?,
-            Long("followers") => setting.scale.followers = parser.value()?.parse()?,
-            Long("percent") => setting.scale.percent = parser.value()?.parse()?,
-            Long("program") => setting.program = parser.value()?.string()?,
-            Long("server-cores") => setting.server_cores = parser.value()?.string()?,
-            Long("client-cores") => setting.client_cores = Some(parser.value()?.string()?),
+            Value(value) if settings.minutes == 0.0 => settings.minutes = value.parse()?,
+            Long("seed") => settings.seed = parser.value()?.parse()?,
+            Long("followers") => settings.scale.followers = parser.value()?.parse()?,
+            Long("percent") => settings.scale.percent = parser.value()?.parse()?,
+            Long("program") => settings.program = parser.value()?.string()?,
+            Long("server-cores") => settings.server_cores = parser.value()?.string()?,
+            Long("client-cores") => settings.client_cores = Some(parser.value()?.string()?),
             Long("soak") => {}
             other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
         }
     }
-    if setting.minutes <= 0.0 {
+    if settings.minutes <= 0.0 {
         return Err(USAGE.into());
     }
-    setting.divide();
-    Ok(setting)
+    settings.divide();
+    Ok(settings)
 }
 
-impl Setting {
-    /// Divides the time among the phases: as many rounds as there can be with phases of some length.
+impl Settings {
+    /// Divides the time among the phases: as many rounds as possible with phases of the usual length.
     fn divide(&mut self) {
         let (phases, scale) = (plan::ALL.len() as u32, &mut self.scale);
         let warm_up = scale.warm_up * phases + 2 * scale.settle;
         let time = Duration::from_secs_f64(self.minutes * 60.0).saturating_sub(warm_up);
-        // Most phases need but half of the time to settle.
+        // Most phases need half of the time to settle.
         let settle = scale.settle / 2;
         self.rounds = (time.as_secs() / (phases * (PHASE + settle)).as_secs()).max(1) as usize;
         let each = time / (phases * self.rounds as u32);
@@ -184,38 +184,38 @@ impl Setting {
     }
 }
 
-/// Whether everything was as it must be.
-fn soak(setting: &Setting) -> Result<bool, Failure> {
-    if let Some(cores) = &setting.client_cores {
+/// Runs the soak. Returns whether all checks passed.
+fn soak(settings: &Settings) -> Result<bool, Failure> {
+    if let Some(cores) = &settings.client_cores {
         pin_self(cores)?;
     }
-    let (scratch, scale) = (Scratch::new()?, &setting.scale);
-    fs::create_dir_all(&setting.results)?;
+    let (scratch, scale) = (Scratch::new()?, &settings.scale);
+    fs::create_dir_all(&settings.results)?;
     let shim = shim::Shim::build(scratch.path())?;
     let launch = server::Launch {
-        program: setting.program.clone(),
-        cores: setting.server_cores.clone(),
+        program: settings.program.clone(),
+        cores: settings.server_cores.clone(),
         folder: scratch.path().to_owned(),
-        log: setting.results.join("broker.log"),
+        log: settings.results.join("broker.log"),
     };
     let server = server::Server::start(launch, &shim)?;
     let topics = (0..scale.steady_lanes + scale.flood_lanes).map(|lane| format!("soaklane{lane:02}")).collect();
-    let world = World::new(setting.seed, server, shim, ledger::Ledger::new(topics), records::Records::new());
+    let world = World::new(settings.seed, server, shim, ledger::Ledger::new(topics), records::Records::new());
     let samples = Mutex::new(Vec::new());
-    let story = play(setting, &world, &samples)?;
-    server::hold(&world).end(rustix::process::Signal::TERM)?;
+    let results = play(settings, &world, &samples)?;
+    server::lock_server(&world).end(rustix::process::Signal::TERM)?;
     let samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report(setting, &world, &story, &samples)?;
+    report(settings, &world, &results, &samples)?;
     Ok(world.failed() == 0)
 }
 
-fn play(setting: &Setting, world: &World, samples: &Mutex<Vec<Sample>>) -> Result<director::Story, Failure> {
-    let (questions, asked) = mpsc::channel();
-    let scale = &setting.scale;
+fn play(settings: &Settings, world: &World, samples: &Mutex<Vec<Sample>>) -> Result<director::Results, Failure> {
+    let (checks, asked) = mpsc::channel();
+    let scale = &settings.scale;
     thread::scope(|scope| {
         scope.spawn(move || {
-            if let Err(failure) = fleet::follow(world, scale, &asked) {
-                world.fail(format!("the fleet: {failure}"));
+            if let Err(failure) = followers::follow(world, scale, &asked) {
+                world.fail(format!("the followers: {failure}"));
             }
         });
         (0..scale.steady_lanes).for_each(|lane| drop(scope.spawn(move || publishers::publish_steadily(world, lane))));
@@ -224,22 +224,22 @@ fn play(setting: &Setting, world: &World, samples: &Mutex<Vec<Sample>>) -> Resul
         scope.spawn(|| probes::publish(world));
         scope.spawn(|| probes::listen(world));
         scope.spawn(|| sampler::run(world, samples));
-        let phases = plan::rounds(setting.rounds, &mut world.random("plan"));
-        let story = director::direct(world, scale, &phases, &questions);
+        let phases = plan::rounds(settings.rounds, &mut world.random("plan"));
+        let results = director::direct(world, scale, &phases, &checks);
         world.is_over.store(true, SeqCst);
-        story
+        results
     })
 }
 
-fn report(setting: &Setting, world: &World, story: &director::Story, samples: &[Sample]) -> Result<(), Failure> {
-    let (seed, seconds) = (setting.seed, world.began.elapsed().as_secs());
+fn report(settings: &Settings, world: &World, results: &director::Results, samples: &[Sample]) -> Result<(), Failure> {
+    let (seed, seconds) = (settings.seed, world.began.elapsed().as_secs());
     let title = format!("soak of {} min {:02} s, seed {seed}", seconds / 60, seconds % 60);
-    let words = summary::write(&title, story, samples, &world.failures(), world.failed())?;
-    fs::write(setting.results.join("soak.svg"), picture::draw(&title, samples, story)?)?;
-    fs::write(setting.results.join("soak.txt"), &words)?;
-    fs::write(setting.results.join("soak.csv"), summary::table(samples)?)?;
+    let words = summary::write(&title, results, samples, &world.failures(), world.failed())?;
+    fs::write(settings.results.join("soak.svg"), chart::draw(&title, samples, results)?)?;
+    fs::write(settings.results.join("soak.txt"), &words)?;
+    fs::write(settings.results.join("soak.csv"), summary::table(samples)?)?;
     print!("{words}");
-    println!("{}", setting.results.join("soak.svg").display());
+    println!("{}", settings.results.join("soak.svg").display());
     Ok(())
 }
 

@@ -1,13 +1,13 @@
-//! The bytes of an answer that is a stream → its head and its events. Strict: what the broker's contract does not allow is an error.
-//! Knows no socket and no topic.
+//! Parses the bytes of a streamed response into its head and its events. Strict: anything that the broker's contract does not
+//! allow is an error.
 
 use std::ops::Range;
 
-/// What comes out of the bytes.
+/// A parsed part of the response.
 pub enum Part<'a> {
-    /// The head, whatever it says.
+    /// The head, whatever its status.
     Head(&'a str),
-    /// What ended with a blank line.
+    /// A block of lines that ended with a blank line.
     Block(Block<'a>),
     /// The last chunk.
     End,
@@ -22,7 +22,7 @@ pub struct Block<'a> {
     pub id: &'a str,
 }
 
-/// Where in an answer the bytes are.
+/// The bytes that are not yet parsed.
 #[derive(Default)]
 pub struct Parser {
     unread: Vec<u8>,
@@ -31,32 +31,32 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Tells each part that is whole with these bytes.
-    pub fn read(&mut self, bytes: &[u8], mut tell: impl FnMut(Part<'_>) -> Result<(), String>) -> Result<(), String> {
+    /// Adds bytes, and calls `emit` with each part that is whole by now.
+    pub fn read(&mut self, bytes: &[u8], mut emit: impl FnMut(Part<'_>) -> Result<(), String>) -> Result<(), String> {
         self.unread.extend_from_slice(bytes);
         let mut done = 0;
         if !self.has_head {
             let Some(end) = find(&self.unread, b"\r\n\r\n") else { return Ok(()) };
             let head = std::str::from_utf8(&self.unread[..end]).map_err(|error| error.to_string())?;
-            tell(Part::Head(head))?;
+            emit(Part::Head(head))?;
             self.has_head = true;
             done = end + 4;
         }
         while let Some((data, end)) = chunk(&self.unread, done)? {
             done = end;
             if data.is_empty() {
-                tell(Part::End)?;
+                emit(Part::End)?;
                 continue;
             }
             self.text.extend_from_slice(&self.unread[data]);
-            tell_blocks(&mut self.text, &mut tell)?;
+            emit_blocks(&mut self.text, &mut emit)?;
         }
         self.unread.drain(..done);
         Ok(())
     }
 }
 
-/// Where the data of the chunk that begins here is, and where the next one begins.
+/// Returns the range of the data of the chunk that begins here, and where the next chunk begins.
 fn chunk(bytes: &[u8], begin: usize) -> Result<Option<(Range<usize>, usize)>, String> {
     let rest = &bytes[begin..];
     let Some(line) = rest.iter().take(12).position(|byte| *byte == b'\n') else { return Ok(None) };
@@ -73,11 +73,11 @@ fn chunk(bytes: &[u8], begin: usize) -> Result<Option<(Range<usize>, usize)>, St
     Ok(Some((data.clone(), data.end + 2)))
 }
 
-fn tell_blocks(text: &mut Vec<u8>, tell: &mut impl FnMut(Part<'_>) -> Result<(), String>) -> Result<(), String> {
+fn emit_blocks(text: &mut Vec<u8>, emit: &mut impl FnMut(Part<'_>) -> Result<(), String>) -> Result<(), String> {
     let mut done = 0;
     while let Some(end) = find(&text[done..], b"\n\n") {
         let block = std::str::from_utf8(&text[done..done + end]).map_err(|error| error.to_string())?;
-        tell(Part::Block(Block::read(block)?))?;
+        emit(Part::Block(Block::read(block)?))?;
         done += end + 2;
     }
     text.drain(..done);

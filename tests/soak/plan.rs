@@ -1,31 +1,31 @@
-//! What comes after what: which phases there are, who takes part in each, and their order, which the seed decides.
+//! The phases, what runs in each, and their order, which the seed decides.
 
 use std::time::{Duration, Instant};
 
 use crate::world::World;
-use crate::{Failure, faults, guests, publishers, records};
+use crate::{Failure, faults, misbehaving_clients, publishers, records};
 
-/// How much of everything there is.
+/// The amount of each kind of load.
 #[derive(Clone)]
 pub struct Scale {
     pub followers: usize,
-    pub sluggish: usize,
-    /// Lanes that never tell of a gap, then those that are flooded; of these the last one is for large events.
+    pub slow_readers: usize,
+    /// Lanes that must have no gap, and lanes that are flooded, of which the last is for large events.
     pub steady_lanes: usize,
     pub flood_lanes: usize,
     pub topics: usize,
     pub stalled: usize,
-    pub dribblers: usize,
-    /// How long a phase is, and how long one of the warm-up.
+    pub slow_senders: usize,
+    /// The length of a phase, and of a phase of the warm-up.
     pub phase: Duration,
     pub warm_up: Duration,
-    /// How long memory and descriptors may take to be what they were.
+    /// The time limit for memory and descriptors to return to the baseline.
     pub settle: Duration,
-    /// What they may be above that, in percent.
+    /// How far above the baseline they may be, in percent.
     pub percent: f64,
 }
 
-/// What goes on beside the steady load.
+/// The load or fault in addition to the steady load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Kills,
@@ -33,7 +33,7 @@ pub enum Phase {
     FailingDisk,
     Steady,
     Flood,
-    Comings,
+    Churn,
     Resets,
     Stalled,
     Slowloris,
@@ -49,12 +49,12 @@ pub enum Phase {
 }
 
 use Phase::{
-    Clock, Comings, Descriptors, Drains, Everything, Expiry, FailingDisk, Flood, FullDisk, Kills, Pauses, Records,
+    Churn, Clock, Descriptors, Drains, Everything, Expiry, FailingDisk, Flood, FullDisk, Kills, Pauses, Records,
     Resets, SlowDisk, Slowloris, Stalled, Steady, Topics,
 };
 
-/// Everything at once, and its parts. Those that start the broker anew come first: a warm-up in this order leaves a process that has
-/// seen all the others.
+/// Everything at once, and each part. Those that restart the broker come first, so that the process after a warm-up in this
+/// order has seen all the others.
 pub const ALL: [Phase; 18] = [
     Everything,
     Kills,
@@ -62,7 +62,7 @@ pub const ALL: [Phase; 18] = [
     FailingDisk,
     Steady,
     Flood,
-    Comings,
+    Churn,
     Resets,
     Stalled,
     Slowloris,
@@ -76,7 +76,7 @@ pub const ALL: [Phase; 18] = [
     Expiry,
 ];
 
-/// Rounds of all phases, each in an order of its own.
+/// Returns rounds of all phases, each in an order of its own.
 pub fn rounds(count: usize, random: &mut fastrand::Rng) -> Vec<Phase> {
     let round = || {
         let mut phases = ALL;
@@ -94,7 +94,7 @@ impl Phase {
             FailingDisk => "failing disk",
             Steady => "steady",
             Flood => "flood",
-            Comings => "comings, goings",
+            Churn => "churn",
             Resets => "resets",
             Stalled => "stalled",
             Slowloris => "slowloris",
@@ -111,7 +111,7 @@ impl Phase {
     }
 }
 
-/// Plays a phase until then; `role` keeps its random numbers apart from those of all others.
+/// Runs a phase until `until`. `role` gives it random numbers of its own.
 pub fn play(world: &World, scale: &Scale, phase: Phase, role: &str, until: Instant) {
     let parts = match phase {
         Everything => &ALL[1..],
@@ -140,15 +140,15 @@ fn play_part(world: &World, scale: &Scale, part: Phase, role: &str, until: Insta
         Pauses => faults::pause(world, until, &mut random)?,
         Clock => faults::set_clock(world, until, &mut random)?,
         Descriptors => faults::exhaust_descriptors(world, until, &mut random)?,
-        Comings => guests::come_and_go(world, until, &mut random),
-        Resets => guests::reset_many(world, until, &mut random),
+        Churn => misbehaving_clients::churn(world, until, &mut random),
+        Resets => misbehaving_clients::reset_many(world, until, &mut random),
         Stalled => {
             let lane = scale.steady_lanes + scale.flood_lanes - 1;
-            guests::stall(world, until, &mut random, scale.stalled, lane);
+            misbehaving_clients::stall(world, until, &mut random, scale.stalled, lane);
         }
-        Slowloris => guests::dribble(world, until, &mut random, scale.dribblers),
-        Topics => guests::sweep_topics(world, until, scale.topics),
-        Expiry => guests::expire(world, until, &mut random),
+        Slowloris => misbehaving_clients::send_slowly(world, until, &mut random, scale.slow_senders),
+        Topics => misbehaving_clients::sweep_topics(world, until, scale.topics),
+        Expiry => misbehaving_clients::expire(world, until, &mut random),
         Flood => side_by_side(scale.flood_lanes - 1, |nth| {
             let mut random = world.random(&format!("{role} {nth}"));
             publishers::flood(world, scale.steady_lanes + nth, until, &mut random);

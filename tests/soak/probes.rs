@@ -1,5 +1,5 @@
-//! How long an event takes: probes that are due by the clock, and one listener that reads them. A probe that could not be sent in time is
-//! sent late, and its wait counts.
+//! Measures delivery latency, with probes that are due at fixed times and one subscriber. A probe that could not be sent in
+//! time is sent late, and its delay counts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,9 +13,9 @@ use crate::tokens;
 use crate::world::World;
 
 const TOPIC: &str = "probetopic";
-/// Between two probes.
+/// The interval between two probes.
 const PAUSE: Duration = Duration::from_millis(20);
-/// While nothing comes, the listener looks so often whether the soak is over.
+/// The interval at which the subscriber checks whether the soak is over while nothing arrives.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Publishes probes until the soak is over.
@@ -26,7 +26,7 @@ pub fn publish(world: &World) {
         |(client, due)| {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let nanos = due.saturating_duration_since(world.began).as_nanos();
-            // Whether it was taken is for the lanes to ask.
+            // The lanes check whether events are accepted; probes do not.
             client.post(&format!("/publish/{TOPIC}"), &format!("data: {nanos}"));
             **due += PAUSE;
         },
@@ -61,7 +61,7 @@ fn listen_to(world: &World, mut socket: TcpStream) {
                 let now = world.began.elapsed().as_nanos() as u64;
                 let read = parser.read(&bytes[..count], |part| {
                     if let Part::Block(block) = part {
-                        let due: u64 = block.data.parse().map_err(|_| format!("{block:?} is no probe"))?;
+                        let due: u64 = block.data.parse().map_err(|_| format!("{block:?} is not a probe"))?;
                         let nanos = now.saturating_sub(due);
                         world.probes.lock().unwrap_or_else(PoisonError::into_inner).push(nanos);
                         world.latencies.lock().unwrap_or_else(PoisonError::into_inner).add(nanos);

@@ -1,19 +1,19 @@
-//! Who publishes: steadily on lanes that must never tell of a gap, and as fast as it goes on others. Everything goes through the ledger.
+//! Publishers: steady ones on lanes that must have no gap, and floods on others. The ledger notes everything.
 
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Outcome, PATIENCE};
-use crate::ledger::Fate;
+use crate::ledger::BodyState;
 use crate::world::World;
 
-/// Lanes from the first on whose events have ids of their publisher's.
+/// The number of lanes whose events have publishers' ids, from the first lane on.
 const OWN_IDS: usize = 2;
-/// Between two bodies of a steady lane.
+/// The mean interval between two bodies of a steady lane.
 const PAUSE: Duration = Duration::from_millis(50);
 /// After a refusal or a broken connection.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Publishes now and then on a lane until the soak is over.
+/// Publishes steadily on a lane until the soak is over.
 pub fn publish_steadily(world: &World, lane: usize) {
     let mut random = world.random(&format!("lane {lane}"));
     world.work(
@@ -30,7 +30,7 @@ pub fn publish_steadily(world: &World, lane: usize) {
     );
 }
 
-/// Publishes on a lane as fast as it goes.
+/// Publishes on a lane as fast as possible.
 pub fn flood(world: &World, lane: usize, until: Instant, random: &mut fastrand::Rng) {
     let mut client = world.publisher();
     while Instant::now() < until {
@@ -46,20 +46,20 @@ pub fn flood(world: &World, lane: usize, until: Instant, random: &mut fastrand::
     }
 }
 
-/// One more event on each lane, which must be taken sooner or later: whoever gets it has everything.
+/// Publishes one more event on each lane, which must be accepted in the end. A follower that has it has everything.
 pub fn publish_surely(world: &World) {
     let (begin, mut client) = (Instant::now(), world.publisher());
     for lane in 0..world.ledger.lanes().len() {
         while !publish(world, &mut client, lane, 1, 0, 0) {
             if begin.elapsed() > PATIENCE {
-                return world.fail("the broker does not take events again");
+                return world.fail("the broker does not accept events again");
             }
             std::thread::sleep(RETRY);
         }
     }
 }
 
-/// Publishes one body; so many times the connection is reset first, before an answer could be read. Answers whether it was accepted.
+/// Publishes one body, after `aborts` attempts whose connection is reset before the response. Returns whether it was accepted.
 pub fn publish(world: &World, client: &mut Client<'_>, lane: usize, count: u64, padding: usize, aborts: u8) -> bool {
     let (owner, has_own_ids) = (world.ledger.lane(lane), lane < OWN_IDS);
     let (target, generation) = (format!("/publish/{}", owner.topic), world.generation());
@@ -72,59 +72,59 @@ pub fn publish(world: &World, client: &mut Client<'_>, lane: usize, count: u64, 
     let body: String = (first..first + count).map(event).collect();
     for _ in 0..aborts {
         client.close();
-        // A broker that was started anew does not know the ids any more: what goes there must not have been elsewhere before.
+        // A restarted broker does not know the publishers' ids, so it must not get a body that its predecessor may have.
         if !client.connect() || world.has_restarted_since(generation) {
-            owner.settle(first, Fate::Unknown);
+            owner.settle(first, BodyState::Unknown);
             return false;
         }
         client.post_and_reset(&target, &body, Duration::from_micros(200));
     }
     if !client.connect() || (aborts > 0 && world.has_restarted_since(generation)) {
-        owner.settle(first, if aborts > 0 { Fate::Unknown } else { Fate::Refused });
+        owner.settle(first, if aborts > 0 { BodyState::Unknown } else { BodyState::Refused });
         return false;
     }
     let before = world.ledger.newest_id();
     let outcome = client.post(&target, &body);
-    let fate = judge(world, outcome, generation, before, has_own_ids);
-    owner.settle(first, fate);
-    let counter = match fate {
-        Fate::Acknowledged(_) => &world.counts.accepted,
-        Fate::Refused => &world.counts.refused,
-        Fate::Sent | Fate::Unknown => &world.counts.unknown,
+    let state = judge(world, outcome, generation, before, has_own_ids);
+    owner.settle(first, state);
+    let counter = match state {
+        BodyState::Acknowledged(_) => &world.counts.accepted,
+        BodyState::Refused => &world.counts.refused,
+        BodyState::Sent | BodyState::Unknown => &world.counts.unknown,
     };
-    let counted = if matches!(fate, Fate::Acknowledged(_)) { count } else { 1 };
+    let counted = if matches!(state, BodyState::Acknowledged(_)) { count } else { 1 };
     counter.fetch_add(counted, std::sync::atomic::Ordering::Relaxed);
-    matches!(fate, Fate::Acknowledged(_))
+    matches!(state, BodyState::Acknowledged(_))
 }
 
-fn judge(world: &World, outcome: Outcome, generation: u32, before: u64, has_own_ids: bool) -> Fate {
+fn judge(world: &World, outcome: Outcome, generation: u32, before: u64, has_own_ids: bool) -> BodyState {
     match outcome {
-        Outcome::Answer(answer) if answer.status == 200 => {
-            let id: Option<u64> = answer.json()["id"].as_str().and_then(|id| id.parse().ok());
+        Outcome::Response(response) if response.status == 200 => {
+            let id: Option<u64> = response.json()["id"].as_str().and_then(|id| id.parse().ok());
             if has_own_ids {
-                return Fate::Acknowledged(None);
+                return BodyState::Acknowledged(None);
             }
             match id {
                 Some(id) if id > before => world.ledger.note_id(id),
                 _ => {
                     world.ledger.fall_back_to(id.unwrap_or(0));
-                    world.fail(format!("an event was given {id:?} after {before}"));
+                    world.fail(format!("an event was assigned {id:?} after {before}"));
                 }
             }
-            Fate::Acknowledged(id)
+            BodyState::Acknowledged(id)
         }
-        Outcome::Answer(answer) => {
-            if answer.status != 503 {
-                world.fail(format!("an event was answered with {}", answer.head));
+        Outcome::Response(response) => {
+            if response.status != 503 {
+                world.fail(format!("the response to an event was {}", response.head));
             }
-            Fate::Refused
+            BodyState::Refused
         }
-        Outcome::Unsent => Fate::Refused,
+        Outcome::Unsent => BodyState::Refused,
         Outcome::Broken(why) => {
             if !world.has_restarted_since(generation) {
                 world.fail(format!("a publish broke: {why}"));
             }
-            Fate::Unknown
+            BodyState::Unknown
         }
     }
 }

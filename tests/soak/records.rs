@@ -1,4 +1,4 @@
-//! Records: who inserts them, what was acknowledged, and whether all of that is there and nothing that was refused.
+//! Inserts records, notes which were acknowledged, and checks that exactly those exist, apart from unknown outcomes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Outcome, PATIENCE};
 use crate::world::World;
 
-/// Who inserts all the time, and who comes for a flood.
+/// The number of steady writers, and of all writers including those of a flood.
 pub const STEADY: usize = 4;
 const WRITERS: usize = 12;
-/// Names that one writer has for itself.
+/// The number of names that each writer has for itself.
 const NAMES: usize = 40;
-/// Between two records of a steady writer.
+/// The mean interval between two records of a steady writer.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Records in a page of an audit.
+/// The number of records per audit page.
 const PAGE: usize = 10_000;
 
 /// A record that was acknowledged.
@@ -26,7 +26,7 @@ struct Stored {
     number: u32,
 }
 
-/// What was inserted, and what became of it.
+/// What was inserted, and with what outcome.
 pub struct Records {
     names: Vec<Name>,
     stored: Mutex<Vec<Stored>>,
@@ -36,7 +36,7 @@ pub struct Records {
 
 struct Name {
     text: String,
-    /// The number given last; they begin with 1.
+    /// The last number used. Numbers begin with 1.
     given: AtomicU32,
     acknowledged: AtomicU32,
 }
@@ -56,25 +56,25 @@ impl Records {
         self.names.len()
     }
 
-    /// The index of a name.
+    /// Returns the index of a name.
     pub fn find(&self, text: &str) -> Option<usize> {
         let (writer, nth) = text.strip_prefix('w')?.split_once('/')?;
         let index = writer.parse::<usize>().ok()? * NAMES + nth.parse::<usize>().ok()?;
         self.names.get(index).filter(|name| name.text == text).map(|_| index)
     }
 
-    /// The number of the name's newest record that was acknowledged.
+    /// Returns the number of the name's newest acknowledged record.
     pub fn newest(&self, name: usize) -> u32 {
         self.names[name].acknowledged.load(SeqCst)
     }
 }
 
-/// The number in a record's data.
+/// Returns the number in a record's data.
 pub fn number(data: &str) -> Option<u32> {
     data.strip_prefix("{\"n\":")?.split([',', '}']).next()?.parse().ok()
 }
 
-/// Inserts now and then until the soak is over.
+/// Inserts steadily until the soak is over.
 pub fn insert_steadily(world: &World, writer: usize) {
     let mut random = world.random(&format!("writer {writer}"));
     world.work(
@@ -87,7 +87,7 @@ pub fn insert_steadily(world: &World, writer: usize) {
     );
 }
 
-/// Inserts as fast as it goes.
+/// Inserts as fast as possible.
 pub fn flood(world: &World, writer: usize, until: Instant) {
     let writer = STEADY + writer % (WRITERS - STEADY);
     let (mut client, mut random) = (world.publisher(), world.random(&format!("writer {writer}")));
@@ -96,7 +96,7 @@ pub fn flood(world: &World, writer: usize, until: Instant) {
     }
 }
 
-/// Each name once, so that what the broker keeps for names is there from the beginning on.
+/// Inserts each name once, so that the baseline includes the broker's memory for names.
 pub fn insert_all(world: &World) {
     let mut client = world.publisher();
     for name in 0..world.records.count() {
@@ -104,13 +104,13 @@ pub fn insert_all(world: &World) {
     }
 }
 
-/// A record of each steady writer must be taken now, sooner or later.
+/// Inserts a record for each steady writer, which must succeed in the end.
 pub fn insert_surely(world: &World) {
     let (begin, mut client) = (Instant::now(), world.publisher());
     for writer in 0..STEADY {
         while !insert_as(world, &mut client, writer * NAMES, 10) {
             if begin.elapsed() > PATIENCE {
-                return world.fail("the store does not take records again");
+                return world.fail("the store does not accept records again");
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -120,7 +120,7 @@ pub fn insert_surely(world: &World) {
 fn insert(world: &World, client: &mut Client<'_>, random: &mut fastrand::Rng, writer: usize) {
     let padding = if random.u8(..) < 8 { 20_000 } else { random.usize(..300) };
     if !insert_as(world, client, writer * NAMES + random.usize(..NAMES), padding) {
-        // As a client that heeds Retry-After, if one with little patience.
+        // Back off, though for less than Retry-After asks.
         std::thread::sleep(PAUSE);
     }
 }
@@ -130,18 +130,20 @@ fn insert_as(world: &World, client: &mut Client<'_>, index: usize, padding: usiz
     let number = name.given.fetch_add(1, SeqCst) + 1;
     let body = format!(r#"{{"event":"{}","data":{{"n":{number},"x":"{}"}}}}"#, name.text, "x".repeat(padding));
     match client.post("/insert", &body) {
-        Outcome::Answer(answer) if answer.status == 200 => {
-            let id = answer.json()["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(0);
+        Outcome::Response(response) if response.status == 200 => {
+            let id = response.json()["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(0);
             lock(&world.records.stored).push(Stored { id, name: index as u32, number });
             name.acknowledged.fetch_max(number, SeqCst);
             world.counts.stored.fetch_add(1, SeqCst);
             world.ledger.note_id(id);
             return true;
         }
-        // A failed disk, or one that takes too long: whether it is stored nobody knows, and the answer says so.
-        Outcome::Answer(answer) if answer.status == 503 && is_open(&answer.json()) => {}
-        Outcome::Answer(answer) if answer.status == 503 => lock(&world.records.refused).push((index as u32, number)),
-        Outcome::Answer(answer) => world.fail(format!("a record was answered with {}", answer.head)),
+        // A failed or slow disk: the response says that the outcome is unknown.
+        Outcome::Response(response) if response.status == 503 && is_open(&response.json()) => {}
+        Outcome::Response(response) if response.status == 503 => {
+            lock(&world.records.refused).push((index as u32, number));
+        }
+        Outcome::Response(response) => world.fail(format!("the response to an insert was {}", response.head)),
         Outcome::Broken(why) if !world.has_restarted_since(generation) => world.fail(format!("an insert broke: {why}")),
         Outcome::Broken(_) | Outcome::Unsent => {}
     }
@@ -152,7 +154,7 @@ fn is_open(problem: &serde_json::Value) -> bool {
     problem["detail"].as_str().is_some_and(|detail| detail.contains("has failed") || detail.contains("in time"))
 }
 
-/// Looks into histories of names until the soak is over.
+/// Reads audits of random names until the soak is over.
 pub fn audit_steadily(world: &World) {
     let mut random = world.random("auditor");
     world.work(
@@ -161,12 +163,12 @@ pub fn audit_steadily(world: &World) {
             let (index, after) =
                 (random.usize(..world.records.count()), world.ledger.newest_id().saturating_sub(1 << 25));
             let limit = random.usize(1..100);
-            // Whether it is all there is looked at when it is quiet.
+            // Completeness is checked after each phase.
             let outcome = client.get(&format!("/audit/{}?after={after}&limit={limit}", encoded(world, index)));
-            if let Outcome::Answer(answer) = outcome
-                && answer.status != 200
+            if let Outcome::Response(response) = outcome
+                && response.status != 200
             {
-                world.fail(format!("an audit was answered with {}", answer.head));
+                world.fail(format!("the response to an audit was {}", response.head));
             }
             std::thread::sleep(PAUSE);
         },
@@ -174,7 +176,7 @@ pub fn audit_steadily(world: &World) {
     );
 }
 
-/// Whether all that was acknowledged before now is there, and nothing of what was refused.
+/// Checks that every acknowledged record exists, and no refused one.
 pub fn verify(world: &World) {
     let (stored, refused) = (lock(&world.records.stored).clone(), lock(&world.records.refused).clone());
     let generation = world.generation();
@@ -189,7 +191,7 @@ fn compare(world: &World, found: &[BTreeMap<u64, u32>], stored: &[Stored], refus
     let lost = stored.iter().filter(|record| found[record.name as usize].get(&record.id) != Some(&record.number));
     for Stored { id, name, number } in lost {
         world.fail(format!(
-            "record {id} ({} {number}) was acknowledged and is gone",
+            "record {id} ({} {number}) was acknowledged and is missing",
             world.records.names[*name as usize].text
         ));
     }
@@ -198,28 +200,28 @@ fn compare(world: &World, found: &[BTreeMap<u64, u32>], stored: &[Stored], refus
         numbers.iter().enumerate().filter(|(_, numbers)| !numbers.is_sorted_by(|one, next| one < next))
     {
         world.fail(format!(
-            "the versions of {} are not as they were written: {numbers:?}",
+            "the versions of {} are not in the order of their inserts: {numbers:?}",
             world.records.names[name].text
         ));
     }
     for (name, number) in refused {
         if numbers[*name as usize].binary_search(number).is_ok() {
-            world.fail(format!("{} {number} was refused and is there", world.records.names[*name as usize].text));
+            world.fail(format!("{} {number} was refused and exists", world.records.names[*name as usize].text));
         }
     }
 }
 
-/// Numbers by ids.
+/// Returns a name's numbers by id.
 fn versions(world: &World, index: usize) -> Result<BTreeMap<u64, u32>, String> {
     let (mut client, mut found) = (world.reader(), BTreeMap::new());
     loop {
         let after = found.keys().next_back().copied().unwrap_or(0);
         let target = format!("/audit/{}?after={after}&limit={PAGE}", encoded(world, index));
-        let Outcome::Answer(answer) = client.get(&target) else { return Err("an audit broke".to_owned()) };
+        let Outcome::Response(response) = client.get(&target) else { return Err("an audit broke".to_owned()) };
         let page: BTreeMap<String, Box<serde_json::value::RawValue>> =
-            serde_json::from_slice(&answer.body).map_err(|error| format!("{error} in {}", answer.head))?;
-        // A page has a bound in bytes as well.
-        let is_last = !answer.head.contains("\r\nLink: ");
+            serde_json::from_slice(&response.body).map_err(|error| format!("{error} in {}", response.head))?;
+        // A page is also limited in bytes.
+        let is_last = !response.head.contains("\r\nLink: ");
         for (key, data) in page {
             let id = key.rsplit_once("_v_").and_then(|(_, id)| id.parse().ok()).ok_or("a key without an id")?;
             found.insert(id, number(data.get()).ok_or("a record without a number")?);

@@ -1,4 +1,4 @@
-//! What the broker's process takes, once a second: memory, descriptors, threads, processor time, and how long the probes took meanwhile.
+//! Samples the broker's process once a second: memory, descriptors, threads, processor time, and the probes' latency.
 
 use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
@@ -11,17 +11,17 @@ const EVERY: Duration = Duration::from_secs(1);
 /// USER_HZ is 100 on every Linux.
 const TICKS: f64 = 100.0;
 
-/// One second.
+/// The measurements of one second.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// Since the soak began.
+    /// The time since the soak began.
     pub seconds: f64,
     pub memory: Memory,
     pub descriptors: u64,
     pub threads: u64,
-    /// Of one core; none where the process is not the one of a second ago.
+    /// Percent of one core; `None` if the process was restarted since the last sample.
     pub cpu_percent: Option<f64>,
-    /// The probes' latency: median, 99th percentile and maximum in milliseconds, if any came.
+    /// The probes' latency: median, 99th percentile and maximum in milliseconds, if any arrived.
     pub latency: Option<[f64; 3]>,
     pub generation: u32,
 }
@@ -29,9 +29,9 @@ pub struct Sample {
 /// In bytes.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Memory {
-    /// Of its own: what the kernel calls anonymous.
+    /// Private memory: what the kernel calls anonymous.
     pub private: u64,
-    /// What is in memory, files among it.
+    /// Resident memory, mapped files included.
     pub resident: u64,
 }
 
@@ -58,7 +58,7 @@ pub fn run(world: &World, samples: &Mutex<Vec<Sample>>) {
     }
 }
 
-/// What a process takes now; nothing if it has ended.
+/// Returns a process's memory, or 0 if it has ended.
 pub fn memory(pid: u32) -> Memory {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let sum = |name: &str| {
@@ -68,7 +68,7 @@ pub fn memory(pid: u32) -> Memory {
     Memory { private: sum("Anonymous:"), resident: sum("Rss:") }
 }
 
-/// Open files and sockets of a process.
+/// Returns the number of a process's open descriptors.
 pub fn descriptors(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |open| open.count() as u64)
 }

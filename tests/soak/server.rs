@@ -1,5 +1,5 @@
-//! The broker under soak: started on one port and one directory again and again, stopped in every way that there is. Knows nothing of
-//! what is published.
+//! The broker under test: started repeatedly on one port and one directory, and stopped in every way. Independent of what is
+//! published.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -17,13 +17,13 @@ use crate::shim::Shim;
 use crate::tokens;
 use crate::world::World;
 
-/// How long a start or a drain may take: a drain has 10 s.
+/// The time limit for a start or a drain: a drain has 10 s.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The mark is some seconds ahead of the ids, and a bad disk is so for no longer than this.
+/// The store's mark is some seconds ahead of the ids, and no disk fault lasts longer than this.
 const UNMARKED: Duration = Duration::from_secs(5);
-/// Between two starts that fail.
+/// The interval between two failed starts.
 const RETRY: Duration = Duration::from_millis(300);
-/// Short, so that minutes show what takes hours otherwise.
+/// Short times, so that minutes show what would otherwise take hours.
 const OPTIONS: &[&str] = &[
     "--threads=2",
     "--history=1000",
@@ -34,18 +34,18 @@ const OPTIONS: &[&str] = &[
     "--request-timeout=3s",
 ];
 
-/// How it is started.
+/// How the broker is started.
 pub struct Launch {
     pub program: String,
-    /// As `taskset -c` takes them.
+    /// A list of cores for `taskset -c`.
     pub cores: String,
-    /// Where its data is.
+    /// The directory of its data.
     pub folder: PathBuf,
-    /// What its log is added to.
+    /// The file that its log is appended to.
     pub log: PathBuf,
 }
 
-/// See the module's page.
+/// A running broker.
 pub struct Server {
     child: Child,
     address: SocketAddr,
@@ -53,7 +53,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port, with a new log.
+    /// Starts a broker on a free port, with a new log.
     pub fn start(launch: Launch, shim: &Shim) -> Result<Self, Failure> {
         File::create(&launch.log)?;
         let (child, address) = launch.spawn(shim, 0)?;
@@ -68,12 +68,12 @@ impl Server {
         self.child.id()
     }
 
-    /// Stops it in this way, and starts it again on the same port and data.
+    /// Ends it with a signal, and starts it again on the same port and data.
     pub fn restart(&mut self, world: &World, signal: Signal) -> Result<(), Failure> {
         world.generation.fetch_add(1, SeqCst);
         self.end(signal)?;
         if signal == Signal::KILL && world.shim.was_disk_bad_within(UNMARKED) {
-            // The mark of ids that outlives a kill could not be written; only the clock, which may be set back, keeps them ascending.
+            // The mark that outlives a kill could not be written; only the clock, which may be set back, keeps ids ascending.
             world.ledger.fall_back_to(0);
         }
         self.child = self.start_again(world)?;
@@ -83,7 +83,7 @@ impl Server {
         Ok(())
     }
 
-    /// As its supervisor would: on a disk that is full or fails it does not start.
+    /// Starts it as a supervisor would: repeatedly, because it does not start on a full or failing disk.
     fn start_again(&self, world: &World) -> Result<Child, Failure> {
         let begin = Instant::now();
         loop {
@@ -100,7 +100,7 @@ impl Server {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// It may have so many descriptors; None: as many as ever.
+    /// Limits its descriptors; `None` removes the limit.
     pub fn limit_descriptors(&self, limit: Option<u64>) -> Result<(), Failure> {
         let own = getrlimit(Resource::Nofile);
         let limit = Rlimit { current: limit.or(own.maximum), maximum: own.maximum };
@@ -108,7 +108,7 @@ impl Server {
         Ok(())
     }
 
-    /// Ends it; one that should end well must.
+    /// Ends it with a signal. Unless killed, it must exit with code 0.
     pub fn end(&mut self, signal: Signal) -> Result<(), Failure> {
         self.signal(signal)?;
         let begin = Instant::now();
@@ -125,14 +125,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended is not there to be killed.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The one who holds it is the only one to stop it.
-pub fn hold(world: &World) -> MutexGuard<'_, Server> {
+/// Locks the server, so that nothing else stops it.
+pub fn lock_server(world: &World) -> MutexGuard<'_, Server> {
     world.server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -142,24 +142,24 @@ impl Launch {
         command.args(["-c", &self.cores, &self.program]).args(OPTIONS).env_clear();
         command.arg("--data").arg(self.folder.join("data")).arg(format!("--port={port}"));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(tokens::SECRETS);
-        shim.put_under(&mut command);
+        shim.preload_into(&mut command);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
         let mut file = File::options().append(true).open(&self.log)?;
-        let (told, address) = mpsc::channel();
+        let (sender, address) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let words = line.split_once("listens on http://").map(|(_, rest)| rest);
                 let found = words.and_then(|rest| rest.split([' ', '/', ',']).next()?.parse::<SocketAddr>().ok());
-                // Nobody listens any more once the address is known; the file is for who looks into it later.
-                let _ = found.map(|address| told.send(address));
+                // The receiver is gone once the address is known.
+                let _ = found.map(|address| sender.send(address));
                 let _ = writeln!(file, "{line}");
             }
         });
         match address.recv_timeout(PATIENCE) {
             Ok(address) => Ok((child, address)),
             Err(error) => {
-                // One that has ended needs no kill.
+                // It may have ended already.
                 let _ = child.kill();
                 child.wait()?;
                 Err(format!("the broker does not start ({error}); see {}", self.log.display()).into())

@@ -1,5 +1,5 @@
-/* Put before the system's library under the broker: the wall clock, the disk's patience, its room and its word are what a
-   page shared with the soak says. Everything else goes through, the monotonic clock among it. */
+/* Preloaded into the broker: a page shared with the soak sets the wall clock's offset, delays and fails fsync, and makes the
+   disk full. Everything else, including the monotonic clock, is passed through. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -46,16 +46,16 @@ int clock_gettime(clockid_t id, struct timespec *time) {
     return result;
 }
 
-static int sync_as_told(const char *name, int fd) {
+static int sync_if_allowed(const char *name, int fd) {
     if (control->sync_micros > 0) usleep(control->sync_micros);
     if (control->sync_fails) { errno = EIO; return -1; }
     return ((int (*)(int))dlsym(RTLD_NEXT, name))(fd);
 }
 
-int fsync(int fd) { return sync_as_told("fsync", fd); }
-int fdatasync(int fd) { return sync_as_told("fdatasync", fd); }
+int fsync(int fd) { return sync_if_allowed("fsync", fd); }
+int fdatasync(int fd) { return sync_if_allowed("fdatasync", fd); }
 
-/* Only files are full, and not those that the log goes to. */
+/* Only regular files are refused, except standard output and error, where the log goes. */
 static int is_refused(int fd) {
     struct stat status;
     if (!control->is_full || fd <= 2 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return 0;

@@ -1,5 +1,5 @@
-//! What a broker under soak believes of its wall clock and its disk: a small library put before the system's (`shim.c`), and the page
-//! that tells it what to pretend. Knows no broker.
+//! Simulates the broker's wall clock and disk: a small preloaded library (`shim.c`), and the shared page that controls it.
+//! Independent of the broker.
 
 use std::fs::File;
 use std::io;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Failure;
 
-/// Where in the page which figure is, as in `shim.c`.
+/// Offsets in the shared page, as in `shim.c`.
 const CLOCK: u64 = 0;
 const SYNC: u64 = 8;
 const FAILS: u64 = 16;
 const FULL: u64 = 24;
 const SIZE: usize = 32;
 
-/// See the module's page.
+/// The library and its control page.
 pub struct Shim {
     library: PathBuf,
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct Shim {
     /// How often the clock was set, and when last.
     steps: AtomicU32,
     set_at: Mutex<Option<Instant>>,
-    /// When the disk last began or ceased to take what is written.
+    /// When a disk fault last began or ended.
     disk_at: Mutex<Option<Instant>>,
 }
 
@@ -55,12 +55,12 @@ impl Shim {
         })
     }
 
-    /// Puts it under a command.
-    pub fn put_under(&self, command: &mut Command) {
+    /// Preloads the library into a command.
+    pub fn preload_into(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("SOAK_CONTROL", &self.path);
     }
 
-    /// The wall clock is off by so much from now on.
+    /// Sets the offset of the wall clock.
     pub fn set_clock(&self, micros: i64) -> io::Result<()> {
         self.steps.fetch_add(1, Ordering::SeqCst);
         touch(&self.set_at);
@@ -68,24 +68,24 @@ impl Shim {
         self.set(CLOCK, micros)
     }
 
-    /// Each fsync takes so much longer.
+    /// Delays each fsync.
     pub fn slow_down(&self, by: Duration) -> io::Result<()> {
         self.set(SYNC, i64::try_from(by.as_micros()).map_err(io::Error::other)?)
     }
 
-    /// Each fsync fails, or none.
+    /// Makes each fsync fail, or none.
     pub fn fail_syncs(&self, fails: bool) -> io::Result<()> {
         touch(&self.disk_at);
         self.set(FAILS, fails.into())
     }
 
-    /// No file takes another byte, or all do.
+    /// Makes the disk full, or not.
     pub fn fill_disk(&self, is_full: bool) -> io::Result<()> {
         touch(&self.disk_at);
         self.set(FULL, is_full.into())
     }
 
-    /// Everything is as it should be again.
+    /// Removes all faults and resets the clock.
     pub fn heal(&self) -> io::Result<()> {
         if self.clock_micros.load(Ordering::SeqCst) != 0 {
             self.set_clock(0)?;
@@ -93,23 +93,23 @@ impl Shim {
         self.heal_disk()
     }
 
-    /// The disk is as it should be again.
+    /// Removes all disk faults.
     pub fn heal_disk(&self) -> io::Result<()> {
         self.page.write_all_at(&[0; SIZE - SYNC as usize], SYNC)
     }
 
-    /// The wall clock as the broker reads it, in whole seconds.
+    /// Returns the wall clock as the broker reads it, in seconds.
     pub fn unix_seconds(&self) -> u64 {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         ((real + self.clock_micros.load(Ordering::SeqCst)) / 1_000_000).unsigned_abs()
     }
 
-    /// Whether the clock was set so lately.
+    /// Returns whether the clock was set within this time.
     pub fn was_set_within(&self, time: Duration) -> bool {
         is_within(&self.set_at, time)
     }
 
-    /// Whether the disk was full or failed so lately, or does now: no such time is longer.
+    /// Returns whether a disk fault began or ended within this time. No fault lasts longer.
     pub fn was_disk_bad_within(&self, time: Duration) -> bool {
         is_within(&self.disk_at, time)
     }

@@ -1,35 +1,35 @@
-//! The soak in words: what each phase took and what went wrong.
+//! The soak's results as text: the usage of each phase, and the failures.
 
 use std::fmt::{self, Write as _};
 
-use crate::director::{Report, Rest, Story};
+use crate::director::{Report, Results, Usage};
 use crate::sampler::Sample;
 
-/// A table of the phases, the failures, and the verdict.
+/// Returns a table of the phases, the failures, and the verdict.
 pub fn write(
     title: &str,
-    story: &Story,
+    results: &Results,
     samples: &[Sample],
     failures: &[String],
     failed: u64,
 ) -> Result<String, fmt::Error> {
     let mut text = format!("{title}\n\n");
-    let names = story.reports.first().map(|report| report.counts.map(|count| count.0)).unwrap_or_default();
+    let names = results.reports.first().map(|report| report.counts.map(|count| count.0)).unwrap_or_default();
     write!(text, "{:<16} {:>9} {:>9} {:>5}", "phase", "private", "resident", "fds")?;
     names.iter().try_for_each(|name| write!(text, " {name:>9}"))?;
     writeln!(text, " {:>8} {:>8} {:>8} {:>6}", "p50 ms", "p99 ms", "max ms", "failed")?;
-    writeln!(text, "{:<16} {}", "baseline", rest(&story.baseline))?;
-    for report in &story.reports {
+    writeln!(text, "{:<16} {}", "baseline", usage(&results.baseline))?;
+    for report in &results.reports {
         line(&mut text, report)?;
     }
-    let sum = |index: usize| story.reports.iter().map(|report| report.counts[index].1).sum::<u64>();
+    let sum = |index: usize| results.reports.iter().map(|report| report.counts[index].1).sum::<u64>();
     write!(text, "{:<16} {:>9} {:>9} {:>5}", "all", "", "", "")?;
     (0..names.len()).try_for_each(|index| write!(text, " {:>9}", sum(index)))?;
     writeln!(text, "\n")?;
     let pauses = samples.windows(2).map(|pair| pair[1].seconds - pair[0].seconds);
     writeln!(
         text,
-        "Between two samples, of which there is one each second: {:.1} s at most.",
+        "The longest time between two samples, which are due each second: {:.1} s.",
         pauses.fold(0.0, f64::max)
     )?;
     failures.iter().try_for_each(|words| writeln!(text, "{words}"))?;
@@ -41,18 +41,18 @@ pub fn write(
 }
 
 fn line(text: &mut String, report: &Report) -> fmt::Result {
-    write!(text, "{:<16} {}", report.name, rest(&report.rest))?;
+    write!(text, "{:<16} {}", report.name, usage(&report.usage))?;
     report.counts.iter().try_for_each(|(_, count)| write!(text, " {count:>9}"))?;
     report.latency.iter().try_for_each(|millis| write!(text, " {millis:>8.2}"))?;
     writeln!(text, " {:>6}", report.failed)
 }
 
-fn rest(rest: &Rest) -> String {
-    let [private, resident] = [rest.memory.private, rest.memory.resident].map(|bytes| format!("{} KiB", bytes >> 10));
-    format!("{private:>9} {resident:>9} {:>5}", rest.descriptors)
+fn usage(usage: &Usage) -> String {
+    let [private, resident] = [usage.memory.private, usage.memory.resident].map(|bytes| format!("{} KiB", bytes >> 10));
+    format!("{private:>9} {resident:>9} {:>5}", usage.descriptors)
 }
 
-/// The samples, for whoever wants to look closer.
+/// Returns the samples as CSV.
 pub fn table(samples: &[Sample]) -> Result<String, fmt::Error> {
     let mut text =
         "seconds,private_bytes,resident_bytes,descriptors,threads,cpu_percent,p50_ms,p99_ms,max_ms,restarts\n"

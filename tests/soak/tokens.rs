@@ -1,30 +1,30 @@
-//! Tokens of the soak's own making.
+//! Makes tokens for the soak.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 
-/// The environment of a broker that knows both secrets.
+/// The environment variables with both secrets.
 pub const SECRETS: [(&str, &str); 2] = [("ESKER_PUBLISHER_SECRET", PUBLISHER), ("ESKER_SUBSCRIBER_SECRET", SUBSCRIBER)];
-/// A second in which no soak runs any more, whatever it does to the clock.
+/// A time far in the future, however the clock is set.
 pub const FAR: u64 = 1 << 40;
 
-const PUBLISHER: &str = "the publisher's secret of a soak, which is nobody's";
-const SUBSCRIBER: &str = "the subscriber's secret of a soak, nobody's as well";
+const PUBLISHER: &str = "a publisher's secret that only the soak uses";
+const SUBSCRIBER: &str = "a subscriber's secret that only the soak uses";
 
-/// For everything.
+/// Returns a publisher's token for every topic.
 pub fn publisher() -> String {
     signed(FAR, "*", PUBLISHER)
 }
 
-/// For one entry of `topics`, until this second.
+/// Returns a subscriber's token for one entry of `topics`, until this second.
 pub fn subscriber(expires: u64, entry: &str) -> String {
     signed(expires, entry, SUBSCRIBER)
 }
 
-/// One that is signed with the wrong secret.
+/// Returns a token that is signed with the wrong secret.
 pub fn forged() -> String {
-    signed(FAR, "*", "a secret that no broker knows of, long enough")
+    signed(FAR, "*", "a secret that the broker does not know")
 }
 
 fn signed(expires: u64, entry: &str, secret: &str) -> String {

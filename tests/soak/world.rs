@@ -1,4 +1,4 @@
-//! What all roles of a soak share: where the broker is, what is known to be true, what went wrong, and whether it is time to rest.
+//! The state that all roles share: the broker, the oracle, the failures, and whether the load is paused.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -13,15 +13,15 @@ use crate::server::Server;
 use crate::shim::Shim;
 use crate::tokens;
 
-/// So many failures are told in words.
-const TOLD: usize = 50;
+/// The number of failures that are printed.
+const MAX_PRINTED: usize = 50;
 
-/// A clock that was set shows in what is retained after so long at the latest.
-const UNSETTLED: Duration = Duration::from_secs(3);
-/// Who rests looks up so often.
-const REST: Duration = Duration::from_millis(10);
+/// The longest time until a clock step affects what is retained.
+const CLOCK_GRACE: Duration = Duration::from_secs(3);
+/// The interval at which paused roles check whether to continue.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// See the module's page.
+/// The shared state.
 pub struct World {
     pub seed: u64,
     pub address: SocketAddr,
@@ -30,19 +30,19 @@ pub struct World {
     pub ledger: Ledger,
     pub records: Records,
     pub counts: Counts,
-    /// How long probes took since the last sample, in nanoseconds, and in all of this phase.
+    /// The probes' latency in nanoseconds: since the last sample, and in this phase.
     pub probes: Mutex<Vec<u64>>,
     pub latencies: Mutex<Histogram>,
     pub began: Instant,
     /// The broker's process.
     pub pid: AtomicU32,
-    /// Counts up before a broker is ended, and once the next one listens: odd in between.
+    /// Incremented before a broker is ended and when the next one listens; odd in between.
     pub generation: AtomicU32,
-    /// Nobody publishes, comes or goes.
-    pub is_quiet: AtomicBool,
-    /// Roles at work, and those of them that rest.
-    pub working: AtomicUsize,
-    pub resting: AtomicUsize,
+    /// The load is paused.
+    pub is_idle: AtomicBool,
+    /// The number of roles, and of those that are paused.
+    pub roles: AtomicUsize,
+    pub paused: AtomicUsize,
     /// The soak is over.
     pub is_over: AtomicBool,
     failures: Mutex<Vec<String>>,
@@ -50,25 +50,25 @@ pub struct World {
     phase: Mutex<String>,
 }
 
-/// What was seen so far.
+/// Counters of what happened so far.
 #[derive(Default)]
 pub struct Counts {
     /// Events that were acknowledged.
     pub accepted: AtomicU64,
-    /// Bodies with another answer than 200.
+    /// Bodies whose response was not 200.
     pub refused: AtomicU64,
-    /// Bodies without an answer.
+    /// Bodies without a response.
     pub unknown: AtomicU64,
-    /// Events that came to followers.
+    /// Events that followers received.
     pub delivered: AtomicU64,
-    /// Gaps that followers were told.
+    /// Gaps that followers received.
     pub gaps: AtomicU64,
     /// Streams that followers opened.
     pub opened: AtomicU64,
     /// Records that were acknowledged.
     pub stored: AtomicU64,
-    /// Whoever came and went beside the followers.
-    pub guests: AtomicU64,
+    /// Connections and requests of other clients.
+    pub others: AtomicU64,
     pub restarts: AtomicU64,
 }
 
@@ -87,9 +87,9 @@ impl World {
             latencies: Mutex::default(),
             began: Instant::now(),
             generation: AtomicU32::new(0),
-            is_quiet: AtomicBool::new(false),
-            working: AtomicUsize::new(0),
-            resting: AtomicUsize::new(0),
+            is_idle: AtomicBool::new(false),
+            roles: AtomicUsize::new(0),
+            paused: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             failures: Mutex::default(),
             failed: AtomicU64::new(0),
@@ -97,28 +97,28 @@ impl World {
         }
     }
 
-    /// Something is not as it must be.
+    /// Reports a failed check.
     pub fn fail(&self, words: impl Into<String>) {
         self.failed.fetch_add(1, SeqCst);
         let words = format!("{:>6.1} s, {}: {}", self.began.elapsed().as_secs_f64(), self.phase(), words.into());
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() < TOLD {
+        if failures.len() < MAX_PRINTED {
             eprintln!("soak: {words}");
             failures.push(words);
         }
     }
 
-    /// How much has failed.
+    /// Returns the number of failed checks.
     pub fn failed(&self) -> u64 {
         self.failed.load(SeqCst)
     }
 
-    /// The first failures, in words.
+    /// Returns the first failures.
     pub fn failures(&self) -> Vec<String> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is going on now.
+    /// Sets the name of the current phase.
     pub fn enter(&self, phase: &str) {
         phase.clone_into(&mut self.phase.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -131,17 +131,17 @@ impl World {
         self.generation.load(SeqCst)
     }
 
-    /// Counts up when the history of all topics is lost: it dies with the process, and a clock that is set forward ages it.
+    /// Returns the number of events that empty all histories: a restart, or a clock step, which ages them.
     pub fn causes(&self) -> u32 {
         self.generation() + self.shim.steps()
     }
 
-    /// Whether something of that kind goes on, so that one cause may show twice.
-    pub fn is_unsettled(&self) -> bool {
-        !self.generation().is_multiple_of(2) || self.shim.was_set_within(UNSETTLED)
+    /// Returns whether such an event is in progress, so that one cause may lead to two gaps.
+    pub fn may_cause_gap(&self) -> bool {
+        !self.generation().is_multiple_of(2) || self.shim.was_set_within(CLOCK_GRACE)
     }
 
-    /// Whether the broker was started anew since this generation, or is just now.
+    /// Returns whether the broker was restarted since this generation, or is being restarted.
     pub fn has_restarted_since(&self, generation: u32) -> bool {
         !generation.is_multiple_of(2) || generation != self.generation()
     }
@@ -150,48 +150,48 @@ impl World {
         self.is_over.load(SeqCst)
     }
 
-    pub fn is_quiet(&self) -> bool {
-        self.is_quiet.load(SeqCst)
+    pub fn is_idle(&self) -> bool {
+        self.is_idle.load(SeqCst)
     }
 
-    /// Random numbers of a role of its own, the same with every run of this seed.
+    /// Returns a generator for a role, which makes the same numbers in every run with this seed.
     pub fn random(&self, role: &str) -> fastrand::Rng {
         // FNV-1a: spreads names and is the same everywhere.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         fastrand::Rng::with_seed(role.bytes().fold(0xcbf2_9ce4_8422_2325 ^ self.seed, step))
     }
 
-    /// Who may publish and insert anything.
+    /// Returns a client that may publish and insert anything.
     pub fn publisher(&self) -> Client<'_> {
         Client::new(self, &tokens::publisher())
     }
 
-    /// Who may read anything.
+    /// Returns a client that may read anything.
     pub fn reader(&self) -> Client<'_> {
         Client::new(self, &tokens::subscriber(tokens::FAR, "*"))
     }
 
-    /// Works step by step until the soak is over, and rests while it is quiet; `rest` lets go of what it holds, and forgets
-    /// in the end how long that was.
-    pub fn work<T>(&self, state: &mut T, mut step: impl FnMut(&mut T), mut rest: impl FnMut(&mut T)) {
-        self.working.fetch_add(1, SeqCst);
+    /// Repeats `step` until the soak is over, except while the load is paused. `pause` runs at the beginning and at the end of
+    /// a pause: it releases what the role holds, and resets its timers.
+    pub fn work<T>(&self, state: &mut T, mut step: impl FnMut(&mut T), mut pause: impl FnMut(&mut T)) {
+        self.roles.fetch_add(1, SeqCst);
         while !self.is_over() {
-            if !self.is_quiet() {
+            if !self.is_idle() {
                 step(state);
                 continue;
             }
-            rest(state);
-            self.resting.fetch_add(1, SeqCst);
-            while self.is_quiet() && !self.is_over() {
-                std::thread::sleep(REST);
+            pause(state);
+            self.paused.fetch_add(1, SeqCst);
+            while self.is_idle() && !self.is_over() {
+                std::thread::sleep(CHECK_INTERVAL);
             }
-            rest(state);
-            self.resting.fetch_sub(1, SeqCst);
+            pause(state);
+            self.paused.fetch_sub(1, SeqCst);
         }
     }
 
-    /// Whether nobody is at work any more.
-    pub fn all_rest(&self) -> bool {
-        self.resting.load(SeqCst) == self.working.load(SeqCst)
+    /// Returns whether all roles are paused.
+    pub fn all_paused(&self) -> bool {
+        self.paused.load(SeqCst) == self.roles.load(SeqCst)
     }
 }

@@ -1,5 +1,5 @@
-//! All followers on one thread and one poll: those that stay, those that come and go with their position or without, and those that
-//! read only now and then. Knows sockets; what is right is for the follower and the ledger to say.
+//! All followers, on one thread with one poll: some stay connected, some reconnect with or without their position, and some
+//! read only now and then. Moves bytes; `follower` and `ledger` check them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc::{Receiver, Sender};
@@ -16,40 +16,40 @@ use crate::plan::Scale;
 use crate::tokens;
 use crate::world::World;
 
-/// Timers are looked at so often.
+/// The interval at which timers are checked.
 const TICK: Duration = Duration::from_millis(10);
-/// A sluggish follower's socket takes in little more than this unread.
+/// The receive buffer of a slow reader.
 const SMALL: usize = 4096;
 
 /// How a follower behaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum Behaviour {
     Stays,
-    /// Goes, and comes back with its position.
+    /// Disconnects, and resumes from its position.
     Resumes,
-    /// Goes, and comes back as somebody else.
+    /// Disconnects, and reconnects without a position.
     Renews,
     /// Reads only now and then.
-    Sluggish,
+    ReadsSlowly,
 }
 
-/// Asks the fleet whether everybody has everything, before this moment; the answer names who has not.
-pub struct Question {
+/// Asks whether all followers have everything. The reply, at the latest at `until`, names those that have not.
+pub struct Check {
     pub until: Instant,
-    pub answer: Sender<Vec<String>>,
+    pub reply: Sender<Vec<String>>,
 }
 
 struct Member {
-    manner: Manner,
+    behaviour: Behaviour,
     follower: Follower,
     socket: Option<TcpStream>,
-    has_asked: bool,
-    is_deaf: bool,
-    /// When it comes, goes, or changes whether it listens.
+    has_requested: bool,
+    is_paused: bool,
+    /// When it connects, disconnects, or changes whether it reads.
     moves_at: Instant,
 }
 
-struct Fleet<'a> {
+struct Followers<'a> {
     world: &'a World,
     registry: Registry,
     random: fastrand::Rng,
@@ -59,30 +59,30 @@ struct Fleet<'a> {
 }
 
 /// Follows until the soak is over.
-pub fn follow(world: &World, scale: &Scale, questions: &Receiver<Question>) -> Result<(), Failure> {
+pub fn follow(world: &World, scale: &Scale, checks: &Receiver<Check>) -> Result<(), Failure> {
     let mut poll = Poll::new()?;
-    let mut fleet = Fleet::new(world, poll.registry().try_clone()?, scale);
-    let (mut events, mut looked_at, mut question) = (Events::with_capacity(1024), Instant::now(), None);
+    let mut followers = Followers::new(world, poll.registry().try_clone()?, scale);
+    let (mut events, mut looked_at, mut check) = (Events::with_capacity(1024), Instant::now(), None);
     while !world.is_over() {
         if let Err(error) = poll.poll(&mut events, Some(TICK))
             && error.kind() != ErrorKind::Interrupted
         {
             return Err(error.into());
         }
-        fleet.read_all(events.iter().map(|event| event.token().0).collect());
+        followers.read_all(events.iter().map(|event| event.token().0).collect());
         if looked_at.elapsed() >= TICK {
             looked_at = Instant::now();
-            (0..fleet.members.len()).for_each(|index| fleet.look(index));
-            question = question.or_else(|| questions.try_recv().ok());
-            question = question.and_then(|question| fleet.answer(question));
+            (0..followers.members.len()).for_each(|index| followers.look(index));
+            check = check.or_else(|| checks.try_recv().ok());
+            check = check.and_then(|check| followers.reply(check));
         }
     }
     Ok(())
 }
 
-impl<'a> Fleet<'a> {
+impl<'a> Followers<'a> {
     fn new(world: &'a World, registry: Registry, scale: &Scale) -> Self {
-        let mut random = world.random("fleet");
+        let mut random = world.random("followers");
         let lanes = |first: usize, count: usize, is_steady| Interest::Lanes {
             lanes: (first..first + count).collect(),
             is_steady,
@@ -92,55 +92,55 @@ impl<'a> Fleet<'a> {
             let one = nth % scale.steady_lanes;
             let three = one.min(scale.steady_lanes - 3);
             crew.push(match nth % 20 {
-                0..8 => (Manner::Stays, lanes(one, 1, true)),
-                8..11 => (Manner::Stays, lanes(three, 3, true)),
-                11..14 => (Manner::Resumes, lanes(one, 1, true)),
-                14 => (Manner::Resumes, lanes(three, 3, true)),
-                15 | 16 => (Manner::Renews, lanes(one, 1, true)),
-                17 => (Manner::Stays, Interest::Records),
-                18 => (if nth % 40 == 18 { Manner::Resumes } else { Manner::Renews }, Interest::Records),
-                _ => (Manner::Stays, lanes(scale.steady_lanes + nth / 20 % scale.flood_lanes, 1, false)),
+                0..8 => (Behaviour::Stays, lanes(one, 1, true)),
+                8..11 => (Behaviour::Stays, lanes(three, 3, true)),
+                11..14 => (Behaviour::Resumes, lanes(one, 1, true)),
+                14 => (Behaviour::Resumes, lanes(three, 3, true)),
+                15 | 16 => (Behaviour::Renews, lanes(one, 1, true)),
+                17 => (Behaviour::Stays, Interest::Records),
+                18 => (if nth % 40 == 18 { Behaviour::Resumes } else { Behaviour::Renews }, Interest::Records),
+                _ => (Behaviour::Stays, lanes(scale.steady_lanes + nth / 20 % scale.flood_lanes, 1, false)),
             });
         }
         crew.extend(
-            (0..scale.sluggish)
-                .map(|nth| (Manner::Sluggish, lanes(scale.steady_lanes + nth % scale.flood_lanes, 1, false))),
+            (0..scale.slow_readers)
+                .map(|nth| (Behaviour::ReadsSlowly, lanes(scale.steady_lanes + nth % scale.flood_lanes, 1, false))),
         );
-        let members = crew.into_iter().map(|(manner, interest)| Member {
-            manner,
+        let members = crew.into_iter().map(|(behaviour, interest)| Member {
+            behaviour,
             follower: Follower::new(world, interest),
             socket: None,
-            has_asked: false,
-            is_deaf: false,
+            has_requested: false,
+            is_paused: false,
             moves_at: Instant::now() + Duration::from_millis(random.u64(..500)),
         });
         let token = tokens::subscriber(tokens::FAR, "*");
         Self { world, registry, members: members.collect(), random, token, scratch: vec![0; 64 << 10] }
     }
 
-    /// Reads once from each that has something, in turn, so that nobody falls behind for somebody else.
+    /// Reads once from each ready follower in turn, so that none delays the others.
     fn read_all(&mut self, mut ready: Vec<usize>) {
         while !ready.is_empty() {
             ready.retain(|&index| self.read(index));
         }
     }
 
-    /// Whether there may be more.
+    /// Reads once. Returns whether there may be more.
     fn read(&mut self, index: usize) -> bool {
         let Self { world, token, members, scratch, .. } = self;
         let member = &mut members[index];
         let Some(socket) = &mut member.socket else { return false };
-        if !member.has_asked {
+        if !member.has_requested {
             if socket.take_error().ok().flatten().is_some() || socket.peer_addr().is_err() {
                 self.lose(index);
                 return false;
             }
             let request = member.follower.request(world, token);
-            // The broker may be gone already, which reading will tell.
+            // If the broker has gone, the next read reports it.
             let _ = socket.write(request.as_bytes());
-            member.has_asked = true;
+            member.has_requested = true;
         }
-        if member.is_deaf {
+        if member.is_paused {
             return false;
         }
         let had_ended = member.follower.has_ended;
@@ -149,8 +149,8 @@ impl<'a> Fleet<'a> {
                 Ok(()) => true,
                 Err(words) => {
                     world.fail(words);
-                    // As if it had never been there, so that one thing that is wrong is told once.
-                    member.follower.become_fresh();
+                    // Start anew, so that one defect is reported once.
+                    member.follower.forget_position();
                     self.lose(index);
                     false
                 }
@@ -163,19 +163,19 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// The stream has ended; the member comes back soon.
+    /// The stream has ended; the follower reconnects soon.
     fn lose(&mut self, index: usize) {
         let pause = Duration::from_millis(self.random.u64(20..200));
         let member = &mut self.members[index];
         member.follower.leave();
-        (member.socket, member.is_deaf, member.moves_at) = (None, false, Instant::now() + pause);
+        (member.socket, member.is_paused, member.moves_at) = (None, false, Instant::now() + pause);
     }
 
-    /// Whoever's time has come does what it does.
+    /// Lets a follower act whose time has come.
     fn look(&mut self, index: usize) {
         let member = &mut self.members[index];
-        let is_quiet = self.world.is_quiet();
-        let is_called = is_quiet && (member.is_deaf || member.socket.is_none());
+        let is_idle = self.world.is_idle();
+        let is_called = is_idle && (member.is_paused || member.socket.is_none());
         if member.moves_at > Instant::now() && !is_called {
             return;
         }
@@ -183,12 +183,12 @@ impl<'a> Fleet<'a> {
             return self.come(index);
         }
         member.moves_at = Instant::now() + Duration::from_millis(self.random.u64(500..6000));
-        match member.manner {
-            Manner::Sluggish if member.is_deaf || !is_quiet => {
-                member.is_deaf = !member.is_deaf;
+        match member.behaviour {
+            Behaviour::ReadsSlowly if member.is_paused || !is_idle => {
+                member.is_paused = !member.is_paused;
                 self.read_all(vec![index]);
             }
-            Manner::Resumes | Manner::Renews if !is_quiet && member.follower.is_open => self.go(index),
+            Behaviour::Resumes | Behaviour::Renews if !is_idle && member.follower.is_open => self.go(index),
             _ => {}
         }
     }
@@ -199,22 +199,22 @@ impl<'a> Fleet<'a> {
         if let Some(socket) = member.socket.take()
             && resets
         {
-            // One that is gone already needs no reset.
+            // A closed connection needs no reset.
             let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
         }
         member.follower.leave();
-        if member.manner == Manner::Renews {
-            member.follower.become_fresh();
+        if member.behaviour == Behaviour::Renews {
+            member.follower.forget_position();
         }
         member.moves_at = Instant::now() + pause;
     }
 
     fn come(&mut self, index: usize) {
-        let is_small = self.members[index].manner == Manner::Sluggish;
+        let is_small = self.members[index].behaviour == Behaviour::ReadsSlowly;
         match self.connect(index, is_small) {
             Ok(socket) => {
                 let member = &mut self.members[index];
-                (member.socket, member.has_asked, member.is_deaf) = (Some(socket), false, false);
+                (member.socket, member.has_requested, member.is_paused) = (Some(socket), false, false);
                 member.moves_at = Instant::now() + Duration::from_millis(self.random.u64(500..6000));
             }
             Err(_) => self.lose(index),
@@ -239,14 +239,14 @@ impl<'a> Fleet<'a> {
         Ok(socket)
     }
 
-    /// Answers if everybody has everything, or time is up; otherwise the question stays.
-    fn answer(&self, question: Question) -> Option<Question> {
+    /// Replies if all followers have everything or time is up. Otherwise returns the check.
+    fn reply(&self, check: Check) -> Option<Check> {
         let lacking: Vec<String> = self.members.iter().filter_map(|member| member.follower.lacks(self.world)).collect();
-        if !lacking.is_empty() && Instant::now() < question.until {
-            return Some(question);
+        if !lacking.is_empty() && Instant::now() < check.until {
+            return Some(check);
         }
-        // Whoever asked and left wants no answer.
-        let _ = question.answer.send(lacking);
+        // The receiver may have given up.
+        let _ = check.reply.send(lacking);
         None
     }
 }

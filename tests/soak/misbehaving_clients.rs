@@ -1,5 +1,5 @@
-//! Who comes for one phase and leaves nothing behind: crowds that come and go, resets, those that never read, those that never end a
-//! request, topics without number, tokens that expire.
+//! Clients of a single phase, which the broker must forget: connection churn, resets, clients that never read, requests that
+//! never end, very many topics, tokens that expire.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,28 +12,29 @@ use crate::socket::{connect_from_afar, connect_to};
 use crate::tokens;
 use crate::world::World;
 
-/// Comings and goings in a second, and in a burst.
-const COMINGS: u32 = 1000;
+/// Connections per second, and per burst.
+const CHURN_RATE: u32 = 1000;
 const BURST: usize = 250;
-/// Requests on their way at once.
+/// The number of pipelined requests.
 const BATCH: usize = 100;
 /// Longer than the broker's --stall.
 const STALLED: Duration = Duration::from_secs(8);
-/// Between two bytes of who is slow.
-const DRIBBLE: Duration = Duration::from_millis(200);
+/// The interval between two bytes of a slow sender.
+const BYTE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Subscribers that come in bursts, read the beginning, and go.
-pub fn come_and_go(world: &World, until: Instant, random: &mut fastrand::Rng) {
+/// Connects subscribers in bursts, which read the beginning of the response and disconnect.
+pub fn churn(world: &World, until: Instant, random: &mut fastrand::Rng) {
     let token = tokens::subscriber(tokens::FAR, "*");
-    let pause = Duration::from_secs(1) * BURST as u32 / COMINGS;
+    let pause = Duration::from_secs(1) * BURST as u32 / CHURN_RATE;
     let mut due = Instant::now();
     while Instant::now() < until {
         let generation = world.generation();
         let sockets: Vec<_> = (0..BURST).filter_map(|_| visit(world, random, &token)).collect();
-        let unserved: Vec<_> = sockets.iter().filter_map(|socket| answer(socket, "HTTP/1.1 200 ").err()).collect();
-        world.counts.guests.fetch_add(BURST as u64, Relaxed);
+        let unserved: Vec<_> =
+            sockets.iter().filter_map(|socket| expect_status(socket, "HTTP/1.1 200 ").err()).collect();
+        world.counts.others.fetch_add(BURST as u64, Relaxed);
         if !unserved.is_empty() && !world.has_restarted_since(generation) {
-            world.fail(format!("{} of {BURST} who came were not served: {unserved:?}", unserved.len()));
+            world.fail(format!("{} of {BURST} subscribers were not served: {unserved:?}", unserved.len()));
         }
         due += pause;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -57,15 +58,15 @@ fn visit(world: &World, random: &mut fastrand::Rng, token: &str) -> Option<TcpSt
     Some(socket)
 }
 
-/// Reads the beginning of an answer; an error that tells what came instead.
-fn answer(mut socket: &TcpStream, expected: &str) -> Result<(), String> {
+/// Reads the beginning of a response. The error says what arrived instead of the expected status.
+fn expect_status(mut socket: &TcpStream, expected: &str) -> Result<(), String> {
     let (mut bytes, begin) = ([0; 512], Instant::now());
     let count = socket.read(&mut bytes).map_err(|error| format!("{error} after {:?}", begin.elapsed()))?;
     let text = String::from_utf8_lossy(&bytes[..count]);
     if text.starts_with(expected) { Ok(()) } else { Err(format!("{text:.100}")) }
 }
 
-/// Connections reset at once, within a head, within a body, within the opening, and as subscribers.
+/// Resets connections at once, within a head, within a body, at the beginning of a stream, and later.
 pub fn reset_many(world: &World, until: Instant, random: &mut fastrand::Rng) {
     let (token, publisher) = (tokens::subscriber(tokens::FAR, "*"), tokens::publisher());
     while Instant::now() < until {
@@ -82,24 +83,24 @@ pub fn reset_many(world: &World, until: Instant, random: &mut fastrand::Rng) {
             2 => &body,
             _ => &head,
         };
-        // The other end may have closed; it is gone anyway.
+        // The broker may have closed the connection already.
         let _ = socket.write_all(request.as_bytes());
         if random.bool() {
             let _ = socket.set_read_timeout(Some(Duration::from_millis(20)));
             let _ = socket.read(&mut [0; 64]);
         }
-        world.counts.guests.fetch_add(1, Relaxed);
+        world.counts.others.fetch_add(1, Relaxed);
     }
 }
 
-/// Subscribers that never read, beside events enough to fill their sockets.
+/// Connects subscribers that never read, and publishes enough to fill their sockets.
 pub fn stall(world: &World, until: Instant, random: &mut fastrand::Rng, count: usize, lane: usize) {
     let token = tokens::subscriber(tokens::FAR, "*");
     let topic = &world.ledger.lane(lane).topic;
     let request = format!("GET /subscribe/{topic}?token={token} HTTP/1.1\r\nHost: soak\r\n\r\n");
     let (mut deaf, mut client, mut since) = (Vec::new(), world.publisher(), Instant::now());
     while Instant::now() < until {
-        // The broker has closed them after --stall; new ones come instead.
+        // The broker has closed them after --stall: connect new ones.
         if since.elapsed() > STALLED {
             since = Instant::now();
             deaf.iter().filter(|_| random.bool()).for_each(reset);
@@ -109,7 +110,7 @@ pub fn stall(world: &World, until: Instant, random: &mut fastrand::Rng, count: u
             let Ok(mut socket) = connect_from_afar(world.address) else { break };
             if socket.write_all(request.as_bytes()).is_ok() {
                 deaf.push(socket);
-                world.counts.guests.fetch_add(1, Relaxed);
+                world.counts.others.fetch_add(1, Relaxed);
             }
         }
         publishers::publish(world, &mut client, lane, 1, random.usize(10_000..100_000), 0);
@@ -118,8 +119,8 @@ pub fn stall(world: &World, until: Instant, random: &mut fastrand::Rng, count: u
     deaf.iter().filter(|_| random.bool()).for_each(reset);
 }
 
-/// Heads and bodies that come a byte at a time and never end.
-pub fn dribble(world: &World, until: Instant, random: &mut fastrand::Rng, count: usize) {
+/// Sends heads and bodies that arrive byte by byte and never end.
+pub fn send_slowly(world: &World, until: Instant, random: &mut fastrand::Rng, count: usize) {
     let publisher = tokens::publisher();
     let head = "GET / HTTP/1.1\r\nHost: soak\r\nX-Slow: ";
     let body = format!(
@@ -133,25 +134,25 @@ pub fn dribble(world: &World, until: Instant, random: &mut fastrand::Rng, count:
             let begun = if is_head { &head[..random.usize(1..head.len())] } else { &body };
             if socket.write_all(begun.as_bytes()).is_ok() && socket.set_nonblocking(true).is_ok() {
                 slow.push((socket, Instant::now(), is_head));
-                world.counts.guests.fetch_add(1, Relaxed);
+                world.counts.others.fetch_add(1, Relaxed);
             }
         }
         slow.retain_mut(|(socket, since, is_head)| {
             if *is_head && since.elapsed() > PATIENCE {
-                world.fail("a head that never ends is waited for");
+                world.fail("the broker waits for a head that never ends");
             }
             socket.write_all(b"x").is_ok() && is_silent(socket)
         });
-        std::thread::sleep(DRIBBLE);
+        std::thread::sleep(BYTE_INTERVAL);
     }
 }
 
-/// Whether nothing has come, not even the end.
+/// Returns whether nothing has arrived, not even the end.
 fn is_silent(mut socket: &TcpStream) -> bool {
     matches!(socket.read(&mut [0; 512]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// An event each on so many topics, one after the other, again and again.
+/// Publishes one event to each of `count` topics in turn, repeatedly.
 pub fn sweep_topics(world: &World, until: Instant, count: usize) {
     let mut client = world.publisher();
     let mut topics = (0..count).cycle();
@@ -159,18 +160,18 @@ pub fn sweep_topics(world: &World, until: Instant, count: usize) {
         let post = |topic| (format!("/publish/sweep{topic:07}"), "data: swept".to_owned());
         let posts: Vec<_> = topics.by_ref().take(BATCH.min(count)).map(post).collect();
         let (generation, accepted) = (world.generation(), client.post_many(&posts));
-        world.counts.guests.fetch_add(accepted as u64, Relaxed);
+        world.counts.others.fetch_add(accepted as u64, Relaxed);
         if accepted < posts.len() {
-            // A full inbox is an honest refusal; whoever is refused so waits.
+            // A full inbox refuses events with 503: wait.
             std::thread::sleep(Duration::from_millis(50));
         }
         if accepted == 0 && !world.has_restarted_since(generation) && !client.connect() {
-            return world.fail("nobody takes connections");
+            return world.fail("connections are not accepted");
         }
     }
 }
 
-/// Subscribers whose tokens expire within seconds, and some with tokens that are good for nothing.
+/// Connects subscribers whose tokens expire within seconds, and some with invalid tokens.
 pub fn expire(world: &World, until: Instant, random: &mut fastrand::Rng) {
     let topic = &world.ledger.lane(0).topic;
     let ask = |token: &str| {
@@ -187,9 +188,9 @@ pub fn expire(world: &World, until: Instant, random: &mut fastrand::Rng) {
         let bad = [(tokens::forged(), "HTTP/1.1 401 "), (tokens::subscriber(1, "*"), "HTTP/1.1 401 ")];
         let wrong = (tokens::subscriber(tokens::FAR, "othertopic"), "HTTP/1.1 403 ");
         let refusals = bad.into_iter().chain([wrong]).filter_map(|(token, status)| Some((ask(&token)?, status)));
-        let unrefused = refusals.filter(|(socket, status)| answer(socket, status).is_err()).count();
+        let unrefused = refusals.filter(|(socket, status)| expect_status(socket, status).is_err()).count();
         let unexpired: Vec<_> = expiring.iter().filter_map(|socket| expires(socket).err()).collect();
-        world.counts.guests.fetch_add(23, Relaxed);
+        world.counts.others.fetch_add(23, Relaxed);
         if unrefused + unexpired.len() > 0 && !world.has_restarted_since(generation) {
             let first = unexpired.first();
             let (count, of) = (unexpired.len(), expiring.len());
@@ -200,7 +201,7 @@ pub fn expire(world: &World, until: Instant, random: &mut fastrand::Rng) {
     }
 }
 
-/// A stream must end with the word that its token has expired; one that expired on its way is refused.
+/// Checks that a stream ends with an `expired` event. If the token expired before the request arrived, the response is 401.
 fn expires(mut socket: &TcpStream) -> Result<(), String> {
     let mut bytes = Vec::new();
     let end = socket.read_to_end(&mut bytes);

@@ -1,8 +1,8 @@
-//! The soak as a picture (SVG): memory, descriptors, processor time and latency over time, the phases as bands behind them.
+//! Draws the soak as an SVG chart: memory, descriptors, processor time and latency over time, with the phases as bands.
 
 use std::fmt::{self, Write as _};
 
-use crate::director::Story;
+use crate::director::Results;
 use crate::sampler::Sample;
 
 /// In pixels.
@@ -13,16 +13,16 @@ const HEIGHT: f64 = 170.0;
 const PITCH: f64 = 215.0;
 const TINTS: [&str; 6] = ["#e8f1f8", "#fdf0e1", "#e9f6e9", "#f7e8f3", "#f3f0e0", "#e6f4f3"];
 
-/// One curve: what it is called, its colour, and its figure of a sample.
+/// A curve: its name, its colour, and its value for a sample.
 type Curve<'a> = (&'a str, &'a str, fn(&Sample) -> Option<f64>);
 
-/// One above the other.
+/// One of the panels, which are stacked.
 struct Panel<'a> {
     title: &'a str,
     curves: &'a [Curve<'a>],
-    /// A dashed line across.
+    /// A dashed horizontal line.
     baseline: Option<f64>,
-    /// Tenfold steps instead of even ones.
+    /// The scale is logarithmic.
     is_logarithmic: bool,
 }
 
@@ -39,9 +39,9 @@ const LATENCY: &[Curve<'_>] = &[
     ("p50", "#0b7a75", |sample| sample.latency.map(|latency| latency[0])),
 ];
 
-/// Draws it.
-pub fn draw(title: &str, samples: &[Sample], story: &Story) -> Result<String, fmt::Error> {
-    let baseline = &story.baseline;
+/// Returns the chart as SVG.
+pub fn draw(title: &str, samples: &[Sample], results: &Results) -> Result<String, fmt::Error> {
+    let baseline = &results.baseline;
     let even = Panel { title: "", curves: &[], baseline: None, is_logarithmic: false };
     let panels = [
         Panel {
@@ -63,7 +63,7 @@ pub fn draw(title: &str, samples: &[Sample], story: &Story) -> Result<String, fm
          <text x=\"10\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
     let bottom = TOP + PITCH * (panels.len() - 1) as f64 + HEIGHT;
-    bands(&mut svg, story, seconds, bottom)?;
+    bands(&mut svg, results, seconds, bottom)?;
     restarts(&mut svg, samples, seconds, bottom)?;
     for (index, panel) in panels.iter().enumerate() {
         panel.draw(&mut svg, TOP + PITCH * index as f64, samples, seconds)?;
@@ -77,23 +77,23 @@ fn x(at: f64, seconds: f64) -> f64 {
     LEFT + at / seconds * WIDTH
 }
 
-/// A tint for each phase and a lighter one for the quiet time after it; a red name where something went wrong.
-fn bands(svg: &mut String, story: &Story, seconds: f64, bottom: f64) -> fmt::Result {
+/// Draws a tinted band for each phase; its name is red if a check failed.
+fn bands(svg: &mut String, results: &Results, seconds: f64, bottom: f64) -> fmt::Result {
     let mut band = |begin: f64, end: f64, tint: &str| {
         let (from, height) = (x(begin, seconds), bottom - TOP);
         let width = x(end, seconds) - from;
         writeln!(svg, "<rect x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{tint}\"/>")
     };
-    band(0.0, story.warm, "#eeeeee")?;
-    for (index, report) in story.reports.iter().enumerate() {
-        band(report.begin, report.quiet, TINTS[index % TINTS.len()])?;
+    band(0.0, results.warm, "#eeeeee")?;
+    for (index, report) in results.reports.iter().enumerate() {
+        band(report.begin, report.idle, TINTS[index % TINTS.len()])?;
     }
     let mut name = |at: f64, name: &str, color: &str| {
         let (at, y) = (x(at, seconds) + 11.0, TOP - 24.0);
         writeln!(svg, "<text transform=\"translate({at:.1} {y}) rotate(-60)\" fill=\"{color}\">{name}</text>")
     };
     name(0.0, "warm-up", "#222222")?;
-    for report in &story.reports {
+    for report in &results.reports {
         name(report.begin, report.name, if report.failed == 0 { "#222222" } else { "#c00000" })?;
     }
     Ok(())
@@ -153,7 +153,7 @@ impl Panel<'_> {
         Ok(())
     }
 
-    /// A line through all samples that have a figure, broken where one has none.
+    /// Draws a line through all samples that have a value, broken where one has none.
     fn curve(
         &self,
         svg: &mut String,
@@ -166,7 +166,7 @@ impl Panel<'_> {
             match place(sample) {
                 Some((x, y)) => {
                     write!(path, "{pen}{x:.1} {y:.1}")?;
-                    // One that stands alone is a dot.
+                    // A single sample is a dot.
                     path.push_str(if pen == 'M' { "h0" } else { "" });
                     pen = 'L';
                 }
