@@ -1,5 +1,5 @@
-//! One worker's streams on sockets as small as a descriptor, for those that count bytes and time: `tests/budget.rs` and
-//! `bench/crowd.rs`. What is written goes nowhere; how often and how much is counted.
+//! One worker's streams on sockets as small as a descriptor, for `tests/budget.rs` and `bench/crowd.rs`, which measure memory and
+//! time. Writes are counted and discarded.
 
 use std::io::{self, IoSlice, Write};
 use std::num::NonZeroU32;
@@ -12,7 +12,7 @@ use esker::stream::Streams;
 pub static WRITES: AtomicUsize = AtomicUsize::new(0);
 pub static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes everything, and remembers nothing itself.
+/// Accepts every write. Its size is that of a descriptor.
 #[derive(Debug)]
 pub struct Socket(#[allow(dead_code)] NonZeroU32);
 
@@ -31,7 +31,7 @@ impl Write for Socket {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
-    // A call, as the one into the kernel is.
+    // Not inlined: a real write is a call as well.
     #[inline(never)]
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes = slices.iter().map(|slice| slice.len()).sum();
@@ -45,12 +45,12 @@ impl Write for Socket {
     }
 }
 
-/// Only one thread counts, and an atomic addition would take longer than the rest of a delivery.
+/// Adds to a counter. Only one thread counts, and an atomic addition would take longer than the rest of a delivery.
 fn add(counter: &AtomicUsize, more: usize) {
     counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
 }
 
-/// A hub with one worker, and that worker's streams.
+/// Returns a hub with one worker, and that worker's streams.
 pub fn one_worker() -> (Arc<Hub>, Streams<Socket>) {
     let limits = HubLimits {
         events_per_topic: 256,
