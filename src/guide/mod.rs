@@ -1,24 +1,25 @@
-//! The guide: what an operator or a client's author wants to know beyond the README. Each page is a Markdown file in
-//! `src/guide/`, to be read here or there. What its examples show is run by the tests (`tests/contract/docs/`).
+//! The guide: everything that operators and authors of clients need to know beyond the README. Each page is a Markdown file
+//! in `src/guide/`. The tests run all examples (`tests/contract/docs/`).
 //!
 //! | page | |
 //! |---|---|
-//! | [`publishing`] | bodies, retries, and publishers in JavaScript, Python and PHP |
-//! | [`resume`] | positions, publishers' ids, `gap`, what a client must do; clients in JavaScript, Python and curl |
-//! | [`history`] | how much to retain: count, age and bytes |
-//! | [`records`] | events that are stored for good, and when to use them rather than topics |
-//! | [`tokens`] | who may publish and listen: keys, claims, cookies, signing in four languages, changing keys |
-//! | [`proxies`] | nginx, Caddy and HAProxy in front |
+//! | [`publishing`] | request bodies, retries, and publishers in JavaScript, Python and PHP |
+//! | [`resume`] | positions, publishers' ids, `gap`, what a client must do; clients in JavaScript and Python |
+//! | [`history`] | how many events to retain: count, age and bytes |
+//! | [`records`] | permanently stored events, and when to use them instead of topics |
+//! | [`tokens`] | who may publish and subscribe: keys, claims, cookies, signing in four languages, key rotation |
+//! | [`proxies`] | running behind nginx, Caddy, HAProxy and others |
 //! | [`sizing`] | memory, descriptors, kernel settings, threads |
 //! | [`options`] | every option, its default and its meaning |
-//! | [`deploying`] | starting, stopping, settings, what to watch |
-//! | [`backup`] | copying, checking, moving and restoring records |
-//! | [`upgrading`] | what a restart does to streams, positions and publishers |
+//! | [`deploying`] | packages, containers, settings, the log, health checks and metrics, security |
+//! | [`backup`] | copying, checking, exporting and restoring records |
+//! | [`upgrading`] | what a restart means for streams, positions and publishers |
 //! | [`library`] | embedding the broker in a Rust program |
-//! | [`faq`] | why six connections, why is my proxy buffering, and the like |
-//! | [`comparison`] | what others do better, and what Esker does not do |
+//! | [`faq`] | frequently asked questions |
+//! | [`comparison`] | what other servers do better, and what Esker does not do |
 
-// The first definition of a link counts: here those of links.md, where the files are read those at their own ends.
+// If a link is defined twice, the first definition counts: in rustdoc that is the one in links.md, in the Markdown files
+// the one at the end of the page.
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("publishing.md")]
