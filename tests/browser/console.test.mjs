@@ -35,7 +35,7 @@ withBroker("kinds of content, names, ids and what the broker has to object", {},
   await press(page, "Publish");
   await says(page, "#publish .answer", "1 event");
   await press(page, "Publish");
-  await says(page, "#publish .answer", "nothing new");
+  await says(page, "#publish .answer", "duplicate");
   assert.deepEqual(await rows(page).first().locator(".name, .id").allTextContents(), ["a name & more", "my-ünique id"]);
   await rows(page).first().locator("summary").click();
   await says(page, "#rows .facts", " · id my-ünique id · ");
@@ -92,7 +92,7 @@ withBroker("several topics, the filter, pause and clear", {}, async (broker) => 
   await publish(broker, "greeting", "data: later");
   await says(page, "#counts", "1 waiting");
   assert.equal(await rows(page).count(), 3);
-  await press(page, "Go on");
+  await press(page, "Resume");
   await says(page, "#rows .data", "later");
   await press(page, "Clear");
   await says(page, "#counts", "0 events");
@@ -114,7 +114,7 @@ withBroker("what publishers send is text, whatever it looks like", {}, async (br
   await field(page, "insert", "event").fill(evil);
   await field(page, "insert", "data").fill(JSON.stringify({ [evil]: evil }));
   await press(page, "Insert");
-  await press(page, "its versions");
+  await press(page, "show versions");
   await says(page, "#audit-answer", `1 version of ${evil}`);
   assert.equal(await page.evaluate(() => window.hurt ?? document.querySelectorAll("img, #rows script").length), 0);
   assert.equal(await page.locator("#rows > li.gap").count(), 0, "a publisher's gap is an event");
@@ -137,7 +137,7 @@ withBroker("what turns the order of letters is seen in names and stays inside it
   await field(page, "insert", "event").fill("user\u202e");
   await press(page, "Insert");
   await says(page, "#insert .answer", "stored as user\\u{202e}_v_");
-  await press(page, "its versions");
+  await press(page, "show versions");
   await says(page, "#audit-answer", "1 version of user\\u{202e}");
   assert.deepEqual(faults, []);
 });
@@ -183,7 +183,7 @@ withBroker("it works where a proxy has put it, with or without the last slash", 
       await tab(page, "Audit");
       await field(page, "audit", "name").fill("a/b");
       await page.locator("#audit select[name=limit]").selectOption("10");
-      await press(page, "Look");
+      await press(page, "Show");
       await says(page, "#audit-answer", "10 versions of a/b, and");
       await press(page, "More");
       await says(page, "#audit-answer", slash ? "20 versions" : "11 versions");

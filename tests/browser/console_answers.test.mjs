@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { SECRETS, field, form, open, press, rows, says, subscribe, tab, withBroker } from "./console.mjs";
 
-const ADVICE = "six connections to a host; close other tabs";
+const ADVICE = "six connections per host; close other tabs";
 
 withBroker("what is not answered says so, and what may help", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
@@ -15,12 +15,12 @@ withBroker("what is not answered says so, and what may help", {}, async (broker)
   await press(page, "Publish");
   assert.equal(await form(page, "publish").locator(".primary").isDisabled(), true);
   await tab(page, "Audit");
-  await press(page, "Look");
+  await press(page, "Show");
   await tab(page, "Insert");
   await press(page, "Insert");
-  await says(page, "#stats-note", `No answer within 5 s. A browser opens ${ADVICE}`);
+  await says(page, "#stats-note", `No response within 5 s. Browsers open at most ${ADVICE}`);
   await says(page, "#state", ADVICE);
-  for (const place of ["#publish .answer", "#insert .answer"]) await says(page, place, "No answer within 15 s. Whether it was taken is not known. ");
+  for (const place of ["#publish .answer", "#insert .answer"]) await says(page, place, "No response within 15 s. It is unknown whether the request was accepted. ");
   await says(page, "#audit-answer", ADVICE);
   await page.unroute("**/insert");
   await press(page, "Insert");
@@ -78,10 +78,10 @@ withBroker("an answer goes when something else is asked for", {}, async (broker)
   assert.equal(await page.locator("#publish .answer").textContent(), "");
   await tab(page, "Insert");
   await press(page, "Insert");
-  await press(page, "its versions");
+  await press(page, "show versions");
   await says(page, "#audit-answer", "1 version of user");
   await field(page, "audit", "name").fill("");
-  await press(page, "Look");
+  await press(page, "Show");
   assert.deepEqual(await page.locator("#audit-answer, #versions").allTextContents(), ["", ""]);
   await tab(page, "Insert");
   await field(page, "insert", "data").fill("{");
@@ -89,10 +89,10 @@ withBroker("an answer goes when something else is asked for", {}, async (broker)
   assert.equal(await page.locator("#insert .answer").textContent(), "");
   await tab(page, "Tokens");
   await field(page, "mint", "secret").fill(SECRETS.ESKER_PUBLISHER_SECRET);
-  await press(page, "Make a token");
+  await press(page, "Create token");
   await says(page, "#mint-answer", "in its field");
   await field(page, "mint", "names").fill("");
-  await press(page, "Make a token");
+  await press(page, "Create token");
   assert.equal(await page.locator("#mint-answer").textContent(), "");
   assert.deepEqual(faults, []);
 });

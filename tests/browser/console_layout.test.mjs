@@ -22,7 +22,7 @@ for (const viewport of [{ width: 1280, height: 800 }, { width: 1101, height: 720
     const before = await places(page);
     await subscribe(page);
     assert.deepEqual(await places(page), before, "subscribed");
-    await press(page, "Cut");
+    await press(page, "Disconnect");
     await says(page, "#rows .name", "resumed");
     await says(page, "#position", "last id");
     const isBelow = ([selector]) => viewport.width <= 1100 && ["#figures", "#side", "#publish .primary"].includes(selector);
@@ -68,17 +68,17 @@ withBroker("an outage has an end, which says how long it was and what was missed
   await subscribe(page);
   const { id } = await publish(broker, "greeting", "data: before");
   await says(page, "#rows .data", "before");
-  await press(page, "Cut");
+  await press(page, "Disconnect");
   await says(page, "#rows .name", "waiting");
   for (const number of [1, 2, 3]) await publish(broker, "greeting", `data: missed ${number}`);
-  await press(page, "Connect now");
+  await press(page, "Reconnect now");
   await says(page, "#rows .data", "missed 3");
-  const told = await says(page, "#rows > li:nth-child(4) .data", "followed at once");
-  assert.match(told, new RegExp(`^Live again after [\\d.]+ (ms|s), resumed after ${id}; 3 events followed at once\\.$`));
+  const told = await says(page, "#rows > li:nth-child(4) .data", "followed immediately");
+  assert.match(told, new RegExp(`^Live again after [\\d.]+ (ms|s), resumed after ${id}; 3 events followed immediately\\.$`));
   assert.deepEqual((await rows(page).locator(".name").allTextContents()).slice(3), ["resumed", "waiting", "message"]);
-  await press(page, "Cut");
+  await press(page, "Disconnect");
   await says(page, "#rows .name", "waiting");
-  await press(page, "Connect now");
+  await press(page, "Reconnect now");
   await says(page, "#rows .name", "resumed");
   assert.match(await rows(page).first().locator(".data").textContent(), /^Live again after [^;]*\.$/);
   assert.deepEqual(faults, []);
@@ -90,9 +90,9 @@ withBroker("what a proxy answers is tried again, and Retry-After is kept to", {}
   const answers = [404, 502, 403, 200].map((status) => ({ status, contentType: "text/html", body: "<h1>A proxy</h1>" }));
   await page.route("**/subscribe/**", (route) => (answers.length ? route.fulfill(answers.shift()) : route.continue()));
   await press(page, "Subscribe");
-  for (const words of [/Waiting. 404/, /Waiting. 502/, /Waiting. 403/, /Waiting. This is no event stream but text.html/]) {
+  for (const words of [/Waiting. 404/, /Waiting. 502/, /Waiting. 403/, /Waiting. This is not an event stream: the type is text.html/]) {
     await says(page, "#state", words);
-    await press(page, "Connect now");
+    await press(page, "Reconnect now");
   }
   await says(page, "#state", "Live");
   await press(page, "Stop");
@@ -134,16 +134,16 @@ withBroker("a broker without tokens is asked for none", {}, async (broker) => {
   await says(page, "#about", "up");
   assert.equal(await page.locator("#token-state").isVisible(), false);
   await tab(page, "Tokens");
-  assert.equal(await page.locator("#tokens-hint").textContent(), "This broker answers without a token.");
+  assert.equal(await page.locator("#tokens-hint").textContent(), "This broker does not require tokens.");
   assert.deepEqual(await page.locator("#expiry-publisher, #expiry-subscriber").allTextContents(), ["not needed", "not needed"]);
   assert.deepEqual(faults, []);
 });
 
 withBroker("a broker with tokens is, once it has refused", { tokens: true, environment: SECRETS }, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { expected: ["401"] });
-  await says(page, "#token-state", "No token given");
+  await says(page, "#token-state", "No token");
   assert.equal(await page.locator("#token-state").isVisible(), true);
   await page.locator("#token-state").click();
-  assert.deepEqual(await page.locator("#expiry-publisher, #expiry-subscriber").allTextContents(), ["not given", "not given"]);
+  assert.deepEqual(await page.locator("#expiry-publisher, #expiry-subscriber").allTextContents(), ["none", "none"]);
   assert.deepEqual(faults, []);
 });

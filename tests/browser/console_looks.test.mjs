@@ -44,11 +44,11 @@ withBroker("events of very many lines don't freeze the page", {}, async (broker)
   assert.ok(longest < 500, `a frame took ${longest} ms`);
   const shown = await rows(page).first().locator("pre").textContent();
   assert.equal(shown.split("\n").length, 501);
-  assert.ok(shown.endsWith("\n9\n… and 99,500 more lines; Copy data has all"), shown.slice(-80));
-  assert.ok((await rows(page).nth(20).locator("pre").textContent()).endsWith("x\n… and 34,464 more characters; Copy data has all"));
+  assert.ok(shown.endsWith("\n9\n… and 99,500 more lines; use “Copy data” for everything"), shown.slice(-80));
+  assert.ok((await rows(page).nth(20).locator("pre").textContent()).endsWith("x\n… and 34,464 more characters; use “Copy data” for everything"));
   assert.ok((await rows(page).nth(21).locator("pre").textContent()).length < 70_000);
   const bounds = await page.evaluate(() => ["", "a", "a\nb", "a\nb\n", "a\nb\nc", "abcdef"].map((text) => bounded(text, 4, 2)));
-  const more = (rest) => `\n… and ${rest}; Copy data has all`;
+  const more = (rest) => `\n… and ${rest}; use “Copy data” for everything`;
   assert.deepEqual(bounds, ["", "a", "a\nb", `a\nb${more("1 more line")}`, `a\nb${more("1 more line")}`, `abcd${more("2 more characters")}`]);
   assert.deepEqual(faults, []);
 });
@@ -101,7 +101,7 @@ withBroker("it can be used by keyboard alone", {}, async (broker) => {
 withBroker("it says what it can't do without, and draws latency if there is any", {}, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   await page.route("**/stats", (route) => route.fulfill({ status: 404, contentType: "application/problem+json", body: '{"detail":"nothing"}' }));
-  await says(page, "#stats-note", "a broker started with --admin IP:PORT has its numbers there");
+  await says(page, "#stats-note", "a broker started with --admin serves its statistics there");
   assert.equal(await page.locator("#figures").isVisible(), false);
   await page.unroute("**/stats");
   let asked = 0;
@@ -171,7 +171,7 @@ for (const colorScheme of ["light", "dark"]) {
       for (const name of ["Insert", "Audit", "Tokens"]) {
         await tab(page, name);
         if (name === "Audit") {
-          await press(page, "Look");
+          await press(page, "Show");
           await says(page, "#audit-answer", "12 versions");
         }
         for (const role of name === "Tokens" ? ["publisher", "subscriber"] : []) {

@@ -23,11 +23,11 @@ withBroker("records, their stream and their history page by page", {}, async (br
   for (let visits = 2; visits <= 25; visits += 1) await insert(broker, "user", { visits });
   await says(page, "#counts", "25 events");
 
-  await press(page, "its versions");
+  await press(page, "show versions");
   await says(page, "#audit-answer", "25 versions of user");
   await page.locator("#audit select[name=limit]").selectOption("10");
-  await press(page, "Look");
-  await says(page, "#audit-answer", "10 versions of user, and there are more");
+  await press(page, "Show");
+  await says(page, "#audit-answer", "10 versions of user; there are more");
   await says(page, "#versions pre", '"visits": 12345678901234567890,');
   await press(page, "More");
   await says(page, "#audit-answer", "20 versions");
@@ -38,15 +38,15 @@ withBroker("records, their stream and their history page by page", {}, async (br
   await insert(broker, "same", 1);
   await insert(broker, "same", 1);
   await field(page, "audit", "name").fill("same");
-  await press(page, "Look");
+  await press(page, "Show");
   await says(page, "#audit-answer", "2 versions of same");
   assert.deepEqual(await page.locator("#versions .changed").allTextContents(), ["unchanged"]);
   await field(page, "audit", "name").fill("user");
   await page.locator("#audit select[name=order]").selectOption("newest");
   await says(page, "#versions pre", '"visits": 25');
   await field(page, "audit", "name").fill("never/inserted é");
-  await press(page, "Look");
-  await says(page, "#audit-answer", "Nothing was ever inserted");
+  await press(page, "Show");
+  await says(page, "#audit-answer", "No record is named");
   assert.deepEqual(faults, []);
 });
 
@@ -61,14 +61,14 @@ withBroker("answers that come late are not mixed with others", {}, async (broker
   await tab(page, "Audit");
   for (const name of ["slow", "quick"]) {
     await field(page, "audit", "name").fill(name);
-    await press(page, "Look");
+    await press(page, "Show");
   }
   assert.equal(await says(page, "#audit-answer", /version/), "1 version of quick");
   assert.deepEqual(await page.locator("#versions pre").allTextContents(), ["0"]);
   await field(page, "audit", "name").fill("slow");
   await page.locator("#audit select[name=limit]").selectOption("10");
-  await press(page, "Look");
-  await says(page, "#audit-answer", "10 versions of slow, and there are more");
+  await press(page, "Show");
+  await says(page, "#audit-answer", "10 versions of slow; there are more");
   await page.locator("#more").dblclick();
   assert.equal(await says(page, "#audit-answer", /^1\d versions of slow$/), "12 versions of slow");
   assert.deepEqual(faults, []);

@@ -16,8 +16,8 @@ test("a stream resumes after the broker was started again, and a gap is told", {
     await says(page, "#state", "Live");
     await publish(broker, "greeting", "data: before");
     await says(page, "#rows .data", "before");
-    await press(page, "Cut");
-    await says(page, "#rows > li.notice .data", "It resumes after");
+    await press(page, "Disconnect");
+    await says(page, "#rows > li.notice .data", "It will resume after");
     await publish(broker, "greeting", "data: meanwhile");
     await says(page, "#rows .data", "meanwhile");
     assert.equal(await page.locator("#rows > li.gap").count(), 0);
@@ -56,11 +56,11 @@ withBroker("who is told to come back in months does not come back at once", {}, 
   await subscribe(page);
   await publish(broker, "greeting", "retry: 4000000000\ndata: later");
   await says(page, "#rows .data", "later");
-  await press(page, "Cut");
+  await press(page, "Disconnect");
   await says(page, "#state", "Waiting");
   await sleep(300);
   assert.match(await page.locator("#state").textContent(), /Waiting/);
-  await press(page, "Connect now");
+  await press(page, "Reconnect now");
   await says(page, "#state", "Live");
   assert.deepEqual(faults, []);
 });

@@ -46,14 +46,14 @@ withBroker("a token that is given while the numbers are refused is used", { toke
 withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
   const expected = ["401", "403"];
   const { page, faults } = await open(`${broker.url}/`, { expected });
-  assert.match(await says(page, "#stats-note", "The numbers need"), /^The numbers need a publisher’s token for the name stats. Tokens…Try again$/);
-  assert.equal(await page.locator("#expiry-publisher").textContent(), "not given");
+  assert.match(await says(page, "#stats-note", "Statistics require"), /^Statistics require a publisher token for the name stats. Tokens…Try again$/);
+  assert.equal(await page.locator("#expiry-publisher").textContent(), "none");
   const asked = [];
   page.on("request", (request) => asked.push(request.url()));
   await page.waitForTimeout(2500);
   assert.deepEqual(asked, [], "a refused question is not repeated");
   await press(page, "Subscribe");
-  assert.equal(await says(page, "#state", "Refused"), "Refused: A subscriber’s token is needed. Tokens…");
+  assert.equal(await says(page, "#state", "Rejected"), "Rejected: A subscriber token is required. Tokens…");
   assert.equal(await rows(page).count(), 0, "which is not said twice");
   await page.locator("#state button").click();
   await page.locator("#token-subscriber").fill("nonsense");
@@ -61,22 +61,22 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(-100) }));
   await says(page, "#expiry-subscriber", /expired 1 min 4\d s ago/);
   await press(page, "Subscribe");
-  await says(page, "#state", /Refused: the token expired at/);
+  await says(page, "#state", /Rejected: the token expired at/);
   await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(3) }));
   await says(page, "#claims-subscriber", '"sub": "greeting"');
   await subscribe(page);
   await says(page, "#rows > li.expired .data", "The token has expired");
-  await says(page, "#state", "Refused: The token has expired. Give another one and subscribe again: Tokens…");
+  await says(page, "#state", "Rejected: The token has expired. Enter another one and subscribe again: Tokens…");
   assert.deepEqual(await rows(page).locator(".name").allTextContents(), ["expired"], "and nothing promises that it resumes");
 
   for (const [role, alg] of [["publisher", "HS256"], ["subscriber", "HS384"], ["subscriber", "HS512"]]) {
     await page.locator("#mint").getByText(role === "publisher" ? "Publisher" : "Subscriber", { exact: true }).click();
     await field(page, "mint", "alg").selectOption(alg);
     await field(page, "mint", "secret").fill("too short");
-    await press(page, "Make a token");
+    await press(page, "Create token");
     assert.equal(await field(page, "mint", "secret").getAttribute("aria-invalid"), "true");
     await field(page, "mint", "secret").fill(SECRETS[`ESKER_${role.toUpperCase()}_SECRET`]);
-    await press(page, "Make a token");
+    await press(page, "Create token");
     await says(page, `#claims-${role}`, alg);
     await says(page, `#expiry-${role}`, /expires in 1 h|59 min/);
     if (role === "subscriber") await subscribe(page);
@@ -90,7 +90,7 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   assert.ok(asked.every((url) => !/token|%22|eyJ/.test(url)), "no token travels in a URL");
 
   await page.reload();
-  await says(page, "#token-state", "No token given");
+  await says(page, "#token-state", "No token");
   await tab(page, "Tokens");
   await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["greeting"], exp: inSeconds(30) }));
   await says(page, "#stats-note", "403");
@@ -108,7 +108,7 @@ withBroker("tokens are kept for one broker, and what can't be read is not", { to
   for (const text of ["{broken", "5", "null", "[]", '{"publisher":7,"stranger":"x"}']) {
     await page.evaluate((text) => ["esker-tokens", "esker-tokens /"].forEach((key) => sessionStorage.setItem(key, text)), text);
     await page.reload();
-    await says(page, "#token-state", "No token given");
+    await says(page, "#token-state", "No token");
   }
   await page.locator("#keep").check();
   await page.locator("#token-publisher").fill(good);
@@ -124,21 +124,21 @@ withBroker("a token that can't be right is told in words", { tokens: true, envir
   const signed = (claims) => token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", ...claims });
   const good = signed({ exp: inSeconds(600) });
   await place.fill(`${good.slice(0, 30)}\n${good.slice(30)}`);
-  await says(page, "#expiry-subscriber", "has white space inside");
+  await says(page, "#expiry-subscriber", "contains white space");
   await press(page, "Subscribe");
-  await says(page, "#state", "Refused: The subscriber’s token can't be sent: it has white space or foreign letters inside. Tokens…");
+  await says(page, "#state", "Rejected: The subscriber token can't be sent: it contains white space or non-ASCII characters. Tokens…");
   await place.fill(`  ${good}\n`);
   await says(page, "#expiry-subscriber", "expires in 9 min");
   await subscribe(page);
   await press(page, "Stop");
   const texts = [
     [`${Buffer.from("{}").toString("base64url")}.${good.split(".")[1]}.x`, "has no alg, so"],
-    [good.split(".").slice(0, 2).join("."), "no token: it must be"],
+    [good.split(".").slice(0, 2).join("."), "not a token: it must be"],
     [signed({ exp: Date.now() }), "expires in more than 100 years: exp is in seconds, not milliseconds"],
     [signed({ exp: 1e300 }), "expires in more than 100 years"],
     [signed({ exp: -1e300 }), "expired more than 100 years ago"],
-    [signed({ exp: inSeconds(600), nbf: 1e300 }), "not good before more than 100 years from now"],
-    [signed({ exp: inSeconds(600), nbf: inSeconds(300) }), /not good before (5|4) min/],
+    [signed({ exp: inSeconds(600), nbf: 1e300 }), "becomes valid in more than 100 years"],
+    [signed({ exp: inSeconds(600), nbf: inSeconds(300) }), /becomes valid in (5|4) min/],
     [signed({ exp: 1.5 }), "has no exp in whole seconds"],
   ];
   for (const [text, words] of texts) {

@@ -1,29 +1,29 @@
-// Every version of a record as a timeline: page by page, as the broker links them.
+// All versions of a record as a timeline, loaded page by page through the broker's Link headers.
 
-/** Versions kept in the page; older ones go while the newest are looked for. */
+/** Maximum number of versions shown when the newest come first; older ones are removed. */
 const MAX_VERSIONS = 1000;
-/** Pages that one press of the button reads while it looks for the newest. */
+/** Maximum number of pages read at once to find the newest versions. */
 const MAX_PAGES = 50;
-/** So many seconds a page may take. */
-const AUDIT_PATIENCE = 15;
+/** Time limit for a page, in seconds. */
+const AUDIT_TIMEOUT = 15;
 
 const audit = { name: "", versions: [], next: null, isNewestFirst: false, run: 0 };
 
-/** Where the next page begins, from a Link field; its path is the broker's, which a proxy may have put elsewhere. */
+/** Returns the query of the next page from the Link header. Its path is unusable below a proxy's path. */
 function nextQuery(headers) {
   const link = /<([^>]*)>\s*;[^,]*rel="?next"?/.exec(headers.get("Link") ?? "");
   return link ? new URL(link[1], BASE).search : null;
 }
 
 async function readPage(query) {
-  const { text, headers } = await askWhole("subscriber", `audit${query}`, AUDIT_PATIENCE);
-  if (jsonComplaint(text)) throw new Error("The answer is no JSON.");
+  const { text, headers } = await askWhole("subscriber", `audit${query}`, AUDIT_TIMEOUT);
+  if (jsonComplaint(text)) throw new Error("The response is not JSON.");
   const idOf = (key) => key.slice(key.lastIndexOf("_v_") + 3);
   const versions = jsonMembers(text).map(([key, data]) => ({ id: idOf(key), data }));
   return { versions, next: nextQuery(headers) };
 }
 
-/** Reads one page, or as many as lead to the newest versions. What comes when something else was asked for is dropped. */
+/** Reads one page, or as many as it takes to reach the newest versions. Discards the results if another request was made. */
 async function readOn(query) {
   const run = ++audit.run;
   const pages = audit.isNewestFirst ? MAX_PAGES : 1;
@@ -39,7 +39,7 @@ async function readOn(query) {
     }
     showVersions();
   } catch (error) {
-    if (run === audit.run) tellFailure($("audit-answer"), error);
+    if (run === audit.run) showFailure($("audit-answer"), error);
   } finally {
     if (run === audit.run) $("look").removeAttribute("aria-busy");
   }
@@ -48,14 +48,14 @@ async function readOn(query) {
 function showVersions() {
   const items = audit.versions.map((version, at) => versionItem(version, audit.versions[at - 1]));
   $("versions").replaceChildren(...(audit.isNewestFirst ? items.reverse() : items));
-  const more = audit.next === null ? "" : ", and there are more";
-  tell($("audit-answer"), true, items.length ? `${plural(items.length, "version")} of ${visible(audit.name)}${more}` : `Nothing was ever inserted as ${visible(audit.name)}`);
+  const more = audit.next === null ? "" : "; there are more";
+  showResult($("audit-answer"), true, items.length ? `${plural(items.length, "version")} of ${visible(audit.name)}${more}` : `No record is named ${visible(audit.name)}`);
   $("more").hidden = audit.next === null;
 }
 
 function versionItem({ id, data }, before) {
   const millis = timeOfId(id);
-  const later = before && millis ? `${laps(millis - timeOfId(before.id))} later` : "";
+  const later = before && millis ? `${elapsed(millis - timeOfId(before.id))} later` : "";
   return el(
     "li",
     null,
@@ -65,7 +65,7 @@ function versionItem({ id, data }, before) {
   );
 }
 
-/** What differs from the version before, member by member if it has members. */
+/** Lists the differences from the previous version, by member if both are objects. */
 function changes(before, after) {
   if (before === after) return ["unchanged"];
   if (![before, after].every((text) => text.startsWith("{"))) return ["changed"];
@@ -77,24 +77,24 @@ function changes(before, after) {
   return members ? ["changed ", el("b", null, members)] : ["order changed"];
 }
 
-/** What was asked for before is answered no more. */
-function forgetVersions() {
+/** Clears the versions and discards responses to earlier requests. */
+function clearVersions() {
   audit.run += 1;
   audit.versions = [];
   $("look").removeAttribute("aria-busy");
   $("versions").replaceChildren();
   $("more").hidden = true;
-  tell($("audit-answer"), true);
+  showResult($("audit-answer"), true);
 }
 
 function submitAudit(event) {
   event?.preventDefault();
   const form = $("audit").elements;
-  forgetVersions();
-  if (!check(form.name, form.name.value ? "" : "Which record?")) return;
+  clearVersions();
+  if (!check(form.name, form.name.value ? "" : "Enter a name")) return;
   Object.assign(audit, { name: form.name.value, isNewestFirst: form.order.value === "newest" });
   const limit = audit.isNewestFirst ? MAX_VERSIONS : form.limit.value;
-  // Not in the path: browsers and proxies resolve some names there.
+  // The name is not in the path, because browsers and proxies resolve `.` and `..` there.
   readOn(`?event=${encodeURIComponent(audit.name)}&limit=${limit}`);
 }
 

@@ -1,39 +1,39 @@
-// Requests to the broker that served this page, each with the token that the user gave for it. Knows no panel.
+// Requests to the broker that served this page, with the token for their role. Independent of the panels.
 
-/** The page lies at the root of the broker, wherever a proxy has put that, with or without the last slash. */
+/** The URL of the broker's root, which a proxy may serve below a path; the page's URL may lack the trailing slash. */
 const BASE = new URL(location.pathname.replace(/\/*$/, "/"), location.origin);
 
-/** Why an answer may not come although the broker is well. */
-const CROWDED = "A browser opens six connections to a host; close other tabs that have a stream of it.";
+/** Why a response may not arrive although the broker is fine. */
+const CROWDED = "Browsers open at most six connections per host; close other tabs with streams from this broker.";
 
 function urlOf(path) {
   return new URL(path, BASE).href;
 }
 
-/** Statuses of the broker that pass by themselves, though they begin with a 4. */
+/** 4xx statuses that are temporary. */
 const PASSING = [408, 425, 429];
-/** Whether a request without a token was refused; null until one was refused or answered. */
+/** Whether the broker requires tokens; null until a request without one has been rejected or accepted. */
 let needsToken = null;
 /** Called when `needsToken` changes. */
 const onNeedChange = [];
 
-/** Why the broker did not do what it was asked: its own words, if it had any. A proxy's answer is not `isBrokers`. */
+/** A rejected or failed request, with the broker's reason if there is one. `isBrokers` is false if a proxy responded. */
 class Refusal extends Error {
   constructor(status, detail, { isBrokers = false, retryAfter = null } = {}) {
     super(detail);
     this.status = status;
     this.isBrokers = isBrokers;
     this.retryAfter = retryAfter;
-    /** Another token may help. */
+    /** Whether another token may help. */
     this.isOfToken = status === 401 || status === 403;
   }
 
-  /** What the page itself refuses to send: it would not arrive. */
+  /** Creates a refusal for a request that the page can't send. */
   static unsent(detail) {
     return Object.assign(new Refusal(0, detail), { isOfToken: true });
   }
 
-  /** The same question has the same answer, until something else is done. What a proxy answers passes. */
+  /** Whether repeating the request is pointless. A proxy's errors are considered temporary. */
   get isFinal() {
     if (this.status === 0) return this.isOfToken;
     return this.isBrokers && this.status < 500 && !PASSING.includes(this.status);
@@ -46,7 +46,7 @@ class Refusal extends Error {
     return new Refusal(response.status, detail, { isBrokers, retryAfter: response.headers.get("Retry-After") });
   }
 
-  /** The refusal as a text and, where a token would help, the way to it. Who lacks one needs no number for that. */
+  /** Returns the reason as text and, if a token would help, a link to the Tokens tab. A missing token needs no status code. */
   shown() {
     const again = this.retryAfter ? ` Try again in ${this.retryAfter} s.` : "";
     const hasNumber = this.status > 0 && this.status !== 401;
@@ -64,15 +64,15 @@ function goToTokens() {
   $("tab-tokens").focus();
 }
 
-/** The header fields of a request, the role's token among them. */
+/** Returns the header fields of a request, including the role's token. */
 function fieldsFor(role, others = {}) {
   const token = tokens[role];
   return { ...others, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
 }
 
-/** Asks, and answers the response if it is 200; throws a Refusal otherwise. */
+/** Sends a request and returns the response if it is 200; throws a Refusal otherwise. */
 async function ask(role, path, { headers = {}, ...rest } = {}) {
-  if (!SENDABLE.test(tokens[role])) throw Refusal.unsent(`The ${role}’s token can't be sent: it has white space or foreign letters inside.`);
+  if (!SENDABLE.test(tokens[role])) throw Refusal.unsent(`The ${role} token can't be sent: it contains white space or non-ASCII characters.`);
   const isGiven = tokens[role] !== "";
   const how = { ...rest, headers: fieldsFor(role, headers), cache: "no-store", redirect: "error" };
   let response;
@@ -85,31 +85,31 @@ async function ask(role, path, { headers = {}, ...rest } = {}) {
   if (!isGiven && [200, 401].includes(response.status)) noteNeed(response.status === 401);
   if (response.status === 200) return response;
   const refusal = await Refusal.from(response);
-  // The broker's words for this are about header fields, which nobody writes here.
-  if (response.status === 401 && !isGiven) refusal.message = `A ${role}’s token is needed.`;
+  // The broker's own text is about header fields, which the user of the console doesn't write.
+  if (response.status === 401 && !isGiven) refusal.message = `A ${role} token is required.`;
   throw refusal;
 }
 
 function noteNeed(need) {
   if (needsToken === need) return;
   needsToken = need;
-  for (const act of onNeedChange) act();
+  for (const listener of onNeedChange) listener();
 }
 
-/** Asks for what ends: its text and its fields, within so many seconds; throws a Refusal otherwise. */
+/** Returns the text and headers of a complete response, received within `seconds`; throws a Refusal otherwise. */
 async function askWhole(role, path, seconds, how = {}) {
   try {
     const response = await ask(role, path, { ...how, signal: AbortSignal.timeout(seconds * 1000) });
     return { text: await response.text(), headers: response.headers };
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    if (error.name !== "TimeoutError") throw new Refusal(0, "The answer broke off.");
-    const doubt = how.method === "POST" ? " Whether it was taken is not known." : "";
-    throw new Refusal(0, `No answer within ${seconds} s.${doubt} ${CROWDED}`);
+    if (error.name !== "TimeoutError") throw new Refusal(0, "The response was cut off.");
+    const doubt = how.method === "POST" ? " It is unknown whether the request was accepted." : "";
+    throw new Refusal(0, `No response within ${seconds} s.${doubt} ${CROWDED}`);
   }
 }
 
-/** Shows why something failed, whatever it was. */
-function tellFailure(place, error) {
-  tell(place, false, ...(error instanceof Refusal ? error.shown() : [error.message]));
+/** Shows why something failed. */
+function showFailure(place, error) {
+  showResult(place, false, ...(error instanceof Refusal ? error.shown() : [error.message]));
 }

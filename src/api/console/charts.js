@@ -1,14 +1,14 @@
-// The broker's numbers, once a second while the page is seen, drawn as lines. A broker that refuses is not asked again
-// until something has changed.
+// The broker's statistics, requested once a second while the page is visible, and drawn as line charts. After a rejection
+// they are not requested again until something has changed.
 
-/** The most and the fewest points of a line, one a second: at first it fills the chart although there are few. */
+/** The maximum and minimum number of points in a chart, one per second; a new line is stretched to fill the chart. */
 const [POINTS, FEWEST_POINTS] = [120, 10];
-/** Latency is told of so many seconds, for one second may have seen nothing. */
+/** Latency is computed over this many seconds, because there may be no deliveries in a single one. */
 const LATENCY_WINDOW = 10;
-/** After so many seconds without an answer the lines begin anew. */
+/** After this many seconds without a response, the lines start again. */
 const MAX_PAUSE = 5;
-/** So many seconds an answer may take. */
-const STATS_PATIENCE = 5;
+/** Time limit for a response, in seconds. */
+const STATS_TIMEOUT = 5;
 const [WIDTH, HEIGHT] = [240, 48];
 const MAX_BACK_OFF = 30_000;
 
@@ -20,21 +20,21 @@ const CHARTS = [
   { id: "latency", title: "Latency p50 · p99", lines: [(now) => quantileNow(now, 0.5), (now) => quantileNow(now, 0.99)], show: latency },
 ];
 
-/** `answerBytes` is the size of the last answer, which the next one counts. */
-const poll = { answerBytes: 0, samples: [], timer: 0, isAsking: false, asksAgain: false, backOff: 1000 };
+/** `responseBytes` is the size of the last response, which the next one includes in its count of bytes. */
+const poll = { responseBytes: 0, samples: [], timer: 0, isAsking: false, mustRepeat: false, backOff: 1000 };
 
-/** What a counter has gained in a second, apart from what is this page's own doing. */
+/** Returns the increase of a counter per second, without the part caused by this page (`own`). */
 function rate(name, now, before, own = 0) {
   return before ? Math.max(0, (now.stats[name] - before.stats[name] - own) / (now.seconds - before.seconds)) : null;
 }
 
-/** The size of an answer as HTTP/1.1 sends it. */
+/** Returns the size of a response in HTTP/1.1. */
 function sizeOf({ text, headers }) {
   const fields = [...headers].reduce((sum, [name, value]) => sum + name.length + value.length + ": \r\n".length, 0);
   return "HTTP/1.1 200 OK\r\n\r\n".length + fields + new TextEncoder().encode(text).length;
 }
 
-/** A quantile of the deliveries of the last seconds, from what the cumulative buckets have gained. */
+/** Returns a quantile of the latest deliveries, from the increase of the cumulative buckets. */
 function quantileNow(now, share) {
   const at = poll.samples.indexOf(now);
   const before = poll.samples[Math.max(0, at - LATENCY_WINDOW)];
@@ -44,7 +44,7 @@ function quantileNow(now, share) {
   return quantile(gained, late.count - early.count, share);
 }
 
-/** Within its bucket a delivery is supposed to be anywhere alike, as Prometheus supposes. */
+/** Interpolates linearly within a bucket, as Prometheus does. */
 function quantile(buckets, count, share) {
   const rank = share * count;
   let [floor, below] = [0, 0];
@@ -57,13 +57,13 @@ function quantile(buckets, count, share) {
 
 async function askStats() {
   if (document.hidden) return;
-  // What is being asked may be refused for what has changed meanwhile.
-  if (poll.isAsking) return void (poll.asksAgain = true);
-  Object.assign(poll, { isAsking: true, asksAgain: false });
+  // The running request may be rejected because of what has changed in the meantime, so ask again after it.
+  if (poll.isAsking) return void (poll.mustRepeat = true);
+  Object.assign(poll, { isAsking: true, mustRepeat: false });
   try {
-    const answer = await askWhole("publisher", "stats", STATS_PATIENCE);
-    takeStats({ seconds: performance.now() / 1000, stats: JSON.parse(answer.text), ownBytes: poll.answerBytes });
-    poll.answerBytes = sizeOf(answer);
+    const response = await askWhole("publisher", "stats", STATS_TIMEOUT);
+    takeStats({ seconds: performance.now() / 1000, stats: JSON.parse(response.text), ownBytes: poll.responseBytes });
+    poll.responseBytes = sizeOf(response);
     poll.backOff = 1000;
     noteStats();
     schedule(1000);
@@ -71,7 +71,7 @@ async function askStats() {
     refuseStats(error);
   } finally {
     poll.isAsking = false;
-    if (poll.asksAgain) schedule(0);
+    if (poll.mustRepeat) schedule(0);
   }
 }
 
@@ -80,7 +80,7 @@ function schedule(millis) {
   poll.timer = setTimeout(askStats, millis);
 }
 
-/** A broker that was started again counts from nothing, and a line has no place for a time when nobody looked. */
+/** Adds a sample. After a restart of the broker or a pause, the lines start again. */
 function takeStats(sample) {
   $("figures").hidden = false;
   const before = poll.samples.at(-1);
@@ -93,26 +93,26 @@ function takeStats(sample) {
 }
 
 function refuseStats(error) {
-  if (!(error instanceof Refusal)) return noteStats("The answer of /stats is not understood.");
+  if (!(error instanceof Refusal)) return noteStats("The response of /stats is not valid.");
   if (!error.isFinal || error.status >= 500) {
     poll.backOff = Math.min(poll.backOff * 2, MAX_BACK_OFF);
-    noteStats(`${error.message} Asking again in ${poll.backOff / 1000} s.`);
+    noteStats(`${error.message} Trying again in ${poll.backOff / 1000} s.`);
     return schedule(poll.backOff);
   }
-  // Empty charts would say that nothing happens.
+  // Empty charts would look as if nothing happened.
   $("figures").hidden = error.status === 404;
   const why = {
-    401: "The numbers need a publisher’s token for the name stats. ",
-    403: "The publisher’s token does not cover the name stats: ",
-    404: "There is no /stats at this address: a broker started with --admin IP:PORT has its numbers there, as /stats and /metrics.",
+    401: "Statistics require a publisher token for the name stats. ",
+    403: "The publisher token doesn’t allow the name stats: ",
+    404: "There is no /stats at this address: a broker started with --admin serves its statistics there, as /stats and /metrics.",
   };
   const lacksToken = error.status === 401 && !tokens.publisher;
   const details = lacksToken ? [tokensLink()] : error.shown();
-  const prefix = error.status > 0 ? "/stats was refused: " : "";
+  const prefix = error.status > 0 ? "/stats was rejected: " : "";
   noteStats(why[error.status] ?? prefix, ...(error.status === 404 ? [] : details));
 }
 
-/** Says why there are no numbers, with a way to try again; nothing: there are. */
+/** Shows why there are no statistics, with a button to try again; without a reason, hides the note. */
 function noteStats(...parts) {
   const place = $("stats-note");
   place.hidden = parts.length === 0;
@@ -139,14 +139,14 @@ function drawChart({ id, title, lines, show }) {
   figure.querySelector(".area").setAttribute("d", area && !area.includes("M", 1) ? `${area}V${HEIGHT}H${firstX(series.at(-1), places)}Z` : "");
 }
 
-/** A rate needs two answers of the broker, a latency an event that was delivered. */
+/** The caption of an empty chart: a rate needs two responses, a latency a delivered event. */
 const emptyCaption = (id) => (id === "latency" ? "nothing delivered yet" : "collecting …");
 
-/** Where the point of this index lies, of so many, in a chart with places for more. */
+/** Returns the x coordinate of a point by its index, in a chart that may have room for more points. */
 const xOf = (at, count, places) => ((places - count + at) * WIDTH) / (places - 1);
 const firstX = (points, places) => xOf(points.findIndex((point) => point !== null), points.length, places).toFixed(1);
 
-/** A line with holes where there is no value. */
+/** Returns a path with gaps where there is no value. */
 function pathOf(points, highest, places) {
   let [path, isOpen] = ["", false];
   points.forEach((point, at) => {

@@ -1,10 +1,10 @@
-// What all parts of the page build with: elements, tabs, copying. Data becomes text, never markup.
+// Building blocks for all parts of the page: elements, tabs, copying. Data is inserted as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element, of HTML or a drawing; attributes that are null are left out, functions become listeners, children become text or stay nodes. */
+/** Creates an HTML or SVG element. Null attributes are left out, functions become event listeners, strings become text nodes. */
 function el(tag, attributes, ...children) {
   const element = tag === "svg" || tag === "path" ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -15,7 +15,7 @@ function el(tag, attributes, ...children) {
   return element;
 }
 
-/** Shows one panel of a list of tabs; arrow keys go from tab to tab, as people who can't see it expect. */
+/** Sets up a list of tabs, with the arrow keys that screen-reader users expect. */
 function setUpTabs(list) {
   const tabs = [...list.querySelectorAll("[role=tab]")];
   const show = (chosen) => {
@@ -41,12 +41,12 @@ function setUpTabs(list) {
   show(tabs.find((tab) => tab.getAttribute("aria-selected") === "true"));
 }
 
-/** Shows the tab with this id, as if it had been pressed. */
+/** Shows the tab with this id, as if it had been clicked. */
 function openTab(id) {
   $(id).click();
 }
 
-/** Copies, and says so on the button. The clipboard is only there on https and localhost; the old way works elsewhere. */
+/** Copies a text and confirms it on the button. The Clipboard API needs https or localhost; elsewhere `execCommand` is used. */
 async function copy(text, button) {
   const old = button.dataset.label ?? button.textContent;
   button.dataset.label = old;
@@ -71,8 +71,8 @@ async function writeClipboard(text) {
   }
 }
 
-/** Ctrl+Enter (or Cmd) anywhere in a form sends it. */
-function sendByKeys(form) {
+/** Lets Ctrl+Enter (or Cmd+Enter) submit the form. */
+function submitOnCtrlEnter(form) {
   form.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
@@ -80,13 +80,13 @@ function sendByKeys(form) {
   });
 }
 
-/** Shows what became of something under the form: a list of texts and elements, good or bad; no list: nothing yet. */
-function tell(place, isGood, ...parts) {
+/** Shows the result of an action, as texts and elements; without any, clears it. */
+function showResult(place, isGood, ...parts) {
   place.className = isGood ? "answer good" : "answer bad";
   place.replaceChildren(...parts);
 }
 
-/** Says what is wrong with a field, in the browser's own way; empty text: nothing. Answers whether all is well. */
+/** Shows the complaint about a field in the browser's own way, or clears it if empty. Returns whether the field is valid. */
 function check(input, complaint) {
   input.setCustomValidity(complaint);
   input.setAttribute("aria-invalid", String(complaint !== ""));
@@ -94,7 +94,7 @@ function check(input, complaint) {
   return complaint === "";
 }
 
-/** What the browser may refuse to keep is not kept. */
+/** Returns a storage area, or null if the browser denies access to it. */
 function storage(kind) {
   try {
     return window[kind];

@@ -1,26 +1,26 @@
-// The list of events and the raw bytes: bounded, and drawn once per frame however fast the stream is.
+// The list of events and the raw text: limited in size, and drawn once per frame, however fast the stream is.
 
-/** Rows kept; older ones go. */
+/** Maximum number of rows; older ones are removed. */
 const MAX_ROWS = 500;
-/** Characters of data kept in all rows together. */
+/** Maximum number of characters of data in all rows together. */
 const MAX_CHARS = 8 << 20;
-/** Characters of one event's data in its row, and characters and lines in its details. */
+/** Maximum number of characters of an event's data in its row, and of characters and lines in its details. */
 const MAX_PREVIEW = 240;
 const MAX_DETAIL = 64 << 10;
 const MAX_LINES = 500;
-/** Characters of the raw view. */
+/** Maximum number of characters in the raw view. */
 const MAX_RAW = 48 << 10;
-/** Fewer events at once are seen to arrive; more would only flicker. */
+/** Only batches smaller than this are highlighted on arrival; larger ones would just flicker. */
 const MAX_FRESH = 20;
-/** How often somebody who hears the page is told of events: in milliseconds. */
+/** How often events are announced to screen readers, in milliseconds. */
 const ANNOUNCE_EVERY = 4000;
 
 const log = { kept: [], pending: [], chars: 0, count: 0, skipped: 0, isPaused: false, filter: "", isDue: false };
 const raw = { text: "", isNew: false };
-/** What an event's row can ask for; set by whoever owns the stream. */
+/** Called by the button in an event's details; set by the owner of the stream. */
 let resumeAfter = () => {};
 
-/** Takes an event, or a notice of the console's own: `{kind, source, name, id, data}`. Returns what `amendEntry` takes. */
+/** Adds an event or a notice of the console: `{kind, source, name, id, data}`. Returns the entry, for `amendEntry`. */
 function addEntry(entry) {
   const timed = entry.kind === "event" && timeOfId(entry.id);
   const added = { ...entry, millis: timed || Date.now(), row: null };
@@ -32,14 +32,14 @@ function addEntry(entry) {
   return added;
 }
 
-/** Gives a notice another text. */
+/** Replaces the text of a notice. */
 function amendEntry(entry, data) {
   log.chars += data.length - entry.data.length;
   entry.data = data;
   entry.row?.querySelector(".data").replaceChildren(data);
 }
 
-/** Lets the oldest go until the bounds hold. */
+/** Removes the oldest entries until the limits are met. */
 function trim(entries) {
   let gone = Math.max(0, entries.length - MAX_ROWS);
   let left = entries.slice(gone).reduce((sum, entry) => sum + entry.data.length, 0);
@@ -89,7 +89,7 @@ function showPending() {
   showHeads();
 }
 
-/** Without a row that knows its topic there is no such column. */
+/** Hides the topic column if no row has a known topic. */
 function showHeads() {
   $("heads").hidden = log.kept.length === 0;
   $("list").classList.toggle("mixed", !log.kept.some(hasTopic));
@@ -115,10 +115,10 @@ function isShown({ kind, name, id, data, source }) {
   return kind !== "event" || [name, id, data, source].some((text) => text.toLowerCase().includes(log.filter));
 }
 
-/** Which of several topics an event is of does not travel with it. */
+/** Whether the topic of an event is known: with several topics, the stream doesn't contain it. */
 const hasTopic = ({ source }) => !source.includes(",");
 
-/** A row that opens; its details are made when it does. */
+/** Creates an expandable row; its details are created when it is first opened. */
 function rowOf(entry) {
   const summary = el(
     "summary",
@@ -138,7 +138,7 @@ function rowOf(entry) {
   return el("li", { class: entry.kind }, details);
 }
 
-/** Where the line of this number ends, counted from 1, or else the text. */
+/** Returns the end of the line with this number, counted from 1, or of the text if it has fewer lines. */
 function endOfLine(text, number) {
   let end = -1;
   for (let line = 0; line < number; line += 1) {
@@ -148,14 +148,14 @@ function endOfLine(text, number) {
   return end;
 }
 
-/** As much of a text as a page shows at once, and what is said of the rest. */
+/** Cuts a text at the limits, with a note about the rest. */
 function bounded(text, maxChars, maxLines) {
   const shown = text.slice(0, Math.min(endOfLine(text, maxLines), maxChars));
   if (shown.length === text.length) return text;
   let lines = 0;
   for (let at = text.indexOf("\n", shown.length); at >= 0; at = text.indexOf("\n", at + 1)) lines += 1;
   const rest = lines ? plural(lines, "more line") : plural(text.length - shown.length, "more character");
-  return `${shown}\n… and ${rest}; Copy data has all`;
+  return `${shown}\n… and ${rest}; use “Copy data” for everything`;
 }
 
 function detailsOf({ data, id, hasId, name, source, millis }) {
@@ -175,7 +175,7 @@ function detailsOf({ data, id, hasId, name, source, millis }) {
   ];
 }
 
-/** Draws all rows anew, after the filter changed. */
+/** Redraws all rows, after the filter has changed. */
 function drawAll() {
   for (const entry of log.kept) entry.row = isShown(entry) ? (entry.row ?? rowOf(entry)) : null;
   $("rows").replaceChildren(...log.kept.flatMap((entry) => entry.row ?? []).reverse());
@@ -193,11 +193,11 @@ function clearLog() {
 function setPaused(isPaused) {
   log.isPaused = isPaused;
   $("pause").setAttribute("aria-pressed", String(isPaused));
-  $("pause").textContent = isPaused ? "Go on" : "Pause";
+  $("pause").textContent = isPaused ? "Resume" : "Pause";
   drawSoon();
 }
 
-/** Arrow keys go from row to row: a thousand stops on the way to what follows would be too many. */
+/** Moves between rows with the arrow keys, so that a thousand rows are not a thousand tab stops. */
 function moveInRows(event) {
   const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
   const step = steps[event.key];
@@ -209,10 +209,10 @@ function moveInRows(event) {
 }
 
 function announce() {
-  if (log.count === announce.told) return;
+  if (log.count === announce.count) return;
   const newest = [...log.kept].reverse().find((entry) => entry.kind === "event");
-  $("announced").textContent = newest ? `${plural(log.count, "event")}, the newest: ${visible(newest.name)}, ${newest.data.slice(0, 80)}` : "";
-  announce.told = log.count;
+  $("announced").textContent = newest ? `${plural(log.count, "event")}, newest: ${visible(newest.name)}, ${newest.data.slice(0, 80)}` : "";
+  announce.count = log.count;
 }
 
 function setUpEvents() {

@@ -1,21 +1,21 @@
-// Puts the page together: the subscription's form and state, links into the page, the theme.
+// Assembles the page: the subscription form and its state, deep links, the theme.
 
 const THEME = "esker-theme";
 
-/** Longer than a broker is silent unless its heartbeat was made slower: in milliseconds. */
+/** Longer than the default heartbeat, in milliseconds. */
 const MAX_SILENCE = 60_000;
-/** A stream that is not answered for so long is told of, for the page may be to blame. */
+/** After this time without a response, in milliseconds, a hint is shown, because the browser may be the cause. */
 const MAX_CONNECTING = 5000;
 
-/** Events that come so soon after a stream has resumed are counted as missed: in milliseconds. */
+/** Events that arrive within this time after a stream has resumed are counted as missed, in milliseconds. */
 const CATCH_UP = 1000;
 
 let stream = null;
-/** Since when the stream has been broken, and, once it is live again, the row that says so; null if it was not broken. */
+/** When the stream broke and, once it is live again, the row that says so; null if it has not been broken. */
 let outage = null;
 let state = { kind: "stopped", since: 0 };
 
-/** What the form asks for: path, position, and the name that its events go by; null if it asks for nonsense. */
+/** Reads the form: path, position, and the label of the source that its events are shown with. */
 function readListenForm() {
   const form = $("listen").elements;
   const isTopics = form.kind.value === "topics";
@@ -29,17 +29,17 @@ function readListenForm() {
   return { isTopics, names, after, path: `events${query && `?${query}`}`, source: names.length ? `records ${names.join(",")}` : "records" };
 }
 
-function complainOfListen({ isTopics, names }) {
+function validateListen({ isTopics, names }) {
   if (!isTopics) return true;
   const bad = names.find((name) => !TOPIC.test(name));
   const tooMany = names.length > 64 ? "At most 64 topics" : "";
-  const missing = names.length ? tooMany : "Give a topic";
+  const missing = names.length ? tooMany : "Enter a topic";
   return check($("topics"), bad ? `${bad}: a topic is 8 to 64 letters and digits; separate topics with commas` : missing);
 }
 
 function subscribe() {
   const asked = readListenForm();
-  if (!complainOfListen(asked)) return;
+  if (!validateListen(asked)) return;
   stream?.stop();
   outage = null;
   setPaused(false);
@@ -59,33 +59,33 @@ function takeEvent(event, source) {
     addEntry({ ...event, kind: "event", source });
     return;
   }
-  addEntry({ kind: event.name, source, name: event.name, id: "", data: ownWords(event) });
+  addEntry({ kind: event.name, source, name: event.name, id: "", data: describeBrokerEvent(event) });
 }
 
-function ownWords({ name, data }) {
+function describeBrokerEvent({ name, data }) {
   if (name === "expired") return "The token has expired, so the broker ended the stream.";
   try {
     const { after, oldest } = JSON.parse(data);
-    const rest = oldest === null ? "nothing is retained" : `what is retained begins with ${oldest}`;
-    return `Events after ${after} are gone: ${rest}.`;
+    const rest = oldest === null ? "nothing is retained" : `the oldest retained event is ${oldest}`;
+    return `Events after ${after} are no longer available: ${rest}.`;
   } catch {
     return data;
   }
 }
 
-/** Says in a row of its own that the stream is live again, and after how long. */
-function tellResumed(notice) {
+/** Adds a row that says that the stream is live again, and after how long. */
+function noteResumed(notice) {
   Object.assign(outage, { endedAt: Date.now(), missed: 0 });
   const position = stream.position ? `after ${visible(stream.position)}` : "with new events";
-  outage.text = `Live again after ${laps(outage.endedAt - outage.since)}, resumed ${position}`;
+  outage.text = `Live again after ${elapsed(outage.endedAt - outage.since)}, resumed ${position}`;
   outage.row = notice(`${outage.text}.`, "resumed");
 }
 
-/** What comes at once after the stream has resumed was published meanwhile. */
+/** Counts events that arrive right after the stream has resumed: they were published in the meantime. */
 function countMissed() {
   if (!outage?.row || Date.now() - outage.endedAt > CATCH_UP) return;
   outage.missed += 1;
-  amendEntry(outage.row, `${outage.text}; ${plural(outage.missed, "event")} followed at once.`);
+  amendEntry(outage.row, `${outage.text}; ${plural(outage.missed, "event")} followed immediately.`);
 }
 
 function showState(next, asked) {
@@ -96,24 +96,24 @@ function showState(next, asked) {
   const notice = (text, name = next.kind) => addEntry({ kind: "notice", source: asked.source, name, id: "", data: text });
   if (next.kind === "waiting" && before === "live") {
     outage = { since: Date.now(), row: null };
-    notice(`${next.why} ${stream.position ? `It resumes after ${stream.position}` : "It resumes with new events"}.`);
+    notice(`${next.why} ${stream.position ? `It will resume after ${stream.position}` : "It will resume with new events"}.`);
   }
-  if (next.kind === "live" && outage && !outage.row) tellResumed(notice);
-  // What is said of a token stands above, with the way to it.
+  if (next.kind === "live" && outage && !outage.row) noteResumed(notice);
+  // Problems with a token are shown above, with a link to the Tokens tab.
   if (next.kind === "refused" && !next.refusal.isOfToken) notice(`${next.refusal.status} ${next.refusal.message}`);
   tickState();
 }
 
-/** The state in words; called every half second for the countdown, which is not spoken. */
+/** Shows the state; called every half second for the countdown, which is not announced to screen readers. */
 function tickState() {
   const { kind, since, until, why, refusal } = state;
   const isSlow = Date.now() - since > MAX_CONNECTING;
   const isSilent = Date.now() - stream?.heardAt > MAX_SILENCE;
   const words = {
-    connecting: ["Connecting…", isSlow ? ` No answer yet. ${CROWDED}` : ""],
+    connecting: ["Connecting…", isSlow ? ` No response yet. ${CROWDED}` : ""],
     live: ["Live", isSilent ? `, silent since ${dayAndTime(stream.heardAt).slice(0, -4)}` : ""],
     waiting: [`Waiting. ${why}`],
-    refused: refusal ? ["Refused: ", ...refusal.shown()] : [],
+    refused: refusal ? ["Rejected: ", ...refusal.shown()] : [],
     stopped: ["Not subscribed"],
   }[kind];
   const place = $("state");
@@ -123,15 +123,15 @@ function tickState() {
   Object.assign(place.dataset, { text, kind });
   $("position").textContent = stream?.position ? `last id ${visible(stream.position)}` : "";
   $("advice").textContent = {
-    live: "Subscribed. Press Publish, and the event appears here.",
-    stopped: "Press Subscribe above, then Publish: the event appears here.",
+    live: "Subscribed. Press Publish to see the event here.",
+    stopped: "Press Subscribe above, then Publish, to see the event here.",
   }[kind] ?? "";
   const isOpen = !["stopped", "refused"].includes(kind);
   for (const id of ["stop", "cut"]) $(id).hidden = !isOpen;
-  $("cut").textContent = kind === "waiting" ? "Connect now" : "Cut";
+  $("cut").textContent = kind === "waiting" ? "Reconnect now" : "Disconnect";
 }
 
-/** Shows the request that the form stands for, and what of it is to be seen. */
+/** Shows the request that the form describes, and the fields that apply to it. */
 function showRequest() {
   const { isTopics, path, after } = readListenForm();
   $("listen").elements.after.placeholder = isTopics ? "live; 0: all" : "newest of each";
@@ -141,13 +141,13 @@ function showRequest() {
   $("request").dataset.command = curl(urlOf(path), fieldsFor("subscriber", position));
 }
 
-/** A link to this subscription, such as #topics=greeting or #events=user. */
+/** Returns a link to this subscription, such as #topics=greeting or #events=user. */
 function linkTo({ isTopics, names, after }) {
   const list = names.map(encodeURIComponent).join(",");
   return `#${isTopics ? "topics" : "events"}${list && `=${list}`}${after && `&after=${encodeURIComponent(after)}`}`;
 }
 
-/** Does what the link asks for: topics, events, after, audit, tab. */
+/** Applies the parameters in the URL's fragment: topics, events, after, audit, tab. */
 function followLink() {
   const link = new URLSearchParams(location.hash.slice(1));
   const form = $("listen").elements;
@@ -213,7 +213,7 @@ $("skip").addEventListener("click", (event) => {
 document.querySelectorAll("[role=tablist]").forEach(setUpTabs);
 for (const form of document.forms) {
   Object.assign(form, { noValidate: true, autocomplete: "off" });
-  sendByKeys(form);
+  submitOnCtrlEnter(form);
 }
 for (const input of document.querySelectorAll("input, textarea")) Object.assign(input, { spellcheck: false, autocapitalize: "none" });
 $("token-state").addEventListener("click", goToTokens);

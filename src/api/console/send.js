@@ -1,11 +1,11 @@
-// The forms that send: publish and insert, what the broker answered, and the same as curl commands.
+// The publish and insert forms, the broker's responses, and the same requests as curl commands.
 
 const EXAMPLES = { text: "hello", json: '{"temperature": 21.5}', sse: "event: greeting\ndata: hello" };
-/** So many seconds an answer may take. */
-const SEND_PATIENCE = 15;
+/** Time limit for a response, in seconds. */
+const SEND_TIMEOUT = 15;
 const TYPES = { text: "text/plain; charset=utf-8", json: "application/json", sse: "text/event-stream" };
 
-/** The request that the publishing form stands for: its path, its fields and its body. */
+/** Returns the path, headers and body of the request that the publish form describes. */
 function publishRequest() {
   const form = $("publish").elements;
   const kind = form.kind.value;
@@ -22,17 +22,17 @@ function insertRequest() {
   return { path: "insert", headers: { "Content-Type": "application/json" }, body };
 }
 
-function complainOfTopic(input) {
+function validateTopic(input) {
   const name = input.value.trim();
   return check(input, TOPIC.test(name) ? "" : `A topic is 8 to 64 letters and digits; this has ${plural(name.length, "character")}`);
 }
 
-function complainOfJson(input) {
+function validateJson(input) {
   const complaint = jsonComplaint(input.value);
-  return check(input, complaint && `This is no JSON: ${complaint}`);
+  return check(input, complaint && `Not valid JSON: ${complaint}`);
 }
 
-/** Posts, and shows the answer by `show`; one request at a time for each form. */
+/** Sends a form's request and shows the response using `show`; one request at a time per form. */
 async function send(form, request, show) {
   const [button, place] = [form.querySelector(".primary"), form.querySelector(".answer")];
   if (button.disabled) return;
@@ -41,42 +41,42 @@ async function send(form, request, show) {
   button.setAttribute("aria-busy", "true");
   try {
     const { path, headers, body } = request;
-    const { text } = await askWhole("publisher", path, SEND_PATIENCE, { method: "POST", headers, body });
-    tell(place, true, ...show(JSON.parse(text)));
+    const { text } = await askWhole("publisher", path, SEND_TIMEOUT, { method: "POST", headers, body });
+    showResult(place, true, ...show(JSON.parse(text)));
   } catch (error) {
-    tellFailure(place, error);
+    showFailure(place, error);
   } finally {
     button.disabled = false;
     button.removeAttribute("aria-busy");
-    // A button that can't be pressed loses the focus.
+    // A disabled button loses the focus.
     if (hadFocus && [button, document.body].includes(document.activeElement)) button.focus();
   }
 }
 
 function shownPublish({ id, events, subscribers, duplicate }) {
-  if (duplicate) return [el("b", null, "200"), ` nothing new: this id is retained already, as ${visible(id)}`];
-  const hint = subscribers ? "" : ". To get it now, subscribe with 0 in “Resume after”";
+  if (duplicate) return [el("b", null, "200"), ` duplicate: the topic already retains this id, as ${visible(id)}`];
+  const hint = subscribers ? "" : ". To receive it, subscribe with 0 in “Resume after”";
   return [el("b", null, "200"), " id ", el("code", null, visible(id)), ` · ${plural(events, "event")} · reached ${plural(subscribers, "subscriber")}${hint}`];
 }
 
 function shownInsert({ event, id, key }) {
-  const look = el("button", { type: "button", class: "link", click: () => openAudit(event) }, "its versions");
+  const look = el("button", { type: "button", class: "link", click: () => openAudit(event) }, "show versions");
   return [el("b", null, "200"), " stored as ", el("code", null, visible(key)), ` at ${clockTime(timeOfId(id) ?? Date.now())} · `, look];
 }
 
 function submitPublish(event) {
   event.preventDefault();
   const form = $("publish").elements;
-  tell($("publish").querySelector(".answer"), true);
-  if (!complainOfTopic(form.topic) || (form.kind.value === "json" && !complainOfJson(form.data))) return;
+  showResult($("publish").querySelector(".answer"), true);
+  if (!validateTopic(form.topic) || (form.kind.value === "json" && !validateJson(form.data))) return;
   send($("publish"), publishRequest(), shownPublish);
 }
 
 function submitInsert(event) {
   event.preventDefault();
   const form = $("insert").elements;
-  tell($("insert").querySelector(".answer"), true);
-  if (!check(form.event, form.event.value ? "" : "Give the record a name") || !complainOfJson(form.data)) return;
+  showResult($("insert").querySelector(".answer"), true);
+  if (!check(form.event, form.event.value ? "" : "Enter a name") || !validateJson(form.data)) return;
   send($("insert"), insertRequest(), shownInsert);
 }
 
@@ -89,7 +89,7 @@ function showCommands() {
   showCurl($("insert"), insertRequest());
 }
 
-/** An example that nobody has changed becomes the other kind's. */
+/** Replaces an unchanged example with the one for the new kind of content. */
 function changeKind() {
   const form = $("publish").elements;
   const kind = form.kind.value;

@@ -1,16 +1,16 @@
-// Reads a stream as an EventSource does (the WHATWG HTML standard, section 9.2), but by fetch, so that a token can travel
-// in the Authorization field, a position can be chosen and a refusal's reason be read. Knows no element.
+// Reads a stream as an EventSource does (WHATWG HTML standard, section 9.2), but with fetch, so that it can send a token
+// in the Authorization header, start at any position, and read the reason for a rejection. Independent of the DOM.
 
-/** What a browser waits before it reconnects, unless the stream says otherwise: in milliseconds. */
+/** The default reconnection time of browsers, in milliseconds. */
 const DEFAULT_RETRY = 3000;
-/** An event may ask for any time, even for none; these are kept to: in milliseconds. */
+/** Limits for the `retry` of a stream, which may be any number, in milliseconds. */
 const [SHORTEST_RETRY, LONGEST_RETRY] = [500, 300_000];
-/** Attempts that fail one after the other wait twice as long each time, up to this, unless a longer time was asked for. */
+/** Maximum of the exponential back-off after failed attempts, unless `retry` is longer, in milliseconds. */
 const LONGEST_BACK_OFF = 30_000;
-/** A connection that ended sooner has failed, even if it was answered: in milliseconds. */
+/** A connection that ends sooner counts as failed, even if it had a response, in milliseconds. */
 const STEADY = 5000;
 
-/** From text in any pieces to events. `id` is the last event id; it outlives the connection. */
+/** Parses text, in any pieces, into events. `id` is the last event id; it is kept across connections. */
 class SseParser {
   constructor(id, onEvent, onRetry = () => {}) {
     Object.assign(this, { id, onEvent, onRetry, rest: "", isAfterCr: false });
@@ -51,29 +51,29 @@ class SseParser {
   }
 }
 
-const EXPIRED = "The token has expired. Give another one and subscribe again:";
+const EXPIRED = "The token has expired. Enter another one and subscribe again:";
 
-/** The broker's own events have no id, whatever a publisher's are called. */
+/** Whether an event is the broker's own. These have no id, unlike events with the same name from publishers. */
 function isOwn({ name, hasId }) {
   return !hasId && (name === "gap" || name === "expired");
 }
 
-/** How long to wait after so many failures in a row; what comes of chance keeps many pages from asking in step. */
+/** Returns the time to wait after `failures` failures in a row, randomized so that pages don't reconnect all at once. */
 function waitAfter(retry, failures) {
   const asked = Math.min(Math.max(retry, SHORTEST_RETRY), LONGEST_RETRY);
   const doubled = Math.min(asked * 2 ** failures, Math.max(asked, LONGEST_BACK_OFF));
   return Math.max(asked, doubled * (1 - Math.random() / 4));
 }
 
-/** A header field's value takes only bytes; an id may be any text. */
+/** Encodes an id, which may be any text, for a header field, which can only contain bytes. */
 function asBytes(text) {
   return String.fromCharCode(...new TextEncoder().encode(text));
 }
 
 /**
- * One subscription, reconnecting until it is stopped or refused. Calls `on.state(state)`, `on.event(event)` and
+ * A subscription that reconnects until it is stopped or rejected. Calls `on.state(state)`, `on.event(event)` and
  * `on.raw(text)`; a state has a `kind`: connecting, live, waiting (`until`), refused (`refusal`) or stopped. `heardAt` is
- * when the last byte came.
+ * the time when the last data arrived.
  */
 class Stream {
   constructor(path, position, on) {
@@ -94,14 +94,14 @@ class Stream {
     this.end({ kind: "stopped" });
   }
 
-  /** Reads until the stream ends; throws if it is refused or breaks, or if its token has expired and no other is there. */
+  /** Reads until the stream ends. Throws if it is rejected or breaks, or if its token has expired and was not replaced. */
   async connect(signal) {
     const token = tokens.subscriber;
     let hasExpired = false;
     const headers = { Accept: "text/event-stream", ...(this.position ? { "Last-Event-ID": asBytes(this.position) } : {}) };
     const response = await ask("subscriber", this.path, { headers, signal });
     const type = response.headers.get("Content-Type") ?? "";
-    if (!type.startsWith("text/event-stream")) throw new Refusal(200, `This is no event stream but ${type || "of no type"}.`);
+    if (!type.startsWith("text/event-stream")) throw new Refusal(200, `This is not an event stream: the type is ${type || "missing"}.`);
     this.liveSince = this.heardAt = Date.now();
     this.on.state({ kind: "live" });
     const take = (event) => {
@@ -135,7 +135,7 @@ class Stream {
     });
   }
 
-  /** Breaks the connection, to see it come back. */
+  /** Closes the connection, to demonstrate the reconnection. */
   cut() {
     this.attempt?.abort();
   }

@@ -1,6 +1,6 @@
-// Values as people read them: times, sizes, JSON, shell commands. Knows no element.
+// Formats values for people: times, sizes, JSON, shell commands. Independent of the DOM.
 
-/** A topic as the broker takes it. */
+/** A valid topic. */
 const TOPIC = /^[a-z0-9]{8,64}$/i;
 
 const two = (number) => String(number).padStart(2, "0");
@@ -16,13 +16,13 @@ function dayAndTime(millis) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clockTime(millis)}`;
 }
 
-/** The moment that one of the broker's ids stands for, in milliseconds; null for an id that can't be one. */
+/** Returns the time in one of the broker's ids, in milliseconds, or null if it can't be one. */
 function timeOfId(id) {
   const millis = /^\d{16}$/.test(id) ? Number(id) / 1000 : 0;
   return millis > 1.2e12 ? millis : null;
 }
 
-/** A span such as `3 min 5 s`. */
+/** Formats a duration in seconds, such as `3 min 5 s`. */
 function span(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   const units = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
@@ -33,8 +33,8 @@ function span(seconds) {
   return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${next[1]}` : ""}`;
 }
 
-/** The same, where less than a second counts. */
-function laps(millis) {
+/** Formats a duration in milliseconds. */
+function elapsed(millis) {
   return millis < 1000 ? `${Math.round(millis)} ms` : span(millis / 1000);
 }
 
@@ -44,7 +44,7 @@ function quantity(number) {
   return number < 100 && number % 1 ? String(Number(number.toPrecision(2))) : compact.format(number);
 }
 
-/** So many digits that count, and no exponent for a number that has more before the point. */
+/** Formats a number with `count` significant digits, without an exponent. */
 function digits(number, count) {
   return number < 10 ** count - 0.5 ? number.toPrecision(count) : String(Math.round(number));
 }
@@ -55,7 +55,7 @@ function bytes(number) {
   return power ? `${digits(scaled, 3)} ${" KMGT"[power]}iB` : `${Math.round(number)} B`;
 }
 
-/** A short span in seconds as latencies are told. */
+/** Formats a latency in seconds. */
 function latency(seconds) {
   if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
   return seconds < 1 ? `${Number((seconds * 1000).toPrecision(2))} ms` : `${digits(seconds, 2)} s`;
@@ -65,15 +65,15 @@ function plural(count, one) {
   return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 }
 
-/** Characters that are not seen, or that turn the order of what is seen: controls, and those of bidirectional text. */
+/** Invisible characters, and those that change the direction of text. */
 const UNSEEN = /[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
-/** A name in which nothing pretends to be something else. */
+/** Escapes invisible characters, so that a name can't pretend to be another one. */
 function visible(name) {
   return name.replace(UNSEEN, (character) => `\\u{${character.charCodeAt(0).toString(16)}}`);
 }
 
-/** What is wrong with a JSON text; empty if nothing is. */
+/** Returns what is wrong with a JSON text, or an empty string. */
 function jsonComplaint(text) {
   try {
     JSON.parse(text);
@@ -83,15 +83,15 @@ function jsonComplaint(text) {
   }
 }
 
-/** The tokens of a JSON text that is known to be one. */
+/** Splits a valid JSON text into tokens. */
 function jsonTokens(text) {
   return text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
 }
 
-/** Spaces before the deepest members; ten thousand brackets would have a hundred million. */
+/** Maximum indentation in spaces; without it, ten thousand nested brackets would take a hundred million. */
 const MAX_INDENT = 128;
 
-/** Indents a JSON text token by token: numbers keep their digits, keys their order, as JSON.parse would not. */
+/** Indents a JSON text token by token. Unlike with JSON.parse, numbers keep their digits and keys their order. */
 function prettyJson(text) {
   let [out, depth, before] = ["", 0, ""];
   for (const token of jsonTokens(text)) {
@@ -106,7 +106,7 @@ function prettyJson(text) {
   return out;
 }
 
-/** The members of a JSON object as texts, each value as it was written. */
+/** Returns the members of a JSON object as `[key, value]`, with each value as it was written. */
 function jsonMembers(text) {
   const [members, tokens] = [[], jsonTokens(text)];
   let at = 1;
@@ -124,12 +124,12 @@ function jsonMembers(text) {
   return members;
 }
 
-/** A word of a POSIX shell's command. */
+/** Quotes a word for a POSIX shell. */
 function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** The curl command of a request. */
+/** Returns the curl command for a request. */
 function curl(url, headers, body) {
   const fields = Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`);
   const data = body === undefined ? [] : [`--data-raw ${quoted(body)}`];

@@ -1,22 +1,22 @@
-// The publisher's and the subscriber's token: pasted or minted here, what they say, and for how long they are good.
-// A secret stays in its field, a token in this page, unless the user asks this tab to keep it.
+// The publisher and subscriber tokens: entered or created here, with their claims and remaining lifetime. A secret never
+// leaves its field; a token stays in the page, unless the user chooses to keep it in this tab.
 
 const ROLES = ["publisher", "subscriber"];
 const HASHES = { HS256: "SHA-256", HS384: "SHA-384", HS512: "SHA-512" };
-/** RFC 7518 section 3.2; the broker demands it of every secret. */
+/** RFC 7518 section 3.2; the broker requires it of every secret. */
 const MIN_SECRET = 32;
 
-/** What is sent; empty: no token. */
+/** The tokens to send; empty for none. */
 const tokens = { publisher: "", subscriber: "" };
-/** Whom to tell that a token changed. */
+/** Called when a token changes. */
 const onTokenChange = [];
 
-/** What a field of a request can carry; white space inside a token comes from copying it out of several lines. */
+/** What a header field can contain. White space inside a token comes from copying it with line breaks. */
 const SENDABLE = /^[\x21-\x7e]*$/;
-/** Further away no token's times are meant: in seconds. */
+/** Times further in the future than this can't be intended, in seconds. */
 const CENTURY = 100 * 365.25 * 86_400;
 
-/** The claims of a token, or null if it can't be read. The signature is for the broker to judge. */
+/** Returns the claims of a token, or null if it can't be parsed. Only the broker can verify the signature. */
 function claimsOf(token) {
   try {
     const [header, claims, signature] = token.split(".");
@@ -29,19 +29,19 @@ function claimsOf(token) {
 }
 
 function describe(token, spanned = span) {
-  if (!token) return ["", "not given"];
-  if (/\s/.test(token)) return ["bad", "has white space inside: copy it again, as one word"];
+  if (!token) return ["", "none"];
+  if (/\s/.test(token)) return ["bad", "contains white space: copy it again without line breaks"];
   const read = claimsOf(token);
-  if (!read?.claims) return ["bad", "no token: it must be header.claims.signature"];
-  if (typeof read.alg !== "string") return ["bad", "has no alg, so the broker refuses it"];
-  if (!Number.isInteger(read.claims.exp)) return ["bad", "has no exp in whole seconds, so the broker refuses it"];
+  if (!read?.claims) return ["bad", "not a token: it must be header.claims.signature"];
+  if (typeof read.alg !== "string") return ["bad", "has no alg, so the broker rejects it"];
+  if (!Number.isInteger(read.claims.exp)) return ["bad", "has no exp in whole seconds, so the broker rejects it"];
   return describeTimes(read.claims, (seconds) => (seconds > CENTURY ? "more than 100 years" : spanned(seconds)));
 }
 
 function describeTimes({ exp, nbf }, spanned) {
   const now = Date.now() / 1000;
   if (exp <= now) return ["bad", `expired ${spanned(now - exp)} ago`];
-  if (nbf > now) return ["bad", `not good before ${spanned(nbf - now)} from now`];
+  if (nbf > now) return ["bad", `becomes valid in ${spanned(nbf - now)}`];
   if (exp - now > CENTURY) return ["soon", "expires in more than 100 years: exp is in seconds, not milliseconds"];
   return [exp - now < 60 ? "soon" : "good", `expires in ${spanned(exp - now)}`];
 }
@@ -53,10 +53,10 @@ function setToken(role, token) {
   keepTokens();
   showClaims(role);
   tickTokens();
-  for (const told of onTokenChange) told(role);
+  for (const listener of onTokenChange) listener(role);
 }
 
-/** Where this tab keeps them: two brokers under one origin have two places. */
+/** The key of the tokens in the tab's storage; brokers below different paths of one origin have different keys. */
 const keptAs = () => `esker-tokens ${BASE.pathname}`;
 
 function keepTokens() {
@@ -72,7 +72,7 @@ function showClaims(role) {
   if (read) place.textContent = `${read.alg ?? "no alg"} ${JSON.stringify(read.claims, null, 2)}`;
 }
 
-/** Countdowns; called every second. */
+/** Updates the remaining lifetimes; called every second. */
 function tickTokens() {
   for (const role of ROLES) {
     const [kind, text] = needsToken === false && !tokens[role] ? ["", "not needed"] : describe(tokens[role]);
@@ -84,9 +84,9 @@ function tickTokens() {
   $("token-state").className = worst.includes("bad") ? "bad" : worst.includes("soon") ? "soon" : "";
   const rough = (seconds) => span(seconds).split(" ").slice(0, 2).join(" ");
   const texts = given.map((role) => `${role} ${describe(tokens[role], rough)[1].replace("expires in ", "")}`);
-  // A broker that has not asked for a token may need none.
+  // A broker that has not rejected a request for lack of a token may not require one.
   $("token-state").hidden = given.length === 0 && needsToken !== true;
-  $("token-state").textContent = texts.length ? `Tokens: ${texts.join(" · ")}` : "No token given";
+  $("token-state").textContent = texts.length ? `Tokens: ${texts.join(" · ")}` : "No token";
 }
 
 async function mint(role, names, seconds, alg, secret) {
@@ -99,7 +99,7 @@ async function mint(role, names, seconds, alg, secret) {
   return `${signed}.${toBase64Url(new Uint8Array(await crypto.subtle.sign("HMAC", key, encoder.encode(signed))))}`;
 }
 
-/** What the form asks for; complaints go to its fields. */
+/** Reads the form. */
 function readMintForm() {
   const form = $("mint").elements;
   const role = form.role.value;
@@ -112,25 +112,25 @@ function readMintForm() {
   return { role, names, bad, seconds, ttl: ttl?.[0], alg: form.alg.value, secret: form.secret.value };
 }
 
-function complainOf({ role, names, bad, seconds, secret }) {
+function validateMint({ role, names, bad, seconds, secret }) {
   const form = $("mint").elements;
   const about = role === "publisher" ? "events or stats" : "or events";
-  const nameComplaint = bad ? `${bad}: give topics (8 to 64 letters and digits), prefixes*, ${about}` : "Give a name, or *";
+  const nameComplaint = bad ? `${bad}: enter topics (8 to 64 letters and digits), prefixes*, ${about}` : "Enter a name, or *";
   const size = new TextEncoder().encode(secret).length;
   return (
     check(form.names, bad || !names.length ? nameComplaint : "") &&
-    check(form.ttl, seconds ? "" : "Give a time such as 90s, 30m or 8h") &&
-    check(form.secret, size >= MIN_SECRET ? "" : `A secret has at least ${MIN_SECRET} bytes; this one has ${size}`)
+    check(form.ttl, seconds ? "" : "Enter a time such as 90s, 30m or 8h") &&
+    check(form.secret, size >= MIN_SECRET ? "" : `A secret must have at least ${MIN_SECRET} bytes; this one has ${size}`)
   );
 }
 
 async function submitMint(event) {
   event.preventDefault();
   const asked = readMintForm();
-  tell($("mint-answer"), true);
-  if (!complainOf(asked)) return;
+  showResult($("mint-answer"), true);
+  if (!validateMint(asked)) return;
   setToken(asked.role, await mint(asked.role, asked.names, asked.seconds, asked.alg, asked.secret));
-  tell($("mint-answer"), true, `The ${asked.role}'s token is in its field above. The secret was not sent anywhere.`);
+  showResult($("mint-answer"), true, `The ${asked.role} token is in its field above. The secret was not sent anywhere.`);
 }
 
 function showMintCommand() {
@@ -156,13 +156,13 @@ function setUpTokens() {
   $("no-crypto").hidden = Boolean(globalThis.crypto?.subtle);
   $("do-mint").disabled = !globalThis.crypto?.subtle;
   showMintCommand();
-  onNeedChange.push(tickTokens, () => needsToken || $("tokens-hint").replaceChildren("This broker answers without a token."));
+  onNeedChange.push(tickTokens, () => needsToken || $("tokens-hint").replaceChildren("This broker does not require tokens."));
   restoreTokens();
   tickTokens();
   setInterval(tickTokens, 1000);
 }
 
-/** What was kept, or null if it is nothing that this page has written. */
+/** Returns the stored tokens, or null if they were not written by this page. */
 function readKept(text) {
   try {
     return JSON.parse(text);
