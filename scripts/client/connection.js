@@ -1,36 +1,36 @@
-// One stream over HTTP, kept up: asks for it, reads it, and asks again from the last id when it ends, with a token where one
-// is needed. Refuses to know other tabs, and who listens to which event.
+// Keeps one stream open over HTTP: connects, reads, and reconnects from the last id when the stream ends, with a token if
+// the broker requires one. Independent of other tabs and of event handlers.
 
 import { Parser } from "./parser.js";
 
-/** The reconnection time of a stream that has not told one yet, in milliseconds. */
+/** The reconnection time before the stream has sent one, in milliseconds. */
 const FIRST_RETRY = 3_000;
-/** The longest time between two attempts, unless the broker asks for a longer one. */
+/** The longest time between two attempts, unless the broker requests a longer one, in milliseconds. */
 const LONGEST_WAIT = 60_000;
-const MOST_DOUBLINGS = 10;
-/** The shortest time between two attempts, whatever the stream asks for. */
+const MAX_DOUBLINGS = 10;
+/** The shortest time between two attempts, whatever the stream requests, in milliseconds. */
 const SHORTEST_RETRY = 100;
-/** A stream that ended sooner has failed, even if it was answered. */
+/** A stream that ends sooner counts as failed, even if it had a response, in milliseconds. */
 const STEADY = 5_000;
-/** A timer that is to wait longer does not wait at all. */
+/** The longest time for setTimeout; beyond it, timers fire immediately. */
 const LONGEST_TIMER = 2 ** 31 - 1;
-/** Statuses that are worth another attempt; any other 4xx of the broker is an answer that won't change by itself. */
-const PASSING = [408, 425, 429];
+/** 4xx statuses that are temporary; any other 4xx of the broker is final. */
+const TEMPORARY = [408, 425, 429];
 
-/** Why a stream is not there: `status` of the answer, and `detail` if the broker gave one (problem details, RFC 9457). */
+/** Why a stream failed: the `status` of the response, and the broker's `detail` if there is one (RFC 9457). */
 export class StreamError extends Error {
   constructor(message, { status, detail, isFinal = false, cause } = {}) {
     super(message, { cause });
     this.name = "StreamError";
     this.status = status;
     this.detail = detail;
-    /** No further attempt is made. */
+    /** Whether no further attempt is made. */
     this.isFinal = isFinal;
   }
 }
 
 /**
- * Tells `sink`: `event(event)`, `moved(position)`, `gap(gap)`, `expired(notice)`, `state(state)`, `failed(error)`.
+ * Calls `sink`: `event(event)`, `moved(position)`, `gap(gap)`, `expired(notice)`, `state(state)`, `failed(error)`.
  * `settings`: `address` (the URL without position and token), `prime`, `token`, `tokenIn`, `credentials`, `silence`, `fetch`.
  */
 export class Connection {
@@ -53,20 +53,20 @@ export class Connection {
     this.#run();
   }
 
-  /** Nothing is told any more from here on, even if it has been received. */
+  /** Closes the connection. The sink is not called anymore, even for data that has already arrived. */
   close() {
     this.#isClosed = true;
     this.#abort.abort();
     this.#wake();
   }
 
-  /** Ends a pause between two attempts: there is reason to believe that the next one succeeds. */
+  /** Ends the pause between two attempts, because the next one may succeed. */
   nudge() {
     this.#wake();
   }
 
   async #run() {
-    // Whoever made this has a chance to keep it first.
+    // Let the caller store this object before it calls the sink.
     await null;
     while (!this.#isClosed) {
       const wait = await this.#attempt().catch((error) => this.#afterFailure(error));
@@ -77,20 +77,20 @@ export class Connection {
     }
   }
 
-  /** One connection from its start to its end; answers the milliseconds until the next, or null for none. */
+  /** Runs one connection from start to end. Returns the milliseconds until the next one, or null for none. */
   async #attempt() {
     this.#abort = new AbortController();
     this.#sink.state("connecting");
     const isFresh = this.#token === undefined;
     if (isFresh) this.#token = await this.#askForToken();
     if (this.#isClosed) return null;
-    // A broker that can't be reached need not let the attempt fail: a packet filter drops what it is sent.
-    const watch = new Watch(this.#settings.silence, () => this.#abort.abort(new StreamError("the stream fell silent")));
+    // If a firewall drops the packets, the attempt would never fail by itself.
+    const watch = new Watch(this.#settings.silence, () => this.#abort.abort(new StreamError("the stream was silent for too long")));
     try {
       const { fetch } = this.#settings;
       const response = await fetch(this.#url(), this.#request());
       if (response.status === 401) return await this.#afterRefusal(response, isFresh);
-      await demandStream(response);
+      await requireStream(response);
       return await this.#read(response.body.getReader(), watch);
     } finally {
       watch.stop();
@@ -105,7 +105,7 @@ export class Connection {
     try {
       return (await token(this.#reason)) ?? null;
     } catch (cause) {
-      throw new StreamError("no token was to be had", { cause });
+      throw new StreamError("the token function failed", { cause });
     }
   }
 
@@ -116,7 +116,7 @@ export class Connection {
   #url() {
     const { address, prime, tokenIn } = this.#settings;
     const url = new URL(address);
-    // In the query, because a field of this name would cost a preflight, and an id may hold any character.
+    // In the query, because this header would require a preflight, and can't contain every id.
     if (this.#position !== undefined) url.searchParams.set("last_event_id", this.#position);
     else if (prime) url.searchParams.set("prime", "");
     if (this.#token && tokenIn === "query") url.searchParams.set("token", this.#token);
@@ -136,11 +136,11 @@ export class Connection {
       {
         retry: (millis) => (this.#retry = Math.max(millis, SHORTEST_RETRY)),
         moved: (id) => this.#isClosed || this.#sink.moved((this.#position = id)),
-        event: (event, isStamped) => {
+        event: (event, hasId) => {
           if (this.#isClosed) return;
-          // What the broker itself has to say has no id; a publisher's event of the same name has one.
-          if (!isStamped && event.name === "gap") return this.#sink.gap(JSON.parse(event.data));
-          if (!isStamped && event.name === "expired") return void (hasExpired = JSON.parse(event.data));
+          // The broker's own events have no id; events with the same name from publishers do.
+          if (!hasId && event.name === "gap") return this.#sink.gap(JSON.parse(event.data));
+          if (!hasId && event.name === "expired") return void (hasExpired = JSON.parse(event.data));
           this.#position = event.id;
           this.#sink.event(event);
         },
@@ -166,28 +166,29 @@ export class Connection {
 
   async #afterRefusal(response, wasFresh) {
     const error = await refusal(response);
-    // A proxy's refusal may pass by itself, and a function may have a better token: only the broker's word on a fixed one is final.
+    // A proxy's rejection may be temporary, and a function may return another token: only the broker's rejection of a fixed
+    // token is final.
     error.isFinal &&= !this.#canAskForToken();
     if (!this.#canAskForToken()) throw error;
     this.#token = undefined;
     this.#reason = "refused";
-    // A token that had been good is replaced at once; one that was never good is not asked for over and over.
+    // A token that was valid before is replaced immediately; after one that never was, back off.
     if (wasFresh) throw error;
     return 0;
   }
 
   #afterFailure(error) {
     if (this.#isClosed) return null;
-    const told = this.#abort.signal.aborted && this.#abort.signal.reason instanceof StreamError ? this.#abort.signal.reason : error;
-    const failure = told instanceof StreamError ? told : new StreamError("the broker can't be reached", { cause: told });
+    const cause = this.#abort.signal.aborted && this.#abort.signal.reason instanceof StreamError ? this.#abort.signal.reason : error;
+    const failure = cause instanceof StreamError ? cause : new StreamError("the broker can't be reached", { cause });
     this.#sink.failed(failure);
     return failure.isFinal ? null : Math.max(failure.retryAfter ?? 0, this.#backoff());
   }
 
-  /** The stream's reconnection time, doubled with every failure, and up to a quarter more: not all come back at once. */
+  /** Returns the stream's reconnection time, doubled with every failure, plus up to a quarter at random to spread reconnections. */
   #backoff() {
     const longest = Math.max(LONGEST_WAIT, this.#retry);
-    const wait = Math.min(longest, this.#retry * 2 ** Math.min(this.#failures, MOST_DOUBLINGS));
+    const wait = Math.min(longest, this.#retry * 2 ** Math.min(this.#failures, MAX_DOUBLINGS));
     this.#failures += 1;
     return wait * (1 + Math.random() / 4);
   }
@@ -203,21 +204,21 @@ export class Connection {
   }
 }
 
-/** Calls `bark` once nothing has happened for `millis`. */
+/** Calls `onSilence` when `reset` has not been called for `millis`. */
 class Watch {
   #millis;
-  #bark;
+  #onSilence;
   #timer;
 
-  constructor(millis, bark) {
+  constructor(millis, onSilence) {
     this.#millis = millis;
-    this.#bark = bark;
+    this.#onSilence = onSilence;
     this.reset();
   }
 
   reset() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(this.#bark, this.#millis);
+    this.#timer = setTimeout(this.#onSilence, this.#millis);
   }
 
   stop() {
@@ -225,14 +226,14 @@ class Watch {
   }
 }
 
-async function demandStream(response) {
+async function requireStream(response) {
   const { status } = response;
   if (status !== 200) throw await refusal(response);
   const type = response.headers.get("Content-Type") ?? "";
-  if (!/^text\/event-stream\b/i.test(type)) throw new StreamError(`no event stream but ${type || "nothing"} came`, { status });
+  if (!/^text\/event-stream\b/i.test(type)) throw new StreamError(`the response is not an event stream: its type is ${type || "missing"}`, { status });
 }
 
-/** Returns the error for an answer other than a stream. */
+/** Returns the error for a response that is not a stream. */
 async function refusal(response) {
   const { status } = response;
   const isBrokers = /^application\/problem\+json\b/i.test(response.headers.get("Content-Type") ?? "");
@@ -242,7 +243,7 @@ async function refusal(response) {
   return error;
 }
 
-/** What a proxy answers while the broker restarts, or is configured, passes; 204 is how a server ends an EventSource. */
+/** Errors of a proxy, such as during a restart of the broker, are temporary. 204 ends an EventSource, by the standard. */
 function isFinal(status, isBrokers) {
-  return status === 204 || (isBrokers && status >= 400 && status < 500 && !PASSING.includes(status));
+  return status === 204 || (isBrokers && status >= 400 && status < 500 && !TEMPORARY.includes(status));
 }

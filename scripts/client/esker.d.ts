@@ -1,76 +1,76 @@
-// The types of esker.js.
+// Types for esker.js.
 
-/** An event as it came. Which of several topics it is of the stream does not say: tell them apart by `name`. */
+/** A received event. The stream doesn't say which of several topics it belongs to; distinguish events by `name`. */
 export interface StreamEvent {
-  /** "message" if the publisher gave none. */
+  /** "message" if the publisher set no name. */
   readonly name: string;
   readonly data: string;
-  /** The broker's id, or the publisher's own. */
+  /** The id from the broker, or the publisher's own. */
   readonly id: string;
 }
 
-/** Events after `after` are no longer retained; all that is follows. */
+/** Events after `after` are no longer retained; all retained events follow. */
 export interface Gap {
   readonly after: string;
-  /** The oldest id that is retained, if anything is. */
+  /** The oldest retained id, if any. */
   readonly oldest: string | null;
 }
 
-/** The token of the connection expired; the stream asks for the next one and goes on. */
+/** The token of the connection expired; the stream asks for a new one and resumes. */
 export interface Expiry {
   readonly reason: string;
 }
 
-/** `idle`: no topics, or no names of records. `waiting`: for the next attempt. `closed`: for good. */
+/** `idle`: no topics, or no record names. `waiting`: for the next attempt. `closed`: permanently. */
 export type State = "connecting" | "open" | "waiting" | "idle" | "closed";
 
-/** `leader`: has the connection for all tabs. `alone`: shares with nobody. */
+/** `leader`: has the connection for all tabs. `follower`: uses the leader's. `alone`: doesn't share. */
 export type Role = "alone" | "leader" | "follower";
 
-/** Why the stream is not there. */
+/** Why the stream failed. */
 export class StreamError extends Error {
-  /** The status of the answer, if there was one. */
+  /** The status of the response, if there was one. */
   readonly status: number | undefined;
-  /** What the broker said (problem details, RFC 9457); a proxy's answer has none. */
+  /** The broker's explanation (problem details, RFC 9457); undefined if a proxy responded. */
   readonly detail: string | undefined;
-  /** No further attempt is made: the broker itself refused. Everything else is tried again. */
+  /** Whether the broker itself rejected the stream, so that no further attempt is made. */
   readonly isFinal: boolean;
 }
 
-/** Why a token is asked for: the first one, the last one expired, or it was refused with 401. */
+/** Why a token is requested: it is the first one, the last one expired, or it was rejected with 401. */
 export type TokenReason = "start" | "expired" | "refused";
 export type Token = string | ((reason: TokenReason) => string | null | undefined | Promise<string | null | undefined>);
 
 export interface CommonOptions {
-  /** The id after which to go on; "0" is everything that is retained. Without, null or empty: what is new, or for records their newest state. */
+  /** The id to resume after; "0" for all retained events. Null, empty or not set: only new events, or the newest version of each record. */
   position?: string | null | undefined;
   /**
-   * One connection for all tabs of this origin that ask for the same with the same credentials. On by default in pages, unless
-   * there is a `fetch`; workers and servers never share. A text names a group: streams of different groups do not share.
+   * Shares one connection among all tabs of this origin that subscribe to the same with the same credentials. On by default in
+   * pages, unless `fetch` is set; workers and servers never share. A string names a group: streams of different groups don't share.
    */
   shared?: boolean | string | undefined;
-  /** A function is asked again when the broker says `expired` or refuses with 401. Nothing is sent for null and undefined. */
+  /** A function is called again after `expired` or a 401. No token is sent for null and undefined. */
   token?: Token | undefined;
-  /** Where the token travels; "header" by default. */
+  /** Where to send the token; "header" by default. */
   tokenIn?: "header" | "query" | undefined;
-  /** "include" sends cookies to a broker of another origin. */
+  /** "include" sends cookies to a broker with another origin. */
   credentials?: RequestCredentials | undefined;
-  /** A connection without a byte for so long is given up, in milliseconds; 45 000 by default. Longer than the broker's heartbeat. */
+  /** Reconnects after this many milliseconds without data; 45 000 by default. Must be longer than the broker's heartbeat. */
   silence?: number | undefined;
-  /** Closes the stream. */
+  /** Closes the stream when aborted. */
   signal?: AbortSignal | undefined;
-  /** Used in place of the global one. What it adds is unknown to other tabs, so that the stream shares only if `shared` is set. */
+  /** Replaces the global `fetch`. Other tabs can't know what it adds to requests, so the stream shares only if `shared` is set. */
   fetch?: ((url: URL, init: RequestInit) => Promise<Response>) | undefined;
 
-  /** For every event, whatever its name, before those of `on`. */
+  /** Called for every event, before the handlers of `on`. */
   onEvent?: ((event: StreamEvent) => void) | undefined;
   onOpen?: (() => void) | undefined;
   onState?: ((state: State) => void) | undefined;
   onRole?: ((role: Role) => void) | undefined;
   onGap?: ((gap: Gap) => void) | undefined;
-  /** In the tab that has the connection. */
+  /** Called only in the tab that has the connection. */
   onExpired?: ((expiry: Expiry) => void) | undefined;
-  /** In the tab that has the connection. */
+  /** Called only in the tab that has the connection. */
   onError?: ((error: StreamError) => void) | undefined;
 }
 
@@ -78,12 +78,12 @@ export interface TopicOptions extends CommonOptions {
   /** `GET /subscribe/…`. */
   topics: readonly string[];
   records?: undefined;
-  /** Has the stream told where it is at its start, so that one that is cut off before its first event loses nothing; on by default. */
+  /** Requests the newest id at the start, so that nothing is lost if the stream breaks before its first event; on by default. */
   prime?: boolean | undefined;
 }
 
 export interface RecordOptions extends CommonOptions {
-  /** `GET /events`: of all names, or of these. */
+  /** `GET /events`: all names, or only these. */
   records: true | readonly string[];
   topics?: undefined;
   prime?: undefined;
@@ -97,7 +97,7 @@ export class Stream {
   readonly position: string | undefined;
   /** Null for records. */
   readonly topics: string[] | null;
-  /** For every event of this name ("message": those without). Returns what takes the handler back. */
+  /** Calls `handler` for every event with this name ("message" for events without one). Returns a function that removes it. */
   on(name: string, handler: (event: StreamEvent) => void): () => void;
   add(...topics: string[]): void;
   remove(...topics: string[]): void;

@@ -1,6 +1,7 @@
-// A page's view of an Esker broker: several topics, or records, over one connection, which all tabs share that ask for the
-// same with the same credentials. A page needs this file and its four neighbours, and no build. Independent of how bytes
-// arrive (connection.js, parser.js), of who may share (group.js), and of how tabs agree (tabs.js).
+// A client for Esker brokers: subscribes to several topics, or to records, over one connection. Tabs that subscribe to the
+// same with the same credentials share a connection. A page needs this file and the four files next to it, without a build
+// step. Independent of how data arrives (connection.js, parser.js), which streams can share a connection (group.js), and
+// how tabs coordinate (tabs.js).
 
 import { Connection, StreamError } from "./connection.js";
 import { Tokens, canShare, nameGroup } from "./group.js";
@@ -8,10 +9,10 @@ import { Member } from "./tabs.js";
 
 export { StreamError };
 
-/** A stream that has been silent for so long is dead: three of the broker's heartbeats, in milliseconds. */
+/** A stream that has been silent for this long is considered dead, in milliseconds: three of the broker's heartbeats. */
 const SILENCE = 45_000;
 
-/** Opens a stream of the broker at `broker`, a URL that may have a path. esker.d.ts tells the options. */
+/** Opens a stream from the broker at `broker`, a URL that may have a path. esker.d.ts describes the options. */
 export const connect = (broker, options) => new Stream(broker, options);
 
 export class Stream {
@@ -31,30 +32,30 @@ export class Stream {
   #listening = new AbortController();
 
   constructor(broker, options = {}) {
-    if (Boolean(options.topics) === Boolean(options.records)) throw new TypeError("a stream is of topics or of records");
+    if (Boolean(options.topics) === Boolean(options.records)) throw new TypeError("set either topics or records");
     this.#broker = new URL(broker, globalThis.location?.href);
     if (!this.#broker.pathname.endsWith("/")) this.#broker.pathname += "/";
     this.#options = options;
     this.#topics = options.topics ? new Set(options.topics.map(fold)) : null;
     this.#names = Array.isArray(options.records) ? [...options.records] : null;
-    // What was never stored is null or empty where positions are kept.
+    // A position that was never stored may be null or empty, depending on the storage.
     this.#position = options.position || undefined;
     this.#listenToPage();
     if (options.signal?.aborted) this.close();
     else this.#reopen();
   }
 
-  /** "connecting", "open", "waiting" (for the next attempt), "idle" (no topics, or no names of records) or "closed". */
+  /** "connecting", "open", "waiting" (for the next attempt), "idle" (no topics, or no record names) or "closed". */
   get state() {
     return this.#state;
   }
 
-  /** "alone", or among tabs "leader" (has the connection) or "follower". */
+  /** "alone", or, if tabs share, "leader" (has the connection) or "follower". */
   get role() {
     return this.#role;
   }
 
-  /** The id of the last event, from which another stream can go on. */
+  /** The id of the last event, from which another stream can resume. */
   get position() {
     return this.#position;
   }
@@ -63,19 +64,19 @@ export class Stream {
     return this.#topics ? [...this.#topics] : null;
   }
 
-  /** Calls `handler` for every event of this name; "message" is the name of those without. The answer takes it back. */
+  /** Calls `handler` for every event with this name ("message" for events without one). Returns a function that removes it. */
   on(name, handler) {
     if (!this.#handlers.has(name)) this.#handlers.set(name, new Set());
     this.#handlers.get(name).add(handler);
     return () => void this.#handlers.get(name).delete(handler);
   }
 
-  /** Hears these topics as well, from where the stream is. */
+  /** Subscribes to these topics as well, from the current position. */
   add(...topics) {
     this.#change((set) => topics.forEach((topic) => set.add(fold(topic))));
   }
 
-  /** Hears these topics no longer. */
+  /** Unsubscribes from these topics. */
   remove(...topics) {
     this.#change((set) => topics.forEach((topic) => set.delete(fold(topic))));
   }
@@ -89,15 +90,15 @@ export class Stream {
   }
 
   #change(edit) {
-    if (!this.#topics) throw new TypeError("this is a stream of records");
+    if (!this.#topics) throw new TypeError("a stream of records has no topics");
     const before = this.#address().href;
     edit(this.#topics);
     if (this.#address().href !== before) this.#reopen();
   }
 
-  // --- The source: a connection or a membership
+  // --- The source: a connection, or a membership in a group
 
-  /** Once for all changes that are made in one go. */
+  /** Reopens the source, once for all changes made in the same task. */
   #reopen() {
     if (this.#isReopening || this.#isClosed) return;
     this.#isReopening = true;
@@ -118,7 +119,7 @@ export class Stream {
     if (this.#isClosed) return;
     if (this.#topics?.size === 0 || this.#names?.length === 0) return this.#setState("idle");
     const settings = this.#settings();
-    // The page's own `fetch` may add credentials that no other stream has.
+    // A custom `fetch` may add credentials that other streams don't have.
     const shared = this.#options.shared ?? !this.#options.fetch;
     if (shared && canShare()) this.#join(settings, shared);
     else this.#connect(settings);
@@ -131,11 +132,11 @@ export class Stream {
     this.#use(() => new Connection(settings, this.#position, sink));
   }
 
-  /** Shares a connection with the streams that ask for the same with the same credentials. */
+  /** Shares a connection with the streams that subscribe to the same with the same credentials. */
   async #join(settings, shared) {
     const joining = (this.#joining = Symbol());
     const tokens = new Tokens(settings.token);
-    // Without a token the stream's own connection asks again, and reports why.
+    // If there is no token, the stream's own connection asks for one again and reports the error.
     const group = await nameGroup(settings, tokens, shared).catch(() => null);
     if (joining !== this.#joining) return;
     if (group === null) return this.#connect(settings);
@@ -144,7 +145,7 @@ export class Stream {
   }
 
   #use(open) {
-    // A handler that was called with the role may have closed the stream.
+    // The handler called with the role may have closed the stream.
     if (!this.#isClosed) this.#source = open();
     if (this.#isClosed) this.#leave();
   }
@@ -164,7 +165,7 @@ export class Stream {
     return address;
   }
 
-  /** What a source reports to. `onAccepted` is called whenever the broker has accepted a connection. */
+  /** Returns the sink for a source's reports. `onAccepted` is called when the broker has accepted a connection. */
   #sink(onAccepted = () => {}) {
     const { onOpen, onState, onGap, onExpired, onError, onRole, onEvent } = this.#options;
     return {
@@ -204,7 +205,7 @@ export class Stream {
     this.#options.signal?.addEventListener("abort", () => this.close(), { signal });
     listen(globalThis, "online", () => this.#source?.nudge());
     listen(document, "visibilitychange", () => document.visibilityState === "visible" && this.#source?.nudge());
-    // A page that is put away would keep the others waiting; what it misses it gets when it comes back.
+    // A hidden or frozen page would keep the others waiting. It gets the missed events when it returns.
     listen(globalThis, "pagehide", () => this.#leave());
     listen(globalThis, "pageshow", (event) => event.persisted && this.#reopen());
     listen(document, "freeze", () => this.#leave());
@@ -214,10 +215,10 @@ export class Stream {
 
 const fold = (topic) => topic.toLowerCase();
 
-/** A handler that fails is the page's matter: the stream and the other handlers go on. */
-function call(handler, ...told) {
+/** Calls a handler. If it throws, the error is reported, and the stream and the other handlers continue. */
+function call(handler, ...values) {
   try {
-    handler?.(...told);
+    handler?.(...values);
   } catch (error) {
     if (globalThis.reportError) reportError(error);
     else queueMicrotask(() => { throw error; });

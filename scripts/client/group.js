@@ -1,15 +1,15 @@
-// Decides which streams may share one connection: those of pages in one browser that ask the same broker for the same with
-// the same credentials. Names their group, without showing a token to others of the origin.
+// Decides which streams can share a connection: those of pages in one browser that subscribe to the same topics or records
+// of the same broker with the same credentials. Computes a name for the group that doesn't reveal the token.
 
 /** Claims that limit when a token is valid, not what it allows. */
 const VALIDITY_CLAIMS = ["exp", "iat", "jti", "nbf"];
-/** A token asked for longer ago than this is not used for a new connection, in milliseconds. */
+/** A token older than this is not used for a new connection, in milliseconds. */
 const MAX_TOKEN_AGE = 10_000;
 
 /**
- * Returns whether streams can share here at all: in pages, each of which acts for one person. A process on a server acts for
- * many, although Node.js, Deno and Bun also have locks and channels. Browsers have Web Locks only in secure contexts, which
- * include localhost.
+ * Returns whether streams can share connections in this environment. Only pages can, because each acts for one person; a
+ * server process acts for many, even though Node.js, Deno and Bun also have locks and channels. Browsers provide Web Locks
+ * only in secure contexts, which include localhost.
  */
 export const canShare = () =>
   globalThis.document?.defaultView === globalThis &&
@@ -22,18 +22,18 @@ export async function nameGroup({ address, credentials }, tokens, shared) {
   return `esker ${JSON.stringify([label, credentials, await tokens.identify(), String(address)])}`;
 }
 
-/** The tokens of a stream that shares. The first one shows which credentials it has, and is then used for its connection. */
+/** The tokens of a stream that shares. The first one identifies its credentials and is then used for its connection. */
 export class Tokens {
   #source;
   #identity = "";
   #first = null;
-  /** Whether the latest token was of other credentials than the first: another person has logged in, for example. */
+  /** Whether the latest token has other credentials than the first, for example because another person has logged in. */
   haveChanged = false;
 
-  /** `source` is what the page gave: a token, none, or a function that is asked for one. */
+  /** `source` is the page's `token` option: a token, none, or a function that returns one. */
   constructor(source) {
     this.#source = source;
-    /** What a Connection takes as its `token`. */
+    /** The `token` for a Connection. */
     this.source = typeof source === "function" ? (reason) => this.#ask(reason) : source;
   }
 
@@ -53,7 +53,7 @@ export class Tokens {
     return token;
   }
 
-  /** A given token is compared as it is. A function returns a new one each time, of which the lasting claims are compared. */
+  /** A fixed token is compared as a whole. A function returns a new one each time, so only its lasting claims are compared. */
   async #identityOf(token) {
     if (!token) return "";
     const subject = (typeof this.#source === "function" && lastingClaims(token)) || token;
@@ -62,10 +62,10 @@ export class Tokens {
   }
 }
 
-/** Returns the claims of a JWT that stay the same when it is renewed, or null if this is none. */
+/** Returns the claims of a JWT that stay the same when it is renewed, or null if it is not a JWT. */
 function lastingClaims(token) {
   try {
-    // The characters of the claims are compared, not shown, so their bytes do.
+    // The claims are only compared, so UTF-8 doesn't have to be decoded.
     const claims = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
     return Object.entries(claims).filter(([name]) => !VALIDITY_CLAIMS.includes(name)).sort();
   } catch {

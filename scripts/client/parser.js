@@ -1,15 +1,14 @@
-// Bytes of an event stream to events, as the WHATWG HTML standard, section 9.2.6, interprets them. Refuses to know where
-// the bytes come from, and what the events are for.
+// Parses the bytes of an event stream into events, by section 9.2.6 of the WHATWG HTML standard. Independent of where the
+// bytes come from and how the events are used.
 
 const DIGITS = /^[0-9]+$/;
 
 /**
- * Takes a stream in pieces of any size and tells `sink` what it says:
- * `event({name, data, id}, isStamped)` for each event, where `isStamped` tells that it had an id of its own,
- * `moved(id)` for a block with an id and no data, and `retry(milliseconds)`.
+ * Takes a stream in pieces of any size and calls `sink`: `event({name, data, id}, hasId)` for each event, where `hasId`
+ * means that the event had an `id` field, `moved(id)` for a block with an id but no data, and `retry(milliseconds)`.
  */
 export class Parser {
-  // The decoder drops one leading byte order mark, and keeps a character that is split between two pieces.
+  // The decoder drops a leading byte order mark and joins characters that are split between two pieces.
   #decoder = new TextDecoder();
   #sink;
   #line = "";
@@ -17,18 +16,18 @@ export class Parser {
   #id;
   #block = emptyBlock();
 
-  /** `id` is the position from which the stream goes on. */
+  /** `id` is the position from which the stream resumes. */
   constructor(sink, id = "") {
     this.#sink = sink;
     this.#id = id;
   }
 
-  /** Takes the next bytes. What is unfinished when the stream ends is dropped with the parser. */
+  /** Parses the next bytes. An incomplete event at the end of the stream is dropped. */
   push(bytes) {
     let text = this.#decoder.decode(bytes, { stream: true });
     if (text === "") return;
     const endsInCr = text.endsWith("\r");
-    // A CR ended its line as soon as it came; an LF right after it belongs to it.
+    // A CR already ended its line; an LF right after it belongs to the same line end.
     if (this.#endedInCr && text[0] === "\n") text = text.slice(1);
     this.#endedInCr = endsInCr;
     const lines = text.split(/\r\n|\n|\r/);
@@ -51,18 +50,18 @@ export class Parser {
     else if (field === "data") this.#block.data.push(value);
     else if (field === "id" && !value.includes("\0")) {
       this.#id = value;
-      this.#block.isStamped = true;
+      this.#block.hasId = true;
     } else if (field === "retry" && DIGITS.test(value)) this.#sink.retry(Number(value));
   }
 
   #endBlock() {
-    const { name, data, isStamped } = this.#block;
+    const { name, data, hasId } = this.#block;
     this.#block = emptyBlock();
-    if (data.length > 0) this.#sink.event({ name: name || "message", data: data.join("\n"), id: this.#id }, isStamped);
-    else if (isStamped) this.#sink.moved(this.#id);
+    if (data.length > 0) this.#sink.event({ name: name || "message", data: data.join("\n"), id: this.#id }, hasId);
+    else if (hasId) this.#sink.moved(this.#id);
   }
 }
 
 function emptyBlock() {
-  return { name: "", data: [], isStamped: false };
+  return { name: "", data: [], hasId: false };
 }

@@ -1,23 +1,23 @@
-// One stream for all tabs of a group (group.js). One of them leads: it holds a Web Lock and the connection, and hands every
-// event on by BroadcastChannel. The others follow. Refuses to know HTTP, and who listens to which event.
+// Shares one stream among all tabs of a group (group.js). One tab leads: it holds a Web Lock and the connection, and
+// forwards every event through a BroadcastChannel. The others follow. Independent of HTTP and of event handlers.
 //
-// Nothing is lost, doubled or reordered, because what the leader hands on is a chain: each event comes with the id of the
-// one before it. A follower takes an event only if that is the id it stands at itself. If it has had the event already, it
-// passes over it; if not, it has missed something (it came late, was frozen, its leader died), and gets that by a connection of its
-// own, until the two streams meet at an event. Ids are compared for equality alone: a publisher may give its own.
+// Nothing is lost, duplicated or reordered, because the leader's events form a chain: each comes with the id of the event
+// before it. A follower accepts an event only if its own position is that id. If it has already seen the event, it skips
+// it. Otherwise it has missed something (it started late, was frozen, or its leader died) and gets that over its own
+// connection, until both streams meet at an event. Ids are only compared for equality, because publishers can choose them.
 
 import { Connection } from "./connection.js";
 
-/** How many of the last ids are known again. The streams of two tabs are hardly ever further apart. */
+/** How many recent ids are remembered. The streams of two tabs are hardly ever further apart. */
 const REMEMBERED = 1_024;
-/** After so long a silence a visible tab asks the leader where it stands: in milliseconds. */
+/** After this much silence, a visible tab asks the leader for its position, in milliseconds. */
 const SILENCE = 15_000;
-/** A leader that has not answered a visible tab for so long is hung, and deposed. */
+/** A leader that has not replied to a visible tab for this long is replaced, in milliseconds. */
 const PATIENCE = 4_000;
 
 const isVisible = () => globalThis.document?.visibilityState !== "hidden";
 
-/** A tab's part in a group. Tells `sink` what a Connection would tell it, and `role("leader" | "follower")`. */
+/** A tab's membership in a group. Calls `sink` as a Connection does, and additionally `role("leader" | "follower")`. */
 export class Member {
   #group;
   #settings;
@@ -29,14 +29,14 @@ export class Member {
   #hasLeft = false;
   /** The connection for all, if this tab leads. */
   #main = null;
-  /** The connection for this tab alone, while it catches up, and what the leader has handed on meanwhile. */
+  /** This tab's own connection while it catches up, and what the leader has forwarded in the meantime. */
   #own = null;
-  #heard = [];
-  #giveLockBack = () => {};
+  #received = [];
+  #releaseLock = () => {};
   #candidacy = new AbortController();
   #timer;
 
-  /** `group` names those who share: same broker, same topics or records, same credentials. */
+  /** `group` is the name of the group: same broker, same topics or records, same credentials. */
   constructor(group, settings, position, sink) {
     this.#group = group;
     this.#settings = settings;
@@ -45,7 +45,7 @@ export class Member {
     if (position !== undefined) this.#seen.add(position);
     this.#sink = sink;
     this.#channel = new BroadcastChannel(group);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#channel.onmessage = ({ data }) => this.#receive(data);
     this.#sink.role("follower");
     this.#candidate();
     this.#ask(false);
@@ -58,11 +58,11 @@ export class Member {
     this.#main?.close();
     this.#own?.close();
     this.#candidacy.abort();
-    this.#giveLockBack();
+    this.#releaseLock();
     this.#channel.close();
   }
 
-  /** A reason to try again: the network is back, or somebody looks at this tab. */
+  /** Tries again immediately, because the network is back or the tab has become visible. */
   nudge() {
     if (this.#main) this.#main.nudge();
     else this.#ask(true);
@@ -75,20 +75,20 @@ export class Member {
     this.#candidacy.abort();
     const candidacy = new AbortController();
     this.#candidacy = candidacy;
-    // A lock that comes late, when it has been asked for again, is given back: one connection is enough.
+    // A lock that is granted after it has been requested again is released: one connection is enough.
     const lead = () => new Promise((resolve) => (candidacy === this.#candidacy ? this.#lead(resolve) : resolve()));
     navigator.locks.request(this.#group, options ?? { signal: candidacy.signal }, lead).catch((error) => {
       if (this.#hasLeft || candidacy !== this.#candidacy) return;
       if (this.#main) this.#depose();
-      // There are no locks for this page; it is served, if alone.
+      // This page can't use locks, so it leads without one.
       else if (error.name !== "AbortError") this.#lead(() => {});
     });
   }
 
-  #lead(giveBack) {
-    if (this.#hasLeft) return giveBack();
+  #lead(releaseLock) {
+    if (this.#hasLeft) return releaseLock();
     clearTimeout(this.#timer);
-    this.#giveLockBack = giveBack;
+    this.#releaseLock = releaseLock;
     this.#stopCatchingUp();
     this.#sink.role("leader");
     if (this.#hasLeft) return;
@@ -99,7 +99,7 @@ export class Member {
       },
       moved: (position) => {
         this.#moveTo(position);
-        this.#tellWhere();
+        this.#postPosition();
       },
       gap: (gap) => {
         this.#post({ kind: "gap", gap });
@@ -107,16 +107,16 @@ export class Member {
       },
       state: (state) => {
         this.#setState(state);
-        // Another tab may have a token that is good; where none has, each finds out for itself.
+        // Another tab may have a valid token; if none has, each will find out for itself.
         if (state === "closed") this.close();
-        else this.#tellWhere();
+        else this.#postPosition();
       },
       expired: (notice) => this.#sink.expired(notice),
       failed: (error) => this.#sink.failed(error),
     });
   }
 
-  /** Another tab has taken the lock away, because this one did not answer. */
+  /** Steps down: another tab has taken the lock because this one did not reply. */
   #depose() {
     this.#main.close();
     this.#main = null;
@@ -125,13 +125,13 @@ export class Member {
     this.#ask(false);
   }
 
-  /** Asks the leader where it stands: what was lost shows by that even if nothing new happens. */
+  /** Asks the leader for its position, to detect lost events even if nothing new is published. */
   #ask(isNudge) {
     this.#post({ kind: "where", isNudge });
     this.#expect(PATIENCE, () => this.#candidate({ steal: true }));
   }
 
-  /** What to do unless something is heard before. A tab in the background is slow itself, and can wait until somebody looks. */
+  /** Calls `otherwise` unless a message arrives within `millis`. Background tabs are throttled, and wait until they are visible. */
   #expect(millis, otherwise) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -139,19 +139,19 @@ export class Member {
     }, millis);
   }
 
-  // --- What is said among the tabs
+  // --- Messages between tabs
 
   #post(message) {
     if (!this.#hasLeft) this.#channel.postMessage(message);
   }
 
-  #tellWhere() {
+  #postPosition() {
     this.#post({ kind: "here", position: this.#position, state: this.#state });
   }
 
-  #hear(message) {
+  #receive(message) {
     if (this.#hasLeft) return;
-    if (this.#main) return this.#answer(message);
+    if (this.#main) return this.#reply(message);
     if (message.kind === "where") return;
     this.#expect(SILENCE, () => this.#ask(false));
     if (message.kind === "event") this.#follow(message);
@@ -159,21 +159,21 @@ export class Member {
     else if (message.kind === "gap" && !this.#own) this.#sink.gap(message.gap);
   }
 
-  /** The leader follows nobody: what one who has been deposed still says is of no interest. */
-  #answer(message) {
+  /** Replies as the leader, which ignores events that a former leader still forwards. */
+  #reply(message) {
     if (message.kind !== "where") return;
     if (message.isNudge) this.#main.nudge();
-    this.#tellWhere();
+    this.#postPosition();
   }
 
   // --- Following
 
   #follow(message) {
-    // A handler may have closed the stream, and more be at hand.
+    // A handler may have closed the stream while there are more messages.
     if (this.#hasLeft) return;
     const { before, event } = message;
     if (this.#own) this.#note(event.id, message);
-    else if (before === this.#position || this.#isAnywhere()) this.#deliver(event);
+    else if (before === this.#position || this.#acceptsAnyPosition()) this.#deliver(event);
     else if (!this.#seen.has(event.id)) this.#catchUp(event.id, message);
   }
 
@@ -183,18 +183,18 @@ export class Member {
     if (position === this.#position) return this.#stopCatchingUp();
     if (position === undefined) return;
     if (this.#own) this.#note(position, null);
-    else if (this.#isAnywhere()) this.#moveTo(position);
+    else if (this.#acceptsAnyPosition()) this.#moveTo(position);
     else if (!this.#seen.has(position)) this.#catchUp(position, null);
   }
 
-  /** Whether this tab wants what is new and has no position yet, so that any will do. */
-  #isAnywhere() {
+  /** Whether this tab wants only new events and has no position yet, so that it can start at any. */
+  #acceptsAnyPosition() {
     return this.#position === undefined && this.#settings.startsLive;
   }
 
-  /** Gets what is missed by a connection of its own. The leader is known to stand at `id`, by `message` if that was an event. */
+  /** Gets missed events over this tab's own connection. The leader is at `id`; `message` is its event, if there was one. */
   #catchUp(id, message) {
-    this.#heard = [{ id, message }];
+    this.#received = [{ id, message }];
     const own = new Connection(this.#settings, this.#position, {
       event: (event) => {
         this.#deliver(event);
@@ -205,7 +205,7 @@ export class Member {
       expired: (notice) => this.#sink.expired(notice),
       failed: (error) => this.#sink.failed(error),
       state: (state) => {
-        // Refused for good: this tab may not have what the others have.
+        // Rejected permanently: this tab may not be allowed what the others are.
         if (state !== "closed") return;
         this.#setState(state);
         this.close();
@@ -214,18 +214,18 @@ export class Member {
     this.#own = own;
   }
 
-  /** While catching up: the leader stands at `id`. If this tab has been there, the chain goes on from here. */
+  /** While catching up: the leader is at `id`. If this tab has seen that id, it can follow again. */
   #note(id, message) {
     if (this.#seen.has(id)) return this.#stopCatchingUp();
-    this.#heard.push({ id, message });
-    if (this.#heard.length > REMEMBERED) this.#heard.shift();
+    this.#received.push({ id, message });
+    if (this.#received.length > REMEMBERED) this.#received.shift();
   }
 
-  /** While catching up: this tab has come to `id`. If the leader has been there, what it has handed on since is what is next. */
+  /** While catching up: this tab is at `id`. If the leader has been there, deliver what it has forwarded since, and follow. */
   #meet(id) {
-    const at = this.#heard.findIndex((heard) => heard.id === id);
+    const at = this.#received.findIndex((one) => one.id === id);
     if (at < 0) return;
-    const next = this.#heard.slice(at + 1);
+    const next = this.#received.slice(at + 1);
     this.#stopCatchingUp();
     for (const { message } of next) if (message) this.#follow(message);
   }
@@ -233,20 +233,20 @@ export class Member {
   #stopCatchingUp() {
     this.#own?.close();
     this.#own = null;
-    this.#heard = [];
+    this.#received = [];
   }
 
   #deliver(event) {
-    this.#standAt(event.id);
+    this.#setPosition(event.id);
     this.#sink.event(event);
   }
 
   #moveTo(position) {
-    this.#standAt(position);
+    this.#setPosition(position);
     this.#sink.moved(position);
   }
 
-  #standAt(position) {
+  #setPosition(position) {
     this.#position = position;
     this.#seen.add(position);
   }
@@ -257,7 +257,7 @@ export class Member {
   }
 }
 
-/** The last so many of what was added. */
+/** Remembers the last `size` values. */
 class Recent {
   #values = new Set();
   #size;

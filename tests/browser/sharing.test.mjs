@@ -160,7 +160,7 @@ test("a token that can't be had is reported by a connection of the stream's own"
       const token = () => Promise.reject(new Error("offline"));
       const stream = connect(BROKER, { ...TOPICS, token, onError: ({ message }) => errors.push(message) });
       await until(() => errors.length === 1);
-      assert.deepEqual([errors, stream.role, stream.state], [["no token was to be had"], "alone", "waiting"]);
+      assert.deepEqual([errors, stream.role, stream.state], [["the token function failed"], "alone", "waiting"]);
       stream.close();
     } finally {
       leave();
