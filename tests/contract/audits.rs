@@ -125,7 +125,7 @@ fn segments_that_others_resolve_are_refused_in_a_path() {
         ("/audit?limit=1", "GET /audit?event=NAME"),
         ("/audit?event=", "the name is empty"),
         ("/audit/", "the name is empty"),
-        ("/audit?event=a&event=b", "several"),
+        ("/audit?event=a&event=b", "repeated"),
         ("/audit?event=a%0a", "control character"),
     ] {
         let refused = broker.get(target);

@@ -69,7 +69,7 @@ fn another_users_directory_or_database_is_refused() {
         chown(&path, Some(65_534), None).expect("root may");
         let (code, _, err) = start();
         assert_eq!(code, Some(1), "{err}");
-        assert!(err.contains("belongs to user 65534, and this process runs as user 0"), "{err}");
+        assert!(err.contains("belongs to user 65534, but this process runs as user 0"), "{err}");
         assert!(err.contains(&format!("chown -R 0 {data}")), "{err}");
         chown(&path, Some(0), None).expect("root may");
     }

@@ -112,7 +112,7 @@ fn a_public_key_is_no_secret() {
         // All of it, the text without its last line end, the bytes, and the bare key at their end.
         for secret in [&pem[..], pem.trim_ascii(), &der, &der[der.len() - 32..], &der[der.len().saturating_sub(65)..]] {
             for algorithm in ["HS256", "HS384", "HS512"] {
-                assert_denied(&knock(&broker, &tokens::hs(algorithm, &claims(), secret)), 401, "does not fit");
+                assert_denied(&knock(&broker, &tokens::hs(algorithm, &claims(), secret)), 401, "does not match");
             }
         }
         broker.assert_well();
@@ -210,7 +210,7 @@ fn what_is_no_public_key_of_an_accepted_kind_is_refused_at_the_start() {
     for (content, part) in unusable() {
         let file = KeyFile::with(&content);
         let path = file.path().display().to_string();
-        for (option, role) in [("--publisher-key", "the publisher's"), ("--subscriber-key", "the subscriber's")] {
+        for (option, role) in [("--publisher-key", "the publisher key"), ("--subscriber-key", "the subscriber key")] {
             let secret = if role.contains("publisher") { SECRETS[1] } else { SECRETS[0] };
             let (code, out, err) = run(&["--port", "0", option, &path], &[secret]);
             assert_eq!((code, out.as_str()), (Some(1), ""), "{part}: {err}");
@@ -302,11 +302,11 @@ fn a_hangup_takes_up_new_keys_and_cuts_nobody() {
 
     file.write("key.pem", new.public_pem());
     assert_eq!(admitted(), [200, 401], "nothing happens before the signal");
-    reload("read again");
+    reload("reloaded");
     assert_eq!(admitted(), [401, 200]);
 
     file.write("key.pem.previous", old.public_pem());
-    reload("read again");
+    reload("reloaded");
     assert_eq!(admitted(), [200, 200]);
 
     for (name, content) in
@@ -324,7 +324,7 @@ fn a_hangup_takes_up_new_keys_and_cuts_nobody() {
 
     file.write("key.pem", new.public_pem());
     file.remove("key.pem.previous");
-    reload("read again");
+    reload("reloaded");
     assert_eq!(admitted(), [401, 200]);
 
     let to_publish = bearer(&tokens::publisher("topicone1"));

@@ -100,7 +100,7 @@ fn a_body_has_at_most_ten_thousand_events() {
     for extra in ["data: one too many", "data\n\n".repeat(150_000).as_str()] {
         let refused = broker.post("/publish/topicone1", "", format!("{body}{extra}"));
         assert_eq!(refused.status, 413);
-        assert!(refused.text().contains("more than 10000 events; split it"), "{refused:?}");
+        assert!(refused.text().contains("more than 10000 events; send them"), "{refused:?}");
     }
     assert_eq!(broker.publish("topicone1", &body)["events"], 10_000);
     assert_eq!(stream.data(10_000), (0..10_000).map(|number| number.to_string()).collect::<Vec<_>>());

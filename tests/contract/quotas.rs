@@ -195,7 +195,7 @@ fn a_publisher_has_its_burst_over_all_workers_and_then_its_rate() {
     assert!((1..=10).contains(&seconds[0]) && seconds[1] <= seconds[0], "{seconds:?}: ten at one a second");
     let large = publish(&mut one, &token, 21);
     assert_eq!((large.status, large.field("Retry-After")), (413, None), "more than it ever may");
-    assert!(large.text().contains("the body has 21 events, and --publish-burst allows 20 at once"));
+    assert!(large.text().contains("the body has 21 events, but --publish-burst allows at most 20 at once"));
     assert_eq!(publish(&mut one, &publisher("backend:2"), 20).status, 200, "others have their own");
 
     // What has come in meanwhile, one by one.

@@ -160,6 +160,6 @@ fn those_that_wait_are_answered_when_the_broker_drains_and_streams_come_back_lat
         let head = Response::without_body(connection.head());
         assert_eq!((head.status, head.field("Content-Type")), (200, Some("text/event-stream")));
         let said = String::from_utf8(connection.rest()).expect("UTF-8");
-        assert!(said.contains("retry: ") && said.contains("come back later") && said.ends_with("0\r\n\r\n"), "{said}");
+        assert!(said.contains("retry: ") && said.contains("reconnect later") && said.ends_with("0\r\n\r\n"), "{said}");
     }
 }
