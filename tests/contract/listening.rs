@@ -87,7 +87,7 @@ fn a_unix_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
     assert_eq!(third.wait().0, Some(0));
     assert_eq!(std::fs::read(&path).expect("it is still there"), b"another's");
     let fourth = run(&["--no-auth", "--listen", &listen], &[]);
-    assert!(fourth.0 == Some(1) && fourth.2.contains("no socket"), "{fourth:?}");
+    assert!(fourth.0 == Some(1) && fourth.2.contains("not a socket"), "{fourth:?}");
 }
 
 /// What is connected keeps a drain going for seconds, in which a new broker may start at the same path.
