@@ -1,6 +1,6 @@
-// How the demo is served and built. It imports the client module from its neighbour folder, and speaks to the broker
-// itself, not through Vite's proxy: that is how a page of another origin does it, the broker allows it (`--origin`), and
-// nothing stands between that could hold events back.
+// Configures how the demo is served and built. It imports the client module from the folder next to it. It connects to the
+// broker directly, not through Vite's proxy, as a page of another origin would; the broker allows that (`--origin`), and there is
+// nothing in between that could buffer events.
 
 import { defineConfig } from "vite";
 

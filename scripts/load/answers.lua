@@ -1,10 +1,10 @@
--- What wrk's scripts here share: the settings from the environment, a count of the answers by status in each thread, and
--- at the end what was not answered with 200, with exit code 1. Knows no route.
+-- Shared by the wrk scripts: reads the settings from the environment, counts responses by status in each thread, and reports
+-- responses other than 200 at the end, with exit code 1. Independent of routes.
 
 local answers = {}
 local threads = {}
 
--- By status, in each thread; wrk copies globals out of a thread, and nothing else.
+-- Responses by status, in each thread. It is a global because wrk can copy only globals out of a thread.
 counts = {}
 
 function answers.setting(name, default)
@@ -19,7 +19,7 @@ function answers.number(name, default)
     return value
 end
 
--- Where the broker's routes begin: behind a proxy that is not always "/".
+-- The path of the broker's root, which behind a proxy is not always "/".
 function answers.prefix()
     return (wrk.path:gsub("/+$", ""))
 end
@@ -38,7 +38,7 @@ function response(status)
     counts[key] = (counts[key] or 0) + 1
 end
 
--- All threads' answers by status.
+-- Responses of all threads by status.
 local function total()
     local sum = {}
     for _, thread in ipairs(threads) do
@@ -57,7 +57,7 @@ end
 function done(summary)
     local sum, failed = total(), 0
     for _, status in ipairs(sorted(sum)) do
-        print(("%12d answers %s"):format(sum[status], status))
+        print(("%12d responses %s"):format(sum[status], status))
         if status ~= "200" then failed = failed + sum[status] end
     end
     for _, kind in ipairs({ "connect", "read", "write", "timeout" }) do
@@ -66,9 +66,9 @@ function done(summary)
         failed = failed + count
     end
     if failed == 0 and sum["200"] then
-        print("every answer was 200")
+        print("every response was 200")
     else
-        print("FAILED: " .. failed .. " refusals and errors, " .. (sum["200"] or 0) .. " answers 200")
+        print("FAILED: " .. failed .. " failed responses and errors, " .. (sum["200"] or 0) .. " responses 200")
         os.exit(1)
     end
 end

@@ -1,5 +1,5 @@
--- wrk inserts records as fast as its connections are answered, in turn under each of ESKER_NAMES names. They stay stored.
--- Environment: ESKER_NAME (what the names begin with), ESKER_NAMES, ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
+-- Inserts records with wrk as fast as the broker responds, with ESKER_NAMES names in turn. The records stay stored.
+-- Environment: ESKER_NAME (prefix of the names), ESKER_NAMES, ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
 
 local folder = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 local answers = dofile(folder .. "answers.lua")

@@ -1,4 +1,4 @@
-// k6 publishes ESKER_RATE events a second, in turn to each topic, whether or not the broker keeps up.
+// Publishes ESKER_RATE events per second with k6, to each topic in turn, whether or not the broker keeps up.
 
 import http from "k6/http";
 import { check } from "k6";
@@ -11,6 +11,6 @@ const body = `data: ${"x".repeat(bytes)}`;
 
 export default function () {
   const topic = topics[exec.scenario.iterationInTest % topics.length];
-  const answer = http.post(`${url}/publish/${topic}`, body, { headers: publisher, timeout: "10s" });
-  check(answer, { "is accepted": (answer) => answer.status === 200 && answer.json("events") === 1 });
+  const response = http.post(`${url}/publish/${topic}`, body, { headers: publisher, timeout: "10s" });
+  check(response, { "is accepted": (response) => response.status === 200 && response.json("events") === 1 });
 }

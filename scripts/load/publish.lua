@@ -1,5 +1,5 @@
--- wrk publishes events as fast as its connections are answered, in turn to each topic.
--- Environment: ESKER_TOPIC (comma between several), ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
+-- Publishes events with wrk as fast as the broker responds, to each topic in turn.
+-- Environment: ESKER_TOPIC (comma-separated), ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
 
 local folder = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 local answers = dofile(folder .. "answers.lua")

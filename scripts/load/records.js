@@ -1,5 +1,5 @@
-// k6 inserts ESKER_RATE records a second under ESKER_NAMES names, and reads each back from the audit as soon as its
-// insert is acknowledged. The records stay stored.
+// Inserts ESKER_RATE records per second with ESKER_NAMES names using k6, and reads each one back from the audit as soon as it
+// is acknowledged. The records stay stored.
 
 import http from "k6/http";
 import { check } from "k6";
@@ -17,10 +17,10 @@ export default function () {
   const data = `${number} ${filler}`;
   const headers = { ...asJson, ...publisher };
   const stored = http.post(`${url}/insert`, JSON.stringify({ event, data }), { headers, timeout: "10s" });
-  if (!check(stored, { "is stored": (answer) => answer.status === 200 })) return;
+  if (!check(stored, { "is stored": (response) => response.status === 200 })) return;
   const { id, key } = stored.json();
   const before = BigInt(id) - 1n;
   const path = `${url}/audit/${encodeURIComponent(event)}?after=${before}&limit=1`;
   const read = http.get(path, { headers: subscriber, timeout: "10s", tags: { name: "audit" } });
-  check(read, { "is read back": (answer) => answer.status === 200 && answer.json()[key] === data });
+  check(read, { "is read back": (response) => response.status === 200 && response.json()[key] === data });
 }

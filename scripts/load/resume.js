@@ -1,8 +1,8 @@
-// ESKER_SUBSCRIBERS clients with a bad network: each one's stream is cut again and again after some ESKER_CUT_MS, and
-// resumed where it was, while events are published at ESKER_RATE. Whatever is lost, doubled or out of order is counted.
+// Simulates ESKER_SUBSCRIBERS clients with a bad network: each stream is cut about every ESKER_CUT_MS and resumed, while events
+// are published at ESKER_RATE. Counts events that are lost, duplicated or out of order.
 //
-// k6 hands a response over when it is complete, and a stream never is: but when a request times out, what has come until
-// then is handed over. So each cut is a timeout, and when an event came can't be told: for that there is subscribers.py.
+// k6 returns a response only when it is complete, which a stream never is. When a request times out, however, k6 returns what
+// has arrived until then. So each cut is a timeout, and the arrival time of an event is unknown; use subscribers.py for that.
 
 import http from "k6/http";
 import { sleep } from "k6";
@@ -24,7 +24,7 @@ const opened = new Trend("stream_opening", true);
 
 export const options = {
   scenarios: {
-    // One publisher, so that its numbers are the order.
+    // A single publisher, so that its numbers define the order.
     publish: openLoop({ exec: "publish", preAllocatedVUs: 1, maxVUs: 1 }),
     subscribe: {
       executor: "constant-vus",
@@ -45,7 +45,7 @@ export const options = {
   },
 };
 
-// Each virtual user has these of its own.
+// These exist once per virtual user.
 let published = 0;
 let position = "";
 let last = null;
@@ -53,35 +53,35 @@ let last = null;
 export function publish() {
   published += 1;
   const body = `data: ${published} ${"x".repeat(bytes)}`;
-  const answer = http.post(`${url}/publish/${topics[0]}`, body, { headers: publisher, timeout: "10s" });
-  unpublished.add(answer.status === 200 ? 0 : 1);
-  if (answer.status !== 200) exec.test.abort(`a publish is answered with ${answer.status} ${answer.error}`);
+  const response = http.post(`${url}/publish/${topics[0]}`, body, { headers: publisher, timeout: "10s" });
+  unpublished.add(response.status === 200 ? 0 : 1);
+  if (response.status !== 200) exec.test.abort(`a publish got ${response.status} ${response.error}`);
 }
 
 export function subscribe() {
   const headers = position ? { ...subscriber, "Last-Event-ID": position } : subscriber;
   const timeout = `${Math.ceil(cut * (0.5 + Math.random()))}ms`;
   const path = `${url}/subscribe/${topics[0]}?prime`;
-  const answer = http.get(path, { headers, timeout, responseCallback: null, tags: { name: "stream" } });
-  const cutOff = answer.error_code === TIMED_OUT;
-  const atItsEnd = answer.status === 200;
+  const response = http.get(path, { headers, timeout, responseCallback: null, tags: { name: "stream" } });
+  const cutOff = response.error_code === TIMED_OUT;
+  const atItsEnd = response.status === 200;
   refused.add(cutOff || atItsEnd ? 0 : 1);
   ended.add(atItsEnd ? 1 : 0);
-  if (!cutOff && !atItsEnd) exec.test.abort(`a stream is answered with ${answer.status} ${answer.error}`);
-  unanswered.add(answer.body ? 0 : 1);
-  if (answer.body) opened.add(answer.timings.waiting);
-  received.add(read(answer.body || ""));
-  // A broker that is full or stopping ends streams, and wants nobody back at once.
+  if (!cutOff && !atItsEnd) exec.test.abort(`a stream got ${response.status} ${response.error}`);
+  unanswered.add(response.body ? 0 : 1);
+  if (response.body) opened.add(response.timings.waiting);
+  received.add(read(response.body || ""));
+  // A broker that is full or stopping ends streams; don't reconnect immediately.
   if (atItsEnd) sleep(1);
 }
 
-// Takes every whole event, for the last one may have been cut; how many there were.
+// Processes every complete event (the last one may be cut off) and returns their number.
 function read(text) {
   const blocks = text.split("\n\n").slice(0, -1);
   return blocks.map(take).filter(Boolean).length;
 }
 
-// Whether the block is an event of this run's publisher.
+// Returns whether the block is an event of this run's publisher.
 function take(block) {
   const lines = block.split("\n");
   if (lines.includes("event: gap")) gaps.add(1);

@@ -1,4 +1,4 @@
-// What k6's scripts here share: the settings from the environment, as scripts/load/README.md lists them.
+// Shared by the k6 scripts: reads the settings from the environment, as listed in scripts/load/README.md.
 
 function setting(name, value) {
   return __ENV[name] || value;
@@ -26,7 +26,7 @@ export const bytes = number("ESKER_BYTES", 100);
 export const publisher = bearer("ESKER_PUBLISHER_TOKEN");
 export const subscriber = bearer("ESKER_SUBSCRIBER_TOKEN");
 
-// Nothing may fail or be left out, and the slowest hundredth of the answers must come within ESKER_P99_MS.
+// Nothing may fail or be skipped, and 99 % of the responses must arrive within ESKER_P99_MS.
 export const strict = {
   checks: ["rate==1"],
   http_req_failed: ["rate==0"],
@@ -34,7 +34,7 @@ export const strict = {
   dropped_iterations: ["count==0"],
 };
 
-// Begins `rate` iterations each second, whether or not those before have ended.
+// Starts `rate` iterations per second, whether or not earlier ones have finished.
 export function openLoop(change) {
   const workers = { preAllocatedVUs: 100, maxVUs: 1000 };
   return { executor: "constant-arrival-rate", rate, timeUnit: "1s", duration, gracefulStop: "10s", ...workers, ...change };

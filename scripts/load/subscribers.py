@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Holds ESKER_SUBSCRIBERS streams open, verifies that every one of them gets every event once and in order, and tells how
-long deliveries took. Whoever publishes is another program: publish.lua, publish.js, or what is in use anyway.
+"""Holds ESKER_SUBSCRIBERS streams open, verifies that each of them gets every event once and in order, and reports the
+latency of deliveries. Use another program to publish: publish.lua, publish.js, or your own application.
 
-Usage: subscribers.py      what it does is set by variables: ESKER_URL, ESKER_TOPIC, ESKER_SUBSCRIBERS, ESKER_SUBSCRIBER_TOKEN,
-ESKER_QUIET and ESKER_PATIENCE (see README.md)
+Usage: subscribers.py      set options as environment variables: ESKER_URL, ESKER_TOPIC, ESKER_SUBSCRIBERS,
+ESKER_SUBSCRIBER_TOKEN, ESKER_QUIET and ESKER_PATIENCE (see README.md)
 
-It asks with HTTP/1.0, so that bodies come as they are and not in chunks. Needs Python 3.9 and nothing else.
+It uses HTTP/1.0 so that bodies are not chunked. Requires Python 3.9 and nothing else.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ import time
 import urllib.parse
 
 OPENING_AT_ONCE = 100
-BUCKETS = 50  # for each factor of e: latencies are told to 2 %
+BUCKETS = 50  # per factor of e, for a resolution of 2 %
 
 
 def setting(name, default):
@@ -33,17 +33,17 @@ def setting(name, default):
 def seconds(name, default):
     match = re.fullmatch(r"(\d+)(ms|s|m)", setting(name, default))
     if match is None:
-        sys.exit(f"subscribers.py: {name} must be a time such as 500ms, 3s or 1m")
+        sys.exit(f"subscribers.py: {name} must be a duration such as 500ms, 3s or 1m")
     return int(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]
 
 
 class Target:
-    """Where the streams are, and what is sent to get one."""
+    """The address of the streams, and the request for one."""
 
     def __init__(self):
         url = urllib.parse.urlsplit(setting("ESKER_URL", "http://127.0.0.1:3000"))
         if url.scheme not in ("http", "https") or not url.hostname:
-            sys.exit("subscribers.py: ESKER_URL must be such as https://events.example.com")
+            sys.exit("subscribers.py: ESKER_URL must be a URL such as https://events.example.com")
         self.host = url.hostname
         self.tls = ssl.create_default_context() if url.scheme == "https" else None
         self.port = url.port or (443 if self.tls else 80)
@@ -59,7 +59,7 @@ class Target:
 
 
 class Latencies:
-    """Microseconds from the broker's clock in the event's id to this machine's clock."""
+    """Latencies in microseconds, from the broker's clock in the event's id to this machine's clock."""
 
     def __init__(self):
         self.buckets = collections.Counter()
@@ -71,7 +71,7 @@ class Latencies:
         self.buckets[int(math.log(max(micros, 1)) * BUCKETS)] += 1
 
     def at(self, share):
-        """What this share of the deliveries took at most, in milliseconds."""
+        """Returns this quantile of the latencies, in milliseconds."""
         left = share * sum(self.buckets.values())
         for bucket in sorted(self.buckets):
             left -= self.buckets[bucket]
@@ -85,7 +85,7 @@ class Latencies:
 
 
 class Run:
-    """What all streams have in common: the one order that they must see, and what went wrong."""
+    """State shared by all streams: the order of events that each must see, and counts of failures."""
 
     def __init__(self, target):
         self.target = target
@@ -98,7 +98,7 @@ class Run:
         self.latest = time.monotonic()
 
     def take(self, stream, number):
-        """An event with the broker's id came on a stream."""
+        """Processes an event with one of the broker's ids."""
         now = time.time()
         self.latest = time.monotonic()
         self.early = self.early or not self.complete
@@ -116,42 +116,42 @@ class Run:
         else:
             found = bisect.bisect_left(self.ids, number)
             if self.ids[found] != number:
-                # Streams that are further on never got it; their next event will tell.
+                # Streams that are further along never got it; their next event will show that.
                 self.ids.insert(found, number)
         if stream.next is not None:
             self.lost += max(found - stream.next, 0)
         stream.next = found + 1
 
     def missing(self, stream):
-        """How many events a stream has not got at the end."""
+        """Returns the number of events that a stream has not received at the end."""
         if stream.next is None:
             return 0 if self.early else len(self.ids)
         return len(self.ids) - stream.next
 
 
 class Stream:
-    """A subscriber, over all its connections."""
+    """A subscriber, with all its successive connections."""
 
     def __init__(self, run):
         self.run = run
         self.position = 0
-        self.next = None  # the index of the event that must come next, once there was one
+        self.next = None  # the index of the event that must come next, after the first
         self.opened = self.connected = False
 
     async def live(self):
-        """Connects again whenever the stream has ended, until the broker refuses."""
+        """Reconnects whenever the stream ends, until the broker rejects it."""
         while await self.connect():
             self.run.ended += 1
             await asyncio.sleep(random.uniform(0.5, 1.5))
 
     async def connect(self):
-        """Reads one connection to its end; whether to come back."""
+        """Reads one connection to its end. Returns whether to reconnect."""
         target, loop = self.run.target, asyncio.get_running_loop()
         connection = Connection(self, loop.create_future())
         try:
             await loop.create_connection(lambda: connection, target.host, target.port, ssl=target.tls)
         except OSError as error:
-            # Later on it may be a restart.
+            # After the first connection, the broker may be restarting.
             if not self.opened:
                 self.run.refusals[f"no connection: {error.strerror or error}"] += 1
             return self.opened
@@ -159,7 +159,7 @@ class Stream:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: the head, then blocks of lines that a blank line ends."""
+    """One connection: the response head, then blocks of lines that end with a blank line."""
 
     def __init__(self, stream, end):
         self.stream, self.end = stream, end
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
             self.read_block(block)
 
     def read_head(self):
-        """Whether a stream has begun."""
+        """Reads the head. Returns whether the stream has started."""
         head, end, rest = self.buffer.partition(b"\r\n\r\n")
         if not end:
             return False
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error):
         self.stream.connected = False
         if self.status is None:
-            self.stream.run.refusals["no answer"] += 1
+            self.stream.run.refusals["no response"] += 1
         if not self.end.done():
             self.end.set_result(self.status == "200" or (self.status is None and self.stream.opened))
 
@@ -223,11 +223,11 @@ def raise_descriptor_limit(count):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and count + 32 > hard:
-        sys.exit(f"subscribers.py: the descriptor limit is {hard}; raise it (ulimit -Hn), or start several of these")
+        sys.exit(f"subscribers.py: the descriptor limit is {hard}; raise it (ulimit -Hn), or run several of these scripts")
 
 
 async def open_all(run, count):
-    """Opens so many streams, some at a time, so that no backlog overflows; those and their tasks."""
+    """Opens the streams in batches, so that no backlog overflows. Returns the streams and their tasks."""
     streams, tasks = [], []
     while len(streams) < count:
         batch = [Stream(run) for _ in range(min(OPENING_AT_ONCE, count - len(streams)))]
@@ -240,7 +240,7 @@ async def open_all(run, count):
 
 
 async def listen(run, count):
-    """Until events have come and then no more, or nothing comes at all, or somebody presses Ctrl-C; the streams."""
+    """Listens until events have stopped, none arrive at all, or the user presses Ctrl-C. Returns the streams."""
     quiet, patience = seconds("ESKER_QUIET", "3s"), seconds("ESKER_PATIENCE", "60s")
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -249,7 +249,7 @@ async def listen(run, count):
     ends = {opening, asyncio.ensure_future(stopped.wait())}
     await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
     if not opening.done():
-        sys.exit(f"subscribers.py: stopped, or {patience:g} s have passed, before all {count} streams were answered")
+        sys.exit(f"subscribers.py: stopped, or {patience:g} s have passed, before all {count} streams were open")
     streams, tasks = opening.result()
     run.complete = True
     run.latest = time.monotonic()
@@ -262,27 +262,27 @@ async def listen(run, count):
 
 
 def report(run, streams):
-    """Tells how it went; whether well."""
+    """Prints the results. Returns whether there were no failures."""
     print(f"{len(run.ids)} events, {run.deliveries} deliveries; streams that ended: {run.ended}")
     if run.deliveries:
-        print(f"ms from the broker's clock to this one: {run.latencies}")
+        print(f"latency in ms, from the broker's clock to this one: {run.latencies}")
     if run.latencies.least < 0:
-        print("note: negative, so the two clocks disagree by at least that much")
+        print("note: the minimum is negative, so the two clocks differ by at least that much")
     if run.early:
-        print("note: events came before all streams were open; what a stream missed before its first one is not counted")
+        print("note: events arrived before all streams were open; events before a stream's first one are not counted as missing")
     if run.foreign:
-        print(f"note: {run.foreign} deliveries with ids that are not the broker's, not verified")
+        print(f"note: {run.foreign} deliveries had ids from publishers and were not verified")
     faults = {
         "lost": run.lost,
         "missing at the end": sum(map(run.missing, streams)),
         "streams not open at the end": sum(stream.opened and not stream.connected for stream in streams),
-        "doubled or out of order": run.disordered,
+        "duplicated or out of order": run.disordered,
         "gap events": run.gaps,
         **run.refusals,
     }
     faults = [f"{what}: {count}" for what, count in faults.items() if count]
     if not run.deliveries:
-        faults.append("no event came")
+        faults.append("no events arrived")
     print("FAILED: " + ", ".join(faults) if faults else "every stream got every event once and in order", flush=True)
     return not faults
 

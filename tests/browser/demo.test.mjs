@@ -78,7 +78,7 @@ const shows = (page, label, value) => eventually(value, () => input(page, label)
 
 /** What the page says of a field's value, but for the time. */
 const fate = (page, name, words) =>
-  eventually(words, async () => (await page.locator(`[data-name="${name}"] .fate`).textContent()).replace(/ \d.*/, ""));
+  eventually(words, async () => (await page.locator(`[data-name="${name}"] .save-state`).textContent()).replace(/ \d.*/, ""));
 
 async function insert(event, data) {
   const headers = { "Content-Type": "application/json" };
@@ -168,7 +168,7 @@ test("the history has every version, page by page, and brings one back", LIMIT, 
   await eventually(count + 1, () => versions(one).count());
   await versions(one).nth(1).getByRole("button").click();
   assert.equal(await versions(one).nth(1).locator(".whole .value").textContent(), "two lines\nof text, and ä€😀");
-  await one.getByRole("button", { name: "Bring back" }).click();
+  await one.getByRole("button", { name: "Restore" }).click();
   await shows(one, "What should we know?", "two lines\nof text, and ä€😀");
   await eventually(count + 2, () => versions(one).count());
   await closeWindows(one);

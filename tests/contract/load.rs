@@ -13,8 +13,8 @@ use super::support::{Broker, finish};
 
 /// Those that publish or insert, and what they say of a run that was good.
 const ALONE: [(&str, &str); 5] = [
-    ("publish.lua", "every answer was 200"),
-    ("insert.lua", "every answer was 200"),
+    ("publish.lua", "every response was 200"),
+    ("insert.lua", "every response was 200"),
     ("publish.js", "✓ is accepted"),
     ("records.js", "✓ is read back"),
     ("resume.js", "✓ 'count>0'"),
@@ -110,8 +110,8 @@ fn a_refusal_is_told() {
     let _turn = turn();
     let broker = Broker::start_secured(&[], &SECRETS);
     for (file, said) in [
-        ("publish.lua", "answers 401"),
-        ("insert.lua", "answers 401"),
+        ("publish.lua", "responses 401"),
+        ("insert.lua", "responses 401"),
         ("publish.js", "✗ is accepted"),
         ("records.js", "✗ is stored"),
         ("resume.js", "✗ 'count==0'"),
@@ -157,7 +157,7 @@ fn several_topics_and_a_path_before_the_routes_are_served() {
         }
     }
     let told = assert_fails(&mut script("publish.lua", &format!("{}/behind/", url(&broker))));
-    assert!(told.contains("answers 404"), "{told}");
+    assert!(told.contains("responses 404"), "{told}");
 }
 
 /// `subscribers.py` with all its streams open; killed when dropped.
@@ -286,7 +286,7 @@ fn the_listener_finds_what_is_wrong() {
     assert_finds(&[ONE_TWO_THREE, ONE, ONE_TWO], &["missing at the end: 3"]);
     assert_finds(
         &[ONE_TWO_THREE, ONE_THREE_TWO, ONE_TWO_THREE],
-        &["lost: 1, doubled or out of order: 1", "missing at the end: 1, doubled or out of order: 1"],
+        &["lost: 1, duplicated or out of order: 1", "missing at the end: 1, doubled or out of order: 1"],
     );
     assert_finds(&[GAP_ONE], &["gap events: 3"]);
 }

@@ -11,9 +11,9 @@ import { snapshot, subscribe } from "./form.js";
 const CONNECTION = {
   connecting: "Connecting …",
   open: "Live",
-  waiting: "No connection, trying again …",
-  idle: "Not listening",
-  closed: "Not listening",
+  waiting: "No connection, reconnecting …",
+  idle: "Not connected",
+  closed: "Not connected",
 };
 /** How this tab is connected: the tabs of one browser share a connection, because browsers allow only a few. */
 const ROLE = {
@@ -28,7 +28,7 @@ export function App() {
   const history = useRef(null);
   const show = (name) => {
     flushSync(() => choose(name));
-    // On a phone it is far below the field.
+    // On a phone, the history is far below the field.
     history.current.scrollIntoView({ block: "nearest", behavior: "smooth" });
   };
   const field = FIELDS.find(({ name }) => name === chosen);
@@ -37,7 +37,7 @@ export function App() {
       <header>
         <div>
           <h1>One form, many windows</h1>
-          <p>Open this page twice. What you type in one window, the other shows. Reload, and it is still there.</p>
+          <p>Open this page in two windows. What you type in one appears in the other, and it is still there after a reload.</p>
         </div>
         <p className="connection" data-state={connection} role="status">
           <strong>{CONNECTION[connection]}</strong>

@@ -1,4 +1,4 @@
-// One field of the form: what it shows, whether that is stored, and the way to its history.
+// One field of the form: its value, whether that is stored, and a button for its history.
 
 import { isNewer, timeOf } from "./broker.js";
 import { shown, write } from "./form.js";
@@ -14,7 +14,7 @@ export function Field({ field, state, isChosen, onChoose }) {
         <Label id={`${field.name}.label`} {...(!isGroup && { htmlFor: field.name })}>
           {field.label}
         </Label>
-        <Fate {...state} />
+        <Status {...state} />
         <button type="button" className="quiet" aria-pressed={isChosen} aria-label={`History of ${field.label}`} onClick={onChoose}>
           History
         </button>
@@ -27,12 +27,12 @@ export function Field({ field, state, isChosen, onChoose }) {
   );
 }
 
-/** What became of the value. */
-function Fate({ id, draft, problem, isForeign }) {
-  if (problem) return <small className="fate bad" role="alert">not stored yet: {problem}</small>;
-  if (draft !== undefined) return <small className="fate">storing …</small>;
-  if (!isNewer(id, "0")) return <small className="fate">never changed</small>;
-  return <small className="fate">{isForeign ? "changed elsewhere" : "stored"} {clock(timeOf(id))}</small>;
+/** Shows whether the value is stored. */
+function Status({ id, draft, problem, isForeign }) {
+  if (problem) return <small className="save-state bad" role="alert">not stored yet: {problem}</small>;
+  if (draft !== undefined) return <small className="save-state">storing …</small>;
+  if (!isNewer(id, "0")) return <small className="save-state">not set</small>;
+  return <small className="save-state">{isForeign ? "changed elsewhere" : "stored"} {clock(timeOf(id))}</small>;
 }
 
 const CONTROLS = { text: Line, email: Line, note: Note, choice: Choice, slider: Slider, check: Check };

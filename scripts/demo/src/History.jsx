@@ -1,4 +1,4 @@
-// All versions of one field as a timeline, the newest first: each can be looked at, and brought back as a new version.
+// All versions of one field as a timeline, the newest first. Each can be viewed, and restored as a new version.
 
 import { useEffect, useRef, useState } from "react";
 
@@ -7,7 +7,7 @@ import { describe, fit } from "./fields.js";
 import { put } from "./form.js";
 import { ago, clock, day } from "./time.js";
 
-/** How many are shown at first, and with each further step. */
+/** How many versions are shown at first, and added by each click. */
 const STEP = 25;
 
 export function History({ field, newest }) {
@@ -54,14 +54,14 @@ function Version({ field, version, isCurrent, isOpen, onToggle, onBringBack }) {
         <div className="whole">
           <p className="value">{describe(field, value)}</p>
           <p className="when">{day(time)}, {ago(time)} · id {version.id}</p>
-          {isCurrent ? <p className="when">This is what the form shows.</p> : <button type="button" onClick={onBringBack}>Bring back</button>}
+          {isCurrent ? <p className="when">This is the current value.</p> : <button type="button" onClick={onBringBack}>Restore</button>}
         </div>
       )}
     </li>
   );
 }
 
-/** All versions, read on whenever there is a newer one. */
+/** Reads all versions, and new ones when they appear. */
 function useVersions(name, newest) {
   const [found, setFound] = useState({ list: [], problem: null });
   const last = useRef("0");

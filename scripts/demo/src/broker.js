@@ -1,17 +1,17 @@
-// The broker as the demo needs it: one stream, storing a value, and reading all versions of it. Refuses to know the form.
+// Access to the broker: one stream, storing a value, and reading all its versions. Independent of the form.
 
 import { connect } from "../../client/esker.js";
 
 const BROKER = new URL(import.meta.env.VITE_ESKER_URL ?? "http://127.0.0.1:3000");
-/** Versions on a page of the audit. */
+/** Versions per page of the audit. */
 const PAGE = 100;
-/** Browsers send no more than 64 KiB for a page that goes. */
+/** Browsers send at most 64 KiB for a closing page. */
 const MOST_KEPT_ALIVE = 16_384;
 
-/** The newest record of each of these names, and then every new one. */
+/** Streams the newest record of each of these names, then every new one. */
 export const listen = (names, callbacks) => connect(BROKER, { records: names, ...callbacks });
 
-/** Stores a value and answers its id. With `keepalive` it is sent even if the page goes. */
+/** Stores a value and returns its id. With `keepalive`, it is sent even if the page closes. */
 export async function insert(event, data) {
   const body = JSON.stringify({ event, data });
   const headers = { "Content-Type": "application/json" };
@@ -19,12 +19,12 @@ export async function insert(event, data) {
   return (await ask(new URL("insert", BROKER), request)).answer.id;
 }
 
-/** The versions of a record after an id, oldest first, page by page. */
+/** Reads the versions of a record after an id, oldest first, page by page. */
 export async function* versions(event, after, signal) {
   let next = new URL(`audit/${encodeURIComponent(event)}?after=${after}&limit=${PAGE}`, BROKER);
   while (next) {
     const { answer, response } = await ask(next, { signal });
-    // A key is the record's name, "_v_" and the id.
+    // A key consists of the record's name, "_v_" and the id.
     yield Object.entries(answer).map(([key, value]) => ({ id: key.slice(key.lastIndexOf("_") + 1), value }));
     next = nextPage(response);
   }
@@ -44,8 +44,8 @@ function nextPage(response) {
   return link && new URL(link[1], response.url);
 }
 
-/** Ids are in order as numbers. */
+/** Compares ids as numbers. */
 export const isNewer = (id, than) => BigInt(id) > BigInt(than);
 
-/** An id is a time, too: microseconds since 1970. */
+/** Returns the time in an id, which is in microseconds since 1970. */
 export const timeOf = (id) => new Date(Number(BigInt(id) / 1000n));

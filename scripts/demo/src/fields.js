@@ -1,6 +1,6 @@
-// What the form asks. Each field is a record of the broker, whose name is the event's. Refuses to know how it looks.
+// The fields of the form. Each field is a record of the broker, with the same name. Independent of their appearance.
 
-/** How long the form waits for the next key, or the next step of a slider, before it sends: in milliseconds. */
+/** How long the form waits for another change before it stores a value, in milliseconds. */
 const PAUSE = { text: 350, email: 350, note: 350, slider: 150, choice: 0, check: 0 };
 
 const field = (name, label, kind, more) => ({ name: `form.${name}`, label, kind, pause: PAUSE[kind], ...more });
@@ -14,7 +14,7 @@ export const FIELDS = [
   field("note", "What should we know?", "note", { initial: "", hint: "I arrive late on Thursday …" }),
 ];
 
-/** The value that a field can show: anybody may insert a record of its name, with any data. */
+/** Returns a value that the field can show, because anyone can insert a record with its name and any data. */
 export function fit(field, value) {
   if (field.kind === "check") return value === true;
   if (field.kind === "slider") return clamp(Number(value) || 0, field.min, field.max);
@@ -22,7 +22,7 @@ export function fit(field, value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** A value in words. */
+/** Describes a value in words. */
 export function describe(field, value) {
   if (field.kind === "check") return value ? "yes" : "no";
   if (field.kind === "slider") return value === 1 ? "1 night" : `${value} nights`;

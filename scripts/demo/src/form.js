@@ -1,14 +1,14 @@
-// The form's state, shared with everybody who has it open. Refuses to know React and the DOM.
+// The form's state, shared by all windows that have it open. Independent of React and the DOM.
 //
-// A field shows what its user is typing until that is stored, whatever arrives meanwhile; otherwise what has the newest id. So
-// the echo of an older value never takes a letter away, and in the end all windows show the same.
+// A field shows what its user is typing until that is stored, regardless of what arrives in the meantime; otherwise it shows the
+// value with the newest id. So the echo of an older value never removes a letter, and in the end all windows show the same.
 
 import { insert, isNewer, listen, timeOf } from "./broker.js";
 import { FIELDS, fit } from "./fields.js";
 
-/** How long until what could not be stored is tried again: in milliseconds. */
+/** Time until a value that could not be stored is sent again, in milliseconds. */
 const TRY_AGAIN = 2_000;
-/** The first of all ids. */
+/** Smaller than every id. */
 const NEVER = "0";
 const OPENED = new Date();
 
@@ -16,8 +16,8 @@ const fields = new Map(FIELDS.map((field) => [field.name, field]));
 const timers = new Map();
 const listeners = new Set();
 /**
- * Of each field: `id` and `stored`, its newest record; `draft`, if its user has changed it since; `sent`, what is being stored;
- * `problem`, why that failed; `isForeign`, whether the newest record came from another window.
+ * The state of each field: `id` and `stored`, its newest record; `draft`, the user's unsaved change; `sent`, the value being
+ * stored; `problem`, why storing failed; `isForeign`, whether the newest record came from another window.
  */
 let state = {
   connection: "connecting",
@@ -32,22 +32,22 @@ export const subscribe = (listener) => {
 
 export const snapshot = () => state;
 
-/** What a field shows. */
+/** Returns the value that a field shows. */
 export const shown = ({ draft, stored }) => draft ?? stored;
 
-/** What its user has done to a field; stored once there is a pause. */
+/** Records a user's change, which is stored after a pause. */
 export function write(name, draft) {
   change(name, { draft });
   saveIn(name, fields.get(name).pause);
 }
 
-/** Stores a value at once, such as an older version. */
+/** Stores a value immediately, such as an older version. */
 export function put(name, draft) {
   change(name, { draft });
   save(name);
 }
 
-/** Stores at once what waits for a pause: the page may go. */
+/** Stores all pending changes immediately, because the page may close. */
 export function flush() {
   for (const name of fields.keys()) save(name);
 }
@@ -66,7 +66,7 @@ function saveIn(name, millis) {
   timers.set(name, setTimeout(save, millis, name));
 }
 
-/** One at a time, so that the order of storing is that of typing. */
+/** Stores one value at a time, so that values are stored in the order of typing. */
 async function save(name) {
   clearTimeout(timers.get(name));
   const { draft, sent } = state.fields[name];
@@ -88,10 +88,10 @@ function take(name, id, value, isForeign) {
   if (isNewer(id, state.fields[name].id)) change(name, { id, stored: fit(fields.get(name), value), isForeign });
 }
 
-/** What comes while the user is typing may be the echo of it; and what comes first is no change, unless the page is older. */
+/** Applies a record. While the user is typing it may be an echo, and the first one after opening the page is not a change. */
 const isForeign = ({ id, draft }, newId) => draft === undefined && (id !== NEVER || timeOf(newId) > OPENED);
 
-/** Starts listening; the answer ends it. */
+/** Subscribes to the fields. Returns a function that unsubscribes. */
 export function start() {
   const stream = listen([...fields.keys()], {
     onEvent: ({ name, data, id }) => take(name, id, JSON.parse(data), isForeign(state.fields[name], id)),

@@ -1,4 +1,4 @@
-// Where the page begins: the form listens as long as the page is there, and what is typed last is sent when it goes.
+// Entry point: keeps the form subscribed while the page is open, and sends the last changes when it closes.
 
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
