@@ -36,9 +36,10 @@ Usage: esker health [OPTION]… [URL]
                 accept all requests, including inserts?)
   -h, --help    print this help
 
-URL is http://IP:PORT, IP:PORT or unix:/PATH. Without URL, the address comes from
-ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN; it is 127.0.0.1:3000
-if none is set. Exits with 0 if the response is 200, otherwise with 1.
+URL is http://IP:PORT, IP:PORT or unix:/PATH. Without URL, the address comes
+from ESKER_ADMIN, ESKER_BIND, ESKER_PORT, PORT and ESKER_LISTEN; if none of them
+is set, it is 127.0.0.1:3000. Exits with 0 if the response is 200, otherwise
+with 1.
 ";
 
 /// Whom to ask.

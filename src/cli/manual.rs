@@ -6,7 +6,7 @@ use super::commands::{COMMANDS, Entry};
 use super::options::{OPTIONS, Opt};
 
 /// When the words of this page were last changed.
-const REVISED: &str = "2026-11-28";
+const REVISED: &str = "2026-11-29";
 
 const DESCRIPTION: &[&str] = &[
     "A server-sent-events broker. Every client of GET /subscribe/TOPIC (a browser, curl or a service) receives the \

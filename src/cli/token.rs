@@ -31,8 +31,8 @@ Usage: esker token --publish NAME… [--ttl TIME]
 NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for
 /events, /insert and /audit, or stats (--publish) for /stats and /metrics.
 The token is signed (HS256) with ESKER_PUBLISHER_SECRET or
-ESKER_SUBSCRIBER_SECRET. If the broker uses key files, sign tokens elsewhere with
-the private key; esker never sees it.
+ESKER_SUBSCRIBER_SECRET. If the broker uses key files, sign tokens elsewhere
+with the private key; esker never sees it.
 ";
 
 /// A token to be made.

@@ -12,11 +12,11 @@ const HELP: &str = "\
 esker check, dump, load: check, export and import records
 
 Usage: esker check DIR                  checks all records for damage
-       esker dump DIR [--event NAME]    exports records as JSON lines, oldest first
+       esker dump DIR [--event NAME]    exports records as JSON lines
        esker load DIR < FILE            imports such lines, keeping their ids
 
 DIR is the data directory (--data). While a broker runs on it, only dump works.
-A line is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
+Lines are sorted by id; each is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
 ";
 
 /// What is to be done.

@@ -286,7 +286,7 @@ fn the_listener_finds_what_is_wrong() {
     assert_finds(&[ONE_TWO_THREE, ONE, ONE_TWO], &["missing at the end: 3"]);
     assert_finds(
         &[ONE_TWO_THREE, ONE_THREE_TWO, ONE_TWO_THREE],
-        &["lost: 1, duplicated or out of order: 1", "missing at the end: 1, doubled or out of order: 1"],
+        &["lost: 1, duplicated or out of order: 1", "missing at the end: 1, duplicated or out of order: 1"],
     );
     assert_finds(&[GAP_ONE], &["gap events: 3"]);
 }
