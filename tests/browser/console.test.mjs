@@ -184,7 +184,7 @@ withBroker("it works where a proxy has put it, with or without the last slash", 
       await field(page, "audit", "name").fill("a/b");
       await page.locator("#audit select[name=limit]").selectOption("10");
       await press(page, "Show");
-      await says(page, "#audit-answer", "10 versions of a/b, and");
+      await says(page, "#audit-answer", "10 versions of a/b; there");
       await press(page, "More");
       await says(page, "#audit-answer", slash ? "20 versions" : "11 versions");
       await says(page, "#chart-subscribers .now", "1");
