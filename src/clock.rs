@@ -1,5 +1,5 @@
-//! The only reader of clocks, and the only one who sleeps. A [`Now`] is read once per turn of a worker and passed down, so
-//! that everything below it can be tested with a time of the test's own making; a whole broker is by a [`ManualClock`].
+//! Reads the clocks and sleeps; no other module does either. A worker reads a [`Now`] once per loop iteration and passes it
+//! down, so that everything below can be tested with times chosen by the test. A [`ManualClock`] does this for a whole broker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,43 +7,44 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// One moment, in the three times that the broker needs.
+use crate::engine::id_time::IdTime;
+
+/// One moment, on the three time scales that the broker needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Microseconds since the Unix epoch, of which ids are made. Follows the system clock forward, but
-    /// goes on at its own pace while that is set back.
+    /// The time of ids ([`IdTime`]): microseconds since the Unix epoch. Never goes back, even if the system clock does.
     pub id_micros: u64,
-    /// Milliseconds since the Unix epoch by the system clock, for the `Date` field and what tokens say.
+    /// Milliseconds since the Unix epoch by the system clock, for the `Date` field and the times in tokens.
     pub unix_millis: u64,
-    /// Milliseconds since the clock was made: what time-outs are measured by.
+    /// Milliseconds since the clock was created, for timeouts.
     pub millis: u64,
 }
 
 impl Now {
-    /// The same with a time for time-outs that is not before `last`'s: on some virtual machines even the monotonic clock
-    /// steps back, and whoever was written to a moment ago would count as silent for weeks.
+    /// Returns this moment with `millis` no smaller than in `last`. On some virtual machines even the monotonic clock steps
+    /// back, and a connection that was written to a moment ago would count as silent for weeks.
     #[must_use]
     pub fn not_before(self, last: Self) -> Self {
         Self { millis: self.millis.max(last.millis), ..self }
     }
 
-    /// Whole seconds since the Unix epoch by the system clock.
+    /// Returns whole seconds since the Unix epoch by the system clock.
     pub fn unix_seconds(&self) -> u64 {
         self.unix_millis / 1000
     }
 }
 
-/// A clock's face that is set by hand, for simulation.
+/// Times that are set by hand, for simulation.
 #[derive(Debug, Default)]
 pub struct ManualClock {
-    /// Microseconds since the Unix epoch, as an operator or another machine sets them: back, too.
+    /// Microseconds since the Unix epoch. May be set back, as an operator or a time server does.
     pub unix_micros: AtomicU64,
-    /// Microseconds since the clock was made.
+    /// Microseconds since the clock was created.
     pub elapsed_micros: AtomicU64,
 }
 
 impl ManualClock {
-    /// Time passes.
+    /// Advances both times.
     pub fn advance(&self, micros: u64) {
         self.elapsed_micros.fetch_add(micros, Ordering::Relaxed);
         self.unix_micros.fetch_add(micros, Ordering::Relaxed);
@@ -53,96 +54,83 @@ impl ManualClock {
 /// Where a clock's times come from.
 #[derive(Clone, Debug)]
 enum Source {
-    /// The system; when the clock was made.
+    /// The system's clocks, and when this clock was created.
     System(Instant),
-    ManualClock(Arc<ManualClock>),
+    Manual(Arc<ManualClock>),
 }
 
-/// Reads the system's clocks. Clones agree with each other.
+/// Reads the time. Clones share their state, so they agree with each other.
 #[derive(Clone, Debug)]
 pub struct Clock {
     source: Source,
-    /// The largest difference seen between the system clock and the time since the start.
-    offset_micros: Arc<AtomicU64>,
+    id_time: Arc<IdTime>,
 }
 
 impl Clock {
-    /// A clock whose monotonic time begins now.
+    /// Creates a clock that reads the system's clocks. Its monotonic time begins now.
     pub fn new() -> Self {
-        Self { source: Source::System(Instant::now()), offset_micros: Arc::default() }
+        Self { source: Source::System(Instant::now()), id_time: Arc::default() }
     }
 
-    /// A clock that shows what is manual.
-    pub fn manual(dial: Arc<ManualClock>) -> Self {
-        Self { source: Source::ManualClock(dial), offset_micros: Arc::default() }
+    /// Creates a clock that shows the times of `manual`.
+    pub fn manual(manual: Arc<ManualClock>) -> Self {
+        Self { source: Source::Manual(manual), id_time: Arc::default() }
     }
 
     fn elapsed(&self) -> Duration {
         match &self.source {
             Source::System(start) => start.elapsed(),
-            Source::ManualClock(dial) => Duration::from_micros(dial.elapsed_micros.load(Ordering::Relaxed)),
+            Source::Manual(manual) => Duration::from_micros(manual.elapsed_micros.load(Ordering::Relaxed)),
         }
     }
 
     fn wall(&self) -> Duration {
         match &self.source {
             Source::System(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
-            Source::ManualClock(dial) => Duration::from_micros(dial.unix_micros.load(Ordering::Relaxed)),
+            Source::Manual(manual) => Duration::from_micros(manual.unix_micros.load(Ordering::Relaxed)),
         }
     }
 
-    /// Waits for so long.
+    /// Sleeps for this duration. A manual clock advances instead.
     pub fn sleep(&self, duration: Duration) {
         match &self.source {
             Source::System(_) => std::thread::sleep(duration),
-            Source::ManualClock(dial) => dial.advance(micros(duration)),
+            Source::Manual(manual) => manual.advance(micros(duration)),
         }
     }
 
-    /// The present moment.
+    /// Returns the present moment.
     pub fn now(&self) -> Now {
         let (wall, elapsed) = (self.wall(), self.elapsed());
         Now {
-            id_micros: self.id_micros(micros(wall), micros(elapsed)),
+            id_micros: self.id_time.read(micros(wall), micros(elapsed)),
             unix_millis: millis(wall),
             millis: millis(elapsed),
         }
     }
 
-    /// The time of ids alone, for a look at it between two turns' moments.
+    /// Returns the time of ids alone. Cheaper than [`Clock::now`], because it does not read the system clock.
     pub fn id_micros_now(&self) -> u64 {
-        self.elapsed_micros() + self.offset_micros.load(Ordering::Relaxed)
+        self.id_time.estimate(self.elapsed_micros())
     }
 
-    /// Microseconds since the clock was made, for what takes less than a millisecond.
+    /// Returns microseconds since the clock was created, for measuring what takes less than a millisecond.
     pub fn elapsed_micros(&self) -> u64 {
         micros(self.elapsed())
     }
 
-    /// From now on the time of ids is not before this: ids go on from here though the system's clock may
-    /// be behind.
-    pub fn advance_ids(&self, micros_at_least: u64) {
-        let elapsed = self.elapsed_micros();
-        self.offset_micros.fetch_max(micros_at_least.saturating_sub(elapsed), Ordering::Relaxed);
-    }
-
-    fn id_micros(&self, wall: u64, elapsed: u64) -> u64 {
-        let offset = wall.saturating_sub(elapsed);
-        let largest = self.offset_micros.load(Ordering::Relaxed);
-        if offset > largest {
-            // Only now: all workers read this mark in every turn.
-            self.offset_micros.fetch_max(offset, Ordering::Relaxed);
-        }
-        elapsed + largest.max(offset)
+    /// Makes the time of ids at least `micros` from now on, even if the system clock is behind it.
+    pub fn advance_ids(&self, micros: u64) {
+        self.id_time.advance_to(micros, self.elapsed_micros());
     }
 }
 
-/// The system's monotonic clock, which a service manager reads as well.
+/// Returns the reading of the system's monotonic clock, for messages to a service manager, which reads the same clock.
 pub fn monotonic() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
-/// Processor time that the process has taken.
+/// Returns the CPU time that the process has used.
 pub fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
@@ -151,13 +139,13 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
 }
 
-/// A duration in whole milliseconds, the unit of all time-outs.
+/// Converts a duration to whole milliseconds, the unit of all timeouts.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
-/// The `Date` field's format (RFC 9110 section 5.6.7) of seconds since the Unix epoch; what is beyond
-/// the year 9999 is shown as the last second before.
+/// Formats seconds since the Unix epoch for the `Date` field (RFC 9110 section 5.6.7). Times after the year 9999 are
+/// formatted as its last second.
 pub fn imf_fixdate(seconds: u64) -> String {
     const LAST: u64 = 253_402_300_799;
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
@@ -168,7 +156,7 @@ mod tests {
     use super::{Clock, Now};
 
     #[test]
-    fn the_time_of_time_outs_never_goes_back() {
+    fn the_time_for_timeouts_never_goes_back() {
         let at = |millis| Now { id_micros: 5, unix_millis: 6, millis };
         assert_eq!(at(9).not_before(at(10)).millis, 10);
         assert_eq!(at(11).not_before(at(10)).millis, 11);
@@ -176,16 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_ids_follows_the_system_clock_forward_and_never_back() {
+    fn clones_share_the_time_of_ids() {
         let clock = Clock::new();
-        assert_eq!(clock.id_micros(1_000, 10), 1_000);
-        assert_eq!(clock.id_micros(5_000, 20), 5_000, "set forward");
-        assert_eq!(clock.id_micros(2_000, 30), 5_010, "set back");
-        assert_eq!(clock.id_micros(2_010, 40), 5_020);
-        assert_eq!(clock.id_micros(9_000, 50), 9_000);
         let now = clock.now().id_micros;
         assert!((now..now + 60_000_000).contains(&clock.id_micros_now()), "the same time, a little later");
-        clock.advance_ids(1 << 50);
-        assert!(clock.now().id_micros >= 1 << 50, "though the system's clock is behind");
+        clock.clone().advance_ids(1 << 50);
+        assert!(clock.now().id_micros >= 1 << 50, "the system clock is behind");
     }
 }

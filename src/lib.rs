@@ -85,6 +85,7 @@ mod broker;
 mod clock;
 mod config;
 mod conn;
+mod engine;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

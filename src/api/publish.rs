@@ -293,7 +293,7 @@ impl Request {
         demand_no_drain(context)?;
         match context.service.hub.publish(&self.topic, drafts, context.now.id_micros, Some(context.worker)) {
             Ok(published) => {
-                context.service.store.note_id(published.id);
+                context.service.store.note_assigned_id(published.id);
                 Ok(Progress::Published(published))
             }
             Err(Refused::Backpressure(drafts)) => Ok(Progress::Backpressure(Stage::Encoded(drafts))),

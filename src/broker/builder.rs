@@ -7,10 +7,11 @@ use std::sync::Arc;
 use crate::api::Service;
 use crate::clock::{Clock, millis};
 use crate::config::Settings;
-use crate::hub::{Hub, HubLimits, Inbox, MAX_AHEAD, WakeFn, inbox};
+use crate::engine::{Order, start_id};
+use crate::hub::{Hub, HubLimits, Inbox, WakeFn, inbox};
 use crate::net::{BoundListener, ConnectionLimiter, Reactor};
 use crate::sse::{Frame, record_frame};
-use crate::store::{Opening, Order, Record};
+use crate::store::{Opening, Record};
 use crate::worker::{Worker, WorkerParams};
 
 /// The hub with the records that were found, and the workers' inboxes.
@@ -22,7 +23,7 @@ pub(super) fn hub(
 ) -> (Arc<Hub>, Vec<Inbox>) {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = bells.map(inbox).unzip();
     clock.advance_ids(records.ids_through);
-    let hub = Hub::new(hub_limits(settings), outboxes, clock.now().id_micros + MAX_AHEAD);
+    let hub = Hub::new(hub_limits(settings), outboxes, start_id(clock.now().id_micros));
     hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
     (Arc::new(hub), inboxes)
 }
@@ -48,7 +49,7 @@ pub(super) struct HubOrder {
     pub clock: Clock,
 }
 
-impl Order for HubOrder {
+impl Order<Record> for HubOrder {
     fn reserve(&self, count: usize) -> Option<u64> {
         self.hub.reserve(count, self.clock.now().id_micros)
     }

@@ -145,7 +145,7 @@ impl Broker {
         let now = self.clock.now().id_micros;
         match self.service.0.hub.publish(&topic, vec![draft], now, None) {
             Ok(published) => {
-                self.service.0.store.note_id(published.id);
+                self.service.0.store.note_assigned_id(published.id);
                 Ok(published)
             }
             Err(Refused::Backpressure(_) | Refused::TooManyTopics) => Err(PublishError::Full),
@@ -272,7 +272,7 @@ mod tests {
     use super::builder::hub_limits;
     use super::*;
     use crate::config::MAX_ADMIN_CONNECTIONS;
-    use crate::hub::MAX_AHEAD;
+    use crate::engine::MAX_CLOCK_LEAD;
 
     #[test]
     fn history_may_be_for_ever() {
@@ -312,7 +312,7 @@ mod tests {
         let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
         let topic = TopicName::parse("topicone1").unwrap();
         let drafts = vec![Event::new("x").draft().unwrap()];
-        let ahead = broker.clock.now().id_micros + 2 * MAX_AHEAD;
+        let ahead = broker.clock.now().id_micros + 2 * MAX_CLOCK_LEAD;
         broker.service.0.hub.publish(&topic, drafts, ahead, None).unwrap();
         let mut client = TcpStream::connect(broker.local_addr()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

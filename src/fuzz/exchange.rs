@@ -11,10 +11,10 @@ use crate::auth::TokenCache;
 use crate::clock::Now;
 use crate::conn::connection::TimeoutKind;
 use crate::conn::exchange::{Exchange, Step};
+use crate::engine::MAX_CLOCK_LEAD;
 use crate::http::Response;
 use crate::http::head::MAX_HEAD;
 use crate::http::response::CommonHeaders;
-use crate::hub::MAX_AHEAD;
 use crate::store::Page;
 
 /// The moment of all that happens.
@@ -30,7 +30,7 @@ pub fn exchange(bytes: &[u8]) {
     let role = [ListenerRole::All, ListenerRole::Public, ListenerRole::Administration, ListenerRole::All]
         [usize::from(choice >> 1 & 3)];
     // A hub whose ids are ahead of the clock makes publishes wait.
-    let first_id = if choice & 8 == 0 { 1 } else { SECOND + 3 * MAX_AHEAD };
+    let first_id = if choice & 8 == 0 { 1 } else { SECOND + 3 * MAX_CLOCK_LEAD };
     let converse = |cuts: &[usize]| {
         service::with(choice & 1 == 1, first_id, |service| Talk::new(service, role).converse(pieces(&bytes, cuts)))
     };
@@ -126,7 +126,7 @@ impl<'a> Talk<'a> {
                 Step::Wait => {
                     assert!(self.now < 10 * SECOND, "there is room by now");
                     assert_eq!(self.exchange.patience(), TimeoutKind::Room);
-                    self.now += MAX_AHEAD;
+                    self.now += MAX_CLOCK_LEAD;
                     self.resume()
                 }
                 Step::Work => {

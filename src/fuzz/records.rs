@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::input::Input;
+use crate::engine::Order;
 use crate::quota::{Client, PageBudget};
-use crate::store::{Location, Order, PageQuery, Record, Store, StoreError, ToolError, check, dump, load};
+use crate::store::{Location, PageQuery, Record, Store, StoreError, ToolError, check, dump, load};
 
 /// A store that is as it should be.
 const LINES: &str = "\
@@ -190,7 +191,7 @@ fn answer<T>(ask: impl FnOnce(mpsc::Sender<T>)) -> T {
 /// Gives ids that follow this one.
 struct After(AtomicU64);
 
-impl Order for After {
+impl Order<Record> for After {
     fn reserve(&self, count: usize) -> Option<u64> {
         Some(self.0.fetch_add(count as u64, Ordering::Relaxed) + 1)
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crate::api::Service;
 use crate::auth::{Auth, Key, Keyring, Secret};
 use crate::config::Config;
+use crate::engine::Order;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::metrics::Metrics;
 use crate::quota::BodyBudget;
 #[cfg(test)]
 use crate::quota::Quotas;
-use crate::store::{Location, Order, Record, Store};
+use crate::store::{Location, Record, Store};
 
 /// What signs the publishers' tokens.
 pub const PUBLISHER: &[u8] = b"the publisher's secret, of 32 bytes or more";
@@ -26,7 +27,7 @@ pub const MAX_BODY: usize = 3000;
 /// For a store into which nothing is inserted.
 pub struct NoOrder;
 
-impl Order for NoOrder {
+impl Order<Record> for NoOrder {
     fn reserve(&self, _: usize) -> Option<u64> {
         None
     }

@@ -15,7 +15,6 @@ mod inbox;
 mod latest;
 mod names;
 mod position;
-mod recent_ids;
 mod records;
 mod retain;
 #[cfg(test)]
@@ -37,16 +36,14 @@ pub use records::RecordStart;
 pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 
+use crate::engine::{LocalSequencer, MAX_CLOCK_LEAD};
 use crate::sse::{Frame, MAX_EVENTS, UnsequencedFrame};
 use evicted::{EvictedIds, EvictedNumbers};
-use recent_ids::RecentIds;
 use records::Records;
 use tombstones::Tombstones;
 
-/// The most microseconds by which ids may run ahead of the clock; a single publish has fewer events. A broker whose ids begin
-/// this much later than the clock gives only ids larger than all that the one before it can have given.
-pub const MAX_AHEAD: u64 = 250_000;
-const _: () = assert!((MAX_EVENTS as u64) < MAX_AHEAD, "every publish that is allowed can be accepted at some time");
+const _: () =
+    assert!((MAX_EVENTS as u64) < MAX_CLOCK_LEAD, "every publish that is allowed can be accepted at some time");
 
 /// Index of a worker.
 pub type WorkerId = usize;
@@ -205,14 +202,11 @@ impl Topic {
 }
 
 struct State {
-    first_id: u64,
-    last_id: u64,
+    ids: LocalSequencer,
     serials: u64,
     names: HashMap<TopicName, Slot>,
     feeds: Feeds<Topic>,
     records: Records,
-    /// The ids given last, to whatever.
-    given: RecentIds,
     /// Publishers' ids that were evicted.
     evicted_ids: EvictedIds,
     /// What topics without event and listener have lost.
@@ -231,20 +225,14 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub whose ids are larger than `first_id`: the time and [`MAX_AHEAD`], for a hub that may not be
-    /// the first one.
+    /// A hub whose ids are larger than `first_id`.
     pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, first_id: u64) -> Self {
-        let mut given = RecentIds::default();
-        // A stream that is primed before the first event has it as its position.
-        given.push(first_id);
         let state = State {
-            first_id,
-            last_id: first_id,
+            ids: LocalSequencer::new(first_id),
             serials: 0,
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
             records: Records::new(outboxes.len(), limits.latest_bytes),
-            given,
             evicted_ids: EvictedIds::default(),
             tombstones: Tombstones::default(),
             subscribers: 0,
@@ -278,7 +266,7 @@ impl Hub {
     /// first; its drafts are judged again when they are ready.
     pub fn room_for(&self, name: &TopicName, events: usize, bytes: usize, now_micros: u64) -> Room {
         let state = self.lock();
-        if state.last_id + events as u64 > now_micros + MAX_AHEAD {
+        if !state.ids.has_room(events, now_micros) {
             return Room::Later;
         }
         match state.names.get(name) {
@@ -302,7 +290,7 @@ impl Hub {
     ) -> Result<Published, Refused> {
         let cost = drafts.iter().map(UnsequencedFrame::cost).sum();
         let mut state = self.lock();
-        if state.last_id + drafts.len() as u64 > now_micros + MAX_AHEAD {
+        if !state.ids.has_room(drafts.len(), now_micros) {
             return Err(Refused::Backpressure(drafts));
         }
         let Some(slot) = self.slot_of(&mut state, name) else {
@@ -344,7 +332,7 @@ impl Hub {
                 state.duplicates += 1;
                 continue;
             }
-            let frame = state.stamp(draft, now);
+            let frame = draft.stamp(state.ids.assign(now));
             published.id = frame.id();
             published.events += 1;
             for worker in heard.iter() {
@@ -380,7 +368,7 @@ impl Hub {
         slots.dedup();
         state.subscribers += 1;
         let (cursor, gap) = position::resolve(&state, &slots, position);
-        let newest = state.last_id;
+        let newest = state.ids.newest();
         let mut topics: Vec<_> = slots.iter().map(|&slot| state.listen(slot, worker)).collect();
         topics.sort_unstable_by_key(|topic| topic.id);
         Ok(Joined { cursor, newest, gap, feeds: JoinedFeeds::Topics(topics) })
@@ -457,13 +445,6 @@ impl Hub {
 }
 
 impl State {
-    /// Gives a draft its id: the time, or the next number where time stands still or went back.
-    fn stamp(&mut self, draft: UnsequencedFrame, now_micros: u64) -> Arc<Frame> {
-        self.last_id = now_micros.max(self.last_id + 1);
-        self.given.push(self.last_id);
-        draft.stamp(self.last_id)
-    }
-
     fn listen(&mut self, slot: Slot, worker: WorkerId) -> JoinedTopic {
         let topic = self.feeds.note_mut(slot);
         topic.listeners[worker] += 1;

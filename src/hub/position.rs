@@ -5,15 +5,13 @@
 //! number as its id from the broker. The client saw one of them, and nobody knows which. So the earliest counts, and if one
 //! that is not retained can be meant, the position is unknown.
 
+use crate::engine::parse_id;
 use crate::sse;
 
 use super::{Feed, Gap, Slot, State, Topic};
 
 /// Asks for everything that is retained.
 const EVERYTHING: &str = "0";
-
-/// No broker has given a smaller id: it is a moment in September 2001.
-const MIN_BROKER_ID: u64 = 1_000_000_000_000_000;
 
 /// Where a subscriber wants to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +25,11 @@ pub enum Position<'a> {
 /// The cursor for a position, and the gap to tell of if events after it are gone or it is unknown.
 pub(super) fn resolve(state: &State, slots: &[Slot], position: Position<'_>) -> (u64, Option<Gap>) {
     let Position::After(text) = position else {
-        return (state.last_id, None);
+        return (state.ids.newest(), None);
     };
     let oldest = slots.iter().filter_map(|&slot| state.feeds.get(slot).window.oldest()).min();
     // One before the oldest, or the present where nothing is retained.
-    let all = oldest.map_or(state.last_id, |id| id - 1);
+    let all = oldest.map_or(state.ids.newest(), |id| id - 1);
     let reader = Reader { state, slots, text: sse::position(text) };
     match reader.read() {
         Some(Meaning::Everything) => (all, None),
@@ -69,11 +67,11 @@ impl<'a> Reader<'a> {
         if self.text == EVERYTHING {
             return own.is_none_or(|id| self.is_whole_after(id)).then_some(Meaning::Everything);
         }
-        if number.is_some_and(|number| (MIN_BROKER_ID..self.state.first_id).contains(&number)) {
+        if number.is_some_and(|number| self.state.ids.may_be_from_an_earlier_run(number)) {
             // It may be an event from before the start, whatever has this id now.
             return None;
         }
-        let given = number.filter(|&number| self.may_be_given(number));
+        let given = number.filter(|&number| self.state.ids.may_have_assigned(number));
         let earliest = own.into_iter().chain(given).min()?;
         self.is_whole_after(earliest).then_some(Meaning::After(earliest))
     }
@@ -90,11 +88,6 @@ impl<'a> Reader<'a> {
         is_in_bounds || (is_retained && may_be_gone())
     }
 
-    /// Returns whether the broker may have given this id since its start, to whatever.
-    fn may_be_given(&self, number: u64) -> bool {
-        (self.state.first_id..=self.state.last_id).contains(&number) && self.state.given.may_have_had(number)
-    }
-
     fn is_whole_after(&self, id: u64) -> bool {
         self.feeds().all(|feed| feed.window.evicted_through() <= id)
     }
@@ -102,13 +95,6 @@ impl<'a> Reader<'a> {
     fn feeds(&self) -> impl Iterator<Item = &'a Feed<Topic>> {
         self.slots.iter().map(|&slot| self.state.feeds.get(slot))
     }
-}
-
-/// A broker's id as it is written: decimal digits without leading zeros, and nothing else.
-pub(super) fn parse_id(text: &str) -> Option<u64> {
-    let is_padded = text.len() > 1 && text.starts_with('0');
-    let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if all_digits && !is_padded { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -5,10 +5,8 @@
 use std::sync::Arc;
 
 use super::names::{NameSet, NameSets};
-use super::recent_ids::RecentIds;
-use super::{
-    AtCapacity, Delivery, FeedId, Gap, Hub, Joined, JoinedFeeds, Latest, MAX_AHEAD, WorkerId, WorkerSet, position,
-};
+use super::{AtCapacity, Delivery, FeedId, Gap, Hub, Joined, JoinedFeeds, Latest, WorkerId, WorkerSet};
+use crate::engine::{RecentIds, parse_id};
 use crate::sse::{self, Frame};
 
 /// Where a subscriber to records begins.
@@ -67,13 +65,7 @@ impl Hub {
     pub fn reserve(&self, count: usize, now_micros: u64) -> Option<u64> {
         let mut state = self.lock();
         let has_room = state.records.workers().all(|worker| self.outboxes[worker].has_room(1, 0));
-        if !has_room || state.last_id + count as u64 > now_micros + MAX_AHEAD {
-            return None;
-        }
-        let first = now_micros.max(state.last_id + 1);
-        state.last_id = first + count as u64 - 1;
-        (first..=state.last_id).for_each(|id| state.given.push(id));
-        Some(first)
+        if has_room { state.ids.reserve(count, now_micros) } else { None }
     }
 
     /// Whether the newest records still take less memory than they may. What is on its way to the disk is not
@@ -84,7 +76,7 @@ impl Hub {
 
     /// The largest id given so far.
     pub fn newest(&self) -> u64 {
-        self.lock().last_id
+        self.lock().ids.newest()
     }
 
     /// Takes what was stored before the start, ascending by id and one of each name.
@@ -113,9 +105,9 @@ impl Hub {
     /// blocks here, so the caller asks it before the join. What exists then still does at the join, for versions stay.
     pub fn find_record(&self, text: &str) -> RecordStart {
         let records = &self.lock().records;
-        match position::parse_id(sse::position(text)) {
+        match parse_id(sse::position(text)) {
             Some(0) => RecordStart::After(0),
-            Some(id) if records.latest.has(id) || records.recent.has(id) => RecordStart::After(id),
+            Some(id) if records.latest.has(id) || records.recent.contains(id) => RecordStart::After(id),
             Some(id) if id < records.latest.newest() => RecordStart::AfterStored(id),
             _ => RecordStart::Unknown,
         }

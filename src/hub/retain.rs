@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::tombstones::Lost;
-use super::{Hub, Slot, State, position};
+use super::{Hub, Slot, State};
+use crate::engine::parse_id;
 use crate::sse::Frame;
 use crate::util::shrink::Shrink;
 
@@ -76,7 +77,7 @@ impl State {
             let topic = self.feeds.note_mut(slot);
             topic.publisher_ids.remove(own);
             give_room_back(&mut topic.publisher_ids);
-            topic.evicted_numbers.add(position::parse_id(own));
+            topic.evicted_numbers.add(parse_id(own));
             self.evicted_ids.put(&topic.name, own);
         }
     }

@@ -190,7 +190,7 @@ fn ids_run_ahead_of_the_clock_by_a_bound() {
     assert!(matches!(publish(&hub, "topicone1", 160_000, 1_000), Err(Refused::Backpressure(_))));
     assert_eq!(publish(&hub, "topicone1", 160_000, 11_000).unwrap().id, last + 160_000);
     // The next broker, a moment later, begins beyond all of them.
-    assert!(last + 160_000 < 11_001 + MAX_AHEAD);
+    assert!(last + 160_000 < 11_001 + MAX_CLOCK_LEAD);
 }
 
 fn records(first: u64, count: usize) -> Vec<Arc<Frame>> {

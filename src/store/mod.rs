@@ -11,7 +11,6 @@
 //! writer   the thread that commits, and whose spare moments go to index and log
 //! commit   one transaction, one fsync
 //! index    the versions of each name, noted behind the commits
-//! mark     ids that no later start may give again
 //! keeper   the thread that moves the log into the database
 //! room     how much the disk has left
 //! shortage why there is no room
@@ -24,8 +23,8 @@
 //! tools    check, dump and load, for a store that nobody runs
 //! ```
 //!
-//! **Insert**: queue → the writer takes all that wait → ids from [`Order::reserve`] → one transaction that appends to
-//! `records` → one fsync → [`Order::publish`] → answers, in the order of commits. The index `versions` is filled in behind the
+//! **Insert**: queue → the writer takes all that wait → ids from `Order::reserve` → one transaction that appends to
+//! `records` → one fsync → `Order::publish` → answers, in the order of commits. The index `versions` is filled in behind the
 //! commits, sorted, in slices; it is a copy of what `records` says, so its transactions need no fsync of their own.
 //!
 //! # Invariants
@@ -41,7 +40,6 @@ mod commit;
 mod disk_space;
 mod error;
 mod files;
-mod high_water_mark;
 mod history_reader;
 mod index;
 mod location;
@@ -95,17 +93,6 @@ pub struct Record {
     pub name: Arc<str>,
     /// JSON text, as it is kept.
     pub data: Box<str>,
-}
-
-/// What the store asks of whoever keeps the order of ids; called from the writer's thread only.
-pub trait Order: Send {
-    /// The first of `count` ids in a row, all larger than any given before and less than 2⁶³. None: not now, ask again in a
-    /// moment.
-    fn reserve(&self, count: usize) -> Option<u64>;
-    /// The largest id given so far to anything, for the mark that outlives a crash.
-    fn newest(&self) -> u64;
-    /// Committed records, in order.
-    fn publish(&self, records: Vec<Record>);
 }
 
 /// A store that runs. To be shared; closed at the latest when it is dropped.
@@ -170,10 +157,11 @@ impl Store {
         self.lookup.ask(id, Completion::new(reply));
     }
 
-    /// An id was given to something that is not stored: no later start is to give it again, whatever the clock says then. That
-    /// is seen to a moment later; ids of records are safe from the beginning.
-    pub fn note_id(&self, id: u64) {
-        if self.shared.is_news(id) {
+    /// Reports that this id was assigned to something that is not stored. If the high-water mark does not cover it, the writer
+    /// raises the mark a moment later, so that no later run assigns the id again. The ids of records are covered by their
+    /// commit.
+    pub fn note_assigned_id(&self, id: u64) {
+        if self.shared.must_raise_mark(id) {
             self.queue.nudge();
         }
     }

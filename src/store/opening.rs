@@ -12,7 +12,6 @@ use super::checkpointer::{self, Checkpointer};
 use super::commit::{NameKey, Names, Version};
 use super::disk_space::DiskSpace;
 use super::error::{Cause, OpenError};
-use super::high_water_mark::HighWaterMark;
 use super::history_reader;
 use super::index::Index;
 use super::location::DataDir;
@@ -21,8 +20,9 @@ use super::queue;
 use super::schema::{self, CEILING, INDEXED_THROUGH, Use};
 use super::state::Shared;
 use super::writer::Writer;
-use super::{Location, ManualStore, Order, Record, Running, Store, Tuning};
+use super::{Location, ManualStore, Record, Running, Store, Tuning};
 use crate::clock::Clock;
+use crate::engine::{HighWaterMark, Order};
 
 /// No name has a larger key, for they are counted: whatever has is damaged, and keys beyond it could not be counted on.
 const MAX_KEY: NameKey = NameKey::MAX / 2;
@@ -135,7 +135,7 @@ fn record(connection: &Connection, name: Arc<str>, id: i64) -> Result<Record, Ca
 
 impl Opening {
     /// Starts the threads. `order` gives ids larger than `ids_through` from now on.
-    pub fn start(self, order: Box<dyn Order>) -> Result<Store, OpenError> {
+    pub fn start(self, order: Box<dyn Order<Record>>) -> Result<Store, OpenError> {
         let (store, hands) = self.staff(order, Clock::new(), Checkpointer::start)?;
         let ManualStore { writer, reader, finder, home } = hands;
         let failed = |error| home.error(Cause::Thread(error));
@@ -148,13 +148,13 @@ impl Opening {
     }
 
     /// Starts no thread: whoever has the hands does the work.
-    pub fn start_by_hand(self, order: Box<dyn Order>, clock: Clock) -> Result<(Store, ManualStore), OpenError> {
+    pub fn start_by_hand(self, order: Box<dyn Order<Record>>, clock: Clock) -> Result<(Store, ManualStore), OpenError> {
         self.staff(order, clock, |connection, shared| Ok(Checkpointer::by_hand(connection, shared)))
     }
 
     fn staff(
         self,
-        order: Box<dyn Order>,
+        order: Box<dyn Order<Record>>,
         clock: Clock,
         keep: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Checkpointer>,
     ) -> Result<(Store, ManualStore), OpenError> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::error::StoreError;
 use super::shortage::Shortage;
+use crate::engine::CoveredIds;
 use crate::metrics::{Buckets, Histogram};
 
 /// How it is, and counters since the start.
@@ -75,9 +76,8 @@ pub(super) struct Shared {
     shortage: Mutex<Option<Shortage>>,
     /// Whether another program held the database when it was last written to.
     is_locked: AtomicBool,
-    /// Ids that are nearer to the mark's ceiling than this are to raise it.
-    raise_from: AtomicU64,
-    is_nudged: AtomicBool,
+    /// The ids that the high-water mark covers.
+    covered: CoveredIds,
     pub counters: Counters,
 }
 
@@ -106,8 +106,7 @@ impl Shared {
             why: OnceLock::default(),
             shortage: Mutex::default(),
             is_locked: AtomicBool::default(),
-            raise_from: AtomicU64::default(),
-            is_nudged: AtomicBool::default(),
+            covered: CoveredIds::default(),
             counters: Counters::default(),
         }
     }
@@ -185,17 +184,14 @@ impl Shared {
         self.why.get().is_some()
     }
 
-    /// The mark's ceiling is as it should be for ids up to this.
-    pub fn cover(&self, id: u64) {
-        self.raise_from.store(id, Ordering::Relaxed);
-        self.is_nudged.store(false, Ordering::Relaxed);
+    /// Publishes up to which id the high-water mark need not be raised.
+    pub fn set_covered(&self, through: u64) {
+        self.covered.set(through);
     }
 
-    /// Whether the writer is to hear of this id, and has not been told to look since it last did.
-    pub fn is_news(&self, id: u64) -> bool {
-        id > self.raise_from.load(Ordering::Relaxed)
-            && self.mode() == Mode::Ready
-            && !self.is_nudged.swap(true, Ordering::Relaxed)
+    /// Returns whether the writer must be woken to raise the high-water mark because of this id.
+    pub fn must_raise_mark(&self, id: u64) -> bool {
+        !self.covered.contains(id) && self.mode() == Mode::Ready && self.covered.request_raise()
     }
 
     /// An insert is not stored, for this.

@@ -12,14 +12,14 @@ use super::checkpointer::{self, Checkpointer};
 use super::commit::{self, Names, Version};
 use super::disk_space::DiskSpace;
 use super::error::{Fault, StoreError};
-use super::high_water_mark::HighWaterMark;
 use super::index::Index;
 use super::queue::{Completion, Insert, Taken, Waiting};
 use super::schema::{self, CEILING};
 use super::shortage::Shortage;
 use super::state::{Mode, Shared};
-use super::{Order, Record, Tuning};
+use super::{Record, Tuning};
 use crate::clock::Clock;
+use crate::engine::{HighWaterMark, Order};
 
 /// With nothing to do, the newest id is looked at so often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) struct Writer {
     pub room: DiskSpace,
     pub waiting: Waiting,
     pub shared: Arc<Shared>,
-    pub order: Box<dyn Order>,
+    pub order: Box<dyn Order<Record>>,
     pub tuning: Tuning,
     pub clock: Clock,
     /// When the newest id was last looked at; none: it is to be looked at now.
@@ -139,15 +139,15 @@ impl Writer {
     }
 
     fn commit(&mut self, records: &mut [Record]) -> Result<Vec<Version>, StoreError> {
-        let ceiling = self.mark.due(self.order.newest());
+        let ceiling = self.mark.raise_due(self.order.newest());
         let begin = self.clock.elapsed_micros();
         let committed = commit::commit(&mut self.connection, &mut self.names, records, ceiling);
         match committed.map_err(Fault::from) {
             Ok(versions) => {
                 self.shared.note_unlocked();
                 self.shared.counters.commit_time.add(self.clock.elapsed_micros().saturating_sub(begin));
-                ceiling.into_iter().for_each(|ceiling| self.mark.raised(ceiling));
-                self.shared.cover(self.mark.covers());
+                ceiling.into_iter().for_each(|ceiling| self.mark.set(ceiling));
+                self.shared.set_covered(self.mark.covered_through());
                 Ok(versions)
             }
             Err(Fault::Locked) => {
@@ -230,10 +230,10 @@ impl Writer {
 
     /// Whatever ids were given so far, no later start gives them again.
     pub fn cover(&mut self) {
-        if let Some(ceiling) = self.mark.due(self.order.newest()) {
+        if let Some(ceiling) = self.mark.raise_due(self.order.newest()) {
             self.raise(ceiling);
         }
-        self.shared.cover(self.mark.covers());
+        self.shared.set_covered(self.mark.covered_through());
     }
 
     fn raise(&mut self, ceiling: u64) -> bool {
@@ -241,7 +241,7 @@ impl Writer {
         let holds = self.holds("storing the newest id", raised);
         if holds {
             self.shared.note_unlocked();
-            self.mark.raised(ceiling);
+            self.mark.set(ceiling);
         }
         holds
     }
@@ -261,7 +261,7 @@ impl Writer {
         if let Some(shortage) = self.room.lacks(0, self.keeper.log(), now) {
             return self.shared.fill(shortage);
         }
-        if self.raise(self.mark.other(self.order.newest())) {
+        if self.raise(self.mark.probe_value(self.order.newest())) {
             self.shared.recover();
         }
     }
@@ -290,7 +290,7 @@ impl Writer {
             let completed = self.index.complete(&mut self.connection, &self.clock);
             self.holds("indexing", completed);
         }
-        if let Some(newest) = self.mark.exact(self.order.newest()).filter(|_| !self.shared.has_failed()) {
+        if let Some(newest) = self.mark.final_value(self.order.newest()).filter(|_| !self.shared.has_failed()) {
             self.raise(newest);
         }
         self.keeper.end();

@@ -16,7 +16,7 @@ fn data(id: u64) -> String {
 /// Tells what it publishes and what is answered.
 struct Telling(Arc<Ids>);
 
-impl Order for Telling {
+impl Order<Record> for Telling {
     fn reserve(&self, count: usize) -> Option<u64> {
         self.0.reserve(count)
     }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use super::*;
+use crate::engine::Order;
 use crate::quota::{Client, PageBudget};
 
 /// A directory that goes when it is dropped.
@@ -64,7 +65,7 @@ struct Ids {
     is_held: AtomicBool,
 }
 
-impl Order for Arc<Ids> {
+impl Order<Record> for Arc<Ids> {
     fn reserve(&self, count: usize) -> Option<u64> {
         let is_free = !self.is_held.load(Ordering::SeqCst);
         is_free.then(|| self.newest.fetch_add(count as u64, Ordering::SeqCst) + 1)

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use super::super::checkpointer;
 use super::super::commit::{self, Names};
 use super::super::files::Actor;
-use super::super::high_water_mark::HighWaterMark;
 use super::super::index::Index;
 use super::super::location::DataDir;
 use super::super::opening::{self, Found};
@@ -21,6 +20,7 @@ use super::super::{Record, Tuning, check_name};
 use super::ToolError;
 use super::error::BadLine;
 use crate::clock::Clock;
+use crate::engine::HighWaterMark;
 use crate::util::json;
 
 /// No line is longer than so many bytes.
@@ -30,8 +30,8 @@ const BATCH: usize = 4096;
 /// unless they have so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// No id is so many microseconds ahead of the clock, for every id given later would be as well.
-const MAX_AHEAD: u64 = 86_400_000_000;
+/// An id that is loaded may be this many microseconds ahead of the clock: a day. All ids assigned later are larger still.
+const MAX_LOADED_LEAD: u64 = 86_400_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +117,7 @@ impl Loader {
         }
         let line: Line<'_> = serde_json::from_slice(line).map_err(BadLine::Json)?;
         let id = parse_id(&line.id).ok_or_else(|| BadLine::Id(line.id.chars().take(32).collect()))?;
-        if id > self.clock.now().id_micros + MAX_AHEAD {
+        if id > self.clock.now().id_micros + MAX_LOADED_LEAD {
             return Err(BadLine::Future(id));
         }
         if id <= self.newest {
@@ -149,7 +149,7 @@ impl Loader {
     fn finish(&mut self) -> rusqlite::Result<()> {
         self.commit()?;
         self.index.complete(&mut self.connection, &self.clock)?;
-        if let Some(exact) = self.mark.exact(self.newest) {
+        if let Some(exact) = self.mark.final_value(self.newest) {
             schema::set_meta(&self.connection, CEILING, schema::to_sql(exact))?;
         }
         checkpointer::empty(&self.connection).map(drop)

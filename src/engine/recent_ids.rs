@@ -1,22 +1,23 @@
-//! The newest of an ascending series of ids, so that an id can be told from a number that only looks like one.
+//! The newest ids of an ascending series, which distinguish an id from a number that only looks like one.
 //! Independent of what the ids belong to.
 
 use std::collections::VecDeque;
 
-/// The number of ids that are remembered: 512 KiB of them.
+/// The number of ids that are remembered: 512 KiB of memory.
 pub(super) const MAX: usize = 65_536;
 
 /// A bounded memory of ids that were pushed in ascending order.
 #[derive(Debug, Default)]
-pub(super) struct RecentIds {
+pub struct RecentIds {
     ids: VecDeque<u64>,
     /// The largest id that was pushed and is no longer remembered.
     forgotten_through: u64,
 }
 
 impl RecentIds {
-    /// Remembers an id that is larger than all before it.
+    /// Adds an id that is larger than all before it.
     pub fn push(&mut self, id: u64) {
+        debug_assert!(self.ids.back().is_none_or(|&newest| id > newest), "ids ascend");
         if self.ids.len() == MAX
             && let Some(oldest) = self.ids.pop_front()
         {
@@ -26,13 +27,13 @@ impl RecentIds {
     }
 
     /// Returns whether the id was pushed and is still remembered.
-    pub fn has(&self, id: u64) -> bool {
+    pub fn contains(&self, id: u64) -> bool {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// Returns whether the id may have been pushed. Wrong only for ids that are no larger than a forgotten one.
+    /// Returns whether the id may have been pushed. Errs, towards `true`, only for ids no larger than a forgotten one.
     pub fn may_have_had(&self, id: u64) -> bool {
-        id <= self.forgotten_through || self.has(id)
+        id <= self.forgotten_through || self.contains(id)
     }
 }
 
@@ -41,12 +42,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_told_exactly_and_older_ones_are_in_doubt() {
+    fn answers_exactly_for_the_newest_ids_and_cautiously_for_older_ones() {
         let mut recent = RecentIds::default();
         (1..=MAX as u64).for_each(|number| recent.push(number * 10));
-        assert!(recent.has(10) && !recent.may_have_had(11) && !recent.has(5) && !recent.may_have_had(5));
+        assert!(recent.contains(10) && !recent.may_have_had(11) && !recent.contains(5) && !recent.may_have_had(5));
         (1..=2).for_each(|number| recent.push((MAX as u64 + number) * 10));
-        assert!(recent.may_have_had(10) && recent.may_have_had(15) && !recent.has(15) && !recent.may_have_had(25));
-        assert!(recent.has(30) && recent.has((MAX as u64 + 2) * 10) && recent.ids.len() == MAX);
+        assert!(recent.may_have_had(10) && recent.may_have_had(15));
+        assert!(!recent.contains(15) && !recent.may_have_had(25));
+        assert!(recent.contains(30) && recent.contains((MAX as u64 + 2) * 10) && recent.ids.len() == MAX);
     }
 }
