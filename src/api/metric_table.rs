@@ -285,7 +285,7 @@ fn delivery(metrics: &Metrics) -> [Family; 5] {
 }
 
 fn history(service: &Service, counts: &HubCounts) -> [Family; 7] {
-    let debts: Vec<_> = service.hub.debts().collect();
+    let debts: Vec<_> = service.hub.in_flight().collect();
     let settings = &service.settings;
     [
         Family::gauge("esker_topics", "Topics that retain an event or have a subscriber.", counts.topics)

@@ -116,7 +116,7 @@ impl Request {
     #[must_use]
     pub fn settle(self, exists: bool) -> Self {
         let wanted = match self.wanted {
-            Wanted::Records(names, start) => Wanted::Records(names, start.settle(exists)),
+            Wanted::Records(names, start) => Wanted::Records(names, start.resolve(exists)),
             topics @ Wanted::Topics(_) => topics,
         };
         Self { wanted, ..self }

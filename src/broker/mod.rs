@@ -209,7 +209,7 @@ impl Broker {
         let begin = self.clock.now().millis;
         self.listening.remove_files();
         self.service.0.drain();
-        (0..self.workers.len()).for_each(|worker| self.service.0.hub.ring(worker));
+        (0..self.workers.len()).for_each(|worker| self.service.0.hub.wake(worker));
         for worker in self.workers.drain(..) {
             if worker.join().is_err() {
                 log::error!("a worker thread panicked");

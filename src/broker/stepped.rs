@@ -91,7 +91,7 @@ impl<K: Reactor> Stepped<K> {
     /// As a signal to end does it: nothing new is taken, streams end.
     pub fn drain(&mut self) {
         self.service.drain();
-        (0..self.workers.len()).for_each(|worker| self.service.hub.ring(worker));
+        (0..self.workers.len()).for_each(|worker| self.service.hub.wake(worker));
     }
 
     /// Whether a worker has ended, after a drain.

@@ -128,7 +128,7 @@ fn wire(drafts: Vec<UnsequencedFrame>, most: usize) -> String {
     for (number, draft) in drafts.into_iter().enumerate() {
         let (cost, own) = (draft.cost(), draft.publisher_id().map(str::to_owned));
         let id = FIRST_ID + number as u64;
-        let frame = draft.stamp(id);
+        let frame = draft.assign_id(id);
         assert_eq!(frame.cost(), cost, "stamping allocates nothing");
         assert_eq!((frame.publisher_id().map(|id| &**id), frame.id()), (own.as_deref(), id));
         plain.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).expect("text stays text"));

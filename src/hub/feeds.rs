@@ -1,6 +1,5 @@
-//! All feeds of one keeper (the hub, or a worker's replica), with what is retained counted in
-//! events and bytes, and the feed with the oldest frame always at hand. `T` is what the keeper
-//! itself wants to know of each feed.
+//! All feeds of one owner, which is the hub or a worker's replica. Counts the retained events and bytes, and finds the feed
+//! with the oldest frame without a search. `M` is the owner's metadata on each feed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,64 +8,79 @@ use super::window::Window;
 use crate::sse::Frame;
 use crate::util::paged_slab::PagedSlab;
 
-/// Where a keeper holds a feed.
+/// The index of a feed in its [`Feeds`].
 pub type Slot = u32;
 
-/// A feed and its keeper's own note on it.
+/// A feed and its owner's metadata.
 #[derive(Debug)]
-pub struct Feed<T> {
+pub struct Feed<M> {
     /// The retained frames.
     pub window: Window,
-    /// The keeper's own.
-    pub note: T,
+    /// The owner's metadata.
+    pub meta: M,
 }
 
-/// The feeds of one keeper.
+/// The feeds of one owner.
 #[derive(Debug)]
-pub struct Feeds<T> {
-    feeds: PagedSlab<Feed<T>>,
+pub struct Feeds<M> {
+    feeds: PagedSlab<Feed<M>>,
+    /// Each feed that is not empty, by the id of its oldest frame.
     by_oldest: BTreeMap<u64, Slot>,
     events: usize,
     bytes: usize,
+    /// Frames per feed beyond which a feed is over its limit. The owner decides when to evict them.
     limit: usize,
-    surplus_bytes: usize,
+    over_limit_bytes: usize,
 }
 
-impl<T> Feeds<T> {
-    /// No feeds yet; what one has beyond its `limit` newest frames is counted as surplus.
+impl<M> Feeds<M> {
+    /// Creates it without feeds. A feed with more than `limit` frames is over its limit.
     pub fn new(limit: usize) -> Self {
-        Self { feeds: PagedSlab::default(), by_oldest: BTreeMap::new(), events: 0, bytes: 0, limit, surplus_bytes: 0 }
+        Self {
+            feeds: PagedSlab::default(),
+            by_oldest: BTreeMap::new(),
+            events: 0,
+            bytes: 0,
+            limit,
+            over_limit_bytes: 0,
+        }
     }
 
     /// Opens an empty feed.
-    pub fn open(&mut self, evicted_through: u64, note: T) -> Slot {
-        self.feeds.insert(Feed { window: Window::new(evicted_through), note }) as Slot
+    pub fn open(&mut self, evicted_through: u64, meta: M) -> Slot {
+        self.feeds.insert(Feed { window: Window::new(evicted_through), meta }) as Slot
     }
 
-    /// Closes a feed and forgets its frames.
-    pub fn close(&mut self, slot: Slot) -> T {
+    /// Closes a feed, drops its frames and returns its metadata.
+    pub fn close(&mut self, slot: Slot) -> M {
         let feed = self.feeds.remove(slot as usize);
         if let Some(oldest) = feed.window.oldest() {
             self.by_oldest.remove(&oldest);
         }
         self.events -= feed.window.len();
         self.bytes -= feed.window.frames().map(|frame| frame.cost()).sum::<usize>();
-        self.surplus_bytes -= feed.window.beyond(self.limit).map(|frame| frame.cost()).sum::<usize>();
-        feed.note
+        self.over_limit_bytes -= feed.window.over_limit(self.limit).map(|frame| frame.cost()).sum::<usize>();
+        debug_assert!(!self.feeds.is_empty() || self.is_zero(), "feeds that are closed take no memory");
+        feed.meta
     }
 
-    /// The feed in a slot that [`Feeds::open`] gave and [`Feeds::close`] did not take back.
-    pub fn get(&self, slot: Slot) -> &Feed<T> {
+    /// Returns whether nothing is accounted for.
+    fn is_zero(&self) -> bool {
+        (self.events, self.bytes, self.over_limit_bytes, self.by_oldest.len()) == (0, 0, 0, 0)
+    }
+
+    /// Returns an open feed. Panics if the slot is closed.
+    pub fn get(&self, slot: Slot) -> &Feed<M> {
         &self.feeds[slot as usize]
     }
 
-    /// The keeper's note on a feed.
-    pub fn note_mut(&mut self, slot: Slot) -> &mut T {
-        &mut self.feeds[slot as usize].note
+    /// Returns the metadata of an open feed. Panics if the slot is closed.
+    pub fn meta_mut(&mut self, slot: Slot) -> &mut M {
+        &mut self.feeds[slot as usize].meta
     }
 
-    /// The feed in a slot that may have been closed.
-    pub fn find(&self, slot: Slot) -> Option<&Feed<T>> {
+    /// Returns the feed in a slot that may be closed.
+    pub fn find(&self, slot: Slot) -> Option<&Feed<M>> {
         self.feeds.get(slot as usize)
     }
 
@@ -79,13 +93,13 @@ impl<T> Feeds<T> {
         self.events += 1;
         self.bytes += frame.cost();
         window.push(frame);
-        self.surplus_bytes += window.beyond(self.limit).next_back().map_or(0, |frame| frame.cost());
+        self.over_limit_bytes += window.over_limit(self.limit).next_back().map_or(0, |frame| frame.cost());
     }
 
-    /// Removes the oldest frame of a feed.
+    /// Removes the oldest frame of a feed and returns it.
     pub fn pop(&mut self, slot: Slot) -> Option<Arc<Frame>> {
         let window = &mut self.feeds[slot as usize].window;
-        let is_surplus = window.len() > self.limit;
+        let is_over_limit = window.len() > self.limit;
         let frame = window.pop()?;
         self.by_oldest.remove(&frame.id());
         if let Some(oldest) = window.oldest() {
@@ -93,36 +107,36 @@ impl<T> Feeds<T> {
         }
         self.events -= 1;
         self.bytes -= frame.cost();
-        self.surplus_bytes -= if is_surplus { frame.cost() } else { 0 };
+        self.over_limit_bytes -= if is_over_limit { frame.cost() } else { 0 };
         Some(frame)
     }
 
-    /// Whether a feed has more frames than its limit.
-    pub fn has_surplus(&self, slot: Slot) -> bool {
+    /// Returns whether a feed has more frames than its limit.
+    pub fn is_over_limit(&self, slot: Slot) -> bool {
         self.get(slot).window.len() > self.limit
     }
 
-    /// What the frames beyond the limits cost in memory.
-    pub fn surplus_bytes(&self) -> usize {
-        self.surplus_bytes
+    /// Returns the bytes of memory that the frames over the limits of their feeds take.
+    pub fn over_limit_bytes(&self) -> usize {
+        self.over_limit_bytes
     }
 
-    /// The id of the oldest frame of all, and the feed that has it.
+    /// Returns the id of the oldest frame of all, and the feed that has it.
     pub fn oldest(&self) -> Option<(u64, Slot)> {
         self.by_oldest.first_key_value().map(|(&id, &slot)| (id, slot))
     }
 
-    /// Retained frames in all feeds.
+    /// Returns the number of retained frames in all feeds.
     pub fn events(&self) -> usize {
         self.events
     }
 
-    /// What the retained frames cost in memory.
+    /// Returns the bytes of memory that the retained frames take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The number of open feeds.
+    /// Returns the number of open feeds.
     pub fn count(&self) -> usize {
         self.feeds.len()
     }

@@ -1,6 +1,5 @@
-//! The way from the hub to one worker: a channel of notices whose bound is the worker's debt (what
-//! was sent and not yet served), and a bell that wakes the worker at most once per turn.
-//! Refuses to know how a worker sleeps.
+//! The channel from the hub to one worker. It is bounded by what is in flight: what was sent and not yet acknowledged. A flag
+//! makes sure that a sleeping worker is woken at most once per loop iteration. Independent of how a worker sleeps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,125 +9,128 @@ use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 use super::topic::FeedId;
 use crate::sse::Frame;
 
-/// At most so many events wait for one worker, unless a single publish alone has more, and
-/// one commit of records.
+/// The most events in flight to one worker. A single publish and a single commit of records may exceed it.
 pub const MAX_IN_FLIGHT_EVENTS: usize = 4096;
-/// At most so many bytes of frames wait for one worker, unless a single publish alone has more, and one
-/// commit of records.
+/// The most bytes of frames in flight to one worker. A single publish and a single commit of records may exceed it.
 pub const MAX_IN_FLIGHT_BYTES: usize = 32 << 20;
 
-/// One published event, on its way to a worker's replica.
+/// One published event on its way to a worker's replica.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Which feed it belongs to.
+    /// The feed that it belongs to.
     pub feed: FeedId,
     /// The event.
     pub frame: Arc<Frame>,
 }
 
-/// Wakes a sleeping worker; called from any thread.
+/// Wakes a sleeping worker. Called from any thread.
 pub type WakeFn = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Shared {
-    rung: AtomicBool,
-    debt_events: AtomicUsize,
-    debt_bytes: AtomicUsize,
-    /// Whether the worker has ended, and serves nobody any more.
+    /// Whether the worker was woken since it last called [`Inbox::clear_wake`].
+    is_woken: AtomicBool,
+    in_flight_events: AtomicUsize,
+    in_flight_bytes: AtomicUsize,
+    /// Whether the worker has ended and has no subscriber any more.
     has_ended: AtomicBool,
 }
 
 /// The hub's end.
 pub struct Outbox {
-    notices: Sender<Delivery>,
+    deliveries: Sender<Delivery>,
     shared: Arc<Shared>,
-    bell: WakeFn,
+    wake: WakeFn,
 }
 
 /// The worker's end.
 #[derive(Debug)]
 pub struct Inbox {
-    notices: Receiver<Delivery>,
+    deliveries: Receiver<Delivery>,
     shared: Arc<Shared>,
     taken_events: usize,
     taken_bytes: usize,
 }
 
-/// Makes both ends.
-pub fn inbox(bell: WakeFn) -> (Outbox, Inbox) {
-    // Unbounded as a channel: `has_room` bounds what the hub sends, by events and by bytes.
+/// Creates both ends.
+pub fn inbox(wake: WakeFn) -> (Outbox, Inbox) {
+    // The channel itself is unbounded. `has_room` bounds what the hub sends, by events and by bytes.
     let (sender, receiver) = unbounded();
     let shared = Arc::new(Shared::default());
-    let outbox = Outbox { notices: sender, shared: Arc::clone(&shared), bell };
-    (outbox, Inbox { notices: receiver, shared, taken_events: 0, taken_bytes: 0 })
+    let outbox = Outbox { deliveries: sender, shared: Arc::clone(&shared), wake };
+    (outbox, Inbox { deliveries: receiver, shared, taken_events: 0, taken_bytes: 0 })
 }
 
 impl Outbox {
-    /// Whether the worker can take so much more. One that owes nothing takes any single publish, and one that has ended
-    /// keeps nobody waiting.
+    /// Returns whether the worker has room for this many events and bytes more. With nothing in flight there is room for any
+    /// single publish. A worker that has ended always has room, so that it delays no publisher.
     pub(super) fn has_room(&self, events: usize, bytes: usize) -> bool {
         if self.shared.has_ended.load(Ordering::Acquire) {
             return true;
         }
-        let owed_events = self.shared.debt_events.load(Ordering::Acquire);
-        let owed_bytes = self.shared.debt_bytes.load(Ordering::Acquire);
-        owed_events == 0 || (owed_events + events <= MAX_IN_FLIGHT_EVENTS && owed_bytes + bytes <= MAX_IN_FLIGHT_BYTES)
+        let in_flight_events = self.shared.in_flight_events.load(Ordering::Acquire);
+        let in_flight_bytes = self.shared.in_flight_bytes.load(Ordering::Acquire);
+        in_flight_events == 0
+            || (in_flight_events + events <= MAX_IN_FLIGHT_EVENTS && in_flight_bytes + bytes <= MAX_IN_FLIGHT_BYTES)
     }
 
-    /// What was sent and not yet served: frames and bytes.
-    pub(super) fn debt(&self) -> (usize, usize) {
-        (self.shared.debt_events.load(Ordering::Relaxed), self.shared.debt_bytes.load(Ordering::Relaxed))
+    /// Returns what was sent and not yet acknowledged: events and bytes.
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        let (events, bytes) = (&self.shared.in_flight_events, &self.shared.in_flight_bytes);
+        (events.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 
-    /// Sends one notice. A worker that has ended takes none, and has no subscriber left to miss it.
-    pub(super) fn send(&self, notice: Delivery) {
-        self.shared.debt_events.fetch_add(1, Ordering::AcqRel);
-        self.shared.debt_bytes.fetch_add(notice.frame.cost(), Ordering::AcqRel);
-        let _ = self.notices.send(notice);
+    /// Sends a delivery. If the worker has ended it is dropped: no subscriber is left to miss it.
+    pub(super) fn send(&self, delivery: Delivery) {
+        self.shared.in_flight_events.fetch_add(1, Ordering::AcqRel);
+        self.shared.in_flight_bytes.fetch_add(delivery.frame.cost(), Ordering::AcqRel);
+        let _ = self.deliveries.send(delivery);
     }
 
-    /// Wakes the worker, unless somebody has done so since it last looked.
-    pub fn ring(&self) {
-        if !self.shared.rung.swap(true, Ordering::AcqRel) {
-            (self.bell)();
+    /// Wakes the worker, unless it was woken since it last called [`Inbox::clear_wake`].
+    pub fn wake(&self) {
+        if !self.shared.is_woken.swap(true, Ordering::AcqRel) {
+            (self.wake)();
         }
     }
 }
 
 impl Inbox {
-    /// From here on the bell rings anew; call before looking at what is there.
-    pub fn hush(&self) {
-        self.shared.rung.store(false, Ordering::SeqCst);
+    /// Lets the next [`Outbox::wake`] wake the worker again. Call it before looking for deliveries, or one may go unnoticed.
+    pub fn clear_wake(&self) {
+        self.shared.is_woken.store(false, Ordering::SeqCst);
     }
 
-    /// Whether notices wait.
+    /// Returns whether no delivery is waiting.
     pub fn is_empty(&self) -> bool {
-        self.notices.is_empty()
+        self.deliveries.is_empty()
     }
 
-    /// How many notices wait; all that were sent before this call are among them.
+    /// Returns the number of waiting deliveries, including all that were sent before this call.
     pub fn len(&self) -> usize {
-        self.notices.len()
+        self.deliveries.len()
     }
 
-    /// The waiting notices, in the hub's order.
+    /// Receives the waiting deliveries, in the hub's order.
     pub fn waiting(&self) -> TryIter<'_, Delivery> {
-        self.notices.try_iter()
+        self.deliveries.try_iter()
     }
 
-    /// Notes that a notice was taken; it stays a debt until [`Inbox::settle`].
-    pub fn note_taken(&mut self, notice: &Delivery) {
+    /// Records that a delivery was received. It stays in flight until [`Inbox::ack`].
+    pub fn mark_taken(&mut self, delivery: &Delivery) {
         self.taken_events += 1;
-        self.taken_bytes += notice.frame.cost();
+        self.taken_bytes += delivery.frame.cost();
     }
 
-    /// All that was taken has been served to every audience: room for more.
-    pub fn settle(&mut self) {
+    /// Acknowledges all deliveries that were marked as taken, once they have been served to every subscriber group.
+    pub fn ack(&mut self) {
         if self.taken_events == 0 {
             return;
         }
-        self.shared.debt_bytes.fetch_sub(std::mem::take(&mut self.taken_bytes), Ordering::AcqRel);
-        self.shared.debt_events.fetch_sub(std::mem::take(&mut self.taken_events), Ordering::AcqRel);
+        let (events, bytes) = (std::mem::take(&mut self.taken_events), std::mem::take(&mut self.taken_bytes));
+        let bytes_before = self.shared.in_flight_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        let events_before = self.shared.in_flight_events.fetch_sub(events, Ordering::AcqRel);
+        debug_assert!(events_before >= events && bytes_before >= bytes, "only what was sent is acknowledged");
     }
 }
 

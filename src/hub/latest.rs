@@ -1,12 +1,12 @@
-//! One feed: the newest frame of each name, ascending by id. A frame that is superseded is no loss,
-//! and nobody is told of it. Refuses to know who listens.
+//! The feed of records: the newest frame of each name, ascending by id. A newer frame of the same name replaces the older one
+//! without a gap. Independent of who listens.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::sse::Frame;
 
-/// See the module's page.
+/// The newest frame of each name.
 #[derive(Debug, Default)]
 pub struct Latest {
     frames: BTreeMap<u64, Arc<Frame>>,
@@ -15,68 +15,69 @@ pub struct Latest {
 }
 
 impl Latest {
-    /// The number of names.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether there is no frame yet.
+    /// Returns whether there is no frame yet.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// What the frames cost in memory.
+    /// Returns the bytes of memory that the frames take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The smallest id.
+    /// Returns the smallest id.
     pub fn oldest(&self) -> Option<u64> {
         self.frames.first_key_value().map(|(&id, _)| id)
     }
 
-    /// The largest id there ever was: the newest frame is never superseded by an older one.
+    /// Returns the largest id there ever was. The newest frame is never replaced by an older one.
     pub fn newest(&self) -> u64 {
         self.frames.last_key_value().map_or(0, |(&id, _)| id)
     }
 
-    /// The frames, oldest first.
+    /// Returns the frames, oldest first.
     pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
         self.frames.values()
     }
 
-    /// The first frame after a cursor.
+    /// Returns the first frame after a cursor.
     pub fn first_after(&self, cursor: u64) -> Option<&Arc<Frame>> {
-        // The usual answer is found without a search.
+        // Most cursors are at the newest frame, which is found without a search.
         self.frames.last_key_value().filter(|(id, _)| **id > cursor)?;
         self.frames.range(cursor + 1..).next().map(|(_, frame)| frame)
     }
 
-    /// The first frame after a cursor that has one of these names.
+    /// Returns the first frame after a cursor that has one of these names.
     pub fn first_among(&self, names: &[Arc<str>], cursor: u64) -> Option<&Arc<Frame>> {
         let ids = names.iter().filter_map(|name| self.by_name.get(name)).filter(|id| **id > cursor);
         ids.min().and_then(|id| self.frames.get(id))
     }
 
-    /// The id of a name's frame.
+    /// Returns the id of a name's frame.
     pub fn id_of(&self, name: &str) -> Option<u64> {
         self.by_name.get(name).copied()
     }
 
-    /// Whether the frame with this id is still its name's newest.
-    pub fn has(&self, id: u64) -> bool {
+    /// Returns whether the frame with this id is still the newest of its name.
+    pub fn contains(&self, id: u64) -> bool {
         self.frames.contains_key(&id)
     }
 
-    /// From frames ascending by id, one of each name: much faster than one after the other.
+    /// Creates it from frames that ascend by id and have distinct names. Much faster than pushing them one by one.
     pub fn restore(frames: Vec<Arc<Frame>>) -> Self {
+        debug_assert!(frames.is_sorted_by(|one, next| one.id() < next.id()), "a feed ascends");
         let bytes = frames.iter().map(|frame| frame.cost()).sum();
         let by_name = frames.iter().filter_map(|frame| Some((Arc::clone(frame.name()?), frame.id()))).collect();
         let frames = frames.into_iter().map(|frame| (frame.id(), frame)).collect();
         Self { frames, by_name, bytes }
     }
 
-    /// Takes a frame in that is newer than all others; answers the one that it supersedes.
+    /// Adds a frame that is newer than all others and returns the one that it replaces.
     pub fn push(&mut self, frame: Arc<Frame>) -> Option<Arc<Frame>> {
         debug_assert!(frame.id() > self.newest(), "a feed ascends");
         let name = Arc::clone(frame.name()?);
@@ -84,6 +85,7 @@ impl Latest {
         let superseded = self.by_name.insert(name, frame.id()).and_then(|id| self.frames.remove(&id));
         self.bytes -= superseded.as_ref().map_or(0, |frame| frame.cost());
         self.frames.insert(frame.id(), frame);
+        debug_assert_eq!(self.frames.len(), self.by_name.len(), "each name has one frame");
         superseded
     }
 }
@@ -94,7 +96,7 @@ mod tests {
     use crate::sse::record_frame;
 
     #[test]
-    fn each_name_has_its_newest() {
+    fn keeps_the_newest_frame_of_each_name() {
         let mut latest = Latest::default();
         for (id, name) in [(1, "a"), (2, "b"), (5, "a"), (7, "c"), (9, "b")] {
             let superseded = latest.push(record_frame(&Arc::from(name), "1", id));
@@ -111,7 +113,7 @@ mod tests {
         let names = ["a", "b", "x"].map(Arc::from);
         assert_eq!(latest.first_among(&names, 0).map(|frame| frame.id()), Some(5));
         assert_eq!(latest.first_among(&names, 5).map(|frame| frame.id()), Some(9));
-        assert!(latest.has(5) && !latest.has(1) && latest.id_of("c") == Some(7));
+        assert!(latest.contains(5) && !latest.contains(1) && latest.id_of("c") == Some(7));
         assert_eq!(latest.bytes(), latest.frames().map(|frame| frame.cost()).sum::<usize>());
         let mut restored = Latest::restore(latest.frames().cloned().collect());
         assert_eq!((restored.bytes(), restored.newest(), restored.id_of("b")), (latest.bytes(), 9, Some(9)));

@@ -1,29 +1,29 @@
-//! The sets of record names that streams are limited to: each worker keeps one copy of a set, however many streams have it, and
-//! all together take a bounded amount of memory. Part of the hub's critical section.
+//! The sets of record names that streams are limited to. Each worker has one copy of a set, shared by all streams with the
+//! same names, and all sets together take a bounded amount of memory. Used behind the hub's lock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::WorkerId;
+use super::worker_set::WorkerId;
 use crate::util::shrink::Shrink as _;
 
-/// The names that a stream is limited to, ascending; all if there are none.
+/// The names that a stream is limited to, ascending; empty for all names.
 pub type NameSet = Arc<[Arc<str>]>;
 
-/// All sets may take this part of what the newest records may.
+/// All sets together may take this fraction of the memory that the newest records may take: one in four.
 const PART_OF_LATEST: usize = 4;
-/// At least so many bytes may be taken.
+/// All sets together may take at least this many bytes.
 const MIN_BYTES: usize = 1 << 20;
-/// The bytes that a name takes beside its text: the allocation, and its place in the worker's index of names.
+/// The bytes that a name takes beside its text: the allocation, and its entry in the worker's index of names.
 const NAME_OVERHEAD: usize = 160;
 /// The bytes that a set takes beside its names.
 const SET_OVERHEAD: usize = 400;
 
-/// See the module's page.
+/// All sets, with the number of streams that use each.
 pub(super) struct NameSets {
     limit: usize,
     bytes: usize,
-    /// How many streams of each worker have a set.
+    /// For each worker, the number of streams with a set.
     streams: Box<[HashMap<NameSet, u32>]>,
 }
 
@@ -33,12 +33,12 @@ impl NameSets {
         Self { limit, bytes: 0, streams: (0..workers).map(|_| HashMap::new()).collect() }
     }
 
-    /// What all sets take in memory.
+    /// Returns the bytes of memory that all sets take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Counts a stream, and returns the one copy of its set; `None` if a new one would take too much.
+    /// Adds a stream and returns the shared copy of its set; `None` if a new set would take too much memory.
     pub fn join(&mut self, worker: WorkerId, names: NameSet) -> Option<NameSet> {
         if names.is_empty() {
             return Some(names);
@@ -58,7 +58,7 @@ impl NameSets {
         Some(names)
     }
 
-    /// A stream with this set has left.
+    /// Removes a stream with this set.
     pub fn leave(&mut self, worker: WorkerId, names: &NameSet) {
         let streams = &mut self.streams[worker];
         let Some(count) = streams.get_mut(names) else { return };
@@ -67,6 +67,10 @@ impl NameSets {
             streams.remove(names);
             streams.shrink_if_sparse();
             self.bytes -= cost(names);
+            debug_assert!(
+                self.bytes == 0 || self.streams.iter().any(|sets| !sets.is_empty()),
+                "no set takes no memory"
+            );
         }
     }
 }
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_with_the_same_names_share_them() {
+    fn streams_with_the_same_names_share_one_set() {
         let mut sets = NameSets::new(2, 0);
         let names = || set((0..31).map(|number| format!("{number:0256}")));
         let first = sets.join(0, names()).expect("there is room");
@@ -94,16 +98,19 @@ mod tests {
         assert!((12_000..14_000).contains(&one), "31 long names: {one}");
         let second = sets.join(0, names()).expect("there is room");
         assert!(Arc::ptr_eq(&first, &second) && sets.bytes() == one);
-        assert!(sets.join(1, names()).is_some() && sets.bytes() == 2 * one, "each worker has its own");
+        assert!(sets.join(1, names()).is_some() && sets.bytes() == 2 * one, "each worker has its own copy");
         let many = (0..2000).filter(|stream| sets.join(0, set([format!("{stream:0256}")])).is_some()).count();
         assert!(sets.bytes() <= MIN_BYTES && many < 2000, "{many}");
-        assert!(sets.join(0, set([])).is_some() && sets.join(0, names()).is_some(), "what takes nothing has room");
+        assert!(
+            sets.join(0, set([])).is_some() && sets.join(0, names()).is_some(),
+            "a set that takes no more memory is always accepted"
+        );
     }
 
     proptest! {
-        /// Against counting the distinct sets of all streams.
+        /// The oracle counts the distinct sets of all streams.
         #[test]
-        fn what_streams_have_is_what_is_counted(acts in prop::collection::vec((any::<bool>(), 0..2_usize, 0..6_usize), 0..100)) {
+        fn counted_bytes_are_those_of_the_distinct_sets(acts in prop::collection::vec((any::<bool>(), 0..2_usize, 0..6_usize), 0..100)) {
             let (mut sets, mut streams) = (NameSets::new(2, 0), Vec::<(WorkerId, NameSet)>::new());
             for (joins, worker, size) in acts {
                 if joins {

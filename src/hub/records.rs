@@ -1,31 +1,31 @@
-//! Records in the hub: the feed of the newest version of every name. The store has committed what
-//! comes in here, so it is never refused; it asks beforehand for ids and for room. Part of the hub's
-//! critical section.
+//! Records: the feed of the newest version of every name. The store has already committed what is published here, so it is
+//! never refused; the store reserves ids and checks for room beforehand.
 
 use std::sync::Arc;
 
 use super::names::{NameSet, NameSets};
-use super::{AtCapacity, Delivery, FeedId, Gap, Hub, Joined, JoinedFeeds, Latest, WorkerId, WorkerSet};
+use super::worker_set::WorkerSet;
+use super::{AtCapacity, FeedId, Gap, Hub, Joined, JoinedFeeds, Latest, WorkerId};
 use crate::engine::{RecentIds, parse_id};
 use crate::sse::{self, Frame};
 
-/// Where a subscriber to records begins.
+/// Where a subscriber to records starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordStart {
     /// With the newest version of every name.
     Newest,
     /// After a version that exists, with the names that have a newer one.
     After(u64),
-    /// The same for a version of which only the store can tell whether it exists.
+    /// After a version that may exist; only the store knows.
     AfterStored(u64),
-    /// With a gap, and the newest version of every name.
+    /// With a gap, then the newest version of every name.
     Unknown,
 }
 
 impl RecordStart {
-    /// Puts the store's answer in.
+    /// Resolves [`RecordStart::AfterStored`] with the store's reply.
     #[must_use]
-    pub fn settle(self, exists: bool) -> Self {
+    pub fn resolve(self, exists: bool) -> Self {
         match self {
             Self::AfterStored(id) if exists => Self::After(id),
             Self::AfterStored(_) => Self::Unknown,
@@ -34,13 +34,13 @@ impl RecordStart {
     }
 }
 
-/// What the hub notes of records.
+/// What the hub keeps for records.
 pub(super) struct Records {
     pub(super) latest: Latest,
-    /// The versions published last, superseded or not.
+    /// The ids of the versions published last, whether still the newest of their names or not.
     recent: RecentIds,
-    /// The workers that have a replica. A worker with a replica keeps it, because of a million names
-    /// copying it again for the next subscriber would take long.
+    /// Which workers have a replica. A worker keeps its replica when the last subscriber leaves, because copying a million
+    /// names for the next one would take long.
     replicas: Box<[bool]>,
     pub(super) subscribers: usize,
     pub(super) names: NameSets,
@@ -52,62 +52,54 @@ impl Records {
         Self { latest, recent, replicas: vec![false; workers].into(), subscribers: 0, names }
     }
 
-    /// The workers that have a replica.
+    /// Returns the workers that have a replica.
     fn workers(&self) -> impl Iterator<Item = WorkerId> {
         self.replicas.iter().enumerate().filter(|(_, has_one)| **has_one).map(|(worker, _)| worker)
     }
 }
 
 impl Hub {
-    /// So many ids in a row for records that are about to be committed: the first one. None while ids
-    /// would run too far ahead of the clock, or a worker is in debt up to the bound. Room for one record is room for
-    /// all of them: a large commit would wait for a moment in which nobody owes anything, and under load there is none.
+    /// Reserves `count` consecutive ids for records that are about to be committed, and returns the first. `None` while ids
+    /// would run too far ahead of the clock or a worker has too much in flight. Room for one record counts as room for all:
+    /// otherwise a large commit would wait until nothing is in flight, which under load never happens.
     pub fn reserve(&self, count: usize, now_micros: u64) -> Option<u64> {
         let mut state = self.lock();
         let has_room = state.records.workers().all(|worker| self.outboxes[worker].has_room(1, 0));
         if has_room { state.ids.reserve(count, now_micros) } else { None }
     }
 
-    /// Whether the newest records still take less memory than they may. What is on its way to the disk is not
-    /// counted: it is bounded by the store's queue.
+    /// Returns whether the newest records take less memory than [`HubLimits::latest_bytes`](super::HubLimits::latest_bytes).
+    /// Records that are being written do not count; the store's queue bounds them.
     pub fn has_room_for_records(&self) -> bool {
         self.lock().records.latest.bytes() < self.limits.latest_bytes
     }
 
-    /// The largest id given so far.
-    pub fn newest(&self) -> u64 {
-        self.lock().ids.newest()
-    }
-
-    /// Takes what was stored before the start, ascending by id and one of each name.
+    /// Sets the newest record of every name, as found at the start. The frames ascend by id and have distinct names.
     pub fn restore_records(&self, frames: Vec<Arc<Frame>>) {
         self.lock().records.latest = Latest::restore(frames);
     }
 
-    /// Takes what was committed, in order, and tells the workers.
+    /// Publishes records that were committed, in order, and wakes the workers.
     pub fn publish_records(&self, frames: Vec<Arc<Frame>>) {
         let mut state = self.lock();
         let records = &mut state.records;
+        let listening: WorkerSet = records.workers().collect();
         for frame in frames {
-            for worker in records.workers() {
-                self.outboxes[worker].send(Delivery { feed: FeedId::Records, frame: Arc::clone(&frame) });
-            }
+            self.deliver(&listening, FeedId::Records, &frame);
             records.recent.push(frame.id());
             records.latest.push(frame);
         }
-        let mut heard = WorkerSet::default();
-        records.workers().for_each(|worker| heard.insert(worker));
         drop(state);
-        heard.iter().for_each(|worker| self.outboxes[worker].ring());
+        self.wake_all(&listening, None);
     }
 
-    /// Finds out where a position among records is. A version that memory does not have may be in the store: nothing
-    /// blocks here, so the caller asks it before the join. What exists then still does at the join, for versions stay.
+    /// Parses a resume position among records. A version that is not in memory may be in the store. Nothing blocks here, so
+    /// the caller asks the store before the join. A version that exists then still exists at the join, because versions stay.
     pub fn find_record(&self, text: &str) -> RecordStart {
         let records = &self.lock().records;
         match parse_id(sse::position(text)) {
             Some(0) => RecordStart::After(0),
-            Some(id) if records.latest.has(id) || records.recent.contains(id) => RecordStart::After(id),
+            Some(id) if records.latest.contains(id) || records.recent.contains(id) => RecordStart::After(id),
             Some(id) if id < records.latest.newest() => RecordStart::AfterStored(id),
             _ => RecordStart::Unknown,
         }
@@ -133,10 +125,11 @@ impl Hub {
         Ok(Joined { cursor, newest: records.latest.newest(), gap, feeds: JoinedFeeds::Records { names, backlog } })
     }
 
-    /// A subscriber of `worker` to the records with these names has left.
+    /// Removes a subscriber of `worker` to the records with these names.
     pub fn leave_records(&self, worker: WorkerId, names: &NameSet) {
         let mut state = self.lock();
-        state.subscribers -= 1;
+        state.remove_subscriber();
+        debug_assert!(state.records.subscribers > 0, "only subscribers that joined leave");
         state.records.subscribers -= 1;
         state.records.names.leave(worker, names);
     }

@@ -1,36 +1,40 @@
-//! What the hub keeps and what it lets go: the bounds of history by count, age and bytes, and the
-//! end of topics that have neither event nor listener. Part of the hub's critical section.
+//! Retention: keeps history within its bounds of count, age and bytes, and closes topics that have neither an event nor a
+//! listener.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::tombstones::Lost;
+use super::tombstones::Evicted;
 use super::{Hub, Slot, State};
 use crate::engine::parse_id;
 use crate::sse::Frame;
 use crate::util::shrink::Shrink;
 
-/// An aged history is let go in slices of so many frames, so that the lock stays short.
+/// The number of aged frames that are evicted at a time, so that the lock is held only briefly.
 const EXPIRE_SLICE: usize = 2_000;
 
 impl Hub {
-    /// Puts a frame into its feed and lets go what is over the bounds of count and bytes.
+    /// Adds a frame to its feed and evicts what exceeds the bounds of count and bytes.
     pub(super) fn retain(&self, state: &mut State, slot: Slot, frame: Arc<Frame>) {
-        if let Some(own) = frame.publisher_id() {
-            let own = Arc::clone(own);
-            state.feeds.note_mut(slot).publisher_ids.insert(own, frame.id());
+        if let Some(publisher_id) = frame.publisher_id() {
+            let publisher_id = Arc::clone(publisher_id);
+            state.feeds.meta_mut(slot).publisher_ids.insert(publisher_id, frame.id());
         }
         state.feeds.push(slot, frame);
-        while state.feeds.has_surplus(slot) {
+        while state.feeds.is_over_limit(slot) {
             state.evict(slot);
         }
         while state.feeds.bytes() > self.limits.bytes {
             self.evict_oldest(state, slot);
         }
+        debug_assert!(
+            state.feeds.get(slot).window.len() <= self.limits.events_per_topic,
+            "history is within its bounds"
+        );
     }
 
-    /// Lets go one slice of what is too old. Answers whether more is left to do.
+    /// Evicts events that are too old, at most a slice of them. Returns whether more may be left.
     pub fn expire(&self, now_micros: u64) -> bool {
         let horizon = now_micros.saturating_sub(self.limits.age_micros);
         let mut state = self.lock();
@@ -38,7 +42,7 @@ impl Hub {
             match state.feeds.oldest() {
                 Some((id, slot)) if id < horizon => {
                     self.evict_oldest(&mut state, slot);
-                    state.bury_if_idle(slot);
+                    state.retire_if_idle(slot);
                 }
                 _ => {
                     state.names.shrink_if_sparse();
@@ -49,20 +53,20 @@ impl Hub {
         true
     }
 
-    /// Evicts the oldest frame of all; `busy` is a topic that must not be buried meanwhile.
+    /// Evicts the oldest frame of all topics. `busy` is a topic that must stay open.
     fn evict_oldest(&self, state: &mut State, busy: Slot) {
         if let Some((id, slot)) = state.feeds.oldest() {
             state.evict(slot);
-            self.floor.store(id, Ordering::Release);
+            self.evicted_through.store(id, Ordering::Release);
             if slot != busy {
-                state.bury_if_idle(slot);
+                state.retire_if_idle(slot);
             }
         }
     }
 }
 
-/// What a burst took, as the window of the same topic does.
-fn give_room_back(publisher_ids: &mut HashMap<Arc<str>, u64>) {
+/// Frees what a burst has allocated, as the topic's window does.
+fn shrink(publisher_ids: &mut HashMap<Arc<str>, u64>) {
     if publisher_ids.is_empty() {
         *publisher_ids = HashMap::new();
     } else {
@@ -73,24 +77,25 @@ fn give_room_back(publisher_ids: &mut HashMap<Arc<str>, u64>) {
 impl State {
     fn evict(&mut self, slot: Slot) {
         let Some(frame) = self.feeds.pop(slot) else { return };
-        if let Some(own) = frame.publisher_id() {
-            let topic = self.feeds.note_mut(slot);
-            topic.publisher_ids.remove(own);
-            give_room_back(&mut topic.publisher_ids);
-            topic.evicted_numbers.add(parse_id(own));
-            self.evicted_ids.put(&topic.name, own);
+        if let Some(publisher_id) = frame.publisher_id() {
+            let topic = self.feeds.meta_mut(slot);
+            topic.publisher_ids.remove(publisher_id);
+            shrink(&mut topic.publisher_ids);
+            topic.evicted_numbers.add(parse_id(publisher_id));
+            self.evicted_ids.insert(&topic.name, publisher_id);
         }
     }
 
-    /// Forgets a topic without event and listener, except what it has lost.
-    pub(super) fn bury_if_idle(&mut self, slot: Slot) {
+    /// Closes a topic that has neither an event nor a listener, and leaves a tombstone.
+    pub(super) fn retire_if_idle(&mut self, slot: Slot) {
         let Some(feed) = self.feeds.find(slot) else { return };
-        if !feed.window.is_empty() || feed.note.subscribers() > 0 {
+        if !feed.window.is_empty() || feed.meta.subscribers() > 0 {
             return;
         }
         let through = feed.window.evicted_through();
         let topic = self.feeds.close(slot);
+        debug_assert!(topic.publisher_ids.is_empty(), "publisher ids are those of retained events");
         self.names.remove(&topic.name);
-        self.tombstones.put(&topic.name, Lost { through, numbers: topic.evicted_numbers });
+        self.tombstones.insert(&topic.name, Evicted { through, numbers: topic.evicted_numbers });
     }
 }

@@ -1,27 +1,27 @@
-//! What is remembered of topics that have neither event nor listener: the mark of what they have lost, under a keyed hash
-//! of the name, of which there are so many that no two names share one. Refuses to know what a topic is.
+//! What was evicted from topics that have neither an event nor a listener any more. A topic is identified by a keyed 64-bit
+//! hash of its name, so that a tombstone is small; collisions are not to be expected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use super::TopicName;
 use super::evicted::EvictedNumbers;
+use super::topic::TopicName;
 use crate::util::shrink::Shrink;
 
-/// So many are remembered; older ones share one mark, which can make a `gap` event out of caution, never hide one.
+/// The number of tombstones. Older ones are merged into one, which can cause an unnecessary `gap` event but never hide one.
 pub(super) const MAX: usize = 65_536;
 
-/// What a topic has lost.
+/// What was evicted from a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct Evicted {
     /// Every event up to this id.
     pub through: u64,
-    /// The numbers among its publishers' ids.
+    /// The publisher ids of these events.
     pub numbers: EvictedNumbers,
 }
 
-impl Lost {
-    /// Nothing.
+impl Evicted {
+    /// Nothing was evicted.
     const NOTHING: Self = Self { through: 0, numbers: EvictedNumbers::NONE };
 
     fn merge(&mut self, other: Self) {
@@ -30,57 +30,60 @@ impl Lost {
     }
 }
 
-/// See the module's page.
+/// A bounded number of tombstones.
 #[derive(Debug)]
 pub(super) struct Tombstones {
     hasher: RandomState,
-    marks: HashMap<u64, Lost>,
-    by_mark: BTreeMap<u64, u64>,
-    /// What the topics that were forgotten have lost.
-    forgotten: Lost,
+    /// By the hash of the topic's name.
+    by_hash: HashMap<u64, Evicted>,
+    /// The hashes by [`Evicted::through`], which is unique because an id belongs to one topic.
+    by_id: BTreeMap<u64, u64>,
+    /// The merged tombstones of the topics that were forgotten.
+    forgotten: Evicted,
 }
 
 impl Default for Tombstones {
     fn default() -> Self {
-        let (hasher, marks, by_mark) = (RandomState::new(), HashMap::new(), BTreeMap::new());
-        Self { hasher, marks, by_mark, forgotten: Lost::NOTHING }
+        let (hasher, by_hash, by_id) = (RandomState::new(), HashMap::new(), BTreeMap::new());
+        Self { hasher, by_hash, by_id, forgotten: Evicted::NOTHING }
     }
 }
 
 impl Tombstones {
-    /// Remembers what a topic has lost.
-    pub fn put(&mut self, name: &TopicName, lost: Lost) {
-        if lost.through <= self.forgotten.through {
-            return self.forgotten.merge(lost);
+    /// Adds a tombstone for a topic that is closed.
+    pub fn insert(&mut self, name: &TopicName, evicted: Evicted) {
+        if evicted.through <= self.forgotten.through {
+            return self.forgotten.merge(evicted);
         }
         let hash = self.hasher.hash_one(name);
-        self.marks.insert(hash, lost);
-        self.by_mark.insert(lost.through, hash);
-        if self.marks.len() > MAX
-            && let Some((_, hash)) = self.by_mark.pop_first()
-            && let Some(lost) = self.marks.remove(&hash)
+        self.by_hash.insert(hash, evicted);
+        self.by_id.insert(evicted.through, hash);
+        debug_assert_eq!(self.by_hash.len(), self.by_id.len(), "both maps have the same tombstones");
+        if self.by_hash.len() > MAX
+            && let Some((_, hash)) = self.by_id.pop_first()
+            && let Some(evicted) = self.by_hash.remove(&hash)
         {
-            self.forgotten.merge(lost);
+            self.forgotten.merge(evicted);
         }
     }
 
-    /// Returns what the topic, which is there again, has lost.
-    pub fn take(&mut self, name: &TopicName) -> Lost {
-        let lost = self.remove(self.hasher.hash_one(name));
-        self.marks.shrink_if_sparse();
-        lost.unwrap_or(self.forgotten)
+    /// Removes the tombstone of a topic that is opened again, and returns what was evicted from the topic.
+    pub fn take(&mut self, name: &TopicName) -> Evicted {
+        let evicted = self.remove(self.hasher.hash_one(name));
+        self.by_hash.shrink_if_sparse();
+        evicted.unwrap_or(self.forgotten)
     }
 
-    /// How many are remembered.
+    /// Returns the number of tombstones.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.marks.len()
+        self.by_hash.len()
     }
 
-    fn remove(&mut self, hash: u64) -> Option<Lost> {
-        let lost = self.marks.remove(&hash)?;
-        self.by_mark.remove(&lost.through);
-        Some(lost)
+    fn remove(&mut self, hash: u64) -> Option<Evicted> {
+        let evicted = self.by_hash.remove(&hash)?;
+        self.by_id.remove(&evicted.through);
+        Some(evicted)
     }
 }
 
@@ -92,40 +95,44 @@ mod tests {
         TopicName::parse(&format!("topic{number:06}")).unwrap()
     }
 
-    fn lost(through: u64) -> Lost {
-        Lost { through, ..Lost::NOTHING }
+    fn evicted(through: u64) -> Evicted {
+        Evicted { through, ..Evicted::NOTHING }
     }
 
     #[test]
-    fn the_oldest_share_one_mark() {
+    fn the_oldest_tombstones_are_merged() {
         let mut tombstones = Tombstones::default();
         let take = |tombstones: &mut Tombstones, number| tombstones.take(&name(number)).through;
         assert_eq!(take(&mut tombstones, 0), 0);
-        (1..=MAX + 10).for_each(|number| tombstones.put(&name(number), lost(number as u64)));
-        assert_eq!((tombstones.marks.len(), tombstones.by_mark.len()), (MAX, MAX));
+        (1..=MAX + 10).for_each(|number| tombstones.insert(&name(number), evicted(number as u64)));
+        assert_eq!((tombstones.by_hash.len(), tombstones.by_id.len()), (MAX, MAX));
         assert_eq!([1, 10, 11, MAX + 10].map(|number| take(&mut tombstones, number)), [10, 10, 11, MAX as u64 + 10]);
-        assert_eq!(take(&mut tombstones, 11), 10, "a topic that is there has none");
-        tombstones.put(&name(11), lost(5));
-        assert_eq!((tombstones.marks.len(), take(&mut tombstones, 11)), (MAX - 2, 10), "what all share says as much");
-        tombstones.put(&name(12), lost(50));
+        assert_eq!(take(&mut tombstones, 11), 10, "a tombstone is taken once");
+        tombstones.insert(&name(11), evicted(5));
+        assert_eq!(
+            (tombstones.by_hash.len(), take(&mut tombstones, 11)),
+            (MAX - 2, 10),
+            "the merged tombstone covers it"
+        );
+        tombstones.insert(&name(12), evicted(50));
         assert_eq!(take(&mut tombstones, 12), 50);
-        assert_eq!(tombstones.by_mark.len(), tombstones.marks.len());
+        assert_eq!(tombstones.by_id.len(), tombstones.by_hash.len());
     }
 
     #[test]
-    fn the_oldest_share_their_numbers() {
+    fn merged_tombstones_keep_their_numbers() {
         let numbered = |number: u64| {
             let mut numbers = EvictedNumbers::NONE;
             numbers.add(Some(number));
-            Lost { through: number, numbers }
+            Evicted { through: number, numbers }
         };
         let mut tombstones = Tombstones::default();
-        (1..=MAX + 3).for_each(|number| tombstones.put(&name(number), numbered(number as u64)));
+        (1..=MAX + 3).for_each(|number| tombstones.insert(&name(number), numbered(number as u64)));
         assert_eq!(tombstones.take(&name(MAX)), numbered(MAX as u64));
         let mut shared = numbered(3);
         shared.numbers.add(Some(1));
         assert_eq!(tombstones.take(&name(2)), shared);
-        tombstones.put(&name(2), Lost { numbers: numbered(9).numbers, ..shared });
-        assert!(tombstones.take(&name(0)).numbers.may_have(9), "nothing of what is put is lost");
+        tombstones.insert(&name(2), Evicted { numbers: numbered(9).numbers, ..shared });
+        assert!(tombstones.take(&name(0)).numbers.may_contain(9), "what is merged is not lost");
     }
 }

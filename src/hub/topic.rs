@@ -1,23 +1,22 @@
-//! The name of a topic, checked and folded once, and the key it has while the hub knows it.
-//! Refuses to know where the name came from.
+//! The name of a topic, validated and folded to lower case once, and the key that stands for the topic while it is open.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A topic's name: 8 to 64 ASCII letters and digits, folded to lower case. Kept inline, so that a
-/// request needs no allocation to hold one.
+/// A topic's name: 8 to 64 ASCII letters and digits, folded to lower case. Stored inline, so that a request needs no allocation
+/// for it.
 #[derive(Clone, Copy)]
 pub struct TopicName {
     bytes: [u8; TopicName::MAX],
     len: u8,
 }
 
-/// Why a text can't be a topic's name.
+/// Why a text is not a valid topic name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseTopicError {
-    /// It has this character, which is neither an ASCII letter nor an ASCII digit.
+    /// It contains this character, which is neither an ASCII letter nor an ASCII digit.
     Character(char),
     /// It has only this many characters.
     TooShort(usize),
@@ -41,12 +40,12 @@ impl fmt::Display for ParseTopicError {
 impl std::error::Error for ParseTopicError {}
 
 impl TopicName {
-    /// The shortest name.
+    /// The length of the shortest name.
     pub const MIN: usize = 8;
-    /// The longest name.
+    /// The length of the longest name.
     pub const MAX: usize = 64;
 
-    /// Checks and folds a name.
+    /// Validates a name and folds it to lower case.
     pub fn parse(text: &str) -> Result<Self, ParseTopicError> {
         if let Some(character) = text.chars().find(|c| !c.is_ascii_alphanumeric()) {
             return Err(ParseTopicError::Character(character));
@@ -63,7 +62,7 @@ impl TopicName {
         Ok(Self { bytes, len: len as u8 })
     }
 
-    /// The folded name.
+    /// Returns the folded name.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
@@ -99,17 +98,17 @@ impl fmt::Debug for TopicName {
     }
 }
 
-/// What the hub and the workers call a topic by. The serial is never used twice, so a notice still
-/// in an inbox can't be taken for one of a later topic in the same slot.
+/// The key of an open topic. A serial is never used twice, so a delivery that is still in an inbox can't be mistaken for one
+/// of a later topic in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicId {
-    /// Counts the topics the hub has opened.
+    /// How many topics the hub had opened when it opened this one.
     pub serial: u64,
-    /// Where the hub keeps it.
+    /// Its index in the hub's feeds.
     pub slot: u32,
 }
 
-/// What a notice is of.
+/// The feed that a delivery belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedId {
     /// A topic's events.
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folds_and_keeps_the_bounds() {
+    fn names_are_validated_and_folded() {
         assert_eq!(TopicName::parse("GreetInG1").unwrap().as_str(), "greeting1");
         for (bad, why) in [
             ("", ParseTopicError::TooShort(0)),

@@ -138,7 +138,7 @@ mod tests {
     fn wire(drafts: Vec<UnsequencedFrame>) -> String {
         let mut text = String::new();
         for (number, draft) in drafts.into_iter().enumerate() {
-            let frame = draft.stamp(number as u64 + 1);
+            let frame = draft.assign_id(number as u64 + 1);
             text.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).unwrap());
         }
         text

@@ -4,9 +4,7 @@ use std::fmt;
 
 use super::frame::UnsequencedFrame;
 use super::parse::{Cursor, Slice};
-
-/// The longest id of a publisher's own, in bytes: a client must be able to send it back in a request head.
-pub const MAX_OWN_ID: usize = 4096;
+use super::position::{MAX_PUBLISHER_ID, position};
 
 /// The longest data of an event, in bytes; no request body may be larger, either.
 pub const MAX_DATA: usize = 1 << 30;
@@ -101,14 +99,9 @@ pub fn check_name(name: Option<&str>) -> Result<Option<&str>, EventError> {
 pub fn check_id(id: Option<&str>) -> Result<Option<&str>, EventError> {
     match id.filter(|id| !position(id).is_empty()) {
         Some(id) if id.bytes().any(|b| b.is_ascii_control() && b != b'\t') => Err(EventError::Id),
-        Some(id) if id.len() > MAX_OWN_ID => Err(EventError::LongId),
+        Some(id) if id.len() > MAX_PUBLISHER_ID => Err(EventError::LongId),
         id => Ok(id),
     }
-}
-
-/// An id as a client can send it back: white space around a field's value does not survive HTTP.
-pub fn position(id: &str) -> &str {
-    id.trim_matches([' ', '\t'])
 }
 
 fn breaks_a_line(text: &str) -> bool {
@@ -140,7 +133,7 @@ mod tests {
     use crate::sse::Framing;
 
     fn wire(event: &Event) -> String {
-        let frame = event.draft().unwrap().stamp(9);
+        let frame = event.draft().unwrap().assign_id(9);
         String::from_utf8(frame.wire(Framing::Plain).to_vec()).unwrap()
     }
 

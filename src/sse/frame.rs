@@ -1,8 +1,11 @@
 //! The wire bytes of one event: encoded once as a complete HTTP chunk, then shared by every socket
-//! of every worker. A [`UnsequencedFrame`] has room at both ends; stamping it with its id makes it a [`Frame`].
+//! of every worker. A [`UnsequencedFrame`] has room at both ends; [`UnsequencedFrame::assign_id`]
+//! makes it a [`Frame`].
 
 use std::io::Write as _;
 use std::sync::Arc;
+
+use super::position::position;
 
 /// What a retained frame costs beyond its bytes: the shared allocation, its place in feeds and inboxes.
 pub const FRAME_OVERHEAD: usize = 128;
@@ -80,7 +83,7 @@ impl Frame {
     }
 }
 
-/// A frame without its id. Stamping neither allocates nor copies, for it happens inside the hub's lock.
+/// A frame without its id.
 #[derive(Debug)]
 pub struct UnsequencedFrame(Arc<Frame>);
 
@@ -115,8 +118,8 @@ impl UnsequencedFrame {
         self.0.cost()
     }
 
-    /// Makes it the frame with this id.
-    pub fn stamp(mut self, id: u64) -> Arc<Frame> {
+    /// Returns the frame with this id. Neither allocates nor copies, because it is called inside the hub's lock.
+    pub fn assign_id(mut self, id: u64) -> Arc<Frame> {
         // A draft is never shared, so this always succeeds; without it the frame would merely lack its id.
         if let Some(frame) = Arc::get_mut(&mut self.0) {
             frame.id = id;
@@ -170,7 +173,7 @@ impl FrameWriter {
         if let Some(id) = publisher_id {
             self.field("id", id);
         }
-        let label = publisher_id.map_or(Label::Nothing, |id| Label::OwnId(super::event::position(id).into()));
+        let label = publisher_id.map_or(Label::Nothing, |id| Label::OwnId(position(id).into()));
         self.label(label)
     }
 
@@ -184,7 +187,7 @@ pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
     let mut writer = UnsequencedFrame::writer("event: \ndata: \n".len() + name.len() + data.len());
     writer.field("event", name);
     writer.field("data", data);
-    writer.label(Label::Name(Arc::clone(name))).stamp(id)
+    writer.label(Label::Name(Arc::clone(name))).assign_id(id)
 }
 
 fn push_id(bytes: &mut Vec<u8>, id: u64) {
@@ -217,14 +220,14 @@ mod tests {
 
     #[test]
     fn a_frame_is_one_chunk_with_the_id_last() {
-        let frame = draft("hello", None).stamp(1_763_000_000_000_000);
+        let frame = draft("hello", None).assign_id(1_763_000_000_000_000);
         assert_eq!(frame.wire(Framing::Plain), b"data: hello\nid: 1763000000000000\n\n");
         assert_eq!(frame.wire(Framing::Chunked), b"22\r\ndata: hello\nid: 1763000000000000\n\n\r\n");
     }
 
     #[test]
     fn a_publishers_own_id_takes_the_place() {
-        let frame = draft("x", Some("mine")).stamp(7);
+        let frame = draft("x", Some("mine")).assign_id(7);
         assert_eq!(frame.wire(Framing::Plain), b"data: x\nid: mine\n\n");
         assert_eq!((frame.id(), frame.publisher_id().map(|id| &**id)), (7, Some("mine")));
     }
@@ -241,7 +244,7 @@ mod tests {
         for len in [0, 1, 15, 16, 255, 256, 4095, 4096, 70_000, 1 << 20] {
             let draft = draft(&"x".repeat(len), None);
             let before = draft.cost();
-            let frame = draft.stamp(u64::MAX);
+            let frame = draft.assign_id(u64::MAX);
             let text = String::from_utf8(frame.wire(Framing::Chunked).to_vec()).unwrap();
             let (size, rest) = text.split_once("\r\n").unwrap();
             assert_eq!(usize::from_str_radix(size, 16).unwrap(), rest.len() - 2);

@@ -127,7 +127,7 @@ mod tests {
     fn frame(id: u64, len: usize) -> Arc<Frame> {
         let mut writer = UnsequencedFrame::writer(len);
         writer.field("data", &"x".repeat(len));
-        writer.finish(None).stamp(id)
+        writer.finish(None).assign_id(id)
     }
 
     fn within(frame: &Arc<Frame>) -> Backlog {

@@ -62,7 +62,7 @@ impl<S: Socket> Streams<S> {
         if self.due.is_empty() {
             // Every audience has what was published: the hub may send more. Whoever catches up with the
             // past keeps no publisher waiting.
-            self.inbox.settle();
+            self.inbox.ack();
             self.trim();
         }
         self.shed();
@@ -91,17 +91,17 @@ impl<S: Socket> Streams<S> {
             (true, 1..) => (self.surplus_limit, 0),
             (true, 0) => (0, 0),
         };
-        while self.replica.feeds.surplus_bytes() > surplus
+        while self.replica.feeds.over_limit_bytes() > surplus
             && let Some(&slot) = self.overfull.last()
         {
-            if self.replica.feeds.has_surplus(slot) {
+            if self.replica.feeds.is_over_limit(slot) {
                 self.let_go(slot);
             } else {
-                self.replica.feeds.note_mut(slot).is_overfull = false;
+                self.replica.feeds.meta_mut(slot).is_overfull = false;
                 self.overfull.pop();
             }
         }
-        let floor = self.hub.floor();
+        let floor = self.hub.evicted_through();
         while self.replica.feeds.bytes() > total
             && let Some((id, slot)) = self.replica.feeds.oldest()
             && id <= floor

@@ -171,7 +171,7 @@ impl<S: Socket> Streams<S> {
 
     /// The bell may ring again; call before looking at what there is to do.
     pub fn hush(&self) {
-        self.inbox.hush();
+        self.inbox.clear_wake();
     }
 
     /// Whether anything happened that is not yet told: most turns of a worker that is published to have no news here.
@@ -241,7 +241,7 @@ impl<S: Socket> Streams<S> {
         match &audience.source {
             Source::Records(names) => self.hearers.add(key, names),
             Source::Topics(slots) => {
-                slots.iter().for_each(|&slot| self.replica.feeds.note_mut(slot).audiences.push(key));
+                slots.iter().for_each(|&slot| self.replica.feeds.meta_mut(slot).audiences.push(key));
             }
         }
         self.by_set.insert(set, key);
@@ -325,7 +325,7 @@ impl<S: Socket> Streams<S> {
             self.hearers.remove(key, names);
         }
         for &slot in audience.source.slots() {
-            let heard = self.replica.feeds.note_mut(slot);
+            let heard = self.replica.feeds.meta_mut(slot);
             heard.audiences.retain(|&other| other != key);
             heard.audiences.shrink_if_sparse();
             if heard.audiences.is_empty() {
@@ -342,7 +342,7 @@ impl<S: Socket> Streams<S> {
     pub fn take_inbox(&mut self) {
         for _ in 0..self.inbox.len() {
             let Some(notice) = self.inbox.waiting().next() else { return };
-            self.inbox.note_taken(&notice);
+            self.inbox.mark_taken(&notice);
             match notice.feed {
                 FeedId::Topic(topic) => self.take_event(topic, notice.frame),
                 FeedId::Records => self.take_record(notice.frame),
@@ -372,8 +372,8 @@ impl<S: Socket> Streams<S> {
 
     fn call_audiences(&mut self, slot: Slot) {
         let Self { replica: Replica { feeds, .. }, audiences, due, overfull, .. } = self;
-        let has_surplus = feeds.has_surplus(slot);
-        let heard = feeds.note_mut(slot);
+        let has_surplus = feeds.is_over_limit(slot);
+        let heard = feeds.meta_mut(slot);
         if has_surplus && !std::mem::replace(&mut heard.is_overfull, true) {
             overfull.push(slot);
         }

@@ -62,7 +62,7 @@ impl Records {
     }
 
     fn has(&self, id: u64) -> bool {
-        self.latest.has(id) || self.superseded.contains_key(&id)
+        self.latest.contains(id) || self.superseded.contains_key(&id)
     }
 
     /// The first after a cursor, of these names; of all if there are none.
@@ -126,7 +126,7 @@ impl Replica {
     /// Whether a frame of the source is retained.
     pub fn has(&self, source: &Source, frame: &Frame) -> bool {
         match source {
-            Source::Topics(_) => self.windows(source).any(|window| window.has(frame.id())),
+            Source::Topics(_) => self.windows(source).any(|window| window.contains(frame.id())),
             Source::Records(_) => self.records.has(frame.id()),
         }
     }

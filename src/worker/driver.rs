@@ -238,7 +238,7 @@ impl<K: Reactor> Worker<K> {
         move |answer| {
             // A worker that has ended has nobody left to answer.
             let _ = letters.send(wrap(serial, answer));
-            service.hub.ring(worker);
+            service.hub.wake(worker);
         }
     }
 

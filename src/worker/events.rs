@@ -79,7 +79,7 @@ impl<K: Reactor> Worker<K> {
             if worker == parts.id {
                 own.push(newcomer);
             } else if letters[worker].send(Message::Accepted(newcomer)).is_ok() {
-                parts.service.hub.ring(worker);
+                parts.service.hub.wake(worker);
             }
         });
         own.into_iter().for_each(|newcomer| self.take_in(newcomer));
@@ -95,7 +95,7 @@ impl<K: Reactor> Worker<K> {
         let own = self.parts.id;
         for (worker, letters) in self.letters.iter().enumerate().filter(|&(worker, _)| worker != own) {
             if self.gate.wants_place() && letters.send(Message::MakePlace).is_ok() {
-                self.parts.service.hub.ring(worker);
+                self.parts.service.hub.wake(worker);
             }
         }
     }

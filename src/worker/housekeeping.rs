@@ -87,7 +87,7 @@ impl<K: Reactor> Worker<K> {
     /// Closes a connection; an acceptor that waits for a place is told.
     pub(crate) fn give_place_back(&self, socket: K::Stream, role: ListenerRole) {
         if self.gate.leave(socket, role) {
-            self.parts.service.hub.ring(0);
+            self.parts.service.hub.wake(0);
         }
     }
 

@@ -58,10 +58,10 @@ impl World {
         let net = self.net.get();
         let (open, waiting) = (net.open(), net.waiting());
         assert!(waiting == 0 || open >= self.bounds.connections, "{waiting} connections wait though there is room");
-        let debts: Vec<_> = self.broker.iter().flat_map(|broker| broker.hub().debts()).collect();
+        let in_flight: Vec<_> = self.broker.iter().flat_map(|broker| broker.hub().in_flight()).collect();
         assert!(
-            debts.iter().all(|&debt| debt == (0, 0)),
-            "the broker is idle, and workers have not served everything: {debts:?}"
+            in_flight.iter().all(|&count| count == (0, 0)),
+            "the broker is idle, and workers have not served everything: {in_flight:?}"
         );
     }
 }

@@ -206,7 +206,7 @@ fn a_full_socket_is_no_gap_within_the_surplus_and_one_beyond_it() {
     assert_eq!(streams.replica.feeds.events(), 3, "nobody waits for the surplus any more");
     room.set(0);
     publish(&mut streams, 1000);
-    assert!(streams.replica.feeds.surplus_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
+    assert!(streams.replica.feeds.over_limit_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
     room.set(usize::MAX);
     streams.writable(0);
     (0..3).for_each(|_| streams.serve(BUDGET_PER_ITERATION, 0, &|| 0));

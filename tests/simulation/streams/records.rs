@@ -133,7 +133,7 @@ impl Simulation {
             !matches!(found, RecordStart::AfterStored(id) if self.all.contains_key(&id)),
             "the hub knows every record"
         );
-        let start = found.settle(false);
+        let start = found.resolve(false);
         let joined = self.hub.join_records(worker, asked.into(), start).expect("there is room");
         let exists = |id: &u64| *id == 0 || self.all.contains_key(id);
         let known = text.as_deref().and_then(|text| text.parse().ok()).filter(exists);

@@ -1,17 +1,17 @@
-//! What positions mean, against every event there ever was: nothing is skipped without a gap, whatever ids publishers give.
+//! Resume positions against an oracle that remembers every event there ever was: whatever ids publishers use, no event is
+//! skipped without a gap.
 
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
 
-use super::*;
-use crate::engine::MIN_ID;
-use crate::hub::{Hub, HubLimits, Inbox, Joined, Published, TopicName, inbox};
+use crate::engine::{MIN_ID, parse_id};
+use crate::hub::{Hub, HubLimits, Inbox, Joined, Position, Published, TopicName, inbox};
 use crate::sse::drafts_from_text;
 
 const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
-/// The first id, in 2026.
-const BEGIN: u64 = 1_770_000_000_000_000;
+/// The start id, in 2026.
+const START: u64 = 1_770_000_000_000_000;
 
 struct Rig {
     hub: Hub,
@@ -22,10 +22,10 @@ struct Rig {
 impl Rig {
     fn new(limits: HubLimits) -> Self {
         let (outbox, inbox) = inbox(Box::new(|| {}));
-        Self { hub: Hub::new(limits, vec![outbox], BEGIN), now: BEGIN, _inbox: inbox }
+        Self { hub: Hub::new(limits, vec![outbox], START), now: START, _inbox: inbox }
     }
 
-    /// With room for so many events of a topic.
+    /// Retains this many events of each topic.
     fn retaining(events_per_topic: usize) -> Self {
         Self::new(HubLimits {
             events_per_topic,
@@ -37,10 +37,10 @@ impl Rig {
         })
     }
 
-    /// Publishes an event a millisecond later; its id from the broker.
-    fn publish(&mut self, topic: usize, own: Option<&str>) -> Published {
+    /// Publishes an event a millisecond later.
+    fn publish(&mut self, topic: usize, publisher_id: Option<&str>) -> Published {
         self.now += 1000;
-        let id = own.map_or(String::new(), |own| format!("id: {own}\n"));
+        let id = publisher_id.map_or(String::new(), |id| format!("id: {id}\n"));
         let drafts = drafts_from_text(&format!("{id}data: x")).unwrap();
         self.hub.publish(&name(topic), drafts, self.now, None).unwrap()
     }
@@ -52,13 +52,13 @@ impl Rig {
         joined
     }
 
-    /// The cursor, unless there is a gap.
+    /// Returns the cursor, unless there is a gap.
     fn cursor(&self, topics: &[usize], position: &str) -> Option<u64> {
         let joined = self.join(topics, position);
         joined.gap.is_none().then_some(joined.cursor)
     }
 
-    /// The ids that a topic retains.
+    /// Returns the ids that a topic retains.
     fn retained(&self, topic: usize) -> Vec<u64> {
         let state = self.hub.lock();
         let slot = state.names.get(&name(topic));
@@ -71,49 +71,49 @@ fn name(topic: usize) -> TopicName {
 }
 
 #[test]
-fn an_evicted_number_is_a_gap_and_a_retained_one_is_exact() {
+fn a_publisher_number_resumes_while_it_is_retained_and_is_a_gap_once_evicted() {
     let mut rig = Rig::retaining(5);
     let ids: Vec<_> = (0..=10).map(|number| rig.publish(0, Some(&number.to_string())).id).collect();
     assert!((0..=5).all(|number: u64| rig.cursor(&[0], &number.to_string()).is_none()));
     assert!((6..=10).all(|number| rig.cursor(&[0], &number.to_string()) == Some(ids[number])));
-    assert_eq!(rig.cursor(&[0], &ids[10].to_string()), Some(ids[10]), "a broker's id is out of their bounds");
-    assert_eq!(rig.cursor(&[1], "0"), Some(rig.hub.newest()), "another topic has not lost them");
-    // The topic is forgotten, but not what it has lost.
+    assert_eq!(rig.cursor(&[0], &ids[10].to_string()), Some(ids[10]), "a broker id is outside of their range");
+    assert_eq!(rig.cursor(&[1], "0"), Some(rig.hub.newest()), "they were not evicted from another topic");
+    // The topic is retired, but its tombstone has the numbers.
     while rig.hub.expire(u64::MAX) {}
     assert_eq!(rig.hub.counts().topics, 0);
     assert!(["0", "7", "10"].iter().all(|position| rig.cursor(&[0], position).is_none()));
 }
 
 #[test]
-fn numbers_like_a_clocks_are_in_doubt_once_evicted() {
+fn evicted_publisher_numbers_like_clock_times_are_a_gap() {
     let mut rig = Rig::retaining(5);
-    let own = |number: u64| (BEGIN + 2_000_000 + number * 1000).to_string();
+    let own = |number: u64| (START + 2_000_000 + number * 1000).to_string();
     let ids: Vec<_> = (0..8).map(|number| rig.publish(0, Some(&own(number))).id).collect();
     rig.now += 10_000_000;
     let later = rig.publish(1, None).id;
-    assert!(later > BEGIN + 3_000_000, "the broker's ids have overtaken them");
+    assert!(later > START + 3_000_000, "broker ids have overtaken them");
     assert_eq!(rig.cursor(&[0], &own(2)), None);
     assert_eq!(rig.cursor(&[0], &own(3)), Some(ids[3]));
 }
 
 #[test]
-fn the_brokers_own_reading_counts_if_it_gave_that_id() {
+fn a_number_is_read_as_a_broker_id_only_if_it_was_assigned() {
     let mut rig = Rig::retaining(100);
     let seen = rig.publish(1, None).id;
     let next = rig.publish(1, None).id;
     let foreign = rig.publish(0, Some(&seen.to_string())).id;
     assert!(foreign > next);
     assert_eq!(rig.cursor(&[0, 1], &seen.to_string()), Some(seen));
-    assert_eq!(rig.cursor(&[0], &seen.to_string()), Some(seen), "as a priming may have told it");
+    assert_eq!(rig.cursor(&[0], &seen.to_string()), Some(seen), "it may be the position from ?prime");
     let (clock, between) = (rig.now - 1, rig.publish(0, Some(&(rig.now - 1).to_string())).id);
     assert_eq!(rig.cursor(&[0, 1], &clock.to_string()), Some(between), "no event has that number");
 }
 
 #[test]
-fn what_may_be_from_before_the_start_is_in_doubt() {
+fn an_id_that_an_earlier_run_may_have_assigned_is_a_gap() {
     let mut rig = Rig::retaining(100);
     rig.publish(1, None);
-    let (small, old) = (rig.publish(0, Some("57")).id, BEGIN - 5_000_000);
+    let (small, old) = (rig.publish(0, Some("57")).id, START - 5_000_000);
     rig.publish(0, Some(&old.to_string()));
     assert_eq!(rig.cursor(&[0, 1], &old.to_string()), None);
     assert_eq!(rig.cursor(&[0, 1], "57"), Some(small));
@@ -121,7 +121,7 @@ fn what_may_be_from_before_the_start_is_in_doubt() {
 }
 
 #[test]
-fn an_id_that_another_topic_has_lost_is_in_doubt() {
+fn an_id_that_was_evicted_from_another_of_the_topics_is_a_gap() {
     let mut rig = Rig::retaining(2);
     let other = rig.publish(2, Some("b")).id;
     for own in ["a", "b", "c"] {
@@ -132,29 +132,30 @@ fn an_id_that_another_topic_has_lost_is_in_doubt() {
     assert_eq!(rig.cursor(&[0, 1], "a"), None, "it would skip two events");
     assert_eq!(rig.cursor(&[2], "b"), Some(other));
     rig.publish(1, Some("a"));
-    assert_eq!(rig.cursor(&[1], "a"), None, "given twice");
+    assert_eq!(rig.cursor(&[1], "a"), None, "two events had it");
 }
 
-/// An event as the oracle remembers it; what a client sees as its id is `shown`.
+/// An event as the oracle remembers it.
 struct Event {
     id: u64,
     topic: usize,
+    /// The id that clients see.
     shown: String,
-    has_own: bool,
+    has_publisher_id: bool,
 }
 
-/// All there ever was, searched from end to end.
+/// Every event there ever was, searched from end to end.
 struct Oracle {
     rng: Rng,
     rig: Rig,
     events: Vec<Event>,
-    /// What primed streams were told.
+    /// The positions that streams with `?prime` were sent.
     primed: BTreeSet<u64>,
 }
 
-/// What became of the joins.
+/// The outcomes of joins.
 #[derive(Debug, Default)]
-struct StreamCounters {
+struct Outcomes {
     exact: usize,
     earliest: usize,
     lost: usize,
@@ -172,30 +173,31 @@ impl Oracle {
             subscribers: 100,
             latest_bytes: 0,
         });
-        Self { rng, rig, events: Vec::new(), primed: BTreeSet::from([BEGIN]) }
+        Self { rng, rig, events: Vec::new(), primed: BTreeSet::from([START]) }
     }
 
-    fn step(&mut self, tally: &mut StreamCounters) {
+    fn step(&mut self, outcomes: &mut Outcomes) {
         match self.rng.u8(0..20) {
             0..8 => self.publish(),
             8 => drop(self.primed.insert(self.rig.hub.newest())),
             9 => drop(self.rig.hub.expire(self.rig.now)),
             10 => self.rig.now += self.rng.u64(0..2_000_000),
-            _ => self.join(tally),
+            _ => self.join(outcomes),
         }
     }
 
     fn publish(&mut self) {
         let topic = self.rng.usize(0..TOPICS.len());
-        let own = self.publisher_id(topic);
-        let published = self.rig.publish(topic, own.as_deref());
+        let publisher_id = self.publisher_id(topic);
+        let published = self.rig.publish(topic, publisher_id.as_deref());
         if !published.is_duplicate() {
-            let (id, has_own) = (published.id, own.is_some());
-            self.events.push(Event { id, topic, shown: own.unwrap_or_else(|| id.to_string()), has_own });
+            let (id, has_publisher_id) = (published.id, publisher_id.is_some());
+            let shown = publisher_id.unwrap_or_else(|| id.to_string());
+            self.events.push(Event { id, topic, shown, has_publisher_id });
         }
     }
 
-    /// Topics differ in the ids that their publishers give; the last one has none.
+    /// The topics differ in the ids that publishers use. The last one has none.
     fn publisher_id(&mut self, topic: usize) -> Option<String> {
         let now = self.rig.now;
         match (topic, self.rng.u8(0..10)) {
@@ -222,71 +224,74 @@ impl Oracle {
         match self.rng.u8(0..10) {
             0 => "0".into(),
             1 => self.rng.u64(0..14).to_string(),
-            2 => (BEGIN - self.rng.u64(0..3_000_000)).to_string(),
+            2 => (START - self.rng.u64(0..3_000_000)).to_string(),
             3 => self.primed.iter().nth(self.rng.usize(0..self.primed.len())).map(u64::to_string).unwrap_or_default(),
             4 => some_event(self).map_or("nonsense".into(), |event| event.0),
             _ => some_event(self).map_or("5".into(), |event| event.1),
         }
     }
 
-    fn join(&mut self, tally: &mut StreamCounters) {
+    fn join(&mut self, outcomes: &mut Outcomes) {
         let topics: BTreeSet<_> = (0..self.rng.usize(1..4)).map(|_| self.rng.usize(0..TOPICS.len())).collect();
         let topics: Vec<_> = topics.into_iter().collect();
         let text = self.position();
         let joined = self.rig.join(&topics, &text);
         let retained: BTreeSet<u64> = topics.iter().flat_map(|&topic| self.rig.retained(topic)).collect();
-        let heard: Vec<&Event> = self.events.iter().filter(|event| topics.contains(&event.topic)).collect();
-        let meanings = self.meanings(&heard, &text);
-        let is_whole = |after: u64| heard.iter().all(|event| event.id <= after || retained.contains(&event.id));
+        let expected: Vec<&Event> = self.events.iter().filter(|event| topics.contains(&event.topic)).collect();
+        let meanings = self.meanings(&expected, &text);
+        let is_complete = |after: u64| expected.iter().all(|event| event.id <= after || retained.contains(&event.id));
         if let Some(gap) = joined.gap {
             assert_eq!(gap.oldest, retained.first().copied());
-            assert!(retained.first().is_none_or(|&oldest| oldest > joined.cursor), "a gap comes before everything");
-            let is_lost = meanings.iter().any(|&id| !is_whole(id));
-            assert!(is_lost || self.is_in_doubt(&heard, &retained, &text), "nothing is lost, nor in doubt");
-            (tally.lost, tally.doubtful) = (tally.lost + usize::from(is_lost), tally.doubtful + usize::from(!is_lost));
+            assert!(retained.first().is_none_or(|&oldest| oldest > joined.cursor), "everything retained follows a gap");
+            let is_lost = meanings.iter().any(|&id| !is_complete(id));
+            assert!(is_lost || self.is_in_doubt(&expected, &retained, &text), "a gap without a reason");
+            (outcomes.lost, outcomes.doubtful) =
+                (outcomes.lost + usize::from(is_lost), outcomes.doubtful + usize::from(!is_lost));
             return;
         }
-        assert!(text == "0" || !meanings.is_empty(), "nothing has this id");
-        // Without a gap whoever has seen any of the events that it can mean gets all that followed it.
-        assert!(meanings.iter().all(|&id| is_whole(id)), "lost in silence");
+        assert!(text == "0" || !meanings.is_empty(), "no event has this id");
+        // Without a gap, a client gets everything after the event it has seen, whichever of the possible ones that is.
+        assert!(meanings.iter().all(|&id| is_complete(id)), "events are missing without a gap");
         let earliest = meanings.first().copied().filter(|_| text != "0").unwrap_or(joined.cursor);
         let begin = if text == "0" { 0 } else { earliest };
         let is_skipped =
             |event: &&&Event| event.id > begin && event.id <= joined.cursor && retained.contains(&event.id);
-        assert_eq!(heard.iter().filter(is_skipped).count(), 0, "skipped in silence");
+        assert_eq!(expected.iter().filter(is_skipped).count(), 0, "events are skipped without a gap");
         let is_repeated = |event: &&&Event| event.id > joined.cursor && event.id <= earliest;
-        assert_eq!(heard.iter().filter(is_repeated).count(), 0, "repeated, though it means nothing earlier");
-        (tally.exact, tally.earliest) = (tally.exact + 1, tally.earliest + usize::from(meanings.len() > 1));
+        assert_eq!(expected.iter().filter(is_repeated).count(), 0, "events are repeated without need");
+        (outcomes.exact, outcomes.earliest) = (outcomes.exact + 1, outcomes.earliest + usize::from(meanings.len() > 1));
     }
 
-    /// After which ids a client that has this position may be.
-    fn meanings(&self, heard: &[&Event], text: &str) -> BTreeSet<u64> {
+    /// Returns the ids of all events that a client with this position may have seen last.
+    fn meanings(&self, expected: &[&Event], text: &str) -> BTreeSet<u64> {
         let mut meanings: BTreeSet<u64> =
-            heard.iter().filter(|event| event.shown == text).map(|event| event.id).collect();
+            expected.iter().filter(|event| event.shown == text).map(|event| event.id).collect();
         let number = parse_id(text);
         meanings.extend(number.filter(|number| {
-            let is_from_before = (MIN_ID..BEGIN).contains(number);
-            is_from_before || self.primed.contains(number) || self.events.iter().any(|event| event.id == *number)
+            let is_from_an_earlier_run = (MIN_ID..START).contains(number);
+            is_from_an_earlier_run
+                || self.primed.contains(number)
+                || self.events.iter().any(|event| event.id == *number)
         }));
         meanings
     }
 
-    /// The conditions that the guide states, beside the loss of an event.
-    fn is_in_doubt(&self, heard: &[&Event], retained: &BTreeSet<u64>, text: &str) -> bool {
+    /// Returns whether a condition holds under which the guide allows a gap although nothing may be missing.
+    fn is_in_doubt(&self, expected: &[&Event], retained: &BTreeSet<u64>, text: &str) -> bool {
         let number = parse_id(text);
-        let own = |event: &&&Event| event.has_own && event.shown == text;
-        let is_evicted_own = heard.iter().filter(own).any(|event| !retained.contains(&event.id));
-        let is_own = heard.iter().filter(own).count() > 0;
-        let is_in_bounds = number.is_some_and(|number| self.is_in_bounds(heard, retained, text, number));
-        let is_unknown = text != "0" && !is_own && self.meanings(heard, text).is_empty();
-        let is_from_before = number.is_some_and(|number| (MIN_ID..BEGIN).contains(&number));
-        is_evicted_own || is_in_bounds || is_unknown || is_from_before
+        let has_it = |event: &&&Event| event.has_publisher_id && event.shown == text;
+        let is_evicted = expected.iter().filter(has_it).any(|event| !retained.contains(&event.id));
+        let is_publisher_id = expected.iter().filter(has_it).count() > 0;
+        let is_in_range = number.is_some_and(|number| self.is_in_range(expected, retained, text, number));
+        let is_unknown = text != "0" && !is_publisher_id && self.meanings(expected, text).is_empty();
+        let is_from_an_earlier_run = number.is_some_and(|number| (MIN_ID..START).contains(&number));
+        is_evicted || is_in_range || is_unknown || is_from_an_earlier_run
     }
 
-    /// Whether a topic that does not have the number now has lost smaller ones and larger ones, or that one.
-    fn is_in_bounds(&self, heard: &[&Event], retained: &BTreeSet<u64>, text: &str, number: u64) -> bool {
+    /// Returns whether a topic that does not retain this publisher number has evicted it, or both smaller and larger ones.
+    fn is_in_range(&self, expected: &[&Event], retained: &BTreeSet<u64>, text: &str, number: u64) -> bool {
         (0..TOPICS.len()).any(|topic| {
-            let of_topic = || heard.iter().filter(|event| event.topic == topic && event.has_own);
+            let of_topic = || expected.iter().filter(|event| event.topic == topic && event.has_publisher_id);
             let has_now = of_topic().any(|event| event.shown == text && retained.contains(&event.id));
             let evicted = of_topic().filter(|event| !retained.contains(&event.id));
             let numbers: BTreeSet<u64> = evicted.filter_map(|event| parse_id(&event.shown)).collect();
@@ -297,20 +302,20 @@ impl Oracle {
 }
 
 #[test]
-fn no_position_skips_in_silence_and_no_gap_comes_without_a_reason() {
-    let mut tally = StreamCounters::default();
+fn no_event_is_skipped_without_a_gap_and_no_gap_is_without_a_reason() {
+    let mut outcomes = Outcomes::default();
     for seed in 0..400 {
         let result = std::panic::catch_unwind(|| {
-            let (mut oracle, mut tally) = (Oracle::new(seed), StreamCounters::default());
-            (0..300).for_each(|_| oracle.step(&mut tally));
-            tally
+            let (mut oracle, mut outcomes) = (Oracle::new(seed), Outcomes::default());
+            (0..300).for_each(|_| oracle.step(&mut outcomes));
+            outcomes
         });
         let seen = result.unwrap_or_else(|_| panic!("seed {seed}"));
-        tally.exact += seen.exact;
-        tally.earliest += seen.earliest;
-        tally.lost += seen.lost;
-        tally.doubtful += seen.doubtful;
+        outcomes.exact += seen.exact;
+        outcomes.earliest += seen.earliest;
+        outcomes.lost += seen.lost;
+        outcomes.doubtful += seen.doubtful;
     }
-    let StreamCounters { exact, earliest, lost, doubtful } = tally;
-    assert!(exact > 10_000 && earliest > 100 && lost > 10_000 && doubtful > 1_000, "{tally:?} shows too little");
+    let Outcomes { exact, earliest, lost, doubtful } = outcomes;
+    assert!(exact > 10_000 && earliest > 100 && lost > 10_000 && doubtful > 1_000, "{outcomes:?} covers too little");
 }
