@@ -344,7 +344,7 @@ fn store(status: &Status) -> [Family; 6] {
             "Bytes of the inserts waiting for a transaction.",
             status.queued_bytes,
         ),
-        Family::gauge("esker_store_log_bytes", "Bytes in use in the store's write-ahead log.", status.log_bytes)
+        Family::gauge("esker_store_log_bytes", "Bytes in use in the store's write-ahead log.", status.wal_bytes)
             .shown_as("store_log_bytes"),
     ]
 }

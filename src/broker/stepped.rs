@@ -23,7 +23,7 @@ pub struct Stepped<K: Reactor> {
     service: Arc<Service>,
     /// Those that have not ended.
     workers: Vec<Option<Worker<K>>>,
-    hands: ManualStore,
+    manual: ManualStore,
 }
 
 /// What it stands on.
@@ -50,12 +50,12 @@ impl<K: Reactor> Stepped<K> {
         let bells = ground.kernels.iter().map(Reactor::bell);
         let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, bells);
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
-        let (store, hands) = records.start_by_hand(Box::new(order), clock.clone())?;
+        let (store, manual) = records.start_manual(Box::new(order), clock.clone())?;
         let metrics = Metrics::new(ground.kernels.len(), clock.now().unix_millis);
         let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
         let doors = vec![BoundListener { listener: ground.listener, role: ListenerRole::All }];
         let workers = builder::workers(&service, &clock, ground.kernels, inboxes, doors)?;
-        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), hands })
+        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), manual })
     }
 
     /// Milliseconds until a worker wants a turn though nothing happens; none: not before something does.
@@ -75,7 +75,7 @@ impl<K: Reactor> Stepped<K> {
 
     /// One turn of the store.
     pub fn turn_store(&mut self) {
-        self.hands.turn();
+        self.manual.step();
     }
 
     /// The hub, whose counts tell what is retained and who listens.
@@ -101,6 +101,6 @@ impl<K: Reactor> Stepped<K> {
 
     /// The end, after a drain.
     pub fn close(self) {
-        self.hands.close(&self.service.store);
+        self.manual.close(&self.service.store);
     }
 }

@@ -1,6 +1,6 @@
-//! Moves the log into the database beside the commits. SQLite lets the log begin anew only in a moment in which all of it is
-//! moved; under load that moment never comes by itself, so the thread moves nearly all, and the writer the small rest, between
-//! two commits. Refuses to know what is in the log.
+//! Checkpoints: the WAL's pages are copied into the database while commits go on. SQLite can restart the WAL from its beginning
+//! only at a moment when all of it has been checkpointed, and under load that moment never comes by itself. So a thread
+//! checkpoints nearly all of it, and the writer the small remainder, between two commits.
 
 use std::io;
 use std::sync::Arc;
@@ -10,178 +10,183 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 
-use super::Tuning;
 use super::error::Fault;
-use super::schema::PAGE_BYTES;
 use super::state::Shared;
+use super::tables::schema::PAGE_BYTES;
+use super::tuning::Tuning;
 
-/// The writer moves so many bytes without much ado.
-const REST: u64 = 2 << 20;
-/// So often the thread goes after what was committed meanwhile, before it leaves the rest to the writer.
-const ROUNDS: usize = 3;
+/// The writer checkpoints this many bytes itself, as that is quick.
+const SMALL_REMAINDER: u64 = 2 << 20;
+/// How often the thread also checkpoints what was committed in the meantime, before it leaves the remainder to the writer.
+const MAX_ROUNDS: usize = 3;
 
-/// How far the log is.
+/// The state of the WAL.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Log {
+pub(super) struct WalStatus {
     /// Bytes in use.
     pub bytes: u64,
-    /// Of these, what is moved into the database.
-    pub moved: u64,
+    /// How many of them are checkpointed.
+    pub checkpointed: u64,
 }
 
-impl Log {
-    pub fn rest(self) -> u64 {
-        self.bytes.saturating_sub(self.moved)
+impl WalStatus {
+    /// Returns the bytes that are not checkpointed yet.
+    pub fn remaining(self) -> u64 {
+        self.bytes.saturating_sub(self.checkpointed)
     }
 }
 
-/// How far it is, without doing anything.
-pub(super) fn look(connection: &Connection) -> rusqlite::Result<Log> {
-    checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)").map(|(log, _)| log)
+/// Returns the state of the WAL and changes nothing.
+pub(super) fn wal_status(connection: &Connection) -> rusqlite::Result<WalStatus> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)").map(|(status, _)| status)
 }
 
-/// Moves what no reader holds back, and waits for nobody.
-pub(super) fn advance(connection: &Connection) -> rusqlite::Result<Log> {
-    checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)").map(|(log, _)| log)
+/// Checkpoints as much as readers permit, without waiting for them.
+pub(super) fn checkpoint_passive(connection: &Connection) -> rusqlite::Result<WalStatus> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)").map(|(status, _)| status)
 }
 
-/// Moves all and empties the log. False: another program's reading prevents it.
-pub(super) fn empty(connection: &Connection) -> rusqlite::Result<bool> {
-    checkpoint(connection, "PRAGMA wal_checkpoint(TRUNCATE)").map(|(_, is_held)| !is_held)
+/// Checkpoints everything and truncates the WAL. Returns false if another program's read transaction prevents it.
+pub(super) fn checkpoint_truncate(connection: &Connection) -> rusqlite::Result<bool> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(TRUNCATE)").map(|(_, is_blocked)| !is_blocked)
 }
 
-/// The log after it, and whether another program held it up. In memory there is no log, and SQLite says −1.
-fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<(Log, bool)> {
+/// Returns the state of the WAL afterwards, and whether another program prevented the checkpoint. A database in memory has no
+/// WAL, and SQLite reports −1 frames.
+fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<(WalStatus, bool)> {
     connection.prepare_cached(pragma)?.query_row([], |row| {
         let bytes = |frames: i64| u64::try_from(frames).unwrap_or(0) * PAGE_BYTES;
-        Ok((Log { bytes: bytes(row.get(1)?), moved: bytes(row.get(2)?) }, row.get::<_, i64>(0)? != 0))
+        let status = WalStatus { bytes: bytes(row.get(1)?), checkpointed: bytes(row.get(2)?) };
+        Ok((status, row.get::<_, i64>(0)? != 0))
     })
 }
 
-/// Who moves the log.
-enum Mover {
-    /// A thread, which is asked and reports.
+/// What runs a requested checkpoint.
+enum Runner {
+    /// A thread that receives requests and reports when one is finished.
     Thread { requests: Sender<()>, reports: Receiver<()>, thread: JoinHandle<()> },
-    /// The writer itself, when it looks for the report: so that a simulation has one thread.
-    Hand(Connection),
+    /// The writer, when it looks for the report, so that a simulation has a single thread.
+    Inline(Connection),
 }
 
-/// The writer's hold on the thread.
+/// Starts checkpoints and finishes them, for the writer.
 pub(super) struct Checkpointer {
-    mover: Mover,
+    runner: Runner,
     shared: Arc<Shared>,
-    is_moving: bool,
-    /// The log's bytes when it was last asked.
-    asked: u64,
-    log: Log,
+    is_running: bool,
+    /// The WAL's bytes at the last request; 0 after a restart of the WAL.
+    requested_at: u64,
+    status: WalStatus,
 }
 
 impl Checkpointer {
+    /// Starts the thread.
     pub fn start(connection: Connection, shared: &Arc<Shared>) -> io::Result<Self> {
         let (requests, requested) = bounded(1);
         let (report, reports) = bounded(1);
         let for_thread = Arc::clone(shared);
         let thread = thread::Builder::new().name("esker-keeper".into()).spawn(move || {
             while requested.recv().is_ok() {
-                keep(&connection, &for_thread);
+                run_checkpoint(&connection, &for_thread);
                 if report.send(()).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self::new(Mover::Thread { requests, reports, thread }, shared))
+        Ok(Self::new(Runner::Thread { requests, reports, thread }, shared))
     }
 
-    /// Without a thread.
-    pub fn by_hand(connection: Connection, shared: &Arc<Shared>) -> Self {
-        Self::new(Mover::Hand(connection), shared)
+    /// Returns a checkpointer without a thread.
+    pub fn inline(connection: Connection, shared: &Arc<Shared>) -> Self {
+        Self::new(Runner::Inline(connection), shared)
     }
 
-    fn new(mover: Mover, shared: &Arc<Shared>) -> Self {
-        Self { mover, shared: Arc::clone(shared), is_moving: false, asked: 0, log: Log::default() }
+    fn new(runner: Runner, shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { runner, shared, is_running: false, requested_at: 0, status: WalStatus::default() }
     }
 
     fn request(&self) -> bool {
-        match &self.mover {
-            Mover::Thread { requests, .. } => requests.send(()).is_ok(),
-            Mover::Hand(_) => true,
+        match &self.runner {
+            Runner::Thread { requests, .. } => requests.send(()).is_ok(),
+            Runner::Inline(_) => true,
         }
     }
 
-    /// Whether what was requested is done; waits for it, if told to.
-    fn has_moved(&self, waits: bool) -> bool {
-        match &self.mover {
-            Mover::Thread { reports, .. } if waits => reports.recv().is_ok(),
-            Mover::Thread { reports, .. } => reports.try_recv().is_ok(),
-            Mover::Hand(connection) => {
-                keep(connection, &self.shared);
+    /// Returns whether the requested checkpoint is finished; waits for that if `must_wait`.
+    fn has_finished(&self, must_wait: bool) -> bool {
+        match &self.runner {
+            Runner::Thread { reports, .. } if must_wait => reports.recv().is_ok(),
+            Runner::Thread { reports, .. } => reports.try_recv().is_ok(),
+            Runner::Inline(connection) => {
+                run_checkpoint(connection, &self.shared);
                 true
             }
         }
     }
 
-    /// The log as it was last seen.
-    pub fn log(&self) -> Log {
-        self.log
+    /// Returns the last known state of the WAL.
+    pub fn status(&self) -> WalStatus {
+        self.status
     }
 
-    /// After a transaction: looks at the log, and has it moved if it has grown enough.
-    pub fn attend(&mut self, connection: &Connection, tuning: &Tuning) -> rusqlite::Result<()> {
-        self.note(look(connection)?);
-        if self.is_moving {
+    /// Requests a checkpoint if the WAL has grown enough, or finishes the one that is running. Called after each transaction.
+    pub fn maintain(&mut self, connection: &Connection, tuning: &Tuning) -> rusqlite::Result<()> {
+        self.record(wal_status(connection)?);
+        if self.is_running {
             return self.finish(connection, tuning);
         }
-        if self.log.bytes - self.asked >= tuning.log_growth && self.log.rest() > 0 {
-            self.asked = self.log.bytes;
-            self.is_moving = self.request();
+        if self.status.bytes - self.requested_at >= tuning.wal_growth && self.status.remaining() > 0 {
+            self.requested_at = self.status.bytes;
+            self.is_running = self.request();
         }
         Ok(())
     }
 
-    /// Moves the rest, if the thread is through; waits for it, if the log has become too long.
+    /// Checkpoints the remainder once the thread has finished. Waits for the thread if the WAL is too large.
     fn finish(&mut self, connection: &Connection, tuning: &Tuning) -> rusqlite::Result<()> {
-        let is_too_long = self.log.bytes > tuning.log_bound;
-        if !self.has_moved(is_too_long) {
+        let is_too_large = self.status.bytes > tuning.wal_limit;
+        if !self.has_finished(is_too_large) {
             return Ok(());
         }
-        self.is_moving = false;
-        // What a failed fsync took from the log, moving on would take from the database.
+        self.is_running = false;
+        // After a failed fsync, a checkpoint could overwrite good pages of the database with pages that the WAL has lost.
         if self.shared.has_failed() {
             return Ok(());
         }
-        self.note(look(connection)?);
-        if self.log.rest() <= REST || is_too_long {
-            self.note(advance(connection)?);
+        self.record(wal_status(connection)?);
+        if self.status.remaining() <= SMALL_REMAINDER || is_too_large {
+            self.record(checkpoint_passive(connection)?);
         }
         Ok(())
     }
 
-    /// Moves what there is, unless the thread is at it: room is kept for what the log has yet to bring, and on a full
-    /// disk that is better spent.
-    pub fn relieve(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.is_moving && !self.has_moved(false) {
+    /// Checkpoints what it can, unless the thread is doing so: on a full disk this frees the space that is reserved for the
+    /// checkpoint.
+    pub fn checkpoint_now(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.is_running && !self.has_finished(false) {
             return Ok(());
         }
-        self.is_moving = false;
+        self.is_running = false;
         if self.shared.has_failed() {
             return Ok(());
         }
-        self.note(advance(connection)?);
+        self.record(checkpoint_passive(connection)?);
         Ok(())
     }
 
-    fn note(&mut self, log: Log) {
-        if log.bytes < self.log.bytes {
-            self.asked = 0;
-            self.shared.counters.log_rounds.fetch_add(1, Ordering::Relaxed);
+    fn record(&mut self, status: WalStatus) {
+        if status.bytes < self.status.bytes {
+            self.requested_at = 0;
+            self.shared.counters.wal_restarts.fetch_add(1, Ordering::Relaxed);
         }
-        self.log = log;
-        self.shared.counters.log_bytes.store(log.bytes, Ordering::Relaxed);
+        self.status = status;
+        self.shared.counters.wal_bytes.store(status.bytes, Ordering::Relaxed);
     }
 
-    /// Ends the thread, whatever it is at.
-    pub fn end(self) {
-        let Mover::Thread { requests, reports, thread } = self.mover else { return };
+    /// Ends the thread once it has finished its checkpoint.
+    pub fn stop(self) {
+        let Runner::Thread { requests, reports, thread } = self.runner else { return };
         drop((requests, reports));
         if thread.join().is_err() {
             log::error!("the store's checkpoint thread panicked");
@@ -189,16 +194,16 @@ impl Checkpointer {
     }
 }
 
-fn keep(connection: &Connection, shared: &Shared) {
-    for _ in 0..ROUNDS {
+fn run_checkpoint(connection: &Connection, shared: &Shared) {
+    for _ in 0..MAX_ROUNDS {
         if shared.has_failed() {
             return;
         }
-        match advance(connection).map_err(Fault::from) {
-            Ok(log) if log.rest() <= REST => return,
+        match checkpoint_passive(connection).map_err(Fault::from) {
+            Ok(status) if status.remaining() <= SMALL_REMAINDER => return,
             Ok(_) => (),
             Err(Fault::Locked) => return,
-            Err(Fault::Full(shortage)) => return shared.fill(shortage),
+            Err(Fault::Full(shortage)) => return shared.set_full(shortage),
             Err(Fault::Broken(error)) => return shared.fail("checkpointing the database", &error),
         }
     }

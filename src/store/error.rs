@@ -1,4 +1,4 @@
-//! What can go wrong, as types, and what SQLite's errors mean here. Refuses to know who reports it.
+//! The store's errors, and what SQLite's errors mean for a store.
 
 use std::fmt;
 use std::io;
@@ -7,30 +7,28 @@ use std::path::PathBuf;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
 
-use super::MAX_NAME;
-use super::schema::FORMAT;
-use super::shortage::Shortage;
+use super::disk::shortage::Shortage;
 
-/// Why a record was not stored, or a history not read.
+/// Why a record was not stored or a history could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// Too many wait; nothing of it is stored.
+    /// Too many requests are queued. Nothing was stored.
     Busy,
-    /// Another program holds the database; nothing of it is stored.
+    /// Another program holds a lock on the database. Nothing was stored.
     Locked,
-    /// There is no room; nothing of it is stored.
+    /// The disk is full. Nothing was stored.
     Full(Shortage),
-    /// The disk failed. Whether the record is stored shows at the next start.
+    /// The disk failed. Only the next start can tell whether the record is stored.
     Failed,
-    /// The store is closed; nothing of it is stored.
+    /// The store is closed. Nothing was stored.
     Closed,
 }
 
 impl StoreError {
-    /// What they are called, by [`StoreError::index`].
+    /// The errors' names in metrics, by [`StoreError::index`].
     pub(crate) const NAMES: [&str; 5] = ["busy", "locked", "full", "failed", "closed"];
 
-    /// Returns the index of its name.
+    /// Returns the error's index in [`StoreError::NAMES`].
     pub(super) fn index(self) -> usize {
         match self {
             Self::Busy => 0,
@@ -47,16 +45,12 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::Busy => "the store is overloaded; try again in a moment",
             Self::Locked => {
-                "another program, such as a backup or the sqlite3 shell, has locked the database; inserts resume \
-                 automatically once it releases the lock"
+                "another program, such as a backup or the sqlite3 shell, has locked the database; inserts resume automatically once it releases the lock"
             }
             Self::Full(shortage) => {
                 return write!(f, "{shortage}; free some space, and inserts resume automatically");
             }
-            Self::Failed => {
-                "the store's disk has failed; see the broker's log, repair the disk, and restart the \
-                             broker"
-            }
+            Self::Failed => "the store's disk has failed; see the broker's log, repair the disk, and restart the broker",
             Self::Closed => "the store is closed; try again after the broker's restart",
         })
     }
@@ -64,30 +58,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// Why a record can't have a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadName {
-    /// None at all.
-    Empty,
-    /// So many bytes.
-    Long(usize),
-    /// A control character in it.
-    Control,
-}
-
-impl fmt::Display for BadName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the name is empty; use 1 to 256 bytes"),
-            Self::Long(len) => write!(f, "the name has {len} bytes; use at most {MAX_NAME}"),
-            Self::Control => f.write_str("the name has a control character; remove it"),
-        }
-    }
-}
-
-impl std::error::Error for BadName {}
-
-/// Why a store could not be opened.
+/// Why a store can't be opened.
 #[derive(Debug)]
 pub struct OpenError {
     pub(super) path: PathBuf,
@@ -96,33 +67,33 @@ pub struct OpenError {
 
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// The directory can't be made or entered.
+    /// The directory can't be created or entered.
     Directory(io::Error),
-    /// Nothing can be written in it.
+    /// The directory can't be written to.
     Write(io::Error),
-    /// There is no store, and none is to be made.
+    /// There is no store, and the caller does not want one to be created.
     Missing,
-    /// Another process (its id) has it.
-    Held(Option<u32>),
-    /// Another program reads or writes the database.
+    /// Another broker, with this process id, has locked the directory.
+    LockedBy(Option<u32>),
+    /// Another program is using the database.
     InUse,
-    /// Some other program's database.
+    /// The database is another program's.
     Foreign,
-    /// Written by a newer version.
-    Newer(i64),
-    /// What is there does not fit together.
+    /// A newer version has written the database.
+    Newer { found: i64, supported: i64 },
+    /// The database is inconsistent or unreadable.
     Damaged(String),
-    /// The file system does without what a log that several threads use needs.
-    NoLog(String),
-    /// A file or the directory belongs to another user than the process's.
+    /// The file system lacks the shared memory that the WAL needs. The journal mode that SQLite uses instead.
+    NoWal(String),
+    /// A file or the directory belongs to another user than the one that the process runs as.
     Owner { path: PathBuf, owner: u32, user: u32 },
-    /// Instead of a file there is a link, a directory or a device.
-    NotPlain(PathBuf),
-    /// No room to create the files, or to move the log into the database.
+    /// A link, a directory or a device stands where a regular file must be.
+    NotRegularFile(PathBuf),
+    /// The disk is too full to create the files or to checkpoint the WAL.
     Full(Shortage),
-    /// Whatever else SQLite has to say.
+    /// Any other error of SQLite's.
     Sqlite(rusqlite::Error),
-    /// No thread to be had.
+    /// A thread can't be started.
     Thread(io::Error),
 }
 
@@ -133,51 +104,44 @@ impl fmt::Display for OpenError {
             Cause::Directory(error) => write!(f, "the data directory {path} can't be used: {error}"),
             Cause::Write(error) => write!(
                 f,
-                "the data directory {path} is not writable: {error}; choose another with --data, or use --data \
-                 :memory: to store nothing"
+                "the data directory {path} is not writable: {error}; choose another with --data, or use --data :memory: to store nothing"
             ),
             Cause::Missing => write!(f, "{path} has no records; give the data directory (--data) of a broker"),
-            Cause::Held(Some(pid)) => write!(
+            Cause::LockedBy(Some(pid)) => write!(
                 f,
-                "the data directory {path} is used by another broker (process {pid}); stop it, or choose another \
-                 directory with --data"
+                "the data directory {path} is used by another broker (process {pid}); stop it, or choose another directory with --data"
             ),
-            Cause::Held(None) => {
+            Cause::LockedBy(None) => {
                 write!(
                     f,
-                    "the data directory {path} is used by another broker; stop it, or choose another \
-                           directory with --data"
+                    "the data directory {path} is used by another broker; stop it, or choose another directory with --data"
                 )
             }
             Cause::InUse => write!(
                 f,
-                "another program, such as a backup or the sqlite3 shell, has locked the database in {path}; stop \
-                 it, or wait for it"
+                "another program, such as a backup or the sqlite3 shell, has locked the database in {path}; stop it, or wait for it"
             ),
             Cause::Foreign => {
                 write!(f, "the database in {path} was not created by Esker; choose another directory with --data")
             }
-            Cause::Newer(found) => write!(
+            Cause::Newer { found, supported } => write!(
                 f,
-                "the records in {path} have format {found}, but this version supports only {FORMAT}; use a newer \
-                 version of Esker"
+                "the records in {path} have format {found}, but this version supports only {supported}; use a newer version of Esker"
             ),
             Cause::Damaged(what) => write!(
                 f,
-                "the records in {path} are damaged: {what}; run esker check for details, then restore a backup, or \
-                 save what esker dump can still read"
+                "the records in {path} are damaged: {what}; run esker check for details, then restore a backup, or save what esker dump can still read"
             ),
-            Cause::NoLog(mode) => write!(
+            Cause::NoWal(mode) => write!(
                 f,
                 "the file system of {path} has no shared memory for SQLite's log (journal mode {mode}); use a local disk"
             ),
             Cause::Owner { path: file, owner, user } => write!(
                 f,
-                "{} belongs to user {owner}, but this process runs as user {user}; run it as user {owner}, or \
-                 change the owner (chown -R {user} {path})",
+                "{} belongs to user {owner}, but this process runs as user {user}; run it as user {owner}, or change the owner (chown -R {user} {path})",
                 file.display()
             ),
-            Cause::NotPlain(file) => write!(
+            Cause::NotRegularFile(file) => write!(
                 f,
                 "{} is a symbolic link or not a regular file; remove it, or choose another directory with --data",
                 file.display()
@@ -191,24 +155,24 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Returns what a failed call of SQLite's says about room. Where it does not report a full disk as such, the system's error
-/// decides: this must be called by the thread that made the call, before that makes another.
+/// Returns the shortage that made a call of SQLite's fail, if one did. Where SQLite does not report a full disk as such, errno
+/// decides, so the calling thread must not have made another system call since.
 fn shortage(error: &rusqlite::Error) -> Option<Shortage> {
     let error = error.sqlite_error()?;
-    let by_system = || Shortage::of(&io::Error::last_os_error());
+    let by_errno = || Shortage::from_io(&io::Error::last_os_error());
     match error.extended_code {
         _ if error.code == ErrorCode::DiskFull => Some(Shortage::Disk),
-        SQLITE_IOERR_SHMSIZE => Some(by_system().unwrap_or(Shortage::Disk)),
-        // An fsync that fails with the same error is another matter: what it was for may be gone.
-        SQLITE_IOERR_WRITE => by_system(),
+        SQLITE_IOERR_SHMSIZE => Some(by_errno().unwrap_or(Shortage::Disk)),
+        // A failed fsync is different, whatever its errno: what it should have written may be lost.
+        SQLITE_IOERR_WRITE => by_errno(),
         _ => None,
     }
 }
 
 impl Cause {
     /// Returns why a file can't be created or written.
-    pub fn of_write(error: io::Error) -> Self {
-        Shortage::of(&error).map_or(Self::Write(error), Self::Full)
+    pub fn from_write(error: io::Error) -> Self {
+        Shortage::from_io(&error).map_or(Self::Write(error), Self::Full)
     }
 }
 
@@ -222,26 +186,26 @@ impl From<rusqlite::Error> for Cause {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
             Some(ErrorCode::ReadOnly) => Self::Write(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, error)),
             Some(_) => Self::Sqlite(error),
-            // No failure of SQLite's: a value of another type than the schema says, a row that must be there and is not.
+            // Not an error of SQLite's: a value is of another type than the schema says, or a required row is missing.
             None => Self::Damaged(error.to_string()),
         }
     }
 }
 
-/// What a failed transaction means. Whatever it is, the transaction was rolled back or its end is unknown.
+/// What a failed transaction means for the store. The transaction was rolled back, or its outcome is unknown.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Another program holds the database for too long; nothing is wrong with it.
+    /// Another program holds a lock on the database for too long. The database is fine.
     Locked,
-    /// No room; nothing of it is kept, and later there may be room.
+    /// The disk is full. The transaction was rolled back and can be tried again.
     Full(Shortage),
-    /// Anything else: what is on the disk is unknown.
+    /// Anything else: the state of the disk is unknown.
     Broken(String),
 }
 
 impl Fault {
-    /// Returns the answer to those who asked for what can't be read, and logs an error that is not just a lock.
-    pub fn answer_read(error: rusqlite::Error, what: &str) -> StoreError {
+    /// Turns a failed read into its reply, and logs it unless the database was merely locked.
+    pub fn into_read_error(error: rusqlite::Error, what: &str) -> StoreError {
         match Self::from(error) {
             Self::Locked => StoreError::Locked,
             fault => {

@@ -1,39 +1,39 @@
-//! A store without threads: whoever has its hands does their work, a step at a time, so that a simulation is repeatable.
-//! Refuses to know what the work is.
+//! A store without threads: its owner runs it step by step, so that a simulation is repeatable.
 
 use std::time::Duration;
 
 use super::Store;
-use super::history_reader::Reader;
-use super::location::DataDir;
-use super::lookup::Finder;
+use super::disk::location::DataDir;
+use super::read::history::HistoryReader;
+use super::read::lookup::LookupReader;
 use super::writer::Writer;
 
-/// See the module's page. Dropped without [`ManualStore::close`], it leaves the files as a killed process does.
+/// What the threads of a [`Store`] would do, to be run step by step. Dropping it without [`ManualStore::close`] leaves the files
+/// as a killed process does.
 pub struct ManualStore {
     pub(super) writer: Writer,
-    pub(super) reader: Reader,
-    pub(super) finder: Finder,
-    pub(super) home: DataDir,
+    pub(super) history: HistoryReader,
+    pub(super) lookup: LookupReader,
+    pub(super) data_dir: DataDir,
 }
 
 impl ManualStore {
-    /// Commits what waits, reads a slice of one history, answers one lookup, and looks after index, mark and log.
-    pub fn turn(&mut self) {
-        // The last turn is that of closing.
-        let _ = self.writer.turn(Duration::ZERO);
-        self.reader.turn();
-        self.finder.turn();
+    /// Commits all queued inserts, maintains index, high-water mark and WAL, reads one slice of one history, and runs one lookup.
+    pub fn step(&mut self) {
+        // Only `close` runs the last iteration.
+        let _ = self.writer.step(Duration::ZERO);
+        self.history.step();
+        self.lookup.step();
     }
 
-    /// What [`Store::close`] has the threads do.
+    /// Does what the threads do when [`Store::close`] is called.
     pub fn close(self, store: &Store) {
-        let Self { mut writer, reader, finder, home } = self;
-        store.shut();
-        while writer.turn(Duration::ZERO).is_continue() {}
-        writer.seal();
-        reader.run();
-        finder.run();
-        drop(home);
+        let Self { mut writer, history, lookup, data_dir } = self;
+        store.begin_close();
+        while writer.step(Duration::ZERO).is_continue() {}
+        writer.finish();
+        history.run();
+        lookup.run();
+        drop(data_dir);
     }
 }

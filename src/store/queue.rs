@@ -1,5 +1,4 @@
-//! What waits to be written, bounded by count and by bytes, and answers that are never lost: whoever drops one unsent says by
-//! it that the store is closed. Refuses to know what is done with an insert.
+//! The queue of inserts, bounded by number and by bytes, and the completions by which every request gets its reply.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,59 +6,59 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::Record;
 use super::error::StoreError;
+use super::record::Record;
 use super::state::Shared;
 
-/// At most so many inserts wait.
+/// The maximum number of queued inserts.
 const MAX_QUEUED: u64 = 1 << 16;
-/// At most so many bytes of them wait, unless a single one has more.
+/// The maximum bytes of queued inserts, unless a single insert is larger.
 const MAX_QUEUED_BYTES: u64 = 64 << 20;
-/// At most so many are one transaction.
+/// The maximum number of inserts in a transaction.
 const MAX_BATCH: usize = 4096;
-/// At most so many bytes are one transaction, unless a single insert has more.
+/// The maximum bytes of a transaction, unless a single insert is larger.
 const MAX_BATCH_BYTES: u64 = 8 << 20;
-/// What an insert costs beside its data.
+/// What an insert counts in addition to its name and data.
 const OVERHEAD: u64 = 128;
 
-type ReplyFn<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+type CompletionFn<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
-/// Where an answer goes. Sent once.
-pub(super) struct Completion<T>(Option<ReplyFn<T>>);
+/// Delivers the result of a request, exactly once. Dropping it unsent delivers [`StoreError::Closed`].
+pub(super) struct Completion<T>(Option<CompletionFn<T>>);
 
 impl<T> Completion<T> {
-    pub fn new(answer: impl FnOnce(Result<T, StoreError>) + Send + 'static) -> Self {
-        Self(Some(Box::new(answer)))
+    pub fn new(deliver: impl FnOnce(Result<T, StoreError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(deliver)))
     }
 
     pub fn send(mut self, result: Result<T, StoreError>) {
-        self.answer(result);
+        self.deliver(result);
     }
 
-    fn answer(&mut self, result: Result<T, StoreError>) {
-        if let Some(answer) = self.0.take() {
-            answer(result);
+    fn deliver(&mut self, result: Result<T, StoreError>) {
+        if let Some(deliver) = self.0.take() {
+            deliver(result);
         }
     }
 }
 
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
-        self.answer(Err(StoreError::Closed));
+        self.deliver(Err(StoreError::Closed));
     }
 }
 
-/// A record that waits for its id.
+/// A record without an id, to be inserted.
 pub(super) struct Insert {
     pub name: Arc<str>,
     pub data: Box<str>,
-    pub reply: Completion<u64>,
+    pub completion: Completion<u64>,
 }
 
 impl Insert {
-    /// Has it now.
-    pub fn with(self, id: u64) -> (Record, Completion<u64>) {
-        (Record { id, name: self.name, data: self.data }, self.reply)
+    /// Turns the insert into a record with this id, and the completion to be sent once it is stored.
+    pub fn with_id(self, id: u64) -> (Record, Completion<u64>) {
+        (Record { id, name: self.name, data: self.data }, self.completion)
     }
 
     fn cost(&self) -> u64 {
@@ -69,106 +68,103 @@ impl Insert {
 
 enum Job {
     Insert(Insert),
-    Look,
+    CheckMark,
     Close,
 }
 
-/// The end of those who insert.
-pub(super) struct Queue {
+/// The sending end of the queue.
+pub(super) struct InsertQueue {
     jobs: Sender<Job>,
     shared: Arc<Shared>,
 }
 
-/// The writer's end.
-pub(super) struct Waiting {
+/// The writer's end of the queue.
+pub(super) struct InsertReceiver {
     jobs: Receiver<Job>,
     shared: Arc<Shared>,
 }
 
-/// What the writer got.
-pub(super) enum Taken {
-    /// Some inserts, in the order of their coming.
+/// What the writer received.
+pub(super) enum Batch {
+    /// Inserts, in the order in which they were queued.
     Inserts(Vec<Insert>),
-    /// Nothing for so long.
-    Nothing,
-    /// Ids were given that the mark is to cover.
-    News,
-    /// What came before the end, and the end.
+    /// Nothing, until the timeout.
+    Timeout,
+    /// A request to check the high-water mark, and no inserts.
+    CheckMark,
+    /// The last inserts: the queue is closed.
     Last(Vec<Insert>),
 }
 
-/// Makes both ends.
-pub(super) fn queue(shared: &Arc<Shared>) -> (Queue, Waiting) {
-    // Unbounded as a channel: `push` bounds it, by inserts and by bytes.
+/// Returns both ends of a new queue.
+pub(super) fn queue(shared: &Arc<Shared>) -> (InsertQueue, InsertReceiver) {
+    // The channel is unbounded because `push` applies the bounds, by number and by bytes.
     let (sender, receiver) = unbounded();
-    let queue = Queue { jobs: sender, shared: Arc::clone(shared) };
-    (queue, Waiting { jobs: receiver, shared: Arc::clone(shared) })
+    let queue = InsertQueue { jobs: sender, shared: Arc::clone(shared) };
+    (queue, InsertReceiver { jobs: receiver, shared: Arc::clone(shared) })
 }
 
-impl Queue {
-    /// Queues it, or says at once that there is no room.
+impl InsertQueue {
+    /// Queues an insert, or completes it with [`StoreError::Busy`] if the queue is full.
     pub fn push(&self, insert: Insert) {
         let cost = insert.cost();
         let counters = &self.shared.counters;
         let queued = counters.queued.fetch_add(1, Ordering::AcqRel);
         let bytes = counters.queued_bytes.fetch_add(cost, Ordering::AcqRel);
         if queued > 0 && (queued >= MAX_QUEUED || bytes + cost > MAX_QUEUED_BYTES) {
-            self.shared.leave_queue(1, cost);
-            return insert.reply.send(Err(StoreError::Busy));
+            counters.dequeue(1, cost);
+            return insert.completion.send(Err(StoreError::Busy));
         }
-        // After the end nobody takes it, and its reply says so.
+        // If the writer has ended, this drops the insert, which completes it with `Closed`.
         let _ = self.jobs.send(Job::Insert(insert));
     }
 
-    /// The writer is to look at the newest id.
-    pub fn nudge(&self) {
-        let _ = self.jobs.send(Job::Look);
+    /// Makes the writer check whether the high-water mark must be raised.
+    pub fn request_mark_check(&self) {
+        let _ = self.jobs.send(Job::CheckMark);
     }
 
-    /// What is queued by now is the last.
+    /// Closes the queue. Inserts that are queued already are still stored.
     pub fn close(&self) {
         let _ = self.jobs.send(Job::Close);
     }
 }
 
-impl Shared {
-    fn leave_queue(&self, inserts: u64, bytes: u64) {
-        self.counters.queued.fetch_sub(inserts, Ordering::AcqRel);
-        self.counters.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+impl InsertReceiver {
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
-}
 
-impl Waiting {
-    /// Waits for inserts, and takes all that are there, up to a batch's bounds.
-    pub fn take(&self, patience: Duration) -> Taken {
+    /// Waits for an insert, and returns it with all others that are queued, up to the limits of a batch.
+    pub fn receive(&self, timeout: Duration) -> Batch {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut has_news = false;
-        let mut next = match self.jobs.recv_timeout(patience) {
+        let mut must_check_mark = false;
+        let mut next = match self.jobs.recv_timeout(timeout) {
             Ok(job) => Some(job),
-            Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
+            Err(RecvTimeoutError::Timeout) => return Batch::Timeout,
             Err(RecvTimeoutError::Disconnected) => Some(Job::Close),
         };
-        let mut last = false;
+        let mut is_last = false;
         while let Some(job) = next {
             match job {
                 Job::Insert(insert) => {
                     bytes += insert.cost();
                     batch.push(insert);
                 }
-                Job::Look => has_news = true,
+                Job::CheckMark => must_check_mark = true,
                 Job::Close => {
-                    last = true;
+                    is_last = true;
                     break;
                 }
             }
             let has_room = batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
             next = if has_room { self.jobs.try_recv().ok() } else { None };
         }
-        self.shared.leave_queue(batch.len() as u64, bytes);
-        match (last, has_news && batch.is_empty()) {
-            (true, _) => Taken::Last(batch),
-            (false, true) => Taken::News,
-            (false, false) => Taken::Inserts(batch),
+        self.shared.counters.dequeue(batch.len() as u64, bytes);
+        match (is_last, must_check_mark && batch.is_empty()) {
+            (true, _) => Batch::Last(batch),
+            (false, true) => Batch::CheckMark,
+            (false, false) => Batch::Inserts(batch),
         }
     }
 }

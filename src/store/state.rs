@@ -1,16 +1,15 @@
-//! How the store is, for all of its threads and whoever asks: ready, full, failed or closed, and counters.
-//! Refuses to know why, beyond words.
+//! The state that the store's threads share: whether the store is ready, full, failed or closed, and its counters.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::disk::shortage::Shortage;
 use super::error::StoreError;
-use super::shortage::Shortage;
 use crate::engine::CoveredIds;
 use crate::metrics::{Buckets, Histogram};
 
-/// How it is, and counters since the start.
+/// The state of a store, and its counters since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
@@ -20,43 +19,43 @@ pub struct Status {
     pub commits: u64,
     /// Records inserted.
     pub records: u64,
-    /// Names there are.
+    /// Names in the store.
     pub names: u64,
-    /// Pages of histories read.
+    /// Pages of histories that were read.
     pub pages: u64,
-    /// Inserts that wait.
+    /// Queued inserts.
     pub queued: u64,
-    /// Their bytes.
+    /// Bytes of queued inserts.
     pub queued_bytes: u64,
-    /// Records that the index does not have yet.
+    /// Records that the index is missing.
     pub unindexed: u64,
-    /// Bytes of the log in use.
-    pub log_bytes: u64,
-    /// How often the log has begun anew.
-    pub log_rounds: u64,
-    /// Inserts that were not stored, by [`StoreError`].
+    /// Bytes of the WAL in use.
+    pub wal_bytes: u64,
+    /// How often the WAL has restarted from its beginning.
+    pub wal_restarts: u64,
+    /// Refused inserts, by [`StoreError`].
     pub refused: [u64; StoreError::NAMES.len()],
-    /// How long the transactions took, fsync and all.
+    /// The duration of the transactions, including their fsync.
     pub commit_time: Buckets,
 }
 
 /// Whether records can be inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Yes.
+    /// They can.
     Ready,
-    /// Not until there is room again.
+    /// Not until space is freed.
     Full(Shortage),
-    /// Not before the next start.
+    /// Not until the broker is restarted.
     Failed {
-        /// What failed, in SQLite's words.
+        /// What failed, and SQLite's error.
         why: String,
     },
-    /// No longer.
+    /// The store is closed.
     Closed,
 }
 
-/// The same as one word. The order is that in which one gives way to another.
+/// The state of a store, as a number that fits an atomic. A greater mode overrides a smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mode {
     Ready,
@@ -65,16 +64,17 @@ pub(super) enum Mode {
     Closed,
 }
 
-/// What the threads share.
+/// What the store's threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Where the files are, for messages.
+    /// The data directory.
     pub path: Arc<Path>,
     mode: AtomicU8,
-    why: OnceLock<String>,
-    /// What was last found to be short.
+    /// What failed first.
+    failure: OnceLock<String>,
+    /// The last shortage.
     shortage: Mutex<Option<Shortage>>,
-    /// Whether another program held the database when it was last written to.
+    /// Whether another program held a lock on the database at the last write.
     is_locked: AtomicBool,
     /// The ids that the high-water mark covers.
     covered: CoveredIds,
@@ -90,20 +90,31 @@ pub(super) struct Counters {
     pub queued: AtomicU64,
     pub queued_bytes: AtomicU64,
     pub unindexed: AtomicU64,
-    pub log_bytes: AtomicU64,
-    pub log_rounds: AtomicU64,
+    pub wal_bytes: AtomicU64,
+    pub wal_restarts: AtomicU64,
     pub refused: [AtomicU64; StoreError::NAMES.len()],
-    /// The writer's.
     pub commit_time: Histogram,
 }
 
+impl Counters {
+    /// Counts inserts that have left the queue.
+    pub fn dequeue(&self, inserts: u64, bytes: u64) {
+        let queued = self.queued.fetch_sub(inserts, Ordering::AcqRel);
+        let queued_bytes = self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        debug_assert!(
+            queued >= inserts && queued_bytes >= bytes,
+            "{inserts} of {queued}, {bytes} of {queued_bytes} bytes"
+        );
+    }
+}
+
 impl Shared {
-    /// A store in this place that is ready.
+    /// Returns the state of a store that is ready.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.into(),
             mode: AtomicU8::default(),
-            why: OnceLock::default(),
+            failure: OnceLock::default(),
             shortage: Mutex::default(),
             is_locked: AtomicBool::default(),
             covered: CoveredIds::default(),
@@ -120,13 +131,13 @@ impl Shared {
         }
     }
 
-    /// Becomes so, unless it is worse already: what has failed or is closed stays so.
-    pub fn enter(&self, mode: Mode) {
+    /// Changes to a greater mode. A store that has failed or is closed stays so.
+    pub fn raise_mode(&self, mode: Mode) {
         self.mode.fetch_max(mode as u8, Ordering::AcqRel);
     }
 
-    /// No room.
-    pub fn fill(&self, shortage: Shortage) {
+    /// Refuses inserts until space is freed; logs when that begins.
+    pub fn set_full(&self, shortage: Shortage) {
         *self.last_shortage() = Some(shortage);
         if self.change(Mode::Ready, Mode::Full) {
             let path = self.path.display();
@@ -134,14 +145,14 @@ impl Shared {
         }
     }
 
-    /// There is room again.
+    /// Accepts inserts again after the disk was full.
     pub fn recover(&self) {
         if self.change(Mode::Full, Mode::Ready) {
             log::info!("there is space in {} again; inserts resume", self.path.display());
         }
     }
 
-    /// Returns what was last found to be short.
+    /// Returns the last shortage.
     pub fn shortage(&self) -> Shortage {
         self.last_shortage().unwrap_or(Shortage::Disk)
     }
@@ -150,19 +161,18 @@ impl Shared {
         self.shortage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another program holds the database; logs when that begins.
-    pub fn note_locked(&self, what: &str) {
+    /// Records that another program holds a lock on the database; logs when that begins.
+    pub fn set_locked(&self, what: &str) {
         if !self.is_locked.swap(true, Ordering::Relaxed) {
             let path = self.path.display();
             log::warn!(
-                "another program has locked the database in {path}: {what} and all other writes wait until it \
-                 releases the lock"
+                "another program has locked the database in {path}: {what} and all other writes wait until it releases the lock"
             );
         }
     }
 
-    /// The database could be written to; logs it if another program held it before.
-    pub fn note_unlocked(&self) {
+    /// Records that the database could be written to; logs it if another program held a lock before.
+    pub fn clear_locked(&self) {
         if self.is_locked.swap(false, Ordering::Relaxed) {
             log::info!("the database in {} is unlocked again; inserts resume", self.path.display());
         }
@@ -172,16 +182,16 @@ impl Shared {
         self.mode.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Nothing may be written any more. Says so once.
+    /// Stops all writes until the broker is restarted. Logs only the first failure.
     pub fn fail(&self, what: &str, error: &str) {
-        if self.why.set(format!("{what}: {error}")).is_ok() {
+        if self.failure.set(format!("{what}: {error}")).is_ok() {
             log::error!("the store has failed and rejects inserts until the broker is restarted; {what}: {error}");
         }
-        self.enter(Mode::Failed);
+        self.raise_mode(Mode::Failed);
     }
 
     pub fn has_failed(&self) -> bool {
-        self.why.get().is_some()
+        self.failure.get().is_some()
     }
 
     /// Publishes up to which id the high-water mark need not be raised.
@@ -194,12 +204,12 @@ impl Shared {
         !self.covered.contains(id) && self.mode() == Mode::Ready && self.covered.request_raise()
     }
 
-    /// An insert is not stored, for this.
+    /// Counts an insert that was refused with this error.
     pub fn count_refusal(&self, error: StoreError) {
         self.counters.refused[error.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What an insert is told at once.
+    /// Returns why an insert is refused without being queued.
     pub fn refusal(&self) -> Option<StoreError> {
         match self.mode() {
             Mode::Ready => None,
@@ -221,15 +231,15 @@ impl Shared {
             queued: count(&counters.queued),
             queued_bytes: count(&counters.queued_bytes),
             unindexed: count(&counters.unindexed),
-            log_bytes: count(&counters.log_bytes),
-            log_rounds: count(&counters.log_rounds),
+            wal_bytes: count(&counters.wal_bytes),
+            wal_restarts: count(&counters.wal_restarts),
             refused: std::array::from_fn(|kind| count(&counters.refused[kind])),
             commit_time: counters.commit_time.get(),
         }
     }
 
     fn health(&self) -> Health {
-        match (self.mode(), self.why.get()) {
+        match (self.mode(), self.failure.get()) {
             (_, Some(why)) => Health::Failed { why: why.clone() },
             (Mode::Full, None) => Health::Full(self.shortage()),
             (Mode::Closed, None) => Health::Closed,
@@ -243,15 +253,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_failed_stays_so() {
+    fn a_failed_store_stays_failed() {
         let shared = Shared::new(Path::new("here"));
         let quota = Shortage::Quota;
-        shared.fill(quota);
+        shared.set_full(quota);
         assert_eq!((shared.status().health, shared.refusal()), (Health::Full(quota), Some(StoreError::Full(quota))));
         shared.recover();
         assert_eq!(shared.refusal(), None);
         shared.fail("a commit", "disk I/O error");
-        shared.fill(quota);
+        shared.set_full(quota);
         shared.recover();
         assert_eq!(shared.refusal(), Some(StoreError::Failed));
         shared.fail("a checkpoint", "later");

@@ -1,120 +1,133 @@
-//! The thread that commits: takes all inserts that wait, and in between brings the index up to date, raises the mark, looks
-//! after the log and, when the disk is full, tries whether there is room again. Refuses to know SQL.
+//! The writer's thread: a group commit stores all inserts that are queued, in one transaction with one fsync. Between commits it
+//! indexes slices, raises the high-water mark, maintains the WAL, and tries a full disk again. Independent of SQL.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rusqlite::Connection;
-
 use super::checkpointer::{self, Checkpointer};
-use super::commit::{self, Names, Version};
-use super::disk_space::DiskSpace;
+use super::disk::shortage::Shortage;
+use super::disk::space::DiskSpace;
 use super::error::{Fault, StoreError};
-use super::index::Index;
-use super::queue::{Completion, Insert, Taken, Waiting};
-use super::schema::{self, CEILING};
-use super::shortage::Shortage;
+use super::queue::{Batch, Completion, Insert, InsertReceiver};
+use super::record::Record;
 use super::state::{Mode, Shared};
-use super::{Record, Tuning};
-use crate::clock::Clock;
+use super::tables::Tables;
+use super::tuning::Tuning;
 use crate::engine::{HighWaterMark, Order};
 
-/// With nothing to do, the newest id is looked at so often.
-const LOOK: Duration = Duration::from_secs(1);
-/// After so long without an insert the store is idle, and the index is brought up to date.
+/// How often the newest id is compared with the high-water mark while nothing else happens.
+const MARK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// After this long without an insert the store is idle, and the index is brought up to date.
 const IDLE: Duration = Duration::from_millis(250);
-/// Whoever gives ids is asked again after so long.
+/// The pause between two requests for ids.
 const RESERVE_PAUSE: Duration = Duration::from_millis(1);
 
-/// See the module's page.
+/// The only writer of the database.
 pub(super) struct Writer {
-    pub connection: Connection,
-    pub names: Names,
-    pub index: Index,
-    pub mark: HighWaterMark,
-    pub keeper: Checkpointer,
-    pub room: DiskSpace,
-    pub waiting: Waiting,
-    pub shared: Arc<Shared>,
-    pub order: Box<dyn Order<Record>>,
-    pub tuning: Tuning,
-    pub clock: Clock,
-    /// When the newest id was last looked at; none: it is to be looked at now.
-    pub looked_at: Option<u64>,
-    /// When a full disk was last found so.
-    pub full_at: u64,
-    /// Whether another program was found to hold the database in this turn.
-    pub is_locked_out: bool,
+    tables: Tables,
+    mark: HighWaterMark,
+    checkpointer: Checkpointer,
+    space: DiskSpace,
+    queue: InsertReceiver,
+    shared: Arc<Shared>,
+    order: Box<dyn Order<Record>>,
+    tuning: Tuning,
+    /// When the high-water mark was last checked, in milliseconds; `None` if it must be checked now.
+    mark_checked_at: Option<u64>,
+    /// Whether a write of this iteration found the database locked by another program.
+    is_locked: bool,
 }
 
 impl Writer {
-    /// Until the store is closed.
-    pub fn run(mut self) {
-        while self.turn(self.patience()).is_continue() {}
-        self.seal();
+    pub fn new(
+        tables: Tables,
+        mark: HighWaterMark,
+        checkpointer: Checkpointer,
+        space: DiskSpace,
+        queue: InsertReceiver,
+        order: Box<dyn Order<Record>>,
+        tuning: Tuning,
+    ) -> Self {
+        let shared = Arc::clone(queue.shared());
+        let (mark_checked_at, is_locked) = (None, false);
+        let writer =
+            Self { tables, mark, checkpointer, space, queue, shared, order, tuning, mark_checked_at, is_locked };
+        writer.update_gauges();
+        writer
     }
 
-    /// Waits for inserts, stores them, and does what else is due. Break: they were the last.
-    pub fn turn(&mut self, patience: Duration) -> ControlFlow<()> {
-        self.is_locked_out = false;
-        match self.waiting.take(patience) {
-            Taken::Inserts(inserts) => {
+    /// Runs until the store is closed.
+    pub fn run(mut self) {
+        while self.step(self.timeout()).is_continue() {}
+        self.finish();
+    }
+
+    /// Runs one iteration: waits for inserts, stores them, and does the maintenance that is due. Returns `Break` when the store is
+    /// closed and the last inserts are stored.
+    pub fn step(&mut self, timeout: Duration) -> ControlFlow<()> {
+        self.is_locked = false;
+        match self.queue.receive(timeout) {
+            Batch::Inserts(inserts) => {
                 self.insert(inserts);
-                // News may have come with them.
-                self.looked_at = None;
+                // A request to check the mark may have been among them.
+                self.mark_checked_at = None;
             }
-            Taken::News => self.looked_at = None,
-            Taken::Nothing => self.index.begin(),
-            Taken::Last(inserts) => {
+            Batch::CheckMark => self.mark_checked_at = None,
+            Batch::Timeout => self.tables.begin_indexing(),
+            Batch::Last(inserts) => {
                 self.insert(inserts);
                 return ControlFlow::Break(());
             }
         }
-        for upkeep in [Self::look, Self::retry, Self::tend] {
-            // Each write would wait in vain for the same lock; those who insert are to hear of it soon.
-            if !self.is_locked_out {
-                upkeep(self);
+        for maintenance in [Self::maintain_mark, Self::retry_full_disk, Self::maintain] {
+            // While another program holds the database, each write would wait for it in vain and delay the replies to inserts.
+            if !self.is_locked {
+                maintenance(self);
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         match self.shared.mode() {
-            Mode::Ready if self.index.is_in_pass() => Duration::ZERO,
-            Mode::Ready if self.index.waiting() > 0 => IDLE,
-            _ => LOOK,
+            Mode::Ready if self.tables.is_indexing() => Duration::ZERO,
+            Mode::Ready if self.tables.pending() > 0 => IDLE,
+            _ => MARK_CHECK_INTERVAL,
         }
     }
 
-    /// A write was tried. False: it came to nothing, and the store is what it now must be.
-    fn holds(&mut self, what: &str, result: rusqlite::Result<()>) -> bool {
+    fn now_millis(&self) -> u64 {
+        self.tables.clock().now().millis
+    }
+
+    /// Returns whether a write succeeded; if not, changes the store's state accordingly.
+    fn check(&mut self, what: &str, result: rusqlite::Result<()>) -> bool {
         match result.map_err(Fault::from) {
             Ok(()) => return true,
-            Err(Fault::Locked) => self.be_locked_out(what),
-            Err(Fault::Full(shortage)) => self.be_full(shortage),
+            Err(Fault::Locked) => self.set_locked(what),
+            Err(Fault::Full(shortage)) => self.set_full(shortage),
             Err(Fault::Broken(error)) => self.shared.fail(what, &error),
         }
         false
     }
 
-    fn be_locked_out(&mut self, what: &str) {
-        self.is_locked_out = true;
-        self.shared.note_locked(what);
+    fn set_locked(&mut self, what: &str) {
+        self.is_locked = true;
+        self.shared.set_locked(what);
     }
 
-    fn be_full(&mut self, shortage: Shortage) {
-        // What fails on a disk that is known to be full does not put the next try off.
+    fn set_full(&mut self, shortage: Shortage) {
+        // Writes that fail while the disk is known to be full must not put off the next try.
         if self.shared.mode() == Mode::Ready {
-            self.full_at = self.clock.now().millis;
+            self.space.defer_retry(self.now_millis());
         }
-        self.shared.fill(shortage);
+        self.shared.set_full(shortage);
     }
 }
 
-// What goes on all the time.
+// Commits.
 impl Writer {
     fn insert(&mut self, inserts: Vec<Insert>) {
         if inserts.is_empty() {
@@ -122,40 +135,64 @@ impl Writer {
         }
         let first = match self.admit(&inserts) {
             Ok(first) => first,
-            Err(error) => return inserts.into_iter().for_each(|insert| insert.reply.send(Err(error))),
+            Err(error) => return inserts.into_iter().for_each(|insert| insert.completion.send(Err(error))),
         };
         let with_ids = (first..).zip(inserts);
-        let (mut records, replies): (Vec<_>, Vec<_>) = with_ids.map(|(id, insert)| insert.with(id)).unzip();
+        let (mut records, completions): (Vec<_>, Vec<_>) = with_ids.map(|(id, insert)| insert.with_id(id)).unzip();
         match self.commit(&mut records) {
-            Ok(versions) => self.tell(records, replies, &versions),
-            Err(error) => replies.into_iter().for_each(|reply| reply.send(Err(error))),
+            Ok(()) => self.notify(first, records, completions),
+            Err(error) => completions.into_iter().for_each(|completion| completion.send(Err(error))),
         }
     }
 
-    /// The first of the inserts' ids, if they may be stored.
+    /// Returns the first of the inserts' ids if they may be stored. Inserts that were queued before the store was closed may.
     fn admit(&mut self, inserts: &[Insert]) -> Result<u64, StoreError> {
-        self.check(inserts)?;
-        self.reserve(inserts.len()).ok_or(StoreError::Busy)
+        if self.shared.has_failed() {
+            return Err(StoreError::Failed);
+        }
+        if self.shared.mode() == Mode::Full {
+            return Err(StoreError::Full(self.shared.shortage()));
+        }
+        let bytes = inserts.iter().map(|insert| insert.data.len() as u64).sum();
+        match self.space.check(bytes, self.checkpointer.status().remaining(), self.now_millis()) {
+            None => self.reserve(inserts.len()).ok_or(StoreError::Busy),
+            Some(shortage) => {
+                self.set_full(shortage);
+                Err(StoreError::Full(shortage))
+            }
+        }
     }
 
-    fn commit(&mut self, records: &mut [Record]) -> Result<Vec<Version>, StoreError> {
+    fn reserve(&self, count: usize) -> Option<u64> {
+        for _ in 0..self.tuning.reserve_attempts {
+            let first = self.order.reserve(count);
+            if first.is_some() {
+                return first;
+            }
+            self.tables.clock().sleep(RESERVE_PAUSE);
+        }
+        None
+    }
+
+    fn commit(&mut self, records: &mut [Record]) -> Result<(), StoreError> {
         let ceiling = self.mark.raise_due(self.order.newest());
-        let begin = self.clock.elapsed_micros();
-        let committed = commit::commit(&mut self.connection, &mut self.names, records, ceiling);
+        let begin = self.tables.clock().elapsed_micros();
+        let committed = self.tables.commit(records, ceiling);
         match committed.map_err(Fault::from) {
-            Ok(versions) => {
-                self.shared.note_unlocked();
-                self.shared.counters.commit_time.add(self.clock.elapsed_micros().saturating_sub(begin));
+            Ok(()) => {
+                self.shared.clear_locked();
+                let micros = self.tables.clock().elapsed_micros().saturating_sub(begin);
+                self.shared.counters.commit_time.add(micros);
                 ceiling.into_iter().for_each(|ceiling| self.mark.set(ceiling));
                 self.shared.set_covered(self.mark.covered_through());
-                Ok(versions)
+                Ok(())
             }
             Err(Fault::Locked) => {
-                self.be_locked_out("a commit");
+                self.set_locked("a commit");
                 Err(StoreError::Locked)
             }
             Err(Fault::Full(shortage)) => {
-                self.be_full(shortage);
+                self.set_full(shortage);
                 Err(StoreError::Full(shortage))
             }
             Err(Fault::Broken(error)) => {
@@ -165,143 +202,117 @@ impl Writer {
         }
     }
 
-    /// Whether it is worth trying. What was queued before the store was closed still is.
-    fn check(&mut self, inserts: &[Insert]) -> Result<(), StoreError> {
-        if self.shared.has_failed() {
-            return Err(StoreError::Failed);
-        }
-        if self.shared.mode() == Mode::Full {
-            return Err(StoreError::Full(self.shared.shortage()));
-        }
-        let bytes = inserts.iter().map(|insert| insert.data.len() as u64).sum();
-        match self.room.lacks(bytes, self.keeper.log(), self.clock.now().millis) {
-            None => Ok(()),
-            Some(shortage) => {
-                self.be_full(shortage);
-                Err(StoreError::Full(shortage))
-            }
-        }
-    }
-
-    fn reserve(&self, count: usize) -> Option<u64> {
-        for _ in 0..self.tuning.reserve_tries {
-            let first = self.order.reserve(count);
-            if first.is_some() {
-                return first;
-            }
-            self.clock.sleep(RESERVE_PAUSE);
-        }
-        None
-    }
-
-    /// All see them, then those who inserted them hear of it.
-    fn tell(&mut self, records: Vec<Record>, replies: Vec<Completion<u64>>, versions: &[Version]) {
-        self.index.add(versions);
+    /// Publishes committed records, whose ids begin with `first`, and then completes their inserts.
+    fn notify(&self, first: u64, records: Vec<Record>, completions: Vec<Completion<u64>>) {
+        debug_assert!(records.iter().map(|record| record.id).eq((first..).take(completions.len())));
         let counters = &self.shared.counters;
         counters.commits.fetch_add(1, Ordering::Relaxed);
-        counters.records.fetch_add(versions.len() as u64, Ordering::Relaxed);
-        self.count();
+        counters.records.fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.update_gauges();
         self.order.publish(records);
-        for (reply, (_, id)) in replies.into_iter().zip(versions) {
-            reply.send(Ok(schema::from_sql(*id)));
+        for (completion, id) in completions.into_iter().zip(first..) {
+            completion.send(Ok(id));
         }
     }
 
-    /// Tells how much there is.
-    pub fn count(&self) {
+    fn update_gauges(&self) {
         let counters = &self.shared.counters;
-        counters.names.store(self.names.len() as u64, Ordering::Relaxed);
-        counters.unindexed.store(self.index.behind() as u64, Ordering::Relaxed);
+        counters.names.store(self.tables.names() as u64, Ordering::Relaxed);
+        counters.unindexed.store(self.tables.unindexed() as u64, Ordering::Relaxed);
     }
 }
 
-// What must be done now and then.
+// Maintenance.
 impl Writer {
-    /// Raises the mark if ids were given that no commit has covered. On a full disk, too: what inserts leave of it is for this.
-    fn look(&mut self) {
-        let now = self.clock.now().millis;
-        let is_early = self.looked_at.is_some_and(|last| now - last < LOOK.as_millis() as u64);
+    /// Raises the high-water mark if ids were given that no commit has covered. On a full disk as well: this write fits into the
+    /// space that inserts leave free.
+    fn maintain_mark(&mut self) {
+        let now = self.now_millis();
+        let interval = MARK_CHECK_INTERVAL.as_millis() as u64;
+        let is_early = self.mark_checked_at.is_some_and(|last| now - last < interval);
         if is_early || self.shared.mode() > Mode::Full {
             return;
         }
-        self.looked_at = Some(now);
-        self.cover();
+        self.mark_checked_at = Some(now);
+        self.raise_mark();
     }
 
-    /// Whatever ids were given so far, no later start gives them again.
-    pub fn cover(&mut self) {
+    /// Raises the high-water mark if it must be raised to cover every id given so far.
+    pub fn raise_mark(&mut self) {
         if let Some(ceiling) = self.mark.raise_due(self.order.newest()) {
-            self.raise(ceiling);
+            self.write_mark(ceiling);
         }
         self.shared.set_covered(self.mark.covered_through());
     }
 
-    fn raise(&mut self, ceiling: u64) -> bool {
-        let raised = schema::set_meta(&self.connection, CEILING, schema::to_sql(ceiling));
-        let holds = self.holds("storing the newest id", raised);
-        if holds {
-            self.shared.note_unlocked();
+    /// Returns whether the mark was written.
+    fn write_mark(&mut self, ceiling: u64) -> bool {
+        let written = self.tables.set_ceiling(ceiling);
+        let is_written = self.check("storing the newest id", written);
+        if is_written {
+            self.shared.clear_locked();
             self.mark.set(ceiling);
         }
-        holds
+        is_written
     }
 
-    /// A full disk is tried again with what must be written anyway.
-    fn retry(&mut self) {
-        let now = self.clock.now().millis;
-        if self.shared.mode() != Mode::Full || now - self.full_at < self.tuning.retry.as_millis() as u64 {
+    /// Tries a full disk again, with writes that are useful anyway: a checkpoint and the high-water mark.
+    fn retry_full_disk(&mut self) {
+        let now = self.now_millis();
+        if self.shared.mode() != Mode::Full || !self.space.is_retry_due(now) {
             return;
         }
-        self.full_at = now;
-        let relieved = self.keeper.relieve(&self.connection);
-        if !self.holds("checkpointing the database", relieved) {
+        self.space.defer_retry(now);
+        let checkpointed = self.checkpointer.checkpoint_now(self.tables.connection());
+        if !self.check("checkpointing the database", checkpointed) {
             return;
         }
-        self.room.doubt();
-        if let Some(shortage) = self.room.lacks(0, self.keeper.log(), now) {
-            return self.shared.fill(shortage);
+        self.space.invalidate();
+        if let Some(shortage) = self.space.check(0, self.checkpointer.status().remaining(), now) {
+            return self.shared.set_full(shortage);
         }
-        if self.raise(self.mark.probe_value(self.order.newest())) {
+        if self.write_mark(self.mark.probe_value(self.order.newest())) {
             self.shared.recover();
         }
     }
 
-    /// A slice of the index, and the log.
-    fn tend(&mut self) {
+    /// Indexes a slice and maintains the WAL.
+    fn maintain(&mut self) {
         if self.shared.mode() == Mode::Ready {
-            self.slice();
-            let attended = self.keeper.attend(&self.connection, &self.tuning);
-            self.holds("checkpointing the database", attended);
+            self.index_slice();
+            let maintained = self.checkpointer.maintain(self.tables.connection(), &self.tuning);
+            self.check("checkpointing the database", maintained);
         }
     }
 
-    fn slice(&mut self) {
-        if self.index.waiting() >= self.tuning.unindexed {
-            self.index.begin();
+    fn index_slice(&mut self) {
+        if self.tables.pending() >= self.tuning.max_unindexed {
+            self.tables.begin_indexing();
         }
-        let sliced = self.index.slice(&mut self.connection, self.tuning.slice, &self.clock);
-        self.holds("indexing", sliced);
-        self.count();
+        let sliced = self.tables.index_slice(self.tuning.index_slice);
+        self.check("indexing", sliced);
+        self.update_gauges();
     }
 
-    /// The end. After a failure everything stays as it is for the next opening.
-    pub fn seal(mut self) {
+    /// Completes the index, writes the exact newest id, and empties the WAL. After a failure it leaves everything as it is for the
+    /// next opening.
+    pub fn finish(mut self) {
         if !self.shared.has_failed() {
-            let completed = self.index.complete(&mut self.connection, &self.clock);
-            self.holds("indexing", completed);
+            let completed = self.tables.index_all();
+            self.check("indexing", completed);
         }
         if let Some(newest) = self.mark.final_value(self.order.newest()).filter(|_| !self.shared.has_failed()) {
-            self.raise(newest);
+            self.write_mark(newest);
         }
-        self.keeper.end();
+        self.checkpointer.stop();
         if !self.shared.has_failed() {
-            empty_log(&self.connection);
+            empty_wal(&self.tables);
         }
     }
 }
 
-fn empty_log(connection: &Connection) {
-    match checkpointer::empty(connection) {
+fn empty_wal(tables: &Tables) {
+    match checkpointer::checkpoint_truncate(tables.connection()) {
         Ok(true) => (),
         Ok(false) => log::info!("another program is reading the database; its log is kept until the next start"),
         Err(error) => log::error!("the store's log can't be merged into its database: {error}"),

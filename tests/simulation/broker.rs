@@ -21,10 +21,10 @@ impl World {
         self.watches = kernels.iter().map(SimKernel::watch).collect();
         self.due = vec![Some(0); kernels.len()];
         let mut tuning = Tuning::default();
-        (tuning.unindexed, tuning.slice, tuning.log_growth) = (self.rng.usize(1..8), 2, 40 << 10);
-        (tuning.log_bound, tuning.retry) = (200 << 10, Duration::from_millis(300));
-        // The workers, which would make room, do not run in the meantime.
-        tuning.reserve_tries = 3;
+        (tuning.max_unindexed, tuning.index_slice, tuning.wal_growth) = (self.rng.usize(1..8), 2, 40 << 10);
+        (tuning.wal_limit, tuning.full_disk_retry) = (200 << 10, Duration::from_millis(300));
+        // The workers, which make room, do not run in the meantime.
+        tuning.reserve_attempts = 3;
         let (place, crashes) = (self.storage.place(), self.storage.crashes());
         let ground = Ground { place: &place, tuning, dial: Arc::clone(&self.dial), kernels, listener };
         let started = Stepped::start(&self.config, ground);

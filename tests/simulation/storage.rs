@@ -29,9 +29,9 @@ impl Storage {
     }
 
     pub fn place(&self) -> Location {
-        // Not every system reports the free space. Without it, the store runs into a full disk.
-        let room = if self.seed.is_multiple_of(2) { esker_disk::room } else { |_: &str| None };
-        Location::Vfs { name: self.disk.vfs(), room }
+        // Not every system reports its free space; then the store runs until the disk is full.
+        let free_bytes = if self.seed.is_multiple_of(2) { esker_disk::free_bytes } else { |_: &str| None };
+        Location::Vfs { name: self.disk.vfs(), free_bytes }
     }
 
     /// Returns whether a start may fail: a lying disk may have lost what the store needs.

@@ -1,11 +1,11 @@
-//! What is inserted is stored, published and answered, in one order.
+//! Inserts are stored, published and completed, in the same order.
 
 use proptest::prelude::*;
 
 use super::*;
 
 #[test]
-fn records_are_published_in_order_before_they_are_answered() {
+fn records_are_published_in_order_before_inserts_are_completed() {
     let rig = Rig::new(&Location::Memory);
     let ids = Arc::clone(&rig.ids);
     let (sender, replies) = mpsc::channel();
@@ -27,13 +27,13 @@ fn records_are_published_in_order_before_they_are_answered() {
     assert!(published.iter().map(|record| record.data.parse::<u64>().unwrap()).eq(0..5000));
     let status = rig.store.status();
     assert_eq!((status.records, status.names, status.queued, status.queued_bytes), (5000, 7, 0, 0));
-    assert!(status.commits < 5000, "some share a commit");
+    assert!(status.commits < 5000, "inserts share commits");
 }
 
 #[test]
-fn many_threads_insert_at_once() {
+fn many_threads_insert_concurrently() {
     let scratch = Scratch::new();
-    let rig = Rig::with(&scratch.place(), hasty());
+    let rig = Rig::with(&scratch.location(), small_limits());
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let rig = &rig;
@@ -54,7 +54,7 @@ fn many_threads_insert_at_once() {
 }
 
 #[test]
-fn data_comes_back_byte_for_byte() {
+fn data_is_kept_byte_for_byte() {
     let scratch = Scratch::new();
     let deep = "[".repeat(128) + &"]".repeat(128);
     let data = [
@@ -68,11 +68,11 @@ fn data_comes_back_byte_for_byte() {
         &deep,
     ];
     let names = ["user", "a\"b\\c", "é/%2F", "_v_", &"x".repeat(MAX_NAME)];
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     let all: Vec<_> = names.iter().flat_map(|name| data.iter().map(move |data| (*name, (*data).to_owned()))).collect();
     let ids: Vec<_> = rig.insert_all(all.clone()).into_iter().map(Result::unwrap).collect();
     for name in names {
-        let mine = ids.iter().zip(&all).filter(|(_, (whose, _))| *whose == name);
+        let mine = ids.iter().zip(&all).filter(|(_, (other, _))| *other == name);
         let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
         let entries: Vec<_> = mine.map(|(id, (_, data))| format!("\"{escaped}_v_{id}\":{data}")).collect();
         assert_eq!(rig.audit(name, 0, 1000).unwrap().body, format!("{{{}}}", entries.join(",")));
@@ -81,13 +81,13 @@ fn data_comes_back_byte_for_byte() {
     assert!(published.iter().map(|record| (&*record.name, record.data.to_string())).eq(all));
     rig.store.close();
     assert_eq!(contents(&scratch.0), published);
-    assert_eq!(Rig::new(&scratch.place()).latest, latest_of(&published));
+    assert_eq!(Rig::new(&scratch.location()).latest, latest_of(&published));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn any_text_comes_back(texts in prop::collection::vec((any::<String>(), any::<String>()), 1..20)) {
+    fn any_text_is_kept(texts in prop::collection::vec((any::<String>(), any::<String>()), 1..20)) {
         let rig = Rig::new(&Location::Memory);
         for (name, text) in texts {
             let data = serde_json::Value::from(text).to_string();
@@ -100,9 +100,9 @@ proptest! {
 }
 
 #[test]
-fn a_queue_that_is_full_says_so_at_once() {
+fn a_full_queue_refuses_inserts_immediately() {
     let rig = Rig::new(&Location::Memory);
-    rig.ids.is_held.store(true, Ordering::SeqCst);
+    rig.ids.is_paused.store(true, Ordering::SeqCst);
     let (sender, replies) = mpsc::channel();
     let megabyte = format!("\"{}\"", "x".repeat(1 << 20));
     for _ in 0..100 {
@@ -110,8 +110,8 @@ fn a_queue_that_is_full_says_so_at_once() {
         rig.store.insert("big".into(), megabyte.as_str().into(), move |result| sender.send(result).unwrap());
     }
     let refused = replies.try_iter().filter(|reply| *reply == Err(StoreError::Busy)).count();
-    assert!((28..=46).contains(&refused), "{refused} of 100 MiB, with 64 and a batch or two beside");
-    rig.ids.is_held.store(false, Ordering::SeqCst);
+    assert!((28..=46).contains(&refused), "{refused} of 100 MiB; the queue holds 64, and the writer a batch or two");
+    rig.ids.is_paused.store(false, Ordering::SeqCst);
     drop(sender);
     assert_eq!(replies.iter().filter(Result::is_ok).count(), 100 - refused);
     assert_eq!((rig.store.status().queued, rig.store.status().queued_bytes), (0, 0));
@@ -119,9 +119,9 @@ fn a_queue_that_is_full_says_so_at_once() {
 }
 
 #[test]
-fn inserts_that_are_queued_are_stored_by_closing() {
+fn closing_stores_queued_inserts() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     let (sender, replies) = mpsc::channel();
     for number in 0..20_000 {
         let sender = sender.clone();
@@ -138,10 +138,10 @@ fn inserts_that_are_queued_are_stored_by_closing() {
 }
 
 #[test]
-fn closing_while_others_insert_leaves_nobody_without_an_answer() {
+fn closing_completes_concurrent_inserts() {
     for _ in 0..20 {
         let rig = Rig::new(&Location::Memory);
-        let answered = std::thread::scope(|scope| {
+        let stored = std::thread::scope(|scope| {
             let inserter = scope.spawn(|| {
                 let mut stored = 0;
                 while rig.insert("name", "1").is_ok() {
@@ -153,6 +153,6 @@ fn closing_while_others_insert_leaves_nobody_without_an_answer() {
             rig.store.close();
             inserter.join().unwrap()
         });
-        assert_eq!(rig.published().len(), answered);
+        assert_eq!(rig.published().len(), stored);
     }
 }

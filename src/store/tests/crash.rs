@@ -1,11 +1,11 @@
-//! What a start finds after an end in the middle of everything.
+//! What a start finds after the process was killed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// Where the process that is to be killed keeps its records.
+/// The data directory of the process that is killed.
 const DIRECTORY: &str = "ESKER_STORE_TEST_DIRECTORY";
 const KILLS: u64 = 12;
 
@@ -13,10 +13,10 @@ fn data(id: u64) -> String {
     format!("\"{}\"", "x".repeat(id as usize % 300))
 }
 
-/// Tells what it publishes and what is answered.
-struct Telling(Arc<Ids>);
+/// Prints the ids that it publishes.
+struct Printing(Arc<Ids>);
 
-impl Order<Record> for Telling {
+impl Order<Record> for Printing {
     fn reserve(&self, count: usize) -> Option<u64> {
         self.0.reserve(count)
     }
@@ -26,26 +26,26 @@ impl Order<Record> for Telling {
     }
 
     fn publish(&self, records: Vec<Record>) {
-        records.iter().for_each(|record| tell("seen", record.id));
+        records.iter().for_each(|record| print_id("seen", record.id));
     }
 }
 
-fn tell(what: &str, id: u64) {
+fn print_id(what: &str, id: u64) {
     let _ = std::io::stdout().write_all(format!("{what} {id}\n").as_bytes());
 }
 
-/// No test, but what the next one kills.
+/// Not a test by itself: the process that the next test starts and kills.
 #[test]
 fn inserts_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let opening = opening::open(&Location::Directory(directory.into()), hasty()).unwrap();
+    let opening = opening::open(&Location::Directory(directory.into()), small_limits()).unwrap();
     let ids = Ids { newest: opening.ids_through.into(), ..Ids::default() };
-    let store = opening.start(Box::new(Telling(Arc::new(ids)))).unwrap();
+    let store = opening.start(Box::new(Printing(Arc::new(ids)))).unwrap();
     let (sender, replies) = mpsc::channel();
     for number in 0_u64.. {
         if number >= 64 {
             let reply: Result<u64, StoreError> = replies.recv().unwrap();
-            tell("stored", reply.unwrap());
+            print_id("stored", reply.unwrap());
         }
         let sender = sender.clone();
         let name = format!("name{}", number * number % 50);
@@ -62,33 +62,33 @@ fn start(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// The ids that were seen and that were answered before it was killed, so long after the first of them: a busy machine
-/// takes its time to begin.
+/// Runs the process and kills it this long after its first id, as a busy machine may start it slowly. Returns the ids that were
+/// published and those whose inserts were completed.
 fn run_and_kill(directory: &Path, after: Duration) -> (Vec<u64>, Vec<u64>) {
     let mut child = start(directory);
     let output = child.stdout.take().unwrap();
-    let (sender, begun) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         let lines = BufReader::new(output).lines().map_while(Result::ok);
-        let tell_begin = |line: &String| {
+        let notify_start = |line: &String| {
             if line.starts_with("seen") {
                 let _ = sender.send(());
             }
         };
-        lines.inspect(tell_begin).collect::<Vec<_>>()
+        lines.inspect(notify_start).collect::<Vec<_>>()
     });
-    begun.recv().unwrap();
+    started.recv().unwrap();
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();
     let lines = reader.join().unwrap();
-    // The last line may be cut: what is read of it is a number that is too small, and that is there, too.
+    // The last line may be cut off, which leaves an id that is too short. The caller ignores the last one.
     let ids = |what: &str| lines.iter().filter_map(|line| line.strip_prefix(what)?.trim().parse().ok()).collect();
     (ids("seen "), ids("stored "))
 }
 
 #[test]
-fn what_was_seen_or_answered_is_there_after_a_kill() {
+fn published_and_completed_records_survive_a_kill() {
     let scratch = Scratch::new();
     let mut before = Vec::new();
     for kill in 0..KILLS {
@@ -98,21 +98,21 @@ fn what_was_seen_or_answered_is_there_after_a_kill() {
         assert_eq!(ids.len(), records.len());
         let complete = seen.len().saturating_sub(1);
         assert!(seen.iter().take(complete).chain(&stored[..stored.len().saturating_sub(1)]).all(|id| ids.contains(id)));
-        assert!(records.starts_with(&before), "what was there before is as it was");
-        let mut opening = opening::open(&scratch.place(), hasty()).unwrap();
+        assert!(records.starts_with(&before), "earlier records are unchanged");
+        let mut opening = opening::open(&scratch.location(), small_limits()).unwrap();
         assert_eq!(std::mem::take(&mut opening.latest), latest_of(&records));
         assert!(records.last().is_none_or(|record| opening.ids_through >= record.id));
         before = records;
     }
-    assert!(before.len() > 100, "it did insert: {}", before.len());
+    assert!(before.len() > 100, "it inserted records: {}", before.len());
 }
 
 #[test]
-fn a_copy_under_load_is_a_prefix_of_what_was_inserted() {
+fn a_copy_under_load_is_a_prefix_of_the_inserts() {
     let scratch = Scratch::new();
-    // The log is never moved, so that the files can be copied one after the other.
-    let tuning = Tuning { log_growth: u64::MAX, log_bound: u64::MAX, ..hasty() };
-    let rig = Rig::with(&scratch.place(), tuning);
+    // No checkpoints run, so that the files can be copied one after the other.
+    let tuning = Tuning { wal_growth: u64::MAX, wal_limit: u64::MAX, ..small_limits() };
+    let rig = Rig::with(&scratch.location(), tuning);
     rig.insert("name", "0").unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -126,7 +126,7 @@ fn a_copy_under_load_is_a_prefix_of_what_was_inserted() {
             let copy = Scratch::copy_of(&scratch.0);
             let records = contents(&copy.0);
             assert!(records.starts_with(&acknowledged));
-            let again = Rig::with(&copy.place(), hasty());
+            let again = Rig::with(&copy.location(), small_limits());
             assert_eq!(again.latest, latest_of(&records));
             assert!(again.ids_through >= records.last().unwrap().id);
             let newest = again.insert("name", "1").unwrap();
@@ -138,15 +138,15 @@ fn a_copy_under_load_is_a_prefix_of_what_was_inserted() {
 }
 
 #[test]
-fn ids_of_events_that_no_record_tells_of_are_not_given_again() {
+fn ids_of_events_without_records_are_not_given_again() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     rig.insert("name", "1").unwrap();
-    let ids_after = |copy: Scratch| opening::open(&copy.place(), hasty()).unwrap().ids_through;
+    let ids_after = |copy: Scratch| opening::open(&copy.location(), small_limits()).unwrap().ids_through;
     rig.ids.newest.store(1_000_000_000, Ordering::SeqCst);
     rig.insert("name", "2").unwrap();
-    assert!(ids_after(Scratch::copy_of(&scratch.0)) > 1_000_000_000, "a commit covers them");
+    assert!(ids_after(Scratch::copy_of(&scratch.0)) > 1_000_000_000, "a commit raises the mark");
     rig.ids.newest.store(5_000_000_000, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(2500));
-    assert!(ids_after(Scratch::copy_of(&scratch.0)) > 5_000_000_000, "time does, too");
+    assert!(ids_after(Scratch::copy_of(&scratch.0)) > 5_000_000_000, "so does the periodic check");
 }

@@ -1,4 +1,4 @@
-//! Whose the files of a data directory are, and who may open them.
+//! The owner and the mode of the files in a data directory.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
@@ -6,11 +6,11 @@ use rustix::process::geteuid;
 
 use super::*;
 
-/// A user who is not root and owns nothing here.
-const SOMEBODY: u32 = 60_123;
+/// A user who is not root and owns no files.
+const OTHER_USER: u32 = 60_123;
 
-fn refusal(place: &Location) -> String {
-    Store::open(place).err().expect("it is refused").to_string()
+fn open_error(location: &Location) -> String {
+    Store::open(location).err().expect("it is refused").to_string()
 }
 
 fn owner(path: &Path) -> u32 {
@@ -18,10 +18,10 @@ fn owner(path: &Path) -> u32 {
 }
 
 #[test]
-fn every_file_is_its_owners_alone() {
+fn only_the_owner_can_open_the_files() {
     let scratch = Scratch::new();
     std::fs::set_permissions(&scratch.0, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     rig.insert("name", "1").unwrap();
     let modes = || {
         let files = std::fs::read_dir(&scratch.0).unwrap().map(|file| file.unwrap());
@@ -30,21 +30,21 @@ fn every_file_is_its_owners_alone() {
     let expected = ["lock", "records.db", "records.db-shm", "records.db-wal"].map(|name| (name.to_owned(), 0o600));
     assert_eq!(modes().collect::<BTreeMap<_, _>>(), BTreeMap::from(expected));
     let directory = std::fs::metadata(&scratch.0).unwrap().mode() & 0o777;
-    assert_eq!(directory, 0o755, "what was there keeps its mode");
+    assert_eq!(directory, 0o755, "an existing directory keeps its mode");
 }
 
 #[test]
-fn links_are_not_followed() {
+fn symbolic_links_are_not_followed() {
     for name in ["lock", "records.db", "records.db-wal", "records.db-shm"] {
         let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
         let target = elsewhere.0.join("target");
         std::fs::write(&target, "precious").unwrap();
         symlink(&target, scratch.0.join(name)).unwrap();
-        let refused = refusal(&scratch.place());
+        let refused = open_error(&scratch.location());
         assert!(refused.contains(&format!("{name} is a symbolic link or not a regular file")), "{refused}");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
     }
-    // The directory itself may be reached through one, as systemd's are.
+    // The directory itself may be a link, as systemd's state directories are.
     let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
     let link = elsewhere.0.join("link");
     symlink(&scratch.0, &link).unwrap();
@@ -52,30 +52,30 @@ fn links_are_not_followed() {
 }
 
 #[test]
-fn a_fifo_or_a_directory_is_no_lock() {
+fn a_fifo_is_refused_as_lock_file() {
     let scratch = Scratch::new();
     let lock = scratch.0.join("lock");
     rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
-    assert!(refusal(&scratch.place()).contains("lock is a symbolic link or not a regular file"));
+    assert!(open_error(&scratch.location()).contains("lock is a symbolic link or not a regular file"));
 }
 
 #[test]
-fn what_belongs_to_another_user_is_refused_with_both_users() {
+fn files_of_another_user_are_refused_and_both_users_named() {
     if !geteuid().is_root() {
-        return eprintln!("only root can give files away: not tried");
+        return eprintln!("skipped: only root can change a file's owner");
     }
     for name in ["", "lock", "records.db", "records.db-wal"] {
         let scratch = Scratch::new();
-        let rig = Rig::new(&scratch.place());
+        let rig = Rig::new(&scratch.location());
         rig.insert("name", "1").unwrap();
-        // As a crash leaves it, with a log.
+        // With a WAL, as after a crash.
         let crashed = Scratch::copy_of(&scratch.0);
         std::fs::write(crashed.0.join("lock"), "1").unwrap();
         let path = crashed.0.join(name);
-        chown(&path, Some(SOMEBODY), None).unwrap();
-        let refused = refusal(&crashed.place());
+        chown(&path, Some(OTHER_USER), None).unwrap();
+        let refused = open_error(&crashed.location());
         let expected = format!(
-            "{} belongs to user {SOMEBODY}, but this process runs as user 0; run it as user {SOMEBODY}, or change the owner \
+            "{} belongs to user {OTHER_USER}, but this process runs as user 0; run it as user {OTHER_USER}, or change the owner \
              (chown -R 0 {})",
             path.display().to_string().trim_end_matches('/'),
             crashed.0.display()
@@ -85,18 +85,18 @@ fn what_belongs_to_another_user_is_refused_with_both_users() {
 }
 
 #[test]
-fn a_tool_that_root_runs_leaves_everything_to_the_owner() {
+fn files_that_root_creates_with_a_tool_belong_to_the_directorys_owner() {
     if !geteuid().is_root() {
-        return eprintln!("only root can give files away: not tried");
+        return eprintln!("skipped: only root can change a file's owner");
     }
     let (scratch, source) = (Scratch::new(), Scratch::new());
-    Rig::new(&source.place()).insert("name", "1").unwrap();
+    Rig::new(&source.location()).insert("name", "1").unwrap();
     let mut lines = Vec::new();
     dump(&source.0, None, &mut lines).unwrap();
-    chown(&scratch.0, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    chown(&scratch.0, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
     load(&scratch.0, &mut &*lines).unwrap();
     std::fs::remove_file(scratch.0.join("lock")).unwrap();
     assert!(check(&scratch.0).unwrap().is_good());
     let files: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().map(|file| file.unwrap().path()).collect();
-    assert!(files.len() >= 2 && files.iter().all(|file| owner(file) == SOMEBODY), "{files:?}");
+    assert!(files.len() >= 2 && files.iter().all(|file| owner(file) == OTHER_USER), "{files:?}");
 }

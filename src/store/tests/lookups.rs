@@ -1,4 +1,4 @@
-//! Whether a record exists is told exactly, whatever was inserted around it.
+//! Lookups of ids.
 
 use super::*;
 
@@ -11,11 +11,11 @@ fn exists(rig: &Rig, id: u64) -> Result<bool, StoreError> {
 #[test]
 fn every_version_exists_and_no_other_id() {
     let scratch = Scratch::new();
-    for place in [Location::Memory, scratch.place()] {
-        let rig = Rig::with(&place, hasty());
+    for location in [Location::Memory, scratch.location()] {
+        let rig = Rig::with(&location, small_limits());
         let mut ids = Vec::new();
         for number in 0..20 {
-            // Ids of what is not stored lie in between.
+            // Ids of other events lie in between.
             rig.ids.newest.fetch_add(number % 3, Ordering::SeqCst);
             ids.push(rig.insert(["user", "order"][number as usize % 2], "1").unwrap());
         }
@@ -26,5 +26,5 @@ fn every_version_exists_and_no_other_id() {
         rig.store.close();
         assert_eq!(exists(&rig, ids[0]), Err(StoreError::Closed));
     }
-    assert_eq!(exists(&Rig::new(&scratch.place()), 1), Ok(true), "after a restart");
+    assert_eq!(exists(&Rig::new(&scratch.location()), 1), Ok(true), "after a restart");
 }

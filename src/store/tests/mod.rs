@@ -1,27 +1,28 @@
-//! The room as a whole, against naive accounts of what it should say.
+//! The store as a whole, compared with naive models of what it should contain.
 
-mod audits;
 mod commits;
 mod crash;
 mod files;
-mod full;
-mod indexing;
+mod full_disk;
+mod histories;
+mod index;
 mod lookups;
-mod offline;
-mod power;
-mod refusals;
+mod open_errors;
+mod power_loss;
 mod reopen;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::*;
 use crate::engine::Order;
 use crate::quota::{Client, PageBudget};
 
-/// A directory that goes when it is dropped.
+/// A directory that is deleted when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -33,7 +34,7 @@ impl Scratch {
         Self(path)
     }
 
-    fn place(&self) -> Location {
+    fn location(&self) -> Location {
         Location::Directory(self.0.clone())
     }
 
@@ -41,7 +42,7 @@ impl Scratch {
         self.0.join("records.db")
     }
 
-    /// What a crash would leave of a store that runs and never moves its log.
+    /// Copies what a crash would leave of a running store that never checkpoints.
     fn copy_of(other: &Path) -> Self {
         let copy = Self::new();
         for file in ["records.db", "records.db-wal"] {
@@ -57,18 +58,19 @@ impl Drop for Scratch {
     }
 }
 
-/// Gives ids, and remembers what was published.
+/// Gives ids and collects what is published.
 #[derive(Default)]
 struct Ids {
     newest: AtomicU64,
     published: Mutex<Vec<Record>>,
-    is_held: AtomicBool,
+    /// Refuses to give ids while this is set.
+    is_paused: AtomicBool,
 }
 
 impl Order<Record> for Arc<Ids> {
     fn reserve(&self, count: usize) -> Option<u64> {
-        let is_free = !self.is_held.load(Ordering::SeqCst);
-        is_free.then(|| self.newest.fetch_add(count as u64, Ordering::SeqCst) + 1)
+        let may_give = !self.is_paused.load(Ordering::SeqCst);
+        may_give.then(|| self.newest.fetch_add(count as u64, Ordering::SeqCst) + 1)
     }
 
     fn newest(&self) -> u64 {
@@ -80,7 +82,7 @@ impl Order<Record> for Arc<Ids> {
     }
 }
 
-/// A store that runs, with what it published.
+/// A running store, with what was read when it was opened and what it published.
 struct Rig {
     store: Store,
     ids: Arc<Ids>,
@@ -89,12 +91,12 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(place: &Location) -> Self {
-        Self::with(place, Tuning::default())
+    fn new(location: &Location) -> Self {
+        Self::with(location, Tuning::default())
     }
 
-    fn with(place: &Location, tuning: Tuning) -> Self {
-        let mut opening = opening::open(place, tuning).unwrap();
+    fn with(location: &Location, tuning: Tuning) -> Self {
+        let mut opening = opening::open(location, tuning).unwrap();
         let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
         let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });
         let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
@@ -107,7 +109,7 @@ impl Rig {
         reply.recv().unwrap()
     }
 
-    /// All at once, so that they share commits; returns when the last is answered.
+    /// Inserts all at once, so that they share commits, and waits for the last reply.
     fn insert_all<'a>(&self, inserts: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Result<u64, StoreError>> {
         let (sender, reply) = mpsc::channel();
         for (name, data) in inserts {
@@ -131,12 +133,12 @@ impl Rig {
     }
 }
 
-/// Small bounds, so that everything happens all the time.
-fn hasty() -> Tuning {
-    Tuning { unindexed: 100, slice: 7, log_growth: 64 << 10, log_bound: 256 << 10, ..Tuning::default() }
+/// Limits that are reached all the time.
+fn small_limits() -> Tuning {
+    Tuning { max_unindexed: 100, index_slice: 7, wal_growth: 64 << 10, wal_limit: 256 << 10, ..Tuning::default() }
 }
 
-/// The newest of each name, by ascending id.
+/// Returns the newest record of each name, by ascending id.
 fn latest_of(records: &[Record]) -> Vec<Record> {
     let newest: BTreeMap<_, _> = records.iter().map(|record| (Arc::clone(&record.name), record.clone())).collect();
     let mut latest: Vec<_> = newest.into_values().collect();
@@ -144,7 +146,7 @@ fn latest_of(records: &[Record]) -> Vec<Record> {
     latest
 }
 
-/// All records of a directory, and that they fit together.
+/// Returns all records of a directory, after checking their consistency.
 fn contents(directory: &Path) -> Vec<Record> {
     let report = check(directory).unwrap();
     assert!(report.is_good(), "{report}");
@@ -153,7 +155,7 @@ fn contents(directory: &Path) -> Vec<Record> {
     String::from_utf8(lines).unwrap().lines().map(parse).collect()
 }
 
-/// A line of a dump.
+/// Parses a line of a dump.
 fn parse(line: &str) -> Record {
     let value: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(line).unwrap();
     let text = |key: &str| serde_json::from_str::<String>(value[key].get()).unwrap();

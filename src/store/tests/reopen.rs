@@ -1,21 +1,21 @@
-//! What a start finds after a clean end.
+//! What a start finds after a clean shutdown.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// An hour in the unit of ids.
+/// An hour, in microseconds as ids are.
 const HOUR: u64 = 3_600_000_000;
 
-/// What a crash leaves right after a start, and a moment after ids were given to what is not stored.
+/// Crashes right after a start, and a moment after ids were given to events that are not stored.
 #[test]
-fn ids_of_what_is_not_stored_are_not_given_again() {
+fn ids_of_unstored_events_are_not_given_again() {
     let scratch = Scratch::new();
-    let opening = opening::open(&scratch.place(), Tuning::default()).unwrap();
+    let opening = opening::open(&scratch.location(), Tuning::default()).unwrap();
     let ids = Arc::new(Ids { newest: 5_000_000.into(), ..Ids::default() });
     let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
-    let through = || Rig::new(&Scratch::copy_of(&scratch.0).place()).ids_through;
-    assert!(through() >= 5_000_000, "from the first moment");
+    let through = || Rig::new(&Scratch::copy_of(&scratch.0).location()).ids_through;
+    assert!(through() >= 5_000_000, "from the start");
     for id in [3_000_000_000, 9_000_000_000] {
         ids.newest.store(id, Ordering::SeqCst);
         store.note_assigned_id(id);
@@ -28,7 +28,7 @@ fn ids_of_what_is_not_stored_are_not_given_again() {
 }
 
 #[test]
-fn a_store_begins_empty() {
+fn a_new_store_is_empty_and_its_directory_private() {
     let scratch = Scratch::new();
     let rig = Rig::new(&Location::Directory(scratch.0.join("not/there")));
     assert_eq!((rig.latest.len(), rig.ids_through), (0, 0));
@@ -38,7 +38,7 @@ fn a_store_begins_empty() {
 }
 
 #[test]
-fn memory_is_forgotten_and_not_shared() {
+fn stores_in_memory_are_separate_and_not_kept() {
     let (one, other) = (Rig::new(&Location::Memory), Rig::new(&Location::Memory));
     one.insert("name", "1").unwrap();
     assert_eq!(other.audit("name", 0, 10).unwrap().body, "{}");
@@ -47,23 +47,23 @@ fn memory_is_forgotten_and_not_shared() {
 }
 
 #[test]
-fn a_clean_end_knows_the_newest_id_exactly() {
+fn a_clean_shutdown_writes_the_exact_newest_id() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     rig.ids.newest.store(HOUR, Ordering::SeqCst);
     rig.insert("name", "1").unwrap();
     rig.ids.newest.store(2 * HOUR, Ordering::SeqCst);
     rig.store.close();
-    let again = Rig::new(&scratch.place());
+    let again = Rig::new(&scratch.location());
     assert_eq!(again.ids_through, 2 * HOUR);
     again.store.close();
-    assert_eq!(Rig::new(&scratch.place()).ids_through, 2 * HOUR, "nothing was given, nothing is noted");
+    assert_eq!(Rig::new(&scratch.location()).ids_through, 2 * HOUR, "no id was given, so nothing is written");
 }
 
 #[test]
-fn a_clean_end_leaves_one_file_with_all_in_it() {
+fn a_clean_shutdown_leaves_everything_in_one_file() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     rig.insert_all((0..3000).map(|number| ("name", number.to_string())));
     let published = rig.published();
     rig.store.close();
@@ -75,44 +75,44 @@ fn a_clean_end_leaves_one_file_with_all_in_it() {
 }
 
 #[test]
-fn the_log_begins_anew_under_load_and_stays_short() {
+fn the_wal_restarts_under_load_and_stays_small() {
     let scratch = Scratch::new();
-    let rig = Rig::with(&scratch.place(), hasty());
+    let rig = Rig::with(&scratch.location(), small_limits());
     let data = format!("\"{}\"", "x".repeat(200));
     let mut longest = 0;
     for _ in 0..300 {
         rig.insert_all((0..20).map(|_| ("name", data.clone())));
-        longest = longest.max(rig.store.status().log_bytes);
+        longest = longest.max(rig.store.status().wal_bytes);
     }
     let status = rig.store.status();
-    assert!(status.log_rounds >= 2, "{status:?}");
+    assert!(status.wal_restarts >= 2, "{status:?}");
     assert!(longest < 1 << 20, "{longest}");
 }
 
 #[test]
-fn an_idle_store_indexes_everything() {
+fn an_idle_store_completes_its_index() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     rig.insert_all((0..3000).map(|number| ("name", number.to_string())));
     while rig.store.status().unindexed > 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
     let copy = Scratch::copy_of(&scratch.0);
     let connection = rusqlite::Connection::open(copy.database()).unwrap();
-    let through = schema::meta(&connection, schema::INDEXED_THROUGH).unwrap();
+    let through = tables::schema::meta(&connection, tables::schema::INDEXED_THROUGH).unwrap();
     assert_eq!(through, rig.published().last().unwrap().id as i64);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
-    fn starts_find_the_newest_of_each_name(
-        lives in prop::collection::vec((prop::collection::vec(0..30_u32, 0..200), 0..1000_u64), 1..6)
+    fn a_start_finds_the_newest_record_of_each_name(
+        runs in prop::collection::vec((prop::collection::vec(0..30_u32, 0..200), 0..1000_u64), 1..6)
     ) {
         let scratch = Scratch::new();
         let (mut all, mut ids_through) = (Vec::new(), 0);
-        for (names, skipped) in lives {
-            let rig = Rig::with(&scratch.place(), hasty());
+        for (names, skipped) in runs {
+            let rig = Rig::with(&scratch.location(), small_limits());
             prop_assert_eq!(&rig.latest, &latest_of(&all));
             prop_assert_eq!(rig.ids_through, ids_through);
             rig.ids.newest.fetch_add(skipped, Ordering::SeqCst);

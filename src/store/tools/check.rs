@@ -1,5 +1,5 @@
-//! Whether what is in a store fits together: SQLite's own checks, and then index, names and newest records against the
-//! records themselves, each a second time and naively. Changes nothing.
+//! Checks the consistency of a store: SQLite's own checks, and then the index, the names and the newest records against the
+//! records themselves, recomputed naively. Changes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,17 +8,17 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::de::IgnoredAny;
 
-use super::super::error::{Cause, OpenError};
-use super::super::files::Actor;
-use super::super::location::DataDir;
-use super::super::opening;
-use super::super::schema::{self, INDEXED_THROUGH, Use};
-use super::super::{Record, check_name};
+use crate::store::disk::files::Actor;
+use crate::store::disk::location::DataDir;
+use crate::store::error::{Cause, OpenError};
+use crate::store::record::{Record, check_name};
+use crate::store::tables::recovery::recover;
+use crate::store::tables::schema::{self, INDEXED_THROUGH, Purpose};
 
-/// So many problems are told, and so many more of SQLite's.
+/// The maximum number of problems that are reported.
 const MAX_PROBLEMS: usize = 100;
 
-/// Counts that must be zero, with what it means if they are not.
+/// Queries whose count must be zero, with the problem if it is not.
 const COUNTS: [(&str, &str); 4] = [
     (
         "SELECT count(*) FROM records LEFT JOIN names ON names.key = records.name WHERE names.key IS NULL",
@@ -36,21 +36,21 @@ const COUNTS: [(&str, &str); 4] = [
     ("SELECT count(*) FROM records WHERE id < 1", "records with an invalid id"),
 ];
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Records there are.
+    /// The number of records.
     pub records: u64,
-    /// Names there are.
+    /// The number of names.
     pub names: u64,
-    /// The newest record's id.
+    /// The id of the newest record.
     pub newest: u64,
-    /// What does not fit together, in words; at most some hundred.
+    /// The problems found, at most 100.
     pub problems: Vec<String>,
 }
 
 impl Report {
-    /// Whether all is well.
+    /// Returns whether no problem was found.
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
@@ -75,13 +75,13 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks the store in a directory, which nobody may be using.
+/// Checks the store in a directory, which no broker may have open.
 pub fn check(directory: &Path) -> Result<Report, OpenError> {
-    let home = DataDir::take_existing(directory, Actor::Tool)?;
-    let failed = |cause: Cause| home.error(cause);
-    let connection = schema::connect(&home.database, Use::Read).map_err(|error| failed(error.into()))?;
+    let data_dir = DataDir::acquire_existing(directory, Actor::Tool)?;
+    let failed = |cause: Cause| data_dir.error(cause);
+    let connection = schema::connect(&data_dir.database, Purpose::ReadHistory).map_err(|error| failed(error.into()))?;
     let mut report = Report::default();
-    // What SQLite can't even read is a problem found, not a check that failed.
+    // Pages that SQLite can't read are a problem found, not a failure of the check.
     match examine(&connection, &mut report) {
         Err(Cause::Damaged(what)) => report.add(what),
         examined => examined.map_err(failed)?,
@@ -93,54 +93,54 @@ fn examine(connection: &Connection, report: &mut Report) -> Result<(), Cause> {
     if schema::identify(connection)? {
         return Err(Cause::Missing);
     }
-    integrity(connection, report)?;
-    count(connection, report)?;
+    check_integrity(connection, report)?;
+    count_rows(connection, report)?;
     for (sql, what) in COUNTS {
-        match number(connection, sql)? {
+        match query_number(connection, sql)? {
             0 => (),
             found => report.add(format!("{found} {what}")),
         }
     }
-    let expected = newest(connection)?;
-    texts(connection, report)?;
-    compare(&opening::find(connection)?.latest, &expected, report);
+    let expected = newest_of_each_name(connection)?;
+    check_texts(connection, report)?;
+    compare_latest(&recover(connection)?.latest, &expected, report);
     Ok(())
 }
 
-fn integrity(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+fn check_integrity(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let said: String = row.get(0)?;
-        if said != "ok" {
-            report.add(said);
+        let message: String = row.get(0)?;
+        if message != "ok" {
+            report.add(message);
         }
     }
     Ok(())
 }
 
-fn number(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+fn query_number(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(schema::from_sql)
 }
 
-fn count(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
-    report.records = number(connection, "SELECT count(*) FROM records")?;
-    report.names = number(connection, "SELECT count(*) FROM names")?;
-    report.newest = number(connection, "SELECT coalesce(max(id), 0) FROM records")?;
+fn count_rows(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+    report.records = query_number(connection, "SELECT count(*) FROM records")?;
+    report.names = query_number(connection, "SELECT count(*) FROM names")?;
+    report.newest = query_number(connection, "SELECT coalesce(max(id), 0) FROM records")?;
     if schema::from_sql(schema::meta(connection, INDEXED_THROUGH)?) > report.newest {
         report.add("the index refers to records that do not exist");
     }
     Ok(())
 }
 
-/// Each name's newest id, out of the records alone.
-fn newest(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+/// Returns the newest id of each name, from the records alone.
+fn newest_of_each_name(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
     let mut statement = connection.prepare("SELECT event, max(id) FROM events GROUP BY event")?;
     statement.query_map([], |row| Ok((row.get(0)?, schema::from_sql(row.get(1)?))))?.collect()
 }
 
-/// Names must be good ones, and data JSON.
-fn texts(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+/// Checks that names are valid and data is JSON.
+fn check_texts(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, event, data FROM events")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -155,8 +155,8 @@ fn texts(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What a start would show of each name, against what the records say.
-fn compare(latest: &[Record], expected: &BTreeMap<String, u64>, report: &mut Report) {
+/// Compares the newest record of each name, as a start would read them, with the records.
+fn compare_latest(latest: &[Record], expected: &BTreeMap<String, u64>, report: &mut Report) {
     if latest.len() != expected.len() {
         report.add(format!("{} names have a newest record, but {} should", latest.len(), expected.len()));
     }

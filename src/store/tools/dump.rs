@@ -1,5 +1,5 @@
-//! Writes records as lines of JSON, oldest first. Beside a running broker, too: it reads one snapshot, and holds nothing but
-//! the log back.
+//! Writes records as lines of JSON, oldest first. This works beside a running broker: it reads a single snapshot, and only keeps
+//! the WAL from restarting meanwhile.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,23 +7,23 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::super::error::{Cause, OpenError};
-use super::super::location;
-use super::super::schema::{self, Use};
-use super::ToolError;
+use super::error::ToolError;
+use crate::store::disk::location;
+use crate::store::error::{Cause, OpenError};
+use crate::store::tables::schema::{self, Purpose};
 
 const ALL: &str = "SELECT id, event, data FROM events ORDER BY id";
-/// The index may lack the newest, and reading it all is what most dumps do.
+/// Scans all records, because the index may be missing the newest.
 const NAMED: &str = "SELECT id, event, data FROM events WHERE event = ?1 ORDER BY id";
 
-/// What is in a line, beside the data.
+/// The members of a line before its data.
 #[derive(Serialize)]
 struct Head<'a> {
     id: String,
     event: &'a str,
 }
 
-/// Writes all records of a directory, or those of one name, and tells how many.
+/// Writes all records of a directory, or those of one name, and returns their number.
 pub fn dump(directory: &Path, name: Option<&str>, output: &mut dyn Write) -> Result<u64, ToolError> {
     let failed = |cause| OpenError { path: directory.to_owned(), cause };
     let connection = open(directory).map_err(failed)?;
@@ -41,16 +41,16 @@ pub fn dump(directory: &Path, name: Option<&str>, output: &mut dyn Write) -> Res
 }
 
 fn open(directory: &Path) -> Result<Connection, Cause> {
-    let database = location::require(directory)?;
-    let connection = schema::connect(&database, Use::Read)?;
+    let database = location::find_database(directory)?;
+    let connection = schema::connect(&database, Purpose::ReadHistory)?;
     if schema::identify(&connection)? { Err(Cause::Missing) } else { Ok(connection) }
 }
 
-/// `{"id":"…","event":"…","data":…}`, the data as it is kept.
+/// Returns the line `{"id":"…","event":"…","data":…}`, with the data as stored.
 fn line(row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
     let head = Head { id: row.get::<_, i64>(0)?.to_string(), event: row.get_ref(1)?.as_str()? };
     let data = row.get_ref(2)?.as_str()?;
-    // Strings can always be written as JSON.
+    // Serializing strings can't fail.
     let head = serde_json::to_string(&head).unwrap_or_default();
     Ok(format!("{},\"data\":{data}}}\n", head.trim_end_matches('}')))
 }

@@ -1,23 +1,24 @@
-//! Why a tool could not do what it was asked for.
+//! The tools' errors.
 
 use std::fmt;
 use std::io;
 
-use super::super::error::{BadName, Cause, OpenError};
-use super::super::location::DataDir;
+use crate::store::disk::location::DataDir;
+use crate::store::error::{Cause, OpenError};
+use crate::store::record::BadName;
 use crate::util::json::TooDeep;
 
-/// Why a store could not be checked, written out or read back.
+/// Why a tool failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ToolError {
-    /// It can't be opened, or what is in it not be read.
+    /// The store can't be opened or read.
     Open(OpenError),
     /// The output can't be written.
     Write(io::Error),
     /// The input can't be read.
     Read(io::Error),
-    /// What is in this line of the input.
+    /// This line of the input can't be loaded.
     Line(u64, BadLine),
 }
 
@@ -25,25 +26,26 @@ pub enum ToolError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BadLine {
-    /// Longer than this many bytes.
+    /// It is longer than this many bytes.
     Long(u64),
-    /// Not the JSON that a dump has.
+    /// It is not the JSON that a dump consists of.
     Json(serde_json::Error),
-    /// Its id is no number that can be one.
+    /// Its id is not a valid number.
     Id(String),
     /// Its id is more than a day ahead of the clock.
     Future(u64),
-    /// Its data is nested too deep.
+    /// Its data is nested too deeply.
     Deep(TooDeep),
-    /// Its id is not larger than this one.
+    /// Its id (the first number) is not larger than the newest one (the second).
     Order(u64, u64),
-    /// No name for a record.
+    /// Its name is not valid for a record.
     Name(BadName),
 }
 
 impl ToolError {
-    pub(super) fn of(home: &DataDir) -> impl Fn(rusqlite::Error) -> Self + '_ {
-        |error| Self::Open(home.error(Cause::from(error)))
+    /// Returns a function that turns an error of SQLite's into a tool's error about this directory.
+    pub(super) fn in_directory(data_dir: &DataDir) -> impl Fn(rusqlite::Error) -> Self + '_ {
+        |error| Self::Open(data_dir.error(Cause::from(error)))
     }
 }
 

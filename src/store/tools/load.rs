@@ -1,4 +1,4 @@
-//! Reads back what a dump wrote, under the ids that it had.
+//! Loads a dump. Records keep their ids.
 
 use std::borrow::Cow;
 use std::io::{BufRead, Read as _};
@@ -9,25 +9,24 @@ use rusqlite::Connection;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::checkpointer;
-use super::super::commit::{self, Names};
-use super::super::files::Actor;
-use super::super::index::Index;
-use super::super::location::DataDir;
-use super::super::opening::{self, Found};
-use super::super::schema::{self, CEILING};
-use super::super::{Record, Tuning, check_name};
-use super::ToolError;
-use super::error::BadLine;
+use super::error::{BadLine, ToolError};
 use crate::clock::Clock;
 use crate::engine::HighWaterMark;
+use crate::store::checkpointer;
+use crate::store::disk::files::Actor;
+use crate::store::disk::location::DataDir;
+use crate::store::opening;
+use crate::store::record::{Record, check_name};
+use crate::store::tables::Tables;
+use crate::store::tables::recovery::{Recovered, recover};
+use crate::store::tuning::Tuning;
 use crate::util::json;
 
-/// No line is longer than so many bytes.
+/// The maximum bytes of a line.
 const MAX_LINE: u64 = 64 << 20;
-/// So many records are one transaction,
+/// A transaction has this many records,
 const BATCH: usize = 4096;
-/// unless they have so many bytes.
+/// or fewer if their data reaches this many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// An id that is loaded may be this many microseconds ahead of the clock: a day. All ids assigned later are larger still.
@@ -45,68 +44,61 @@ struct Line<'a> {
 }
 
 struct Loader {
-    connection: Connection,
-    names: Names,
-    index: Index,
+    tables: Tables,
     mark: HighWaterMark,
     newest: u64,
     tuning: Tuning,
-    clock: Clock,
     batch: Vec<Record>,
     batch_bytes: usize,
 }
 
-/// Adds the records to a directory, which is made if it is missing, and tells how many. All ids must be larger than what is
-/// there, and ascend. After a bad line those before
-/// it are stored.
+/// Adds records to a directory, which is created if it is missing, and returns their number. Their ids must ascend and be larger
+/// than all ids in the store. When a line is bad, the records before it are stored.
 pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError> {
-    let home = DataDir::create(directory, Actor::Tool)?;
-    let opened = opening::writer(&home).and_then(|writer| Ok((opening::find(&writer)?, writer)));
-    let (found, connection) = opened.map_err(|cause| home.error(cause))?;
-    let mut loader = Loader::new(connection, found);
-    let read = loader.read(&home, input);
-    let finished = loader.finish().map_err(ToolError::of(&home));
+    let data_dir = DataDir::create(directory, Actor::Tool)?;
+    let opened = opening::connect_writer(&data_dir).and_then(|writer| Ok((recover(&writer)?, writer)));
+    let (recovered, connection) = opened.map_err(|cause| data_dir.error(cause))?;
+    let mut loader = Loader::new(connection, recovered);
+    let read = loader.read(&data_dir, input);
+    let finished = loader.finish().map_err(ToolError::in_directory(&data_dir));
     let count = read?;
     finished?;
     Ok(count)
 }
 
-/// Digits as a dump has them.
+/// Parses an id, which must be written exactly as in a dump.
 fn parse_id(text: &str) -> Option<u64> {
     text.parse().ok().filter(|id: &u64| (1..=i64::MAX as u64).contains(id) && id.to_string() == text)
 }
 
 impl Loader {
-    fn new(connection: Connection, found: Found) -> Self {
-        let newest = found.latest.last().map_or(0, |record| record.id);
+    fn new(connection: Connection, recovered: Recovered) -> Self {
+        let newest = recovered.latest.last().map_or(0, |record| record.id);
         Self {
-            connection,
-            names: found.names,
-            index: Index::new(found.unindexed),
-            mark: found.mark,
+            tables: Tables::new(connection, recovered.names, recovered.unindexed, Clock::new()),
+            mark: recovered.mark,
             newest,
             tuning: Tuning::default(),
-            clock: Clock::new(),
             batch: Vec::new(),
             batch_bytes: 0,
         }
     }
 
-    fn read(&mut self, home: &DataDir, input: &mut dyn BufRead) -> Result<u64, ToolError> {
-        let (mut line, mut number, mut count) = (Vec::new(), 0, 0);
+    fn read(&mut self, data_dir: &DataDir, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+        let (mut line, mut line_number, mut count) = (Vec::new(), 0, 0);
         loop {
             line.clear();
-            number += 1;
+            line_number += 1;
             if input.take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(ToolError::Read)? == 0 {
                 return Ok(count);
             }
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            self.add(&line).map_err(|error| ToolError::Line(number, error))?;
+            self.add(&line).map_err(|error| ToolError::Line(line_number, error))?;
             count += 1;
             if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
-                self.commit().map_err(ToolError::of(home))?;
+                self.commit().map_err(ToolError::in_directory(data_dir))?;
             }
         }
     }
@@ -117,7 +109,7 @@ impl Loader {
         }
         let line: Line<'_> = serde_json::from_slice(line).map_err(BadLine::Json)?;
         let id = parse_id(&line.id).ok_or_else(|| BadLine::Id(line.id.chars().take(32).collect()))?;
-        if id > self.clock.now().id_micros + MAX_LOADED_LEAD {
+        if id > self.tables.clock().now().id_micros + MAX_LOADED_LEAD {
             return Err(BadLine::Future(id));
         }
         if id <= self.newest {
@@ -131,27 +123,26 @@ impl Loader {
         Ok(())
     }
 
-    /// Index and log follow as they do in a running store.
+    /// Stores the batch; maintains index and WAL as a running store does.
     fn commit(&mut self) -> rusqlite::Result<()> {
         self.batch_bytes = 0;
         let mut batch = std::mem::take(&mut self.batch);
-        let versions = commit::commit(&mut self.connection, &mut self.names, &mut batch, None)?;
-        self.index.add(&versions);
-        if self.index.waiting() >= self.tuning.unindexed {
-            self.index.complete(&mut self.connection, &self.clock)?;
+        self.tables.commit(&mut batch, None)?;
+        if self.tables.pending() >= self.tuning.max_unindexed {
+            self.tables.index_all()?;
         }
-        if checkpointer::look(&self.connection)?.rest() > self.tuning.log_growth {
-            checkpointer::advance(&self.connection)?;
+        if checkpointer::wal_status(self.tables.connection())?.remaining() > self.tuning.wal_growth {
+            checkpointer::checkpoint_passive(self.tables.connection())?;
         }
         Ok(())
     }
 
     fn finish(&mut self) -> rusqlite::Result<()> {
         self.commit()?;
-        self.index.complete(&mut self.connection, &self.clock)?;
+        self.tables.index_all()?;
         if let Some(exact) = self.mark.final_value(self.newest) {
-            schema::set_meta(&self.connection, CEILING, schema::to_sql(exact))?;
+            self.tables.set_ceiling(exact)?;
         }
-        checkpointer::empty(&self.connection).map(drop)
+        checkpointer::checkpoint_truncate(self.tables.connection()).map(drop)
     }
 }

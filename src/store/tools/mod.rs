@@ -1,4 +1,4 @@
-//! What to do with a store beside running it: check it, write it out, read it back.
+//! Tools for a store that no broker has open: check, dump and load. A dump can also be made beside a running broker.
 
 mod check;
 mod dump;

@@ -134,8 +134,8 @@ impl Disk {
 
     /// The bytes that there is room for. None: no bound.
     #[must_use]
-    pub fn room(&self) -> Option<u64> {
-        self.device.state().room()
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.device.state().free_bytes()
     }
 
     /// What it has done so far.
@@ -151,7 +151,7 @@ impl Disk {
     }
 
     /// From now on calls are written down.
-    pub fn write_down(&self) {
+    pub fn record_calls(&self) {
         self.device.state().record.lines.get_or_insert_default();
     }
 
@@ -162,10 +162,10 @@ impl Disk {
     }
 }
 
-/// The room on the disk that has a name, as [`Disk::room`] says; none if nobody has it.
+/// The room on the disk that has a name, as [`Disk::free_bytes`] says; none if nobody has it.
 #[must_use]
-pub fn room(vfs: &str) -> Option<u64> {
-    registry::find(vfs).and_then(|life| life.state().ok()?.room())
+pub fn free_bytes(vfs: &str) -> Option<u64> {
+    registry::find(vfs).and_then(|life| life.state().ok()?.free_bytes())
 }
 
 /// Sets SQLite's own random numbers, from which it takes the salts of logs: the same bytes are on a disk only if this was

@@ -91,13 +91,13 @@ impl State {
     }
 
     /// The bytes that there is room for. None: no bound.
-    pub fn room(&self) -> Option<u64> {
+    pub fn free_bytes(&self) -> Option<u64> {
         self.faults.capacity.map(|capacity| capacity.saturating_sub(self.used()))
     }
 
     /// The room, for counting with lengths.
-    fn room_bytes(&self) -> usize {
-        self.room().map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX))
+    fn free_len(&self) -> usize {
+        self.free_bytes().map_or(usize::MAX, |free| usize::try_from(free).unwrap_or(usize::MAX))
     }
 }
 
@@ -215,7 +215,7 @@ impl State {
     /// What fits is written, even if not all does.
     pub fn write(&mut self, file: FileId, offset: usize, bytes: &[u8]) -> Result<(), c_int> {
         let len = self.len(file)?;
-        let fits = len.saturating_add(self.room_bytes()).saturating_sub(offset);
+        let fits = len.saturating_add(self.free_len()).saturating_sub(offset);
         let fails = self.misfortune.hits(self.faults.writes_fail);
         let (count, result) = match fails {
             true => {
@@ -237,7 +237,7 @@ impl State {
         if self.misfortune.hits(self.faults.truncates_fail) {
             return Err(SQLITE_IOERR_TRUNCATE);
         }
-        if len.saturating_sub(self.len(file)?) > self.room_bytes() {
+        if len.saturating_sub(self.len(file)?) > self.free_len() {
             return Err(SQLITE_FULL);
         }
         self.file(file, SQLITE_IOERR_TRUNCATE)?.truncate(len);
@@ -303,7 +303,7 @@ impl State {
         bytes: usize,
         is_extended: bool,
     ) -> Result<Arc<Memory>, c_int> {
-        let room = self.room_bytes();
+        let room = self.free_len();
         let shared = self.shared.entry(file).or_default();
         let missing = regions.saturating_sub(shared.memory.regions());
         if is_extended && missing * bytes > room {

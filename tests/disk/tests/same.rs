@@ -15,7 +15,7 @@ struct Outcome {
 fn run(seed: u64) -> Outcome {
     seed_sqlite(7);
     let disk = Disk::new(seed);
-    disk.write_down();
+    disk.record_calls();
     disk.faults(|faults| (faults.writes_fail, faults.syncs_fail, faults.reads_fail) = (0.01, 0.01, 0.001));
     for crash in 0..20 {
         disk.cut_power_after(40 + crash);

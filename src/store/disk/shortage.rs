@@ -1,20 +1,20 @@
-//! Why there is no room for a record. Independent of where it is noticed.
+//! Why there is no room for a record.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-/// Why records can't be stored until somebody makes room.
+/// Why records can't be stored until space is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shortage {
     /// The disk has fewer bytes free than are reserved for the store's own upkeep.
     Reserve {
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
-        /// Bytes that must be free before inserts are accepted.
+        /// The bytes that must be free for inserts to be accepted.
         reserved: u64,
     },
-    /// The disk has no room at all (ENOSPC).
+    /// The disk is full (ENOSPC).
     Disk,
     /// The user's or project's disk quota is used up (EDQUOT).
     Quota,
@@ -23,8 +23,8 @@ pub enum Shortage {
 }
 
 impl Shortage {
-    /// Returns what a failed write says about room; `None` if it failed for another reason.
-    pub(super) fn of(error: &io::Error) -> Option<Self> {
+    /// Returns the shortage that made a write fail; `None` if it failed for another reason.
+    pub(in crate::store) fn from_io(error: &io::Error) -> Option<Self> {
         match error.kind() {
             ErrorKind::StorageFull => Some(Self::Disk),
             ErrorKind::QuotaExceeded => Some(Self::Quota),
@@ -52,7 +52,7 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// With one decimal, rounded down: what is free must not look like enough.
+/// Formats bytes as MiB with one decimal, rounded down: the free space must not look sufficient.
 fn mebibytes(bytes: u64) -> String {
     let tenths = bytes / ((1 << 20) / 10);
     format!("{}.{}", tenths / 10, tenths % 10)
@@ -63,15 +63,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_that_mean_no_room_are_told_from_a_broken_disk() {
+    fn a_full_disk_is_distinguished_from_a_broken_one() {
         use rustix::io::Errno;
-        let of = |errno: Errno| Shortage::of(&io::Error::from_raw_os_error(errno.raw_os_error()));
-        assert_eq!([Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(of).map(|shortage| shortage.is_some()), [true; 3]);
-        assert_eq!([Errno::IO, Errno::ROFS, Errno::ACCESS].map(of), [None; 3]);
+        let shortage = |errno: Errno| Shortage::from_io(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert_eq!(
+            [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(shortage).map(|shortage| shortage.is_some()),
+            [true; 3]
+        );
+        assert_eq!([Errno::IO, Errno::ROFS, Errno::ACCESS].map(shortage), [None; 3]);
     }
 
     #[test]
-    fn the_reserve_is_named() {
+    fn the_message_states_free_and_reserved_space() {
         let shortage = Shortage::Reserve { free: (40 << 20) + (900 << 10), reserved: 64 << 20 };
         assert_eq!(
             shortage.to_string(),

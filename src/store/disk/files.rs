@@ -1,5 +1,5 @@
-//! The files of a data directory: created for their owner alone whatever the umask, never reached through a symbolic link, and
-//! used only if they belong to the user that the process runs as. Independent of what is in them.
+//! The files of a data directory: readable by their owner only, whatever the umask; never opened through a symbolic link; and
+//! used only if they belong to the user that the process runs as.
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -10,35 +10,35 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::error::Cause;
+use crate::store::error::Cause;
 
-/// The mode of files that are created here. SQLite gives its own files beside the database the database's mode.
+/// The mode of created files. SQLite gives its WAL and shared-memory files the database's mode.
 const FILE_MODE: u32 = 0o600;
-/// The mode of a directory that is created here.
+/// The mode of a created directory.
 const DIRECTORY_MODE: u32 = 0o700;
 const ROOT: u32 = 0;
 
 /// Who uses a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Actor {
-    /// A broker. Its files belong to the user that it runs as, and so does the directory, unless root prepared it.
+pub(in crate::store) enum Actor {
+    /// A broker. Its files must belong to the user that it runs as, and so must the directory, unless it is root's.
     Broker,
-    /// A command that an administrator runs now and then. Root may use any directory; what it creates there gets the
-    /// directory's owner, so that the broker can use it.
+    /// A maintenance command. Root may use any directory; files it creates get the directory's owner, so that the broker can
+    /// open them.
     Tool,
 }
 
-/// A data directory whose owner has been checked.
+/// A data directory whose owner was checked.
 #[derive(Debug)]
-pub(super) struct Directory {
-    /// Absolute.
+pub(in crate::store) struct Directory {
+    /// The absolute path.
     pub path: PathBuf,
     actor: Actor,
     metadata: Metadata,
 }
 
-/// Creates the directory unless it is there, with those above it.
-pub(super) fn create_directory(path: &Path) -> Result<(), Cause> {
+/// Creates the directory and its parents, if it is missing.
+pub(in crate::store) fn create_directory(path: &Path) -> Result<(), Cause> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => return Err(Cause::Directory(ErrorKind::NotADirectory.into())),
@@ -46,7 +46,7 @@ pub(super) fn create_directory(path: &Path) -> Result<(), Cause> {
     }
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(Cause::Directory)?;
     set_mode(path, DIRECTORY_MODE).map_err(Cause::Directory)?;
-    // SQLite syncs what is in the directory, but not the directory's own name.
+    // SQLite syncs the directory's entries, but not the entry of the directory itself.
     match path.canonicalize().map_err(Cause::Directory)?.parent() {
         Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(Cause::Directory),
         None => Ok(()),
@@ -54,14 +54,15 @@ pub(super) fn create_directory(path: &Path) -> Result<(), Cause> {
 }
 
 impl Directory {
-    /// Checks who owns a directory. Its path is made absolute: SQLite takes a relative one that begins with `file:` for a URI.
+    /// Checks the owner of a directory. Makes its path absolute: SQLite would take a relative path that begins with `file:` for a
+    /// URI.
     pub fn open(path: &Path, actor: Actor) -> Result<Self, Cause> {
         let path = std::path::absolute(path).map_err(Cause::Directory)?;
         let metadata = std::fs::metadata(&path).map_err(Cause::Directory)?;
         if !metadata.is_dir() {
             return Err(Cause::Directory(ErrorKind::NotADirectory.into()));
         }
-        // Kubernetes' volumes are root's, and writable by a group.
+        // Kubernetes volumes belong to root and are writable by a group.
         if metadata.uid() != ROOT {
             check_owner(&path, &metadata, actor)?;
         }
@@ -76,7 +77,7 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// Opens a file for reading and writing; creates it if it is missing.
+    /// Opens a file for reading and writing, and creates it if it is missing.
     pub fn open_file(&self, name: &str) -> Result<File, Cause> {
         let path = self.join(name);
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -86,12 +87,12 @@ impl Directory {
         let metadata = file.metadata().map_err(Cause::Directory)?;
         self.check_file(&path, &metadata)?;
         if metadata.len() == 0 {
-            self.make_private(&file, &metadata).map_err(Cause::of_write)?;
+            self.make_private(&file, &metadata).map_err(Cause::from_write)?;
         }
         Ok(file)
     }
 
-    /// Checks a file that another part will open, if it is there.
+    /// Checks a file that SQLite will open. Returns whether it exists.
     pub fn check(&self, path: &Path) -> Result<bool, Cause> {
         match path.symlink_metadata() {
             Ok(metadata) => self.check_file(path, &metadata).map(|()| true),
@@ -102,7 +103,7 @@ impl Directory {
 
     fn check_file(&self, path: &Path, metadata: &Metadata) -> Result<(), Cause> {
         if !metadata.is_file() {
-            return Err(Cause::NotPlain(path.to_owned()));
+            return Err(Cause::NotRegularFile(path.to_owned()));
         }
         check_owner(path, metadata, self.actor)?;
         if metadata.len() > 0 && metadata.mode() & 0o006 != 0 && self.metadata.mode() & 0o001 != 0 {
@@ -111,20 +112,20 @@ impl Directory {
         Ok(())
     }
 
-    /// Explains why a file can't be opened: most often it is somebody else's.
+    /// Returns why a file can't be opened; most often it belongs to another user.
     fn not_opened(&self, path: &Path, error: io::Error) -> Cause {
         if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
-            return Cause::NotPlain(path.to_owned());
+            return Cause::NotRegularFile(path.to_owned());
         }
         if error.kind() != ErrorKind::PermissionDenied {
-            return Cause::of_write(error);
+            return Cause::from_write(error);
         }
         let foreign = path.symlink_metadata().ok().and_then(|file| check_owner(path, &file, self.actor).err());
         let foreign = foreign.or_else(|| check_owner(&self.path, &self.metadata, self.actor).err());
         foreign.unwrap_or(Cause::Write(error))
     }
 
-    /// Gives a new file its mode, and to the owner of the directory what root has created for them.
+    /// Sets the mode of a new file. If root created it with a tool, gives it to the owner of the directory.
     fn make_private(&self, file: &File, metadata: &Metadata) -> io::Result<()> {
         let (uid, gid) = (self.metadata.uid(), self.metadata.gid());
         if self.actor == Actor::Tool && geteuid().is_root() && metadata.uid() != uid {

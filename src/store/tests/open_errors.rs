@@ -1,20 +1,20 @@
-//! StreamLimiter that can't be used, and files that are not what they should be.
+//! Locations that can't be used, and damaged files.
 
 use rusqlite::Connection;
 
 use super::*;
 
-fn refusal(place: &Location) -> String {
-    match Store::open(place) {
-        Ok(_) => panic!("it was opened"),
+fn open_error(location: &Location) -> String {
+    match Store::open(location) {
+        Ok(_) => panic!("it opened"),
         Err(error) => error.to_string(),
     }
 }
 
-/// A store with some records, closed.
+/// Returns a closed store with some records.
 fn filled() -> Scratch {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     let names: Vec<_> = (0..50).map(|name| format!("name{name}")).collect();
     for _ in 0..20 {
         rig.insert_all(names.iter().map(|name| (name.as_str(), format!("\"{}\"", name.repeat(20)))));
@@ -23,109 +23,109 @@ fn filled() -> Scratch {
 }
 
 #[test]
-fn a_directory_has_one_broker() {
+fn a_directory_is_locked_by_one_broker() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     let pid = std::process::id();
-    assert!(refusal(&scratch.place()).contains(&format!("is used by another broker (process {pid}); stop it")));
+    assert!(open_error(&scratch.location()).contains(&format!("is used by another broker (process {pid}); stop it")));
     assert!(check(&scratch.0).is_err());
     assert!(load(&scratch.0, &mut &b""[..]).is_err());
-    assert!(rig.insert("name", "1").is_ok(), "whoever has it keeps it");
+    assert!(rig.insert("name", "1").is_ok(), "the broker that locked it goes on");
     rig.store.close();
-    let opening = Store::open(&scratch.place()).unwrap();
-    assert!(refusal(&scratch.place()).contains("is used by another broker"), "before it is started, too");
+    let opening = Store::open(&scratch.location()).unwrap();
+    assert!(open_error(&scratch.location()).contains("is used by another broker"), "it is locked before it is started");
     drop(opening);
-    Rig::new(&scratch.place());
+    Rig::new(&scratch.location());
 }
 
 #[test]
-fn a_file_is_no_directory() {
+fn a_file_is_refused_as_data_directory() {
     let scratch = Scratch::new();
     let file = scratch.0.join("file");
     std::fs::write(&file, "").unwrap();
     let path = file.display();
     assert_eq!(
-        refusal(&Location::Directory(file.clone())),
+        open_error(&Location::Directory(file.clone())),
         format!("the data directory {path} can't be used: not a directory")
     );
-    assert!(refusal(&Location::Directory(file.join("below"))).contains("can't be used"));
+    assert!(open_error(&Location::Directory(file.join("below"))).contains("can't be used"));
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn unwritable_locations_are_refused() {
     let scratch = Scratch::new();
-    // As no permission stops root, something else stands where the files should be.
+    // Directories stand in the files' places, as permissions don't stop root.
     std::fs::create_dir(scratch.0.join("lock")).unwrap();
-    assert!(refusal(&scratch.place()).contains("is not writable"));
+    assert!(open_error(&scratch.location()).contains("is not writable"));
     std::fs::remove_dir(scratch.0.join("lock")).unwrap();
     std::fs::create_dir(scratch.database()).unwrap();
-    assert!(refusal(&scratch.place()).contains("records.db is a symbolic link or not a regular file"));
+    assert!(open_error(&scratch.location()).contains("records.db is a symbolic link or not a regular file"));
     let nowhere = Location::Directory("/proc/esker".into());
-    assert!(refusal(&nowhere).contains("the data directory /proc/esker can't be used"));
+    assert!(open_error(&nowhere).contains("the data directory /proc/esker can't be used"));
 }
 
 #[test]
-fn a_newer_format_is_left_alone() {
+fn a_newer_format_is_refused_and_not_changed() {
     let scratch = filled();
     let connection = Connection::open(scratch.database()).unwrap();
     connection.pragma_update(None, "user_version", 2).unwrap();
     drop(connection);
     let before = std::fs::read(scratch.database()).unwrap();
-    let said = refusal(&scratch.place());
-    assert!(said.contains("have format 2, but this version supports only 1; use a newer version of Esker"), "{said}");
+    let error = open_error(&scratch.location());
+    assert!(error.contains("have format 2, but this version supports only 1; use a newer version of Esker"), "{error}");
     assert!(check(&scratch.0).is_err() && dump(&scratch.0, None, &mut Vec::new()).is_err());
     assert!(std::fs::read(scratch.database()).unwrap() == before);
 }
 
 #[test]
-fn another_programs_database_is_left_alone() {
+fn another_programs_database_is_refused_and_not_changed() {
     let scratch = Scratch::new();
     let connection = Connection::open(scratch.database()).unwrap();
     connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
     drop(connection);
     let before = std::fs::read(scratch.database()).unwrap();
-    assert!(refusal(&scratch.place()).contains("was not created by Esker"));
+    assert!(open_error(&scratch.location()).contains("was not created by Esker"));
     assert!(std::fs::read(scratch.database()).unwrap() == before);
 }
 
 #[test]
-fn another_programs_reading_is_told() {
+fn another_programs_read_transaction_is_reported() {
     let scratch = Scratch::new();
-    let tuning = Tuning { log_growth: u64::MAX, log_bound: u64::MAX, ..hasty() };
-    let rig = Rig::with(&scratch.place(), tuning);
+    let tuning = Tuning { wal_growth: u64::MAX, wal_limit: u64::MAX, ..small_limits() };
+    let rig = Rig::with(&scratch.location(), tuning);
     rig.insert("name", "1").unwrap();
     let copy = Scratch::copy_of(&scratch.0);
     let other = Connection::open(copy.database()).unwrap();
     other.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
-    assert!(refusal(&copy.place()).contains("has locked the database"));
+    assert!(open_error(&copy.location()).contains("has locked the database"));
     drop(other);
-    assert_eq!(Rig::new(&copy.place()).latest, rig.published());
+    assert_eq!(Rig::new(&copy.location()).latest, rig.published());
 }
 
 #[test]
-fn garbage_is_damage() {
+fn a_file_that_is_not_a_database_is_reported_as_damage() {
     let scratch = Scratch::new();
     std::fs::write(scratch.database(), "this is no database, but some text that stands in its place".repeat(100))
         .unwrap();
-    let said = refusal(&scratch.place());
-    assert!(said.contains("are damaged: file is not a database; run esker check"), "{said}");
+    let error = open_error(&scratch.location());
+    assert!(error.contains("are damaged: file is not a database; run esker check"), "{error}");
 }
 
 #[test]
-fn a_log_without_its_database_is_damage() {
+fn a_wal_without_its_database_is_reported_as_damage() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     rig.insert("name", "1").unwrap();
     for loss in [|path| std::fs::write(path, "").unwrap(), |path| std::fs::remove_file(path).unwrap()] {
         let copy = Scratch::copy_of(&scratch.0);
         loss(copy.database());
-        assert!(refusal(&copy.place()).contains("records.db-wal exists without"));
+        assert!(open_error(&copy.location()).contains("records.db-wal exists without"));
         assert!(copy.0.join("records.db-wal").exists());
     }
 }
 
 #[test]
-fn what_is_missing_in_the_tables_is_damage() {
+fn missing_rows_and_tables_are_reported_as_damage() {
     for (sql, what) in [
         ("DELETE FROM meta WHERE key = 'ceiling'", "Query returned no rows"),
         ("DELETE FROM records WHERE id = (SELECT latest FROM names WHERE key = 3)", "does not exist"),
@@ -137,37 +137,37 @@ fn what_is_missing_in_the_tables_is_damage() {
     ] {
         let scratch = filled();
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
-        let said = refusal(&scratch.place());
-        assert!(said.contains(what), "{said}");
+        let error = open_error(&scratch.location());
+        assert!(error.contains(what), "{error}");
         assert!(!check(&scratch.0).is_ok_and(|report| report.is_good()));
     }
 }
 
-/// Cut and overwritten files: an error in words, or a store that is as good as it says.
+/// Opening a truncated or overwritten file returns an error or a usable store.
 #[test]
-fn torn_files_never_panic() {
+fn damaged_files_never_panic() {
     let scratch = filled();
     let whole = std::fs::read(scratch.database()).unwrap();
     let mut random = fastrand::Rng::with_seed(7);
     let mut refused = 0;
     for round in 0..60 {
-        let mut torn = whole.clone();
+        let mut damaged = whole.clone();
         if round % 2 == 0 {
-            torn.truncate(random.usize(1..whole.len()));
+            damaged.truncate(random.usize(1..whole.len()));
         } else {
             let at = random.usize(..whole.len() - 4096);
-            random.fill(&mut torn[at..at + 4096]);
+            random.fill(&mut damaged[at..at + 4096]);
         }
         let copy = Scratch::new();
-        std::fs::write(copy.database(), torn).unwrap();
+        std::fs::write(copy.database(), damaged).unwrap();
         let found = check(&copy.0);
         assert!(!found.is_ok_and(|report| report.is_good()), "round {round}");
         let _ = dump(&copy.0, None, &mut Vec::new());
-        match Store::open(&copy.place()) {
+        match Store::open(&copy.location()) {
             Ok(opening) => assert!(opening.latest.len() <= 50),
             Err(error) => {
-                let said = error.to_string();
-                assert!(said.contains("damaged") || said.contains("was not created by Esker"), "{said}");
+                let error = error.to_string();
+                assert!(error.contains("damaged") || error.contains("was not created by Esker"), "{error}");
                 refused += 1;
             }
         }
@@ -176,11 +176,12 @@ fn torn_files_never_panic() {
 }
 
 #[test]
-fn a_torn_log_keeps_what_is_whole() {
+fn a_damaged_wal_keeps_a_prefix_of_the_records() {
     let scratch = Scratch::new();
-    // Slices of the index are all over the log; those behind its last fsync are what a loss of power may take.
-    let tuning = Tuning { unindexed: 20, slice: 5, log_growth: u64::MAX, log_bound: u64::MAX, ..hasty() };
-    let rig = Rig::with(&scratch.place(), tuning);
+    // Index slices are spread over the WAL; a power cut may take those after its last fsync.
+    let tuning =
+        Tuning { max_unindexed: 20, index_slice: 5, wal_growth: u64::MAX, wal_limit: u64::MAX, ..small_limits() };
+    let rig = Rig::with(&scratch.location(), tuning);
     for number in 0..200 {
         rig.insert(&format!("name{}", number % 7), &number.to_string()).unwrap();
     }
@@ -196,8 +197,8 @@ fn a_torn_log_keeps_what_is_whole() {
             log[at] ^= 0x55;
         }
         std::fs::write(path, log).unwrap();
-        // The tables themselves may have been in the torn part.
-        let Ok(opening) = Store::open(&copy.place()) else { continue };
+        // Even the schema may have been in the damaged part.
+        let Ok(opening) = Store::open(&copy.location()) else { continue };
         drop(opening);
         assert!(rig.published().starts_with(&contents(&copy.0)));
     }

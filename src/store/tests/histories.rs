@@ -1,4 +1,4 @@
-//! Pages of histories, against filtering a list.
+//! Pages of histories, compared with filtering a list.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::quota::Growth;
 
 #[test]
-fn an_unknown_name_has_no_versions() {
+fn an_unknown_name_has_an_empty_page() {
     let rig = Rig::new(&Location::Memory);
     assert_eq!(rig.audit("nobody", 0, 1000).unwrap(), Page { body: "{}".into(), next: None });
     let id = rig.insert("somebody", "true").unwrap();
@@ -18,7 +18,7 @@ fn an_unknown_name_has_no_versions() {
 }
 
 #[test]
-fn a_page_is_bounded_by_bytes() {
+fn a_page_is_limited_in_bytes() {
     let rig = Rig::new(&Location::Memory);
     let data = format!("\"{}\"", "x".repeat(3 << 20));
     let ids: Vec<_> = (0..3).map(|_| rig.insert("big", &data).unwrap()).collect();
@@ -30,12 +30,12 @@ fn a_page_is_bounded_by_bytes() {
     assert_eq!(
         (page.next, page.body.len() > 9 << 20),
         (None, true),
-        "one that is larger than a page has one of its own"
+        "a version larger than a page gets a page of its own"
     );
     assert!(huge > ids[2]);
 }
 
-/// What the pages should say.
+/// Returns the expected page.
 fn naive(records: &[Record], name: &str, after: u64, limit: usize) -> Page {
     let mut mine = records.iter().filter(|record| &*record.name == name && record.id > after);
     let page: Vec<_> = mine.by_ref().take(limit).collect();
@@ -46,13 +46,13 @@ fn naive(records: &[Record], name: &str, after: u64, limit: usize) -> Page {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// While some of it is indexed, and some is not, and with other ids in between.
+    /// Some records are indexed and some are not, and other ids lie in between.
     #[test]
-    fn pages_are_as_if_there_were_no_index(
+    fn pages_do_not_depend_on_the_index(
         batches in prop::collection::vec((prop::collection::vec(0..4_u32, 1..60), 0..3_u64), 1..12),
-        questions in prop::collection::vec((0..5_u32, 0..600_u64, 1..40_usize), 10),
+        queries in prop::collection::vec((0..5_u32, 0..600_u64, 1..40_usize), 10),
     ) {
-        let tuning = Tuning { unindexed: 50, slice: 3, page_rows: 3, ..Tuning::default() };
+        let tuning = Tuning { max_unindexed: 50, index_slice: 3, page_rows: 3, ..Tuning::default() };
         let rig = Rig::with(&Location::Memory, tuning);
         let mut last = 0;
         for (batch, skipped) in batches {
@@ -60,13 +60,13 @@ proptest! {
             let names: Vec<_> = batch.iter().map(|name| format!("name{name}")).collect();
             rig.insert_all(names.iter().map(|name| (name.as_str(), name.len().to_string())));
             let records = rig.published();
-            for (name, after, limit) in &questions {
+            for (name, after, limit) in &queries {
                 let name = format!("name{name}");
                 prop_assert_eq!(rig.audit(&name, *after, *limit).unwrap(), naive(&records, &name, *after, *limit));
             }
             last = records.len();
         }
-        // From page to page to the end.
+        // Follows `next` from page to page to the end.
         let records = rig.published();
         let (mut after, mut seen) = (0, 0);
         loop {
@@ -82,9 +82,9 @@ proptest! {
 }
 
 #[test]
-fn readers_see_each_history_grow_while_it_is_written() {
+fn readers_see_a_history_grow_while_it_is_written() {
     let scratch = Scratch::new();
-    let rig = Rig::with(&scratch.place(), hasty());
+    let rig = Rig::with(&scratch.location(), small_limits());
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for round in 0..60 {
@@ -102,52 +102,53 @@ fn readers_see_each_history_grow_while_it_is_written() {
     assert_eq!(rig.audit("name", 0, 10_000).unwrap(), naive(&rig.published(), "name", 0, 10_000));
 }
 
-/// A store without threads whose history is read in slices of so many rows, with a name of so many versions.
-fn by_hand(rows: usize, name: &str, versions: usize) -> (Store, ManualStore) {
+/// Returns a store without threads that reads histories in slices of `rows` rows, with one name and its versions.
+fn manual_store(rows: usize, name: &str, versions: usize) -> (Store, ManualStore) {
     let tuning = Tuning { page_rows: rows, ..Tuning::default() };
     let opening = opening::open(&Location::Memory, tuning).unwrap();
     let clock = Clock::manual(Arc::new(ManualClock::default()));
-    let (store, mut hands) = opening.start_by_hand(Box::new(Arc::new(Ids::default())), clock).unwrap();
+    let (store, mut manual) = opening.start_manual(Box::new(Arc::new(Ids::default())), clock).unwrap();
     for _ in 0..versions {
         store.insert(name.into(), "1".into(), |stored| assert!(stored.is_ok()));
     }
-    hands.turn();
-    (store, hands)
+    manual.step();
+    (store, manual)
 }
 
 fn client(number: u8) -> Client {
     Client::from(Some(std::net::IpAddr::from([10, 0, 0, number])))
 }
 
-/// Asks, and notes who was answered.
-fn ask(store: &Store, budget: &PageBudget, client: Client, limit: usize, answered: &mpsc::Sender<(usize, usize)>) {
-    let (answered, query) = (answered.clone(), PageQuery { name: "name".into(), after: 0, limit });
+/// Requests a page, and sends its limit and its number of versions once it is read.
+fn request(store: &Store, budget: &PageBudget, client: Client, limit: usize, done: &mpsc::Sender<(usize, usize)>) {
+    let (done, query) = (done.clone(), PageQuery { name: "name".into(), after: 0, limit });
     store.audit(query, client, budget.reserve(client).unwrap(), move |read| {
-        answered.send((limit, read.unwrap().0.body.matches("_v_").count())).unwrap();
+        done.send((limit, read.unwrap().0.body.matches("_v_").count())).unwrap();
     });
 }
 
 #[test]
-fn a_small_page_waits_for_one_slice_of_each_client_that_reads_large_ones() {
-    let (store, mut hands) = by_hand(10, "name", 1000);
-    let (budget, (sender, answered)) = (PageBudget::default(), mpsc::channel());
+fn a_small_page_waits_for_one_slice_of_each_other_client() {
+    let (store, mut manual) = manual_store(10, "name", 1000);
+    let (budget, (sender, done)) = (PageBudget::default(), mpsc::channel());
     for number in 0..200 {
-        ask(&store, &budget, client(number % 2), 1000, &sender);
+        request(&store, &budget, client(number % 2), 1000, &sender);
     }
-    (0..50).for_each(|_| hands.turn());
-    ask(&store, &budget, client(2), 5, &sender);
-    (0..3).for_each(|_| hands.turn());
-    assert_eq!(answered.try_recv(), Ok((5, 5)), "another client's");
-    ask(&store, &budget, client(0), 5, &sender);
-    // One of the new ones before it, one that was begun, and the same for the other client.
-    (0..4 * 100).for_each(|_| hands.turn());
-    assert_eq!(answered.try_recv(), Ok((5, 5)), "one of the same client");
-    (0..200 * 101).for_each(|_| hands.turn());
-    assert!(answered.try_iter().eq(std::iter::repeat_n((1000, 1000), 200)), "all are answered, and whole");
+    (0..50).for_each(|_| manual.step());
+    request(&store, &budget, client(2), 5, &sender);
+    (0..3).for_each(|_| manual.step());
+    assert_eq!(done.try_recv(), Ok((5, 5)), "the page of another client");
+    request(&store, &budget, client(0), 5, &sender);
+    // Each of the client's new requests before it takes a turn, alternating with one that was begun; the other client takes as
+    // many turns.
+    (0..4 * 100).for_each(|_| manual.step());
+    assert_eq!(done.try_recv(), Ok((5, 5)), "a page of the same client");
+    (0..200 * 101).for_each(|_| manual.step());
+    assert!(done.try_iter().eq(std::iter::repeat_n((1000, 1000), 200)), "all pages are complete");
 }
 
 #[test]
-fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
+fn pages_get_shorter_when_memory_is_short() {
     let rig = Rig::new(&Location::Memory);
     let data = format!("\"{}\"", "x".repeat(100_000));
     rig.insert_all((0..30).map(|_| ("name", data.clone())));
@@ -174,7 +175,7 @@ fn when_memory_is_short_pages_are_shorter_and_lead_to_the_rest() {
 }
 
 #[test]
-fn without_memory_for_one_version_the_store_is_busy() {
+fn a_page_without_memory_for_one_version_is_refused_as_busy() {
     let rig = Rig::new(&Location::Memory);
     rig.insert("name", &format!("\"{}\"", "x".repeat(200_000))).unwrap();
     let budget = PageBudget::new(1 << 20, 200_000);
@@ -182,7 +183,7 @@ fn without_memory_for_one_version_the_store_is_busy() {
     assert!(other.grow(210_000, Growth::Required));
     let (sender, reply) = mpsc::channel();
     let query = PageQuery { name: "name".into(), after: 0, limit: 1 };
-    let Some(reservation) = budget.reserve(client(1)) else { panic!("a small page has room") };
+    let Some(reservation) = budget.reserve(client(1)) else { panic!("there is memory for a small page") };
     rig.store.audit(query, client(1), reservation, move |read| sender.send(read.map(drop)).unwrap());
     assert_eq!(reply.recv().unwrap(), Err(StoreError::Busy));
     drop(other);

@@ -1,67 +1,67 @@
-//! The order in which requests are read for: clients take turns, however much each has asked for, and a client's turns alternate
-//! between new requests and those already begun. So a small page, which one turn completes, waits neither for large ones nor
-//! for another client's many requests. Independent of what a request is.
+//! Fair scheduling of requests: clients take turns (round robin), and a client's turns alternate between its new requests and
+//! those already begun. So a small page, which a single turn completes, waits neither for large pages nor for another client's
+//! many requests.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::quota::{Client, share};
 
-/// Requests that wait for their next turn.
+/// Requests waiting for their next turn.
 #[derive(Debug)]
 pub(super) struct Schedule<T> {
     max: usize,
     waiting: usize,
-    /// Clients that have a request waiting, each once.
+    /// Clients that have a waiting request, each once.
     turns: VecDeque<Client>,
-    by_client: HashMap<Client, Lane<T>>,
+    by_client: HashMap<Client, ClientQueue<T>>,
 }
 
 /// One client's requests.
 #[derive(Debug)]
-struct Lane<T> {
+struct ClientQueue<T> {
     new: VecDeque<T>,
     begun: VecDeque<T>,
-    /// Whether the last turn was for a new one.
+    /// Whether the last turn was for a new request.
     was_new: bool,
 }
 
 impl<T> Schedule<T> {
-    /// A schedule in which so many new requests may wait.
+    /// Returns a schedule for at most this many waiting requests.
     pub fn new(max: usize) -> Self {
         Self { max, waiting: 0, turns: VecDeque::new(), by_client: HashMap::new() }
     }
 
-    /// Adds a new request; returns it if too many wait, or too many of this client's.
+    /// Adds a new request, or returns it if too many are waiting, in total or for this client.
     pub fn add(&mut self, client: Client, request: T) -> Result<(), T> {
-        let of_client = self.by_client.get(&client).map_or(0, Lane::len);
-        if share(self.max.saturating_sub(self.waiting), of_client) == 0 {
+        let waiting_for_client = self.by_client.get(&client).map_or(0, ClientQueue::len);
+        if share(self.max.saturating_sub(self.waiting), waiting_for_client) == 0 {
             return Err(request);
         }
-        self.lane(client).new.push_back(request);
+        self.client_queue(client).new.push_back(request);
         Ok(())
     }
 
-    /// Adds a request again that needs more turns.
+    /// Adds a request that needs another turn.
     pub fn add_begun(&mut self, client: Client, request: T) {
-        self.lane(client).begun.push_back(request);
+        self.client_queue(client).begun.push_back(request);
     }
 
-    fn lane(&mut self, client: Client) -> &mut Lane<T> {
+    fn client_queue(&mut self, client: Client) -> &mut ClientQueue<T> {
         self.waiting += 1;
-        let lane = self.by_client.entry(client).or_default();
-        if lane.len() == 0 {
+        let queue = self.by_client.entry(client).or_default();
+        if queue.len() == 0 {
             self.turns.push_back(client);
         }
-        lane
+        queue
     }
 
-    /// Takes the request whose turn it is.
+    /// Removes and returns the request whose turn it is.
     pub fn next(&mut self) -> Option<(Client, T)> {
         let client = self.turns.pop_front()?;
-        let lane = self.by_client.get_mut(&client)?;
-        let request = lane.next()?;
+        let queue = self.by_client.get_mut(&client)?;
+        let request = queue.next()?;
         self.waiting -= 1;
-        if lane.len() > 0 {
+        if queue.len() > 0 {
             self.turns.push_back(client);
         } else {
             self.by_client.remove(&client);
@@ -70,13 +70,13 @@ impl<T> Schedule<T> {
     }
 }
 
-impl<T> Default for Lane<T> {
+impl<T> Default for ClientQueue<T> {
     fn default() -> Self {
         Self { new: VecDeque::new(), begun: VecDeque::new(), was_new: false }
     }
 }
 
-impl<T> Lane<T> {
+impl<T> ClientQueue<T> {
     fn len(&self) -> usize {
         self.new.len() + self.begun.len()
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_take_turns_and_each_ones_new_requests_with_those_begun() {
+    fn clients_take_turns_and_so_do_new_and_begun_requests() {
         let mut schedule = Schedule::new(100);
         (0..3).for_each(|number| schedule.add_begun(client(1), ("begun", number)));
         (0..3).for_each(|number| schedule.add(client(1), ("new", number)).unwrap());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_asks_for_all_there_is_leaves_turns_to_others() {
+    fn a_greedy_client_leaves_room_for_others() {
         let mut schedule = Schedule::new(1024);
         let taken = |schedule: &mut Schedule<()>, number| {
             (0..2000).take_while(|_| schedule.add(client(number), ()).is_ok()).count()
@@ -127,9 +127,9 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost, each client's new requests keep their order, and nobody has a second turn before all others had one.
+        /// No request is lost, each client's new requests keep their order, and no client waits for more than three turns of others.
         #[test]
-        fn everybody_gets_turns(acts in prop::collection::vec((0..3_u8, 0..4_u8), 0..300)) {
+        fn turns_are_fair(acts in prop::collection::vec((0..3_u8, 0..4_u8), 0..300)) {
             let mut schedule = Schedule::new(50);
             let (mut number, mut waiting, mut since) = (0, BTreeMap::<u8, Vec<u32>>::new(), BTreeMap::<u8, usize>::new());
             for (act, of) in acts {

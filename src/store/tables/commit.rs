@@ -1,28 +1,28 @@
-//! One transaction of records, and the keys of names. Appends to `records` and adds new names; nothing else is touched, so that
-//! a commit writes few pages. Refuses to know where ids come from and who is told.
+//! Stores a batch of records in one transaction. It appends to `records` and adds new names; nothing else is touched, so a commit
+//! writes few pages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::Record;
 use super::schema::{self, CEILING};
+use crate::store::record::Record;
 
 /// A name's key in the tables.
-pub(super) type NameKey = i64;
-/// A record, as the index has it.
-pub(super) type Version = (NameKey, i64);
+pub(in crate::store) type NameKey = i64;
+/// A record's entry in the index: the key of its name, and its id.
+pub(in crate::store) type Version = (NameKey, i64);
 
-/// Every name's key: bounded by the names there are.
+/// The key of every name, as in the table `names`.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(in crate::store) struct Names {
     keys: HashMap<Arc<str>, NameKey>,
     last: NameKey,
 }
 
 impl Names {
-    /// As it was found.
+    /// Adds a name with its key.
     pub fn put(&mut self, name: Arc<str>, key: NameKey) {
         self.last = self.last.max(key);
         self.keys.insert(name, key);
@@ -32,7 +32,7 @@ impl Names {
         self.keys.len()
     }
 
-    /// The key, and the one copy of the name that all its records share. True: it is new.
+    /// Returns the key of a name, the copy of the name that all its records share, and whether the name is new.
     fn intern(&mut self, name: &Arc<str>) -> (NameKey, Arc<str>, bool) {
         if let Some((known, key)) = self.keys.get_key_value(name) {
             return (*key, Arc::clone(known), false);
@@ -41,18 +41,19 @@ impl Names {
         (self.last, Arc::clone(name), true)
     }
 
-    /// The newest names were not stored after all.
+    /// Removes the newest names, whose transaction failed.
     fn forget(&mut self, names: &[Arc<str>]) {
-        for name in names {
-            self.keys.remove(name);
-        }
         self.last -= names.len() as NameKey;
+        for name in names {
+            let key = self.keys.remove(name);
+            debug_assert!(key.is_some_and(|key| key > self.last), "only the newest names are removed");
+        }
     }
 }
 
-/// Stores the records, and the ceiling, if it is due. The fsync is in the end of it. Tells what the index must learn; after an
-/// error nothing is stored, or it is unknown, and the names are as before.
-pub(super) fn commit(
+/// Stores the records, and the ceiling if there is one, in a transaction that ends with an fsync. Returns what the index must
+/// learn. After an error nothing is stored, or the outcome is unknown, and `names` is as before.
+pub(in crate::store) fn commit(
     connection: &mut Connection,
     names: &mut Names,
     records: &mut [Record],

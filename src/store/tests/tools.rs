@@ -1,4 +1,4 @@
-//! Checking, writing out and reading back.
+//! Check, dump and load.
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -18,14 +18,14 @@ fn loaded(directory: &Path, lines: &str) -> Result<u64, String> {
 #[test]
 fn a_dump_is_lines_of_json() {
     let scratch = Scratch::new();
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     let one = rig.insert("user", r#"{"a":1,"a":2}"#).unwrap();
     let two = rig.insert("a\"b}", "1e400").unwrap();
     let lines = [
         format!("{{\"id\":\"{one}\",\"event\":\"user\",\"data\":{{\"a\":1,\"a\":2}}}}\n"),
         format!("{{\"id\":\"{two}\",\"event\":\"a\\\"b}}\",\"data\":1e400}}\n"),
     ];
-    assert_eq!(dumped(&scratch.0, None), lines.concat(), "beside a store that runs");
+    assert_eq!(dumped(&scratch.0, None), lines.concat(), "beside a running store");
     assert_eq!(dumped(&scratch.0, Some("user")), lines[0]);
     assert_eq!(dumped(&scratch.0, Some("nobody")), "");
     rig.store.close();
@@ -36,12 +36,12 @@ fn a_dump_is_lines_of_json() {
 }
 
 #[test]
-fn a_load_continues_where_there_are_records() {
+fn a_load_appends_to_existing_records() {
     let scratch = Scratch::new();
     let line = |id: &str, rest: &str| format!("{{\"id\":\"{id}\",\"event\":\"user\",\"data\":1{rest}}}\n");
     assert_eq!(loaded(&scratch.0, &(line("5", "") + "\n" + &line("9", ""))), Ok(2));
     assert_eq!(loaded(&scratch.0, line("11", "").trim_end()), Ok(1));
-    for (lines, said) in [
+    for (lines, message) in [
         (line("11", ""), "line 1: id 11 is not larger than the newest id, 11"),
         (line("12", "") + &line("12", ""), "line 2: id 12 is not larger than the newest id, 12"),
         (line("0", ""), "line 1: \"0\" is not an id"),
@@ -61,35 +61,35 @@ fn a_load_continues_where_there_are_records() {
         ("\u{1}".into(), "line 1: this is not a line written by esker dump"),
     ] {
         let error = loaded(&scratch.0, &lines).unwrap_err();
-        assert!(error.starts_with(said), "{error}");
+        assert!(error.starts_with(message), "{error}");
     }
     let ids: Vec<_> = contents(&scratch.0).iter().map(|record| record.id).collect();
-    assert_eq!(ids, [5, 9, 11, 12], "what came before a bad line is there");
-    // White space would break the lines of a stream.
+    assert_eq!(ids, [5, 9, 11, 12], "records before a bad line are stored");
+    // White space is removed, as line breaks would split the data lines of a stream.
     assert_eq!(loaded(&scratch.0, &line("13", "").replace(":1}", ":[1,\r\t2 ]}")), Ok(1));
     assert_eq!(contents(&scratch.0).last().map(|record| record.data.to_string()).as_deref(), Some("[1,2]"));
-    let rig = Rig::new(&scratch.place());
+    let rig = Rig::new(&scratch.location());
     assert_eq!(rig.ids_through, 13);
     assert_eq!(rig.insert("user", "2"), Ok(14));
 }
 
 #[test]
-fn what_is_not_there_is_not_made() {
+fn check_and_dump_create_nothing() {
     let scratch = Scratch::new();
     let nowhere = scratch.0.join("nowhere");
     for directory in [&scratch.0, &nowhere] {
-        let said = [
+        let errors = [
             check(directory).unwrap_err().to_string(),
             dump(directory, None, &mut Vec::new()).unwrap_err().to_string(),
         ];
-        assert!(said.iter().all(|said| said.contains("has no records")), "{said:?}");
+        assert!(errors.iter().all(|error| error.contains("has no records")), "{errors:?}");
     }
     assert!(!nowhere.exists());
     assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 0);
 }
 
 #[test]
-fn a_check_finds_what_does_not_fit() {
+fn a_check_finds_inconsistencies() {
     for (sql, what) in [
         ("DELETE FROM versions WHERE id % 7 = 0", "records missing from the index"),
         ("INSERT INTO versions VALUES (1, 77777)", "1 versions in the index without a record"),
@@ -116,9 +116,9 @@ fn a_check_finds_what_does_not_fit() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn a_dump_loads_as_it_was(records in prop::collection::vec((0..3_u64, any::<String>(), any::<String>()), 0..40)) {
+    fn a_loaded_dump_is_identical(records in prop::collection::vec((0..3_u64, any::<String>(), any::<String>()), 0..40)) {
         let (one, other) = (Scratch::new(), Scratch::new());
-        let rig = Rig::with(&one.place(), hasty());
+        let rig = Rig::with(&one.location(), small_limits());
         for (skipped, name, text) in records.iter().filter(|(_, name, _)| check_name(name).is_ok()) {
             rig.ids.newest.fetch_add(*skipped, Ordering::SeqCst);
             rig.insert(name, &serde_json::Value::from(text.as_str()).to_string()).unwrap();
@@ -128,6 +128,6 @@ proptest! {
         prop_assert_eq!(loaded(&other.0, &lines), Ok(rig.published().len() as u64));
         prop_assert_eq!(&dumped(&other.0, None), &lines);
         prop_assert_eq!(contents(&other.0), rig.published());
-        prop_assert_eq!(Rig::new(&other.place()).latest, latest_of(&rig.published()));
+        prop_assert_eq!(Rig::new(&other.location()).latest, latest_of(&rig.published()));
     }
 }

@@ -1,0 +1,51 @@
+//! A record and the rule for its name.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest name of a record, in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// A stored event. Records are never changed or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The record's position in the order of all events.
+    pub id: u64,
+    /// The name that this record is a version of.
+    pub name: Arc<str>,
+    /// JSON text, stored as is.
+    pub data: Box<str>,
+}
+
+/// Why a name is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadName {
+    /// It is empty.
+    Empty,
+    /// It has this many bytes, more than [`MAX_NAME`].
+    Long(usize),
+    /// It contains a control character.
+    Control,
+}
+
+/// Checks the name of a record: 1 to [`MAX_NAME`] bytes, no control characters.
+pub fn check_name(name: &str) -> Result<(), BadName> {
+    match name {
+        "" => Err(BadName::Empty),
+        _ if name.len() > MAX_NAME => Err(BadName::Long(name.len())),
+        _ if name.chars().any(char::is_control) => Err(BadName::Control),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the name is empty; use 1 to 256 bytes"),
+            Self::Long(len) => write!(f, "the name has {len} bytes; use at most {MAX_NAME}"),
+            Self::Control => f.write_str("the name has a control character; remove it"),
+        }
+    }
+}
+
+impl std::error::Error for BadName {}
