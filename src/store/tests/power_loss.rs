@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use esker_disk::{Disk, Faults, NoRoom};
+use esker_disk::{Disk, Faults, SpaceError};
 use fastrand::Rng;
 
 use super::*;
@@ -173,9 +173,9 @@ fn completed_inserts_survive_failing_writes_and_fsyncs() {
 }
 
 /// Fills the disk three times, and frees space each time.
-fn fill_and_free(seed: u64, no_room: NoRoom) {
+fn fill_and_free(seed: u64, space_error: SpaceError) {
     let mut oracle = Oracle::new(seed);
-    oracle.disk.faults(|faults| faults.no_room = no_room);
+    oracle.disk.faults(|faults| faults.space_error = space_error);
     oracle.run(3, |_| ()).unwrap();
     let rig = oracle.open().unwrap();
     for _ in 0..3 {
@@ -186,7 +186,7 @@ fn fill_and_free(seed: u64, no_room: NoRoom) {
             oracle.insert(&rig);
         }
         let is_full = |error: &StoreError| matches!(error, StoreError::Full(_));
-        assert!(oracle.refused.iter().all(is_full), "seed {seed}, {no_room:?}: {:?}", rig.store.status());
+        assert!(oracle.refused.iter().all(is_full), "seed {seed}, {space_error:?}: {:?}", rig.store.status());
         oracle.disk.faults(|faults| faults.capacity = None);
         let (begin, before) = (Instant::now(), oracle.known.len());
         while oracle.known.len() == before {
@@ -205,8 +205,8 @@ fn completed_inserts_survive_a_full_disk_and_inserts_resume_when_space_is_freed(
     // In parallel, as they mostly wait.
     std::thread::scope(|scope| {
         for seed in 0..10 {
-            for no_room in [NoRoom::Disk, NoRoom::Quota, NoRoom::FileSize] {
-                scope.spawn(move || fill_and_free(seed, no_room));
+            for space_error in [SpaceError::Disk, SpaceError::Quota, SpaceError::FileSize] {
+                scope.spawn(move || fill_and_free(seed, space_error));
             }
         }
     });
@@ -334,13 +334,15 @@ fn after_a_failed_checkpoint_the_writer_does_not_try_another() {
 
 #[test]
 fn the_error_names_what_is_full() {
-    for (no_room, shortage) in
-        [(NoRoom::Disk, Shortage::Disk), (NoRoom::Quota, Shortage::Quota), (NoRoom::FileSize, Shortage::FileSize)]
-    {
+    for (space_error, shortage) in [
+        (SpaceError::Disk, Shortage::Disk),
+        (SpaceError::Quota, Shortage::Quota),
+        (SpaceError::FileSize, Shortage::FileSize),
+    ] {
         let mut oracle = Oracle::new(0);
         let rig = oracle.open().unwrap();
         let capacity = oracle.disk.used();
-        oracle.disk.faults(|faults| (faults.capacity, faults.no_room) = (Some(capacity), no_room));
+        oracle.disk.faults(|faults| (faults.capacity, faults.space_error) = (Some(capacity), space_error));
         while oracle.refused.is_empty() {
             oracle.insert(&rig);
         }

@@ -1,5 +1,5 @@
-//! A disk as all its connections share it, and the lives of those: each ends with a crash, and what was opened in it hears of
-//! nothing but errors from then on, whatever it tries. Refuses to know files and SQLite's interface.
+//! The disk that all connections share, and its sessions. A session ends with a crash; every later call on a file that was opened
+//! in it returns an error.
 
 use std::ffi::c_int;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::state::State;
 type SyncHook = Arc<dyn Fn(usize) + Send + Sync>;
 type SleepHook = Arc<dyn Fn(Duration) + Send + Sync>;
 
-/// The state, and who is told of time that passes. They are called with nothing locked.
+/// The state, and hooks that simulate the passing of time. Hooks are called without any lock.
 pub(crate) struct Device {
     state: Mutex<State>,
     pub on_sync: Mutex<Option<SyncHook>>,
@@ -38,27 +38,27 @@ impl Device {
     }
 }
 
-/// Whoever panicked with it locked has failed its test already.
+/// Locks a mutex, even a poisoned one: the thread that panicked has already failed its test.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From one crash to the next, under a name that SQLite finds it by.
+/// The period from one crash to the next, with the name by which SQLite finds the disk.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Session {
     device: Arc<Device>,
     number: u64,
     slot: &'static Slot,
 }
 
-impl Life {
-    /// The life that the device is in.
+impl Session {
+    /// Returns the current session.
     pub fn begin(device: &Arc<Device>) -> Arc<Self> {
-        let number = device.state().life;
-        let slot = Slot::take();
-        let life = Arc::new(Self { device: Arc::clone(device), number, slot });
-        slot.serve(&life);
-        life
+        let number = device.state().session;
+        let slot = Slot::acquire();
+        let session = Arc::new(Self { device: Arc::clone(device), number, slot });
+        slot.register(&session);
+        session
     }
 
     pub fn name(&self) -> &str {
@@ -66,59 +66,59 @@ impl Life {
     }
 
     pub fn is_over(&self) -> bool {
-        self.device.state().life != self.number
+        self.device.state().session != self.number
     }
 
-    /// A call that changes nothing that outlives the process.
+    /// Makes a call that changes nothing outside the process.
     pub fn call<T>(&self, call: Call<'_>, work: impl FnOnce(&mut State) -> Result<T, c_int>) -> Result<T, c_int> {
         let mut state = self.state()?;
         let result = work(&mut state);
-        state.record.note(call, code(&result));
+        state.record.record(call, code(&result));
         result
     }
 
-    /// A call that does. It may be the one in which everything ends.
+    /// Makes a call that changes the disk, unless a planned crash happens in it.
     pub fn change<T>(&self, call: Call<'_>, work: impl FnOnce(&mut State) -> Result<T, c_int>) -> Result<T, c_int> {
         let mut state = self.state()?;
-        let Some(crash) = state.is_last_change() else {
+        let Some(crash) = state.planned_crash() else {
             let result = work(&mut state);
-            state.record.note(call, code(&result));
+            state.record.record(call, code(&result));
             return result;
         };
-        if state.comes_through() {
+        if state.survives_crash() {
             let _ = work(&mut state);
         }
-        state.record.note(call, SQLITE_IOERR);
+        state.record.record(call, SQLITE_IOERR);
         state.crash(crash);
         Err(SQLITE_IOERR)
     }
 
-    /// The state, as long as this life goes on.
+    /// Returns the state, or an error if the session is over.
     pub fn state(&self) -> Result<MutexGuard<'_, State>, c_int> {
         let state = self.device.state();
-        if state.life == self.number { Ok(state) } else { Err(SQLITE_IOERR) }
+        if state.session == self.number { Ok(state) } else { Err(SQLITE_IOERR) }
     }
 
-    /// Before something is written to the disk: so many bytes are to be.
+    /// Simulates the duration of an fsync of this many bytes.
     pub fn wait_for_sync(&self, bytes: usize) {
         let hook = lock(&self.device.on_sync).clone();
         hook.into_iter().for_each(|hook| hook(bytes));
     }
 
-    /// Somebody wants to wait.
+    /// Simulates waiting.
     pub fn sleep(&self, time: Duration) {
         let hook = lock(&self.device.on_sleep).clone();
         hook.into_iter().for_each(|hook| hook(time));
     }
 }
 
-impl Drop for Life {
+impl Drop for Session {
     fn drop(&mut self) {
-        self.slot.give_back();
+        self.slot.release();
     }
 }
 
-/// A result as SQLite has it.
+/// Returns the result code for SQLite.
 pub(crate) fn code<T>(result: &Result<T, c_int>) -> c_int {
     result.as_ref().err().copied().unwrap_or(SQLITE_OK)
 }

@@ -1,22 +1,22 @@
-//! What goes wrong, and how often. Refuses to know what comes of it.
+//! The faults that a disk injects, and their probabilities.
 
 use std::ffi::c_int;
 
 use libsqlite3_sys::{SQLITE_FULL, SQLITE_IOERR_WRITE};
 
-/// The ways in which a system has no room for a write.
+/// The error with which a full disk refuses a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoom {
+pub enum SpaceError {
     /// ENOSPC, which SQLite reports as `SQLITE_FULL`.
     Disk,
-    /// EDQUOT, which SQLite reports as any other failure (`SQLITE_IOERR_WRITE`).
+    /// EDQUOT, which SQLite reports like any other failure (`SQLITE_IOERR_WRITE`).
     Quota,
-    /// EFBIG, which SQLite reports as any other failure, too.
+    /// EFBIG, which SQLite reports like any other failure (`SQLITE_IOERR_WRITE`).
     FileSize,
 }
 
-impl NoRoom {
-    /// Returns Linux's number of the error.
+impl SpaceError {
+    /// Returns Linux's errno.
     pub(crate) fn errno(self) -> i32 {
         match self {
             Self::Disk => 28,
@@ -25,7 +25,7 @@ impl NoRoom {
         }
     }
 
-    /// Returns what SQLite's own VFS makes of it.
+    /// Returns the result code of SQLite's own VFS for it.
     pub(crate) fn code(self) -> c_int {
         match self {
             Self::Disk => SQLITE_FULL,
@@ -34,37 +34,37 @@ impl NoRoom {
     }
 }
 
-/// Rates go from 0 (never) to 1 (always); each call draws anew.
+/// What goes wrong. Probabilities are from 0 (never) to 1 (always), and apply to each call independently.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
-    /// Reads that fail (`SQLITE_IOERR_READ`).
+    /// The probability that a read fails (`SQLITE_IOERR_READ`).
     pub reads_fail: f64,
-    /// Writes of which only a part is made, maybe none (`SQLITE_IOERR_WRITE`).
+    /// The probability that a write fails after writing a part of its bytes, possibly none (`SQLITE_IOERR_WRITE`).
     pub writes_fail: f64,
-    /// Calls of fsync that fail (`SQLITE_IOERR_FSYNC`). As with kernels, what was to be written is then no longer to be
-    /// written: of each sector chance decides whether it had got to the disk, and of each file whether programs go on
-    /// seeing what they wrote. The next call may well succeed, and brings nothing back.
+    /// The probability that an fsync fails (`SQLITE_IOERR_FSYNC`). As with real kernels, dirty pages then become clean: each sector
+    /// may or may not have reached the disk, and programs may or may not still see what they wrote. The next fsync may
+    /// succeed, and does not bring anything back.
     pub syncs_fail: f64,
-    /// Calls of fsync that say yes and do nothing: a loss of power takes what they were for.
+    /// The probability that an fsync reports success but does nothing, so that a power cut loses what it was for.
     pub syncs_lie: f64,
-    /// Truncations that fail (`SQLITE_IOERR_TRUNCATE`) and leave the file as it was.
+    /// The probability that a truncation fails and leaves the file unchanged (`SQLITE_IOERR_TRUNCATE`).
     pub truncates_fail: f64,
-    /// Files that can't be opened (`SQLITE_CANTOPEN`).
+    /// The probability that a file can't be opened (`SQLITE_CANTOPEN`).
     pub opens_fail: f64,
-    /// The disk holds no more than so many bytes, all files and their shared memory together (`SQLITE_FULL`, and
-    /// `SQLITE_IOERR_SHMSIZE` for the memory). None: no bound. Less than what there already is: nothing grows.
+    /// The maximum bytes of all files and their shared memory (`SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE` for the memory);
+    /// `None` is unlimited. Below the current size, nothing can grow.
     pub capacity: Option<u64>,
-    /// What the system says of a write for which there is no room.
-    pub no_room: NoRoom,
-    /// Whether a loss of power in a write leaves bytes beside it alone, and SQLite is told so. If not, sectors that were
-    /// being written may come back as garbage.
+    /// The error of a write that does not fit.
+    pub space_error: SpaceError,
+    /// Whether a power cut during a write leaves adjacent bytes intact, which SQLite is told. If not, sectors that were being
+    /// written may contain garbage afterwards.
     pub powersafe_overwrite: bool,
     /// The sector size that SQLite is told: 512 to 65536, a power of two. The disk itself writes sectors of 512 bytes.
     pub sector_bytes: u32,
 }
 
 impl Default for Faults {
-    /// None, on a disk as SQLite takes those of Linux to be.
+    /// No faults, on a disk with the properties that SQLite assumes on Linux.
     fn default() -> Self {
         Self {
             reads_fail: 0.0,
@@ -74,7 +74,7 @@ impl Default for Faults {
             truncates_fail: 0.0,
             opens_fail: 0.0,
             capacity: None,
-            no_room: NoRoom::Disk,
+            space_error: SpaceError::Disk,
             powersafe_overwrite: true,
             sector_bytes: 4096,
         }

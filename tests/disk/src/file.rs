@@ -1,23 +1,22 @@
-//! What a file holds: as programs see it (the kernel's cache), as the disk has it, and what is between the two. Refuses to
-//! know what it is called and who has it open.
+//! The content of a file: as programs see it (the page cache), as the disk has it, and the unsynced writes between the two.
 //!
-//! A loss of power leaves of each sector some state that it had since it was last on the disk, independently of all others.
-//! Sectors are whole: the cache is written out by sectors, each as it is in that moment. Truncations are in the file system's
-//! journal, in order: one that is lost takes along what was written after it.
+//! A power cut leaves each sector in one of the states that it had since it was last synced, independently of all others. Sectors
+//! are written atomically. Truncations are in the file system's journal, in order: a lost truncation also loses what was written
+//! after it.
 
 use std::collections::BTreeMap;
 
-use crate::chance::Chance;
+use crate::rng::Rng;
 
-/// What the disk writes at once.
+/// The bytes that the disk writes atomically.
 pub(crate) const SECTOR: usize = 512;
-/// Of so many states of a sector the disk may keep one; older ones than that are no longer at stake.
+/// The number of a sector's unsynced states, of which a power cut keeps one. Older states are dropped.
 const STATES: usize = 4;
-/// So many truncations may be lost; beyond that the kernel writes the oldest out by itself.
+/// The number of truncations that may be lost. Beyond that the kernel writes back the oldest by itself.
 const EPOCHS: usize = 8;
-/// Of so many sectors that a file was grown by and that were not written, one holds what was there before.
+/// One in this many sectors that a file grew by, but that were not written back, contains old data after a power cut.
 const STALE_ONE_IN: usize = 4;
-/// Of so many sectors that are being written when power is lost, one is garbage, unless overwriting is safe.
+/// One in this many unsynced sectors contains garbage after a power cut, unless overwrites are power-safe.
 const TORN_ONE_IN: usize = 16;
 
 /// A sector's content.
@@ -33,48 +32,48 @@ pub(crate) struct File {
     failures: u64,
 }
 
-/// What was written between two truncations.
+/// The writes between two truncations.
 #[derive(Debug, Default)]
 struct Epoch {
-    /// What the file was cut to when this began.
-    cut_to: Option<usize>,
-    /// How long the file became, ascending.
+    /// The length that the file was truncated to at the beginning.
+    truncated_to: Option<usize>,
+    /// The lengths that the file grew to, ascending.
     lengths: Vec<usize>,
-    /// The states of each sector that was written, oldest first.
+    /// The states of each written sector, oldest first.
     sectors: BTreeMap<usize, Vec<Sector>>,
 }
 
-/// How much of what was not synced a loss of power leaves.
+/// How much of the unsynced data survives.
 #[derive(Clone, Copy, Debug)]
-enum Mercy {
+enum Survival {
     All,
     None,
-    /// Of 256.
+    /// With this probability of 256.
     Some(usize),
 }
 
-impl Mercy {
-    /// The extremes are drawn often, for independent chances hardly ever make them.
-    fn draw(chance: &mut Chance) -> Self {
-        match chance.below(8) {
+impl Survival {
+    /// Draws the extremes often, as independent draws per sector hardly ever produce them.
+    fn draw(rng: &mut Rng) -> Self {
+        match rng.below(8) {
             0 => Self::All,
             1 => Self::None,
-            _ => Self::Some(chance.below(256)),
+            _ => Self::Some(rng.below(256)),
         }
     }
 
-    /// How many of so many steps are made.
-    fn steps(self, of: usize, chance: &mut Chance) -> usize {
+    /// Draws how many of the steps survive.
+    fn steps(self, of: usize, rng: &mut Rng) -> usize {
         match self {
             Self::All => of,
             Self::None => 0,
-            Self::Some(rate) if of > 0 && chance.below(256) < rate => chance.below(of) + 1,
+            Self::Some(rate) if of > 0 && rng.below(256) < rate => rng.below(of) + 1,
             Self::Some(_) => 0,
         }
     }
 }
 
-// What programs see.
+// What programs do.
 impl File {
     pub fn len(&self) -> usize {
         self.cached.len()
@@ -84,7 +83,7 @@ impl File {
         &self.cached
     }
 
-    /// How much there was to read; the rest of the buffer is zeros.
+    /// Returns the bytes that were read; the rest of the buffer is zeroed.
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
         let there = self.cached.get(offset..).unwrap_or_default();
         let count = there.len().min(buffer.len());
@@ -119,7 +118,7 @@ impl File {
             let oldest = self.unsynced.remove(0);
             oldest.write_out(&mut self.durable, |states| states.last());
         }
-        self.unsynced.push(Epoch { cut_to: Some(len), ..Epoch::default() });
+        self.unsynced.push(Epoch { truncated_to: Some(len), ..Epoch::default() });
     }
 
     fn grow(&mut self, len: usize) {
@@ -140,52 +139,52 @@ impl File {
 
 // What the disk does.
 impl File {
-    /// The bytes that an fsync would write.
+    /// Returns the bytes that an fsync would write.
     pub fn unsynced_bytes(&self) -> usize {
         self.unsynced.iter().map(|epoch| epoch.sectors.len() * SECTOR).sum()
     }
 
-    /// All is on the disk, but for what an earlier failure took.
+    /// Makes everything durable, except what an earlier failure lost.
     pub fn sync(&mut self) {
         for epoch in self.unsynced.drain(..) {
             epoch.write_out(&mut self.durable, |states| states.last());
         }
     }
 
-    /// How often an fsync has failed.
+    /// Returns how often an fsync has failed.
     pub fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// An fsync that fails: some of it is on the disk, and nothing is to be written any more.
-    pub fn fail_sync(&mut self, chance: &mut Chance) {
+    /// Fails an fsync: some of the data is durable, and nothing remains to be written back.
+    pub fn fail_sync(&mut self, rng: &mut Rng) {
         self.failures += 1;
-        let mercy = Mercy::draw(chance);
+        let survival = Survival::draw(rng);
         for epoch in self.unsynced.drain(..) {
-            epoch.write_out(&mut self.durable, |states| states.last().filter(|_| mercy.steps(1, chance) == 1));
+            epoch.write_out(&mut self.durable, |states| states.last().filter(|_| survival.steps(1, rng) == 1));
         }
-        if chance.hits(0.5) {
+        if rng.chance(0.5) {
             self.cached.clone_from(&self.durable);
         }
     }
 
-    /// The end of everything that is not on the disk, but for what got there by chance.
-    pub fn cut_power(&mut self, is_overwrite_safe: bool, chance: &mut Chance) {
-        let mercy = Mercy::draw(chance);
-        // What was written before the first truncation is no matter of the journal's.
-        let certain = self.unsynced.iter().take_while(|epoch| epoch.cut_to.is_none()).count();
-        let last = certain + mercy.steps(self.unsynced.len() - certain, chance);
+    /// Loses everything that is not durable, except a random part.
+    pub fn cut_power(&mut self, is_overwrite_safe: bool, rng: &mut Rng) {
+        let survival = Survival::draw(rng);
+        // Writes before the first truncation don't depend on the journal.
+        let certain = self.unsynced.iter().take_while(|epoch| epoch.truncated_to.is_none()).count();
+        let last = certain + survival.steps(self.unsynced.len() - certain, rng);
         for epoch in self.unsynced.drain(..).take(last) {
-            epoch.write_some(&mut self.durable, mercy, is_overwrite_safe, chance);
+            epoch.write_some(&mut self.durable, survival, is_overwrite_safe, rng);
         }
         self.cached.clone_from(&self.durable);
     }
 }
 
 impl Epoch {
-    /// To the disk with it: its lengths, and of each sector the state that is chosen.
+    /// Writes back the lengths, and of each sector the state that `choose` returns.
     fn write_out(self, durable: &mut Vec<u8>, mut choose: impl FnMut(&[Sector]) -> Option<&Sector>) {
-        self.cut_to.into_iter().for_each(|len| durable.resize(len, 0));
+        self.truncated_to.into_iter().for_each(|len| durable.resize(len, 0));
         if let Some(len) = self.lengths.last() {
             durable.resize(*len, 0);
         }
@@ -194,28 +193,28 @@ impl Epoch {
         }
     }
 
-    /// Some of it: chance decides.
-    fn write_some(self, durable: &mut Vec<u8>, mercy: Mercy, is_overwrite_safe: bool, chance: &mut Chance) {
-        self.cut_to.into_iter().for_each(|len| durable.resize(len, 0));
+    /// Writes back a random part.
+    fn write_some(self, durable: &mut Vec<u8>, survival: Survival, is_overwrite_safe: bool, rng: &mut Rng) {
+        self.truncated_to.into_iter().for_each(|len| durable.resize(len, 0));
         let old = durable.len();
-        let grown = mercy.steps(self.lengths.len(), chance).checked_sub(1).map_or(old, |step| self.lengths[step]);
+        let grown = survival.steps(self.lengths.len(), rng).checked_sub(1).map_or(old, |step| self.lengths[step]);
         durable.resize(grown, 0);
         for (index, states) in self.sectors {
-            match mercy.steps(states.len(), chance).checked_sub(1) {
+            match survival.steps(states.len(), rng).checked_sub(1) {
                 Some(step) => put(durable, index, &states[step]),
-                None if index * SECTOR >= old && chance.below(STALE_ONE_IN) == 0 => {
-                    put(durable, index, &garbage(chance));
+                None if index * SECTOR >= old && rng.below(STALE_ONE_IN) == 0 => {
+                    put(durable, index, &garbage(rng));
                 }
                 None => (),
             }
-            if !is_overwrite_safe && chance.below(TORN_ONE_IN) == 0 {
-                put(durable, index, &garbage(chance));
+            if !is_overwrite_safe && rng.below(TORN_ONE_IN) == 0 {
+                put(durable, index, &garbage(rng));
             }
         }
     }
 }
 
-/// A sector of a content; what is beyond its end is zeros.
+/// Returns a sector of a content, zeroed beyond its end.
 fn sector(content: &[u8], index: usize) -> Sector {
     let mut sector = Box::new([0; SECTOR]);
     let there = content.get(index * SECTOR..).unwrap_or_default();
@@ -224,16 +223,16 @@ fn sector(content: &[u8], index: usize) -> Sector {
     sector
 }
 
-/// Writes a sector, as far as the content goes.
+/// Overwrites a sector, up to the end of the content.
 fn put(content: &mut [u8], index: usize, sector: &[u8; SECTOR]) {
     let there = content.get_mut(index * SECTOR..).unwrap_or_default();
     let count = there.len().min(SECTOR);
     there[..count].copy_from_slice(&sector[..count]);
 }
 
-fn garbage(chance: &mut Chance) -> [u8; SECTOR] {
+fn garbage(rng: &mut Rng) -> [u8; SECTOR] {
     let mut sector = [0; SECTOR];
-    chance.fill(&mut sector);
+    rng.fill(&mut sector);
     sector
 }
 
@@ -241,7 +240,7 @@ fn garbage(chance: &mut Chance) -> [u8; SECTOR] {
 mod tests {
     use super::*;
 
-    /// A file of some sectors of ones that are on the disk.
+    /// Returns a file of durable sectors that are filled with ones.
     fn synced(sectors: usize) -> File {
         let mut file = File::default();
         file.write(0, &vec![1; sectors * SECTOR]);
@@ -249,19 +248,19 @@ mod tests {
         file
     }
 
-    /// What losses of power leave, over many seeds.
+    /// Returns what power cuts leave, for many seeds.
     fn survivors(prepare: impl Fn(&mut File)) -> Vec<Vec<u8>> {
         let cut = |seed| {
             let mut file = synced(4);
             prepare(&mut file);
-            file.cut_power(true, &mut Chance::new(seed, 0));
+            file.cut_power(true, &mut Rng::new(seed, 0));
             file.content().to_owned()
         };
         (0..500).map(cut).collect()
     }
 
     #[test]
-    fn what_was_synced_stays_and_what_was_not_is_torn_by_sectors() {
+    fn synced_data_is_kept_and_unsynced_data_torn_by_sectors() {
         let pages = survivors(|file| file.write(0, &[2; 4 * SECTOR]));
         assert!(pages.iter().all(|page| page.len() == 4 * SECTOR));
         assert!(pages.iter().all(|page| {
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sector_is_as_it_was_at_some_moment() {
+    fn a_sector_is_in_one_of_its_former_states() {
         let found = survivors(|file| {
             file.write(0, &[2; 10]);
             file.write(10, &[3; 10]);
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncation_that_is_lost_takes_what_was_written_after_it() {
+    fn a_lost_truncation_loses_later_writes() {
         let found = survivors(|file| {
             file.truncate(0);
             file.write(0, &[2; SECTOR]);
@@ -298,22 +297,22 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_sync_the_next_brings_nothing_back() {
+    fn an_fsync_after_a_failed_one_brings_nothing_back() {
         let mut lost = 0;
         for seed in 0..200 {
-            let (mut file, mut chance) = (synced(1), Chance::new(seed, 0));
+            let (mut file, mut rng) = (synced(1), Rng::new(seed, 0));
             file.write(0, &[2; SECTOR]);
-            file.fail_sync(&mut chance);
+            file.fail_sync(&mut rng);
             let was_seen = file.content()[0] == 2;
             file.sync();
-            file.cut_power(true, &mut chance);
+            file.cut_power(true, &mut rng);
             lost += usize::from(was_seen && file.content()[0] == 1);
         }
         assert!(lost > 20, "{lost}");
     }
 
     #[test]
-    fn what_grows_without_end_is_written_out_and_not_remembered() {
+    fn unsynced_states_are_bounded() {
         let mut file = File::default();
         for round in 0..1_000_usize {
             file.write(round % 10 * SECTOR, &[1; SECTOR]);

@@ -1,4 +1,4 @@
-//! An open file: each call of SQLite's on it, in safe terms. Refuses to know how SQLite passes them.
+//! An open file: SQLite's calls on it, in safe Rust.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -10,67 +10,67 @@ use libsqlite3_sys::{
     SQLITE_SHM_SHARED,
 };
 
-use crate::device::Life;
-use crate::folder::FileId;
+use crate::device::Session;
+use crate::directory::FileId;
 use crate::locks::HandleId;
 use crate::memory::Memory;
 use crate::record::Call;
 
-/// See the module's page.
+/// An open file of a session.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    life: Arc<Life>,
+    session: Arc<Session>,
     name: Arc<str>,
     file: FileId,
     id: HandleId,
-    /// The next sync is for the file's name, too: it may be new.
+    /// Whether the next fsync must also make the file's name durable, as it may be new.
     is_name_unsynced: bool,
-    /// Of so many failures of fsync on its file it knows.
-    told: u64,
-    goes_on_close: bool,
-    /// Kept until the end: SQLite looks into it without asking, be the life over or not.
+    /// How many failed fsyncs of its file were reported to this handle.
+    reported_failures: u64,
+    delete_on_close: bool,
+    /// Kept until the handle is closed, as SQLite accesses the memory without a call, even after a crash.
     memory: Option<Arc<Memory>>,
 }
 
-/// Without a name it is for SQLite alone, and goes with the handle.
+/// Stands for the name of a temporary file, which has none and is deleted with its handle.
 const NAMELESS: &str = "(temporary)";
 const JOURNALS: c_int = SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL;
 
 impl Handle {
-    pub fn open(life: &Arc<Life>, name: Option<&str>, flags: c_int) -> Result<Self, c_int> {
-        let call = Call { what: "open", name: name.unwrap_or(NAMELESS), place: 0, len: 0 };
+    pub fn open(session: &Arc<Session>, name: Option<&str>, flags: c_int) -> Result<Self, c_int> {
+        let call = Call { what: "open", name: name.unwrap_or(NAMELESS), offset: 0, len: 0 };
         let creates = match name {
-            Some(name) => life.state()?.would_create(name, flags),
+            Some(name) => session.state()?.would_create(name, flags),
             None => false,
         };
         let (file, id) = if creates {
-            life.change(call, |state| state.open(name, flags))?
+            session.change(call, |state| state.open(name, flags))?
         } else {
-            life.call(call, |state| state.open(name, flags))?
+            session.call(call, |state| state.open(name, flags))?
         };
-        let told = life.state()?.failures(file);
+        let reported_failures = session.state()?.failures(file);
         Ok(Self {
-            told,
-            life: Arc::clone(life),
+            reported_failures,
+            session: Arc::clone(session),
             name: call.name.into(),
             file,
             id,
             is_name_unsynced: flags & SQLITE_OPEN_CREATE != 0 && flags & JOURNALS != 0,
-            goes_on_close: flags & SQLITE_OPEN_DELETEONCLOSE != 0 && name.is_some(),
+            delete_on_close: flags & SQLITE_OPEN_DELETEONCLOSE != 0 && name.is_some(),
             memory: None,
         })
     }
 
-    fn note(&self, what: &'static str, place: usize, len: usize) -> Call<'_> {
-        Call { what, name: &self.name, place: place as u64, len: len as u64 }
+    fn call(&self, what: &'static str, offset: usize, len: usize) -> Call<'_> {
+        Call { what, name: &self.name, offset: offset as u64, len: len as u64 }
     }
 
-    /// Lets go of it, dead or alive.
+    /// Closes the file, even after a crash.
     pub fn close(self) -> Result<(), c_int> {
-        if self.goes_on_close {
-            self.life.change(self.note("delete", 0, 0), |state| state.delete(&self.name, false))?;
+        if self.delete_on_close {
+            self.session.change(self.call("delete", 0, 0), |state| state.delete(&self.name, false))?;
         }
-        self.life.call(self.note("close", 0, 0), |state| {
+        self.session.call(self.call("close", 0, 0), |state| {
             state.close(self.file, self.id);
             Ok(())
         })
@@ -79,41 +79,42 @@ impl Handle {
 
 // Contents.
 impl Handle {
-    /// What is not there is zeros, whatever comes of it.
+    /// Reads into the buffer. Bytes beyond the end are zero, even if the call fails.
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), c_int> {
-        let call = self.note("read", offset, buffer.len());
-        self.life.call(call, |state| state.read(self.file, offset, buffer))
+        let call = self.call("read", offset, buffer.len());
+        self.session.call(call, |state| state.read(self.file, offset, buffer))
     }
 
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), c_int> {
-        let call = self.note("write", offset, bytes.len());
-        self.life.change(call, |state| state.write(self.file, offset, bytes))
+        let call = self.call("write", offset, bytes.len());
+        self.session.change(call, |state| state.write(self.file, offset, bytes))
     }
 
     pub fn truncate(&self, len: usize) -> Result<(), c_int> {
-        self.life.change(self.note("truncate", 0, len), |state| state.truncate(self.file, len))
+        self.session.change(self.call("truncate", 0, len), |state| state.truncate(self.file, len))
     }
 
     pub fn sync(&mut self) -> Result<(), c_int> {
-        let bytes = self.life.state()?.unsynced_bytes(self.file);
-        self.life.wait_for_sync(bytes);
-        let (with_name, file, mut told) = (self.is_name_unsynced, self.file, self.told);
-        let synced = self.life.change(self.note("sync", 0, bytes), |state| state.sync(file, with_name, &mut told));
-        self.told = told;
+        let bytes = self.session.state()?.unsynced_bytes(self.file);
+        self.session.wait_for_sync(bytes);
+        let (with_name, file, mut reported) = (self.is_name_unsynced, self.file, self.reported_failures);
+        let synced =
+            self.session.change(self.call("sync", 0, bytes), |state| state.sync(file, with_name, &mut reported));
+        self.reported_failures = reported;
         self.is_name_unsynced &= !synced?;
         Ok(())
     }
 
     pub fn len(&self) -> Result<usize, c_int> {
-        self.life.call(self.note("size", 0, 0), |state| state.len(self.file))
+        self.session.call(self.call("size", 0, 0), |state| state.len(self.file))
     }
 
     pub fn sector_bytes(&self) -> c_int {
-        self.life.state().map_or(512, |state| c_int::try_from(state.faults.sector_bytes).unwrap_or(512))
+        self.session.state().map_or(512, |state| c_int::try_from(state.faults.sector_bytes).unwrap_or(512))
     }
 
     pub fn characteristics(&self) -> c_int {
-        let is_safe = self.life.state().is_ok_and(|state| state.faults.powersafe_overwrite);
+        let is_safe = self.session.state().is_ok_and(|state| state.faults.powersafe_overwrite);
         SQLITE_IOCAP_SUBPAGE_READ | if is_safe { SQLITE_IOCAP_POWERSAFE_OVERWRITE } else { 0 }
     }
 }
@@ -121,23 +122,23 @@ impl Handle {
 // Locks.
 impl Handle {
     pub fn lock(&self, level: c_int) -> Result<(), c_int> {
-        let call = self.note("lock", level.unsigned_abs() as usize, 0);
-        self.life.call(call, |state| state.lock(self.file, self.id, level))
+        let call = self.call("lock", level.unsigned_abs() as usize, 0);
+        self.session.call(call, |state| state.lock(self.file, self.id, level))
     }
 
     pub fn unlock(&self, level: c_int) -> Result<(), c_int> {
-        let call = self.note("unlock", level.unsigned_abs() as usize, 0);
-        self.life.call(call, |state| {
+        let call = self.call("unlock", level.unsigned_abs() as usize, 0);
+        self.session.call(call, |state| {
             state.unlock(self.file, self.id, level);
             Ok(())
         })
     }
 
     pub fn is_reserved(&self) -> Result<bool, c_int> {
-        self.life.call(self.note("reserved?", 0, 0), |state| Ok(state.is_reserved(self.file)))
+        self.session.call(self.call("reserved?", 0, 0), |state| Ok(state.is_reserved(self.file)))
     }
 
-    /// Locks slots of the shared memory or lets go of them, as the flags say.
+    /// Locks or releases slots of the shared memory, depending on the flags.
     pub fn lock_slots(&self, first: usize, count: usize, flags: c_int) -> Result<(), c_int> {
         let mask = ((1_u32 << (first + count)) - (1_u32 << first)).to_le_bytes()[0];
         let what = match (flags & SQLITE_SHM_LOCK != 0, flags & SQLITE_SHM_SHARED != 0) {
@@ -145,10 +146,10 @@ impl Handle {
             (true, false) => "take slots",
             (false, _) => "release slots",
         };
-        self.life.call(self.note(what, first, count), |state| {
+        self.session.call(self.call(what, first, count), |state| {
             state.slots(self.file, |slots| match what {
-                "share slots" => slots.share(self.id, mask),
-                "take slots" => slots.take(self.id, mask),
+                "share slots" => slots.lock_shared(self.id, mask),
+                "take slots" => slots.lock_exclusive(self.id, mask),
                 _ => {
                     slots.release(self.id, mask);
                     Ok(())
@@ -160,18 +161,18 @@ impl Handle {
 
 // Shared memory.
 impl Handle {
-    /// Where a region of it is; null: it is not there, and not to be made.
+    /// Returns the address of a region, or null if it does not exist and `is_extended` is false.
     pub fn map(&mut self, region: usize, bytes: usize, is_extended: bool) -> Result<*mut c_void, c_int> {
-        let call = self.note("map", region, bytes);
+        let call = self.call("map", region, bytes);
         let regions = region + 1;
-        let mapped = self.life.call(call, |state| state.map(self.file, self.id, regions, bytes, is_extended))?;
-        let place = mapped.region(region).unwrap_or(ptr::null_mut());
+        let mapped = self.session.call(call, |state| state.map(self.file, self.id, regions, bytes, is_extended))?;
+        let address = mapped.region(region).unwrap_or(ptr::null_mut());
         self.memory = Some(mapped);
-        Ok(place)
+        Ok(address)
     }
 
     pub fn unmap(&mut self) -> Result<(), c_int> {
-        let unmapped = self.life.call(self.note("unmap", 0, 0), |state| {
+        let unmapped = self.session.call(self.call("unmap", 0, 0), |state| {
             state.unmap(self.file, self.id);
             Ok(())
         });
@@ -179,13 +180,13 @@ impl Handle {
         unmapped
     }
 
-    /// What is written before is seen by whoever comes after.
+    /// Orders memory accesses before and after.
     pub fn barrier(&self) {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
 }
 
-/// A length or place as SQLite passes it; none is negative.
+/// Converts a length or offset from SQLite, which is never negative.
 pub(crate) fn size(value: impl TryInto<usize>) -> Result<usize, c_int> {
     value.try_into().map_err(|_| SQLITE_IOERR)
 }

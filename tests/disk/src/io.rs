@@ -1,5 +1,4 @@
-//! SQLite's calls on open files, from C: pointers become a handle, slices and numbers, and results become codes. Refuses to
-//! decide anything.
+//! The C interface of open files: pointers become a handle, slices and numbers, and results become codes. Decides nothing.
 
 use std::ffi::{c_int, c_void};
 use std::slice;
@@ -9,15 +8,15 @@ use libsqlite3_sys::{SQLITE_IOERR, SQLITE_NOTFOUND, SQLITE_OK, sqlite3_file, sql
 use crate::device::code;
 use crate::handle::{Handle, size};
 
-/// What SQLite keeps of an open file; it makes the room for it, and we fill it in.
+/// SQLite's structure for an open file. SQLite allocates it; [`fill_in`] initializes it.
 #[repr(C)]
 pub(crate) struct Opened {
     file: sqlite3_file,
-    /// From a box; null once it is closed.
+    /// From a `Box`; null once the file is closed.
     handle: *mut Handle,
 }
 
-/// The second version: with shared memory, without files mapped into memory.
+/// Version 2 has shared memory, but no memory-mapped files.
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     iVersion: 2,
     xClose: Some(close),
@@ -40,10 +39,10 @@ static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     xUnfetch: None,
 };
 
-/// Fills in what SQLite keeps. None: the file could not be opened, and SQLite must not close it.
+/// Initializes SQLite's structure. Without a handle, the file could not be opened, and SQLite must not close it.
 ///
 /// # Safety
-/// `file` has room for an [`Opened`].
+/// `file` points to memory for an [`Opened`].
 pub(crate) unsafe fn fill_in(file: *mut sqlite3_file, handle: Option<Handle>) {
     let opened = match handle {
         Some(handle) => {
@@ -51,39 +50,39 @@ pub(crate) unsafe fn fill_in(file: *mut sqlite3_file, handle: Option<Handle>) {
         }
         None => Opened { file: sqlite3_file { pMethods: std::ptr::null() }, handle: std::ptr::null_mut() },
     };
-    // SAFETY: there is room, says the caller; what was in it needs no dropping.
+    // SAFETY: the caller guarantees the memory; its previous contents need no drop.
     unsafe { file.cast::<Opened>().write(opened) };
 }
 
-/// The handle of an open file.
+/// Returns the handle of an open file.
 ///
 /// # Safety
-/// `file` was filled in with a handle and is not closed, and nobody else has the handle meanwhile: SQLite makes one call at a
+/// `file` was filled in with a handle and is not closed, and no other reference to the handle exists: SQLite makes one call at a
 /// time on a file.
 unsafe fn handle<'a>(file: *mut sqlite3_file) -> &'a mut Handle {
-    // SAFETY: it was filled in, says the caller.
+    // SAFETY: the caller guarantees that it was filled in.
     let handle = unsafe { (*file.cast::<Opened>()).handle };
-    // SAFETY: the handle lives until the file is closed, and nobody else has it, says the caller.
+    // SAFETY: the handle exists until the file is closed, and the caller guarantees exclusive access.
     unsafe { &mut *handle }
 }
 
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
-    // SAFETY: SQLite closes what is open.
+    // SAFETY: the file is open.
     let handle = unsafe { (*file.cast::<Opened>()).handle };
-    // SAFETY: it came from a box, and SQLite closes a file once.
+    // SAFETY: it came from a `Box`, and SQLite closes a file once.
     let handle = unsafe { Box::from_raw(handle) };
-    // SAFETY: it still has the room.
+    // SAFETY: the memory is still SQLite's structure.
     unsafe { fill_in(file, None) };
     code(&handle.close())
 }
 
 unsafe extern "C" fn read(file: *mut sqlite3_file, buffer: *mut c_void, count: c_int, offset: sqlite3_int64) -> c_int {
     let (Ok(count), Ok(offset)) = (size(count), size(offset)) else { return SQLITE_IOERR };
-    // SAFETY: so many bytes are SQLite's buffer, for as long as this call; zeros first, so that a slice of it may be made.
+    // SAFETY: SQLite's buffer has this many bytes during this call. They are zeroed first, so that a slice can be made.
     unsafe { buffer.cast::<u8>().write_bytes(0, count) };
-    // SAFETY: as before.
+    // SAFETY: as above.
     let buffer = unsafe { slice::from_raw_parts_mut(buffer.cast::<u8>(), count) };
-    // SAFETY: SQLite reads what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.read(offset, buffer))
 }
 
@@ -94,62 +93,62 @@ unsafe extern "C" fn write(
     offset: sqlite3_int64,
 ) -> c_int {
     let (Ok(count), Ok(offset)) = (size(count), size(offset)) else { return SQLITE_IOERR };
-    // SAFETY: so many bytes are there and stay as they are for as long as this call.
+    // SAFETY: this many bytes are valid and unchanged during this call.
     let bytes = unsafe { slice::from_raw_parts(bytes.cast::<u8>(), count) };
-    // SAFETY: SQLite writes what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.write(offset, bytes))
 }
 
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, len: sqlite3_int64) -> c_int {
     let Ok(len) = size(len) else { return SQLITE_IOERR };
-    // SAFETY: SQLite truncates what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.truncate(len))
 }
 
 unsafe extern "C" fn sync(file: *mut sqlite3_file, _flags: c_int) -> c_int {
-    // SAFETY: SQLite syncs what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.sync())
 }
 
 unsafe extern "C" fn file_size(file: *mut sqlite3_file, result: *mut sqlite3_int64) -> c_int {
-    // SAFETY: SQLite asks for what is open.
+    // SAFETY: the file is open.
     let len = unsafe { handle(file) }.len();
     let value = len.map_or(0, |len| sqlite3_int64::try_from(len).unwrap_or(sqlite3_int64::MAX));
-    // SAFETY: SQLite has a place for the answer.
+    // SAFETY: it points to SQLite's variable.
     unsafe { result.write(value) };
     code(&len)
 }
 
 unsafe extern "C" fn lock(file: *mut sqlite3_file, level: c_int) -> c_int {
-    // SAFETY: SQLite locks what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.lock(level))
 }
 
 unsafe extern "C" fn unlock(file: *mut sqlite3_file, level: c_int) -> c_int {
-    // SAFETY: SQLite unlocks what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.unlock(level))
 }
 
 unsafe extern "C" fn check_reserved_lock(file: *mut sqlite3_file, result: *mut c_int) -> c_int {
-    // SAFETY: SQLite asks for what is open.
+    // SAFETY: the file is open.
     let is_reserved = unsafe { handle(file) }.is_reserved();
-    // SAFETY: SQLite has a place for the answer.
+    // SAFETY: it points to SQLite's variable.
     unsafe { result.write(c_int::from(is_reserved == Ok(true))) };
     code(&is_reserved)
 }
 
-/// Nothing but what all file systems do: SQLite takes that as it is.
+/// Supports no operation, which SQLite accepts.
 unsafe extern "C" fn file_control(_file: *mut sqlite3_file, _operation: c_int, _argument: *mut c_void) -> c_int {
     SQLITE_NOTFOUND
 }
 
 unsafe extern "C" fn sector_size(file: *mut sqlite3_file) -> c_int {
-    // SAFETY: SQLite asks for what is open.
+    // SAFETY: the file is open.
     unsafe { handle(file) }.sector_bytes()
 }
 
 unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
-    // SAFETY: SQLite asks for what is open.
+    // SAFETY: the file is open.
     unsafe { handle(file) }.characteristics()
 }
 
@@ -161,27 +160,27 @@ unsafe extern "C" fn shm_map(
     result: *mut *mut c_void,
 ) -> c_int {
     let (Ok(region), Ok(bytes)) = (size(region), size(bytes)) else { return SQLITE_IOERR };
-    // SAFETY: SQLite maps what is open.
+    // SAFETY: the file is open.
     let mapped = unsafe { handle(file) }.map(region, bytes, is_extended != 0);
-    // SAFETY: SQLite has a place for the answer.
+    // SAFETY: it points to SQLite's variable.
     unsafe { result.write(mapped.unwrap_or(std::ptr::null_mut())) };
     code(&mapped)
 }
 
 unsafe extern "C" fn shm_lock(file: *mut sqlite3_file, first: c_int, count: c_int, flags: c_int) -> c_int {
     let (Ok(first), Ok(count)) = (size(first), size(count)) else { return SQLITE_IOERR };
-    // SAFETY: SQLite locks what is open.
+    // SAFETY: the file is open.
     code(&unsafe { handle(file) }.lock_slots(first, count, flags))
 }
 
 unsafe extern "C" fn shm_barrier(file: *mut sqlite3_file) {
-    // SAFETY: SQLite has it open.
+    // SAFETY: the file is open.
     unsafe { handle(file) }.barrier();
 }
 
 unsafe extern "C" fn shm_unmap(file: *mut sqlite3_file, _is_deleted: c_int) -> c_int {
-    // SAFETY: SQLite unmaps what is open.
+    // SAFETY: the file is open.
     let unmapped = unsafe { handle(file) }.unmap();
-    // With a life over there is nothing left to unmap.
+    // After a crash there is nothing to unmap.
     if unmapped.is_err() { SQLITE_OK } else { code(&unmapped) }
 }

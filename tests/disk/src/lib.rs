@@ -1,35 +1,36 @@
-//! A disk in memory under SQLite, for tests: it fails, lies, runs full and loses power, all out of a seed.
+//! A simulated disk in memory, as a VFS of SQLite, for tests. Its failing calls, false fsyncs, full disks and power cuts are all
+//! determined by a seed.
 //!
 //! ```text
-//! lib       the disk as tests have it
-//! registry  the names by which SQLite finds disks
-//! vfs, io   SQLite's calls from C, on names and on open files
-//! handle    an open file, in safe terms
-//! device    what all connections share; lives, each of which ends with a crash
-//! state     each call on the disk: faults, counts, the loss of power
-//! folder    names: as programs see them, as the disk has them
-//! file      contents: as programs see them, as the disk has them
-//! locks     on files and on slots of shared memory
-//! memory    shared memory
-//! faults    what goes wrong, and how often
-//! record    what was done
-//! chance    numbers out of a seed
+//! lib        the public API
+//! registry   the VFS names by which SQLite finds disks
+//! vfs, io    SQLite's C interfaces: calls on names and on open files
+//! handle     an open file, in safe Rust
+//! device     what all connections share; sessions, each of which ends with a crash
+//! state      each call on the disk: faults, counts, crashes
+//! directory  names: as programs see them, as the disk has them
+//! file       contents: as programs see them, as the disk has them
+//! locks      on files and on slots of shared memory
+//! memory     shared memory
+//! faults     what goes wrong, and how often
+//! record     what was done
+//! rng        seeded random numbers
 //! ```
 //!
-//! Calls go down only. Nothing here sleeps, reads a clock or touches a file; on one thread the same calls on the same seed have
-//! the same answers and leave the same bytes, but for what SQLite makes of its own random numbers: see [`seed_sqlite`].
+//! Calls go down only. Nothing here sleeps, reads a clock or accesses a file. On a single thread, the same calls on the same seed
+//! return the same results and leave the same bytes, except for SQLite's own random numbers: see [`seed_sqlite`].
 
-mod chance;
 mod device;
+mod directory;
 mod faults;
 mod file;
-mod folder;
 mod handle;
 mod io;
 mod locks;
 mod memory;
 mod record;
 mod registry;
+mod rng;
 mod state;
 mod vfs;
 
@@ -38,142 +39,145 @@ use std::ptr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use faults::{Faults, NoRoom};
+pub use faults::{Faults, SpaceError};
 pub use record::Stats;
 
-use device::{Device, Life, lock};
+use device::{Device, Session, lock};
 use libsqlite3_sys::{SQLITE_TESTCTRL_PRNG_SEED, sqlite3, sqlite3_test_control};
-use state::Crash;
+use record::Crash;
 
-/// A disk. Clones are the same one; it is gone with the last of them and of the connections to it.
+/// A simulated disk. Clones share it; it exists as long as a clone or a connection does.
 #[derive(Clone, Debug)]
 pub struct Disk {
     device: Arc<Device>,
-    life: Arc<Mutex<Arc<Life>>>,
+    session: Arc<Mutex<Arc<Session>>>,
 }
 
 impl Disk {
-    /// An empty one without faults.
+    /// Returns an empty disk without faults.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let device = Arc::new(Device::new(seed));
-        let life = Life::begin(&device);
-        Self { device, life: Arc::new(Mutex::new(life)) }
+        let session = Session::begin(&device);
+        Self { device, session: Arc::new(Mutex::new(session)) }
     }
 
-    /// The name of SQLite's VFS. After a crash it is another one: what has the old name belongs to those who are dead, and
-    /// they can't open anything, either.
+    /// Returns the name of the VFS. It changes with each crash: the old name belongs to processes that no longer exist, and opens
+    /// nothing.
     #[must_use]
     pub fn vfs(&self) -> String {
-        let mut life = lock(&self.life);
-        if life.is_over() {
-            *life = Life::begin(&self.device);
+        let mut session = lock(&self.session);
+        if session.is_over() {
+            *session = Session::begin(&self.device);
         }
-        life.name().to_owned()
+        session.name().to_owned()
     }
 
-    /// Sets what goes wrong, from now on.
+    /// Changes the faults.
     pub fn faults(&self, set: impl FnOnce(&mut Faults)) {
         set(&mut self.device.state().faults);
     }
 
-    /// Power is lost and comes back: whoever has something open is dead. Of each file there is what was synced, and of what was
-    /// not a part that chance chooses.
+    /// Cuts the power. Everything that was open is unusable. Each file keeps what was synced, and a random part of the rest.
     pub fn cut_power(&self) {
         self.device.state().crash(Crash::Power);
     }
 
-    /// The process is killed: whoever has something open is dead. What was written is there, synced or not.
+    /// Kills the process. Everything that was open is unusable. All that was written is kept, synced or not.
     pub fn kill(&self) {
         self.device.state().crash(Crash::Kill);
     }
 
-    /// The process is killed, and these files, as [`Disk::files`] gave them, take the place of all that are there.
+    /// Kills the process, and replaces all files with these, as [`Disk::files`] returned them.
     pub fn restore(&self, files: &[(String, Vec<u8>)]) {
         self.device.state().restore(files);
     }
 
-    /// Power is lost in the midst of a change (a write, truncation, fsync, deletion or creation), once so many more have been
-    /// made.
+    /// Cuts the power during a change (a write, truncation, fsync, deletion or creation), after this many more changes.
     pub fn cut_power_after(&self, changes: u64) {
-        self.device.state().plan(changes, Crash::Power);
+        self.device.state().plan_crash(changes, Crash::Power);
     }
 
-    /// The process is killed in the midst of a change, once so many more have been made.
+    /// Kills the process during a change, after this many more changes.
     pub fn kill_after(&self, changes: u64) {
-        self.device.state().plan(changes, Crash::Kill);
+        self.device.state().plan_crash(changes, Crash::Kill);
     }
 
-    /// How often the disk has crashed. Whoever planned a crash sees by it that it has happened.
+    /// Returns the number of crashes, which shows whether a planned crash has happened.
     #[must_use]
     pub fn crashes(&self) -> u64 {
-        self.device.state().life
+        self.device.state().session
     }
 
-    /// Is called with the bytes to be written at the beginning of each fsync, for as long as that is to take. It may use the
-    /// disk, but not SQLite on it.
+    /// Sets a hook that is called at the beginning of each fsync with the bytes to be written, and takes as long as the fsync should.
+    /// It may use the disk, but not SQLite on it.
     pub fn on_sync(&self, hook: impl Fn(usize) + Send + Sync + 'static) {
         *lock(&self.device.on_sync) = Some(Arc::new(hook));
     }
 
-    /// Is called when SQLite wants to wait, for a lock. Without it no time passes, and whoever waits gives up at once.
+    /// Sets a hook that is called when SQLite waits for a lock. Without it no time passes, and the wait ends immediately.
     pub fn on_sleep(&self, hook: impl Fn(Duration) + Send + Sync + 'static) {
         *lock(&self.device.on_sleep) = Some(Arc::new(hook));
     }
 
-    /// What SQLite takes for now, in milliseconds since 1970; it stands still in between.
+    /// Sets the time that SQLite reads, in milliseconds since 1970. It changes only here.
     pub fn set_time(&self, unix_millis: i64) {
         self.device.state().unix_millis = unix_millis;
     }
 
-    /// The bytes of all files and their shared memory, as the capacity counts them.
+    /// Returns the bytes of all files and their shared memory, which the capacity limits.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.device.state().used()
     }
 
-    /// The bytes that there is room for. None: no bound.
+    /// Returns the free bytes; `None` if they are unlimited.
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         self.device.state().free_bytes()
     }
 
-    /// What it has done so far.
+    /// Returns what the disk has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.device.state().record.stats
     }
 
-    /// All files as programs see them, by name.
+    /// Returns all files as programs see them, by name.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.device.state().folder().contents().map(|(name, content)| (name.to_owned(), content.to_owned())).collect()
+        self.device
+            .state()
+            .directory()
+            .contents()
+            .map(|(name, content)| (name.to_owned(), content.to_owned()))
+            .collect()
     }
 
-    /// From now on calls are written down.
+    /// Starts to record all calls.
     pub fn record_calls(&self) {
         self.device.state().record.lines.get_or_insert_default();
     }
 
-    /// The calls that were written down, and now no longer are there.
+    /// Removes and returns the recorded calls.
     #[must_use]
     pub fn take_calls(&self) -> Vec<String> {
         self.device.state().record.lines.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
-/// The room on the disk that has a name, as [`Disk::free_bytes`] says; none if nobody has it.
+/// Returns [`Disk::free_bytes`] of the disk with this VFS name; `None` if there is none.
 #[must_use]
 pub fn free_bytes(vfs: &str) -> Option<u64> {
-    registry::find(vfs).and_then(|life| life.state().ok()?.free_bytes())
+    registry::find(vfs).and_then(|session| session.state().ok()?.free_bytes())
 }
 
-/// Sets SQLite's own random numbers, from which it takes the salts of logs: the same bytes are on a disk only if this was
-/// called before. They are the whole process's: other threads that use SQLite meanwhile draw from them, too.
+/// Seeds SQLite's own random number generator, from which it draws the salts of WALs: only after this call are the bytes on a disk
+/// reproducible. The generator belongs to the process: other threads that use SQLite draw from it as well.
 pub fn seed_sqlite(seed: u32) {
-    // SQLite takes 0 for none.
+    // For SQLite, 0 means no seed.
     let seed = c_int::from_ne_bytes(seed.max(1).to_ne_bytes());
-    // SAFETY: the operation takes a number and a connection, which may be null.
+    // SAFETY: the operation expects an integer and a connection, which may be null.
     unsafe { sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, seed, ptr::null_mut::<sqlite3>()) };
 }
 
@@ -182,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_restored_outlives_a_loss_of_power() {
+    fn restored_files_survive_a_power_cut() {
         let disk = Disk::new(1);
         let (old, new) = ([("a".to_owned(), b"1".to_vec())], [("b".to_owned(), b"23".to_vec())]);
         disk.restore(&old);

@@ -1,4 +1,4 @@
-//! Locks on files and on the slots of shared memory, as SQLite has them. Refuses to know what they protect.
+//! Locks on files and on the slots of shared memory, with SQLite's semantics.
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
@@ -9,7 +9,7 @@ use libsqlite3_sys::{
 
 pub(crate) type HandleId = u64;
 
-/// Who holds which lock on a file.
+/// The locks on a file, by handle.
 #[derive(Debug, Default)]
 pub(crate) struct FileLocks(BTreeMap<HandleId, c_int>);
 
@@ -18,22 +18,22 @@ impl FileLocks {
         self.0.get(&handle).copied().unwrap_or(SQLITE_LOCK_NONE)
     }
 
-    fn highest_beside(&self, handle: HandleId) -> c_int {
+    fn highest_of_others(&self, handle: HandleId) -> c_int {
         let others = self.0.iter().filter(|(other, _)| **other != handle);
         others.map(|(_, level)| *level).max().unwrap_or(SQLITE_LOCK_NONE)
     }
 
-    /// Raises a handle's lock. Who waits for readers to go keeps new ones out meanwhile.
+    /// Raises a handle's lock. A pending writer keeps new readers out while it waits for the existing ones.
     pub fn lock(&mut self, handle: HandleId, level: c_int) -> Result<(), c_int> {
         if self.level(handle) >= level {
             return Ok(());
         }
-        let beside = self.highest_beside(handle);
-        let bars = if level == SQLITE_LOCK_SHARED { SQLITE_LOCK_PENDING } else { SQLITE_LOCK_RESERVED };
-        if beside >= bars {
+        let others = self.highest_of_others(handle);
+        let conflict = if level == SQLITE_LOCK_SHARED { SQLITE_LOCK_PENDING } else { SQLITE_LOCK_RESERVED };
+        if others >= conflict {
             return Err(SQLITE_BUSY);
         }
-        if level == SQLITE_LOCK_EXCLUSIVE && beside >= SQLITE_LOCK_SHARED {
+        if level == SQLITE_LOCK_EXCLUSIVE && others >= SQLITE_LOCK_SHARED {
             self.0.insert(handle, SQLITE_LOCK_PENDING);
             return Err(SQLITE_BUSY);
         }
@@ -57,11 +57,11 @@ impl FileLocks {
     }
 }
 
-/// Who holds which slots of shared memory, and with whom they share them.
+/// The locks on the slots of shared memory, by handle.
 #[derive(Debug, Default)]
 pub(crate) struct SlotLocks(BTreeMap<HandleId, Held>);
 
-/// Slots as bits.
+/// Locked slots, as bits.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     shared: u8,
@@ -69,7 +69,7 @@ struct Held {
 }
 
 impl SlotLocks {
-    fn beside(&self, handle: HandleId) -> Held {
+    fn held_by_others(&self, handle: HandleId) -> Held {
         let others = self.0.iter().filter(|(other, _)| **other != handle);
         others.fold(Held::default(), |all, (_, held)| Held {
             shared: all.shared | held.shared,
@@ -77,17 +77,19 @@ impl SlotLocks {
         })
     }
 
-    pub fn share(&mut self, handle: HandleId, slots: u8) -> Result<(), c_int> {
-        if self.beside(handle).exclusive & slots != 0 {
+    /// Locks slots together with other readers.
+    pub fn lock_shared(&mut self, handle: HandleId, slots: u8) -> Result<(), c_int> {
+        if self.held_by_others(handle).exclusive & slots != 0 {
             return Err(SQLITE_BUSY);
         }
         self.0.entry(handle).or_default().shared |= slots;
         Ok(())
     }
 
-    pub fn take(&mut self, handle: HandleId, slots: u8) -> Result<(), c_int> {
-        let beside = self.beside(handle);
-        if (beside.shared | beside.exclusive) & slots != 0 {
+    /// Locks slots exclusively.
+    pub fn lock_exclusive(&mut self, handle: HandleId, slots: u8) -> Result<(), c_int> {
+        let held = self.held_by_others(handle);
+        if (held.shared | held.exclusive) & slots != 0 {
             return Err(SQLITE_BUSY);
         }
         self.0.entry(handle).or_default().exclusive |= slots;
@@ -100,8 +102,8 @@ impl SlotLocks {
         held.exclusive &= !slots;
     }
 
-    /// The handle is gone.
-    pub fn forget(&mut self, handle: HandleId) {
+    /// Releases all slots of a handle.
+    pub fn release_all(&mut self, handle: HandleId) {
         self.0.remove(&handle);
     }
 }
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_share_and_one_writes() {
+    fn readers_share_a_file_and_one_handle_writes() {
         let mut locks = FileLocks::default();
         assert_eq!(locks.lock(1, SQLITE_LOCK_SHARED), Ok(()));
         assert_eq!(locks.lock(2, SQLITE_LOCK_SHARED), Ok(()));
@@ -120,7 +122,7 @@ mod tests {
         assert_eq!(locks.lock(3, SQLITE_LOCK_SHARED), Ok(()));
         assert!(locks.is_reserved());
         assert_eq!(locks.lock(1, SQLITE_LOCK_EXCLUSIVE), Err(SQLITE_BUSY));
-        assert_eq!(locks.lock(4, SQLITE_LOCK_SHARED), Err(SQLITE_BUSY), "a writer that waits keeps new readers out");
+        assert_eq!(locks.lock(4, SQLITE_LOCK_SHARED), Err(SQLITE_BUSY), "a pending writer keeps new readers out");
         locks.unlock(2, SQLITE_LOCK_NONE);
         locks.unlock(3, SQLITE_LOCK_NONE);
         assert_eq!(locks.lock(1, SQLITE_LOCK_EXCLUSIVE), Ok(()));
@@ -130,16 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_shared_or_taken() {
+    fn a_slot_is_locked_shared_or_exclusive() {
         let mut locks = SlotLocks::default();
-        assert_eq!(locks.share(1, 0b0001), Ok(()));
-        assert_eq!(locks.share(2, 0b0001), Ok(()));
-        assert_eq!(locks.take(1, 0b0011), Err(SQLITE_BUSY));
+        assert_eq!(locks.lock_shared(1, 0b0001), Ok(()));
+        assert_eq!(locks.lock_shared(2, 0b0001), Ok(()));
+        assert_eq!(locks.lock_exclusive(1, 0b0011), Err(SQLITE_BUSY));
         locks.release(2, 0b0001);
-        assert_eq!(locks.take(1, 0b0011), Ok(()));
-        assert_eq!(locks.share(2, 0b0010), Err(SQLITE_BUSY));
-        assert_eq!(locks.take(2, 0b0100), Ok(()));
-        locks.forget(1);
-        assert_eq!(locks.share(2, 0b0010), Ok(()));
+        assert_eq!(locks.lock_exclusive(1, 0b0011), Ok(()));
+        assert_eq!(locks.lock_shared(2, 0b0010), Err(SQLITE_BUSY));
+        assert_eq!(locks.lock_exclusive(2, 0b0100), Ok(()));
+        locks.release_all(1);
+        assert_eq!(locks.lock_shared(2, 0b0010), Ok(()));
     }
 }

@@ -1,25 +1,24 @@
-//! The shared memory of a file: regions of zeros that stay where they are until the last that has them lets go. Refuses to
-//! know what is in them.
+//! The shared memory of a file: zeroed regions that stay at their address until the last handle releases them.
 
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
-/// Who may still look into it holds an `Arc` of it, dead or alive.
+/// Every handle that may still access the memory holds an `Arc` of it, even after a crash.
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Mutex<Vec<Region>>);
 
-/// Atomics, because several write at once through pointers: SQLite sees to who may.
+/// Atomics, because several connections write through pointers at the same time. SQLite's locks coordinate them.
 type Region = Box<[AtomicU64]>;
 
 impl Memory {
-    /// Where a region is. None: there is none yet.
+    /// Returns the address of a region, or `None` if it does not exist.
     pub fn region(&self, index: usize) -> Option<*mut c_void> {
         let regions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         regions.get(index).map(|region| region.as_ptr().cast_mut().cast())
     }
 
-    /// Makes regions of so many bytes until there are so many.
+    /// Adds regions of this size until there are `count`.
     pub fn extend(&self, count: usize, bytes: usize) {
         let mut regions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while regions.len() < count {
@@ -27,6 +26,7 @@ impl Memory {
         }
     }
 
+    /// Returns the number of regions.
     pub fn regions(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

@@ -1,6 +1,5 @@
-//! The names by which SQLite finds disks. Each is registered with a structure that is never freed, for SQLite may hold it for as
-//! long as a connection lives; there are only as many of them as lives at once, for they are used again.
-//! Refuses to know what is done on a disk.
+//! Registers disks with SQLite under the names of VFSs. Each name has a structure that is never freed, because SQLite may hold it as
+//! long as a connection exists. Names are reused, so there are only as many as sessions at the same time.
 
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,31 +7,31 @@ use std::sync::{Arc, Mutex, Weak};
 
 use libsqlite3_sys::{sqlite3_vfs, sqlite3_vfs_register, sqlite3_vfs_unregister};
 
-use crate::device::{Life, lock};
+use crate::device::{Session, lock};
 use crate::vfs;
 
 static SLOTS: Mutex<Vec<&Slot>> = Mutex::new(Vec::new());
 
-/// A name and who is behind it.
+/// A VFS name, and the session that it stands for.
 #[derive(Debug)]
 pub(crate) struct Slot {
     name: CString,
     text: String,
-    life: Mutex<Weak<Life>>,
+    session: Mutex<Weak<Session>>,
     is_taken: AtomicBool,
     registered: Mutex<Option<Registered>>,
 }
 
-/// What SQLite was given, once and for good.
+/// The structure that SQLite was given; never freed.
 #[derive(Debug)]
 struct Registered(*mut sqlite3_vfs);
 
-// SAFETY: the structure is SQLite's to change, under its own mutex; here the pointer is only handed to SQLite.
+// SAFETY: only SQLite changes the structure, under its own mutex. Here the pointer is only passed to SQLite.
 unsafe impl Send for Registered {}
 
 impl Slot {
-    /// One that nobody has.
-    pub fn take() -> &'static Self {
+    /// Returns a free slot, or a new one.
+    pub fn acquire() -> &'static Self {
         let mut slots = lock(&SLOTS);
         if let Some(slot) = slots.iter().find(|slot| !slot.is_taken.swap(true, Ordering::AcqRel)) {
             return slot;
@@ -41,7 +40,7 @@ impl Slot {
         let slot: &'static Self = Box::leak(Box::new(Self {
             name: CString::new(text.as_str()).unwrap_or_default(),
             text,
-            life: Mutex::default(),
+            session: Mutex::default(),
             is_taken: AtomicBool::new(true),
             registered: Mutex::default(),
         }));
@@ -53,43 +52,44 @@ impl Slot {
         &self.text
     }
 
-    /// Its name, as SQLite wants it.
+    /// Returns the name as a C string.
     pub fn c_name(&self) -> &CStr {
         &self.name
     }
 
-    /// Who is behind it, if anybody is.
-    pub fn life(&self) -> Option<Arc<Life>> {
-        lock(&self.life).upgrade()
+    /// Returns the session that the name stands for.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        lock(&self.session).upgrade()
     }
 
-    /// From now on SQLite finds this life by the name.
-    pub fn serve(&'static self, life: &Arc<Life>) {
-        *lock(&self.life) = Arc::downgrade(life);
+    /// Makes SQLite find this session by the name.
+    pub fn register(&'static self, session: &Arc<Session>) {
+        *lock(&self.session) = Arc::downgrade(session);
         let mut registered = lock(&self.registered);
-        let Registered(vfs) = registered.get_or_insert_with(|| Registered(Box::into_raw(Box::new(vfs::of(self)))));
-        // SAFETY: the structure was made for this and is never freed.
+        let Registered(vfs) =
+            registered.get_or_insert_with(|| Registered(Box::into_raw(Box::new(vfs::structure(self)))));
+        // SAFETY: the structure is a valid VFS and is never freed.
         let code = unsafe { sqlite3_vfs_register(*vfs, 0) };
-        assert_eq!(code, 0, "SQLite takes no more file systems");
+        assert_eq!(code, 0, "SQLite refuses another VFS");
     }
 
-    /// The name stands for nobody, until it is given to another.
-    pub fn give_back(&self) {
+    /// Frees the slot for another session.
+    pub fn release(&self) {
         if let Some(Registered(vfs)) = &*lock(&self.registered) {
-            // SAFETY: it was registered by `serve`, and stays where it is.
+            // SAFETY: it was registered by `register`, and is never freed.
             unsafe { sqlite3_vfs_unregister(*vfs) };
         }
         self.is_taken.store(false, Ordering::Release);
     }
 }
 
-/// Who is behind a name.
-pub(crate) fn find(name: &str) -> Option<Arc<Life>> {
+/// Returns the session that a name stands for.
+pub(crate) fn find(name: &str) -> Option<Arc<Session>> {
     let slots = lock(&SLOTS).clone();
-    slots.into_iter().find(|slot| slot.text == name)?.life()
+    slots.into_iter().find(|slot| slot.text == name)?.session()
 }
 
-/// How many names there are.
+/// Returns the number of names.
 #[cfg(test)]
 pub(crate) fn count() -> usize {
     lock(&SLOTS).len()

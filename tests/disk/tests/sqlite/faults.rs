@@ -1,4 +1,4 @@
-//! What SQLite makes of a disk that fails, runs full or lies.
+//! How SQLite behaves on a disk that fails, is full or reports false fsyncs.
 
 use rusqlite::ffi::{
     SQLITE_CANTOPEN, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_READ, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE,
@@ -7,16 +7,16 @@ use rusqlite::ffi::{
 
 use super::*;
 
-/// A disk with some rounds on it.
+/// Returns a disk with ten rounds.
 fn written(seed: u64) -> (Disk, Connection) {
     let disk = Disk::new(seed);
     let mut connection = connect(&disk).expect("it opens");
-    connection.execute_batch(TABLE).expect("it is new");
+    connection.execute_batch(TABLE).expect("the database is new");
     (0..10).for_each(|round| insert(&mut connection, round, 2_000).expect("there is room"));
     (disk, connection)
 }
 
-/// Goes on until it fails. The round that did.
+/// Inserts until an insert fails, and returns its round.
 fn first_failure(connection: &mut Connection, code: i32) -> u32 {
     let mut results = (10..200).map(|round| (round, insert(connection, round, 2_000)));
     let (round, result) = results.find(|(_, result)| result.is_err()).expect("it fails");
@@ -25,7 +25,7 @@ fn first_failure(connection: &mut Connection, code: i32) -> u32 {
 }
 
 #[test]
-fn a_full_disk_takes_nothing_and_goes_on_when_there_is_room() {
+fn a_full_disk_refuses_inserts_until_space_is_freed() {
     for more in 0..40_u32 {
         let (disk, mut connection) = written(more.into());
         let capacity = disk.used() + u64::from(more) * 1_000;
@@ -40,7 +40,7 @@ fn a_full_disk_takes_nothing_and_goes_on_when_there_is_room() {
 }
 
 #[test]
-fn a_full_disk_has_no_room_for_the_logs_index() {
+fn a_full_disk_has_no_room_for_the_wal_index() {
     let (disk, connection) = written(1);
     drop(connection);
     let size = file_len(&disk, "/test.db") as u64;
@@ -51,7 +51,7 @@ fn a_full_disk_has_no_room_for_the_logs_index() {
 }
 
 #[test]
-fn what_fails_is_told_and_nothing_of_it_is_kept() {
+fn failed_inserts_are_reported_and_rolled_back() {
     for seed in 0..40 {
         let (disk, mut connection) = written(seed);
         disk.faults(|faults| faults.writes_fail = 0.5);
@@ -67,7 +67,7 @@ fn what_fails_is_told_and_nothing_of_it_is_kept() {
 }
 
 #[test]
-fn every_kind_of_failure_has_its_name() {
+fn every_kind_of_failure_has_its_result_code() {
     let (disk, mut connection) = written(2);
     disk.faults(|faults| faults.syncs_fail = 1.0);
     assert_eq!(failure(insert(&mut connection, 10, 10)), SQLITE_IOERR_FSYNC);
@@ -81,9 +81,9 @@ fn every_kind_of_failure_has_its_name() {
     assert!(disk.stats().failures >= 4);
 }
 
-/// What was answered with yes before stays; what comes after is not to be trusted, and that is why the store stops there.
+/// Earlier commits are kept. Later ones can't be trusted, which is why the store stops after a failed fsync.
 #[test]
-fn an_fsync_that_fails_takes_nothing_that_was_synced_before() {
+fn a_failed_fsync_loses_no_earlier_commit() {
     for seed in 0..200 {
         let (disk, mut connection) = written(seed);
         disk.faults(|faults| faults.syncs_fail = 1.0);
@@ -99,10 +99,10 @@ fn an_fsync_that_fails_takes_nothing_that_was_synced_before() {
     }
 }
 
-/// What comes of lies, for those who judge by it: commits are lost without a word, and once the log was moved the database may
-/// be damaged, too, for SQLite begins the log anew as soon as it believes it to be on the disk.
+/// Shows what false fsyncs cause: commits are lost silently, and after a checkpoint the database may be damaged as well, because
+/// SQLite restarts the WAL as soon as it believes the database to be synced.
 #[test]
-fn a_disk_that_lies_loses_commits_and_may_damage_the_database() {
+fn false_fsyncs_lose_commits_and_may_damage_the_database() {
     let (mut whole, mut shorter, mut damaged) = (0, 0, 0);
     for seed in 0..300 {
         let (disk, mut connection) = written(seed);

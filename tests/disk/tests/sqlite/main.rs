@@ -1,4 +1,4 @@
-//! SQLite on the disk, as the store uses it: what it promises holds, through every fault but lies.
+//! SQLite on the simulated disk, as the store uses it: its guarantees hold through every fault except false fsyncs.
 
 mod faults;
 mod plain;
@@ -7,12 +7,12 @@ mod power;
 use esker_disk::Disk;
 use rusqlite::{Connection, OpenFlags};
 
-/// What these tests write.
+/// The table that these tests write.
 const TABLE: &str = "CREATE TABLE t (round INTEGER, part INTEGER, data BLOB, PRIMARY KEY (round, part))";
-/// The rows of a transaction.
+/// The number of rows in a transaction.
 const PARTS: u32 = 3;
 
-/// A connection that keeps a log and commits for good.
+/// Returns a connection in WAL mode with durable commits.
 fn connect(disk: &Disk) -> rusqlite::Result<Connection> {
     let connection = open(disk)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -25,7 +25,7 @@ fn open(disk: &Disk) -> rusqlite::Result<Connection> {
     Connection::open_with_flags_and_vfs("/test.db", OpenFlags::default(), disk.vfs().as_str())
 }
 
-/// All rows of a round, or none.
+/// Inserts all rows of a round in one transaction.
 fn insert(connection: &mut Connection, round: u32, bytes: usize) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     for part in 0..PARTS {
@@ -38,7 +38,7 @@ fn insert(connection: &mut Connection, round: u32, bytes: usize) -> rusqlite::Re
     transaction.commit()
 }
 
-/// The rounds that are there; each has all of its rows, as they were written, and SQLite finds no fault with the file.
+/// Returns the existing rounds, after checking that the file is intact and each round complete and unchanged.
 fn rounds(connection: &Connection) -> rusqlite::Result<Vec<u32>> {
     assert_eq!(integrity(connection)?, "ok");
     let mut statement = connection.prepare("SELECT round, data FROM t ORDER BY round, part")?;
@@ -46,7 +46,7 @@ fn rounds(connection: &Connection) -> rusqlite::Result<Vec<u32>> {
     let rows: Vec<(u32, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
     let rounds = rows.chunks(PARTS as usize).map(|parts| {
         let round = parts[0].0;
-        assert_eq!(parts.len(), PARTS as usize, "half of round {round}");
+        assert_eq!(parts.len(), PARTS as usize, "round {round} is incomplete");
         let is_whole =
             |part: &(u32, Vec<u8>)| part.0 == round && part.1.iter().all(|byte| *byte == round.to_le_bytes()[0]);
         assert!(parts.iter().all(is_whole), "round {round} is mixed up");
@@ -59,18 +59,18 @@ fn integrity(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))
 }
 
-/// The log's frames and those that are moved; whether somebody prevented it.
+/// Returns the frames of the WAL, how many are checkpointed, and whether the checkpoint was blocked.
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64, bool)> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     connection.query_row(&sql, [], |row| Ok((row.get(1)?, row.get(2)?, row.get(0)?)))
 }
 
-/// SQLite's word for what went wrong.
+/// Returns SQLite's extended result code of a failure.
 fn failure(result: rusqlite::Result<impl Sized>) -> i32 {
     result
         .err()
         .and_then(|error| error.sqlite_error().map(|error| error.extended_code))
-        .expect("it fails, and SQLite says why")
+        .expect("it fails with a result code")
 }
 
 fn file_len(disk: &Disk, name: &str) -> usize {

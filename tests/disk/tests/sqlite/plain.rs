@@ -1,4 +1,4 @@
-//! Without faults it is a disk like any other.
+//! Without faults, the simulated disk behaves like any other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,28 +10,28 @@ use rusqlite::ffi::{SQLITE_BUSY, SQLITE_IOERR};
 use super::*;
 
 #[test]
-fn a_log_is_kept_and_moved() {
+fn the_wal_is_written_and_checkpointed() {
     let disk = Disk::new(1);
     let mut writer = connect(&disk).unwrap();
     let mode: String = writer.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal");
     writer.execute_batch(TABLE).unwrap();
     (0..50).for_each(|round| insert(&mut writer, round, 3_000).unwrap());
-    let keeper = connect(&disk).unwrap();
-    let (frames, moved, _) = checkpoint(&keeper, "NOOP").unwrap();
+    let checkpointer = connect(&disk).unwrap();
+    let (frames, moved, _) = checkpoint(&checkpointer, "NOOP").unwrap();
     assert!(frames > 50 && moved == 0, "{frames} and {moved}");
     assert_eq!(file_len(&disk, "/test.db-wal"), 32 + frames as usize * (24 + 4096));
-    assert_eq!(checkpoint(&keeper, "PASSIVE").unwrap(), (frames, frames, false));
-    assert_eq!(checkpoint(&keeper, "TRUNCATE").unwrap(), (0, 0, false));
+    assert_eq!(checkpoint(&checkpointer, "PASSIVE").unwrap(), (frames, frames, false));
+    assert_eq!(checkpoint(&checkpointer, "TRUNCATE").unwrap(), (0, 0, false));
     assert_eq!(file_len(&disk, "/test.db-wal"), 0);
-    assert_eq!(rounds(&keeper).unwrap(), Vec::from_iter(0..50));
-    drop((writer, keeper));
-    assert_eq!(disk.files().len(), 1, "the last to close takes the log along");
+    assert_eq!(rounds(&checkpointer).unwrap(), Vec::from_iter(0..50));
+    drop((writer, checkpointer));
+    assert_eq!(disk.files().len(), 1, "the last connection deletes the WAL when it closes");
     assert_eq!(rounds(&open(&disk).unwrap()).unwrap(), Vec::from_iter(0..50));
 }
 
 #[test]
-fn a_reader_keeps_its_snapshot_and_holds_the_log() {
+fn a_reader_keeps_its_snapshot_and_blocks_checkpoints() {
     let disk = Disk::new(2);
     let mut writer = connect(&disk).unwrap();
     writer.execute_batch(TABLE).unwrap();
@@ -50,7 +50,7 @@ fn a_reader_keeps_its_snapshot_and_holds_the_log() {
 }
 
 #[test]
-fn one_writes_at_a_time_and_who_waits_is_asked_for_it() {
+fn one_connection_writes_at_a_time_and_waiting_calls_the_hook() {
     let disk = Disk::new(3);
     let slept = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&slept);
@@ -70,7 +70,7 @@ fn one_writes_at_a_time_and_who_waits_is_asked_for_it() {
 }
 
 #[test]
-fn threads_have_connections_of_their_own() {
+fn threads_write_through_their_own_connections() {
     let disk = Disk::new(4);
     disk.on_sleep(thread::sleep);
     connect(&disk).unwrap().execute_batch(TABLE).unwrap();
@@ -91,7 +91,7 @@ fn threads_have_connections_of_their_own() {
 }
 
 #[test]
-fn temporary_files_are_nobody_elses() {
+fn temporary_files_have_no_name() {
     let disk = Disk::new(5);
     let connection = connect(&disk).unwrap();
     connection.execute_batch("PRAGMA temp_store = FILE; PRAGMA cache_size = 10").unwrap();
@@ -108,7 +108,7 @@ fn temporary_files_are_nobody_elses() {
 }
 
 #[test]
-fn time_and_chance_come_from_the_disk() {
+fn the_time_comes_from_the_disk() {
     let disk = Disk::new(6);
     disk.set_time(1_700_000_000_123);
     let connection = open(&disk).unwrap();
@@ -118,7 +118,7 @@ fn time_and_chance_come_from_the_disk() {
 }
 
 #[test]
-fn the_name_of_the_dead_opens_nothing() {
+fn the_name_of_an_earlier_session_opens_nothing() {
     let disk = Disk::new(7);
     let old = disk.vfs();
     let first = open(&disk).unwrap();

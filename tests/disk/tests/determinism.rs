@@ -1,17 +1,17 @@
-//! The same seed and the same calls: the same bytes and answers. Alone in its process, for SQLite's random numbers are the whole
-//! process's.
+//! The same seed and the same calls produce the same bytes and results. The only test of its process, because SQLite's random number
+//! generator belongs to the process.
 
 use esker_disk::{Disk, seed_sqlite};
 use rusqlite::{Connection, OpenFlags};
 
-/// What a run comes to.
+/// The result of a run.
 struct Outcome {
     files: Vec<(String, Vec<u8>)>,
     calls: Vec<String>,
     digest: u64,
 }
 
-/// Writes on a bad disk that crashes again and again.
+/// Writes to a failing disk that crashes again and again.
 fn run(seed: u64) -> Outcome {
     seed_sqlite(7);
     let disk = Disk::new(seed);
@@ -20,7 +20,7 @@ fn run(seed: u64) -> Outcome {
     for crash in 0..20 {
         disk.cut_power_after(40 + crash);
         while disk.crashes() == crash {
-            // What comes of it is in what is compared.
+            // The outcome is compared, whether it fails or not.
             let _ = work(&disk);
         }
     }
@@ -39,13 +39,13 @@ fn work(disk: &Disk) -> rusqlite::Result<()> {
 }
 
 #[test]
-fn a_seed_means_the_same_run_for_good() {
+fn a_seed_determines_the_run() {
     for seed in 0..20 {
         let (one, other) = (run(seed), run(seed));
         let differing = one.calls.iter().zip(&other.calls).find(|(one, other)| one != other);
         assert_eq!(differing, None, "seed {seed}");
         assert_eq!((one.digest, one.calls.len()), (other.digest, other.calls.len()), "seed {seed}");
         assert!(one.files == other.files, "seed {seed}: the bytes differ");
-        assert_ne!(one.digest, run(seed + 1).digest, "seed {seed} and the next are not the same run");
+        assert_ne!(one.digest, run(seed + 1).digest, "seed {seed} and the next differ");
     }
 }

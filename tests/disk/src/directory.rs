@@ -1,22 +1,22 @@
-//! Names and the files they are of: as programs see them, and as the disk has them. Refuses to know what is in the files.
+//! The directory: names and their files, as programs see them and as the disk has them.
 //!
-//! A name that was made or removed is on the disk once the folder is synced; after a loss of power each name is as it was
-//! at some moment since, independently of the others. What has neither a name nor a handle is gone.
+//! A created or removed name is durable once the directory is synced. After a power cut each name is in one of the states that it
+//! had since then, independently of the others. A file without a name and without a handle is deleted.
 
 use std::collections::BTreeMap;
 
-use crate::chance::Chance;
 use crate::file::File;
+use crate::rng::Rng;
 
 pub(crate) type FileId = u64;
 
-/// All files there are.
+/// All files of a disk.
 #[derive(Debug, Default)]
-pub(crate) struct Folder {
+pub(crate) struct Directory {
     files: BTreeMap<FileId, Entry>,
     names: BTreeMap<String, FileId>,
     durable: BTreeMap<String, FileId>,
-    /// What each name stood for since the last sync, oldest first.
+    /// The files that each name has stood for since the last sync, oldest first.
     unsynced: BTreeMap<String, Vec<Option<FileId>>>,
     newest: FileId,
 }
@@ -27,33 +27,33 @@ struct Entry {
     handles: usize,
 }
 
-impl Folder {
+impl Directory {
     pub fn find(&self, name: &str) -> Option<FileId> {
         self.names.get(name).copied()
     }
 
-    /// A new file under a name.
+    /// Creates a file with a name.
     pub fn create(&mut self, name: &str) -> FileId {
-        let id = self.create_nameless();
+        let id = self.create_temporary();
         self.set(name, Some(id));
         id
     }
 
-    /// A file that lives as long as its handles.
-    pub fn create_nameless(&mut self) -> FileId {
+    /// Creates a file without a name, which is deleted with its last handle.
+    pub fn create_temporary(&mut self) -> FileId {
         self.newest += 1;
         self.files.insert(self.newest, Entry::default());
         self.newest
     }
 
-    /// False: there is no such name.
+    /// Removes a name. Returns false if it does not exist.
     pub fn remove(&mut self, name: &str) -> bool {
-        let was_there = self.names.contains_key(name);
-        if was_there {
+        let exists = self.names.contains_key(name);
+        if exists {
             self.set(name, None);
             self.sweep();
         }
-        was_there
+        exists
     }
 
     fn set(&mut self, name: &str, file: Option<FileId>) {
@@ -69,32 +69,32 @@ impl Folder {
         self.files.get_mut(&id).map(|entry| &mut entry.file)
     }
 
-    /// Somebody has it open.
-    pub fn hold(&mut self, id: FileId) {
+    /// Counts a handle.
+    pub fn open(&mut self, id: FileId) {
         self.files.entry(id).or_default().handles += 1;
     }
 
-    /// Somebody has it no longer open.
-    pub fn release(&mut self, id: FileId) {
+    /// Releases a handle.
+    pub fn close(&mut self, id: FileId) {
         if let Some(entry) = self.files.get_mut(&id) {
             entry.handles = entry.handles.saturating_sub(1);
         }
         self.sweep();
     }
 
-    /// The bytes of all that programs can reach.
+    /// Returns the bytes of all files that programs can access.
     pub fn used(&self) -> u64 {
         let named = |id: &FileId| self.names.values().any(|named| named == id);
-        let reached = self.files.iter().filter(|(id, entry)| entry.handles > 0 || named(id));
-        reached.map(|(_, entry)| entry.file.len() as u64).sum()
+        let accessible = self.files.iter().filter(|(id, entry)| entry.handles > 0 || named(id));
+        accessible.map(|(_, entry)| entry.file.len() as u64).sum()
     }
 
-    /// All names and contents, as programs see them.
+    /// Returns all names and contents, as programs see them.
     pub fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.names.iter().filter_map(|(name, id)| Some((name.as_str(), self.file(*id)?.content())))
     }
 
-    /// These files and no others are on the disk.
+    /// Replaces all files with these, which are durable.
     pub fn replace(&mut self, files: &[(String, Vec<u8>)]) {
         let names: Vec<_> = self.names.keys().cloned().collect();
         for name in names {
@@ -110,31 +110,31 @@ impl Folder {
         self.sync();
     }
 
-    /// The names are on the disk; not so the contents.
+    /// Makes the names durable, but not the contents.
     pub fn sync(&mut self) {
         self.durable.clone_from(&self.names);
         self.unsynced.clear();
         self.sweep();
     }
 
-    /// No program has anything open any more.
-    pub fn abandon(&mut self) {
+    /// Releases all handles.
+    pub fn close_all(&mut self) {
         self.files.values_mut().for_each(|entry| entry.handles = 0);
         self.sweep();
     }
 
-    /// What is on the disk, and what of the rest got there by chance.
-    pub fn cut_power(&mut self, is_overwrite_safe: bool, chance: &mut Chance) {
+    /// Keeps what is durable, and a random part of the rest.
+    pub fn cut_power(&mut self, is_overwrite_safe: bool, rng: &mut Rng) {
         for (name, steps) in std::mem::take(&mut self.unsynced) {
-            let made = chance.below(steps.len() + 1);
+            let made = rng.below(steps.len() + 1);
             made.checked_sub(1).into_iter().for_each(|step| put(&mut self.durable, &name, steps[step]));
         }
         self.names.clone_from(&self.durable);
-        self.abandon();
-        self.files.values_mut().for_each(|entry| entry.file.cut_power(is_overwrite_safe, chance));
+        self.close_all();
+        self.files.values_mut().for_each(|entry| entry.file.cut_power(is_overwrite_safe, rng));
     }
 
-    /// Does away with what nobody can reach, now or after a loss of power.
+    /// Deletes files that are unreachable, now and after a power cut.
     fn sweep(&mut self) {
         let Self { files, names, durable, unsynced, .. } = self;
         let is_named = |id: &FileId| {
@@ -157,15 +157,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_was_not_synced_may_be_lost_and_one_that_was_is_not() {
+    fn only_names_that_were_not_synced_may_be_lost() {
         let survives = |synced: bool, seed: u64| {
-            let mut folder = Folder::default();
-            folder.create("a");
+            let mut directory = Directory::default();
+            directory.create("a");
             if synced {
-                folder.sync();
+                directory.sync();
             }
-            folder.cut_power(true, &mut Chance::new(seed, 0));
-            folder.find("a").is_some()
+            directory.cut_power(true, &mut Rng::new(seed, 0));
+            directory.find("a").is_some()
         };
         assert!((0..100).all(|seed| survives(true, seed)));
         let kept = (0..100).filter(|seed| survives(false, *seed)).count();
@@ -173,19 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_was_not_synced_may_be_undone_with_the_content_as_it_was() {
+    fn an_unsynced_removal_may_be_undone() {
         let mut returned = 0;
         for seed in 0..100 {
-            let mut folder = Folder::default();
-            let id = folder.create("a");
-            folder.sync();
-            let file = folder.file_mut(id).expect("it is there");
+            let mut directory = Directory::default();
+            let id = directory.create("a");
+            directory.sync();
+            let file = directory.file_mut(id).expect("it exists");
             file.write(0, b"content");
             file.sync();
-            assert!(folder.remove("a") && !folder.remove("a"));
-            assert_eq!(folder.used(), 0);
-            folder.cut_power(true, &mut Chance::new(seed, 0));
-            let contents: Vec<_> = folder.contents().collect();
+            assert!(directory.remove("a") && !directory.remove("a"));
+            assert_eq!(directory.used(), 0);
+            directory.cut_power(true, &mut Rng::new(seed, 0));
+            let contents: Vec<_> = directory.contents().collect();
             returned += contents.len();
             assert!(contents.is_empty() || contents == [("a", b"content".as_slice())]);
         }
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_lives_without_a_name() {
-        let mut folder = Folder::default();
-        let id = folder.create("a");
-        folder.hold(id);
-        folder.remove("a");
-        folder.sync();
-        assert!(folder.file(id).is_some());
-        folder.release(id);
-        assert!(folder.file(id).is_none() && folder.files.is_empty());
+    fn an_open_file_exists_without_a_name() {
+        let mut directory = Directory::default();
+        let id = directory.create("a");
+        directory.open(id);
+        directory.remove("a");
+        directory.sync();
+        assert!(directory.file(id).is_some());
+        directory.close(id);
+        assert!(directory.file(id).is_none() && directory.files.is_empty());
     }
 }
