@@ -29,9 +29,10 @@ use crate::config::Settings;
 use crate::http::problem::Consequence;
 use crate::http::response::CommonHeaders;
 use crate::http::{Head, Method, Problem, Response, cors};
-use crate::hub::{Hub, WorkerId};
+use crate::hub::{Hub, Published, Refused, TopicName, WorkerId};
 use crate::metrics::Metrics;
 use crate::quota::{BodyBudget, BodyReservation, Client, PageBudget, PageReservation, Quotas};
+use crate::sse::UnsequencedFrame;
 use crate::store::{Store, StoreError};
 pub use body::Body;
 pub use browsers::LoopbackOnly;
@@ -90,6 +91,20 @@ impl Service {
     #[must_use]
     pub fn reached_by(self, loopback_only: LoopbackOnly) -> Self {
         Self { loopback_only, ..self }
+    }
+
+    /// Publishes all frames, in order, or none: see [`Hub::publish`]. Also reports the id to the store, so that no later run
+    /// assigns it again.
+    pub fn publish(
+        &self,
+        topic: &TopicName,
+        frames: Vec<UnsequencedFrame>,
+        id_micros: u64,
+        from: Option<WorkerId>,
+    ) -> Result<Published, Refused> {
+        let published = self.hub.publish(topic, frames, id_micros, from)?;
+        self.store.note_assigned_id(published.id);
+        Ok(published)
     }
 
     /// From now on nothing new is taken.

@@ -291,11 +291,8 @@ impl Request {
 
     fn publish(&self, drafts: Vec<UnsequencedFrame>, context: Context<'_>) -> Result<Progress, Refusal> {
         demand_no_drain(context)?;
-        match context.service.hub.publish(&self.topic, drafts, context.now.id_micros, Some(context.worker)) {
-            Ok(published) => {
-                context.service.store.note_assigned_id(published.id);
-                Ok(Progress::Published(published))
-            }
+        match context.service.publish(&self.topic, drafts, context.now.id_micros, Some(context.worker)) {
+            Ok(published) => Ok(Progress::Published(published)),
             Err(Refused::Backpressure(drafts)) => Ok(Progress::Backpressure(Stage::Encoded(drafts))),
             Err(Refused::TooManyTopics) => Err(too_many_topics()),
         }

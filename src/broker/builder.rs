@@ -14,7 +14,7 @@ use crate::sse::{Frame, record_frame};
 use crate::store::{Opening, Record};
 use crate::worker::{Worker, WorkerParams};
 
-/// The hub with the records that were found, and the workers' inboxes.
+/// Creates the hub with the records that were found, and the workers' inboxes. All ids are larger than the high-water mark.
 pub(super) fn hub(
     settings: &Settings,
     clock: &Clock,
@@ -43,7 +43,7 @@ fn frame_of(record: &Record) -> Arc<Frame> {
     record_frame(&record.name, &record.data, record.id)
 }
 
-/// What the store asks of the hub.
+/// Gives the store ids from the hub, by the clock's time, and publishes its records there.
 pub(super) struct HubOrder {
     pub hub: Arc<Hub>,
     pub clock: Clock,

@@ -142,14 +142,10 @@ impl Broker {
         if self.service.0.is_draining() {
             return Err(PublishError::Draining);
         }
-        let now = self.clock.now().id_micros;
-        match self.service.0.hub.publish(&topic, vec![draft], now, None) {
-            Ok(published) => {
-                self.service.0.store.note_assigned_id(published.id);
-                Ok(published)
-            }
-            Err(Refused::Backpressure(_) | Refused::TooManyTopics) => Err(PublishError::Full),
-        }
+        let published = self.service.0.publish(&topic, vec![draft], self.clock.now().id_micros, None);
+        published.map_err(|refused| match refused {
+            Refused::Backpressure(_) | Refused::TooManyTopics => PublishError::Full,
+        })
     }
 
     /// Stores one record, as `POST /insert` does, and waits until it is on the disk; answers its id.

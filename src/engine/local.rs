@@ -50,6 +50,7 @@ impl LocalSequencer {
         if !self.has_room(count, now_micros) {
             return None;
         }
+        debug_assert!(count > 0, "reserving no id has no first id");
         let first = now_micros.max(self.newest + 1);
         self.newest = first + count as u64 - 1;
         (first..=self.newest).for_each(|id| self.recent.push(id));

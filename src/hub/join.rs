@@ -83,7 +83,7 @@ impl Hub {
         state.subscribers += 1;
         let (cursor, gap) = position::resolve(&state, &slots, position);
         let newest = state.ids.newest();
-        debug_assert!(cursor <= newest, "no event is skipped that is yet to come");
+        debug_assert!(cursor <= newest, "a cursor does not skip future events");
         let mut topics: Vec<_> = slots.iter().map(|&slot| state.listen(slot, worker)).collect();
         topics.sort_unstable_by_key(|topic| topic.id);
         Ok(Joined { cursor, newest, gap, feeds: JoinedFeeds::Topics(topics) })

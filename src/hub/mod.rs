@@ -1,5 +1,6 @@
-//! The hub: accepts events, gives each its place in the broker's one order, and delivers it to every worker with a listener.
-//! One short lock protects all of it. No syscall is made inside, and time is passed in.
+//! The hub: accepts events, gives each its place in the broker's order, and delivers it to every worker with a listener.
+//! One lock protects everything, because a subscriber to several topics must see all their events in one order. The lock is
+//! held only briefly, and no syscall is made inside it. Independent of sockets and clocks: time is passed in.
 //!
 //! ```text
 //! publish ──► lock: admit, assign ids, deliver to inboxes, retain ──► unlock ──► wake the workers
@@ -11,9 +12,9 @@
 //! ```text
 //! publish      admission of events, their ids, delivery
 //! records      the same for records, which the store has committed
-//! join         subscribers come and go
+//! join         subscribers join topics and leave them
 //! position     from a client's resume position to a cursor
-//! retain       the bounds of history, and the end of topics that nobody uses
+//! retain       the bounds of history; closes topics that are not in use
 //! topic        names and keys of topics
 //! window       the retained frames of one topic
 //! feeds        the windows of all topics, with what they cost

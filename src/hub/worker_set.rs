@@ -20,7 +20,7 @@ impl WorkerSet {
         }
     }
 
-    /// Returns the workers in the order of their indices, if they were added in that order.
+    /// Returns the workers in ascending order, if they were added in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = WorkerId> {
         let mut left = self.bits;
         let first = std::iter::from_fn(move || {

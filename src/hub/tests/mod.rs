@@ -25,8 +25,8 @@ fn name(text: &str) -> TopicName {
 }
 
 fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published, Refused> {
-    let drafts = (0..events).flat_map(|_| drafts_from_text("data: x").unwrap()).collect();
-    hub.publish(&name(topic), drafts, now, None)
+    let frames = (0..events).flat_map(|_| drafts_from_text("data: x").unwrap()).collect();
+    hub.publish(&name(topic), frames, now, None)
 }
 
 fn gap_after(hub: &Hub, topic: &str, position: &str) -> Option<Gap> {
@@ -68,8 +68,8 @@ fn memory_for_aged_publisher_ids_is_freed_while_the_topic_has_a_listener() {
     let (hub, _inbox) = hub(HubLimits { events_per_topic: 10_000, ..LIMITS });
     let joined = hub.join(0, &[name("topicone1")], Position::Live).unwrap();
     for number in 0..1000 {
-        let drafts = drafts_from_text(&format!("id: own{number}\ndata: x\n\n")).unwrap();
-        hub.publish(&name("topicone1"), drafts, number, None).unwrap();
+        let frames = drafts_from_text(&format!("id: own{number}\ndata: x\n\n")).unwrap();
+        hub.publish(&name("topicone1"), frames, number, None).unwrap();
     }
     let capacity = || hub.lock().feeds.get(0).meta.publisher_ids.capacity();
     assert!(capacity() >= 1000);

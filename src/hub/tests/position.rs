@@ -41,8 +41,8 @@ impl Rig {
     fn publish(&mut self, topic: usize, publisher_id: Option<&str>) -> Published {
         self.now += 1000;
         let id = publisher_id.map_or(String::new(), |id| format!("id: {id}\n"));
-        let drafts = drafts_from_text(&format!("{id}data: x")).unwrap();
-        self.hub.publish(&name(topic), drafts, self.now, None).unwrap()
+        let frames = drafts_from_text(&format!("{id}data: x")).unwrap();
+        self.hub.publish(&name(topic), frames, self.now, None).unwrap()
     }
 
     fn join(&self, topics: &[usize], position: &str) -> Joined {
@@ -87,13 +87,13 @@ fn a_publisher_number_resumes_while_it_is_retained_and_is_a_gap_once_evicted() {
 #[test]
 fn evicted_publisher_numbers_like_clock_times_are_a_gap() {
     let mut rig = Rig::retaining(5);
-    let own = |number: u64| (START + 2_000_000 + number * 1000).to_string();
-    let ids: Vec<_> = (0..8).map(|number| rig.publish(0, Some(&own(number))).id).collect();
+    let publisher_id = |number: u64| (START + 2_000_000 + number * 1000).to_string();
+    let ids: Vec<_> = (0..8).map(|number| rig.publish(0, Some(&publisher_id(number))).id).collect();
     rig.now += 10_000_000;
     let later = rig.publish(1, None).id;
     assert!(later > START + 3_000_000, "broker ids have overtaken them");
-    assert_eq!(rig.cursor(&[0], &own(2)), None);
-    assert_eq!(rig.cursor(&[0], &own(3)), Some(ids[3]));
+    assert_eq!(rig.cursor(&[0], &publisher_id(2)), None);
+    assert_eq!(rig.cursor(&[0], &publisher_id(3)), Some(ids[3]));
 }
 
 #[test]
