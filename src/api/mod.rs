@@ -294,7 +294,7 @@ impl StoreRequest {
                     let response = audit::answer(&request, Err(StoreError::Busy));
                     return answer(StoreReply { response, held: None });
                 };
-                store.audit(request.query.clone(), client, reservation, move |read| {
+                store.read_history(request.query.clone(), client, reservation, move |read| {
                     let (page, held) = match read {
                         Ok((page, held)) => (Ok(page), Some(held)),
                         Err(error) => (Err(error), None),

@@ -174,7 +174,7 @@ fn shows(store: &Store, out: &str, latest: &[(u64, String)]) {
 fn page(store: &Store, name: &str) -> Option<String> {
     let query = PageQuery { name: Arc::from(name), after: 0, limit: 1000 };
     let reservation = PageBudget::default().reserve(Client::Local)?;
-    answer(|reply| store.audit(query, Client::Local, reservation, send(reply))).ok().map(|(page, _)| page.body)
+    answer(|reply| store.read_history(query, Client::Local, reservation, send(reply))).ok().map(|(page, _)| page.body)
 }
 
 fn send<T>(reply: mpsc::Sender<T>) -> impl FnOnce(T) {

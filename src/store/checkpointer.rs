@@ -1,6 +1,6 @@
-//! Checkpoints: the WAL's pages are copied into the database while commits go on. SQLite can restart the WAL from its beginning
-//! only at a moment when all of it has been checkpointed, and under load that moment never comes by itself. So a thread
-//! checkpoints nearly all of it, and the writer the small remainder, between two commits.
+//! Checkpoints: copies the WAL into the database while commits go on. SQLite can restart the WAL from its beginning only
+//! when all of it is checkpointed, which under load never happens by itself. So a thread checkpoints most of it, and the
+//! writer checkpoints the small remainder between two commits.
 
 use std::io;
 use std::sync::Arc;

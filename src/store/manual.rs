@@ -8,8 +8,8 @@ use super::read::history::HistoryReader;
 use super::read::lookup::LookupReader;
 use super::writer::Writer;
 
-/// What the threads of a [`Store`] would do, to be run step by step. Dropping it without [`ManualStore::close`] leaves the files
-/// as a killed process does.
+/// What the threads of a [`Store`] would do, to be run step by step. Dropping it without [`ManualStore::close`] leaves the
+/// files as a killed process does.
 pub struct ManualStore {
     pub(super) writer: Writer,
     pub(super) history: HistoryReader,
@@ -18,7 +18,8 @@ pub struct ManualStore {
 }
 
 impl ManualStore {
-    /// Commits all queued inserts, maintains index, high-water mark and WAL, reads one slice of one history, and runs one lookup.
+    /// Commits all queued inserts, maintains index, high-water mark and WAL, reads one slice of one history, and runs one
+    /// lookup.
     pub fn step(&mut self) {
         // Only `close` runs the last iteration.
         let _ = self.writer.step(Duration::ZERO);

@@ -1,6 +1,6 @@
-//! Records: stored by an insert and never deleted, every version of every name. An embedded SQLite database in WAL mode with one
-//! thread that writes, one that checkpoints, one that reads histories and one that looks up ids. Independent of HTTP, topics and
-//! subscribers.
+//! Records: stored by an insert and never deleted, every version of every name. An embedded SQLite database in WAL mode with
+//! one thread that writes, one that checkpoints, one that reads histories and one that looks up ids. Independent of HTTP,
+//! topics and subscribers.
 //!
 //! ```text
 //! record           a record, and the rule for its name
@@ -27,16 +27,17 @@
 //! tools/           check, dump and load, for a store that no broker has open
 //! ```
 //!
-//! **Insert**: the queue → the writer takes all queued inserts → ids from `Order::reserve` → one transaction that appends to
-//! `records` (a group commit) → one fsync → `Order::publish` → completions, in commit order. The index `versions` is filled after
-//! the commits, sorted and in slices. It only copies what `records` says, so its transactions need no fsync of their own.
+//! **Insert**: the queue → the writer takes all queued inserts → ids from `Order::reserve` → one transaction that appends
+//! to `records` (a group commit) → one fsync → `Order::publish` → completions, in commit order. The index `versions` is
+//! filled after the commits, sorted and in slices. It only copies what `records` says, so its transactions need no fsync of
+//! their own.
 //!
 //! # Invariants
 //!
 //! 1. A record whose insert was completed with an id is on the disk, and a record that is not on the disk was never published.
 //! 2. `versions` is complete up to `indexed_through`, and contains nothing that `records` does not.
-//! 3. After a failed write or fsync nothing more is written until the next opening, which first checkpoints the WAL: pages of the
-//!    WAL that are in the page cache but whose fsync failed may be lost with the next power cut.
+//! 3. After a failed write or fsync nothing more is written until the next opening, which first checkpoints the WAL: pages
+//!    of the WAL that are in the page cache but whose fsync failed may be lost with the next power cut.
 //! 4. An id of an insert that failed is never given again.
 
 mod checkpointer;
@@ -107,8 +108,9 @@ impl Store {
         opening::open(location, tuning)
     }
 
-    /// Queues a record; `data` is JSON text and stored as is. `reply` is called with the id once the record is stored and published,
-    /// on the writer's thread, or immediately, on this one, if the record can't be queued. It must not block or close the store.
+    /// Queues a record; `data` is JSON text and stored as is. `reply` is called with the id once the record is stored and
+    /// published, on the writer's thread, or immediately, on this one, if the record can't be queued. It must not block or
+    /// close the store.
     pub fn insert(&self, name: Arc<str>, data: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         let completion = Completion::new(move |stored: Result<u64, StoreError>| {
@@ -121,10 +123,10 @@ impl Store {
         }
     }
 
-    /// Reads a page of a name's history into reserved memory; the page is shorter if not enough can be reserved. `reply` is called
-    /// with the page and its reservation on the reader's thread, or immediately, on this one, if too many requests are waiting. It
-    /// must not block or close the store.
-    pub fn audit(
+    /// Reads a page of a name's history into reserved memory; the page is shorter if not enough can be reserved. `reply` is
+    /// called with the page and its reservation on the reader's thread, or immediately, on this one, if too many requests
+    /// are waiting. It must not block or close the store.
+    pub fn read_history(
         &self,
         query: PageQuery,
         client: Client,
@@ -134,10 +136,10 @@ impl Store {
         self.history.submit(query, client, reservation, Completion::new(reply));
     }
 
-    /// Looks up whether a record with this id exists, whether or not it is the newest of its name. A published record exists.
-    /// `reply` is called on the lookup thread, or immediately, on this one, if too many lookups are waiting. It must not block or
-    /// close the store.
-    pub fn find(&self, id: u64, reply: impl FnOnce(Result<bool, StoreError>) + Send + 'static) {
+    /// Looks up whether a record with this id exists, whether or not it is the newest of its name. A published record
+    /// exists. `reply` is called on the lookup thread, or immediately, on this one, if too many lookups are waiting. It must
+    /// not block or close the store.
+    pub fn contains(&self, id: u64, reply: impl FnOnce(Result<bool, StoreError>) + Send + 'static) {
         self.lookup.submit(id, Completion::new(reply));
     }
 
@@ -160,9 +162,9 @@ impl Store {
         self.shared.status()
     }
 
-    /// Commits the queued inserts, completes the index, writes the exact newest id, checkpoints the WAL and releases the data
-    /// directory; returns when that is done. No ids may be given any more: otherwise a crash at that moment and a clock that is set
-    /// back could give one twice.
+    /// Commits the queued inserts, completes the index, writes the exact newest id, checkpoints the WAL and releases the
+    /// data directory; returns when that is done. No ids may be given any more: otherwise a crash at that moment and a clock
+    /// that is set back could give one twice.
     pub fn close(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { history, lookup, writer, data_dir }) = running else { return };

@@ -74,7 +74,8 @@ pub(super) fn connect_writer(data_dir: &DataDir) -> Result<Connection, Cause> {
     if is_new {
         schema::create(&mut writer)?;
     }
-    // If an earlier fsync failed, the page cache may hold parts of the WAL that are not on the disk: see the store's invariants.
+    // If an earlier fsync failed, the page cache may hold parts of the WAL that are not on the disk: see the store's
+    // invariants.
     if checkpointer::checkpoint_truncate(&writer)? { Ok(writer) } else { Err(Cause::InUse) }
 }
 

@@ -8,8 +8,8 @@ use super::disk::space::SpaceProbe;
 /// Limits and intervals of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// The index is brought up to date once this many records are missing from it, even if the store is never idle. Indexing is
-    /// faster than inserting, so the number hardly ever grows beyond this.
+    /// The index is brought up to date once this many records are missing from it, even if the store is never idle. Indexing
+    /// is faster than inserting, so the number hardly ever grows beyond this.
     pub max_unindexed: usize,
     /// At least this many records are indexed between two commits while the index is being brought up to date.
     pub index_slice: usize,

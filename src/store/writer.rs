@@ -1,5 +1,6 @@
-//! The writer's thread: a group commit stores all inserts that are queued, in one transaction with one fsync. Between commits it
-//! indexes slices, raises the high-water mark, maintains the WAL, and tries a full disk again. Independent of SQL.
+//! The writer's thread: a group commit stores all inserts that are queued, in one transaction with one fsync. Between
+//! commits it indexes slices, raises the high-water mark, maintains the WAL, and tries a full disk again. Independent of
+//! SQL.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,8 +65,8 @@ impl Writer {
         self.finish();
     }
 
-    /// Runs one iteration: waits for inserts, stores them, and does the maintenance that is due. Returns `Break` when the store is
-    /// closed and the last inserts are stored.
+    /// Runs one iteration: waits for inserts, stores them, and does the maintenance that is due. Returns `Break` when the
+    /// store is closed and the last inserts are stored.
     pub fn step(&mut self, timeout: Duration) -> ControlFlow<()> {
         self.is_locked = false;
         match self.queue.receive(timeout) {
@@ -224,8 +225,8 @@ impl Writer {
 
 // Maintenance.
 impl Writer {
-    /// Raises the high-water mark if ids were given that no commit has covered. On a full disk as well: this write fits into the
-    /// space that inserts leave free.
+    /// Raises the high-water mark if ids were given that no commit has covered. On a full disk as well: this write fits into
+    /// the space that inserts leave free.
     fn maintain_mark(&mut self) {
         let now = self.now_millis();
         let interval = MARK_CHECK_INTERVAL.as_millis() as u64;
@@ -294,8 +295,8 @@ impl Writer {
         self.update_gauges();
     }
 
-    /// Completes the index, writes the exact newest id, and empties the WAL. After a failure it leaves everything as it is for the
-    /// next opening.
+    /// Completes the index, writes the exact newest id, and empties the WAL. After a failure it leaves everything as it is
+    /// for the next opening.
     pub fn finish(mut self) {
         if !self.shared.has_failed() {
             let completed = self.tables.index_all();

@@ -223,7 +223,7 @@ impl<K: Reactor> Worker<K> {
             // What can't be told is in doubt.
             Message::Found { key, serial, exists: found.unwrap_or(false) }
         });
-        self.parts.service.store.find(id, send);
+        self.parts.service.store.contains(id, send);
     }
 
     /// Returns what sends the store's answer for a connection to this worker; `wrap` is given the connection's serial.

@@ -54,8 +54,8 @@ pub(in crate::store) fn create_directory(path: &Path) -> Result<(), Cause> {
 }
 
 impl Directory {
-    /// Checks the owner of a directory. Makes its path absolute: SQLite would take a relative path that begins with `file:` for a
-    /// URI.
+    /// Checks the owner of a directory. Makes its path absolute: SQLite would take a relative path that begins with `file:`
+    /// for a URI.
     pub fn open(path: &Path, actor: Actor) -> Result<Self, Cause> {
         let path = std::path::absolute(path).map_err(Cause::Directory)?;
         let metadata = std::fs::metadata(&path).map_err(Cause::Directory)?;

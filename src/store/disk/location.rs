@@ -27,8 +27,8 @@ pub enum Location {
     Directory(PathBuf),
     /// In memory, until the store is closed.
     Memory,
-    /// On a simulated disk, registered with SQLite as a VFS of this name and used by one store at a time; `free_bytes` is called
-    /// with the name and returns its free space.
+    /// On a simulated disk, registered with SQLite as a VFS of this name and used by one store at a time; `free_bytes` is
+    /// called with the name and returns its free space.
     #[doc(hidden)]
     Vfs { name: String, free_bytes: fn(&str) -> Option<u64> },
 }
@@ -98,7 +98,8 @@ impl DataDir {
         // SQLite would roll back a hot journal, whoever created it.
         directory.check(&directory.join(JOURNAL))?;
         refuse_orphaned_wal(&directory)?;
-        // Closing any descriptor of the database would release SQLite's POSIX locks on it, so only a missing file is created here.
+        // Closing any descriptor of the database would release SQLite's POSIX locks on it, so only a missing file is created
+        // here.
         let database = directory.join(DATABASE);
         if !directory.check(&database)? {
             directory.open_file(DATABASE)?;

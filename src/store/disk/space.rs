@@ -1,5 +1,5 @@
-//! Free space on the disk. Inserts are refused before it runs out, so that the index, the high-water mark and checkpoints still
-//! fit.
+//! Free space on the disk. Inserts are refused before it runs out, so that the index, the high-water mark and checkpoints
+//! still fit.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const VALID_BYTES: u64 = 8 << 20;
 /// Returns the free bytes on the database's disk; `None` if they are unlimited or unknown.
 pub(in crate::store) type SpaceProbe = fn(&Database) -> Option<u64>;
 
-/// The last measurement, and when a full disk is tried again. Times are in milliseconds of the monotonic clock.
+/// The last measurement, and when a full disk is tried again. Times are in milliseconds, as in `Now::millis`.
 pub(in crate::store) struct DiskSpace {
     database: Database,
     probe: SpaceProbe,
@@ -34,8 +34,8 @@ impl DiskSpace {
         Self { database, probe, measured_at: None, bytes_since: 0, shortage: None, retry, full_at: 0 }
     }
 
-    /// Returns why there is no room for this many bytes, or `None` if there is. A checkpoint will add at most `wal_bytes` to the
-    /// database.
+    /// Returns why there is no room for this many bytes, or `None` if there is. A checkpoint will add at most `wal_bytes` to
+    /// the database.
     pub fn check(&mut self, bytes: u64, wal_bytes: u64, now_millis: u64) -> Option<Shortage> {
         self.bytes_since += bytes;
         let is_valid = self.measured_at.is_some_and(|at| now_millis - at < VALID_MILLIS);

@@ -1,5 +1,5 @@
-//! Reads pages of histories, on a thread and a connection of its own. Every page is read in slices, and other requests have their
-//! turns in between.
+//! Reads pages of histories, on a thread and a connection of its own. Every page is read in slices, and other requests have
+//! their turns in between.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub(in crate::store) struct HistoryHandle {
     requests: Arc<Requests>,
 }
 
-/// Reads pages.
+/// Reads the requested pages.
 pub(in crate::store) struct HistoryReader {
     connection: Connection,
     requests: Arc<Requests>,
@@ -36,6 +36,7 @@ pub(in crate::store) struct HistoryReader {
 /// The waiting requests, shared by both ends.
 struct Requests {
     waiting: Mutex<Waiting>,
+    /// Notified when a request is added, and when the reader is closed.
     has_more: Condvar,
 }
 
@@ -95,8 +96,8 @@ impl Requests {
         self.has_more.notify_all();
     }
 
-    /// Removes and returns the request whose turn it is; waits for one if `must_wait`. `None`: none is waiting, or the reader is
-    /// closed and all are read.
+    /// Removes and returns the request whose turn it is; waits for one if `must_wait`. `None`: none is waiting, or the
+    /// reader is closed and all are read.
     fn next(&self, must_wait: bool) -> Option<(Client, Request)> {
         let mut waiting = self.lock();
         loop {

@@ -1,5 +1,5 @@
-//! Looks up whether records exist, on a thread and a connection of its own: a stream that resumes must not wait behind pages of
-//! histories.
+//! Looks up whether records exist, on a thread and a connection of its own: a stream that resumes must not wait behind pages
+//! of histories.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

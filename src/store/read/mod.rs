@@ -1,5 +1,5 @@
-//! Reads beside the writer, each kind on a thread and a connection of its own: pages of histories, and whether a record exists.
-//! With a write-ahead log (WAL) readers and the writer never wait for each other.
+//! The reads, which run beside the writer: pages of histories, and lookups of ids. Each kind has a thread and a connection
+//! of its own, and in WAL mode readers and the writer never wait for each other.
 
 pub(super) mod history;
 pub(super) mod lookup;

@@ -1,5 +1,6 @@
-//! Builds a page of a history as JSON, in slices that each read from a snapshot of their own. Records are only ever appended, with
-//! growing ids, so slices of successive snapshots form a prefix of the history, as those of a single snapshot would.
+//! Builds a page of a history as JSON, in slices that each read from a snapshot of their own. Records are only ever
+//! appended, with growing ids, so slices of successive snapshots form a prefix of the history, as those of a single snapshot
+//! would.
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
@@ -58,7 +59,7 @@ impl From<rusqlite::Error> for PageError {
 /// A page that is being built.
 pub(super) struct PageBuilder {
     name: Arc<str>,
-    /// The last id on the page, or the id before its first.
+    /// The id after which the next slice begins.
     last: u64,
     limit: usize,
     entries: usize,

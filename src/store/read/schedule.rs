@@ -127,7 +127,8 @@ mod tests {
     }
 
     proptest! {
-        /// No request is lost, each client's new requests keep their order, and no client waits for more than three turns of others.
+        /// No request is lost, each client's new requests keep their order, and no client waits for more than three turns of
+        /// others.
         #[test]
         fn turns_are_fair(acts in prop::collection::vec((0..3_u8, 0..4_u8), 0..300)) {
             let mut schedule = Schedule::new(50);

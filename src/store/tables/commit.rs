@@ -1,5 +1,5 @@
-//! Stores a batch of records in one transaction. It appends to `records` and adds new names; nothing else is touched, so a commit
-//! writes few pages.
+//! Stores a batch of records in one transaction. It appends to `records` and adds new names; nothing else is touched, so a
+//! commit writes few pages.
 
 use std::collections::HashMap;
 use std::sync::Arc;

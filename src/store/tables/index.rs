@@ -1,7 +1,7 @@
-//! The index `versions`, which leads from a name to its records. It is filled after the commits: sorted and in bulk, so that a
-//! page of the index is written once for many records. A pass over the missing records consists of slices, each a transaction of
-//! its own, between which commits go on. A pass that was interrupted can be repeated at any time, as all it does is copy what
-//! `records` says.
+//! The index `versions`, which leads from a name to its records. It is filled after the commits: sorted and in bulk, so that
+//! a page of the index is written once for many records. A pass over the missing records consists of slices, each a
+//! transaction of its own, between which commits go on. A pass that was interrupted can be repeated at any time, as all it
+//! does is copy what `records` says.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -84,8 +84,8 @@ impl Index {
         self.pass = Some(Pass { versions, done: 0, through });
     }
 
-    /// Indexes the next slice of the pass. It has at least 1.5 times as many versions as were committed since the last slice, so
-    /// that the pass ends before enough are pending for the next one. Beyond that it ends after `min_versions` or
+    /// Indexes the next slice of the pass. It has at least 1.5 times as many versions as were committed since the last
+    /// slice, so that the pass ends before enough are pending for the next one. Beyond that it ends after `min_versions` or
     /// [`SLICE_MILLIS`], whichever comes first. After an error the slice is rolled back.
     pub fn run_slice(
         &mut self,
@@ -150,7 +150,8 @@ impl Pass {
     }
 }
 
-/// Adds versions to the index and updates the newest record of each name. They are sorted, so the last of a name is its newest.
+/// Adds versions to the index and updates the newest record of each name. They are sorted, so the last of a name is its
+/// newest.
 fn index_versions(connection: &Connection, versions: &[Version]) -> rusqlite::Result<()> {
     debug_assert!(versions.is_sorted());
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO versions (name, id) VALUES (?1, ?2)")?;

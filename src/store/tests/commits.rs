@@ -75,7 +75,7 @@ fn data_is_kept_byte_for_byte() {
         let mine = ids.iter().zip(&all).filter(|(_, (other, _))| *other == name);
         let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
         let entries: Vec<_> = mine.map(|(id, (_, data))| format!("\"{escaped}_v_{id}\":{data}")).collect();
-        assert_eq!(rig.audit(name, 0, 1000).unwrap().body, format!("{{{}}}", entries.join(",")));
+        assert_eq!(rig.read_history(name, 0, 1000).unwrap().body, format!("{{{}}}", entries.join(",")));
     }
     let published = rig.published();
     assert!(published.iter().map(|record| (&*record.name, record.data.to_string())).eq(all));
@@ -94,7 +94,7 @@ proptest! {
             let Ok(()) = check_name(&name) else { continue };
             let id = rig.insert(&name, &data).unwrap();
             let key = serde_json::Value::from(format!("{name}_v_{id}"));
-            prop_assert_eq!(rig.audit(&name, id - 1, 1).unwrap().body, format!("{{{key}:{data}}}"));
+            prop_assert_eq!(rig.read_history(&name, id - 1, 1).unwrap().body, format!("{{{key}:{data}}}"));
         }
     }
 }
@@ -131,7 +131,7 @@ fn closing_stores_queued_inserts() {
     drop(sender);
     assert_eq!(replies.iter().filter(Result::is_ok).count(), 20_000);
     assert_eq!(rig.insert("name", "1"), Err(StoreError::Closed));
-    assert_eq!(rig.audit("name", 0, 1), Err(StoreError::Closed));
+    assert_eq!(rig.read_history("name", 0, 1), Err(StoreError::Closed));
     assert_eq!(rig.store.status().health, Health::Closed);
     assert_eq!(contents(&scratch.0).len(), 20_000);
     rig.store.close();

@@ -26,7 +26,7 @@ impl Order<Record> for Printing {
     }
 
     fn publish(&self, records: Vec<Record>) {
-        records.iter().for_each(|record| print_id("seen", record.id));
+        records.iter().for_each(|record| print_id("published", record.id));
     }
 }
 
@@ -62,8 +62,8 @@ fn start(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// Runs the process and kills it this long after its first id, as a busy machine may start it slowly. Returns the ids that were
-/// published and those whose inserts were completed.
+/// Runs the process and kills it this long after its first id, as a busy machine may start it slowly. Returns the ids that
+/// were published and those whose inserts were completed.
 fn run_and_kill(directory: &Path, after: Duration) -> (Vec<u64>, Vec<u64>) {
     let mut child = start(directory);
     let output = child.stdout.take().unwrap();
@@ -71,7 +71,7 @@ fn run_and_kill(directory: &Path, after: Duration) -> (Vec<u64>, Vec<u64>) {
     let reader = std::thread::spawn(move || {
         let lines = BufReader::new(output).lines().map_while(Result::ok);
         let notify_start = |line: &String| {
-            if line.starts_with("seen") {
+            if line.starts_with("published") {
                 let _ = sender.send(());
             }
         };
@@ -84,7 +84,7 @@ fn run_and_kill(directory: &Path, after: Duration) -> (Vec<u64>, Vec<u64>) {
     let lines = reader.join().unwrap();
     // The last line may be cut off, which leaves an id that is too short. The caller ignores the last one.
     let ids = |what: &str| lines.iter().filter_map(|line| line.strip_prefix(what)?.trim().parse().ok()).collect();
-    (ids("seen "), ids("stored "))
+    (ids("published "), ids("stored "))
 }
 
 #[test]
@@ -92,12 +92,14 @@ fn published_and_completed_records_survive_a_kill() {
     let scratch = Scratch::new();
     let mut before = Vec::new();
     for kill in 0..KILLS {
-        let (seen, stored) = run_and_kill(&scratch.0, Duration::from_millis(kill * 37 % 200));
+        let (published, stored) = run_and_kill(&scratch.0, Duration::from_millis(kill * 37 % 200));
         let records = contents(&scratch.0);
         let ids: std::collections::BTreeSet<_> = records.iter().map(|record| record.id).collect();
         assert_eq!(ids.len(), records.len());
-        let complete = seen.len().saturating_sub(1);
-        assert!(seen.iter().take(complete).chain(&stored[..stored.len().saturating_sub(1)]).all(|id| ids.contains(id)));
+        let complete = published.len().saturating_sub(1);
+        assert!(
+            published.iter().take(complete).chain(&stored[..stored.len().saturating_sub(1)]).all(|id| ids.contains(id))
+        );
         assert!(records.starts_with(&before), "earlier records are unchanged");
         let mut opening = opening::open(&scratch.location(), small_limits()).unwrap();
         assert_eq!(std::mem::take(&mut opening.latest), latest_of(&records));
@@ -130,7 +132,7 @@ fn a_copy_under_load_is_a_prefix_of_the_inserts() {
             assert_eq!(again.latest, latest_of(&records));
             assert!(again.ids_through >= records.last().unwrap().id);
             let newest = again.insert("name", "1").unwrap();
-            assert!(again.audit("name", 0, 10_000).unwrap().body.ends_with(&format!("_v_{newest}\":1}}")));
+            assert!(again.read_history("name", 0, 10_000).unwrap().body.ends_with(&format!("_v_{newest}\":1}}")));
             again.store.close();
             assert_eq!(contents(&copy.0).len(), records.len() + 1);
         }

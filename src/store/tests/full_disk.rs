@@ -23,7 +23,7 @@ fn a_full_disk_refuses_inserts_and_recovers() {
         assert!(free == 63 << 20 && (64 << 20..65 << 20).contains(&reserved), "{shortage:?}");
         assert_eq!(rig.store.status().health, Health::Full(shortage));
     }
-    assert!(rig.audit("name", id, 10).unwrap().body.ends_with(":2}"));
+    assert!(rig.read_history("name", id, 10).unwrap().body.ends_with(":2}"));
     FREE_BYTES.store(u64::MAX, Ordering::SeqCst);
     let begin = std::time::Instant::now();
     while rig.insert("name", "4").is_err() {
@@ -86,7 +86,7 @@ fn a_failed_store_writes_nothing_until_the_next_start() {
     assert_eq!(results, [Err(StoreError::Failed); 3]);
     assert_eq!(rig.insert("name", "3"), Err(StoreError::Failed));
     assert!(matches!(rig.store.status().health, Health::Failed { why } if why.starts_with("a commit: ")));
-    assert_eq!(rig.audit("name", 0, 10).unwrap().body, format!("{{\"name_v_{id}\":1}}"), "reads still work");
+    assert_eq!(rig.read_history("name", 0, 10).unwrap().body, format!("{{\"name_v_{id}\":1}}"), "reads still work");
     rig.store.close();
     assert!(matches!(rig.store.status().health, Health::Failed { .. }));
     assert_eq!(rig.published().len(), 1);

@@ -9,12 +9,12 @@ use crate::quota::Growth;
 #[test]
 fn an_unknown_name_has_an_empty_page() {
     let rig = Rig::new(&Location::Memory);
-    assert_eq!(rig.audit("nobody", 0, 1000).unwrap(), Page { body: "{}".into(), next: None });
+    assert_eq!(rig.read_history("nobody", 0, 1000).unwrap(), Page { body: "{}".into(), next: None });
     let id = rig.insert("somebody", "true").unwrap();
-    assert_eq!(rig.audit("somebody", id, 1000).unwrap(), Page { body: "{}".into(), next: None });
-    assert_eq!(rig.audit("somebody", u64::MAX, 1000).unwrap(), Page { body: "{}".into(), next: None });
-    assert_eq!(rig.audit("somebody", 0, 0).unwrap().body, format!("{{\"somebody_v_{id}\":true}}"));
-    assert_eq!(rig.audit("somebody", 0, usize::MAX).unwrap().next, None);
+    assert_eq!(rig.read_history("somebody", id, 1000).unwrap(), Page { body: "{}".into(), next: None });
+    assert_eq!(rig.read_history("somebody", u64::MAX, 1000).unwrap(), Page { body: "{}".into(), next: None });
+    assert_eq!(rig.read_history("somebody", 0, 0).unwrap().body, format!("{{\"somebody_v_{id}\":true}}"));
+    assert_eq!(rig.read_history("somebody", 0, usize::MAX).unwrap().next, None);
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn a_page_is_limited_in_bytes() {
     let data = format!("\"{}\"", "x".repeat(3 << 20));
     let ids: Vec<_> = (0..3).map(|_| rig.insert("big", &data).unwrap()).collect();
     let huge = rig.insert("big", &format!("\"{}\"", "y".repeat(9 << 20))).unwrap();
-    let page = rig.audit("big", 0, 1000).unwrap();
+    let page = rig.read_history("big", 0, 1000).unwrap();
     assert_eq!((page.next, page.body.len() / data.len()), (Some(ids[1]), 2));
-    assert_eq!(rig.audit("big", ids[1], 1000).unwrap().next, Some(ids[2]));
-    let page = rig.audit("big", ids[2], 1000).unwrap();
+    assert_eq!(rig.read_history("big", ids[1], 1000).unwrap().next, Some(ids[2]));
+    let page = rig.read_history("big", ids[2], 1000).unwrap();
     assert_eq!(
         (page.next, page.body.len() > 9 << 20),
         (None, true),
@@ -62,7 +62,7 @@ proptest! {
             let records = rig.published();
             for (name, after, limit) in &queries {
                 let name = format!("name{name}");
-                prop_assert_eq!(rig.audit(&name, *after, *limit).unwrap(), naive(&records, &name, *after, *limit));
+                prop_assert_eq!(rig.read_history(&name, *after, *limit).unwrap(), naive(&records, &name, *after, *limit));
             }
             last = records.len();
         }
@@ -70,7 +70,7 @@ proptest! {
         let records = rig.published();
         let (mut after, mut seen) = (0, 0);
         loop {
-            let page = rig.audit("name1", after, 7).unwrap();
+            let page = rig.read_history("name1", after, 7).unwrap();
             seen += page.body.matches("_v_").count();
             let Some(next) = page.next else { break };
             prop_assert!(next > after);
@@ -93,13 +93,13 @@ fn readers_see_a_history_grow_while_it_is_written() {
         });
         while !writer.is_finished() {
             let before = rig.published();
-            let page = rig.audit("name", 0, 10_000).unwrap();
+            let page = rig.read_history("name", 0, 10_000).unwrap();
             let seen: Vec<u64> =
                 page.body.split(&[',', '}']).filter_map(|entry| entry.split(':').nth(1)?.parse().ok()).collect();
             assert!(seen.len() >= before.len() && seen.iter().copied().eq(0..seen.len() as u64));
         }
     });
-    assert_eq!(rig.audit("name", 0, 10_000).unwrap(), naive(&rig.published(), "name", 0, 10_000));
+    assert_eq!(rig.read_history("name", 0, 10_000).unwrap(), naive(&rig.published(), "name", 0, 10_000));
 }
 
 /// Returns a store without threads that reads histories in slices of `rows` rows, with one name and its versions.
@@ -122,7 +122,7 @@ fn client(number: u8) -> Client {
 /// Requests a page, and sends its limit and its number of versions once it is read.
 fn request(store: &Store, budget: &PageBudget, client: Client, limit: usize, done: &mpsc::Sender<(usize, usize)>) {
     let (done, query) = (done.clone(), PageQuery { name: "name".into(), after: 0, limit });
-    store.audit(query, client, budget.reserve(client).unwrap(), move |read| {
+    store.read_history(query, client, budget.reserve(client).unwrap(), move |read| {
         done.send((limit, read.unwrap().0.body.matches("_v_").count())).unwrap();
     });
 }
@@ -158,7 +158,7 @@ fn pages_get_shorter_when_memory_is_short() {
     loop {
         let (sender, reply) = mpsc::channel();
         let query = PageQuery { name: "name".into(), after, limit: 1000 };
-        rig.store.audit(query, Client::Local, budget.reserve(Client::Local).unwrap(), move |read| {
+        rig.store.read_history(query, Client::Local, budget.reserve(Client::Local).unwrap(), move |read| {
             sender.send(read).unwrap();
         });
         let (page, reservation) = reply.recv().unwrap().unwrap();
@@ -184,7 +184,7 @@ fn a_page_without_memory_for_one_version_is_refused_as_busy() {
     let (sender, reply) = mpsc::channel();
     let query = PageQuery { name: "name".into(), after: 0, limit: 1 };
     let Some(reservation) = budget.reserve(client(1)) else { panic!("there is memory for a small page") };
-    rig.store.audit(query, client(1), reservation, move |read| sender.send(read.map(drop)).unwrap());
+    rig.store.read_history(query, client(1), reservation, move |read| sender.send(read.map(drop)).unwrap());
     assert_eq!(reply.recv().unwrap(), Err(StoreError::Busy));
     drop(other);
     assert_eq!(budget.held(), 0);

@@ -4,7 +4,7 @@ use super::*;
 
 fn exists(rig: &Rig, id: u64) -> Result<bool, StoreError> {
     let (sender, reply) = mpsc::channel();
-    rig.store.find(id, move |result| sender.send(result).unwrap());
+    rig.store.contains(id, move |result| sender.send(result).unwrap());
     reply.recv().unwrap()
 }
 

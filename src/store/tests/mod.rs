@@ -109,7 +109,7 @@ impl Rig {
         reply.recv().unwrap()
     }
 
-    /// Inserts all at once, so that they share commits, and waits for the last reply.
+    /// Queues all inserts, so that they share commits, and waits for the last reply.
     fn insert_all<'a>(&self, inserts: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Result<u64, StoreError>> {
         let (sender, reply) = mpsc::channel();
         for (name, data) in inserts {
@@ -120,11 +120,11 @@ impl Rig {
         reply.iter().collect()
     }
 
-    fn audit(&self, name: &str, after: u64, limit: usize) -> Result<Page, StoreError> {
+    fn read_history(&self, name: &str, after: u64, limit: usize) -> Result<Page, StoreError> {
         let (sender, reply) = mpsc::channel();
         let query = PageQuery { name: name.into(), after, limit };
         let reservation = PageBudget::default().reserve(Client::Local).unwrap();
-        self.store.audit(query, Client::Local, reservation, move |result| sender.send(result).unwrap());
+        self.store.read_history(query, Client::Local, reservation, move |result| sender.send(result).unwrap());
         reply.recv().unwrap().map(|(page, _)| page)
     }
 

@@ -1,5 +1,5 @@
-//! The store on a simulated disk that loses power, fails and runs full at any moment: a record whose insert was completed with an
-//! id is never lost.
+//! The store on a simulated disk that loses power, fails and runs full at any moment: a record whose insert was completed
+//! with an id is never lost.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -38,8 +38,8 @@ impl Oracle {
         Location::Vfs { name: self.disk.vfs(), free_bytes: |_| None }
     }
 
-    /// Opens the store, checks its contents, and inserts for this many rounds or until the disk crashes. Returns an error if it
-    /// crashed while being opened.
+    /// Opens the store, checks its contents, and inserts for this many rounds or until the disk crashes. Returns an error if
+    /// it crashed while being opened.
     fn run(&mut self, rounds: usize, faults: impl FnOnce(&mut Faults)) -> Result<(), OpenError> {
         let rig = self.open()?;
         self.disk.faults(faults);
@@ -119,8 +119,8 @@ impl Oracle {
 fn history(rig: &Rig, name: &'static str) -> Option<Vec<(u64, (&'static str, String))>> {
     let (mut versions, mut after) = (Vec::new(), Some(0));
     while let Some(id) = after {
-        let page = rig.audit(name, id, 50).ok()?;
-        // A crash may take pages away while they are read; the result is then not even JSON.
+        let page = rig.read_history(name, id, 50).ok()?;
+        // A crash may revert pages of the database while they are read. The result may then not even be JSON.
         let entries: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(&page.body).ok()?;
         let parse = |(key, data): (&str, &serde_json::value::RawValue)| {
             let id = key.strip_prefix(name).and_then(|rest| rest.strip_prefix("_v_")).unwrap();
@@ -274,8 +274,8 @@ fn the_free_space_of_the_disk_is_measured() {
     assert!(matches!(rig.store.status().health, Health::Full(_)));
 }
 
-/// Runs a store without threads on a failing disk that crashes again and again. Returns all calls on the disk, and the results of
-/// all inserts.
+/// Runs a store without threads on a failing disk that crashes again and again. Returns all calls on the disk, and the
+/// results of all inserts.
 fn run_manually(seed: u64) -> (Vec<String>, Vec<Result<u64, StoreError>>) {
     let (disk, mut rng) = (Disk::new(seed), Rng::with_seed(seed));
     disk.record_calls();

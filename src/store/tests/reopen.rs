@@ -41,7 +41,7 @@ fn a_new_store_is_empty_and_its_directory_private() {
 fn stores_in_memory_are_separate_and_not_kept() {
     let (one, other) = (Rig::new(&Location::Memory), Rig::new(&Location::Memory));
     one.insert("name", "1").unwrap();
-    assert_eq!(other.audit("name", 0, 10).unwrap().body, "{}");
+    assert_eq!(other.read_history("name", 0, 10).unwrap().body, "{}");
     one.store.close();
     assert_eq!(Rig::new(&Location::Memory).latest, []);
 }

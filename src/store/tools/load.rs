@@ -52,8 +52,8 @@ struct Loader {
     batch_bytes: usize,
 }
 
-/// Adds records to a directory, which is created if it is missing, and returns their number. Their ids must ascend and be larger
-/// than all ids in the store. When a line is bad, the records before it are stored.
+/// Adds records to a directory, which is created if it is missing, and returns their number. Their ids must ascend and be
+/// larger than all ids in the store. When a line is bad, the records before it are stored.
 pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError> {
     let data_dir = DataDir::create(directory, Actor::Tool)?;
     let opened = opening::connect_writer(&data_dir).and_then(|writer| Ok((recover(&writer)?, writer)));

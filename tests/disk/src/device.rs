@@ -1,5 +1,5 @@
-//! The disk that all connections share, and its sessions. A session ends with a crash; every later call on a file that was opened
-//! in it returns an error.
+//! The disk that all connections share, and its sessions. A session ends with a crash; every later call on a file that was
+//! opened in it returns an error.
 
 use std::ffi::c_int;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use libsqlite3_sys::{SQLITE_IOERR, SQLITE_OK};
 
-use crate::record::Call;
 use crate::registry::Slot;
 use crate::state::State;
+use crate::trace::Call;
 
 type SyncHook = Arc<dyn Fn(usize) + Send + Sync>;
 type SleepHook = Arc<dyn Fn(Duration) + Send + Sync>;
@@ -73,7 +73,7 @@ impl Session {
     pub fn call<T>(&self, call: Call<'_>, work: impl FnOnce(&mut State) -> Result<T, c_int>) -> Result<T, c_int> {
         let mut state = self.state()?;
         let result = work(&mut state);
-        state.record.record(call, code(&result));
+        state.trace.record(call, code(&result));
         result
     }
 
@@ -82,13 +82,13 @@ impl Session {
         let mut state = self.state()?;
         let Some(crash) = state.planned_crash() else {
             let result = work(&mut state);
-            state.record.record(call, code(&result));
+            state.trace.record(call, code(&result));
             return result;
         };
         if state.survives_crash() {
             let _ = work(&mut state);
         }
-        state.record.record(call, SQLITE_IOERR);
+        state.trace.record(call, SQLITE_IOERR);
         state.crash(crash);
         Err(SQLITE_IOERR)
     }

@@ -1,7 +1,7 @@
 //! The directory: names and their files, as programs see them and as the disk has them.
 //!
-//! A created or removed name is durable once the directory is synced. After a power cut each name is in one of the states that it
-//! had since then, independently of the others. A file without a name and without a handle is deleted.
+//! A created or removed name is durable once the directory is synced. After a power cut each name is in one of the states
+//! that it had since then, independently of the others. A file without a name and without a handle is deleted.
 
 use std::collections::BTreeMap;
 

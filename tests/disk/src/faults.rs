@@ -41,9 +41,9 @@ pub struct Faults {
     pub reads_fail: f64,
     /// The probability that a write fails after writing a part of its bytes, possibly none (`SQLITE_IOERR_WRITE`).
     pub writes_fail: f64,
-    /// The probability that an fsync fails (`SQLITE_IOERR_FSYNC`). As with real kernels, dirty pages then become clean: each sector
-    /// may or may not have reached the disk, and programs may or may not still see what they wrote. The next fsync may
-    /// succeed, and does not bring anything back.
+    /// The probability that an fsync fails (`SQLITE_IOERR_FSYNC`). As with real kernels, dirty pages then become clean: each
+    /// sector may or may not have reached the disk, and programs may or may not still see what they wrote. The next fsync
+    /// may succeed, and does not bring anything back.
     pub syncs_fail: f64,
     /// The probability that an fsync reports success but does nothing, so that a power cut loses what it was for.
     pub syncs_lie: f64,
@@ -56,10 +56,10 @@ pub struct Faults {
     pub capacity: Option<u64>,
     /// The error of a write that does not fit.
     pub space_error: SpaceError,
-    /// Whether a power cut during a write leaves adjacent bytes intact, which SQLite is told. If not, sectors that were being
-    /// written may contain garbage afterwards.
+    /// Whether a power cut during a write leaves adjacent bytes intact, as is reported to SQLite. If not, sectors that were
+    /// being written may contain garbage afterwards.
     pub powersafe_overwrite: bool,
-    /// The sector size that SQLite is told: 512 to 65536, a power of two. The disk itself writes sectors of 512 bytes.
+    /// The sector size reported to SQLite: 512 to 65536, a power of two. The disk itself writes sectors of 512 bytes.
     pub sector_bytes: u32,
 }
 

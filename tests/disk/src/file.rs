@@ -1,8 +1,8 @@
 //! The content of a file: as programs see it (the page cache), as the disk has it, and the unsynced writes between the two.
 //!
-//! A power cut leaves each sector in one of the states that it had since it was last synced, independently of all others. Sectors
-//! are written atomically. Truncations are in the file system's journal, in order: a lost truncation also loses what was written
-//! after it.
+//! A power cut leaves each sector in one of the states that it had since it was last synced, independently of all others.
+//! Sectors are written atomically. Truncations are in the file system's journal, in order: a lost truncation also loses what
+//! was written after it.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ struct Epoch {
 enum Survival {
     All,
     None,
-    /// With this probability of 256.
+    /// Each part with this probability, out of 256.
     Some(usize),
 }
 
@@ -85,9 +85,9 @@ impl File {
 
     /// Returns the bytes that were read; the rest of the buffer is zeroed.
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
-        let there = self.cached.get(offset..).unwrap_or_default();
-        let count = there.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&there[..count]);
+        let available = self.cached.get(offset..).unwrap_or_default();
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
         buffer[count..].fill(0);
         count
     }
@@ -217,17 +217,17 @@ impl Epoch {
 /// Returns a sector of a content, zeroed beyond its end.
 fn sector(content: &[u8], index: usize) -> Sector {
     let mut sector = Box::new([0; SECTOR]);
-    let there = content.get(index * SECTOR..).unwrap_or_default();
-    let count = there.len().min(SECTOR);
-    sector[..count].copy_from_slice(&there[..count]);
+    let rest = content.get(index * SECTOR..).unwrap_or_default();
+    let count = rest.len().min(SECTOR);
+    sector[..count].copy_from_slice(&rest[..count]);
     sector
 }
 
 /// Overwrites a sector, up to the end of the content.
 fn put(content: &mut [u8], index: usize, sector: &[u8; SECTOR]) {
-    let there = content.get_mut(index * SECTOR..).unwrap_or_default();
-    let count = there.len().min(SECTOR);
-    there[..count].copy_from_slice(&sector[..count]);
+    let rest = content.get_mut(index * SECTOR..).unwrap_or_default();
+    let count = rest.len().min(SECTOR);
+    rest[..count].copy_from_slice(&sector[..count]);
 }
 
 fn garbage(rng: &mut Rng) -> [u8; SECTOR] {

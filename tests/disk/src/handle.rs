@@ -14,7 +14,7 @@ use crate::device::Session;
 use crate::directory::FileId;
 use crate::locks::HandleId;
 use crate::memory::Memory;
-use crate::record::Call;
+use crate::trace::Call;
 
 /// An open file of a session.
 #[derive(Debug)]

@@ -57,8 +57,8 @@ pub(crate) unsafe fn fill_in(file: *mut sqlite3_file, handle: Option<Handle>) {
 /// Returns the handle of an open file.
 ///
 /// # Safety
-/// `file` was filled in with a handle and is not closed, and no other reference to the handle exists: SQLite makes one call at a
-/// time on a file.
+/// `file` was filled in with a handle and is not closed, and no other reference to the handle exists: SQLite makes one call
+/// at a time on a file.
 unsafe fn handle<'a>(file: *mut sqlite3_file) -> &'a mut Handle {
     // SAFETY: the caller guarantees that it was filled in.
     let handle = unsafe { (*file.cast::<Opened>()).handle };

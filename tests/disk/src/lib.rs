@@ -1,5 +1,5 @@
-//! A simulated disk in memory, as a VFS of SQLite, for tests. Its failing calls, false fsyncs, full disks and power cuts are all
-//! determined by a seed.
+//! A simulated disk in memory, as a VFS of SQLite, for tests. Its failing calls, false fsyncs, full disks and power cuts are
+//! all determined by a seed.
 //!
 //! ```text
 //! lib        the public API
@@ -13,12 +13,12 @@
 //! locks      on files and on slots of shared memory
 //! memory     shared memory
 //! faults     what goes wrong, and how often
-//! record     what was done
+//! trace      what was done
 //! rng        seeded random numbers
 //! ```
 //!
-//! Calls go down only. Nothing here sleeps, reads a clock or accesses a file. On a single thread, the same calls on the same seed
-//! return the same results and leave the same bytes, except for SQLite's own random numbers: see [`seed_sqlite`].
+//! Calls go down only. Nothing here sleeps, reads a clock or accesses a file. On a single thread, the same calls on the same
+//! seed return the same results and leave the same bytes, except for SQLite's own random numbers: see [`seed_sqlite`].
 
 mod device;
 mod directory;
@@ -28,10 +28,10 @@ mod handle;
 mod io;
 mod locks;
 mod memory;
-mod record;
 mod registry;
 mod rng;
 mod state;
+mod trace;
 mod vfs;
 
 use std::ffi::c_int;
@@ -40,11 +40,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use faults::{Faults, SpaceError};
-pub use record::Stats;
+pub use trace::Stats;
 
 use device::{Device, Session, lock};
 use libsqlite3_sys::{SQLITE_TESTCTRL_PRNG_SEED, sqlite3, sqlite3_test_control};
-use record::Crash;
+use trace::Crash;
 
 /// A simulated disk. Clones share it; it exists as long as a clone or a connection does.
 #[derive(Clone, Debug)]
@@ -62,8 +62,8 @@ impl Disk {
         Self { device, session: Arc::new(Mutex::new(session)) }
     }
 
-    /// Returns the name of the VFS. It changes with each crash: the old name belongs to processes that no longer exist, and opens
-    /// nothing.
+    /// Returns the name of the VFS. It changes with each crash: the old name belongs to processes that no longer exist, and
+    /// opens nothing.
     #[must_use]
     pub fn vfs(&self) -> String {
         let mut session = lock(&self.session);
@@ -109,8 +109,8 @@ impl Disk {
         self.device.state().session
     }
 
-    /// Sets a hook that is called at the beginning of each fsync with the bytes to be written, and takes as long as the fsync should.
-    /// It may use the disk, but not SQLite on it.
+    /// Sets a hook that is called at the beginning of each fsync with the bytes to be written, and takes as long as the
+    /// fsync should. It may use the disk, but not SQLite on it.
     pub fn on_sync(&self, hook: impl Fn(usize) + Send + Sync + 'static) {
         *lock(&self.device.on_sync) = Some(Arc::new(hook));
     }
@@ -140,7 +140,7 @@ impl Disk {
     /// Returns what the disk has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.device.state().record.stats
+        self.device.state().trace.stats
     }
 
     /// Returns all files as programs see them, by name.
@@ -156,13 +156,13 @@ impl Disk {
 
     /// Starts to record all calls.
     pub fn record_calls(&self) {
-        self.device.state().record.lines.get_or_insert_default();
+        self.device.state().trace.lines.get_or_insert_default();
     }
 
     /// Removes and returns the recorded calls.
     #[must_use]
     pub fn take_calls(&self) -> Vec<String> {
-        self.device.state().record.lines.as_mut().map(std::mem::take).unwrap_or_default()
+        self.device.state().trace.lines.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
@@ -172,8 +172,8 @@ pub fn free_bytes(vfs: &str) -> Option<u64> {
     registry::find(vfs).and_then(|session| session.state().ok()?.free_bytes())
 }
 
-/// Seeds SQLite's own random number generator, from which it draws the salts of WALs: only after this call are the bytes on a disk
-/// reproducible. The generator belongs to the process: other threads that use SQLite draw from it as well.
+/// Seeds SQLite's own random number generator, from which it draws the salts of WALs: only after this call are the bytes on
+/// a disk reproducible. The generator belongs to the process: other threads that use SQLite draw from it as well.
 pub fn seed_sqlite(seed: u32) {
     // For SQLite, 0 means no seed.
     let seed = c_int::from_ne_bytes(seed.max(1).to_ne_bytes());

@@ -1,5 +1,5 @@
-//! Registers disks with SQLite under the names of VFSs. Each name has a structure that is never freed, because SQLite may hold it as
-//! long as a connection exists. Names are reused, so there are only as many as sessions at the same time.
+//! Registers disks with SQLite under the names of VFSs. Each name has a structure that is never freed, because SQLite may
+//! hold it as long as a connection exists. Names are reused, so there are only as many as sessions at the same time.
 
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! A seeded random number generator. Its numbers are the same on every machine and in every version, so that a seed means the same
-//! run forever.
+//! A seeded random number generator. Its numbers are the same on every machine and in every version, so that a seed means
+//! the same run forever.
 
 /// A stream of random numbers (SplitMix64: one addition, three mixes; every seed is a good one).
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! The disk's state and each call on it, with SQLite's result codes. Faults are drawn here, and crashes happen here. Independent of
-//! pointers, threads and sessions.
+//! The disk's state and each call on it, with SQLite's result codes. Faults are drawn here, and crashes happen here.
+//! Independent of pointers, threads and sessions.
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
@@ -17,8 +17,8 @@ use crate::faults::Faults;
 use crate::file::File;
 use crate::locks::{FileLocks, HandleId, SlotLocks};
 use crate::memory::Memory;
-use crate::record::{Crash, Record};
 use crate::rng::Rng;
+use crate::trace::{Crash, Trace};
 
 /// Linux's errno of a broken disk.
 const EIO: i32 = 5;
@@ -27,7 +27,7 @@ const EIO: i32 = 5;
 #[derive(Debug)]
 pub(crate) struct State {
     pub faults: Faults,
-    pub record: Record,
+    pub trace: Trace,
     /// The time that SQLite reads, in milliseconds since 1970.
     pub unix_millis: i64,
     /// The number of crashes, which is the number of the current session.
@@ -59,7 +59,7 @@ impl State {
     pub fn new(seed: u64) -> Self {
         Self {
             faults: Faults::default(),
-            record: Record::default(),
+            trace: Trace::default(),
             unix_millis: 0,
             session: 0,
             sqlite_rng: Rng::new(seed, 1),
@@ -110,7 +110,7 @@ impl State {
             Crash::Kill => self.directory.close_all(),
             Crash::Power => self.directory.cut_power(self.faults.powersafe_overwrite, &mut self.crash_rng),
         }
-        self.record.crash(crash);
+        self.trace.crash(crash);
     }
 
     /// Kills the process and replaces all files with these.
@@ -222,7 +222,7 @@ impl State {
             false => (bytes.len(), Ok(())),
         };
         self.file(file, SQLITE_IOERR_WRITE)?.write(offset, &bytes[..count]);
-        self.record.stats.written_bytes += count as u64;
+        self.trace.stats.written_bytes += count as u64;
         result
     }
 
@@ -237,8 +237,8 @@ impl State {
         Ok(())
     }
 
-    /// Makes the content durable, and the name as well if it may be new. Returns false if it only claims so. As on Linux, a failure is
-    /// reported once to each handle of the file, whichever called fsync: `reported` is how many the handle knows.
+    /// Makes the content durable, and the name as well if it may be new. Returns false if it only claims so. As on Linux, a
+    /// failure is reported once to each handle of the file, whichever called fsync: `reported` is how many the handle knows.
     pub fn sync(&mut self, file: FileId, with_name: bool, reported: &mut u64) -> Result<bool, c_int> {
         let failures = self.failures(file);
         if std::mem::replace(reported, failures) != failures {

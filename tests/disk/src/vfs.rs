@@ -1,4 +1,5 @@
-//! The C interface of a VFS: SQLite's calls on the file system as a whole. Converts arguments and results, and decides nothing.
+//! The C interface of a VFS: SQLite's calls on the file system as a whole. Converts arguments and results, and decides
+//! nothing.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use libsqlite3_sys::{
 use crate::device::{Session, code};
 use crate::handle::{Handle, size};
 use crate::io::{self, Opened};
-use crate::record::Call;
 use crate::registry::Slot;
+use crate::trace::Call;
 
 /// The maximum bytes of a file name, including the terminating zero.
 const MAX_NAME: usize = 512;

@@ -1,5 +1,5 @@
-//! The same seed and the same calls produce the same bytes and results. The only test of its process, because SQLite's random number
-//! generator belongs to the process.
+//! The same seed and the same calls produce the same bytes and results. The only test of its process, because SQLite's
+//! random number generator belongs to the process.
 
 use esker_disk::{Disk, seed_sqlite};
 use rusqlite::{Connection, OpenFlags};

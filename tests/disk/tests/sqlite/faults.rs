@@ -99,8 +99,8 @@ fn a_failed_fsync_loses_no_earlier_commit() {
     }
 }
 
-/// Shows what false fsyncs cause: commits are lost silently, and after a checkpoint the database may be damaged as well, because
-/// SQLite restarts the WAL as soon as it believes the database to be synced.
+/// Shows what false fsyncs cause: commits are lost silently, and after a checkpoint the database may be damaged as well,
+/// because SQLite restarts the WAL as soon as it believes the database to be synced.
 #[test]
 fn false_fsyncs_lose_commits_and_may_damage_the_database() {
     let (mut whole, mut shorter, mut damaged) = (0, 0, 0);

@@ -18,8 +18,8 @@ fn the_wal_is_written_and_checkpointed() {
     writer.execute_batch(TABLE).unwrap();
     (0..50).for_each(|round| insert(&mut writer, round, 3_000).unwrap());
     let checkpointer = connect(&disk).unwrap();
-    let (frames, moved, _) = checkpoint(&checkpointer, "NOOP").unwrap();
-    assert!(frames > 50 && moved == 0, "{frames} and {moved}");
+    let (frames, checkpointed, _) = checkpoint(&checkpointer, "NOOP").unwrap();
+    assert!(frames > 50 && checkpointed == 0, "{frames} and {checkpointed}");
     assert_eq!(file_len(&disk, "/test.db-wal"), 32 + frames as usize * (24 + 4096));
     assert_eq!(checkpoint(&checkpointer, "PASSIVE").unwrap(), (frames, frames, false));
     assert_eq!(checkpoint(&checkpointer, "TRUNCATE").unwrap(), (0, 0, false));
@@ -40,8 +40,8 @@ fn a_reader_keeps_its_snapshot_and_blocks_checkpoints() {
     reader.execute_batch("BEGIN").unwrap();
     assert_eq!(rounds(&reader).unwrap(), [0]);
     insert(&mut writer, 1, 10).unwrap();
-    let (frames, moved, _) = checkpoint(&writer, "PASSIVE").unwrap();
-    assert!(moved < frames, "{moved} of {frames}");
+    let (frames, checkpointed, _) = checkpoint(&writer, "PASSIVE").unwrap();
+    assert!(checkpointed < frames, "{checkpointed} of {frames}");
     assert!(checkpoint(&writer, "TRUNCATE").unwrap().2);
     assert_eq!(rounds(&reader).unwrap(), [0]);
     reader.execute_batch("COMMIT").unwrap();

@@ -1,5 +1,5 @@
-//! Records what was done: counts, a digest of all calls and, on request, the calls themselves. Contents are left out, as the salts
-//! in a WAL come from SQLite's own random number generator, which all connections of a process share.
+//! A trace of what was done: counts, a digest of all calls and, on request, the calls themselves. Contents are left out, as
+//! the salts in a WAL come from SQLite's own random number generator, which all connections of a process share.
 
 use std::ffi::c_int;
 
@@ -40,7 +40,7 @@ pub struct Stats {
     pub digest: u64,
 }
 
-/// A call to be recorded.
+/// A call, for the trace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub what: &'static str,
@@ -50,12 +50,12 @@ pub(crate) struct Call<'a> {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Record {
+pub(crate) struct Trace {
     pub stats: Stats,
     pub lines: Option<Vec<String>>,
 }
 
-impl Record {
+impl Trace {
     pub fn record(&mut self, call: Call<'_>, code: c_int) {
         let stats = &mut self.stats;
         stats.calls += 1;
