@@ -4,6 +4,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 
 use crate::sse::Frame;
+use crate::util::shrink::Shrink;
 
 /// Iterates over frames of one feed, ascending by id.
 pub type Run<'a> = vec_deque::Iter<'a, Arc<Frame>>;
@@ -89,8 +90,8 @@ impl Window {
         // Frees what a burst has allocated. A feed of constant length is not reallocated.
         if self.frames.is_empty() {
             self.frames = VecDeque::new();
-        } else if self.frames.capacity() > 64 && self.frames.len() < self.frames.capacity() / 4 {
-            self.frames.shrink_to(self.frames.len() * 2);
+        } else {
+            self.frames.shrink_if_sparse();
         }
         Some(frame)
     }

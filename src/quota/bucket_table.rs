@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::token_bucket::{Bucket, Excess, Rate};
+use crate::util::shrink::Shrink;
 
 /// The most buckets that are kept, in some 13 MB. If as many keys have one that is not full, the fuller half is dropped:
 /// nobody is refused because of that, and the keys that have taken the most are still limited.
@@ -108,7 +109,7 @@ impl<K: Copy + Eq + Hash> Shard<K> {
         }
         // Twice as many before the next look, so that it costs each newcomer the same.
         self.tidy_beyond = (self.buckets.len() * 2).clamp(FEW, MAX_PER_SHARD - 1);
-        self.buckets.shrink_to(self.tidy_beyond + 1);
+        self.buckets.shrink_if_sparse();
     }
 
     fn forget_half(&mut self) {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::util::shrink::Shrink;
+
 /// See the module's page. As large as there are subjects with an open stream, which `--max-subscribers` bounds.
 pub struct StreamLimiter {
     max: usize,
@@ -33,7 +35,7 @@ impl StreamLimiter {
         self.lock().len()
     }
 
-    fn shrink_if_sparse(&self, subject: u64) {
+    fn release(&self, subject: u64) {
         let mut taken = self.lock();
         let Some(count) = taken.get_mut(&subject) else { return };
         *count -= 1;
@@ -41,11 +43,7 @@ impl StreamLimiter {
             return;
         }
         taken.remove(&subject);
-        // What a crowd took is given back when it has gone.
-        if taken.capacity() > 64 && taken.len() < taken.capacity() / 4 {
-            let room = taken.len() * 2;
-            taken.shrink_to(room);
-        }
+        taken.shrink_if_sparse();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
@@ -61,7 +59,7 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.of.shrink_if_sparse(self.subject);
+        self.of.release(self.subject);
     }
 }
 

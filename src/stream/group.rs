@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::hub::TopicId;
 use crate::sse::Framing;
 use crate::stream::replica::Source;
+use crate::util::shrink::Shrink;
 
 /// Index of an audience.
 pub type GroupKey = u32;
@@ -99,9 +100,7 @@ impl ReadySet {
         let seat = seat as usize;
         self.seats.swap_remove(seat);
         self.unserved = self.unserved.min(self.seats.len());
-        if self.seats.capacity() > 64 && self.seats.len() < self.seats.capacity() / 4 {
-            self.seats.shrink_to(self.seats.len() * 2);
-        }
+        self.seats.shrink_if_sparse();
         self.seats.get(seat).copied()
     }
 }

@@ -7,6 +7,8 @@ use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
+use crate::util::shrink::Shrink;
+
 /// Entries in a page: few enough that those who stay seldom keep many others' memory, and so many that what is noted of
 /// a page is nothing beside it.
 const PAGE: usize = 64;
@@ -131,9 +133,7 @@ impl<T> PagedSlab<T> {
             self.pages.pop();
             self.roomy.remove(&self.pages.len());
         }
-        if self.pages.len() < self.pages.capacity() / 4 {
-            self.pages.shrink_to(self.pages.len() * 2);
-        }
+        self.pages.shrink_if_sparse();
     }
 }
 

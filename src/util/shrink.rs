@@ -1,44 +1,49 @@
-//! Room that a container keeps from a time when it held far more, and that it gives back. Rare, for what is left is moved:
-//! a container that gives back three quarters must first grow fourfold to do so again.
-//! Refuses to know what is kept.
+//! The policy for returning memory after a surge. A container that uses less than an eighth of its room shrinks to twice
+//! its length. Shrinking moves the elements that are left, so it has to stay rare: three quarters of them must be removed
+//! before the next time.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
-/// So much room is never worth a look.
-const MIN: usize = 64;
+/// A container with no more room than this, in bytes, never shrinks.
+const MIN_BYTES: usize = 512;
+/// A container is sparse if its room is more than this many times its length.
+const SPARSE: usize = 8;
+/// A sparse container shrinks to this many times its length.
+const ROOM_LEFT: usize = 2;
 
-/// See the module's page.
+/// A container that returns unused memory.
 pub trait Shrink {
-    /// Gives back what is far too much, if it is; cheap if it is not.
+    /// Returns most of the unused memory if the container is sparse. Cheap if it is not.
     fn shrink_if_sparse(&mut self);
 }
 
-/// What to shrink to, if the room is far too much.
-fn fitting(len: usize, capacity: usize) -> Option<usize> {
-    (capacity > MIN && len < capacity / 8).then_some(len * 2)
+/// Returns the capacity to shrink to if a container of elements of type `T` is sparse.
+fn target<T>(len: usize, capacity: usize) -> Option<usize> {
+    let has_room = capacity.saturating_mul(size_of::<T>()) > MIN_BYTES;
+    (has_room && len < capacity / SPARSE).then_some(len * ROOM_LEFT)
 }
 
 impl<T> Shrink for Vec<T> {
     fn shrink_if_sparse(&mut self) {
-        if let Some(room) = fitting(self.len(), self.capacity()) {
-            self.shrink_to(room);
+        if let Some(capacity) = target::<T>(self.len(), self.capacity()) {
+            self.shrink_to(capacity);
         }
     }
 }
 
 impl<T> Shrink for VecDeque<T> {
     fn shrink_if_sparse(&mut self) {
-        if let Some(room) = fitting(self.len(), self.capacity()) {
-            self.shrink_to(room);
+        if let Some(capacity) = target::<T>(self.len(), self.capacity()) {
+            self.shrink_to(capacity);
         }
     }
 }
 
 impl<K: Eq + Hash, V, S: BuildHasher> Shrink for HashMap<K, V, S> {
     fn shrink_if_sparse(&mut self) {
-        if let Some(room) = fitting(self.len(), self.capacity()) {
-            self.shrink_to(room);
+        if let Some(capacity) = target::<(K, V)>(self.len(), self.capacity()) {
+            self.shrink_to(capacity);
         }
     }
 }
@@ -48,20 +53,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_goes_back_seldom_and_only_where_it_is_far_too_much() {
+    fn only_sparse_containers_shrink_and_few_elements_are_moved() {
         let mut map: HashMap<usize, usize> = (0..100_000).map(|key| (key, key)).collect();
         let (mut moved, mut room) = (0, map.capacity());
         for key in 0..100_000 {
             map.remove(&key);
             map.shrink_if_sparse();
-            // A removal alone can take a place from what a map calls its capacity.
+            // A removal alone can lower what a map reports as its capacity.
             moved += if map.capacity() < room / 2 { map.len() } else { 0 };
             room = map.capacity();
         }
-        assert!(room <= MIN, "room for {room}");
-        assert!(moved < 30_000, "{moved} entries were moved for 100 000 that left");
-        let mut few: VecDeque<usize> = VecDeque::with_capacity(MIN);
-        few.shrink_if_sparse();
-        assert_eq!(few.capacity(), MIN);
+        assert!(room * size_of::<(usize, usize)>() <= MIN_BYTES, "room for {room}");
+        assert!(moved < 30_000, "{moved} entries were moved for 100 000 that were removed");
+        let mut small: VecDeque<usize> = VecDeque::with_capacity(64);
+        small.shrink_if_sparse();
+        assert_eq!(small.capacity(), 64);
     }
 }
