@@ -83,11 +83,14 @@ impl Permits {
         self.0[index] = Some(place);
     }
 
-    /// A subscriber has left: its place is given back.
+    /// Releases the permit of a subscriber that has left.
     pub fn remove(&mut self, key: u32) {
-        if let Some(place) = self.0.get_mut(key as usize) {
-            *place = None;
+        let Some(permit) = self.0.get_mut(key as usize) else { return };
+        *permit = None;
+        while let Some(None) = self.0.last() {
+            self.0.pop();
         }
+        self.0.shrink_if_sparse();
     }
 }
 
@@ -115,6 +118,17 @@ mod tests {
         (0..100_000).for_each(|key| list.remove(key));
         assert_eq!(places.subjects(), 0);
         assert!(places.lock().capacity() <= 128);
+    }
+
+    #[test]
+    fn permits_return_their_memory_after_a_surge() {
+        let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), Permits::default());
+        (0..100_000).for_each(|key| permits.put(key, limiter.take(key.into())));
+        (100..100_000).for_each(|key| permits.remove(key));
+        assert_eq!(limiter.subjects(), 100);
+        assert!(permits.0.capacity() <= 800, "room for {}", permits.0.capacity());
+        (0..100).for_each(|key| permits.remove(key));
+        assert!(permits.0.is_empty() && permits.0.capacity() <= 32, "room for {}", permits.0.capacity());
     }
 
     #[test]
