@@ -1,9 +1,9 @@
-//! One worker's streams with 10 000, 100 000 and 1 000 000 subscribers on in-memory sockets as small as a descriptor:
-//! memory each, and the time of our own code per delivery, join, leave and look of the sweep. Driven by the same
-//! calls as the simulation; refuses to know the kernel, whose time and memory other benches measure.
+//! Measures one worker's streams with 10 000, 100 000 and 1 000 000 subscribers on in-memory sockets as small as a
+//! descriptor: memory per subscriber, and the time of our own code per delivery, join, leave and check of the sweep.
+//! Driven by the same calls as the simulation. Other benches measure the kernel's time and memory.
 //!
-//! `cargo bench --bench crowd`, or with counts of one's own: `cargo bench --bench crowd -- 5000`. Times are wall time
-//! on one thread, the best of many rounds and their median; the best is the one to compare on a busy machine.
+//! Run `cargo bench --bench crowd`, or choose the counts: `cargo bench --bench crowd -- 5000`. Times are wall time on one
+//! thread: the best of many rounds and, in parentheses, the median. Compare the best on a busy machine.
 
 #[path = "../tests/budget/descriptor.rs"]
 mod descriptor;
@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 use descriptor::{BYTES, Socket, one_worker};
 use esker::hub::{Hub, Position, TopicName};
 use esker::sse::{Framing, drafts_from_text};
-use esker::stream::{Close, Streams};
-use esker::worker::{BUDGET_PER_ITERATION, Silence};
+use esker::stream::{BUDGET_PER_ITERATION, Close, Silence, Streams};
 use fastrand::Rng;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -27,17 +26,18 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const COUNTS: [&str; 3] = ["10000", "100000", "1000000"];
-/// Asks this program for one count alone.
+/// The argument that makes this program measure a single count.
 const ALONE: &str = "--alone";
 const SPREAD: usize = 1000;
 const BURST: usize = 64;
-const JOINS_PER_TURN: usize = 128;
-/// A random half leaves and as many come, so many times.
+const JOINS_PER_ITERATION: usize = 128;
+/// How often a random half of the subscribers leaves and is replaced.
 const CHURNS: usize = 4;
-/// Every measurement of time has at least so many deliveries, and at least so many rounds.
+/// The least number of deliveries in a measurement of time.
 const DELIVERIES: usize = 10_000_000;
+/// The least number of rounds in a measurement of time.
 const ROUNDS: usize = 20;
-/// A usual event, for the socket alone.
+/// A typical event, for measurements of the socket alone.
 const EVENT: &[u8] = b"2a\r\ndata: hello, world\nid: 1763000000000000\n\n\r\n";
 
 /// One worker's subscribers, and the hub that they have joined.
@@ -49,12 +49,12 @@ struct Crowd {
     rng: Rng,
     micros: u64,
     millis: u32,
-    /// Looked at as a broker looks at its own.
+    /// Read as often as a broker reads its clock.
     clock: Instant,
 }
 
 impl Crowd {
-    /// Nobody yet, with room for the keys of `count`, so that the bench's own memory does not grow.
+    /// Has no subscribers yet, but room for the keys of `count`, so that the bench's own memory does not grow.
     fn new(topics: usize, count: usize) -> Self {
         let (hub, streams) = one_worker();
         let topic = |number| TopicName::parse(&format!("topic{number:05}")).expect("a topic");
@@ -72,39 +72,39 @@ impl Crowd {
         }
     }
 
-    /// So many join, some in each turn; answers how long that took.
+    /// Adds `count` live subscribers, some in each loop iteration. Returns how long that took.
     fn join(&mut self, count: usize) -> Duration {
         self.join_at(count, Position::Live)
     }
 
-    /// The same from a position on.
+    /// Adds subscribers that begin at a position. Returns how long that took.
     fn join_at(&mut self, count: usize, position: Position<'_>) -> Duration {
         let start = Instant::now();
         for joined in 1..=count {
             let topic = self.topics[self.rng.usize(..self.topics.len())];
             let admitted = self.hub.join(0, &[topic], position).expect("there is room");
-            let ticket = self.streams.admit(admitted, Framing::Chunked, None);
+            let pending = self.streams.admit(admitted, Framing::Chunked, None);
             self.keys.push(self.streams.next_key());
-            self.streams.seat(ticket, Socket::new(), self.millis);
-            if joined % JOINS_PER_TURN == 0 || joined == count {
+            self.streams.start(pending, Socket::new(), self.millis);
+            if joined % JOINS_PER_ITERATION == 0 || joined == count {
                 self.serve();
             }
         }
         start.elapsed()
     }
 
-    /// So many leave, whoever it is; answers how long that took.
+    /// Removes `count` random subscribers. Returns how long that took.
     fn leave(&mut self, count: usize) -> Duration {
         self.rng.shuffle(&mut self.keys);
         let start = Instant::now();
         for _ in 0..count {
-            self.streams.remove(self.keys.pop().expect("as many have joined"), Close::Peer);
+            self.streams.remove(self.keys.pop().expect("a subscriber"), Close::Peer);
             self.streams.take_closed().for_each(drop);
         }
         start.elapsed()
     }
 
-    /// Serves all that is due, turn by turn; answers how long that took.
+    /// Serves everything that is due. Returns how long that took.
     fn serve(&mut self) -> Duration {
         let start = Instant::now();
         self.streams.take_inbox();
@@ -114,44 +114,45 @@ impl Crowd {
         start.elapsed()
     }
 
-    /// So many events to each topic, at once; answers how long serving them took.
+    /// Publishes `events` events to each topic at once and serves them. Returns how long serving took.
     fn deliver(&mut self, events: usize) -> Duration {
         self.millis += 1;
         let body = "data: hello, world\n\n".repeat(events);
         for topic in &self.topics {
             let drafts = drafts_from_text(&body).expect("a good body");
             self.hub.publish(topic, drafts, self.micros + 1, None).expect("there is room");
-            // The last event's id: ids that ran ahead of the clock would be refused some day.
+            // The last event's id: ids too far ahead of the clock would be refused.
             self.micros += events as u64;
         }
         let before = BYTES.load(Ordering::Relaxed);
         let took = self.serve();
-        let least = self.keys.len() * events * "data: hello, world\n\n".len();
-        assert!(BYTES.load(Ordering::Relaxed) - before >= least, "everybody gets everything");
+        let expected = self.keys.len() * events * "data: hello, world\n\n".len();
+        assert!(BYTES.load(Ordering::Relaxed) - before >= expected, "every subscriber gets every event");
         took
     }
 
-    /// One sweep over all, turn by turn, with everybody silent for so long; a heartbeat is sent after 1000.
+    /// Sweeps all subscribers, which have been silent for `silent` milliseconds; a heartbeat is sent after 1000. Returns how
+    /// long that took.
     fn sweep(&mut self, silent: u32) -> Duration {
         self.millis += silent;
         let silence = Silence { heartbeat: 1000, stall: 2000 };
         let start = Instant::now();
         self.streams.begin_sweep();
-        while self.streams.go_on_sweeping(silence, self.millis) {}
+        while self.streams.continue_sweep(silence, self.millis) {}
         start.elapsed()
     }
 
-    /// Ends all streams, turn by turn.
+    /// Drains all streams. Returns how long that took.
     fn drain(&mut self) -> Duration {
         let start = Instant::now();
-        while self.streams.end(BUDGET_PER_ITERATION, self.millis) {
+        while self.streams.drain(BUDGET_PER_ITERATION, self.millis) {
             self.streams.take_closed().for_each(drop);
         }
         start.elapsed()
     }
 }
 
-/// What was measured of one count of subscribers: rows of a name and figures.
+/// The results for one number of subscribers: rows of a name and figures.
 struct Column {
     count: usize,
     rows: Vec<(&'static str, String)>,
@@ -162,17 +163,17 @@ impl Column {
         self.rows.push((name, figure));
     }
 
-    /// Bytes per subscriber.
+    /// Adds a row: bytes per subscriber.
     fn bytes(&mut self, name: &'static str, bytes: isize) {
         self.put(name, format!("{:.1}", bytes as f64 / self.count as f64));
     }
 
-    /// Nanoseconds per subscriber, of one round.
+    /// Adds a row: nanoseconds per subscriber, measured in one round.
     fn once(&mut self, name: &'static str, took: Duration, subscribers: usize) {
         self.put(name, format!("{:.0}", took.as_nanos() as f64 / subscribers as f64));
     }
 
-    /// Nanoseconds per subscriber, the best round and the median one.
+    /// Adds a row: nanoseconds per subscriber, of the best round and the median one.
     fn rounds(&mut self, name: &'static str, mut round: impl FnMut() -> Duration) {
         let rounds = ROUNDS.max(DELIVERIES / self.count);
         let mut each: Vec<_> = (0..rounds).map(|_| round().as_nanos() as f64 / self.count as f64).collect();
@@ -186,7 +187,7 @@ fn heap() -> isize {
     stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
-/// The sum of these lines of a file in /proc/self that are in kB, in bytes; 0 where there is no such file.
+/// Returns the sum of these lines of a file in /proc/self, whose values are in kB, in bytes; 0 if there is no such file.
 fn proc(file: &str, lines: &[&str]) -> isize {
     let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
     let numbers = text.lines().filter(|line| lines.iter().any(|name| line.starts_with(name)));
@@ -197,11 +198,11 @@ fn private() -> isize {
     proc("smaps_rollup", &["Private_"])
 }
 
-/// Growth: what memory it takes while it happens, right after and once nothing more is to be done.
+/// Measures the memory that adding subscribers takes, during and after it.
 fn grow(column: &mut Column) -> Crowd {
     let mut crowd = Crowd::new(1, column.count);
     crowd.join(1);
-    let _ = std::fs::write("/proc/self/clear_refs", "5"); // The peak begins anew.
+    let _ = std::fs::write("/proc/self/clear_refs", "5"); // Resets the peak.
     let (heap_before, private_before, resident_before) = (heap(), private(), proc("status", &["VmRSS"]));
     let took = crowd.join(column.count - 1);
     column.bytes("heap bytes", heap() - heap_before);
@@ -211,7 +212,7 @@ fn grow(column: &mut Column) -> Crowd {
     crowd
 }
 
-/// The same right after the vectors doubled, which is when they are largest for what they hold.
+/// Measures memory right after the vectors doubled, when they are largest in relation to their content.
 fn grow_beyond(column: &mut Column) {
     let count = column.count.next_power_of_two() + 1;
     let mut crowd = Crowd::new(1, count);
@@ -220,7 +221,7 @@ fn grow_beyond(column: &mut Column) {
     column.put("heap bytes right after doubling", format!("{:.1}", (heap() - before) as f64 / count as f64));
 }
 
-/// The socket alone: so many of them in a row are handed the same slices.
+/// Returns a measurement of the socket alone: writes the same slices to `count` sockets in a row.
 fn floor(count: usize, slices: &[IoSlice<'_>]) -> impl FnMut() -> Duration {
     let mut sockets: Vec<_> = (0..count).map(|_| Socket::new()).collect();
     move || {
@@ -243,16 +244,16 @@ fn churn(crowd: &mut Crowd, column: &mut Column) {
     column.once("join in place of one who left, ns", joined, CHURNS * half);
 }
 
-/// Half of all come back from before the last events.
-fn reconnect_later(crowd: &mut Crowd, column: &mut Column) {
+/// Reconnects half of the subscribers from a position before the last events.
+fn reconnect(crowd: &mut Crowd, column: &mut Column) {
     let position = crowd.micros.to_string();
     crowd.deliver(BURST);
     crowd.leave(column.count / 2);
-    crowd.streams.take_tally();
+    crowd.streams.take_counters();
     let took = crowd.join_at(column.count / 2, Position::After(&position));
     let (events, gaps) = (column.count / 2 * BURST, 0);
-    let tally = crowd.streams.take_tally();
-    assert_eq!((tally.delivered as usize, tally.gaps), (events, gaps), "each gets what it missed and nothing else");
+    let counters = crowd.streams.take_counters();
+    assert_eq!((counters.delivered as usize, counters.gaps), (events, gaps), "each gets exactly what it missed");
     column.once("join and catch up with 64 events, ns", took, column.count / 2);
 }
 
@@ -269,7 +270,7 @@ fn measure(count: usize) -> Column {
     column.rounds("delivery of 1 event after churn, ns", || crowd.deliver(1));
     column.rounds("delivery of 64 at once after churn, ns", || crowd.deliver(BURST));
     column.rounds("sweep, everybody silent, after churn, ns", || crowd.sweep(1000));
-    reconnect_later(&mut crowd, &mut column);
+    reconnect(&mut crowd, &mut column);
     column.once("drain, ns", crowd.drain(), count);
     drop(crowd);
     let mut spread = Crowd::new(SPREAD, count);
@@ -282,7 +283,7 @@ fn measure(count: usize) -> Column {
     column
 }
 
-/// Each count has a process of its own, or the memory that one has given back would serve the next.
+/// Measures a count in a process of its own: otherwise memory that one measurement returned would be used by the next.
 fn measure_apart(count: &str) -> Vec<(String, String)> {
     let program = std::env::current_exe().expect("the path of this program");
     let output = Command::new(program).args([ALONE, count]).stderr(Stdio::inherit()).output().expect("it runs again");
@@ -299,7 +300,7 @@ fn main() {
         let rows = measure(count.parse().expect("a number")).rows;
         return rows.iter().for_each(|(name, figure)| println!("{name}\t{figure}"));
     }
-    // cargo says this to every bench, and not when it runs one as a test (`cargo test --all-targets`).
+    // cargo passes this to every bench, but not when it runs one as a test (`cargo test --all-targets`).
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }

@@ -1,4 +1,4 @@
-//! The exact budgets: bytes per idle subscriber, allocations and writes per delivery. One test, for
+//! Tests the exact budgets: bytes per idle subscriber, allocations and writes per delivery. There is only one test, because
 //! the counting allocator counts the whole process.
 
 #[path = "budget/descriptor.rs"]
@@ -19,16 +19,16 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-struct CommonHeaders {
+struct Fixture {
     hub: Arc<Hub>,
     streams: Streams<Socket>,
     topic: TopicName,
     now: u64,
-    /// How often the clock was looked at while serving.
-    looks: Cell<usize>,
+    /// How often the clock was read while serving.
+    clock_reads: Cell<usize>,
 }
 
-impl CommonHeaders {
+impl Fixture {
     fn new() -> Self {
         let (hub, streams) = one_worker();
         Self {
@@ -36,15 +36,15 @@ impl CommonHeaders {
             streams,
             topic: TopicName::parse("topicone1").expect("a topic"),
             now: 1_000_000,
-            looks: Cell::new(0),
+            clock_reads: Cell::new(0),
         }
     }
 
     fn subscribe(&mut self, count: usize, expires: Option<u64>) {
         for _ in 0..count {
             let joined = self.hub.join(0, &[self.topic], Position::Live).expect("there is room");
-            let ticket = self.streams.admit(joined, Framing::Chunked, expires);
-            self.streams.seat(ticket, Socket::new(), 0);
+            let pending = self.streams.admit(joined, Framing::Chunked, expires);
+            self.streams.start(pending, Socket::new(), 0);
             self.streams.serve(usize::MAX, 0, &|| 0);
         }
     }
@@ -58,14 +58,14 @@ impl CommonHeaders {
         self.streams.take_inbox();
     }
 
-    /// Serves all that is due; answers the allocations and writes that took.
+    /// Serves everything that is due. Returns the number of allocations and writes.
     fn serve(&mut self) -> (usize, usize) {
         let region = Region::new(ALLOCATOR);
         let before = WRITES.load(Ordering::Relaxed);
-        let Self { streams, now, looks, .. } = self;
+        let Self { streams, now, clock_reads, .. } = self;
         while streams.has_work() {
             streams.serve(esker::stream::BUDGET_PER_ITERATION, 0, &|| {
-                looks.set(looks.get() + 1);
+                clock_reads.set(clock_reads.get() + 1);
                 *now
             });
         }
@@ -75,11 +75,11 @@ impl CommonHeaders {
 }
 
 #[test]
-fn the_budgets_are_kept() {
+fn budgets_are_kept() {
     a_subscriber_is_24_bytes();
     idle_subscribers_cost_at_most_64_bytes_each();
     delivery_allocates_nothing_and_writes_once();
-    those_who_come_in_place_of_others_cost_nothing();
+    replaced_subscribers_leave_no_memory_behind();
     a_drain_writes_once_to_each();
 }
 
@@ -87,71 +87,75 @@ fn a_subscriber_is_24_bytes() {
     assert_eq!(size_of::<Subscriber<Socket>>(), 24);
 }
 
-/// Counted right after the vectors doubled, which is when they are largest for what they hold.
+/// Measured right after the vectors doubled, when they are largest in relation to their content.
 fn idle_subscribers_cost_at_most_64_bytes_each() {
-    // A slab entry and a seat; with a token, the second in which it expires as well.
+    // A slab entry and a ready index; with a token, also the second in which it expires.
     for (expires, live) in [(None, 24 + 4), (Some(1_800_000_000), 24 + 4 + 4)] {
-        let mut house = CommonHeaders::new();
-        house.subscribe(1, expires);
+        let mut fixture = Fixture::new();
+        fixture.subscribe(1, expires);
         let region = Region::new(ALLOCATOR);
         let count = (1 << 18) + 1;
-        house.subscribe(count, expires);
+        fixture.subscribe(count, expires);
         let change = region.change();
         let heap = change.bytes_allocated as isize - change.bytes_deallocated as isize;
         let each = heap as f64 / count as f64;
         assert!(each <= 64.0, "{each} bytes of heap per subscriber");
-        assert!(each >= f64::from(live), "{each} bytes can't be all: the allocator was not counted");
+        assert!(each >= f64::from(live), "{each} bytes are too few: the allocator was not counted");
     }
 }
 
-/// Seats and entries that were left are taken again; delivery is as before.
-fn those_who_come_in_place_of_others_cost_nothing() {
+/// Slab entries and ready indexes are reused; delivery is as before.
+fn replaced_subscribers_leave_no_memory_behind() {
     const SUBSCRIBERS: usize = 1000;
-    let mut house = CommonHeaders::new();
-    house.subscribe(SUBSCRIBERS, None);
+    let mut fixture = Fixture::new();
+    fixture.subscribe(SUBSCRIBERS, None);
     let before = ALLOCATOR.stats();
     for round in 0..10 {
-        // Every second one, from another one on each time.
+        // The even keys and the odd keys in turn.
         (0..SUBSCRIBERS as u32)
             .filter(|key| (key + round) % 2 == 0)
-            .for_each(|key| house.streams.remove(key, Close::Peer));
-        assert_eq!(house.streams.take_closed().count(), SUBSCRIBERS / 2);
-        house.subscribe(SUBSCRIBERS / 2, None);
+            .for_each(|key| fixture.streams.remove(key, Close::Peer));
+        assert_eq!(fixture.streams.take_closed().count(), SUBSCRIBERS / 2);
+        fixture.subscribe(SUBSCRIBERS / 2, None);
     }
     let after = ALLOCATOR.stats();
     let grown = after.bytes_allocated - before.bytes_allocated;
-    let given_back = after.bytes_deallocated - before.bytes_deallocated;
-    assert_eq!(grown, given_back, "nothing is kept of those who left");
-    house.publish(1);
-    assert_eq!(house.serve(), (0, SUBSCRIBERS));
+    let shrunk = after.bytes_deallocated - before.bytes_deallocated;
+    assert_eq!(grown, shrunk, "nothing is kept for subscribers that left");
+    fixture.publish(1);
+    assert_eq!(fixture.serve(), (0, SUBSCRIBERS));
 }
 
 fn a_drain_writes_once_to_each() {
     const SUBSCRIBERS: usize = 20_000;
     const BUDGET: usize = 512;
-    let mut house = CommonHeaders::new();
-    house.subscribe(SUBSCRIBERS, None);
+    let mut fixture = Fixture::new();
+    fixture.subscribe(SUBSCRIBERS, None);
     let (mut slices, before) = (0, WRITES.load(Ordering::Relaxed));
-    while house.streams.end(BUDGET, 0) {
+    while fixture.streams.drain(BUDGET, 0) {
         slices += 1;
-        assert!(house.streams.take_closed().count() <= BUDGET);
+        assert!(fixture.streams.take_closed().count() <= BUDGET);
     }
-    assert_eq!((house.streams.len(), WRITES.load(Ordering::Relaxed) - before), (0, SUBSCRIBERS));
-    assert!(slices <= SUBSCRIBERS.div_ceil(BUDGET) + 2, "{slices} slices look at nobody twice");
+    assert_eq!((fixture.streams.len(), WRITES.load(Ordering::Relaxed) - before), (0, SUBSCRIBERS));
+    assert!(slices <= SUBSCRIBERS.div_ceil(BUDGET) + 2, "{slices} slices check no subscriber twice");
 }
 
 fn delivery_allocates_nothing_and_writes_once() {
     const SUBSCRIBERS: usize = 1000;
-    let mut house = CommonHeaders::new();
-    house.subscribe(SUBSCRIBERS, None);
+    let mut fixture = Fixture::new();
+    fixture.subscribe(SUBSCRIBERS, None);
     for events in [1, 1, 64, 200] {
-        house.publish(events);
+        fixture.publish(events);
         let bytes = BYTES.load(Ordering::Relaxed);
-        house.streams.take_tally();
-        house.looks.set(0);
-        assert_eq!(house.serve(), (0, SUBSCRIBERS), "{events} events at once");
-        assert_eq!(house.streams.take_tally().latency.count() as usize, SUBSCRIBERS * events, "all were timed");
-        assert!(house.looks.get() <= SUBSCRIBERS / 30, "{} looks at the clock", house.looks.get());
+        fixture.streams.take_counters();
+        fixture.clock_reads.set(0);
+        assert_eq!(fixture.serve(), (0, SUBSCRIBERS), "{events} events at once");
+        assert_eq!(
+            fixture.streams.take_counters().latency.count() as usize,
+            SUBSCRIBERS * events,
+            "the latency of all was measured"
+        );
+        assert!(fixture.clock_reads.get() <= SUBSCRIBERS / 30, "{} readings of the clock", fixture.clock_reads.get());
         assert!(BYTES.load(Ordering::Relaxed) - bytes >= SUBSCRIBERS * events * "data: hello, world\n".len());
     }
 }

@@ -1,106 +1,114 @@
-//! How streams end: because their token has expired, or because the broker drains. Whoever is caught
-//! up gets a last word and is gone. One whose socket is full has a while to take what it is owed.
+//! How streams close: because their token has expired, or because the broker drains. A subscriber that is ready gets a final
+//! event and is closed. One whose socket is full has some time to accept what is due to it.
 
 use std::io::IoSlice;
 
 use crate::sse::{Frame, stream};
-use crate::stream::group::SubscriberKey;
-use crate::stream::heartbeat::CHECKS_PER_ITERATION;
-use crate::stream::subscriber::{Backlog, Closing, NO_SEAT, PartialWrite, Socket, Subscriber, WriteOutcome};
+use crate::stream::budget::CHECKS_PER_ITERATION;
+use crate::stream::keys::SubscriberKey;
+use crate::stream::subscriber::{Closing, PartialWrite, SendState, Socket, WriteOutcome};
 use crate::stream::{Close, Streams};
 
-/// How long after its token's expiry a full socket may take the rest of the frame that it is in the
-/// middle of, and the word that the token has expired.
+/// How long after its token's expiry a full socket may accept the rest of an interrupted frame and the final event.
 const GRACE_SECONDS: u64 = 2;
-/// In a drain, a full socket that takes no byte for so long is not waited for.
+/// A drain does not wait for a full socket that accepts no data for this long.
 const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
 
+/// The position of a drain in the slab.
+#[derive(Debug, Default)]
+pub struct Drain {
+    next: SubscriberKey,
+}
+
 impl<S: Socket> Streams<S> {
-    /// Drains, in slices: ends the streams that have got everything, so many at most, with the last chunk.
-    /// Those that still take bytes are asked again, until the caller's time is up. Answers whether there
-    /// are more to look at before that.
-    pub fn end(&mut self, budget: usize, now: u32) -> bool {
-        let is_over = |subscriber: &Subscriber<S>| {
-            subscriber.seat != NO_SEAT || now.wrapping_sub(subscriber.written_at) >= DRAIN_PATIENCE_MILLIS
-        };
-        let mut ended = 0;
-        for index in self.end_at..self.end_at + CHECKS_PER_ITERATION {
-            if index >= self.subscribers.bound() {
-                self.end_at = 0;
+    /// Drains in slices: closes at most `budget` of the streams that have got everything, with the last chunk. Those whose
+    /// sockets are full are looked at again, until the caller's time is up. Returns whether this round is unfinished.
+    pub fn drain(&mut self, budget: usize, now: u32) -> bool {
+        let mut closed = 0;
+        let begin = self.drain.next;
+        for key in begin..begin + CHECKS_PER_ITERATION as SubscriberKey {
+            if key >= self.subscribers.bound() {
+                self.drain.next = 0;
                 return false;
             }
-            self.end_at = index + 1;
-            if self.subscribers.get(index).is_some_and(is_over) {
-                self.end_one(index as SubscriberKey, now);
-                ended += 1;
+            self.drain.next = key + 1;
+            let is_over = self
+                .subscribers
+                .get(key)
+                .is_some_and(|subscriber| subscriber.is_ready() || subscriber.silent_for(now) >= DRAIN_PATIENCE_MILLIS);
+            if is_over {
+                self.drain_one(key, now);
+                closed += 1;
             }
-            if ended == budget {
+            if closed == budget {
                 break;
             }
         }
         true
     }
 
-    fn end_one(&mut self, key: SubscriberKey, now: u32) {
-        let subscriber = &mut self.subscribers[key as usize];
-        let last = stream::end(self.audiences[subscriber.audience as usize].set.framing);
-        if subscriber.seat != NO_SEAT && !last.is_empty() {
+    fn drain_one(&mut self, key: SubscriberKey, now: u32) {
+        let subscriber = &mut self.subscribers[key];
+        let last = stream::end(self.groups[subscriber.group()].framing());
+        if subscriber.is_ready() && !last.is_empty() {
             subscriber.write(&[IoSlice::new(last)], last.len(), now);
         }
         self.remove(key, Close::Drained);
     }
 
-    /// Ends the streams whose tokens have expired, in slices. Answers whether there is more to do.
+    /// Closes the streams whose tokens have expired, in slices. Returns whether there are more.
     pub fn expire(&mut self, unix_seconds: u64, now: u32) -> bool {
-        for key in self.expiries.take_due(unix_seconds) {
-            let absence = self.absences.take(key).unwrap_or_default();
-            if absence.farewell != Closing::None {
-                self.remove(key, Close::Expired); // It has had its grace.
+        for key in self.subscribers.take_expired(unix_seconds) {
+            let state = self.subscribers.take_state(key).unwrap_or_default();
+            if state.closing != Closing::No {
+                self.remove(key, Close::Expired); // Its grace is over.
                 continue;
             }
-            self.tally.expired += 1;
-            self.give_up_seat(key);
-            self.see_off(key, Backlog { farewell: Closing::Owed, ..absence }, now);
-            if self.subscribers.contains(key as usize) {
-                self.expiries.put(key, Some(unix_seconds + GRACE_SECONDS));
+            self.counters.add_expired();
+            self.remove_from_ready_set(key);
+            self.send_final(key, SendState { closing: Closing::FinalPending, ..state }, now);
+            if self.subscribers.get(key).is_some() {
+                self.subscribers.set_expiry(key, unix_seconds + GRACE_SECONDS);
             }
         }
-        self.expiries.is_walking()
+        self.subscribers.is_expiring()
     }
 
-    /// One write to a subscriber that is leaving: the rest of what was half written, and the word that
-    /// the token has expired. No frame that it is not in the middle of. Answers the bytes.
-    pub(crate) fn see_off(&mut self, key: SubscriberKey, absence: Backlog, now: u32) -> usize {
-        let Self { audiences, subscribers, absences, replica, tally, .. } = self;
-        let subscriber = &mut subscribers[key as usize];
-        let audience = &audiences[subscriber.audience as usize];
-        let framing = audience.set.framing;
-        let is_retained = |frame: &Frame| replica.has(&audience.source, frame);
-        let word = match absence.farewell {
-            Closing::Given => Vec::new(),
-            Closing::None | Closing::Owed => stream::expired(framing),
+    /// Writes once to a subscriber that is closing: the rest of an interrupted write and the final event, which says that
+    /// the token has expired, but no further frame. Returns the number of bytes that the write was to have.
+    pub(super) fn send_final(&mut self, key: SubscriberKey, state: SendState, now: u32) -> usize {
+        let Self { groups, subscribers, replica, counters, .. } = self;
+        let subscriber = &mut subscribers[key];
+        let group = &groups[subscriber.group()];
+        let is_retained = |frame: &Frame| replica.has(group.source(), frame);
+        let event = match state.closing {
+            Closing::FinalStarted => Vec::new(),
+            Closing::No | Closing::FinalPending => stream::expired(group.framing()),
         };
-        let rest = absence.rest.bytes(framing);
-        let (of_rest, bytes) = (rest.len(), rest.len() + word.len());
-        match subscriber.write(&[IoSlice::new(rest), IoSlice::new(&word)], bytes, now) {
+        let partial = state.partial.bytes(group.framing());
+        let (partial_len, bytes) = (partial.len(), partial.len() + event.len());
+        match subscriber.write(&[IoSlice::new(partial), IoSlice::new(&event)], bytes, now) {
             WriteOutcome::All => {
-                tally.bytes += bytes as u64;
+                counters.add_write(0, bytes);
                 self.remove(key, Close::Expired);
             }
             WriteOutcome::Blocked(written) => {
-                tally.bytes += written as u64;
-                if !absence.is_patient {
-                    subscriber.socket.set_patient(true);
+                counters.add_write(0, written);
+                if !state.is_patient {
+                    subscriber.socket_mut().set_patient(true);
                 }
-                let (rest, farewell) = match written.checked_sub(of_rest) {
-                    Some(of_word) if !word.is_empty() => (PartialWrite::Own(word.into(), of_word), Closing::Given),
-                    _ => (absence.rest.advance(written), absence.farewell),
+                let (partial, closing) = match written.checked_sub(partial_len) {
+                    Some(offset) if !event.is_empty() => {
+                        (PartialWrite::Own(event.into(), offset), Closing::FinalStarted)
+                    }
+                    _ => (state.partial.advance(written), state.closing),
                 };
-                let left = Backlog { rest, farewell, is_blocked: true, is_patient: true, ..absence };
-                absences.put(key, left, is_retained);
+                let state = SendState { partial, closing, is_blocked: true, is_patient: true, ..state };
+                subscribers.put_state(key, state, is_retained);
             }
             WriteOutcome::Gone => self.remove(key, Close::Peer),
         }
+        self.subscribers.check_state(key);
         bytes
     }
 }
@@ -114,10 +122,9 @@ mod tests {
     use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
     use crate::quota::StreamLimiter;
     use crate::sse::{Framing, UnsequencedFrame};
-    use crate::stream::PendingSubscription;
-    use crate::stream::heartbeat::Silence;
+    use crate::stream::{PendingSubscription, Silence};
 
-    /// Takes so many bytes at once, and then none.
+    /// Accepts this many bytes at once, and then none.
     struct Full(usize);
 
     impl Socket for Full {
@@ -135,16 +142,16 @@ mod tests {
         }
     }
 
-    struct CommonHeaders {
+    struct Fixture {
         hub: Arc<Hub>,
         streams: Streams<Full>,
-        places: Arc<StreamLimiter>,
+        limiter: Arc<StreamLimiter>,
     }
 
     const LARGE: usize = 1 << 20;
     const EXPIRES: u64 = 100;
 
-    impl CommonHeaders {
+    impl Fixture {
         fn new() -> Self {
             let (outbox, inbox) = inbox(Box::new(|| {}));
             let limits = HubLimits {
@@ -157,18 +164,18 @@ mod tests {
             };
             let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
             let streams = Streams::new(Arc::clone(&hub), 0, inbox);
-            Self { hub, streams, places: Arc::new(StreamLimiter::new(1)) }
+            Self { hub, streams, limiter: Arc::new(StreamLimiter::new(1)) }
         }
 
         fn admit(&mut self, subject: u64) -> PendingSubscription {
             let joined = self.hub.join(0, &[topic()], Position::Live).unwrap();
-            let place = self.places.take(subject).expect("the last one was given back");
-            self.streams.admit(joined, Framing::Chunked, Some(EXPIRES)).holding(Some(place))
+            let permit = self.limiter.take(subject).expect("the last permit was released");
+            self.streams.admit(joined, Framing::Chunked, Some(EXPIRES)).with_permit(Some(permit))
         }
 
-        fn seat(&mut self, subject: u64, room: usize) {
-            let ticket = self.admit(subject);
-            self.streams.seat(ticket, Full(room), 0);
+        fn subscribe(&mut self, subject: u64, room: usize) {
+            let pending = self.admit(subject);
+            self.streams.start(pending, Full(room), 0);
             self.streams.serve(999, 0, &|| 0);
         }
 
@@ -186,42 +193,42 @@ mod tests {
     }
 
     #[test]
-    fn whichever_way_a_stream_ends_its_place_is_given_back() {
-        let mut house = CommonHeaders::new();
-        let ticket = house.admit(7);
-        house.streams.abandon(ticket, Close::Failed);
+    fn every_way_to_close_a_stream_releases_its_permit() {
+        let mut fixture = Fixture::new();
+        let pending = fixture.admit(7);
+        fixture.streams.abandon(pending, Close::Failed);
 
-        house.seat(7, 0);
-        house.streams.remove(0, Close::Peer);
+        fixture.subscribe(7, 0);
+        fixture.streams.remove(0, Close::Peer);
 
-        house.seat(7, usize::MAX);
-        house.streams.expire(EXPIRES, 0);
+        fixture.subscribe(7, usize::MAX);
+        fixture.streams.expire(EXPIRES, 0);
 
-        // One whose socket is full has its place as long as its grace.
-        house.seat(7, 1);
-        house.publish(10);
-        house.streams.expire(EXPIRES, 0);
-        assert!(house.places.take(7).is_none());
-        house.streams.expire(EXPIRES + GRACE_SECONDS, 0);
+        // A stream whose socket is full keeps its permit until its grace is over.
+        fixture.subscribe(7, 1);
+        fixture.publish(10);
+        fixture.streams.expire(EXPIRES, 0);
+        assert!(fixture.limiter.take(7).is_none());
+        fixture.streams.expire(EXPIRES + GRACE_SECONDS, 0);
 
-        house.seat(7, 0);
-        house.publish(10);
-        house.streams.begin_sweep();
-        house.streams.go_on_sweeping(Silence { heartbeat: 10, stall: 20 }, 20);
+        fixture.subscribe(7, 0);
+        fixture.publish(10);
+        fixture.streams.begin_sweep();
+        fixture.streams.continue_sweep(Silence { heartbeat: 10, stall: 20 }, 20);
 
-        house.seat(7, usize::MAX);
-        house.streams.end(9, 0);
+        fixture.subscribe(7, usize::MAX);
+        fixture.streams.drain(9, 0);
 
         for subject in 0..40 {
-            house.seat(subject, 10);
-            house.publish(LARGE);
+            fixture.subscribe(subject, 10);
+            fixture.publish(LARGE);
         }
-        let left = house.streams.len();
-        assert!(left < 40, "some are shed");
-        assert_eq!(house.places.subjects(), left);
-        let closed = house.streams.take_tally().closed;
+        let left = fixture.streams.len();
+        assert!(left < 40, "some are closed because too much is kept for them");
+        assert_eq!(fixture.limiter.subjects(), left);
+        let closed = fixture.streams.take_counters().closed;
         assert_eq!(closed[..5], [1, 0, 1, 2, 1]);
-        drop(house.streams);
-        assert_eq!(house.places.subjects(), 0);
+        drop(fixture.streams);
+        assert_eq!(fixture.limiter.subjects(), 0);
     }
 }

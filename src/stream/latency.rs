@@ -1,34 +1,35 @@
-//! How long events take from their id to the sockets of those who are caught up. A clock looked at for every write would
-//! cost as much as our part of the write: it is looked at after a batch of writes, and counted for all of them.
+//! Measures how long events take from their id to the sockets of ready subscribers. Reading the clock for every write would
+//! cost as much as our part of the write. It is read after a batch of writes and counted for all of them.
 
 use crate::metrics::Buckets;
 use crate::stream::replica::{Replica, Source};
 use crate::stream::write_batch::{Merge, WriteBatch};
 
-/// After so many writes a batch is over: the time of the last of them is that of all, so that the first one's comes out too
-/// long by what the others took.
-pub(crate) const MAX_BATCH: usize = 32;
-/// A moment that so many writes have followed is no longer the present. Audiences of one or two need no moment each.
+/// The writes that are counted with one reading of the clock, that of the last of them. The measured time of the first is
+/// too long by what the others took.
+const MAX_WRITES: usize = 32;
+/// A reading is used again for at most this many later writes: groups of one or two need no reading each.
 const MAX_AGE: usize = 8;
 
-/// A clock, in microseconds as ids are, and what it said last in this turn.
-pub(crate) struct Stopwatch<'a> {
+/// A clock, in microseconds as ids are, and its last reading in this loop iteration.
+pub struct Stopwatch<'a> {
     micros: &'a dyn Fn() -> u64,
     last: Option<u64>,
-    /// Writes since then.
+    /// Writes since the last reading.
     age: usize,
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(crate) fn new(micros: &'a dyn Fn() -> u64) -> Self {
+    /// Has not read the clock yet.
+    pub fn new(micros: &'a dyn Fn() -> u64) -> Self {
         Self { micros, last: None, age: 0 }
     }
 
-    /// The moment after so many more writes.
-    fn after(&mut self, writes: usize) -> u64 {
+    /// Returns the time after this many more writes.
+    fn time_after(&mut self, writes: usize) -> u64 {
         self.age += writes;
         match self.last {
-            Some(moment) if self.age < MAX_AGE => moment,
+            Some(time) if self.age < MAX_AGE => time,
             _ => {
                 self.age = 0;
                 *self.last.insert((self.micros)())
@@ -37,36 +38,37 @@ impl<'a> Stopwatch<'a> {
     }
 }
 
-/// Writes of one and the same gathering.
+/// Writes of the same batch that are not measured yet.
 #[derive(Default)]
-pub(crate) struct Batch {
-    writes: usize,
+pub struct UntimedWrites {
+    count: usize,
 }
 
-impl Batch {
-    /// One more. True: it is time to note them.
-    pub(crate) fn add(&mut self) -> bool {
-        self.writes += 1;
-        self.writes == MAX_BATCH
+impl UntimedWrites {
+    /// Adds a write. Returns whether it is time to measure.
+    #[inline]
+    pub fn add(&mut self) -> bool {
+        self.count += 1;
+        self.count == MAX_WRITES
     }
 
-    /// Counts every frame of the gathering for each of the writes; an id ahead of the clock took no time.
-    pub(crate) fn note(
+    /// Measures every frame of the batch for each of the writes. An id ahead of the clock counts as no time.
+    pub fn measure(
         &mut self,
-        gathering: &WriteBatch<'_>,
+        batch: &WriteBatch<'_>,
         (replica, source): (&Replica, &Source),
         watch: &mut Stopwatch<'_>,
         latency: &mut Buckets,
     ) {
-        let writes = std::mem::take(&mut self.writes);
+        let writes = std::mem::take(&mut self.count);
         if writes == 0 {
             return;
         }
-        let moment = watch.after(writes);
-        let mut took = |id: u64| latency.add(moment.saturating_sub(id), writes as u64);
-        match gathering.frames() {
-            1 => took(gathering.to),
-            frames => Merge::new(replica, source, gathering.from).take(frames).for_each(|frame| took(frame.id())),
+        let time = watch.time_after(writes);
+        let mut add = |id: u64| latency.add(time.saturating_sub(id), writes as u64);
+        match batch.frames() {
+            1 => add(batch.to()),
+            frames => Merge::new(replica, source, batch.from()).take(frames).for_each(|frame| add(frame.id())),
         }
     }
 }
@@ -78,15 +80,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_is_looked_at_once_for_many_writes() {
-        let looks = Cell::new(0);
+    fn the_clock_is_read_once_for_many_writes() {
+        let reads = Cell::new(0);
         let micros = || {
-            looks.set(looks.get() + 1);
-            looks.get() * 100
+            reads.set(reads.get() + 1);
+            reads.get() * 100
         };
         let mut watch = Stopwatch::new(&micros);
-        let moments: Vec<_> = (0..20).map(|_| watch.after(1)).collect();
-        assert_eq!((moments[0], moments[7], moments[8], moments[19], looks.get()), (100, 100, 200, 300, 3));
-        assert_eq!(watch.after(MAX_BATCH), 400, "what took long is told with the moment after it");
+        let times: Vec<_> = (0..20).map(|_| watch.time_after(1)).collect();
+        assert_eq!((times[0], times[7], times[8], times[19], reads.get()), (100, 100, 200, 300, 3));
+        assert_eq!(watch.time_after(MAX_WRITES), 400, "after many writes the clock is read again");
     }
 }

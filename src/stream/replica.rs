@@ -1,98 +1,47 @@
-//! What a worker keeps of the hub's feeds for its own subscribers: a window of each topic that
-//! somebody here listens to, and the newest records once somebody has asked for them. A [`Source`] is
-//! what one audience hears of it. Refuses to know who hears it.
+//! A worker's copy of the hub's feeds for its own subscribers: a window of each topic that one of them listens to, and the
+//! newest records once one has asked for them. A [`Source`] selects what one group listens to. Independent of sockets.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::hub::{Feeds, Latest, Run, Slot, TopicId, Window};
+use crate::hub::{Feeds, JoinedTopic, Run, Slot, TopicId, Window};
 use crate::sse::Frame;
-use crate::stream::group::GroupKey;
+use crate::stream::keys::GroupKey;
+use crate::stream::records::Records;
+use crate::util::shrink::Shrink;
 
-/// What is noted of a topic's feed.
-#[derive(Debug)]
-pub struct FeedMeta {
-    /// The topic.
-    pub id: TopicId,
-    /// Who hears it.
-    pub audiences: Vec<GroupKey>,
-    /// Whether it is among those that may have more frames than the history's bound.
-    pub is_overfull: bool,
-}
-
-/// See the module's page.
+/// The replica of one worker.
 #[derive(Debug)]
 pub struct Replica {
-    /// The topics'.
-    pub feeds: Feeds<FeedMeta>,
-    /// The records.
-    pub records: Records,
+    feeds: Feeds<FeedMeta>,
+    slots: HashMap<TopicId, Slot>,
+    records: Records,
+    /// Feeds that may have more events than a topic's limit.
+    over_limit: Vec<Slot>,
 }
 
-/// The newest record of every name, and what was superseded a moment ago: whoever reads at once gets every version, however
-/// many of a name one commit brings.
-#[derive(Debug, Default)]
-pub struct Records {
-    latest: Latest,
-    /// By id. Until all who were called have been served, so no more than the hub may send before that.
-    superseded: BTreeMap<u64, Arc<Frame>>,
+/// What the replica knows of a topic's feed.
+#[derive(Debug)]
+struct FeedMeta {
+    topic: TopicId,
+    /// The groups that listen to it.
+    groups: Vec<GroupKey>,
+    /// Whether it is in [`Replica::over_limit`].
+    is_over_limit: bool,
 }
 
-impl Records {
-    /// All that the hub had when somebody here first asked.
-    pub fn restore(&mut self, frames: Vec<Arc<Frame>>) {
-        self.latest = Latest::restore(frames);
-    }
-
-    /// The largest id.
-    pub fn newest(&self) -> u64 {
-        self.latest.newest()
-    }
-
-    /// Takes a record in that is newer than all others.
-    pub fn push(&mut self, frame: Arc<Frame>) {
-        if let Some(superseded) = self.latest.push(frame) {
-            self.superseded.insert(superseded.id(), superseded);
-        }
-    }
-
-    /// Whoever reads at once has what was superseded; it is let go.
-    pub fn settle(&mut self) -> impl Iterator<Item = Arc<Frame>> {
-        std::mem::take(&mut self.superseded).into_values()
-    }
-
-    fn has(&self, id: u64) -> bool {
-        self.latest.contains(id) || self.superseded.contains_key(&id)
-    }
-
-    /// The first after a cursor, of these names; of all if there are none.
-    fn first_after(&self, names: &[Arc<str>], cursor: u64) -> Option<&Arc<Frame>> {
-        let latest = match names {
-            [] => self.latest.first_after(cursor),
-            names => self.latest.first_among(names, cursor),
-        };
-        if self.superseded.is_empty() {
-            return latest;
-        }
-        let is_asked_for =
-            |frame: &&Arc<Frame>| names.is_empty() || frame.name().is_some_and(|name| names.contains(name));
-        let superseded = self.superseded.range(cursor.saturating_add(1)..).map(|(_, frame)| frame).find(is_asked_for);
-        [latest, superseded].into_iter().flatten().min_by_key(|frame| frame.id())
-    }
-}
-
-/// What one audience hears.
+/// Where the replica has what one group listens to.
 #[derive(Debug)]
 pub enum Source {
-    /// These topics.
+    /// The feeds of topics.
     Topics(Box<[Slot]>),
-    /// Records of these names; all if there are none.
+    /// Records with these names; all records if there are none.
     Records(Arc<[Arc<str>]>),
 }
 
 impl Source {
-    /// The slots of its topics.
-    pub fn slots(&self) -> &[Slot] {
+    /// Returns the slots of the topics.
+    fn slots(&self) -> &[Slot] {
         match self {
             Self::Topics(slots) => slots,
             Self::Records(_) => &[],
@@ -100,19 +49,122 @@ impl Source {
     }
 }
 
+/// Feeds and the groups that listen to them.
 impl Replica {
-    /// Nothing yet; see [`Feeds::new`].
+    /// An empty replica; see [`Feeds::new`].
     pub fn new(events_per_topic: usize) -> Self {
-        Self { feeds: Feeds::new(events_per_topic), records: Records::default() }
+        let feeds = Feeds::new(events_per_topic);
+        Self { feeds, slots: HashMap::new(), records: Records::default(), over_limit: Vec::new() }
     }
 
-    /// All frames after a cursor, of a source that is one topic.
+    /// Opens the feed of a topic if the worker had no listener of it before.
+    pub fn open_feed(&mut self, topic: JoinedTopic) {
+        let Some(backlog) = topic.backlog else { return };
+        let meta = FeedMeta { topic: topic.id, groups: Vec::new(), is_over_limit: false };
+        let slot = self.feeds.open(topic.evicted_through, meta);
+        backlog.into_iter().for_each(|frame| self.feeds.push(slot, frame));
+        let replaced = self.slots.insert(topic.id, slot);
+        debug_assert!(replaced.is_none(), "a topic has one feed");
+    }
+
+    /// Replaces the records if the worker had no listener of records before.
+    pub fn open_records(&mut self, backlog: Option<Vec<Arc<Frame>>>) {
+        if let Some(frames) = backlog {
+            self.records.restore(frames);
+        }
+    }
+
+    /// Returns the source of a group that listens to these topics, whose feeds are open.
+    pub fn topics_source(&self, topics: &[TopicId]) -> Source {
+        Source::Topics(topics.iter().map(|topic| self.slots[topic]).collect())
+    }
+
+    /// Adds a group to the feeds of its source.
+    pub fn link(&mut self, source: &Source, group: GroupKey) {
+        source.slots().iter().for_each(|&slot| self.feeds.meta_mut(slot).groups.push(group));
+    }
+
+    /// Removes a group from the feeds of its source; closes those that no other group listens to.
+    pub fn unlink(&mut self, source: &Source, group: GroupKey) {
+        for &slot in source.slots() {
+            let meta = self.feeds.meta_mut(slot);
+            meta.groups.retain(|&other| other != group);
+            meta.groups.shrink_if_sparse();
+            if meta.groups.is_empty() {
+                let meta = self.feeds.close(slot);
+                self.slots.remove(&meta.topic);
+                if meta.is_over_limit {
+                    self.over_limit.retain(|&over_limit| over_limit != slot);
+                }
+            }
+        }
+    }
+}
+
+/// Taking events and records in, and evicting them.
+impl Replica {
+    /// Adds an event to a topic's feed. Returns the groups that listen to it; none if the feed is not open or had the event
+    /// from the beginning, because it was opened after the hub sent it.
+    pub fn push_event(&mut self, topic: TopicId, frame: Arc<Frame>) -> &[GroupKey] {
+        let Some(&slot) = self.slots.get(&topic) else { return &[] };
+        if frame.id() <= self.feeds.get(slot).window.newest() {
+            return &[];
+        }
+        self.feeds.push(slot, frame);
+        let is_over_limit = self.feeds.is_over_limit(slot);
+        let meta = self.feeds.meta_mut(slot);
+        if is_over_limit && !std::mem::replace(&mut meta.is_over_limit, true) {
+            self.over_limit.push(slot);
+        }
+        &meta.groups
+    }
+
+    /// Returns the largest id of a record.
+    pub fn newest_record(&self) -> u64 {
+        self.records.newest()
+    }
+
+    /// Adds a record that is newer than all others.
+    pub fn push_record(&mut self, frame: Arc<Frame>) {
+        self.records.push(frame);
+    }
+
+    /// Evicts superseded records, after all notified groups were served.
+    pub fn take_superseded(&mut self) -> impl Iterator<Item = Arc<Frame>> {
+        self.records.take_superseded()
+    }
+
+    /// Evicts the oldest event of a topic that has more events than its limit, if all such events take more than
+    /// `max_bytes`.
+    pub fn evict_over_limit(&mut self, max_bytes: usize) -> Option<Arc<Frame>> {
+        while self.feeds.over_limit_bytes() > max_bytes {
+            let &slot = self.over_limit.last()?;
+            if self.feeds.is_over_limit(slot) {
+                return self.feeds.pop(slot);
+            }
+            self.feeds.meta_mut(slot).is_over_limit = false;
+            self.over_limit.pop();
+        }
+        None
+    }
+
+    /// Evicts the oldest event of all if the hub has evicted it, that is, if its id is at most `evicted_through`, and if all
+    /// events take more than `max_bytes`.
+    pub fn evict_oldest(&mut self, max_bytes: usize, evicted_through: u64) -> Option<Arc<Frame>> {
+        let (id, slot) = self.feeds.oldest().filter(|_| self.feeds.bytes() > max_bytes)?;
+        if id <= evicted_through { self.feeds.pop(slot) } else { None }
+    }
+}
+
+/// What a group reads.
+impl Replica {
+    /// Returns all frames after a cursor, if the source is one topic.
     pub fn run_after(&self, source: &Source, cursor: u64) -> Option<Run<'_>> {
         let &[slot] = source.slots() else { return None };
         Some(self.feeds.get(slot).window.after(cursor))
     }
 
-    /// The next frame after a cursor.
+    /// Returns the next frame after a cursor.
     pub fn next(&self, source: &Source, cursor: u64) -> Option<&Arc<Frame>> {
         match source {
             Source::Topics(slots) => {
@@ -123,7 +175,7 @@ impl Replica {
         }
     }
 
-    /// Whether a frame of the source is retained.
+    /// Returns whether a frame of the source is retained.
     pub fn has(&self, source: &Source, frame: &Frame) -> bool {
         match source {
             Source::Topics(_) => self.windows(source).any(|window| window.contains(frame.id())),
@@ -131,8 +183,91 @@ impl Replica {
         }
     }
 
-    /// The windows of the source's topics. Records have none: what is superseded is no loss.
+    /// Returns the windows of the source's topics. Records have none: a superseded record is not lost.
     pub fn windows(&self, source: &Source) -> impl Iterator<Item = &Window> + Clone {
         source.slots().iter().map(|&slot| &self.feeds.get(slot).window)
+    }
+
+    /// Returns whether events after `cursor` were evicted that are not `reported`: for each feed, the id through which
+    /// evicted events were reported, or nothing at all.
+    pub fn has_unreported_gap(&self, source: &Source, cursor: u64, reported: &[u64]) -> bool {
+        self.windows(source).enumerate().any(|(index, window)| {
+            let evicted = window.evicted_through();
+            evicted > cursor && reported.get(index).is_none_or(|&reported| evicted > reported)
+        })
+    }
+}
+
+#[cfg(test)]
+impl Replica {
+    /// Returns the number of events in all feeds.
+    pub fn events(&self) -> usize {
+        self.feeds.events()
+    }
+
+    /// Returns the memory of events beyond their topics' limits.
+    pub fn over_limit_bytes(&self) -> usize {
+        self.feeds.over_limit_bytes()
+    }
+}
+
+impl Shrink for Replica {
+    fn shrink_if_sparse(&mut self) {
+        self.slots.shrink_if_sparse();
+        self.over_limit.shrink_if_sparse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::UnsequencedFrame;
+
+    const LIMIT: usize = 2;
+
+    fn topic(slot: Slot) -> TopicId {
+        TopicId { serial: 1, slot }
+    }
+
+    fn frame(id: u64) -> Arc<Frame> {
+        UnsequencedFrame::writer(0).finish(None).assign_id(id)
+    }
+
+    fn open(replica: &mut Replica, slot: Slot) -> Source {
+        let evicted_through = 0;
+        replica.open_feed(JoinedTopic { id: topic(slot), evicted_through, backlog: Some(vec![frame(1)]) });
+        replica.topics_source(&[topic(slot)])
+    }
+
+    #[test]
+    fn a_feed_notifies_its_groups_and_closes_with_the_last_one() {
+        let mut replica = Replica::new(LIMIT);
+        let source = open(&mut replica, 0);
+        replica.link(&source, 7);
+        replica.link(&source, 8);
+        assert!(replica.push_event(topic(0), frame(1)).is_empty(), "the backlog has this event");
+        assert_eq!(replica.push_event(topic(0), frame(2)), [7, 8]);
+        replica.unlink(&source, 7);
+        assert_eq!(replica.push_event(topic(0), frame(3)), [8]);
+        replica.unlink(&source, 8);
+        assert!(replica.push_event(topic(0), frame(4)).is_empty());
+        assert_eq!((replica.events(), replica.over_limit.len(), replica.slots.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn events_over_the_limit_and_events_that_the_hub_evicted_are_evicted() {
+        let mut replica = Replica::new(LIMIT);
+        let source = open(&mut replica, 0);
+        replica.link(&source, 7);
+        (2..=5).for_each(|id| assert_eq!(replica.push_event(topic(0), frame(id)), [7]));
+        let kept = 2 * frame(1).cost();
+        assert_eq!(replica.evict_over_limit(kept).map(|frame| frame.id()), Some(1));
+        assert_eq!(replica.evict_over_limit(kept).map(|frame| frame.id()), None);
+        let evicted = std::iter::from_fn(|| replica.evict_over_limit(0));
+        assert_eq!(evicted.map(|frame| frame.id()).collect::<Vec<_>>(), [2, 3]);
+        assert!(replica.has_unreported_gap(&source, 2, &[]) && !replica.has_unreported_gap(&source, 2, &[3]));
+        assert_eq!(replica.evict_oldest(0, 3).map(|frame| frame.id()), None, "the hub still has it");
+        assert_eq!(replica.evict_oldest(0, 4).map(|frame| frame.id()), Some(4));
+        assert_eq!(replica.next(&source, 0).map(|frame| frame.id()), Some(5));
     }
 }

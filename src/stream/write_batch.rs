@@ -1,5 +1,5 @@
-//! From a cursor to the slices of one vectored write: the frames after it, of one feed or several
-//! merged by id. One gathering serves every seat that has the same cursor. Knows no socket.
+//! Collects the frames after a cursor, of one feed or of several merged by id, into the slices of one vectored write. One
+//! batch serves every ready subscriber with the same cursor. Independent of sockets.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -7,20 +7,21 @@ use std::sync::Arc;
 use crate::hub::Run;
 use crate::sse::{Frame, Framing};
 use crate::stream::replica::{Replica, Source};
+use crate::stream::subscriber::PartialWrite;
 
-/// At most so many slices go into one write.
-pub const MAX_SLICES: usize = 256;
-/// A write takes no further frame once it has so many bytes.
-pub const MAX_BYTES: usize = 256 << 10;
-/// No cursor: ids are microseconds.
-const NOTHING: u64 = u64::MAX;
+/// The slices of one write.
+const MAX_SLICES: usize = 256;
+/// Once a batch has this many bytes, no further frame is added.
+const MAX_BYTES: usize = 256 << 10;
+/// Not a cursor: ids are microseconds.
+const NO_CURSOR: u64 = u64::MAX;
 
-/// The frames after a cursor that an audience hears, ascending by id.
+/// The frames of a source after a cursor, ascending by id.
 pub struct Merge<'a> {
     replica: &'a Replica,
     source: &'a Source,
     cursor: u64,
-    /// The rest of the only feed's frames, if there is but one: found once, and then walked.
+    /// The remaining frames if the source is a single feed: found once, and then iterated.
     run: Option<Run<'a>>,
 }
 
@@ -39,37 +40,35 @@ impl<'a> Iterator for Merge<'a> {
             Some(run) => run.next()?,
             None => self.replica.next(self.source, self.cursor)?,
         };
+        debug_assert!(next.id() > self.cursor, "frames ascend");
         self.cursor = next.id();
         Some(next)
     }
 }
 
-/// Slices ready to be written.
+/// Slices for one write: an optional prefix, then frames.
 pub struct WriteBatch<'a> {
     slices: [IoSlice<'a>; MAX_SLICES],
     count: usize,
+    /// The number of slices that are the prefix: 0 or 1.
     prefix: usize,
-    /// The sum of the slices' lengths.
-    pub bytes: usize,
-    /// The cursor that was gathered from.
-    pub from: u64,
-    /// The cursor once all is written.
-    pub to: u64,
-    /// Whether more frames follow.
-    pub is_truncated: bool,
+    bytes: usize,
+    from: u64,
+    to: u64,
+    is_truncated: bool,
 }
 
 impl<'a> WriteBatch<'a> {
-    /// Nothing is gathered yet. Four kilobytes: made once and filled in place.
+    /// An empty batch that belongs to no cursor. Four kilobytes: made once and refilled in place.
     #[inline]
-    pub fn of_nothing() -> Self {
+    pub fn new() -> Self {
         let slices = [IoSlice::new(&[]); MAX_SLICES];
-        Self { slices, count: 0, prefix: 0, bytes: 0, from: NOTHING, to: NOTHING, is_truncated: false }
+        Self { slices, count: 0, prefix: 0, bytes: 0, from: NO_CURSOR, to: NO_CURSOR, is_truncated: false }
     }
 
-    /// Gathers `prefix`, if it is not empty, and then the frames after `cursor`, in place of what was gathered.
+    /// Replaces the content with `prefix`, unless it is empty, and then as many of the frames as fit.
     pub fn fill(&mut self, prefix: &'a [u8], frames: Merge<'a>, framing: Framing) {
-        self.begin(prefix, frames.cursor);
+        self.fill_with_prefix(prefix, frames.cursor);
         for frame in frames {
             if self.count == MAX_SLICES || self.bytes >= MAX_BYTES {
                 self.is_truncated = true;
@@ -80,8 +79,8 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Gathers `prefix` alone, if it is not empty, in place of what was gathered.
-    pub fn begin(&mut self, prefix: &'a [u8], cursor: u64) {
+    /// Replaces the content with `prefix` alone, or nothing if it is empty.
+    pub fn fill_with_prefix(&mut self, prefix: &'a [u8], cursor: u64) {
         (self.count, self.prefix, self.bytes, self.is_truncated) = (0, 0, 0, false);
         (self.from, self.to) = (cursor, cursor);
         if !prefix.is_empty() {
@@ -96,22 +95,49 @@ impl<'a> WriteBatch<'a> {
         self.bytes += bytes.len();
     }
 
-    /// What to hand to `write_vectored`.
+    /// Returns the slices to write.
+    #[inline]
     pub fn slices(&self) -> &[IoSlice<'a>] {
         &self.slices[..self.count]
     }
 
-    /// Whether there is nothing to write.
+    /// Returns the sum of the slices' lengths.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the cursor after which the frames begin.
+    #[inline]
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Returns the cursor once everything is written.
+    #[inline]
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// Returns whether more frames follow that did not fit.
+    #[inline]
+    pub fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
+
+    /// Returns whether there is nothing to write.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The number of frames, the prefix not counted.
+    /// Returns the number of frames, without the prefix.
+    #[inline]
     pub fn frames(&self) -> usize {
         self.count - self.prefix
     }
 
-    /// Where a short write of `written` bytes stopped.
+    /// Returns where a write of only `written` bytes stopped.
     pub fn stop_at(&self, written: usize) -> Stop {
         let mut left = written;
         for (index, slice) in self.slices().iter().enumerate() {
@@ -127,19 +153,91 @@ impl<'a> WriteBatch<'a> {
     }
 }
 
-/// Where a short write stopped.
+/// Where a full socket interrupted the write of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Within the prefix.
     InPrefix {
-        /// So many of its bytes are written.
+        /// The number of its bytes that are written.
         offset: usize,
     },
     /// Within a frame, or right before it.
     InFrame {
-        /// So many frames are written whole.
+        /// The number of frames that are completely written.
         frames: usize,
-        /// So many bytes of the next one are.
+        /// The number of bytes of the next frame that are written.
         offset: usize,
     },
+}
+
+/// What an interrupted write leaves behind.
+#[derive(Debug)]
+pub struct Remainder {
+    /// The bytes to write next.
+    pub partial: PartialWrite,
+    /// The number of frames written. A frame that is partly written counts, for its remaining bytes are kept.
+    pub frames: usize,
+    /// The id of the last of these frames, or the cursor before the write.
+    pub cursor: u64,
+}
+
+impl Stop {
+    /// Returns the remainder of a batch that was filled with `prefix` and `frames`.
+    pub fn remainder(self, prefix: PartialWrite, mut frames: Merge<'_>) -> Remainder {
+        let (count, offset) = match self {
+            Self::InPrefix { offset } => {
+                return Remainder { partial: prefix.advance(offset), frames: 0, cursor: frames.cursor };
+            }
+            Self::InFrame { frames, offset } => (frames, offset),
+        };
+        frames.by_ref().take(count).for_each(drop);
+        let cut = if offset > 0 { frames.next() } else { None };
+        Remainder {
+            partial: cut.map_or(PartialWrite::Nothing, |frame| PartialWrite::Frame(Arc::clone(frame), offset)),
+            frames: count + usize::from(cut.is_some()),
+            cursor: frames.cursor,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{JoinedTopic, TopicId};
+    use crate::sse::UnsequencedFrame;
+
+    /// A replica with one topic of three events, with the ids 1 to 3, and the topic's source.
+    fn three_events() -> (Replica, Source) {
+        let frame = |id: u64| {
+            let mut writer = UnsequencedFrame::writer(9);
+            writer.field("data", &"x".repeat(id as usize));
+            writer.finish(None).assign_id(id)
+        };
+        let topic = TopicId { serial: 1, slot: 0 };
+        let mut replica = Replica::new(9);
+        replica.open_feed(JoinedTopic { id: topic, evicted_through: 0, backlog: Some((1..=3).map(frame).collect()) });
+        let source = replica.topics_source(&[topic]);
+        (replica, source)
+    }
+
+    #[test]
+    fn an_interrupted_write_continues_at_the_next_byte_wherever_it_stopped() {
+        let (replica, source) = three_events();
+        for prefix in ["", "prefix"] {
+            let frames = |cursor| Merge::new(&replica, &source, cursor);
+            let mut batch = WriteBatch::new();
+            batch.fill(prefix.as_bytes(), frames(0), Framing::Chunked);
+            let all: Vec<u8> = batch.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+            assert_eq!((batch.frames(), batch.bytes(), batch.to()), (3, all.len(), 3));
+            for written in 0..all.len() {
+                let partial = PartialWrite::Own(prefix.as_bytes().into(), 0);
+                let remainder = batch.stop_at(written).remainder(partial, frames(0));
+                let mut rest = remainder.partial.bytes(Framing::Chunked).to_vec();
+                frames(remainder.cursor).for_each(|frame| rest.extend_from_slice(frame.wire(Framing::Chunked)));
+                assert_eq!(rest, all[written..], "after {written} bytes");
+                assert_eq!(remainder.frames, remainder.cursor as usize, "after {written} bytes");
+                assert!(written >= prefix.len() || remainder.frames == 0, "after {written} bytes");
+            }
+        }
+    }
 }

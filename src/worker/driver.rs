@@ -197,7 +197,7 @@ impl<K: Reactor> Worker<K> {
             }
             Step::Stream(OpenStream { joined, framing, expires, place }) => {
                 self.parts.service.metrics.worker(self.parts.id).opened.add(1);
-                connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires).holding(place));
+                connection.phase = Phase::Opening(self.streams.admit(joined, framing, expires).with_permit(place));
             }
             Step::Close => {
                 debug_assert!(
@@ -278,7 +278,7 @@ impl<K: Reactor> Worker<K> {
         };
         let subscriber = Key::Subscriber(self.streams.next_key());
         match self.kernel.register_both(&mut socket, subscriber.token()) {
-            Ok(()) => self.streams.seat(ticket, socket, self.parts.stamp()),
+            Ok(()) => self.streams.start(ticket, socket, self.parts.stamp()),
             Err(_) => {
                 self.streams.abandon(ticket, Close::Failed);
                 self.leave(socket, role);

@@ -15,7 +15,7 @@ impl<K: Reactor> Worker<K> {
         if now.millis >= self.next_sweep {
             self.next_sweep = now.millis + self.sweep_every;
             self.streams.begin_sweep();
-            self.streams.trim_idle();
+            self.streams.evict_idle();
             self.run_maintenance();
             if self.time_out_connections() {
                 self.next_sweep = now.millis;
@@ -27,7 +27,7 @@ impl<K: Reactor> Worker<K> {
             self.delayed.shrink_if_sparse();
             self.is_at_rest = self.connections.is_empty() && self.streams.is_empty();
         }
-        self.is_sweeping = self.streams.go_on_sweeping(self.silence, self.parts.stamp());
+        self.is_sweeping = self.streams.continue_sweep(self.silence, self.parts.stamp());
     }
 
     pub(crate) fn expire(&mut self) {
@@ -58,7 +58,7 @@ impl<K: Reactor> Worker<K> {
         // Whatever was accepted before the drain is delivered before the end.
         self.is_ending = !self.parts.service.is_inserting()
             && !self.streams.has_work()
-            && self.streams.end(BUDGET_PER_ITERATION, self.parts.stamp());
+            && self.streams.drain(BUDGET_PER_ITERATION, self.parts.stamp());
     }
 
     /// Whether the broker has drained.
@@ -106,7 +106,7 @@ impl<K: Reactor> Worker<K> {
         if !self.streams.has_news() {
             return;
         }
-        let tally = self.streams.take_tally();
+        let tally = self.streams.take_counters();
         metrics.delivered.add(tally.delivered);
         metrics.bytes_sent.add(tally.bytes);
         metrics.gaps.add(tally.gaps);

@@ -197,7 +197,7 @@ impl<K: Reactor> Worker<K> {
         self.parts.advance(self.clock.now());
         let metrics = self.parts.service.metrics.worker(self.parts.id);
         metrics.iteration_began.set(self.parts.now.millis + 1);
-        self.streams.hush();
+        self.streams.clear_wake();
         self.handle_events();
         self.take_mail();
         self.accept();

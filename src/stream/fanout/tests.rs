@@ -1,4 +1,5 @@
-//! Serving in slices: what a turn writes at most, who waits for whom, who is timed, and who is given up.
+//! Tests of serving in slices: what one loop iteration writes at most, who waits for whom, whose latency is measured, and
+//! which subscribers are closed.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Write};
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use super::*;
 use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
 use crate::sse::{Framing, UnsequencedFrame};
-use crate::stream::{Buckets, SURPLUS_SHARE};
+use crate::stream::{BUDGET_PER_ITERATION, Buckets};
 
-/// Takes whatever it is offered, and counts the bytes.
+/// Accepts everything, and counts the bytes.
 struct Sink(Rc<Cell<usize>>);
 
 impl Socket for Sink {
@@ -32,14 +33,14 @@ impl Write for Sink {
     }
 }
 
-struct CommonHeaders {
+struct Fixture {
     hub: Arc<Hub>,
     streams: Streams<Sink>,
     live: Rc<Cell<usize>>,
     behind: Rc<Cell<usize>>,
 }
 
-impl CommonHeaders {
+impl Fixture {
     fn new() -> Self {
         let (outbox, inbox) = inbox(Box::new(|| {}));
         let limits = HubLimits {
@@ -55,21 +56,21 @@ impl CommonHeaders {
         Self { hub, streams, live: Rc::default(), behind: Rc::default() }
     }
 
-    /// One listens to the present of a topic, thousands have just asked for the past of another.
-    fn of_many_behind() -> Self {
-        let mut house = Self::new();
-        (0..100).for_each(|_| house.publish("topicone1", 100_000));
-        let (live, behind) = (Rc::clone(&house.live), Rc::clone(&house.behind));
-        house.join("livetopic1", Position::Live, &live);
-        house.turn();
-        (0..2000).for_each(|_| house.join("topicone1", Position::After("0"), &behind));
-        house
+    /// One subscriber is live on a topic; thousands have just asked for the history of another one.
+    fn with_many_behind() -> Self {
+        let mut fixture = Self::new();
+        (0..100).for_each(|_| fixture.publish("topicone1", 100_000));
+        let (live, behind) = (Rc::clone(&fixture.live), Rc::clone(&fixture.behind));
+        fixture.join("livetopic1", Position::Live, &live);
+        fixture.iterate();
+        (0..2000).for_each(|_| fixture.join("topicone1", Position::After("0"), &behind));
+        fixture
     }
 
     fn join(&mut self, topic: &str, position: Position<'_>, counter: &Rc<Cell<usize>>) {
         let joined = self.hub.join(0, &[TopicName::parse(topic).unwrap()], position).unwrap();
-        let ticket = self.streams.admit(joined, Framing::Chunked, None);
-        self.streams.seat(ticket, Sink(Rc::clone(counter)), 0);
+        let pending = self.streams.admit(joined, Framing::Chunked, None);
+        self.streams.start(pending, Sink(Rc::clone(counter)), 0);
     }
 
     fn publish(&mut self, topic: &str, len: usize) {
@@ -78,8 +79,8 @@ impl CommonHeaders {
         self.hub.publish(&TopicName::parse(topic).unwrap(), vec![writer.finish(None)], 1, None).unwrap();
     }
 
-    /// One turn; the bytes it wrote.
-    fn turn(&mut self) -> usize {
+    /// Runs one loop iteration. Returns the number of bytes that it wrote.
+    fn iterate(&mut self) -> usize {
         let before = self.live.get() + self.behind.get();
         self.streams.take_inbox();
         self.streams.serve(BUDGET_PER_ITERATION, 0, &|| 0);
@@ -88,61 +89,61 @@ impl CommonHeaders {
 }
 
 #[test]
-fn a_turn_is_bounded_in_bytes_and_loses_none() {
-    let mut house = CommonHeaders::new();
-    let live = Rc::clone(&house.live);
-    (0..300).for_each(|_| house.join("topicone1", Position::Live, &live));
-    while house.streams.has_work() {
-        house.turn();
+fn an_iteration_writes_a_bounded_number_of_bytes_and_loses_none() {
+    let mut fixture = Fixture::new();
+    let live = Rc::clone(&fixture.live);
+    (0..300).for_each(|_| fixture.join("topicone1", Position::Live, &live));
+    while fixture.streams.has_work() {
+        fixture.iterate();
     }
-    house.publish("topicone1", 1 << 20);
-    while house.streams.has_work() {
-        let written = house.turn();
+    fixture.publish("topicone1", 1 << 20);
+    while fixture.streams.has_work() {
+        let written = fixture.iterate();
         assert!(written <= (BUDGET_PER_ITERATION << 14) + (2 << 20), "{written}");
     }
-    assert_eq!(house.streams.take_tally().delivered, 300);
+    assert_eq!(fixture.streams.take_counters().delivered, 300);
 }
 
 #[test]
-fn only_those_who_are_caught_up_are_timed_and_each_event_of_theirs() {
-    let mut house = CommonHeaders::new();
-    let live = Rc::clone(&house.live);
-    house.publish("topicone1", 10);
-    (0..100).for_each(|_| house.join("topicone1", Position::After("0"), &live));
-    house.turn();
-    assert_eq!(house.streams.take_tally().latency, Buckets::default(), "the past is not timed");
-    (0..5).for_each(|_| house.publish("topicone1", 10));
-    house.streams.take_inbox();
-    while house.streams.has_work() {
-        house.streams.serve(BUDGET_PER_ITERATION, 0, &|| 1_000);
+fn latency_is_measured_for_every_event_of_ready_subscribers_only() {
+    let mut fixture = Fixture::new();
+    let live = Rc::clone(&fixture.live);
+    fixture.publish("topicone1", 10);
+    (0..100).for_each(|_| fixture.join("topicone1", Position::After("0"), &live));
+    fixture.iterate();
+    assert_eq!(fixture.streams.take_counters().latency, Buckets::default(), "the history is not measured");
+    (0..5).for_each(|_| fixture.publish("topicone1", 10));
+    fixture.streams.take_inbox();
+    while fixture.streams.has_work() {
+        fixture.streams.serve(BUDGET_PER_ITERATION, 0, &|| 1_000);
     }
-    let latency = house.streams.take_tally().latency;
+    let latency = fixture.streams.take_counters().latency;
     // The ids are 3 to 7: a little less than a millisecond each.
     assert_eq!((latency.count(), latency.sum_seconds()), (500, 100.0 * (5.0 * 1_000.0 - 25.0) / 1e6));
-    house.publish("topicone1", 10);
-    house.turn();
-    assert_eq!(house.streams.take_tally().latency.sum_seconds(), 0.0, "an id ahead of the clock took no time");
+    fixture.publish("topicone1", 10);
+    fixture.iterate();
+    assert_eq!(fixture.streams.take_counters().latency.sum_seconds(), 0.0, "an id ahead of the clock took no time");
 }
 
 #[test]
-fn those_who_catch_up_keep_no_publisher_waiting() {
-    let mut house = CommonHeaders::of_many_behind();
+fn catching_up_does_not_delay_publishers() {
+    let mut fixture = Fixture::with_many_behind();
     for _ in 0..5000 {
-        house.publish("livetopic1", 10);
-        house.turn();
+        fixture.publish("livetopic1", 10);
+        fixture.iterate();
     }
 }
 
 #[test]
-fn those_who_catch_up_keep_no_live_event_waiting() {
-    let mut house = CommonHeaders::of_many_behind();
-    house.publish("livetopic1", 10);
-    house.turn();
-    assert!(house.live.get() > 0, "served in the first turn");
-    assert!(house.streams.has_work(), "though others have far to go");
+fn catching_up_does_not_delay_live_events() {
+    let mut fixture = Fixture::with_many_behind();
+    fixture.publish("livetopic1", 10);
+    fixture.iterate();
+    assert!(fixture.live.get() > 0, "served in the first iteration");
+    assert!(fixture.streams.has_work(), "others still have much to catch up with");
 }
 
-/// Takes so many bytes, and then none until more are granted.
+/// Accepts as many bytes as it has room for.
 struct Narrow {
     room: Rc<Cell<usize>>,
     taken: Rc<Cell<usize>>,
@@ -170,7 +171,7 @@ impl Write for Narrow {
 }
 
 #[test]
-fn a_full_socket_is_no_gap_within_the_surplus_and_one_beyond_it() {
+fn a_full_socket_causes_a_gap_only_beyond_the_bytes_kept_over_the_limit() {
     const HISTORY_BYTES: usize = 80_000;
     let (outbox, inbox) = inbox(Box::new(|| {}));
     let limits = HubLimits {
@@ -186,8 +187,8 @@ fn a_full_socket_is_no_gap_within_the_surplus_and_one_beyond_it() {
     let name = TopicName::parse("topicone1").unwrap();
     let (room, taken) = (Rc::new(Cell::new(0)), Rc::<Cell<usize>>::default());
     let joined = hub.join(0, &[name], Position::Live).unwrap();
-    let ticket = streams.admit(joined, Framing::Chunked, None);
-    streams.seat(ticket, Narrow { room: Rc::clone(&room), taken: Rc::clone(&taken) }, 0);
+    let pending = streams.admit(joined, Framing::Chunked, None);
+    streams.start(pending, Narrow { room: Rc::clone(&room), taken: Rc::clone(&taken) }, 0);
     let publish = |streams: &mut Streams<Narrow>, count: usize| {
         for _ in 0..count {
             let mut writer = UnsequencedFrame::writer(100);
@@ -201,20 +202,20 @@ fn a_full_socket_is_no_gap_within_the_surplus_and_one_beyond_it() {
     room.set(usize::MAX);
     streams.writable(0);
     streams.serve(BUDGET_PER_ITERATION, 0, &|| 0);
-    streams.trim_idle();
-    assert_eq!((streams.tally.delivered, streams.tally.gaps), (30, 0));
-    assert_eq!(streams.replica.feeds.events(), 3, "nobody waits for the surplus any more");
+    streams.evict_idle();
+    assert_eq!((streams.counters.delivered, streams.counters.gaps), (30, 0));
+    assert_eq!(streams.replica.events(), 3, "no subscriber needs the events over the limit any more");
     room.set(0);
     publish(&mut streams, 1000);
-    assert!(streams.replica.feeds.over_limit_bytes() <= HISTORY_BYTES / SURPLUS_SHARE);
+    assert!(streams.replica.over_limit_bytes() <= HISTORY_BYTES / OVER_LIMIT_SHARE);
     room.set(usize::MAX);
     streams.writable(0);
     (0..3).for_each(|_| streams.serve(BUDGET_PER_ITERATION, 0, &|| 0));
-    assert_eq!(streams.tally.gaps, 1);
+    assert_eq!(streams.counters.gaps, 1);
 }
 
 #[test]
-fn those_for_whom_too_much_is_kept_are_shed_and_counted() {
+fn subscribers_that_keep_too_many_evicted_bytes_are_closed_and_counted() {
     const LARGE: usize = 1 << 20;
     let (outbox, inbox) = inbox(Box::new(|| {}));
     let limits = HubLimits {
@@ -230,8 +231,8 @@ fn those_for_whom_too_much_is_kept_are_shed_and_counted() {
     let name = TopicName::parse("topicone1").unwrap();
     for _ in 0..40 {
         let joined = hub.join(0, &[name], Position::Live).unwrap();
-        let ticket = streams.admit(joined, Framing::Chunked, None);
-        streams.seat(ticket, Narrow { room: Rc::new(Cell::new(10)), taken: Rc::default() }, 0);
+        let pending = streams.admit(joined, Framing::Chunked, None);
+        streams.start(pending, Narrow { room: Rc::new(Cell::new(10)), taken: Rc::default() }, 0);
         streams.serve(BUDGET_PER_ITERATION, 0, &|| 0);
         let mut writer = UnsequencedFrame::writer(LARGE);
         writer.field("data", &"x".repeat(LARGE));
@@ -239,7 +240,7 @@ fn those_for_whom_too_much_is_kept_are_shed_and_counted() {
         streams.take_inbox();
         streams.serve(BUDGET_PER_ITERATION, 0, &|| 0);
     }
-    let shed = streams.take_tally().closed[Close::Shed as usize];
+    let shed = streams.take_counters().closed[Close::Shed as usize];
     assert!((1..20).contains(&shed), "{shed} of 40 within 40 MB");
     assert_eq!(streams.len() as u64, 40 - shed);
 }

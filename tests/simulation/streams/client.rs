@@ -37,7 +37,7 @@ impl Client {
     pub fn attach(&mut self, streams: &mut Streams<Socket>, millis: u32) {
         let Some(ticket) = self.ticket.take() else { return };
         self.key = Some(streams.next_key());
-        streams.seat(ticket, self.socket.clone(), millis);
+        streams.start(ticket, self.socket.clone(), millis);
     }
 
     /// Reads what has arrived since the last call, and checks it against the history.

@@ -142,14 +142,14 @@ impl Simulation {
         let (streams, socket) = (&mut self.workers[worker], Socket::default());
         let ticket = streams.admit(joined, framing, None);
         let key = streams.next_key();
-        streams.seat(ticket, socket.clone(), 0);
+        streams.start(ticket, socket.clone(), 0);
         let cursor = known.unwrap_or(0);
         self.clients.push(Client { worker, key, socket, stream: stream(framing), names, cursor, received: 0 });
     }
 
     fn iterate(&mut self, worker: usize, budget: usize) {
         let streams = &mut self.workers[worker];
-        streams.hush();
+        streams.clear_wake();
         streams.take_inbox();
         streams.serve(budget, 0, &|| self.now);
         self.clients.iter_mut().filter(|client| client.worker == worker).for_each(|client| client.read(&self.all));

@@ -211,7 +211,7 @@ impl Simulation {
     fn iterate(&mut self, worker: usize, budget: usize) {
         let streams = &mut self.workers[worker];
         let second = self.now / 1_000_000;
-        streams.hush();
+        streams.clear_wake();
         streams.take_inbox();
         if self.rng.bool() {
             streams.expire(second, self.millis);
@@ -219,8 +219,8 @@ impl Simulation {
         streams.serve(budget, self.millis, &|| self.now);
         if self.rng.u8(0..4) == 0 {
             streams.begin_sweep();
-            streams.trim_idle();
-            streams.go_on_sweeping(SILENCE, self.millis);
+            streams.evict_idle();
+            streams.continue_sweep(SILENCE, self.millis);
         }
         while streams.expire(second, self.millis) {}
         let closed: Vec<Socket> = streams.take_closed().collect();
@@ -300,14 +300,14 @@ impl Simulation {
     /// All clients leave, and nothing but the history remains.
     fn end(&mut self) {
         for worker in 0..WORKERS {
-            while self.workers[worker].end(usize::MAX, self.millis) {}
+            while self.workers[worker].drain(usize::MAX, self.millis) {}
             let closed: Vec<Socket> = self.workers[worker].take_closed().collect();
             self.forget(&closed);
         }
         let topics: BTreeSet<_> = self.history.retained.iter().map(|event| event.topic).collect();
         let counts = self.hub.counts();
         assert_eq!((counts.subscribers, counts.topics), (0, topics.len()));
-        let tallies: Vec<_> = self.workers.iter_mut().map(Streams::take_tally).collect();
+        let tallies: Vec<_> = self.workers.iter_mut().map(Streams::take_counters).collect();
         assert_eq!(tallies.iter().flat_map(|tally| tally.closed).sum::<u64>(), self.left, "each close is counted once");
         let is_timed = |tally: &StreamCounters| tally.latency.count() <= tally.delivered;
         assert!(tallies.iter().all(is_timed), "more deliveries are timed than made");

@@ -1,0 +1,80 @@
+//! Frames that sockets blocked within, and the memory that those take which the history has evicted.
+//!
+//! A frame that is partly written must be completed, even if the history evicts it meanwhile. A subscriber that blocks
+//! within a retained frame costs nothing. One that blocks within an evicted frame keeps it in memory, and a thousand
+//! within different frames would grow memory beyond the history's bounds. Hence [`MAX_EVICTED_BYTES`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::sse::Frame;
+use crate::util::shrink::Shrink;
+
+/// The bytes of evicted frames that are kept. Beyond them the subscribers within the oldest frame are closed; they
+/// continue from their position when they reconnect.
+pub const MAX_EVICTED_BYTES: usize = 32 << 20;
+
+/// Frames that at least one subscriber blocked within.
+#[derive(Debug, Default)]
+pub struct PinnedFrames {
+    /// Those that the history has, by id.
+    retained: HashMap<u64, Pin>,
+    /// Those that it has evicted, by id.
+    evicted: BTreeMap<u64, Pin>,
+    evicted_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Pin {
+    /// The number of subscribers within the frame.
+    subscribers: usize,
+    cost: usize,
+}
+
+impl PinnedFrames {
+    /// Counts a subscriber that blocked within a frame.
+    pub fn pin(&mut self, frame: &Frame, is_retained: bool) {
+        let new = || Pin { subscribers: 0, cost: frame.cost() };
+        let pin = match is_retained {
+            true => self.retained.entry(frame.id()).or_insert_with(new),
+            false => self.evicted.entry(frame.id()).or_insert_with(new),
+        };
+        pin.subscribers += 1;
+        if pin.subscribers == 1 && !is_retained {
+            self.evicted_bytes += pin.cost;
+        }
+    }
+
+    /// Removes a subscriber that was counted for the frame with this id.
+    pub fn unpin(&mut self, id: u64) {
+        let Some(pin) = self.retained.get_mut(&id).or_else(|| self.evicted.get_mut(&id)) else { return };
+        pin.subscribers -= 1;
+        if pin.subscribers == 0 && self.retained.remove(&id).is_none() {
+            self.evicted_bytes -= self.evicted.remove(&id).map_or(0, |pin| pin.cost);
+        }
+    }
+
+    /// Notes that the history has evicted a frame.
+    pub fn on_evicted(&mut self, id: u64) {
+        if let Some(pin) = self.retained.remove(&id) {
+            self.evicted_bytes += pin.cost;
+            self.evicted.insert(id, pin);
+        }
+    }
+
+    /// Returns the id of the oldest evicted frame, if these frames take more than [`MAX_EVICTED_BYTES`].
+    pub fn oldest_over_limit(&self) -> Option<u64> {
+        self.evicted.first_key_value().filter(|_| self.evicted_bytes > MAX_EVICTED_BYTES).map(|(&id, _)| id)
+    }
+
+    /// Returns whether nothing is pinned.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        (self.evicted_bytes, self.retained.len(), self.evicted.len()) == (0, 0, 0)
+    }
+}
+
+impl Shrink for PinnedFrames {
+    fn shrink_if_sparse(&mut self) {
+        self.retained.shrink_if_sparse();
+    }
+}
