@@ -2,11 +2,12 @@
 //! and those of its network included, and the browser adds the user's cookies: what the user may do, the page does. `Origin`,
 //! `Host` and `Sec-Fetch-Site`, which no page can forge, tell which page asks.
 
-use super::{Context, ListenerRole};
+use super::Context;
 use crate::auth::Auth;
 use crate::http::cors::Origins;
 use crate::http::origin::{is_loopback_host, is_of_host};
 use crate::http::{Head, Problem};
+use crate::net::ListenerRole;
 
 /// Whether only this machine reaches the broker by TCP: only loopback addresses are listened on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

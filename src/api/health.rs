@@ -39,26 +39,16 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::api::ListenerRole;
     use crate::clock::Now;
     use crate::fuzz::service;
-    use crate::http::response::CommonHeaders;
 
     #[test]
     fn a_worker_that_is_stuck_ends_liveness() {
         let status_at = |began: u64, millis: u64| {
             service::with(false, 1, |service| {
                 service.metrics.worker(0).iteration_began.set(began);
-                let context = Context {
-                    service,
-                    role: ListenerRole::All,
-                    address: None,
-                    house: CommonHeaders { date: "now", origins: &service.settings.origins },
-                    now: Now { id_micros: 50, unix_millis: 0, millis },
-                    worker: 0,
-                    verified: &RefCell::default(),
-                };
-                match live(context) {
+                let (tokens, now) = (RefCell::default(), Now { id_micros: 50, unix_millis: 0, millis });
+                match live(service::context(service, &tokens, now)) {
                     Plan::Respond(response) => response.status,
                     Plan::Refuse(problem) => problem.status,
                     other => panic!("{other:?}"),

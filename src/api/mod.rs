@@ -31,12 +31,12 @@ use crate::http::response::CommonHeaders;
 use crate::http::{Head, Method, Problem, Response, cors};
 use crate::hub::{Hub, Published, Refused, TopicName, WorkerId};
 use crate::metrics::Metrics;
+use crate::net::ListenerRole;
 use crate::quota::{BodyBudget, BodyReservation, Client, PageBudget, PageReservation, Quotas};
 use crate::sse::UnsequencedFrame;
 use crate::store::{Store, StoreError};
 pub use body::Body;
 pub use browsers::LoopbackOnly;
-pub use route::ListenerRole;
 use route::Route;
 
 /// What a token must name for anything that has to do with records.

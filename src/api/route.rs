@@ -5,17 +5,7 @@ use std::borrow::Cow;
 use crate::http::Problem;
 use crate::http::target::Target;
 use crate::hub::TopicName;
-
-/// What is served to those who come through a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerRole {
-    /// Everything.
-    All,
-    /// Everything but what is the administration's, which has a door of its own.
-    Public,
-    /// What is the administration's.
-    Administration,
-}
+use crate::net::ListenerRole;
 
 /// A path that is served, with its decoded parameter.
 pub(super) enum Route<'a> {

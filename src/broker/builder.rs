@@ -12,7 +12,7 @@ use crate::hub::{Hub, HubLimits, Inbox, WakeFn, inbox};
 use crate::net::{BoundListener, ConnectionLimiter, Reactor};
 use crate::sse::{Frame, record_frame};
 use crate::store::{Opening, Record};
-use crate::worker::{Worker, WorkerParams};
+use crate::worker::{Mailbox, Worker, WorkerParams};
 
 /// Creates the hub with the records that were found, and the workers' inboxes. All ids are larger than the high-water mark.
 pub(super) fn hub(
@@ -63,30 +63,29 @@ impl Order<Record> for HubOrder {
     }
 }
 
-/// A worker on each kernel; the first one has the doors.
+/// Creates a worker on each reactor; the first one has the listeners.
 pub(super) fn workers<K: Reactor>(
     service: &Arc<Service>,
     clock: &Clock,
-    kernels: Vec<K>,
+    reactors: Vec<K>,
     inboxes: Vec<Inbox>,
-    mut doors: Vec<BoundListener<K::Listener>>,
+    mut listeners: Vec<BoundListener<K::Listener>>,
 ) -> io::Result<Vec<Worker<K>>> {
     let settings = &service.settings;
-    let gate = Arc::new(ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_ip));
-    let (letters, mails): (Vec<_>, Vec<_>) = kernels.iter().map(|_| crossbeam_channel::unbounded()).unzip();
-    let mut workers = Vec::with_capacity(kernels.len());
-    for (id, ((kernel, inbox), mail)) in kernels.into_iter().zip(inboxes).zip(mails).enumerate() {
-        let duty = WorkerParams {
+    let limiter = Arc::new(ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_ip));
+    let mailboxes = Mailbox::for_workers(reactors.len());
+    let mut workers = Vec::with_capacity(reactors.len());
+    for (id, ((reactor, inbox), mailbox)) in reactors.into_iter().zip(inboxes).zip(mailboxes).enumerate() {
+        let params = WorkerParams {
             id,
             service: Arc::clone(service),
-            gate: Arc::clone(&gate),
+            limiter: Arc::clone(&limiter),
             clock: clock.clone(),
             inbox,
-            mail,
-            letters: letters.clone(),
-            doors: std::mem::take(&mut doors),
+            mailbox,
+            listeners: std::mem::take(&mut listeners),
         };
-        workers.push(Worker::new(kernel, duty)?);
+        workers.push(Worker::new(reactor, params)?);
     }
     Ok(workers)
 }

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::StartError;
-use crate::api::{ListenerRole, LoopbackOnly};
+use crate::api::LoopbackOnly;
 use crate::config::{ConfigError, ListenAddress, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
-use crate::net::{BoundListener, Listener, VANISHED_MILLIS};
+use crate::net::{BoundListener, Listener, ListenerRole, VANISHED_MILLIS};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;

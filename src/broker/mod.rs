@@ -83,7 +83,7 @@ impl Broker {
         let mut records = Store::open(&settings.data)?;
         let clock = Clock::new();
         let stations = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
-        let bells = stations.iter().map(MioPoller::bell);
+        let bells = stations.iter().map(MioPoller::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, bells);
         let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
         let metrics = Metrics::new(settings.threads, clock.now().unix_millis);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::builder::{self, HubOrder};
 use super::{StartError, open_auth};
-use crate::api::{ListenerRole, Service};
+use crate::api::Service;
 use crate::clock::Clock;
 pub use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::net::{BoundListener, Reactor};
+use crate::net::{BoundListener, ListenerRole, Reactor};
 use crate::store::{Location, ManualStore, Store, Tuning};
 use crate::worker::Worker;
 
@@ -47,7 +47,7 @@ impl<K: Reactor> Stepped<K> {
         let auth = open_auth(&settings.access)?;
         let mut records = Store::open_tuned(ground.place, ground.tuning)?;
         let clock = Clock::manual(ground.dial);
-        let bells = ground.kernels.iter().map(Reactor::bell);
+        let bells = ground.kernels.iter().map(Reactor::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, bells);
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
         let (store, manual) = records.start_manual(Box::new(order), clock.clone())?;
@@ -66,7 +66,7 @@ impl<K: Reactor> Stepped<K> {
     /// One turn of a worker, unless it has ended.
     pub fn turn(&mut self, worker: usize) {
         if let Some(turning) = &mut self.workers[worker] {
-            turning.turn();
+            turning.iterate();
             if turning.is_over() {
                 self.workers[worker] = None;
             }

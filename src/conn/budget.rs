@@ -1,11 +1,11 @@
-//! What driving connections may cost in one loop iteration, counted and measured, so that streams are served in time and no
-//! connection takes more than its share. Independent of clocks: it is given their readings, in microseconds.
+//! The budget for driving connections in one loop iteration, in steps and in microseconds, so that streams are served in time
+//! and no connection takes more than its share. Independent of clocks: their readings are passed in.
 
-/// Steps of all connections together. A read is one step, and one more for every 4 KiB; a request is one.
+/// Steps of all connections together. A read costs one step, and one more for every 4 KiB; a request costs one.
 const MAX_STEPS: usize = 1024;
-/// Steps of one connection before the next one is driven, where many wait; where few do, they share what is left.
+/// Steps of one connection before the next one is driven, if many wait; if few do, they share what is left.
 const SHARE_STEPS: usize = MAX_STEPS / 4;
-/// Microseconds of one connection before the next one is driven, likewise. A request is never interrupted: one that takes
+/// Microseconds of one connection before the next one is driven, if many wait. A request is never interrupted: one that takes
 /// longer is the only one of its connection in this iteration.
 const SHARE_MICROS: u64 = 250;
 
@@ -21,12 +21,12 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// A budget of so many microseconds from this reading of the clock on.
+    /// Creates a budget of `micros` microseconds from this reading of the clock on.
     pub(crate) fn new(micros: u64, now: u64) -> Self {
         Self { now, ends: now.saturating_add(micros), share_ends: now, steps: 0, share_ends_at_step: 0 }
     }
 
-    /// Another connection is driven from now on, and so many others wait.
+    /// Begins the share of the connection that is driven next, while `waiting` others wait.
     pub(crate) fn begin_share(&mut self, waiting: usize) {
         let micros = self.ends.saturating_sub(self.now) / (waiting as u64 + 1);
         let steps = MAX_STEPS.saturating_sub(self.steps) / (waiting + 1);
@@ -39,18 +39,18 @@ impl Budget {
         self.steps += steps;
     }
 
-    /// Charges the time since the reading before this one, and returns it. A clock that steps back costs nothing.
+    /// Charges the time since the previous reading, and returns it. A clock that steps back costs nothing.
     pub(crate) fn measure(&mut self, now: u64) -> u64 {
         let now = now.max(self.now);
         now - std::mem::replace(&mut self.now, now)
     }
 
-    /// Whether the rest has to wait for the next iteration.
+    /// Returns whether the rest has to wait for the next iteration.
     pub(crate) fn is_spent(&self) -> bool {
         self.steps >= MAX_STEPS || self.now >= self.ends
     }
 
-    /// Whether the connection that is driven now has to wait for its next turn.
+    /// Returns whether the connection that is driven now has to wait for its next share.
     pub(crate) fn is_share_spent(&self) -> bool {
         self.is_spent() || self.steps >= self.share_ends_at_step || self.now >= self.share_ends
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_no_time_is_bounded_by_count() {
+    fn steps_without_measurable_time_are_limited_by_count() {
         let mut budget = Budget::new(LIMIT, 0);
         let mut shares = 0;
         while !budget.is_spent() {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_waits_behind_has_all_that_is_left() {
+    fn a_connection_that_no_other_waits_behind_gets_all_that_is_left() {
         let mut budget = Budget::new(LIMIT, 0);
         budget.measure(100);
         budget.begin_share(0);
@@ -102,7 +102,7 @@ mod tests {
         assert!(budget.is_share_spent());
     }
 
-    /// Sums of all that was charged.
+    /// Adds up all charges.
     #[derive(Default)]
     struct Naive {
         all: Vec<(usize, u64)>,
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_spent_when_the_sum_of_all_charges_says_so(
+        fn it_is_spent_when_the_sum_of_all_charges_reaches_a_limit(
             acts in prop::collection::vec((prop::option::of(0..6_usize), 0..80_usize, 0..200_u64), 1..100),
         ) {
             let (mut budget, mut naive, mut now) = (Budget::new(LIMIT, 7), Naive::default(), 7);
@@ -152,11 +152,11 @@ mod tests {
             }
         }
 
-        /// Connections in a queue, as the worker drives them, each with requests of its own price.
+        /// Drives a queue of connections as a worker does, each with requests of its own cost.
         #[test]
-        fn nobody_waits_for_more_than_a_share_of_everybody_else(prices in prop::collection::vec(1..2_000_u64, 1..40)) {
-            let mut queue: VecDeque<_> = (0..prices.len()).collect();
-            let (mut now, mut waited) = (0, vec![0; prices.len()]);
+        fn a_connection_waits_at_most_for_one_share_of_each_other(costs in prop::collection::vec(1..2_000_u64, 1..40)) {
+            let mut queue: VecDeque<_> = (0..costs.len()).collect();
+            let (mut now, mut waited) = (0, vec![0; costs.len()]);
             for _ in 0..20 {
                 let (mut budget, began) = (Budget::new(LIMIT, now), now);
                 for _ in 0..queue.len() {
@@ -165,10 +165,10 @@ mod tests {
                     budget.begin_share(queue.len());
                     let share = SHARE_MICROS.max((LIMIT - (now - began)) / (queue.len() as u64 + 1));
                     while !budget.is_share_spent() {
-                        now += prices[connection];
+                        now += costs[connection];
                         budget.measure(now);
                     }
-                    prop_assert!(now - share_began < share + prices[connection]);
+                    prop_assert!(now - share_began < share + costs[connection]);
                     waited.iter_mut().for_each(|time| *time += now - share_began);
                     waited[connection] = 0;
                     queue.push_back(connection);
@@ -176,9 +176,9 @@ mod tests {
                         break;
                     }
                 }
-                let dearest = prices.iter().max().copied().unwrap_or_default();
-                prop_assert!(now - began < LIMIT + dearest);
-                let share_of_all: u64 = prices.iter().map(|price| SHARE_MICROS + price).sum();
+                let largest = costs.iter().max().copied().unwrap_or_default();
+                prop_assert!(now - began < LIMIT + largest);
+                let share_of_all: u64 = costs.iter().map(|cost| SHARE_MICROS + cost).sum();
                 prop_assert!(waited.iter().all(|&time| time <= share_of_all + LIMIT));
             }
         }

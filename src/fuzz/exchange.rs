@@ -6,15 +6,15 @@ use std::cell::RefCell;
 use super::input::{Input, cuts, pieces};
 use super::naive::{Answer, answers, dispatched, unchunked};
 use super::service;
-use crate::api::{Context, ListenerRole, Service, StoreRequest, audit, insert};
+use crate::api::{Context, Service, StoreRequest, audit, insert};
 use crate::auth::TokenCache;
 use crate::clock::Now;
-use crate::conn::connection::TimeoutKind;
 use crate::conn::exchange::{Exchange, Step};
+use crate::conn::timeout::TimeoutKind;
 use crate::engine::MAX_CLOCK_LEAD;
 use crate::http::Response;
 use crate::http::head::MAX_HEAD;
-use crate::http::response::CommonHeaders;
+use crate::net::ListenerRole;
 use crate::store::Page;
 
 /// The moment of all that happens.
@@ -86,7 +86,7 @@ impl<'a> Talk<'a> {
             }
             assert!(kept.len() <= MAX_HEAD, "{} bytes are kept", kept.len());
         }
-        let patience = self.exchange.patience();
+        let patience = self.exchange.awaited();
         let step = self.time_out();
         match self.settle(step) {
             Step::Close => {}
@@ -104,7 +104,7 @@ impl<'a> Talk<'a> {
             let (count, step) = self.advance(&kept[taken..]);
             taken += count;
             match self.settle(step) {
-                Step::Answered => {}
+                Step::Responded => {}
                 Step::Read => break,
                 Step::Close => return Some(End::Closed),
                 Step::Stream(entry) => {
@@ -125,16 +125,16 @@ impl<'a> Talk<'a> {
             step = match step {
                 Step::Wait => {
                     assert!(self.now < 10 * SECOND, "there is room by now");
-                    assert_eq!(self.exchange.patience(), TimeoutKind::Room);
+                    assert_eq!(self.exchange.awaited(), TimeoutKind::Room);
                     self.now += MAX_CLOCK_LEAD;
                     self.resume()
                 }
                 Step::Work => {
-                    assert_eq!(self.exchange.patience(), TimeoutKind::Work);
+                    assert_eq!(self.exchange.awaited(), TimeoutKind::Work);
                     self.resume()
                 }
-                Step::StoreRequest(errand) => {
-                    assert_eq!(self.exchange.patience(), TimeoutKind::Store);
+                Step::AskStore(errand) => {
+                    assert_eq!(self.exchange.awaited(), TimeoutKind::Store);
                     let response = self.run(errand);
                     self.deliver(&response)
                 }
@@ -165,22 +165,15 @@ impl<'a> Talk<'a> {
 impl Talk<'_> {
     fn with<T>(&mut self, run: impl FnOnce(&mut Exchange, Context<'_>, &mut Vec<u8>) -> T) -> T {
         let Self { service, role, now, exchange, verified, out, .. } = self;
-        let context = Context {
-            service,
-            role: *role,
-            address: None,
-            house: CommonHeaders { date: "now", origins: &service.settings.origins },
-            now: Now { id_micros: *now, unix_millis: SECOND, millis: 1 },
-            worker: 0,
-            verified,
-        };
+        let now = Now { id_micros: *now, unix_millis: SECOND, millis: 1 };
+        let context = Context { role: *role, ..service::context(service, verified, now) };
         run(exchange, context, out)
     }
 
     fn advance(&mut self, bytes: &[u8]) -> (usize, Step) {
         let (taken, step) = self.with(|exchange, context, out| exchange.advance(bytes, context, out));
         assert!(taken <= bytes.len());
-        assert!(taken > 0 || !matches!(step, Step::Answered), "an answer is to something");
+        assert!(taken > 0 || !matches!(step, Step::Responded), "an answer is to something");
         (taken, step)
     }
 

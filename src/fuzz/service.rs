@@ -4,15 +4,16 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::api::Service;
-use crate::auth::{Auth, Key, Keyring, Secret};
+use crate::api::{Context, Service};
+use crate::auth::{Auth, Key, Keyring, Secret, TokenCache};
+use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::Order;
+use crate::http::response::CommonHeaders;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::metrics::Metrics;
+use crate::net::ListenerRole;
 use crate::quota::BodyBudget;
-#[cfg(test)]
-use crate::quota::Quotas;
 use crate::store::{Location, Record, Store};
 
 /// What signs the publishers' tokens.
@@ -25,7 +26,7 @@ pub const ORIGIN: &str = "https://a.example";
 pub const MAX_BODY: usize = 3000;
 
 /// For a store into which nothing is inserted.
-pub struct NoOrder;
+struct NoOrder;
 
 impl Order<Record> for NoOrder {
     fn reserve(&self, _: usize) -> Option<u64> {
@@ -40,17 +41,16 @@ impl Order<Record> for NoOrder {
 }
 
 thread_local! {
-    static OPEN: RefCell<Service> = RefCell::new(service(Config::new().no_auth(true), Auth::Open));
+    static OPEN: RefCell<Service> = RefCell::new(service(Config::new().max_body(MAX_BODY), Auth::Open));
     static LOCKED: RefCell<Service> = RefCell::new(service(
-        Config::new().no_auth(true).origin(ORIGIN),
+        Config::new().max_body(MAX_BODY).origin(ORIGIN),
         Auth::tokens(keyring(PUBLISHER), keyring(SUBSCRIBER)),
     ));
 }
 
-/// Lends the service that asks for tokens, or the one that lets everybody in, with nothing in it. Its first id is larger than
-/// this one.
-pub fn with<T>(asks_for_tokens: bool, first_id: u64, run: impl FnOnce(&Service) -> T) -> T {
-    let service = if asks_for_tokens { &LOCKED } else { &OPEN };
+/// Lends an empty service that requires tokens, or one that does not. Its first id is larger than `first_id`.
+pub fn with<T>(requires_tokens: bool, first_id: u64, run: impl FnOnce(&Service) -> T) -> T {
+    let service = if requires_tokens { &LOCKED } else { &OPEN };
     service.with_borrow_mut(|service| {
         let (hub, _inbox) = hub(first_id);
         service.hub = Arc::new(hub);
@@ -60,12 +60,23 @@ pub fn with<T>(asks_for_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
     })
 }
 
-/// Lends a service that lets everybody in and that nothing else uses, with these limits per holder of tokens.
+/// Builds a service without tokens that nothing else uses, with this configuration.
 #[cfg(test)]
-pub fn with_quotas<T>(quotas: Quotas, run: impl FnOnce(&Service) -> T) -> T {
-    let mut service = service(Config::new().no_auth(true), Auth::Open);
-    service.quotas = quotas;
-    run(&service)
+pub fn configured(configure: impl FnOnce(Config) -> Config) -> Service {
+    service(configure(Config::new()), Auth::Open)
+}
+
+/// Returns the context of a request to a service at a moment.
+pub fn context<'a>(service: &'a Service, tokens: &'a RefCell<TokenCache>, now: Now) -> Context<'a> {
+    Context {
+        service,
+        role: ListenerRole::All,
+        address: None,
+        house: CommonHeaders { date: "now", origins: &service.settings.origins },
+        now,
+        worker: 0,
+        verified: tokens,
+    }
 }
 
 /// A role's only key.
@@ -74,7 +85,8 @@ pub fn keyring(secret: &[u8]) -> Keyring {
 }
 
 fn service(config: Config, auth: Auth) -> Service {
-    let settings = config.port(0).threads(1).max_body(MAX_BODY).settle(1000).expect("it can be settled");
+    let settings = config.no_auth(true).port(0).threads(1);
+    let settings = settings.settle(1000).expect("the configuration is valid");
     let opening = Store::open(&Location::Memory).expect("memory can be opened");
     let store = opening.start(Box::new(NoOrder)).expect("threads can be started");
     Service::new(Arc::new(hub(1).0), store, settings, auth, Metrics::new(1, 0))

@@ -12,10 +12,9 @@ use serde_json::Value;
 
 use super::input::Input;
 use super::service::{self, SUBSCRIBER, keyring};
-use crate::api::{Context, ListenerRole, Plan, plan};
+use crate::api::{Plan, plan};
 use crate::auth::{Auth, AuthError, Grant, Key, Keyring, Keyrings, Role, Secret, TokenCache};
 use crate::clock::Now;
-use crate::http::response::CommonHeaders;
 use crate::http::{Parsed, head};
 
 /// The second in which all happens.
@@ -94,16 +93,8 @@ fn ask(query: &str, fields: &[u8]) -> (u16, Option<String>) {
     let bytes = [line.as_bytes(), fields, b"\r\n"].concat();
     let Ok(Parsed::Complete(head, _)) = head::parse(&bytes) else { panic!("no good head: {bytes:?}") };
     service::with(true, 1, |service| {
-        let context = Context {
-            service,
-            role: ListenerRole::All,
-            address: None,
-            house: CommonHeaders { date: "now", origins: &service.settings.origins },
-            now: Now { id_micros: 50, unix_millis: NOW * 1000, millis: 1 },
-            worker: 0,
-            verified: &RefCell::default(),
-        };
-        match plan(&head, context) {
+        let (tokens, now) = (RefCell::default(), Now { id_micros: 50, unix_millis: NOW * 1000, millis: 1 });
+        match plan(&head, service::context(service, &tokens, now)) {
             Plan::Subscribe(_) => (200, None),
             Plan::Refuse(problem) if problem.status == 401 => (401, Some(problem.detail.into_owned())),
             Plan::Refuse(problem) => (problem.status, None),

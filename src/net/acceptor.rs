@@ -1,219 +1,209 @@
-//! The acceptor: all listeners, served by the first worker, that deals connections out to all
-//! workers in turn. It survives the want of descriptors, and goes on by itself when there are some.
+//! Accepts the connections of all listeners, in the first worker, and distributes them over all workers in turn. Survives a
+//! shortage of descriptors, and resumes by itself when there are some.
 
 use std::io;
 use std::net::IpAddr;
 
-use mio::Token;
-
-use crate::api::ListenerRole;
-use crate::config::MAX_LISTENERS;
 use crate::hub::WorkerId;
 use crate::metrics::WorkerMetrics;
 use crate::net::connection_limiter::ConnectionLimiter;
-use crate::net::listener::BoundListener;
-use crate::net::poller::WAKER;
+use crate::net::listener::{BoundListener, ListenerRole};
 use crate::net::reactor::{Listen, Reactor};
+use crate::net::token::SocketKey;
 
-/// At most so many connections are accepted through one door in one turn.
+/// The most connections that are accepted from one listener in one loop iteration.
 const ACCEPTS_PER_ITERATION: usize = 128;
 
-/// How a turn's accepting ended.
+/// Whether a listener may have connections to accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    /// No connection waits; an edge will tell of the next.
+enum AcceptState {
+    /// No connection waits; an edge will report the next.
     Drained,
     /// More may wait.
-    More,
-    /// There is no room; somebody who leaves, or time, will tell.
-    Shut,
+    HasMore,
+    /// There is no slot or no descriptor; accepting resumes after a release, or after a while.
+    Paused,
 }
 
-/// A connection that has just come in.
+/// A connection that has just been accepted.
 #[derive(Debug)]
 pub struct Accepted<S> {
     /// Its socket.
     pub socket: S,
-    /// What it may ask for.
+    /// What is served on it.
     pub role: ListenerRole,
-    /// The IP address it comes from; `None` through a Unix socket.
+    /// The peer's IP address; `None` for a Unix socket.
     pub address: Option<IpAddr>,
 }
 
-/// See the module's page.
+/// Accepts connections and distributes them.
 #[derive(Debug)]
 pub struct Acceptor<L> {
-    entrances: Vec<ListenerState<L>>,
-    dealer: RoundRobin,
+    listeners: Vec<ListenerState<L>>,
+    workers: RoundRobin,
 }
 
-/// A door, and how accepting through it stands.
+/// A listener and the state of accepting from it.
 #[derive(Debug)]
 struct ListenerState<L> {
-    /// What the poll calls it by.
+    /// Names it in the poller's token.
     index: usize,
-    door: BoundListener<L>,
-    state: Accepting,
+    bound: BoundListener<L>,
+    state: AcceptState,
     is_warned: bool,
-    /// An idle connection was to be closed for want of descriptors, and nothing could be accepted since.
+    /// Whether an idle connection was to be closed for lack of descriptors, and nothing could be accepted since.
     has_asked: bool,
 }
 
-/// Whose turn it is.
+/// The worker that gets the next connection.
 #[derive(Debug)]
 struct RoundRobin {
     next: WorkerId,
-    workers: usize,
-}
-
-/// The door that the poll speaks of.
-pub(crate) fn door(token: Token) -> Option<usize> {
-    let index = WAKER.0.checked_sub(token.0)?.checked_sub(1)?;
-    (index < MAX_DOORS).then_some(index)
+    count: usize,
 }
 
 impl<L: Listen> Acceptor<L> {
-    /// Deals out what comes through these doors, and asks to be told of it.
-    pub fn new(doors: Vec<BoundListener<L>>, workers: usize, kernel: &impl Reactor<Listener = L>) -> io::Result<Self> {
-        let drained = |(index, door)| ListenerState {
+    /// Creates an acceptor for `workers` workers, and registers its listeners.
+    pub fn new(
+        listeners: Vec<BoundListener<L>>,
+        workers: usize,
+        reactor: &impl Reactor<Listener = L>,
+    ) -> io::Result<Self> {
+        let drained = |(index, bound)| ListenerState {
             index,
-            door,
-            state: Accepting::Drained,
+            bound,
+            state: AcceptState::Drained,
             is_warned: false,
             has_asked: false,
         };
-        let mut entrances: Vec<_> = doors.into_iter().enumerate().map(drained).collect();
-        for entrance in &mut entrances {
-            kernel.listen(&mut entrance.door.listener, token(entrance.index))?;
+        let mut listeners: Vec<_> = listeners.into_iter().enumerate().map(drained).collect();
+        for listener in &mut listeners {
+            reactor.listen(&mut listener.bound.listener, SocketKey::Listener(listener.index).token())?;
         }
-        Ok(Self { entrances, dealer: RoundRobin { next: 0, workers } })
+        Ok(Self { listeners, workers: RoundRobin { next: 0, count: workers } })
     }
 
-    /// Connections may wait at this door.
-    pub fn wake(&mut self, door: usize) {
-        let known = self.entrances.iter_mut().filter(|entrance| entrance.index == door);
-        known.for_each(|entrance| entrance.state = Accepting::More);
+    /// Notes that connections may wait at the listener with this index.
+    pub fn notify(&mut self, index: usize) {
+        let notified = self.listeners.iter_mut().filter(|listener| listener.index == index);
+        notified.for_each(|listener| listener.state = AcceptState::HasMore);
     }
 
-    /// What is left of it while the broker drains: the administration still asks how it is, and the worker that accepts
-    /// answers itself, for the others may have ended.
+    /// Returns what is left of the acceptor while the broker drains: the administration's listener, if there is one. This
+    /// worker serves its connections, because the others may have ended.
     pub fn for_administration(self) -> Option<Self> {
-        let is_admins = |entrance: &ListenerState<L>| entrance.door.role == ListenerRole::Administration;
-        let entrances: Vec<_> = self.entrances.into_iter().filter(is_admins).collect();
-        let dealer = RoundRobin { next: 0, workers: 1 };
-        (!entrances.is_empty()).then_some(Self { entrances, dealer })
+        let is_admin = |listener: &ListenerState<L>| listener.bound.role == ListenerRole::Administration;
+        let listeners: Vec<_> = self.listeners.into_iter().filter(is_admin).collect();
+        let workers = RoundRobin { next: 0, count: 1 };
+        (!listeners.is_empty()).then_some(Self { listeners, workers })
     }
 
-    /// Time has passed: there may be room again, and another idle connection may be closed for it.
+    /// Resumes after a while: there may be descriptors again, and another idle connection may be closed to get one.
     pub fn retry(&mut self) {
-        self.entrances.iter_mut().for_each(|entrance| entrance.has_asked = false);
-        self.reopen();
+        self.listeners.iter_mut().for_each(|listener| listener.has_asked = false);
+        self.resume();
     }
 
-    /// There may be room again.
-    pub fn reopen(&mut self) {
-        let shut = self.entrances.iter_mut().filter(|entrance| entrance.state == Accepting::Shut);
-        shut.for_each(|entrance| entrance.state = Accepting::More);
+    /// Resumes accepting where it was paused.
+    pub fn resume(&mut self) {
+        let paused = self.listeners.iter_mut().filter(|listener| listener.state == AcceptState::Paused);
+        paused.for_each(|listener| listener.state = AcceptState::HasMore);
     }
 
-    /// Whether more may wait.
+    /// Returns whether more connections may wait.
     pub fn has_more(&self) -> bool {
-        self.entrances.iter().any(|entrance| entrance.state == Accepting::More)
+        self.listeners.iter().any(|listener| listener.state == AcceptState::HasMore)
     }
 
-    /// Accepts what waits, up to a bound, hands each connection to the worker whose turn it is, and counts whom it keeps out.
-    /// Returns whether a client waits for whom there would be room if an idle connection was closed.
+    /// Accepts waiting connections, up to a limit, passes each to `assign` with the worker it goes to, and counts those that
+    /// are kept out. Returns whether a client waits that could be accepted if an idle connection were closed.
     pub fn accept(
         &mut self,
-        gate: &ConnectionLimiter,
+        limiter: &ConnectionLimiter,
         metrics: &WorkerMetrics,
-        mut deal: impl FnMut(WorkerId, Accepted<L::Stream>),
+        mut assign: impl FnMut(WorkerId, Accepted<L::Stream>),
     ) -> bool {
-        let mut has_left_out = false;
-        for entrance in &mut self.entrances {
-            has_left_out |= entrance.accept(gate, metrics, &mut |newcomer| deal(self.dealer.next(), newcomer));
+        let Self { listeners, workers } = self;
+        let mut is_slot_needed = false;
+        for listener in listeners {
+            is_slot_needed |= listener.accept(limiter, metrics, &mut |accepted| assign(workers.next(), accepted));
         }
-        has_left_out
+        is_slot_needed
     }
-}
-
-/// The clients' and the administration's.
-const MAX_DOORS: usize = MAX_LISTENERS + 1;
-
-fn token(door: usize) -> Token {
-    Token(WAKER.0 - 1 - door)
 }
 
 impl RoundRobin {
     fn next(&mut self) -> WorkerId {
         let next = self.next;
-        self.next = (next + 1) % self.workers;
+        self.next = (next + 1) % self.count;
         next
     }
 }
 
 /// Counts a connection that is closed because its address has too many.
-fn refuse(address: Option<IpAddr>, metrics: &WorkerMetrics) {
+fn count_refused(address: Option<IpAddr>, metrics: &WorkerMetrics) {
     metrics.refused_address.add(1);
     if let Some(address) = address {
-        log::debug!("closed a connection from {address}, which has reached --max-connections-per-ip");
+        log::debug!("a connection from {address} is closed: it has as many as --max-connections-per-ip allows");
     }
 }
 
 impl<L: Listen> ListenerState<L> {
+    /// Returns whether a client waits that could be accepted if an idle connection were closed.
     fn accept(
         &mut self,
-        gate: &ConnectionLimiter,
+        limiter: &ConnectionLimiter,
         metrics: &WorkerMetrics,
-        deal: &mut impl FnMut(Accepted<L::Stream>),
+        assign: &mut impl FnMut(Accepted<L::Stream>),
     ) -> bool {
+        let role = self.bound.role;
         for _ in 0..ACCEPTS_PER_ITERATION {
-            if self.state != Accepting::More {
+            if self.state != AcceptState::HasMore {
                 return false;
             }
-            if !gate.has_place(self.door.role) {
-                self.state = Accepting::Shut;
-                let has_pending = self.door.listener.has_pending();
+            if !limiter.has_slot(role) {
+                self.state = AcceptState::Paused;
+                let has_pending = self.bound.listener.has_pending();
                 metrics.refused_limit.add(has_pending.into());
-                return has_pending && self.door.role != ListenerRole::Administration;
+                return has_pending && role != ListenerRole::Administration;
             }
-            match self.door.listener.accept() {
-                // Without a word: any status would be for a request that nobody has read, and any but 200 stops an EventSource for
-                // good, which comes back by itself to a connection that was closed.
+            match self.bound.listener.accept() {
+                // A refused connection is closed without a response: any status would be for a request that nobody has read, and
+                // any but 200 stops an EventSource for good, whereas it reconnects by itself after a connection was closed.
                 Ok((socket, address)) => {
                     self.has_asked = false;
-                    match gate.enter(socket, address, self.door.role) {
-                        Some(socket) => deal(Accepted { socket, role: self.door.role, address }),
-                        None => refuse(address, metrics),
+                    match limiter.acquire(socket, address, role) {
+                        Some(socket) => assign(Accepted { socket, role, address }),
+                        None => count_refused(address, metrics),
                     }
                 }
-                Err(error) => self.state = self.after(&error),
+                Err(error) => self.state = self.state_after(&error),
             }
-            if self.state == Accepting::Shut {
+            if self.state == AcceptState::Paused {
                 metrics.refused_descriptors.add(1);
-                gate.shut();
-                // If that was of no use, others took the descriptors, and the next idle connection would be closed in vain.
+                limiter.pause();
+                // If closing one did not help, others took the descriptor, and closing the next would be in vain.
                 return !std::mem::replace(&mut self.has_asked, true);
             }
         }
         false
     }
 
-    fn after(&mut self, error: &io::Error) -> Accepting {
+    fn state_after(&mut self, error: &io::Error) -> AcceptState {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
                 self.is_warned = false;
-                Accepting::Drained
+                AcceptState::Drained
             }
-            // The peer gave up before it was accepted: that says nothing about the next.
+            // The peer gave up before it was accepted. Others may wait.
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
-                Accepting::More
+                AcceptState::HasMore
             }
             _ => {
                 if !std::mem::replace(&mut self.is_warned, true) {
-                    log::warn!("can't accept connections for now (they wait in the backlog): {error}");
+                    log::warn!("can't accept connections now, those that wait stay in the backlog: {error}");
                 }
-                Accepting::Shut
+                AcceptState::Paused
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Counts the connections of all workers, and those of each address if that is limited. The
-//! acceptor asks for a place before it takes a connection in; whoever closes one gives it back. The
-//! administration's have places of their own.
+//! Limits the connections of all workers together, and those of each address if that is configured. The acceptor acquires a
+//! slot for each connection, and whoever closes the connection releases it. The administration's connections have slots of
+//! their own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,25 +8,26 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::api::ListenerRole;
 use crate::config::MAX_ADMIN_CONNECTIONS;
-use crate::net::reactor::Stream;
+use crate::net::listener::ListenerRole;
+use crate::net::socket::Stream;
 use crate::quota::Source;
 use crate::util::shrink::Shrink;
 
-/// See the module's page.
+/// Counts open connections against their limits.
 pub struct ConnectionLimiter {
     max: usize,
     open: AtomicUsize,
     admin_open: AtomicUsize,
-    is_shut: AtomicBool,
-    /// Somebody waits outside, and an idle connection is to be closed for it.
-    is_wanted: AtomicBool,
+    /// Whether the acceptor waits for a release.
+    is_paused: AtomicBool,
+    /// Whether a client waits to be accepted, and an idle connection is to be closed for it.
+    is_slot_wanted: AtomicBool,
     per_address: Option<(usize, Mutex<Addresses>)>,
 }
 
-/// The source of each descriptor, for a connection that was reset can't be asked any more. As large as there are connections
-/// open, of which there is a bound.
+/// The connections of each address. The source of each descriptor is kept, because a connection that was reset no longer has
+/// a peer address. Bounded by the number of open connections.
 #[derive(Default)]
 struct Addresses {
     by_descriptor: HashMap<RawFd, Source>,
@@ -34,64 +35,69 @@ struct Addresses {
 }
 
 impl ConnectionLimiter {
-    /// A gate for so many connections, and so many of each address if that is limited.
+    /// Creates a limiter for `max` connections, and `max_per_address` of each address if that is limited.
     pub fn new(max: usize, max_per_address: Option<usize>) -> Self {
-        let per_address = max_per_address.map(|max| (max, Mutex::default()));
-        let (open, admin_open) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (is_shut, is_wanted) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { max, open, admin_open, is_shut, is_wanted, per_address }
+        Self {
+            max,
+            open: AtomicUsize::new(0),
+            admin_open: AtomicUsize::new(0),
+            is_paused: AtomicBool::new(false),
+            is_slot_wanted: AtomicBool::new(false),
+            per_address: max_per_address.map(|max| (max, Mutex::default())),
+        }
     }
 
-    /// Whether another connection may be taken in. If not, the next one to leave says so.
-    pub fn has_place(&self, role: ListenerRole) -> bool {
-        let (open, max) = self.places(role);
+    /// Returns whether another connection may be accepted. If not, pauses until the next release.
+    pub fn has_slot(&self, role: ListenerRole) -> bool {
+        let (open, max) = self.slots(role);
         if open.load(Ordering::SeqCst) < max {
             return true;
         }
-        self.is_shut.store(true, Ordering::SeqCst);
-        // Somebody may have left between the two looks.
+        self.pause();
+        // A slot may have been released between the check and the pause.
         open.load(Ordering::SeqCst) < max
     }
 
-    fn places(&self, role: ListenerRole) -> (&AtomicUsize, usize) {
+    fn slots(&self, role: ListenerRole) -> (&AtomicUsize, usize) {
         match role {
             ListenerRole::All | ListenerRole::Public => (&self.open, self.max),
             ListenerRole::Administration => (&self.admin_open, MAX_ADMIN_CONNECTIONS),
         }
     }
 
-    /// Whether all have left but the administration.
+    /// Returns whether no connections are open, except the administration's.
     pub fn is_empty(&self) -> bool {
         self.open.load(Ordering::SeqCst) == 0
     }
 
-    /// Nothing can be taken in now for want of descriptors; the next one to leave says so.
-    pub fn shut(&self) {
-        self.is_shut.store(true, Ordering::SeqCst);
+    /// Pauses accepting until the next release.
+    pub fn pause(&self) {
+        self.is_paused.store(true, Ordering::SeqCst);
     }
 
-    /// Whether somebody has left since the gate was shut.
-    pub fn is_open(&self) -> bool {
-        !self.is_shut.load(Ordering::SeqCst)
+    /// Returns whether accepting is paused.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::SeqCst)
     }
 
     /// Asks all workers to close one idle connection.
-    pub fn want_place(&self) {
-        self.is_wanted.store(true, Ordering::SeqCst);
+    pub fn request_slot(&self) {
+        self.is_slot_wanted.store(true, Ordering::SeqCst);
     }
 
     /// Returns whether an idle connection is to be closed.
-    pub fn wants_place(&self) -> bool {
-        self.is_wanted.load(Ordering::SeqCst)
+    pub fn is_slot_wanted(&self) -> bool {
+        self.is_slot_wanted.load(Ordering::SeqCst)
     }
 
-    /// Returns whether the caller is the one that is to close an idle connection.
-    pub fn claim_place(&self) -> bool {
-        self.is_wanted.swap(false, Ordering::SeqCst)
+    /// Returns whether the caller is the one worker that is to close an idle connection.
+    pub fn claim_request(&self) -> bool {
+        self.is_slot_wanted.swap(false, Ordering::SeqCst)
     }
 
-    /// Takes a connection in; gives `None` if its address has too many. What comes through a Unix socket has none.
-    pub fn enter<S: Stream>(&self, socket: S, address: Option<IpAddr>, role: ListenerRole) -> Option<S> {
+    /// Acquires a slot for a connection. Returns `None`, and closes the connection, if its address has too many; connections
+    /// of Unix sockets have no address.
+    pub fn acquire<S: Stream>(&self, socket: S, address: Option<IpAddr>, role: ListenerRole) -> Option<S> {
         if let (Some((max, addresses)), Some(address), ListenerRole::All | ListenerRole::Public) =
             (&self.per_address, address, role)
         {
@@ -102,27 +108,27 @@ impl ConnectionLimiter {
                 return None;
             }
             *count += 1;
-            addresses.by_descriptor.insert(socket.number(), source);
+            addresses.by_descriptor.insert(socket.descriptor(), source);
         }
-        self.places(role).0.fetch_add(1, Ordering::SeqCst);
+        self.slots(role).0.fetch_add(1, Ordering::SeqCst);
         Some(socket)
     }
 
-    /// Closes a connection. Answers whether the acceptor waits for that.
-    pub fn leave(&self, socket: impl Stream, role: ListenerRole) -> bool {
+    /// Closes a connection and releases its slot. Returns whether the acceptor waits for that.
+    pub fn release(&self, socket: impl Stream, role: ListenerRole) -> bool {
         if let Some((_, addresses)) = &self.per_address {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            addresses.forget(socket.number());
+            addresses.remove(socket.descriptor());
         }
         drop(socket);
-        self.places(role).0.fetch_sub(1, Ordering::SeqCst);
-        self.is_wanted.store(false, Ordering::SeqCst);
-        self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)
+        self.slots(role).0.fetch_sub(1, Ordering::SeqCst);
+        self.is_slot_wanted.store(false, Ordering::SeqCst);
+        self.is_paused.load(Ordering::SeqCst) && self.is_paused.swap(false, Ordering::SeqCst)
     }
 }
 
 impl Addresses {
-    fn forget(&mut self, descriptor: RawFd) {
+    fn remove(&mut self, descriptor: RawFd) {
         let Some(address) = self.by_descriptor.remove(&descriptor) else { return };
         if let Some(count) = self.counts.get_mut(&address) {
             *count -= 1;
@@ -137,75 +143,46 @@ impl Addresses {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Read, Write};
-
     use super::*;
-    use crate::stream::subscriber::Socket;
+    use crate::net::testing::TestSocket;
 
-    #[derive(Debug)]
-    struct Nobody(RawFd);
-
-    impl Read for Nobody {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Ok(0)
-        }
+    fn acquire(limiter: &ConnectionLimiter, descriptor: RawFd, address: &str) -> bool {
+        let socket = TestSocket::with_descriptor(descriptor);
+        limiter.acquire(socket, Some(address.parse().unwrap()), ListenerRole::All).is_some()
     }
 
-    impl Write for Nobody {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Socket for Nobody {
-        fn set_patient(&self, _: bool) {}
-    }
-
-    impl Stream for Nobody {
-        fn shut(&self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn number(&self) -> RawFd {
-            self.0
-        }
-    }
-
-    fn enters(gate: &ConnectionLimiter, number: RawFd, address: &str) -> bool {
-        gate.enter(Nobody(number), Some(address.parse().unwrap()), ListenerRole::All).is_some()
+    fn release(limiter: &ConnectionLimiter, descriptor: RawFd) -> bool {
+        limiter.release(TestSocket::with_descriptor(descriptor), ListenerRole::All)
     }
 
     #[test]
-    fn a_place_that_is_wanted_is_made_once_and_not_when_somebody_leaves() {
-        let gate = ConnectionLimiter::new(2, None);
-        assert!(enters(&gate, 1, "10.0.0.1") && !gate.claim_place());
-        gate.want_place();
-        gate.want_place();
-        assert!(gate.wants_place() && gate.claim_place());
-        assert!(!gate.wants_place() && !gate.claim_place());
-        gate.want_place();
-        gate.leave(Nobody(1), ListenerRole::All);
-        assert!(!gate.claim_place());
+    fn a_requested_slot_is_claimed_once_and_not_after_a_release() {
+        let limiter = ConnectionLimiter::new(2, None);
+        assert!(acquire(&limiter, 1, "10.0.0.1") && !limiter.claim_request());
+        limiter.request_slot();
+        limiter.request_slot();
+        assert!(limiter.is_slot_wanted() && limiter.claim_request());
+        assert!(!limiter.is_slot_wanted() && !limiter.claim_request());
+        limiter.request_slot();
+        release(&limiter, 1);
+        assert!(!limiter.claim_request());
     }
 
     #[test]
-    fn the_table_is_as_large_as_there_are_connections() {
-        let gate = ConnectionLimiter::new(100_000, Some(2));
+    fn the_table_of_addresses_has_an_entry_per_open_connection() {
+        let limiter = ConnectionLimiter::new(100_000, Some(2));
         let sizes = || {
-            let addresses = gate.per_address.as_ref().unwrap().1.lock().unwrap();
+            let addresses = limiter.per_address.as_ref().unwrap().1.lock().unwrap();
             (addresses.by_descriptor.len(), addresses.counts.len())
         };
         for number in 0..10_000 {
-            assert!(enters(&gate, number, &format!("10.0.{}.{}", number / 2 / 256, number / 2 % 256)));
-            assert!(number % 2 == 0 || !enters(&gate, 20_000, &format!("10.0.{}.{}", number / 512, number / 2 % 256)));
+            let address = format!("10.0.{}.{}", number / 2 / 256, number / 2 % 256);
+            assert!(acquire(&limiter, number, &address));
+            assert!(number % 2 == 0 || !acquire(&limiter, 20_000, &address));
         }
         assert_eq!(sizes(), (10_000, 5_000));
-        (0..10_000).for_each(|number| assert!(!gate.leave(Nobody(number), ListenerRole::All)));
+        (0..10_000).for_each(|number| assert!(!release(&limiter, number)));
         assert_eq!(sizes(), (0, 0));
-        assert!(gate.is_empty());
+        assert!(limiter.is_empty());
     }
 }

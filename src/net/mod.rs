@@ -1,12 +1,23 @@
-//! Sockets and readiness: the poller, the listeners, the acceptor and the limits on connections. Independent of HTTP.
+//! Sockets and readiness: the poller, the listeners, the acceptor and the limits on connections. Independent of HTTP, and
+//! with the binding of listeners in `broker` the only code that names mio.
 
 pub(crate) mod acceptor;
-pub(crate) mod connection_limiter;
-pub(crate) mod listener;
-pub(crate) mod poller;
-pub(crate) mod reactor;
+mod connection_limiter;
+mod listener;
+mod poller;
+mod reactor;
+mod socket;
+#[cfg(test)]
+pub(crate) mod testing;
+mod token;
 
-pub use connection_limiter::ConnectionLimiter;
-pub use listener::{BoundListener, Listener};
-pub use poller::{MioPoller, VANISHED_MILLIS};
-pub use reactor::{Listen, Reactor, Readiness, Stream};
+pub(crate) use connection_limiter::ConnectionLimiter;
+pub(crate) use listener::{BoundListener, Listener, ListenerRole};
+pub(crate) use poller::{MioPoller, VANISHED_MILLIS};
+pub(crate) use socket::{ReadOutcome, read};
+pub(crate) use token::SocketKey;
+
+// What a simulation implements.
+pub use reactor::{Listen, Reactor, Readiness};
+pub use socket::{Socket, Stream};
+pub use token::Token;

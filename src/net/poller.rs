@@ -1,4 +1,4 @@
-//! Where a worker sits: its poll, and the bell that wakes it. The only place but for doors that calls the kernel.
+//! The reactor on mio, with the waker that interrupts its poll. Polling and socket options go through here.
 
 use std::io;
 use std::net::Shutdown;
@@ -7,43 +7,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
-
+use mio::{Events, Interest, Poll, Waker};
 use rustix::net::sockopt;
 
 use crate::hub::WakeFn;
 use crate::net::listener::Listener;
-use crate::net::reactor::{Reactor, Readiness, Stream};
-use crate::stream::subscriber::Socket;
+use crate::net::reactor::{Reactor, Readiness};
+use crate::net::socket::{Socket, Stream};
+use crate::net::token::{Token, WAKER};
 
-/// Below it are the tokens of the listeners.
-pub(crate) const WAKER: Token = Token(usize::MAX);
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
 
-/// After so many milliseconds the kernel gives up a peer that acknowledges nothing: one that vanished
-/// without a word.
+/// Milliseconds after which the kernel gives up a peer that acknowledges nothing: one that vanished without closing the
+/// connection.
 pub const VANISHED_MILLIS: u32 = 180_000;
 
 impl Socket for TcpStream {
     fn set_patient(&self, is_patient: bool) {
         let millis = if is_patient { 0 } else { VANISHED_MILLIS };
-        // A socket that refuses is broken, which the next write will show.
+        // A socket that refuses this is broken; the next write will report it.
         let _ = sockopt::set_tcp_user_timeout(self, millis);
     }
 }
 
 impl Stream for TcpStream {
-    fn shut(&self) -> io::Result<()> {
+    fn shutdown_write(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 
-    fn number(&self) -> RawFd {
+    fn descriptor(&self) -> RawFd {
         self.as_raw_fd()
     }
 }
 
-/// See the module's page.
+/// A poll and its waker.
 pub struct MioPoller {
     poll: Poll,
     events: Events,
@@ -51,7 +49,7 @@ pub struct MioPoller {
 }
 
 impl MioPoller {
-    /// A poll with a waker.
+    /// Creates a poller without sockets.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -63,7 +61,7 @@ impl Reactor for MioPoller {
     type Stream = TcpStream;
     type Listener = Listener;
 
-    fn bell(&self) -> WakeFn {
+    fn waker(&self) -> WakeFn {
         let waker = Arc::clone(&self.waker);
         Box::new(move || {
             if let Err(error) = waker.wake() {
@@ -72,10 +70,10 @@ impl Reactor for MioPoller {
         })
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, seen: &mut Vec<Readiness>) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Readiness>) -> io::Result<()> {
         self.poll.poll(&mut self.events, timeout)?;
-        let events = self.events.iter().filter(|event| event.token() != WAKER);
-        seen.extend(events.map(|event| Readiness {
+        let of_sockets = self.events.iter().filter(|event| event.token() != WAKER);
+        events.extend(of_sockets.map(|event| Readiness {
             token: event.token(),
             is_readable: event.is_readable(),
             is_writable: event.is_writable(),

@@ -1,11 +1,12 @@
 //! Catching up: a subscriber that is not ready, because it is new, was blocked or is behind, is served alone until it is
 //! ready or its socket is full.
 
+use crate::net::Socket;
 use crate::sse::{Frame, Framing, stream};
 use crate::stream::budget::cost;
 use crate::stream::keys::SubscriberKey;
 use crate::stream::replica::{Replica, Source};
-use crate::stream::subscriber::{PartialWrite, SendState, Socket, WriteOutcome};
+use crate::stream::subscriber::{PartialWrite, SendState, WriteOutcome};
 use crate::stream::write_batch::{Merge, WriteBatch};
 use crate::stream::{Close, Streams};
 

@@ -3,10 +3,11 @@
 
 use std::io::IoSlice;
 
+use crate::net::Socket;
 use crate::sse::{Frame, stream};
 use crate::stream::budget::CHECKS_PER_ITERATION;
 use crate::stream::keys::SubscriberKey;
-use crate::stream::subscriber::{Closing, PartialWrite, SendState, Socket, WriteOutcome};
+use crate::stream::subscriber::{Closing, PartialWrite, SendState, WriteOutcome};
 use crate::stream::{Close, Streams};
 
 /// How long after its token's expiry a full socket may accept the rest of an interrupted frame and the final event.
@@ -115,36 +116,19 @@ impl<S: Socket> Streams<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+
     use std::sync::Arc;
 
     use super::*;
     use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
+    use crate::net::testing::TestSocket;
     use crate::quota::StreamLimiter;
     use crate::sse::{Framing, UnsequencedFrame};
     use crate::stream::{PendingSubscription, Silence};
 
-    /// Accepts this many bytes at once, and then none.
-    struct Full(usize);
-
-    impl Socket for Full {
-        fn set_patient(&self, _: bool) {}
-    }
-
-    impl Write for Full {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let count = bytes.len().min(std::mem::take(&mut self.0));
-            if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     struct Fixture {
         hub: Arc<Hub>,
-        streams: Streams<Full>,
+        streams: Streams<TestSocket>,
         limiter: Arc<StreamLimiter>,
     }
 
@@ -175,7 +159,7 @@ mod tests {
 
         fn subscribe(&mut self, subject: u64, room: usize) {
             let pending = self.admit(subject);
-            self.streams.start(pending, Full(room), 0);
+            self.streams.start(pending, TestSocket::with_room(room), 0);
             self.streams.serve(999, 0, &|| 0);
         }
 

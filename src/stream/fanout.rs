@@ -5,10 +5,11 @@
 mod tests;
 
 use crate::hub::MAX_IN_FLIGHT_BYTES;
+use crate::net::Socket;
 use crate::stream::budget::{BUDGET_PER_SLICE, cost};
 use crate::stream::keys::{GroupKey, SubscriberKey};
 use crate::stream::latency::{Stopwatch, UntimedWrites};
-use crate::stream::subscriber::{PartialWrite, SendState, Socket, WriteOutcome};
+use crate::stream::subscriber::{PartialWrite, SendState, WriteOutcome};
 use crate::stream::write_batch::{Merge, WriteBatch};
 use crate::stream::{Close, Streams};
 

@@ -3,10 +3,11 @@
 
 use std::io::IoSlice;
 
+use crate::net::Socket;
 use crate::sse::stream;
 use crate::stream::budget::CHECKS_PER_ITERATION;
 use crate::stream::keys::SubscriberKey;
-use crate::stream::subscriber::{PartialWrite, Socket, Subscriber, WriteOutcome};
+use crate::stream::subscriber::{PartialWrite, Subscriber, WriteOutcome};
 use crate::stream::{Close, Streams};
 
 /// Writes that one loop iteration of the sweep makes.

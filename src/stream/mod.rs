@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
 pub use crate::metrics::{Buckets, Close};
+use crate::net::Socket;
 use crate::quota::Permit;
 use crate::sse::{Frame, Framing};
 use crate::stream::closing::Drain;
@@ -42,7 +43,7 @@ use crate::stream::group::{GroupSet, Groups, Interest};
 use crate::stream::heartbeat::Sweep;
 use crate::stream::keys::{GroupKey, SubscriberKey};
 use crate::stream::replica::{Replica, Source};
-use crate::stream::subscriber::{SendState, Socket, Subscriber, Subscribers};
+use crate::stream::subscriber::{SendState, Subscriber, Subscribers};
 use crate::util::shrink::Shrink;
 pub use budget::BUDGET_PER_ITERATION;
 pub use counters::StreamCounters;

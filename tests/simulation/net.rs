@@ -10,11 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker::hub::WakeFn;
-use esker::net::{Listen, Reactor, Readiness, Stream};
+use esker::net::{Listen, Reactor, Readiness, Socket, Stream, Token};
 use esker::stepped::ManualClock;
 use esker::stream::BUDGET_PER_ITERATION;
-use esker::stream::subscriber::Socket;
-use mio::Token;
 
 /// The most reads, and writes, per socket and loop iteration: invariant 5.
 const CALLS_PER_TURN: usize = 12;
@@ -297,7 +295,7 @@ impl Reactor for SimKernel {
     type Stream = End;
     type Listener = SimListener;
 
-    fn bell(&self) -> WakeFn {
+    fn waker(&self) -> WakeFn {
         let is_rung = Arc::clone(&self.is_rung);
         Box::new(move || is_rung.store(true, Ordering::Relaxed))
     }
@@ -426,7 +424,7 @@ impl Socket for End {
 }
 
 impl Stream for End {
-    fn shut(&self) -> io::Result<()> {
+    fn shutdown_write(&self) -> io::Result<()> {
         let mut net = self.net.get();
         let pipe = &mut net.pipes[self.pipe];
         if pipe.is_reset {
@@ -436,7 +434,7 @@ impl Stream for End {
         Ok(())
     }
 
-    fn number(&self) -> RawFd {
+    fn descriptor(&self) -> RawFd {
         self.number
     }
 }

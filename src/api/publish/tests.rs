@@ -3,11 +3,10 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::api::{ListenerRole, Service};
-use crate::auth::{Principal, TokenCache};
+use crate::api::Service;
+use crate::auth::Principal;
 use crate::clock::Now;
 use crate::fuzz::service;
-use crate::http::response::CommonHeaders;
 use crate::quota::{Client, Quotas, Rate};
 
 #[test]
@@ -28,10 +27,8 @@ fn two_media_types_mean_data() {
 
 /// A moment, and what the routes need to know of it.
 fn at<T>(service: &Service, second: u64, run: impl FnOnce(Context<'_>) -> T) -> T {
-    let verified = RefCell::<TokenCache>::default();
     let now = Now { id_micros: second * 1_000_000, unix_millis: second * 1000, millis: second * 1000 };
-    let house = CommonHeaders { date: "now", origins: &service.settings.origins };
-    run(Context { service, role: ListenerRole::All, address: None, house, now, worker: 0, verified: &verified })
+    run(service::context(service, &RefCell::default(), now))
 }
 
 fn request(kind: Kind) -> Request {
@@ -123,14 +120,14 @@ fn what_is_worked_on_is_held_and_given_back() {
 fn the_rate_limit_and_the_room_are_asked_before_anything_is_encoded() {
     let body = "data: a small event among many\n\n".repeat(9_000);
     let all = service::with(false, 1, |service| drive(service, begin(service, Kind::Text, &body), 10));
-    service::with_quotas(Quotas::new(None, Some(Rate { per_second: 1, burst: 10_000 })), |service| {
-        let pace = service.quotas.pace.as_ref().expect("there is a limit");
-        pace.take(Principal::Subject(1), 2_000, 10_000).expect("the bucket was full");
-        let (slices, status) = drive(service, begin(service, Kind::Text, &body), 10);
-        assert!(status == 429 && slices * 3 < all.0, "{slices} of {all:?}");
-        pace.take(Principal::Subject(1), 8_000, 10_000).expect("nothing was taken");
-        assert_eq!(drive(service, begin(service, Kind::Json, "no JSON"), 10), (0, 429), "not even looked at");
-    });
+    let mut limited = service::configured(|config| config);
+    limited.quotas = Quotas::new(None, Some(Rate { per_second: 1, burst: 10_000 }));
+    let pace = limited.quotas.pace.as_ref().expect("there is a limit");
+    pace.take(Principal::Subject(1), 2_000, 10_000).expect("the bucket was full");
+    let (slices, status) = drive(&limited, begin(&limited, Kind::Text, &body), 10);
+    assert!(status == 429 && slices * 3 < all.0, "{slices} of {all:?}");
+    pace.take(Principal::Subject(1), 8_000, 10_000).expect("nothing was taken");
+    assert_eq!(drive(&limited, begin(&limited, Kind::Json, "no JSON"), 10), (0, 429), "not even looked at");
     service::with(false, u64::MAX / 2, |service| {
         let mut outcome = begin(service, Kind::Text, &body);
         let mut slices = 0;
@@ -148,11 +145,10 @@ fn the_rate_limit_and_the_room_are_asked_before_anything_is_encoded() {
 
 #[test]
 fn a_drain_that_begins_during_the_work_refuses_it() {
-    service::with_quotas(Quotas::default(), |service| {
-        let pending = unfinished(begin(service, Kind::Text, &long_text()));
-        service.drain();
-        assert_eq!(drive(service, Outcome::Work(Box::new(pending)), 10), (1, 503));
-        let metrics = service.metrics.worker(0);
-        assert_eq!(metrics.publishes_refused.get(PublishRefusal::Draining as usize), 1);
-    });
+    let service = service::configured(|config| config);
+    let pending = unfinished(begin(&service, Kind::Text, &long_text()));
+    service.drain();
+    assert_eq!(drive(&service, Outcome::Work(Box::new(pending)), 10), (1, 503));
+    let metrics = service.metrics.worker(0);
+    assert_eq!(metrics.publishes_refused.get(PublishRefusal::Draining as usize), 1);
 }

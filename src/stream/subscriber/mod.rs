@@ -7,8 +7,9 @@ mod pinned;
 mod send_state;
 mod table;
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 
+use crate::net::Socket;
 use crate::stream::keys::GroupKey;
 pub(super) use partial_write::PartialWrite;
 pub(super) use send_state::{Closing, SendState};
@@ -16,14 +17,6 @@ pub(super) use table::Subscribers;
 
 /// The ready index of a subscriber that is not in the ready set.
 const NOT_READY: u32 = u32::MAX;
-
-/// What a stream is written to.
-pub trait Socket: Write {
-    /// Called with `true` when the socket is full, and with `false` when it has room again. While it is full, the kernel
-    /// must not close the connection by itself: its user timeout also runs while the peer reads slowly and its window
-    /// is closed. The heartbeat sweep finds peers that accept no data.
-    fn set_patient(&self, is_patient: bool);
-}
 
 /// A socket in its stream. 24 bytes if the socket is a descriptor.
 #[derive(Debug)]

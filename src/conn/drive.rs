@@ -1,0 +1,335 @@
+//! Drives connections: flushes, reads, parses, and writes the responses, within a budget of time and steps. Decides what a
+//! [`Step`] of the exchange means for its connection.
+
+use super::connection::{Connection, FlushOutcome, MAX_OUTPUT, Phase};
+use super::exchange::Step;
+use super::timeout::TimeoutKind;
+use super::{Budget, ConnectionId, Connections, Effect, IterationContext, READS_PER_ITERATION};
+use crate::api::StoreReply;
+use crate::net::{Reactor, ReadOutcome, SocketKey, Stream};
+
+/// Microseconds of a loop iteration for driving queued connections. With one request beyond it, the most expensive of which is
+/// a token to verify with two keys, and with the time for serving streams, an iteration stays within about 5 ms.
+const DRIVE_MICROS: u64 = 2_000;
+/// The cost of a slice of work on a publish, in steps of the budget.
+const SLICE_STEPS: usize = 128;
+
+/// What a connection does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It goes on at once.
+    Continue,
+    /// It waits for readiness, for a reply or for its turn in a queue.
+    Wait,
+    /// It is closed.
+    Close,
+    /// Its opening is written, and its socket becomes a subscriber's.
+    BeginStream,
+}
+
+/// What is left to drive in one loop iteration: the connections that were queued when it began, each once.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// Connections in `ready`.
+    ready: usize,
+    /// Connections in `working`, counted when the others are done.
+    working: Option<usize>,
+}
+
+impl<S: Stream> Connections<S> {
+    /// Begins to drive the queued connections. Publishes that wait for room in the hub are tried again, in their turn.
+    pub(crate) fn begin_round(&mut self, cx: &IterationContext) -> Round {
+        self.release_delayed(cx);
+        while let Some(key) = self.parked.pop_front() {
+            if let Some(connection) = self.slab.get_mut(key) {
+                connection.queues.is_parked = false;
+                self.enqueue(key);
+            }
+        }
+        self.begin_budget(DRIVE_MICROS, cx);
+        Round { ready: self.ready.len(), working: None }
+    }
+
+    /// Drives the next queued connection, for its share of the iteration at most. Returns whether there was one, and budget for
+    /// it. Those that are left, and those that have more to do, come first in the next iteration.
+    pub(crate) fn drive_next<K: Reactor<Stream = S>>(
+        &mut self,
+        round: &mut Round,
+        cx: &IterationContext,
+        reactor: &K,
+    ) -> bool {
+        self.budget.measure(cx.clock.elapsed_micros());
+        let Some(key) = self.next_queued(round) else { return false };
+        if let Some(connection) = self.slab.get_mut(key) {
+            connection.queues.is_ready = false;
+            self.drive(key, cx, reactor);
+        }
+        true
+    }
+
+    fn next_queued(&mut self, round: &mut Round) -> Option<usize> {
+        let is_spent = self.budget.is_spent();
+        if round.working.is_none() && round.ready > 0 && !is_spent {
+            round.ready -= 1;
+            return self.ready.pop_front();
+        }
+        let queued = self.working.len();
+        match &mut round.working {
+            // At least one slice: small requests must not keep a large publish waiting for ever.
+            working @ None => *working = Some(if is_spent { queued.min(1) } else { queued }),
+            Some(_) if is_spent => return None,
+            Some(_) => {}
+        }
+        let left = round.working.as_mut().filter(|left| **left > 0)?;
+        *left -= 1;
+        self.working.pop_front()
+    }
+
+    /// Begins a budget of this many microseconds.
+    pub(crate) fn begin_budget(&mut self, micros: u64, cx: &IterationContext) {
+        self.budget = Budget::new(micros, cx.clock.elapsed_micros());
+    }
+
+    /// Returns whether the budget is spent.
+    pub(crate) fn is_budget_spent(&mut self, cx: &IterationContext) -> bool {
+        self.budget.measure(cx.clock.elapsed_micros());
+        self.budget.is_spent()
+    }
+
+    /// Drives a connection as far as it gets without blocking, and as its share of the budget allows.
+    pub(super) fn drive<K: Reactor<Stream = S>>(&mut self, key: usize, cx: &IterationContext, reactor: &K) {
+        let waiting = self.queue_of(key).len();
+        self.budget.begin_share(waiting);
+        let mut out = std::mem::take(&mut self.output);
+        match self.advance(key, &mut out, cx, reactor) {
+            Progress::Continue | Progress::Wait => {
+                self.update_deadline(key, cx);
+                self.count_buffers(key, cx);
+            }
+            Progress::Close => self.close(key, cx),
+            Progress::BeginStream => self.begin_stream(key),
+        }
+        out.clear();
+        out.shrink_to(MAX_OUTPUT);
+        self.output = out;
+    }
+
+    fn advance<K: Reactor<Stream = S>>(
+        &mut self,
+        key: usize,
+        out: &mut Vec<u8>,
+        cx: &IterationContext,
+        reactor: &K,
+    ) -> Progress {
+        for _ in 0..READS_PER_ITERATION {
+            match flush(&mut self.slab[key], key, out, cx, reactor) {
+                Progress::Continue => {}
+                progress => return progress,
+            }
+            let connection = &mut self.slab[key];
+            if connection.phase == Phase::Ending && connection.begin_lingering().is_err() {
+                return Progress::Close;
+            }
+            let progress = match connection.phase {
+                Phase::Lingering(left) => self.linger(key, left, cx),
+                Phase::Exchanging | Phase::Opening | Phase::Ending => self.exchange(key, out, cx),
+            };
+            match progress {
+                Progress::Continue if self.budget.is_share_spent() => break,
+                Progress::Continue => {}
+                Progress::Wait if !out.is_empty() => return flush(&mut self.slab[key], key, out, cx, reactor),
+                progress => return progress,
+            }
+        }
+        self.enqueue(key);
+        flush(&mut self.slab[key], key, out, cx, reactor)
+    }
+
+    /// Reads once, and drops the bytes.
+    fn linger(&mut self, key: usize, left: usize, cx: &IterationContext) -> Progress {
+        let connection = &mut self.slab[key];
+        if !connection.readability.is_readable {
+            return Progress::Wait;
+        }
+        let outcome = connection.read(&mut self.read_buffer);
+        self.budget.count(cost(outcome));
+        self.budget.measure(cx.clock.elapsed_micros());
+        match outcome {
+            ReadOutcome::Nothing => Progress::Wait,
+            ReadOutcome::Bytes(count) if count < left => {
+                connection.phase = Phase::Lingering(left - count);
+                Progress::Continue
+            }
+            ReadOutcome::Bytes(_) | ReadOutcome::End => Progress::Close,
+        }
+    }
+
+    /// Reads once, and feeds the exchange what is there.
+    fn exchange(&mut self, key: usize, out: &mut Vec<u8>, cx: &IterationContext) -> Progress {
+        let connection = &mut self.slab[key];
+        match connection.exchange.awaited() {
+            TimeoutKind::Store | TimeoutKind::Lookup => return Progress::Wait,
+            _ if connection.queues.is_delayed => return Progress::Wait,
+            awaited @ (TimeoutKind::Room | TimeoutKind::Work) => {
+                self.budget.count(if awaited == TimeoutKind::Work { SLICE_STEPS } else { 0 });
+                let step = connection.exchange.resume(cx.request_context(connection.role, connection.address), out);
+                return self.take_step(key, step, cx);
+            }
+            _ => {}
+        }
+        let outcome = match connection.wants_read() {
+            true => connection.read(&mut self.read_buffer),
+            false => ReadOutcome::Nothing,
+        };
+        self.budget.count(cost(outcome));
+        let fresh = match outcome {
+            ReadOutcome::Bytes(count) => &self.read_buffer[..count],
+            ReadOutcome::Nothing if connection.input.is_empty() => return Progress::Wait,
+            ReadOutcome::Nothing => &[],
+            ReadOutcome::End => return Progress::Close,
+        };
+        let mut input = std::mem::take(&mut connection.input);
+        let bytes = if input.is_empty() {
+            fresh
+        } else {
+            input.extend_from_slice(fresh);
+            &input
+        };
+        let (taken, step) = parse(connection, bytes, out, &mut self.budget, cx);
+        connection.input = match (taken, input.is_empty()) {
+            (taken, _) if taken == bytes.len() => Vec::new(),
+            (0, false) => input,
+            _ => bytes[taken..].to_vec(),
+        };
+        let step = match step {
+            Step::Delay if self.delayed.is_full() || self.is_draining => {
+                connection.exchange.time_out(cx.request_context(connection.role, connection.address), out)
+            }
+            step => step,
+        };
+        self.take_step(key, step, cx)
+    }
+
+    /// Carries out a step of the exchange, or leaves it to the worker.
+    pub(super) fn take_step(&mut self, key: usize, step: Step, cx: &IterationContext) -> Progress {
+        let id = self.id_of(key);
+        let connection = &mut self.slab[key];
+        match step {
+            Step::Read if connection.readability.is_readable => return Progress::Continue,
+            Step::Read => return Progress::Wait,
+            Step::Responded if connection.readability.is_readable || !connection.input.is_empty() => {}
+            Step::Responded => return Progress::Wait,
+            Step::Wait => {
+                if !std::mem::replace(&mut connection.queues.is_parked, true) {
+                    self.parked.push_back(key);
+                }
+                return Progress::Wait;
+            }
+            Step::Work => {}
+            Step::Delay => {
+                self.delay(key, cx);
+                return Progress::Wait;
+            }
+            Step::AskStore(request) => {
+                self.effects.push_back(Effect::AskStore(id, request));
+                return Progress::Wait;
+            }
+            Step::LookUp(record) => {
+                self.effects.push_back(Effect::LookUp(id, record));
+                return Progress::Wait;
+            }
+            Step::Stream(stream) => {
+                connection.phase = Phase::Opening;
+                self.effects.push_back(Effect::PrepareStream(key, stream));
+            }
+            Step::Close => {
+                debug_assert_ne!(connection.phase, Phase::Opening, "a stream's opening is not a last response");
+                connection.phase = Phase::Ending;
+                connection.input = Vec::new();
+            }
+        }
+        Progress::Continue
+    }
+
+    /// Takes the store's reply to a request.
+    pub(crate) fn deliver(&mut self, id: ConnectionId, reply: StoreReply, cx: &IterationContext) {
+        let Some(connection) = self.get(id) else { return };
+        let context = cx.request_context(connection.role, connection.address);
+        let step = connection.exchange.deliver(&reply.response, context, &mut connection.output);
+        connection.memory.page = reply.held;
+        self.take_step(id.key, step, cx);
+        self.enqueue(id.key);
+    }
+
+    /// Takes the store's reply to whether a stream's position exists, and opens the stream.
+    pub(crate) fn open_after_lookup(&mut self, id: ConnectionId, exists: bool, cx: &IterationContext) {
+        let Some(connection) = self.get(id) else { return };
+        let context = cx.request_context(connection.role, connection.address);
+        let step = connection.exchange.open_after_lookup(exists, context, &mut connection.output);
+        self.take_step(id.key, step, cx);
+        self.enqueue(id.key);
+    }
+}
+
+/// Feeds bytes to the exchange, one request after the other, until it needs something or the share of the budget is spent.
+/// Returns how many bytes it took, and its last step.
+fn parse<S: Stream>(
+    connection: &mut Connection<S>,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    budget: &mut Budget,
+    cx: &IterationContext,
+) -> (usize, Step) {
+    let mut taken = 0;
+    loop {
+        let context = cx.request_context(connection.role, connection.address);
+        let (count, step) = connection.exchange.advance(&bytes[taken..], context, out);
+        taken += count;
+        budget.count(1);
+        let micros = budget.measure(cx.clock.elapsed_micros());
+        cx.charge_failed_verification(connection.address, micros);
+        match step {
+            Step::Responded if taken < bytes.len() && out.len() < MAX_OUTPUT && !budget.is_share_spent() => {}
+            step => return (taken, step),
+        }
+    }
+}
+
+/// Writes what a connection has to say; registers a socket that takes no more for writing.
+fn flush<K: Reactor>(
+    connection: &mut Connection<K::Stream>,
+    key: usize,
+    out: &mut Vec<u8>,
+    cx: &IterationContext,
+    reactor: &K,
+) -> Progress {
+    let before = connection.output.len() + out.len();
+    let outcome = if before == 0 {
+        connection.memory.page = None;
+        FlushOutcome::All
+    } else {
+        let outcome = connection.flush(out);
+        out.clear();
+        cx.metrics().bytes_sent.add((before - connection.output.len()) as u64);
+        outcome
+    };
+    match outcome {
+        FlushOutcome::All if connection.phase == Phase::Opening => Progress::BeginStream,
+        FlushOutcome::All => Progress::Continue,
+        FlushOutcome::Gone => Progress::Close,
+        FlushOutcome::Blocked => {
+            match reactor.register_both(&mut connection.socket, SocketKey::Connection(key).token()) {
+                Ok(()) => Progress::Wait,
+                Err(_) => Progress::Close,
+            }
+        }
+    }
+}
+
+/// Returns the cost of a read, in steps of the budget.
+fn cost(outcome: ReadOutcome) -> usize {
+    match outcome {
+        ReadOutcome::Bytes(count) => 1 + count / (4 << 10),
+        ReadOutcome::Nothing | ReadOutcome::End => 1,
+    }
+}

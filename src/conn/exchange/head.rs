@@ -1,0 +1,130 @@
+//! A request's head: from bytes to a plan, and refusals that need no body.
+
+use super::body::Receiving;
+use super::outcome::{closing, count_response};
+use super::{Exchange, MAX_DROPPED_BODY, State, Step};
+use crate::api::{Body, Context, Delay, Plan, plan, subscribe};
+use crate::http::{Content, Decoder, Head, Method, Parsed, Problem, ResponseParams, head};
+use crate::metrics::LimitedVerification;
+
+/// A request whose token waits to be verified.
+#[derive(Debug)]
+pub(super) struct Delayed {
+    delay: Delay,
+    params: ResponseParams,
+}
+
+impl Exchange {
+    /// Parses a head. A head that was delayed is not counted again.
+    pub(super) fn take_head(
+        &mut self,
+        bytes: &[u8],
+        is_new: bool,
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Step) {
+        match head::parse(bytes) {
+            Ok(Parsed::Partial) => {
+                let blank = head::blank_lines(bytes);
+                self.has_begun = blank < bytes.len();
+                (blank, Step::Read)
+            }
+            Ok(Parsed::Complete(head, len)) => {
+                self.has_begun = true;
+                let params = ResponseParams {
+                    version: head.version,
+                    keep_alive: head.keep_alive,
+                    head_only: head.method == Method::Head,
+                    cors: context.house.origins.decide(head.origin),
+                };
+                // Before it is planned: `/metrics` includes its own request.
+                context.service.metrics.worker(context.worker).requests.add(is_new.into());
+                match plan(&head, context) {
+                    Plan::Delay(delay) => {
+                        self.state = State::Delayed(Box::new(Delayed { delay, params }));
+                        (0, Step::Delay)
+                    }
+                    plan => {
+                        let (body, step) = self.begin(&head, plan, params, &bytes[len..], context, out);
+                        (len + body, step)
+                    }
+                }
+            }
+            Err(problem) => (bytes.len(), refuse_head(problem, bytes, context, out)),
+        }
+    }
+
+    /// Begins a request whose head is parsed. Returns how many bytes of the body were consumed.
+    fn begin(
+        &mut self,
+        head: &Head<'_>,
+        plan: Plan,
+        params: ResponseParams,
+        rest: &[u8],
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Step) {
+        let decoder = match Decoder::new(head.framing, context.service.settings.max_body) {
+            Ok(decoder) => decoder,
+            Err(error) => return (0, self.refuse_body(error, params, context, out)),
+        };
+        if decoder.is_done() || plan.ends_connection() {
+            return (0, self.finish(plan, Body::Read(&[]), params, context, out));
+        }
+        if !plan.wants_body() {
+            return self.begin_dropping(plan, head, rest, params, context, out);
+        }
+        if head.expects_continue && rest.is_empty() {
+            out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if let head::BodyFraming::Length(length) = head.framing
+            && let Some(body) = usize::try_from(length).ok().and_then(|length| rest.get(..length))
+        {
+            return (body.len(), self.finish(plan, Body::Read(body), params, context, out));
+        }
+        let content = Some(Content::new(context.body_reservation(plan.holder())));
+        self.take_body(Receiving { plan, params, decoder, content }, rest, context, out)
+    }
+
+    /// Drops a short body before the request is answered. Answers at once, and closes the connection, if the body is long or the
+    /// client asks whether to send it.
+    fn begin_dropping(
+        &mut self,
+        plan: Plan,
+        head: &Head<'_>,
+        rest: &[u8],
+        params: ResponseParams,
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Step) {
+        match Decoder::new(head.framing, MAX_DROPPED_BODY) {
+            Ok(decoder) if !head.expects_continue => {
+                self.take_body(Receiving { plan, params, decoder, content: None }, rest, context, out)
+            }
+            _ => (0, self.finish(plan, Body::Read(&[]), closing(params), context, out)),
+        }
+    }
+
+    /// Answers a request whose token has waited too long to be verified.
+    pub(super) fn refuse_unverified(&mut self, delayed: Delayed, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let Delayed { delay, params } = delayed;
+        let metrics = context.service.metrics.worker(context.worker);
+        metrics.limited_verifications.count(LimitedVerification::Refused as usize);
+        if !delay.opens_stream {
+            return self.respond(&delay.problem.into(), params, context, out);
+        }
+        count_response(200, context);
+        subscribe::turn_away_unverified(params, context, out);
+        Step::Close
+    }
+}
+
+/// Answers a head that can't be parsed, as far as it was read. Whatever follows it can't be parsed either.
+pub(super) fn refuse_head(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    let cors = context.house.origins.decide(head::origin_of_refused(bytes));
+    context.log_refusal(&problem);
+    count_response(problem.status, context);
+    let params = ResponseParams::to_unreadable(cors, head::is_refused_head_request(bytes));
+    params.write(&problem.into(), context.house, out);
+    Step::Close
+}

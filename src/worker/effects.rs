@@ -1,0 +1,73 @@
+//! Carries out what connections ask for: prepares and begins streams, asks the store, and closes sockets.
+
+use super::{Message, Worker};
+use crate::api::StoreReply;
+use crate::api::subscribe::OpenStream;
+use crate::conn::Effect;
+use crate::metrics::Close;
+use crate::net::{ListenerRole, Reactor, SocketKey};
+use crate::store::StoreError;
+
+impl<K: Reactor> Worker<K> {
+    /// Carries out all effects, in order. To be called after each connection that was driven: so their cost counts toward the
+    /// budget, and a stream is prepared before the inbox is taken.
+    pub(super) fn carry_out_effects(&mut self) {
+        while let Some(effect) = self.connections.next_effect() {
+            match effect {
+                Effect::AskStore(id, request) => {
+                    let wrap = move |reply: StoreReply| Message::StoreReply(id, reply);
+                    request.run(&self.cx.service, self.mailbox.reply(&self.cx.service, wrap));
+                }
+                Effect::LookUp(id, record) => {
+                    // A position that the store can't look up is in doubt.
+                    let wrap = move |found: Result<bool, StoreError>| Message::LookedUp(id, found.unwrap_or(false));
+                    self.cx.service.store.contains(record, self.mailbox.reply(&self.cx.service, wrap));
+                }
+                Effect::PrepareStream(key, stream) => self.prepare_stream(key, stream),
+                Effect::BeginStream(key, socket, role) => self.begin_stream(key, socket, role),
+                Effect::AbandonStream(key, why) => self.abandon_stream(key, why),
+                Effect::Close(socket, role) => self.close(socket, role),
+            }
+        }
+    }
+
+    fn prepare_stream(&mut self, key: usize, stream: OpenStream) {
+        self.cx.metrics().opened.add(1);
+        let OpenStream { joined, framing, expires, place } = stream;
+        let pending = self.streams.admit(joined, framing, expires).with_permit(place);
+        self.pending.insert(key, pending);
+    }
+
+    fn begin_stream(&mut self, key: usize, mut socket: K::Stream, role: ListenerRole) {
+        let Some(pending) = self.pending.remove(&key) else { return self.close(socket, role) };
+        let subscriber = SocketKey::Subscriber(self.streams.next_key());
+        match self.reactor.register_both(&mut socket, subscriber.token()) {
+            Ok(()) => self.streams.start(pending, socket, self.cx.timestamp()),
+            Err(_) => {
+                self.streams.abandon(pending, Close::Failed);
+                self.close(socket, role);
+            }
+        }
+    }
+
+    fn abandon_stream(&mut self, key: usize, why: Close) {
+        if let Some(pending) = self.pending.remove(&key) {
+            self.streams.abandon(pending, why);
+        }
+    }
+
+    /// Closes the socket of a connection or a subscriber.
+    pub(super) fn close(&self, socket: K::Stream, role: ListenerRole) {
+        // First: observers who see the socket closed must see it counted.
+        let is_counted = role != ListenerRole::Administration;
+        self.cx.metrics().connections.subtract(is_counted.into());
+        self.release(socket, role);
+    }
+
+    /// Closes a socket and releases its slot; wakes the acceptor if it waits for one.
+    pub(super) fn release(&self, socket: K::Stream, role: ListenerRole) {
+        if self.limiter.release(socket, role) {
+            self.cx.service.hub.wake(0);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The second half of a loop iteration: timeouts and heartbeats, the first worker's duties for all, the drain, and closing
+//! the sockets of subscribers that have left.
+
+use super::{BUDGET_PER_ITERATION, Worker};
+use crate::clock::millis;
+use crate::config::Settings;
+use crate::net::acceptor::Acceptor;
+use crate::net::{ListenerRole, Reactor};
+use crate::stream::Silence;
+use crate::util::shrink::Shrink;
+
+/// How long a drain may take: the ten seconds that are documented, less what joining the threads may take.
+const DRAIN_MILLIS: u64 = 9_000;
+/// Microseconds of a loop iteration for connections that are late.
+const TIME_OUT_MICROS: u64 = 500;
+
+/// When the periodic work is due, and how far it has got.
+#[derive(Debug)]
+pub(super) struct Maintenance {
+    silence: Silence,
+    /// Milliseconds between two sweeps.
+    interval: u64,
+    /// The worker's millisecond in which the next sweep begins.
+    next: u64,
+    /// Whether a sweep is under way.
+    is_sweeping: bool,
+    /// Whether more tokens have expired than one iteration handles.
+    is_expiring: bool,
+    /// Whether a sweep has begun since the last socket was closed.
+    pub(super) is_idle: bool,
+}
+
+impl Maintenance {
+    /// Derives the intervals from the settings.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let clamp = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX / 2);
+        let limits = [settings.heartbeat, settings.stall, settings.request_timeout, settings.history_age];
+        let shortest = limits.into_iter().fold(settings.keep_alive, std::time::Duration::min);
+        Self {
+            silence: Silence { heartbeat: clamp(settings.heartbeat), stall: clamp(settings.stall) },
+            interval: (millis(shortest) / 8).clamp(5, 1000),
+            next: 0,
+            is_sweeping: false,
+            is_expiring: false,
+            is_idle: true,
+        }
+    }
+
+    /// Returns whether there is more to do at once.
+    pub(super) fn has_more(&self) -> bool {
+        self.is_sweeping || self.is_expiring
+    }
+
+    /// Returns the milliseconds until the next sweep.
+    pub(super) fn until_sweep(&self, now: u64) -> u64 {
+        self.next.saturating_sub(now)
+    }
+}
+
+/// Whether the worker accepts new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LifePhase {
+    /// It does.
+    Serving,
+    /// The broker drains.
+    Draining {
+        /// The worker's millisecond in which the drain is given up.
+        until: u64,
+        /// Whether there are more streams to end at once.
+        is_ending: bool,
+    },
+}
+
+impl LifePhase {
+    pub(super) fn is_draining(self) -> bool {
+        self != Self::Serving
+    }
+
+    pub(super) fn is_ending(self) -> bool {
+        matches!(self, Self::Draining { is_ending: true, .. })
+    }
+}
+
+impl<K: Reactor> Worker<K> {
+    /// Sends heartbeats and ends what is late, if it is time.
+    pub(super) fn sweep(&mut self) {
+        let now = self.cx.now.millis;
+        if now >= self.maintenance.next {
+            self.maintenance.next = now + self.maintenance.interval;
+            self.streams.begin_sweep();
+            self.streams.evict_idle();
+            self.run_maintenance();
+            if self.time_out_connections() {
+                self.maintenance.next = now;
+            }
+            self.streams.shrink_if_sparse();
+            self.connections.shrink_if_sparse();
+            self.pending.shrink_if_sparse();
+            self.maintenance.is_idle = self.connections.is_empty() && self.streams.is_empty();
+        }
+        self.maintenance.is_sweeping = self.streams.continue_sweep(self.maintenance.silence, self.cx.timestamp());
+    }
+
+    /// Ends the streams whose token has expired.
+    pub(super) fn expire_streams(&mut self) {
+        self.maintenance.is_expiring = self.streams.expire(self.cx.now.unix_seconds(), self.cx.timestamp());
+    }
+
+    /// Times out connections that are late. Returns whether there may be more.
+    fn time_out_connections(&mut self) -> bool {
+        self.connections.begin_budget(TIME_OUT_MICROS, &self.cx);
+        let mut late = self.connections.late(self.cx.now.millis);
+        while self.connections.time_out_next(&mut late, &self.cx, &self.reactor) {
+            self.carry_out_effects();
+        }
+        late.has_more()
+    }
+
+    /// Does the first worker's duties: the age of history, the limiters' memory, and accepting again.
+    fn run_maintenance(&mut self) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        acceptor.retry();
+        self.cx.service.quotas.tidy(self.cx.now.millis);
+        if self.cx.service.hub.expire(self.cx.now.id_micros) {
+            // More has expired than is removed while the lock is held once.
+            self.maintenance.next = self.cx.now.millis;
+        }
+    }
+
+    /// Drains, once the service does: closes connections between two requests, and ends streams.
+    pub(super) fn drain(&mut self) {
+        if !self.cx.service.is_draining() {
+            return;
+        }
+        let until = match self.phase {
+            LifePhase::Draining { until, .. } => until,
+            LifePhase::Serving => {
+                self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
+                self.cx.now.millis + DRAIN_MILLIS
+            }
+        };
+        self.connections.drain(&self.cx);
+        self.carry_out_effects();
+        // Whatever was accepted before the drain is delivered before the end.
+        let is_ending = !self.cx.service.is_inserting()
+            && !self.streams.has_work()
+            && self.streams.drain(BUDGET_PER_ITERATION, self.cx.timestamp());
+        self.phase = LifePhase::Draining { until, is_ending };
+    }
+
+    /// Returns whether the worker has drained.
+    pub(crate) fn is_over(&self) -> bool {
+        let LifePhase::Draining { until, .. } = self.phase else { return false };
+        let has_ended = self.streams.is_empty() && self.connections.has_only_administration();
+        // The worker that serves the administration does so until all others have ended.
+        let is_last = self.acceptor.is_none() || self.limiter.is_empty();
+        (has_ended && is_last) || self.cx.now.millis >= until
+    }
+
+    /// Closes the sockets of subscribers that have left, and resumes accepting if there is a slot.
+    pub(super) fn close_left(&mut self) {
+        // The administration has no subscribers.
+        self.streams.take_closed().for_each(|socket| self.close(socket, ListenerRole::Public));
+        if let Some(acceptor) = &mut self.acceptor
+            && !self.limiter.is_paused()
+        {
+            acceptor.resume();
+        }
+    }
+
+    /// Updates the metrics.
+    pub(super) fn update_metrics(&mut self) {
+        let metrics = self.cx.metrics();
+        metrics.stalled.set(self.streams.stalled() as u64);
+        metrics.buffered.set(self.connections.buffered() as u64);
+        if !self.streams.has_news() {
+            return;
+        }
+        let counters = self.streams.take_counters();
+        metrics.delivered.add(counters.delivered);
+        metrics.bytes_sent.add(counters.bytes);
+        metrics.gaps.add(counters.gaps);
+        metrics.expired.add(counters.expired);
+        metrics.closed.add_all(&counters.closed);
+        metrics.latency.merge(&counters.latency);
+    }
+}
