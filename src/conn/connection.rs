@@ -31,7 +31,7 @@ pub(crate) enum Phase {
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
-    /// Tells the connection from others that had the same key.
+    /// Distinguishes the connection from others that had its key.
     pub(super) serial: u64,
     pub(super) socket: S,
     /// What is served on it.
@@ -143,8 +143,8 @@ impl<S: Stream> Connection<S> {
         self.readability.has_ended |= readiness.has_ended;
     }
 
-    /// Returns whether to read before parsing. Whole requests that wait for room in the output come first: so the input stays
-    /// bounded, and the peer's end is not noticed before its requests are answered.
+    /// Returns whether to read before parsing. Complete requests that wait for room in the output are parsed first, so that the
+    /// input stays bounded and the peer's end is not noticed before its requests are answered.
     pub(super) fn wants_read(&self) -> bool {
         let is_part_of_a_head = self.exchange.awaited() == TimeoutKind::Head;
         self.readability.is_readable && (self.input.is_empty() || is_part_of_a_head)

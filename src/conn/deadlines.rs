@@ -53,7 +53,7 @@ impl<S: Stream> Connections<S> {
         cx: &IterationContext,
         reactor: &K,
     ) -> bool {
-        if self.is_budget_spent(cx) {
+        if late.keys.len() == 0 || self.is_budget_spent(cx) {
             return false;
         }
         let Some(key) = late.keys.next() else { return false };
@@ -95,12 +95,11 @@ impl<S: Stream> Connections<S> {
         self.take_step(key, step, cx);
     }
 
-    /// Returns whether a peer that seems late is not: what it sent or accepted in time may not have been handled yet, because an
-    /// iteration takes in only part of what the poll reports, and after the whole process was stopped that may be more than one
-    /// iteration's worth.
+    /// Returns whether a peer that seems late is not. What it sent or accepted in time may not have been handled yet, because
+    /// an iteration handles only a part of what the poller has to report, which is much after the process was suspended.
     fn has_done_its_part<K: Reactor<Stream = S>>(&mut self, key: usize, cx: &IterationContext, reactor: &K) -> bool {
         let connection = &mut self.slab[key];
-        // Not what was awaited when it was last driven: a response may have come since, and wait in the queue.
+        // Not what was awaited when it was last driven: a reply may have arrived since, and the connection is queued for it.
         if matches!(connection.awaited(), TimeoutKind::Linger | TimeoutKind::Store | TimeoutKind::Lookup) {
             return false;
         }
@@ -110,7 +109,7 @@ impl<S: Stream> Connections<S> {
         self.slab.get(key).is_none_or(|connection| connection.timer.deadline() > cx.now.millis)
     }
 
-    /// Begins to drain, or goes on: closes connections between two requests, gives those that linger less time, and refuses
+    /// Begins or continues to drain: closes connections between two requests, gives those that linger less time, and refuses
     /// requests whose token waits to be verified.
     pub(crate) fn drain(&mut self, cx: &IterationContext) {
         self.is_draining = true;

@@ -1,6 +1,6 @@
 //! Connections whose token waits to be verified, because their address has presented too many forged ones. Each worker has a
-//! queue, from which one connection leaves in each loop iteration. So the requests of an address are verified in the order in
-//! which they came, as its allowance permits, and clients that share an address with a forger wait their turn.
+//! queue, from which at most one connection is released in each loop iteration. The requests of an address are verified in the
+//! order in which they arrived, as its allowance permits; clients that share an address with a forger have to wait.
 
 use std::collections::VecDeque;
 

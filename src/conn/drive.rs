@@ -17,9 +17,9 @@ const SLICE_STEPS: usize = 128;
 /// What a connection does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It goes on at once.
+    /// It continues at once.
     Continue,
-    /// It waits for readiness, for a reply or for its turn in a queue.
+    /// It waits for readiness, for a reply, or in a queue.
     Wait,
     /// It is closed.
     Close,
@@ -29,15 +29,15 @@ pub(super) enum Progress {
 
 /// What is left to drive in one loop iteration: the connections that were queued when it began, each once.
 #[derive(Debug)]
-pub(crate) struct Round {
-    /// Connections in `ready`.
-    ready: usize,
-    /// Connections in `working`, counted when the others are done.
-    working: Option<usize>,
+pub(crate) enum Round {
+    /// This many connections in `ready`, and then those in `working`.
+    Ready(usize),
+    /// This many connections in `working`.
+    Working(usize),
 }
 
 impl<S: Stream> Connections<S> {
-    /// Begins to drive the queued connections. Publishes that wait for room in the hub are tried again, in their turn.
+    /// Begins to drive the queued connections, and queues publishes that wait for room in the hub to be tried again.
     pub(crate) fn begin_round(&mut self, cx: &IterationContext) -> Round {
         self.release_delayed(cx);
         while let Some(key) = self.parked.pop_front() {
@@ -47,17 +47,24 @@ impl<S: Stream> Connections<S> {
             }
         }
         self.begin_budget(DRIVE_MICROS, cx);
-        Round { ready: self.ready.len(), working: None }
+        Round::Ready(self.ready.len())
     }
 
     /// Drives the next queued connection, for its share of the iteration at most. Returns whether there was one, and budget for
-    /// it. Those that are left, and those that have more to do, come first in the next iteration.
+    /// it. Those that are left, and those that have more to do, are first in the next iteration.
     pub(crate) fn drive_next<K: Reactor<Stream = S>>(
         &mut self,
         round: &mut Round,
         cx: &IterationContext,
         reactor: &K,
     ) -> bool {
+        let is_done = match round {
+            Round::Ready(left) => *left == 0 && self.working.is_empty(),
+            Round::Working(left) => *left == 0,
+        };
+        if is_done {
+            return false;
+        }
         self.budget.measure(cx.clock.elapsed_micros());
         let Some(key) = self.next_queued(round) else { return false };
         if let Some(connection) = self.slab.get_mut(key) {
@@ -69,19 +76,21 @@ impl<S: Stream> Connections<S> {
 
     fn next_queued(&mut self, round: &mut Round) -> Option<usize> {
         let is_spent = self.budget.is_spent();
-        if round.working.is_none() && round.ready > 0 && !is_spent {
-            round.ready -= 1;
-            return self.ready.pop_front();
+        match round {
+            Round::Ready(left) if *left > 0 && !is_spent => {
+                *left -= 1;
+                return self.ready.pop_front();
+            }
+            Round::Ready(_) => {
+                let queued = self.working.len();
+                // At least one slice: small requests must not keep a large publish waiting for ever.
+                *round = Round::Working(if is_spent { queued.min(1) } else { queued });
+            }
+            Round::Working(_) if is_spent => return None,
+            Round::Working(_) => {}
         }
-        let queued = self.working.len();
-        match &mut round.working {
-            // At least one slice: small requests must not keep a large publish waiting for ever.
-            working @ None => *working = Some(if is_spent { queued.min(1) } else { queued }),
-            Some(_) if is_spent => return None,
-            Some(_) => {}
-        }
-        let left = round.working.as_mut().filter(|left| **left > 0)?;
-        *left -= 1;
+        let Round::Working(left) = round else { return None };
+        *left = left.checked_sub(1)?;
         self.working.pop_front()
     }
 

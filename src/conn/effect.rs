@@ -6,12 +6,12 @@ use crate::api::subscribe::OpenStream;
 use crate::metrics::Close;
 use crate::net::ListenerRole;
 
-/// Names a connection in replies that may come after it was closed.
+/// Identifies a connection in replies that may arrive after it was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionId {
     /// Its key in the slab, which another connection may have by then.
     pub(super) key: usize,
-    /// Tells it from others that had the same key.
+    /// Distinguishes it from others that had its key.
     pub(super) serial: u64,
 }
 

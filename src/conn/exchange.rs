@@ -46,7 +46,7 @@ enum State {
     Head,
     /// The head is complete, the body is not.
     Body(Box<Receiving>),
-    /// Work on a publish goes on in slices.
+    /// A large publish is processed in slices.
     Working(Box<Pending>, ResponseParams),
     /// A publish waits for room in the hub.
     Waiting(Box<Pending>, ResponseParams),

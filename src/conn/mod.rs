@@ -56,8 +56,8 @@ pub(crate) struct Connections<S> {
     serials: u64,
     /// Connections that have something to do, in the order in which they are driven.
     ready: VecDeque<usize>,
-    /// Connections whose publish is worked on in slices. They come after those in `ready`, so that a small request does not
-    /// wait for the slices of large ones.
+    /// Connections whose publish is processed in slices. They are driven after those in `ready`, so that a small request does
+    /// not wait for the slices of large ones.
     working: VecDeque<usize>,
     /// Connections whose publish waits for room in the hub.
     parked: VecDeque<usize>,
@@ -128,7 +128,8 @@ impl<S: Stream> Connections<S> {
         self.effects.pop_front()
     }
 
-    /// Registers a new connection, and queues it: its first request may be here already. Gives it back if the reactor refuses it.
+    /// Registers a new connection, and queues it: its first request may be here already. Returns it if the reactor refuses
+    /// its socket.
     pub(crate) fn add<K: Reactor<Stream = S>>(
         &mut self,
         mut accepted: Accepted<S>,
@@ -176,7 +177,7 @@ impl<S: Stream> Connections<S> {
         self.slab.get_mut(id.key).filter(|connection| connection.serial == id.serial)
     }
 
-    /// Gives the socket of a connection whose opening is written to the stream.
+    /// Hands the socket of a connection whose opening is written over to the stream.
     fn begin_stream(&mut self, key: usize) {
         let connection = self.slab.remove(key);
         self.memory.forget(connection.memory.counted);

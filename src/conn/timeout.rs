@@ -60,7 +60,7 @@ pub(crate) enum TimeoutKind {
 /// How long something is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeLimit {
-    /// Milliseconds, counted anew whenever bytes move if there is a least rate.
+    /// Milliseconds. If there is a least rate, they restart whenever bytes move.
     pub(super) millis: u64,
     /// The least rate of a transfer.
     pub(super) min_rate: Option<MinRate>,

@@ -168,8 +168,8 @@ impl<L: Listen> ListenerState<L> {
                 return has_pending && role != ListenerRole::Administration;
             }
             match self.bound.listener.accept() {
-                // A refused connection is closed without a response: any status would be for a request that nobody has read, and
-                // any but 200 stops an EventSource for good, whereas it reconnects by itself after a connection was closed.
+                // A refused connection is closed without a response. Any status but 200 stops an EventSource for good,
+                // whereas it reconnects by itself after its connection was closed.
                 Ok((socket, address)) => {
                     self.has_asked = false;
                     match limiter.acquire(socket, address, role) {

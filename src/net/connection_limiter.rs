@@ -1,6 +1,6 @@
 //! Limits the connections of all workers together, and those of each address if that is configured. The acceptor acquires a
-//! slot for each connection, and whoever closes the connection releases it. The administration's connections have slots of
-//! their own.
+//! slot for each connection, and the worker that closes the connection releases it. The administration's connections have
+//! slots of their own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -15,7 +15,7 @@ pub(crate) enum Message<S> {
     Accepted(Accepted<S>),
     /// The store's reply to a connection's request.
     StoreReply(ConnectionId, StoreReply),
-    /// The store's reply to whether a stream's position exists; `false` if the store can't tell.
+    /// The store's reply to whether a stream's position exists; `false` if that is unknown.
     LookedUp(ConnectionId, bool),
     /// A client waits to be accepted, and there is no slot: one idle connection is to be closed.
     CloseIdle,

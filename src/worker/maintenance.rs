@@ -64,7 +64,7 @@ pub(super) enum LifePhase {
     Serving,
     /// The broker drains.
     Draining {
-        /// The worker's millisecond in which the drain is given up.
+        /// The worker's millisecond in which the drain ends at the latest.
         until: u64,
         /// Whether there are more streams to end at once.
         is_ending: bool,

@@ -86,8 +86,8 @@ impl Exchange {
         self.take_body(Receiving { plan, params, decoder, content }, rest, context, out)
     }
 
-    /// Drops a short body before the request is answered. Answers at once, and closes the connection, if the body is long or the
-    /// client asks whether to send it.
+    /// Drops a short body before the request is answered. Answers at once, and closes the connection, if the body is long or
+    /// the client asks whether to send it.
     fn begin_dropping(
         &mut self,
         plan: Plan,

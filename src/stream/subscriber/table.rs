@@ -23,7 +23,8 @@ pub struct Subscribers<S> {
     states: SendStates,
     expiries: Expiries,
     permits: Permits,
-    /// Subscribers that are behind and whose sockets may have room. Those that were removed meanwhile are skipped.
+    /// Subscribers that are behind and whose sockets may have room. A removed subscriber stays until its turn and is then
+    /// skipped; one that has reused its key is written to once more than necessary.
     catch_up_queue: VecDeque<SubscriberKey>,
 }
 
