@@ -57,7 +57,7 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   assert.equal(await rows(page).count(), 0, "which is not said twice");
   await page.locator("#state button").click();
   await page.locator("#token-subscriber").fill("nonsense");
-  await says(page, "#expiry-subscriber", "no token");
+  await says(page, "#expiry-subscriber", "not a token");
   await page.locator("#token-subscriber").fill(token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", exp: inSeconds(-100) }));
   await says(page, "#expiry-subscriber", /expired 1 min 4\d s ago/);
   await press(page, "Subscribe");
