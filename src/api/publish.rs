@@ -106,7 +106,8 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     if !head.has_framing {
         return Err(Problem::new(
             411,
-            "the request has no body: no Content-Length and no chunked coding; send an event in the body, such as `data: hello`",
+            "the request has no body (no Content-Length and no chunked coding); send an event in the body, such as \
+             `data: hello`",
         ));
     }
     let query = head.target.query;
@@ -118,7 +119,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
 fn bad_topic(bad: ParseTopicError) -> Problem {
     match bad {
         ParseTopicError::Character(',') => Problem::bad_request(
-            "the topic contains ','; a publish goes to one topic: publish to each of them separately",
+            "the topic contains ','; each request publishes to one topic, so send a request for each",
         ),
         bad => Problem::bad_request(bad.to_string()),
     }
@@ -327,7 +328,7 @@ fn demand_no_drain(context: Context<'_>) -> Result<(), Refusal> {
 }
 
 fn too_many_topics() -> Refusal {
-    let detail = "there are as many topics as --max-topics allows; try again when some have aged away";
+    let detail = "the broker has reached --max-topics; try again later, or raise the limit";
     Refusal(PublishRefusal::Topics, Problem::unavailable(detail, 5))
 }
 
@@ -358,6 +359,6 @@ fn accepted(published: Published) -> Response {
 
 /// The answer when waiting for room took too long.
 pub fn no_room(context: Context<'_>) -> Problem {
-    let detail = "the broker can't keep up with this topic now; nothing was published, try again";
+    let detail = "the broker is overloaded with events of this topic; nothing was published; try again";
     refused(PublishRefusal::Room, Problem::unavailable(detail, 1), context)
 }

@@ -154,7 +154,7 @@ impl Exchange {
         match std::mem::take(&mut self.state) {
             State::Head if !self.has_begun => Step::Close,
             State::Head => {
-                let problem = Problem::new(408, "the request head did not come in time; send it at once");
+                let problem = Problem::new(408, "the request head did not arrive in time; send it without pauses");
                 refuse_head(problem, &[], context, out)
             }
             State::Body(receiving) if receiving.content.is_none() => {
