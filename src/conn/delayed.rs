@@ -45,7 +45,10 @@ impl<S: Stream> Connections<S> {
         }
         cx.metrics().limited_verifications.count(LimitedVerification::Delayed as usize);
         let context = cx.request_context(connection.role, connection.address);
-        log::debug!("a token from {} waits to be verified: too many forged ones came from there", context.client());
+        log::debug!(
+            "a token from {} waits for verification: too many tokens with an invalid signature came from that address",
+            context.client()
+        );
         self.delayed.0.push_back(id);
     }
 

@@ -144,7 +144,7 @@ impl RoundRobin {
 fn count_refused(address: Option<IpAddr>, metrics: &WorkerMetrics) {
     metrics.refused_address.add(1);
     if let Some(address) = address {
-        log::debug!("a connection from {address} is closed: it has as many as --max-connections-per-ip allows");
+        log::debug!("closed a connection from {address}, which has reached --max-connections-per-ip");
     }
 }
 
@@ -201,7 +201,7 @@ impl<L: Listen> ListenerState<L> {
             }
             _ => {
                 if !std::mem::replace(&mut self.is_warned, true) {
-                    log::warn!("can't accept connections now, those that wait stay in the backlog: {error}");
+                    log::warn!("can't accept connections for now (they wait in the backlog): {error}");
                 }
                 AcceptState::Paused
             }

@@ -127,7 +127,7 @@ impl<K: Reactor> Worker<K> {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // A broker can't work without readiness; a supervisor starts a new one.
-            Err(error) => panic!("the poll failed: {error}"),
+            Err(error) => panic!("polling failed: {error}"),
         }
     }
 
