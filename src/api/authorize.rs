@@ -49,7 +49,7 @@ fn after(first: Option<Problem>, problem: Problem) -> Problem {
 
 /// What a token that was verified lately allows.
 fn recall(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Option<Result<Grant, AuthError>> {
-    keyrings.recall(role, token, context.now.unix_seconds(), &mut context.verified.borrow_mut())
+    keyrings.look_up(role, token, context.now.unix_seconds(), &mut context.verified.borrow_mut())
 }
 
 /// What a token allows.
@@ -102,7 +102,7 @@ pub(super) fn demand_topic(grant: &Grant, topic: &TopicName) -> Result<(), Probl
 
 /// 403 unless the grant covers what this name, which is no topic's, stands for.
 pub(super) fn demand(grant: &Grant, name: &str) -> Result<(), Problem> {
-    if grant.covers(name) { Ok(()) } else { Err(not_covered(name)) }
+    if grant.allows(name) { Ok(()) } else { Err(not_covered(name)) }
 }
 
 fn not_covered(name: &str) -> Problem {

@@ -40,7 +40,7 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
              {\"event\":<name>,\"data\":<any JSON>}",
         ));
     }
-    Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.holder() }))
+    Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.principal() }))
 }
 
 pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -> Outcome {

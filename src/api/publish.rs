@@ -113,7 +113,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     let query = head.target.query;
     let given = Given { name: given(query, "event", check_name)?, id: given(query, "id", check_id)? };
     let kind = Kind::of(head.content_type);
-    Ok(Plan::Publish(Request { topic, kind, given, expires: grant.expires(), holder: grant.holder() }))
+    Ok(Plan::Publish(Request { topic, kind, given, expires: grant.expires(), holder: grant.principal() }))
 }
 
 fn bad_topic(bad: ParseTopicError) -> Problem {

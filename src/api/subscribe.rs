@@ -99,7 +99,7 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
 }
 
 fn request(wanted: Wanted, position: Option<String>, prime: bool, grant: &Grant) -> Plan {
-    let (expires, holder) = (grant.expires(), grant.holder());
+    let (expires, holder) = (grant.expires(), grant.principal());
     Plan::Subscribe(Request { wanted, position, prime, expires, holder })
 }
 

@@ -1,5 +1,5 @@
-//! ring as the cryptography beneath jsonwebtoken, by the way that crate has for it. The back ends that
-//! come with it are two more megabytes of binary, or an RSA implementation with an open advisory.
+//! Makes jsonwebtoken use ring, through the crate's own interface for cryptography providers. Of the providers that it
+//! ships, one adds two megabytes to the binary, and the other has an RSA implementation with an open security advisory.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -15,8 +15,8 @@ use ring::signature::{
 type Result<T> = std::result::Result<T, Error>;
 
 static RING: CryptoProvider = CryptoProvider {
-    signer_factory: signer,
-    verifier_factory: verifier,
+    signer_factory: make_signer,
+    verifier_factory: make_verifier,
     key_utils: KeyUtils {
         rsa_pub_components_from_private_key: |_| Err(unsupported()),
         rsa_pub_components_from_public_key: |_| Err(unsupported()),
@@ -26,8 +26,8 @@ static RING: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Must come before any token is verified or made. The choice holds for the whole process: where an
-/// embedding program has made its own before, that one is used.
+/// Installs the provider for the whole process. Must be called before any token is verified or signed. If an embedding
+/// program has already installed another provider, that one stays.
 pub(super) fn install() {
     let _ = RING.install_default();
 }
@@ -60,12 +60,12 @@ fn verification_algorithm(algorithm: Algorithm) -> Option<&'static dyn Verificat
     }
 }
 
-fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
+fn make_signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     let hash = hmac_algorithm(*algorithm).filter(|_| key.family() == algorithm.family()).ok_or_else(unsupported)?;
     Ok(Box::new(Mac { algorithm: *algorithm, key: hmac::Key::new(hash, key.as_bytes()) }))
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+fn make_verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
@@ -77,7 +77,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     Ok(Box::new(PublicKey { algorithm: *algorithm, key: UnparsedPublicKey::new(verification, bytes.to_vec()) }))
 }
 
-/// HMAC, for signing and verifying.
+/// Signs and verifies with HMAC.
 struct Mac {
     algorithm: Algorithm,
     key: hmac::Key,
@@ -85,7 +85,7 @@ struct Mac {
 
 impl Verifier<Vec<u8>> for Mac {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), signature::Error> {
-        // In constant time.
+        // Compares in constant time.
         hmac::verify(&self.key, message, signature).map_err(|_| signature::Error::new())
     }
 }
@@ -108,7 +108,7 @@ impl JwtSigner for Mac {
     }
 }
 
-/// RSA, ECDSA and EdDSA, for verifying.
+/// Verifies RSA, ECDSA and EdDSA signatures.
 struct PublicKey {
     algorithm: Algorithm,
     key: UnparsedPublicKey<Vec<u8>>,

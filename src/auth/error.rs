@@ -1,57 +1,55 @@
-//! Why a token was not accepted, in words for the developer who holds it. What depends on a claim is
-//! said only once the signature has shown that the token is genuine.
+//! The reasons for rejecting a token, with messages for the developer of the client. A message reveals something about a claim
+//! only after the signature was verified.
 
 use std::fmt;
 
-use super::Role;
-use super::claims::AUDIENCE;
+use super::{AUDIENCE, Role};
 use crate::clock::imf_fixdate;
 
-/// See the module's page.
+/// Why a token was rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
-    /// There is none.
+    /// The request has no token.
     Missing,
-    /// Not three base64url parts with JSON in the first two, or an unknown algorithm. Also what jsonwebtoken stumbles
-    /// over before the claims come to be judged here: one twice, or a list or object in a plain one's place.
+    /// The token is not three base64url parts with a JSON header, or its algorithm is unknown.
     Malformed,
-    /// The algorithm is none of the key's family.
+    /// The algorithm is not one of those that the key supports, which the text lists.
     Algorithm(Role, &'static str),
-    /// The header asks for an extension.
+    /// The header requires an extension (`crit`).
     Critical,
-    /// The signature is not that of the role's key.
+    /// The signature does not match the role's key.
     Signature(Role),
-    /// The claims are no JSON object, or one of them is there twice or of a type beyond all reason.
+    /// The claims are not a JSON object, or one of them is repeated or can't be decoded.
     Claims,
-    /// `exp` is missing or no whole number.
+    /// `exp` is missing or not a whole number.
     Expiry,
-    /// `nbf` is no whole number.
+    /// `nbf` is not a whole number.
     NotBefore,
-    /// `sub` is no text.
+    /// `sub` is not a string.
     Subject,
-    /// `topics` is no list of texts.
+    /// `topics` is not a list of strings.
     Topics,
     /// `aud` does not name this broker.
     Audience,
-    /// `exp` has come.
+    /// `exp` has passed.
     Expired {
-        /// `exp`
+        /// `exp`, in seconds since the Unix epoch.
         at: u64,
-        /// The present second.
+        /// The current time, in the same unit.
         now: u64,
     },
-    /// `nbf` has not come.
+    /// `nbf` is in the future.
     TooEarly {
-        /// `nbf`
+        /// `nbf`, in seconds since the Unix epoch.
         from: u64,
-        /// The present second.
+        /// The current time, in the same unit.
         now: u64,
     },
 }
 
 impl AuthError {
-    /// Returns whether the token's signature was verified and is good: it is the owner of the key who made it as it is.
-    pub(super) fn is_of_genuine(&self) -> bool {
+    /// Returns whether the token's signature is valid, so that the key's owner made the token exactly as it is.
+    pub(super) fn has_valid_signature(&self) -> bool {
         !matches!(self, Self::Missing | Self::Malformed | Self::Algorithm(..) | Self::Signature(_))
     }
 }

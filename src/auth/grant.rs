@@ -1,15 +1,15 @@
-//! What a token allows: names, until a moment.
+//! What a token allows: access to names, until the token expires.
 
 use std::sync::Arc;
 
 use super::Principal;
 
-/// See the module's page. Compares names as topics are folded, to lower case.
+/// Access to a set of names, until a time. Names are compared in lower case, as topics are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     names: Names,
     expires: Option<u64>,
-    holder: Option<Principal>,
+    principal: Option<Principal>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,56 +26,56 @@ enum Pattern {
 }
 
 impl Grant {
-    /// All names, for ever: where nobody asks for tokens.
+    /// Returns a grant of all names that never expires, for a broker that requires no tokens.
     pub fn everything() -> Self {
-        Self { names: Names::Everything, expires: None, holder: None }
+        Self { names: Names::Everything, expires: None, principal: None }
     }
 
-    /// One name, in which an asterisk is nothing special, and entries of a list: names, and prefixes that end
-    /// in one. Until this second since the Unix epoch.
+    /// Creates a grant that expires at `expires`, in seconds since the Unix epoch. An asterisk has no special meaning in
+    /// `name`; an entry that ends in one is a prefix.
     pub(super) fn new(name: Option<&str>, entries: &[&str], expires: u64) -> Self {
         let name = name.map(|name| Pattern::Exact(name.to_ascii_lowercase()));
         let patterns = name.into_iter().chain(entries.iter().map(|entry| Pattern::parse(entry)));
-        Self { names: Names::Listed(patterns.collect()), expires: Some(expires), holder: None }
+        Self { names: Names::Listed(patterns.collect()), expires: Some(expires), principal: None }
     }
 
-    /// The same for whoever it was given to.
-    pub(super) fn of(self, holder: Principal) -> Self {
-        Self { holder: Some(holder), ..self }
+    /// Sets the principal.
+    pub(super) fn with_principal(self, principal: Principal) -> Self {
+        Self { principal: Some(principal), ..self }
     }
 
-    /// Whether it allows what is done with this topic, whose name is in lower case.
+    /// Returns whether the grant includes a topic, whose name must be in lower case.
     pub fn allows_topic(&self, name: &str) -> bool {
-        self.any(|pattern| match pattern {
+        self.any_matches(|pattern| match pattern {
             Pattern::Exact(exact) => exact == name,
             Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
         })
     }
 
-    /// Whether it allows what a name that is no topic stands for. Prefixes are of topics: but for that of
-    /// all names they don't reach it.
-    pub fn covers(&self, name: &str) -> bool {
-        self.any(|pattern| match pattern {
+    /// Returns whether the grant includes a name that is not a topic: `events` or `stats`. Prefixes apply to topics, so only
+    /// `*` includes such a name.
+    pub fn allows(&self, name: &str) -> bool {
+        self.any_matches(|pattern| match pattern {
             Pattern::Exact(exact) => exact == name,
             Pattern::Prefix(prefix) => prefix.is_empty(),
         })
     }
 
-    fn any(&self, is_covering: impl Fn(&Pattern) -> bool) -> bool {
+    fn any_matches(&self, matches: impl Fn(&Pattern) -> bool) -> bool {
         match &self.names {
             Names::Everything => true,
-            Names::Listed(patterns) => patterns.iter().any(is_covering),
+            Names::Listed(patterns) => patterns.iter().any(matches),
         }
     }
 
-    /// The second since the Unix epoch from which on it allows nothing.
+    /// Returns the time at which the grant expires, in seconds since the Unix epoch.
     pub fn expires(&self) -> Option<u64> {
         self.expires
     }
 
-    /// Whose it is, where tokens are asked for.
-    pub fn holder(&self) -> Option<Principal> {
-        self.holder
+    /// Returns the principal of the token. `None` if the broker requires no tokens.
+    pub fn principal(&self) -> Option<Principal> {
+        self.principal
     }
 }
 
@@ -94,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_prefixes() {
+    fn a_grant_allows_its_names_and_prefixes() {
         let grant = Grant::new(Some("Weather*"), &["Greeting1", "news*", "a*b"], 5);
-        for (name, is_covered) in [
+        for (name, is_allowed) in [
             ("greeting1", true),
             ("greeting12", false),
             ("news", true),
@@ -106,21 +106,21 @@ mod tests {
             ("axb", false),
             ("", false),
         ] {
-            assert_eq!(grant.allows_topic(name), is_covered, "{name}");
+            assert_eq!(grant.allows_topic(name), is_allowed, "{name}");
         }
         assert_eq!(grant.expires(), Some(5));
     }
 
     #[test]
-    fn an_asterisk_alone_is_everything() {
-        assert!(!Grant::new(None, &[], 5).covers("events"));
+    fn an_asterisk_alone_allows_everything() {
+        assert!(!Grant::new(None, &[], 5).allows("events"));
         let grant = Grant::new(None, &["*"], 5);
-        assert!(grant.covers("events") && grant.allows_topic("greeting1") && Grant::everything().covers("stats"));
+        assert!(grant.allows("events") && grant.allows_topic("greeting1") && Grant::everything().allows("stats"));
     }
 
     #[test]
-    fn prefixes_are_of_topics() {
+    fn prefixes_apply_to_topics_only() {
         let grant = Grant::new(Some("stats"), &["e*"], 5);
-        assert!(grant.covers("stats") && !grant.covers("events") && grant.allows_topic("eventful1"));
+        assert!(grant.allows("stats") && !grant.allows("events") && grant.allows_topic("eventful1"));
     }
 }

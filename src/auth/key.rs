@@ -1,5 +1,5 @@
-//! Keys: an HMAC secret or a public key, checked once when it is taken up. A key fixes the family of
-//! algorithms it verifies (RFC 8725 section 3.1), so that a public key is never taken for a secret.
+//! Keys: an HMAC secret or a public key, checked once when it is loaded. A key accepts only its own family of algorithms
+//! (RFC 8725 section 3.1), so that a public key is never used as an HMAC secret.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,35 +13,32 @@ use simple_asn1::ASN1Block;
 use super::claims::RawClaims;
 use super::{AuthError, Role};
 
-/// The shortest secret in bytes: as long as the output of SHA-256 (RFC 7518 section 3.2).
+/// The minimum length of a secret in bytes: the size of the output of SHA-256 (RFC 7518 section 3.2).
 pub const MIN_SECRET: usize = 32;
-/// The smallest RSA modulus in bits (RFC 7518 section 3.3).
+/// The minimum size of an RSA modulus in bits (RFC 7518 section 3.3).
 const MIN_RSA_BITS: u64 = 2048;
-/// The largest that can be verified with.
+/// The maximum size of an RSA modulus in bits, which is ring's limit.
 const MAX_RSA_BITS: u64 = 8192;
-/// The length of an uncompressed point on the curve P-256.
+/// The length of an uncompressed point on the curve P-256, in bytes.
 const P256_POINT: usize = 65;
-/// The length of an uncompressed point on the curve P-384.
+/// The length of an uncompressed point on the curve P-384, in bytes.
 const P384_POINT: usize = 97;
-
-/// The length of a point on the curve Ed25519.
+/// The length of a point on the curve Ed25519, in bytes.
 const ED25519_POINT: usize = 32;
+/// The beginning of each PEM block (RFC 7468).
+const PEM_BEGIN: &str = "-----BEGIN ";
+/// The end of the first and the last line of a public key in PEM.
+const PUBLIC_KEY: &str = "PUBLIC KEY-----";
 
-/// What each key in PEM begins with (RFC 7468).
-const BEGIN: &str = "-----BEGIN ";
-
-/// What stands at both ends of a public key.
-const PUBLIC: &str = "PUBLIC KEY-----";
-
-/// An HMAC secret that is long enough. Shows nothing of itself.
+/// An HMAC secret of sufficient length. Its `Debug` output does not reveal it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// The bytes, if they are enough, and no key that is meant to be known to others.
+    /// Creates a secret from at least [`MIN_SECRET`] bytes. A key in PEM is an error, because it may be public.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, KeyError> {
         let bytes = bytes.into();
-        if has(&bytes, BEGIN) {
+        if contains(&bytes, PEM_BEGIN) {
             return Err(KeyError::PemSecret);
         }
         if bytes.len() < MIN_SECRET {
@@ -65,21 +62,21 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A secret of so many bytes.
+    /// The secret is too short: its length in bytes.
     Short(usize),
-    /// A secret that is a key in PEM.
+    /// The secret is a key in PEM.
     PemSecret,
-    /// Nothing in PEM.
+    /// The file contains no key in PEM.
     NoPem,
-    /// More than one public key.
+    /// The file contains more than one public key.
     Several,
-    /// A private key.
+    /// The file contains a private key.
     Private,
-    /// A certificate.
+    /// The file contains a certificate.
     Certificate,
-    /// A key of a kind that no accepted algorithm takes.
+    /// No supported algorithm uses this kind of key.
     Unsupported,
-    /// An RSA key of so many bits.
+    /// The RSA key is too small or too large: the size of its modulus in bits.
     RsaBits(u64),
 }
 
@@ -118,29 +115,29 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// One key and the algorithms it verifies.
+/// A key and the algorithms that it verifies.
 pub struct Key {
     decoding: DecodingKey,
     validation: Validation,
-    /// The algorithms in words.
+    /// The names of the algorithms, for messages.
     accepted: &'static str,
 }
 
 impl Key {
-    /// HMAC.
+    /// Creates a key that verifies HMAC signatures.
     pub fn from_secret(secret: &Secret) -> Self {
         let algorithms = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
         Self::new(DecodingKey::from_secret(secret.bytes()), &algorithms, "HS256, HS384 or HS512")
     }
 
-    /// A public key in PEM.
+    /// Parses a public key in PEM.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        // Parameters may stand before a key.
-        let keys = pem.windows(PUBLIC.len()).filter(|window| *window == PUBLIC.as_bytes()).count();
-        match keys / 2 {
-            _ if has(pem, "PRIVATE KEY-----") => Err(KeyError::Private),
-            _ if has(pem, "-----BEGIN CERTIFICATE-----") => Err(KeyError::Certificate),
-            _ if keys == 0 => Err(KeyError::NoPem),
+        // Other blocks, such as EC parameters, may precede the key. Each key has a first and a last line.
+        let lines = pem.windows(PUBLIC_KEY.len()).filter(|window| *window == PUBLIC_KEY.as_bytes()).count();
+        match lines / 2 {
+            _ if contains(pem, "PRIVATE KEY-----") => Err(KeyError::Private),
+            _ if contains(pem, "-----BEGIN CERTIFICATE-----") => Err(KeyError::Certificate),
+            _ if lines == 0 => Err(KeyError::NoPem),
             2.. => Err(KeyError::Several),
             _ => Self::from_public_pem(pem),
         }
@@ -154,13 +151,13 @@ impl Key {
             return Self::ec(key);
         }
         match DecodingKey::from_ed_pem(pem) {
-            Ok(key) if bytes(&key).len() == ED25519_POINT => Ok(Self::new(key, &[Algorithm::EdDSA], "EdDSA")),
+            Ok(key) if key_bytes(&key).len() == ED25519_POINT => Ok(Self::new(key, &[Algorithm::EdDSA], "EdDSA")),
             _ => Err(KeyError::Unsupported),
         }
     }
 
     fn rsa(key: DecodingKey) -> Result<Self, KeyError> {
-        let bits = rsa_bits(bytes(&key)).ok_or(KeyError::Unsupported)?;
+        let bits = rsa_bits(key_bytes(&key)).ok_or(KeyError::Unsupported)?;
         if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
             return Err(KeyError::RsaBits(bits));
         }
@@ -175,9 +172,9 @@ impl Key {
         Ok(Self::new(key, &algorithms, "RS256, RS384, RS512, PS256, PS384 or PS512"))
     }
 
-    /// The curve shows in the point: its length, and that it is on the curve at all.
+    /// Finds the curve by the length of the point, and checks that the point is on it.
     fn ec(key: DecodingKey) -> Result<Self, KeyError> {
-        let point = bytes(&key);
+        let point = key_bytes(&key);
         match point.len() {
             P256_POINT if is_on_curve(&ECDH_P256, point) => Ok(Self::new(key, &[Algorithm::ES256], "ES256")),
             P384_POINT if is_on_curve(&ECDH_P384, point) => Ok(Self::new(key, &[Algorithm::ES384], "ES384")),
@@ -186,7 +183,7 @@ impl Key {
     }
 
     fn new(decoding: DecodingKey, algorithms: &[Algorithm], accepted: &'static str) -> Self {
-        // What the claims say is judged with the broker's own clock, and strictly.
+        // `Claims` checks the claims, by the broker's own clock and without leeway.
         let validation = Validation {
             algorithms: algorithms.to_vec(),
             required_spec_claims: HashSet::new(),
@@ -198,13 +195,13 @@ impl Key {
         Self { decoding, validation, accepted }
     }
 
-    /// The claims of a token that was signed with this key.
+    /// Verifies a token's signature and returns its claims.
     fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, AuthError> {
         let decoded = jsonwebtoken::decode(token, &self.decoding, &self.validation);
         let decoded = decoded.map_err(|error| match error.kind() {
             ErrorKind::InvalidAlgorithm => AuthError::Algorithm(role, self.accepted),
             ErrorKind::InvalidSignature => AuthError::Signature(role),
-            // The claims are read last, and only if the signature is good.
+            // jsonwebtoken reads the claims last, and only if the signature is valid.
             ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_ok() => AuthError::Claims,
             _ => AuthError::Malformed,
         })?;
@@ -215,38 +212,39 @@ impl Key {
     }
 }
 
-/// A role's keys: what is signed with either is accepted.
+/// The keys of a role. Tokens signed with either key are accepted.
 pub struct Keyring {
-    /// The one in use.
+    /// The key in use.
     pub current: Key,
-    /// The one before, for tokens that are still out.
+    /// The previous key, for tokens that have not expired yet.
     pub previous: Option<Key>,
 }
 
 impl Keyring {
+    /// Verifies a token's signature with either key and returns its claims.
     pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, AuthError> {
-        let denial = match self.current.verify(role, token) {
-            Err(denial @ (AuthError::Signature(_) | AuthError::Algorithm(..))) => denial,
+        let error = match self.current.verify(role, token) {
+            Err(error @ (AuthError::Signature(_) | AuthError::Algorithm(..))) => error,
             verified => return verified,
         };
         match self.previous.as_ref().map(|previous| previous.verify(role, token)) {
-            None | Some(Err(AuthError::Algorithm(..))) => Err(denial),
-            // Also where the current key is of another kind: the signature was verified, and is bad.
+            None | Some(Err(AuthError::Algorithm(..))) => Err(error),
+            // A wrong signature is reported even if the current key is of another kind.
             Some(verified) => verified,
         }
     }
 }
 
-fn has(bytes: &[u8], text: &str) -> bool {
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// A key's bytes: none of those made here is given as components.
-fn bytes(key: &DecodingKey) -> &[u8] {
+/// Returns a key's bytes. Empty for a key given as components, which this module never creates.
+fn key_bytes(key: &DecodingKey) -> &[u8] {
     key.try_get_as_bytes().unwrap_or_default()
 }
 
-/// The modulus's bits of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
+/// Returns the number of bits of the modulus of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
 fn rsa_bits(der: &[u8]) -> Option<u64> {
     let blocks = simple_asn1::from_der(der).ok()?;
     match blocks.first()? {
@@ -258,7 +256,7 @@ fn rsa_bits(der: &[u8]) -> Option<u64> {
     }
 }
 
-/// Agreeing on a key with a point checks it in every way that there is.
+/// Returns whether a point is on the curve. ring checks that completely when it agrees on a key with the point.
 fn is_on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
     let point = agreement::UnparsedPublicKey::new(curve, point);
     EphemeralPrivateKey::generate(curve, &SystemRandom::new())

@@ -1,12 +1,12 @@
-//! Making tokens, for operators and for trying things out. Backends sign their own.
+//! Creates tokens, for operators and for first experiments. Backends sign their own.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use super::{Secret, crypto};
 
-/// A token (HS256) for these names until a second since the Unix epoch. One name that is no prefix
-/// becomes `sub`, any others `topics`.
+/// Creates a token for `names`, signed with HS256, that expires at `expires`, in seconds since the Unix epoch. A single name
+/// that is not a prefix becomes `sub`; otherwise all names become `topics`.
 pub fn mint(secret: &Secret, names: &[String], expires: u64) -> Result<String, jsonwebtoken::errors::Error> {
     crypto::install();
     let claims = match names {

@@ -1,5 +1,5 @@
-//! Tokens: from what a client shows to the [`Grant`] it gets for it. JSON Web Tokens (RFC 7519) by
-//! the checklist of RFC 8725. Knows no socket and no HTTP, reads no clock and no file.
+//! Authentication: verifies tokens and returns what they allow, as a [`Grant`]. Tokens are JSON Web Tokens (RFC 7519),
+//! checked as RFC 8725 recommends. Independent of sockets, HTTP, clocks and files.
 
 mod claims;
 mod crypto;
@@ -22,15 +22,17 @@ pub use token_cache::TokenCache;
 use token_cache::Verdict;
 
 use claims::Claims;
-use principal::Principals;
+use principal::PrincipalHasher;
 
-/// What a token must be signed for. Each role has keys of its own, so that a page that may listen
-/// can't publish.
+/// The value of `aud` that names this broker.
+const AUDIENCE: &str = "esker";
+
+/// What a request must be authorized for. Each role has its own keys, so that a token for subscribing can't publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Publishing, inserting and the broker's numbers.
+    /// Publishing events, inserting records and reading statistics.
     Publisher,
-    /// Subscribing and reading records.
+    /// Subscribing to topics and reading records.
     Subscriber,
 }
 
@@ -61,70 +63,69 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who is let in.
+/// Which requests are authorized.
 pub enum Auth {
-    /// Everybody (`--no-auth`).
+    /// All requests (`--no-auth`).
     Open,
-    /// Who shows a token.
+    /// Requests with a valid token.
     Tokens(Keyrings),
 }
 
-/// Both roles' keys; they can be replaced while they are in use.
+/// The keys of both roles, which can be replaced while the broker runs.
 pub struct Keyrings {
     publisher: RwLock<Arc<Keyring>>,
     subscriber: RwLock<Arc<Keyring>>,
-    holders: Principals,
+    principals: PrincipalHasher,
 }
 
 impl Auth {
-    /// Tokens are verified by these keys.
+    /// Requires tokens that are signed with these keys.
     pub fn tokens(publisher: Keyring, subscriber: Keyring) -> Self {
         crypto::install();
         Self::Tokens(Keyrings {
             publisher: RwLock::new(Arc::new(publisher)),
             subscriber: RwLock::new(Arc::new(subscriber)),
-            holders: Principals::default(),
+            principals: PrincipalHasher::default(),
         })
     }
 }
 
 impl Keyrings {
-    /// Returns what a token allows at this moment (seconds since the Unix epoch), if it was verified lately. Costs next to
-    /// nothing.
-    pub fn recall(
+    /// Returns what a cached token allows at `now`, in seconds since the Unix epoch; `None` if it is not in the cache. Cheap.
+    pub fn look_up(
         &self,
         role: Role,
         token: &[u8],
         now: u64,
-        verified: &mut TokenCache,
+        cache: &mut TokenCache,
     ) -> Option<Result<Grant, AuthError>> {
-        let keyring = self.of(role).read().unwrap_or_else(PoisonError::into_inner);
-        let verdict = verified.by(role, &keyring).get(token)?;
-        Some(judge(verdict, now))
+        let keyring = self.keyring(role).read().unwrap_or_else(PoisonError::into_inner);
+        let verdict = cache.for_keyring(role, &keyring).get(token)?;
+        Some(evaluate(verdict, now))
     }
 
-    /// Verifies a token and returns what it allows at this moment. Whatever a genuine token comes to is remembered, for it
-    /// may be shown again.
-    pub fn verify(&self, role: Role, token: &[u8], now: u64, verified: &mut TokenCache) -> Result<Grant, AuthError> {
-        let keyring = Arc::clone(&self.of(role).read().unwrap_or_else(PoisonError::into_inner));
+    /// Verifies a token and returns what it allows at `now`, in seconds since the Unix epoch. Caches the result if the
+    /// signature is valid, even if the claims allow nothing: the client may send the token again.
+    pub fn verify(&self, role: Role, token: &[u8], now: u64, cache: &mut TokenCache) -> Result<Grant, AuthError> {
+        let keyring = Arc::clone(&self.keyring(role).read().unwrap_or_else(PoisonError::into_inner));
         let verdict = keyring
             .verify(role, token)
-            .and_then(|raw| Ok(Claims::parse(&raw)?.of(self.holders.of(raw.subject(), token))));
-        let grant = judge(&verdict, now);
-        if verdict.as_ref().err().is_none_or(AuthError::is_of_genuine) {
-            verified.by(role, &keyring).put(token, verdict);
+            .and_then(|raw| Ok(Claims::parse(&raw)?.with_principal(self.principals.identify(raw.subject(), token))));
+        let grant = evaluate(&verdict, now);
+        if verdict.as_ref().err().is_none_or(AuthError::has_valid_signature) {
+            cache.for_keyring(role, &keyring).insert(token, verdict);
         } else {
-            verified.note_failure();
+            cache.note_failure();
         }
         grant
     }
 
-    /// From now on the role's tokens are verified by these keys. Streams that are open stay so.
+    /// Replaces the keys of a role. Open streams stay open.
     pub fn replace(&self, role: Role, keyring: Keyring) {
-        *self.of(role).write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
+        *self.keyring(role).write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
     }
 
-    fn of(&self, role: Role) -> &RwLock<Arc<Keyring>> {
+    fn keyring(&self, role: Role) -> &RwLock<Arc<Keyring>> {
         match role {
             Role::Publisher => &self.publisher,
             Role::Subscriber => &self.subscriber,
@@ -132,8 +133,8 @@ impl Keyrings {
     }
 }
 
-fn judge(verdict: &Verdict, now: u64) -> Result<Grant, AuthError> {
-    verdict.as_ref().map_err(Clone::clone)?.at(now)
+fn evaluate(verdict: &Verdict, now: u64) -> Result<Grant, AuthError> {
+    verdict.as_ref().map_err(Clone::clone)?.grant_at(now)
 }
 
 #[cfg(test)]

@@ -1,25 +1,25 @@
-//! Whose a token is, as a number: what one holder may take is counted by it. Refuses to know what is counted.
+//! The principal of a token, reduced to a number by which quotas are counted. Independent of what is counted.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// The same for all tokens of one holder. A keyed hash, so that a name of any length is counted in eight bytes and nobody
-/// can choose two names that are counted as one; of a million names any two are with a probability of 3 in 100 million.
+/// Identifies who a token belongs to. A keyed hash, so that a name of any length takes eight bytes and nobody can choose two
+/// names with the same hash. Among a million names, the probability of any collision is 3 in 100 million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
-    /// Whoever the token's `sub` names.
+    /// The token's `sub`.
     Subject(u64),
-    /// Whoever has this token, which has no `sub`.
+    /// A token without `sub`; everybody who has the token is the same principal.
     Bearer(u64),
 }
 
-/// Tells holders apart; all workers of a broker share one.
+/// Identifies principals. All workers of a broker share one, so that they agree on the hashes.
 #[derive(Default)]
-pub(super) struct Principals(RandomState);
+pub(super) struct PrincipalHasher(RandomState);
 
-impl Principals {
-    /// Whose a genuine token is.
-    pub(super) fn of(&self, subject: Option<&str>, token: &[u8]) -> Principal {
+impl PrincipalHasher {
+    /// Returns the principal of a token whose signature is valid.
+    pub(super) fn identify(&self, subject: Option<&str>, token: &[u8]) -> Principal {
         match subject {
             Some(subject) => Principal::Subject(self.0.hash_one(subject)),
             None => Principal::Bearer(self.0.hash_one(signed_part(token))),
@@ -27,7 +27,8 @@ impl Principals {
     }
 }
 
-/// Without the signature, of which whoever has the token can make others that are as good: (r, s) and (r, -s) with ECDSA.
+/// Returns the token without its signature. Anybody can turn an ECDSA signature (r, s) into another valid one, (r, -s), which
+/// must not make a new principal.
 fn signed_part(token: &[u8]) -> &[u8] {
     let end = token.iter().rposition(|&byte| byte == b'.').unwrap_or(token.len());
     &token[..end]
@@ -38,16 +39,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_is_known_by_name_or_else_by_what_was_signed() {
-        let holders = Principals::default();
-        let of = |subject: Option<&str>, token: &str| holders.of(subject, token.as_bytes());
-        assert_eq!(of(Some("user:1"), "a.b.c"), of(Some("user:1"), "d.e.f"));
-        assert_ne!(of(Some("user:1"), "a.b.c"), of(Some("user:2"), "a.b.c"));
-        assert_ne!(of(Some("User:1"), "a.b.c"), of(Some("user:1"), "a.b.c"), "as RFC 7519 compares them");
-        assert!(matches!(of(Some(""), "a.b.c"), Principal::Subject(_)));
-        assert_eq!(of(None, "a.b.c"), of(None, "a.b.d"), "another signature of the same");
-        assert_ne!(of(None, "a.b.c"), of(None, "a.c.c"));
-        assert_ne!(of(None, "a.b.c"), Principals::default().of(None, b"a.b.c"), "nobody else can foresee it");
-        assert!(matches!(of(None, "a.b.c"), Principal::Bearer(_)));
+    fn a_principal_is_the_subject_or_else_the_signed_part() {
+        let hasher = PrincipalHasher::default();
+        let identify = |subject: Option<&str>, token: &str| hasher.identify(subject, token.as_bytes());
+        assert_eq!(identify(Some("user:1"), "a.b.c"), identify(Some("user:1"), "d.e.f"));
+        assert_ne!(identify(Some("user:1"), "a.b.c"), identify(Some("user:2"), "a.b.c"));
+        assert_ne!(
+            identify(Some("User:1"), "a.b.c"),
+            identify(Some("user:1"), "a.b.c"),
+            "RFC 7519 compares case-sensitively"
+        );
+        assert!(matches!(identify(Some(""), "a.b.c"), Principal::Subject(_)));
+        assert_eq!(identify(None, "a.b.c"), identify(None, "a.b.d"), "only the signature differs");
+        assert_ne!(identify(None, "a.b.c"), identify(None, "a.c.c"));
+        assert_ne!(
+            identify(None, "a.b.c"),
+            PrincipalHasher::default().identify(None, b"a.b.c"),
+            "the hash is keyed at random"
+        );
+        assert!(matches!(identify(None, "a.b.c"), Principal::Bearer(_)));
     }
 }

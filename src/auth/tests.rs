@@ -1,4 +1,4 @@
-//! The room as a whole: tokens made, bent and forged.
+//! Tests of authentication as a whole: valid, altered and forged tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -28,22 +28,22 @@ fn sign(header: &Header, claims: &Value, secret: &[u8]) -> String {
     jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
 }
 
-fn admit(keyrings: &Keyrings, role: Role, token: &[u8], now: u64) -> Result<Grant, AuthError> {
-    let mut verified = TokenCache::default();
-    let first = recall_or_verify(keyrings, role, token, now, &mut verified);
-    let second = recall_or_verify(keyrings, role, token, now, &mut verified);
-    assert_eq!(first, second, "a token known from before is judged alike");
+fn authorize(keyrings: &Keyrings, role: Role, token: &[u8], now: u64) -> Result<Grant, AuthError> {
+    let mut cache = TokenCache::default();
+    let first = look_up_or_verify(keyrings, role, token, now, &mut cache);
+    let second = look_up_or_verify(keyrings, role, token, now, &mut cache);
+    assert_eq!(first, second, "a cached token gives the same result");
     first
 }
 
-fn recall_or_verify(
+fn look_up_or_verify(
     keyrings: &Keyrings,
     role: Role,
     token: &[u8],
     now: u64,
-    verified: &mut TokenCache,
+    cache: &mut TokenCache,
 ) -> Result<Grant, AuthError> {
-    keyrings.recall(role, token, now, verified).unwrap_or_else(|| keyrings.verify(role, token, now, verified))
+    keyrings.look_up(role, token, now, cache).unwrap_or_else(|| keyrings.verify(role, token, now, cache))
 }
 
 fn good_claims() -> Value {
@@ -51,69 +51,69 @@ fn good_claims() -> Value {
 }
 
 #[test]
-fn all_lengths_of_hmac_pass_with_the_roles_own_key() {
+fn all_hmac_algorithms_are_accepted_with_the_roles_own_key() {
     let keyrings = keyrings();
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let token = sign(&Header::new(algorithm), &good_claims(), PUBLISHER);
-        let grant = admit(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap();
+        let grant = authorize(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap();
         assert!(grant.allows_topic("greeting1") && !grant.allows_topic("greeting2"));
-        let denial = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap_err();
-        assert_eq!(denial, AuthError::Signature(Role::Subscriber));
+        let error = authorize(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap_err();
+        assert_eq!(error, AuthError::Signature(Role::Subscriber));
     }
 }
 
 #[test]
-fn what_is_minted_is_admitted_until_it_expires() {
+fn a_minted_token_is_accepted_until_it_expires() {
     let (keyrings, secret) = (keyrings(), Secret::new(SUBSCRIBER).unwrap());
-    for (names, covered, other) in [
+    for (names, allowed, other) in [
         (vec!["greeting1".to_owned()], "greeting1", "greeting2"),
         (vec!["news*".into(), "events".into()], "newspaper1", "greeting2"),
         (vec!["*".into()], "greeting1", "\u{0}"),
     ] {
         let token = mint(&secret, &names, NOW + 1).unwrap();
-        let grant = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap();
-        assert!(grant.allows_topic(covered) && (names == ["*"] || !grant.allows_topic(other)));
-        let denial = admit(&keyrings, Role::Subscriber, token.as_bytes(), NOW + 1).unwrap_err();
-        assert_eq!(denial, AuthError::Expired { at: NOW + 1, now: NOW + 1 });
+        let grant = authorize(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap();
+        assert!(grant.allows_topic(allowed) && (names == ["*"] || !grant.allows_topic(other)));
+        let error = authorize(&keyrings, Role::Subscriber, token.as_bytes(), NOW + 1).unwrap_err();
+        assert_eq!(error, AuthError::Expired { at: NOW + 1, now: NOW + 1 });
     }
 }
 
 #[test]
-fn the_previous_key_still_verifies_and_a_replaced_one_does_not() {
+fn tokens_of_the_previous_key_are_accepted_and_those_of_a_removed_key_are_not() {
     let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
     let old = sign(&Header::default(), &good_claims(), PUBLISHER);
     let new = sign(&Header::default(), &good_claims(), next);
-    let mut verified = TokenCache::default();
-    let mut admit =
-        |token: &str| recall_or_verify(&keyrings, Role::Publisher, token.as_bytes(), NOW, &mut verified).map(|_| ());
-    assert_eq!((admit(&old), admit(&new)), (Ok(()), Err(AuthError::Signature(Role::Publisher))));
+    let mut cache = TokenCache::default();
+    let mut authorize =
+        |token: &str| look_up_or_verify(&keyrings, Role::Publisher, token.as_bytes(), NOW, &mut cache).map(|_| ());
+    assert_eq!((authorize(&old), authorize(&new)), (Ok(()), Err(AuthError::Signature(Role::Publisher))));
     let both = Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) };
     keyrings.replace(Role::Publisher, both);
-    assert_eq!((admit(&old), admit(&new)), (Ok(()), Ok(())));
+    assert_eq!((authorize(&old), authorize(&new)), (Ok(()), Ok(())));
     keyrings.replace(Role::Publisher, keyring(next));
-    assert_eq!((admit(&old), admit(&new)), (Err(AuthError::Signature(Role::Publisher)), Ok(())));
+    assert_eq!((authorize(&old), authorize(&new)), (Err(AuthError::Signature(Role::Publisher)), Ok(())));
 }
 
 #[test]
-fn what_is_wrong_with_a_token_of_the_previous_key_is_said_too() {
+fn errors_in_a_token_of_the_previous_key_are_reported() {
     let (keyrings, next) = (keyrings(), b"the next secret, of 32 bytes or more");
     keyrings.replace(Role::Publisher, Keyring { previous: Some(keyring(PUBLISHER).current), ..keyring(next) });
-    let admit = |token: String| admit(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap_err();
-    assert_eq!(admit(sign(&Header::default(), &json!(["exp"]), PUBLISHER)), AuthError::Claims);
+    let authorize = |token: String| authorize(&keyrings, Role::Publisher, token.as_bytes(), NOW).unwrap_err();
+    assert_eq!(authorize(sign(&Header::default(), &json!(["exp"]), PUBLISHER)), AuthError::Claims);
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
-    assert_eq!(admit(sign(&header, &good_claims(), PUBLISHER)), AuthError::Critical);
-    assert_eq!(admit(sign(&Header::default(), &good_claims(), SUBSCRIBER)), AuthError::Signature(Role::Publisher));
+    assert_eq!(authorize(sign(&header, &good_claims(), PUBLISHER)), AuthError::Critical);
+    assert_eq!(authorize(sign(&Header::default(), &good_claims(), SUBSCRIBER)), AuthError::Signature(Role::Publisher));
 }
 
 #[test]
-fn extensions_that_must_be_understood_are_not() {
+fn critical_extensions_are_refused() {
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::default() };
     let token = sign(&header, &good_claims(), PUBLISHER);
-    assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(AuthError::Critical));
+    assert_eq!(authorize(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(AuthError::Critical));
 }
 
 #[test]
-fn a_claim_that_is_there_twice_is_refused() {
+fn a_repeated_claim_is_refused() {
     for claims in [
         r#"{"exp":1000010,"topics":["greeting1"],"topics":["*"]}"#,
         r#"{"exp":1000010,"exp":1000020,"sub":"greeting1"}"#,
@@ -126,24 +126,23 @@ fn a_claim_that_is_there_twice_is_refused() {
         let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, PUBLISHER);
         let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&secret, signed.as_bytes()));
         let token = format!("{signed}.{signature}");
-        assert_eq!(admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(AuthError::Claims), "{claims}");
+        assert_eq!(authorize(&keyrings(), Role::Publisher, token.as_bytes(), NOW), Err(AuthError::Claims), "{claims}");
     }
 }
 
-/// The keys that a header brings along are not looked at.
 #[test]
-fn a_key_in_the_header_is_nobodys() {
-    // The forger's secret in base64url.
+fn a_key_in_the_header_is_ignored() {
+    // The secret that signs the token, in base64url.
     let key = "dGhlIGZvcmdlcidzIHNlY3JldCwgb2YgMzIgYnl0ZXMgb3IgbW9yZQ";
     let jwk = serde_json::from_value(json!({"kty": "oct", "k": key, "alg": "HS256"})).unwrap();
     let header = Header { jwk: Some(jwk), kid: Some("/dev/null".into()), ..Header::default() };
     let token = sign(&header, &good_claims(), b"the forger's secret, of 32 bytes or more");
-    let denial = admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW).unwrap_err();
-    assert_eq!(denial, AuthError::Signature(Role::Publisher));
+    let error = authorize(&keyrings(), Role::Publisher, token.as_bytes(), NOW).unwrap_err();
+    assert_eq!(error, AuthError::Signature(Role::Publisher));
 }
 
 #[test]
-fn files_that_hold_no_public_key_are_told_apart() {
+fn files_without_a_public_key_have_distinct_errors() {
     let error = |text: &str| Key::from_pem(text.as_bytes()).err();
     assert_eq!(error(""), Some(KeyError::NoPem));
     assert_eq!(error("a secret in the wrong place"), Some(KeyError::NoPem));
@@ -154,14 +153,14 @@ fn files_that_hold_no_public_key_are_told_apart() {
     assert_eq!(error(&two), Some(KeyError::Several));
     let after_parameters =
         "-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n".to_owned() + &two[..two.len() / 2];
-    assert_eq!(error(&after_parameters), Some(KeyError::Unsupported), "one key, though no good one");
+    assert_eq!(error(&after_parameters), Some(KeyError::Unsupported), "one key, but not a valid one");
     assert_eq!(Secret::new(two), Err(KeyError::PemSecret));
     assert_eq!(error("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), Some(KeyError::Unsupported));
 }
 
-/// One that is cut short would verify nothing, and nobody would know why.
+/// A truncated key would reject every token without a hint at the cause.
 #[test]
-fn a_point_on_ed25519_has_32_bytes() {
+fn an_ed25519_key_must_have_32_bytes() {
     let key = |len: u8| {
         let algorithm = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
         let point = [&[3, len + 1, 0][..], &vec![7; len.into()]].concat();
@@ -176,19 +175,18 @@ fn a_point_on_ed25519_has_32_bytes() {
 }
 
 proptest! {
-    /// Every change of a byte makes another token, and no other token is good.
     #[test]
-    fn a_bent_token_is_not_admitted(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_token_with_any_byte_altered_is_refused(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let token = sign(&Header::default(), &good_claims(), PUBLISHER).into_bytes();
-        let mut bent = token.clone();
-        bent[at.index(token.len())] = byte;
-        let admitted = admit(&keyrings(), Role::Publisher, &bent, NOW);
-        prop_assert_eq!(admitted.is_ok(), bent == token);
+        let mut altered = token.clone();
+        altered[at.index(token.len())] = byte;
+        let result = authorize(&keyrings(), Role::Publisher, &altered, NOW);
+        prop_assert_eq!(result.is_ok(), altered == token);
     }
 
-    /// Whatever is signed, it is judged and not stumbled over.
+    /// Claims of any type are accepted or refused with a message; nothing panics.
     #[test]
-    fn any_claims_are_judged(exp in any::<f64>(), text in ".{0,20}", number in any::<i64>()) {
+    fn any_signed_claims_are_evaluated(exp in any::<f64>(), text in ".{0,20}", number in any::<i64>()) {
         for value in [json!(exp), json!(text), json!(number), json!([number]), json!({text: exp})] {
             for claims in [
                 json!({ "exp": value }),
@@ -197,30 +195,30 @@ proptest! {
                 value.clone(),
             ] {
                 let token = sign(&Header::default(), &claims, PUBLISHER);
-                if let Err(denial) = admit(&keyrings(), Role::Publisher, token.as_bytes(), NOW) {
-                    prop_assert!(!denial.to_string().is_empty());
+                if let Err(error) = authorize(&keyrings(), Role::Publisher, token.as_bytes(), NOW) {
+                    prop_assert!(!error.to_string().is_empty());
                 }
             }
         }
     }
 
     #[test]
-    fn garbage_is_no_token(bytes in prop::collection::vec(any::<u8>(), 0..200), dots in "[A-Za-z0-9_.=-]{0,200}") {
+    fn garbage_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), dots in "[A-Za-z0-9_.=-]{0,200}") {
         for token in [bytes.as_slice(), dots.as_bytes()] {
-            prop_assert!(admit(&keyrings(), Role::Publisher, token, NOW).is_err());
+            prop_assert!(authorize(&keyrings(), Role::Publisher, token, NOW).is_err());
         }
     }
 }
 
 #[test]
-fn what_a_genuine_token_comes_to_is_remembered_and_a_forgery_is_not() {
+fn tokens_with_a_valid_signature_are_cached_and_forgeries_are_not() {
     let keyrings = keyrings();
-    let is_remembered = |token: &str| {
-        let mut verified = TokenCache::default();
-        let _ = keyrings.verify(Role::Publisher, token.as_bytes(), NOW, &mut verified);
-        keyrings.recall(Role::Publisher, token.as_bytes(), NOW, &mut verified).is_some()
+    let is_cached = |token: &str| {
+        let mut cache = TokenCache::default();
+        let _ = keyrings.verify(Role::Publisher, token.as_bytes(), NOW, &mut cache);
+        keyrings.look_up(Role::Publisher, token.as_bytes(), NOW, &mut cache).is_some()
     };
-    let genuine = [
+    let validly_signed = [
         good_claims(),
         json!({"exp": 0}),
         json!({"exp": NOW + 9, "nbf": NOW + 5}),
@@ -228,11 +226,11 @@ fn what_a_genuine_token_comes_to_is_remembered_and_a_forgery_is_not() {
         json!({"exp": "x"}),
         json!(5),
     ];
-    for claims in genuine {
-        assert!(is_remembered(&sign(&Header::default(), &claims, PUBLISHER)), "{claims}");
-        assert!(!is_remembered(&sign(&Header::default(), &claims, SUBSCRIBER)), "{claims}");
+    for claims in validly_signed {
+        assert!(is_cached(&sign(&Header::default(), &claims, PUBLISHER)), "{claims}");
+        assert!(!is_cached(&sign(&Header::default(), &claims, SUBSCRIBER)), "{claims}");
     }
     for token in ["", "x", "a.b.c"] {
-        assert!(!is_remembered(token), "{token}");
+        assert!(!is_cached(token), "{token}");
     }
 }

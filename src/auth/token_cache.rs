@@ -1,6 +1,6 @@
-//! Tokens whose signature was found good lately, and what came of them. A backend shows the same token with every publish,
-//! and many pages may share one; a signature takes 2 µs (HMAC) to 1.5 ms (ES384) to verify. Each worker has its own, so that
-//! nothing is shared or locked.
+//! A cache of tokens whose signature is valid. A backend sends the same token with every publish, and many pages may share
+//! one; verifying a signature takes 2 µs (HMAC) to 1.5 ms (ES384). Each worker has its own cache, so nothing is shared or
+//! locked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::claims::Claims;
 use super::{AuthError, Keyring, Role};
 
-/// So many tokens are remembered per role.
+/// The maximum number of cached tokens per role.
 const MAX_TOKENS: usize = 256;
-/// Longer ones are not.
-const MAX_TOKEN: usize = 2 << 10;
+/// Longer tokens are not cached, in bytes.
+const MAX_TOKEN_BYTES: usize = 2 << 10;
 
-/// See the module's page.
+/// One worker's cache. Replacing a role's keys empties the cache of that role.
 #[derive(Default)]
 pub struct TokenCache {
     publisher: CachedTokens,
@@ -21,11 +21,11 @@ pub struct TokenCache {
     has_failed: bool,
 }
 
-/// What a genuine token says, or why that allows nothing at any time.
+/// The claims of a token whose signature is valid, or why it is never accepted.
 pub(super) type Verdict = Result<Claims, AuthError>;
 
-/// One role's tokens. The hash of the map is keyed at random, so that the time of a look-up tells
-/// nothing about the tokens in it.
+/// The cached tokens of one role. The map's hash is keyed at random, so the duration of a lookup reveals nothing about the
+/// tokens in it.
 #[derive(Default)]
 pub(super) struct CachedTokens {
     keyring: Option<Arc<Keyring>>,
@@ -33,37 +33,38 @@ pub(super) struct CachedTokens {
 }
 
 impl TokenCache {
-    /// Notes that a token was verified in vain.
+    /// Notes that the verification of a token failed.
     pub(super) fn note_failure(&mut self) {
         self.has_failed = true;
     }
 
-    /// Returns whether a token was verified in vain since the last call.
+    /// Returns whether the verification of a token failed since the last call.
     pub fn take_failure(&mut self) -> bool {
         std::mem::take(&mut self.has_failed)
     }
 
-    /// What these keys have verified; other keys have verified nothing yet.
-    pub(super) fn by(&mut self, role: Role, keyring: &Arc<Keyring>) -> &mut CachedTokens {
-        let lately = match role {
+    /// Returns the tokens that this keyring has verified. Forgets those of a previous keyring.
+    pub(super) fn for_keyring(&mut self, role: Role, keyring: &Arc<Keyring>) -> &mut CachedTokens {
+        let cached = match role {
             Role::Publisher => &mut self.publisher,
             Role::Subscriber => &mut self.subscriber,
         };
-        if !lately.keyring.as_ref().is_some_and(|known| Arc::ptr_eq(known, keyring)) {
-            *lately = CachedTokens { keyring: Some(Arc::clone(keyring)), verdicts: HashMap::new() };
+        if !cached.keyring.as_ref().is_some_and(|known| Arc::ptr_eq(known, keyring)) {
+            *cached = CachedTokens { keyring: Some(Arc::clone(keyring)), verdicts: HashMap::new() };
         }
-        lately
+        cached
     }
 }
 
 impl CachedTokens {
+    /// Returns the verdict on a token, if it is cached.
     pub(super) fn get(&self, token: &[u8]) -> Option<&Verdict> {
         self.verdicts.get(token)
     }
 
-    /// Remembers a token. The oldest would be the best to forget; all of them is good enough and simple.
-    pub(super) fn put(&mut self, token: &[u8], verdict: Verdict) {
-        if token.len() > MAX_TOKEN {
+    /// Adds a token. A full cache forgets all tokens, which is simpler than an order of eviction and good enough.
+    pub(super) fn insert(&mut self, token: &[u8], verdict: Verdict) {
+        if token.len() > MAX_TOKEN_BYTES {
             return;
         }
         if self.verdicts.len() == MAX_TOKENS {
@@ -85,19 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_forgets_with_the_keys() {
+    fn the_cache_is_bounded_and_replacing_keys_empties_it() {
         let claims = Claims::parse(&serde_json::from_value(json!({"exp": 5})).unwrap());
-        let (mut verified, keys) = (TokenCache::default(), keyring());
+        let (mut cache, keys) = (TokenCache::default(), keyring());
         for number in 0..1000_usize {
-            verified.by(Role::Publisher, &keys).put(&number.to_le_bytes(), claims.clone());
-            assert!(verified.by(Role::Publisher, &keys).verdicts.len() <= MAX_TOKENS);
+            cache.for_keyring(Role::Publisher, &keys).insert(&number.to_le_bytes(), claims.clone());
+            assert!(cache.for_keyring(Role::Publisher, &keys).verdicts.len() <= MAX_TOKENS);
         }
-        verified.by(Role::Publisher, &keys).put(&[0; MAX_TOKEN + 1], claims);
-        assert!(verified.by(Role::Publisher, &keys).get(&[0; MAX_TOKEN + 1]).is_none());
+        cache.for_keyring(Role::Publisher, &keys).insert(&[0; MAX_TOKEN_BYTES + 1], claims);
+        assert!(cache.for_keyring(Role::Publisher, &keys).get(&[0; MAX_TOKEN_BYTES + 1]).is_none());
         let last = 999_usize.to_le_bytes();
-        assert!(verified.by(Role::Publisher, &keys).get(&last).is_some());
-        assert!(verified.by(Role::Subscriber, &keys).get(&last).is_none());
-        assert!(verified.by(Role::Publisher, &keyring()).get(&last).is_none());
-        assert!(verified.by(Role::Publisher, &keys).get(&last).is_none());
+        assert!(cache.for_keyring(Role::Publisher, &keys).get(&last).is_some());
+        assert!(cache.for_keyring(Role::Subscriber, &keys).get(&last).is_none());
+        assert!(cache.for_keyring(Role::Publisher, &keyring()).get(&last).is_none());
+        assert!(cache.for_keyring(Role::Publisher, &keys).get(&last).is_none());
     }
 }

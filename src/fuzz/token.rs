@@ -42,11 +42,11 @@ pub fn token(bytes: &[u8]) {
 
 /// What a token allows, twice: the second time it is known.
 fn admit(keyrings: &Keyrings, token: &[u8]) -> Result<Grant, AuthError> {
-    let mut verified = TokenCache::default();
-    let first = keyrings.verify(Role::Subscriber, token, NOW, &mut verified);
-    let again = keyrings.recall(Role::Subscriber, token, NOW, &mut verified);
+    let mut cache = TokenCache::default();
+    let first = keyrings.verify(Role::Subscriber, token, NOW, &mut cache);
+    let again = keyrings.look_up(Role::Subscriber, token, NOW, &mut cache);
     // What nobody with the key has signed is not remembered.
-    assert_eq!(again.unwrap_or_else(|| keyrings.verify(Role::Subscriber, token, NOW, &mut verified)), first);
+    assert_eq!(again.unwrap_or_else(|| keyrings.verify(Role::Subscriber, token, NOW, &mut cache)), first);
     if let Err(denial) = &first {
         assert!(!denial.to_string().is_empty());
     }
