@@ -189,7 +189,7 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
         Family::gauge(
             "esker_subscriber_subs",
             "Distinct values of sub in the tokens of open streams; 0 without --max-subscribers-per-sub.",
-            service.quotas.places.as_ref().map_or(0, |places| places.subjects()),
+            service.quotas.streams.as_ref().map_or(0, |streams| streams.subjects()),
         ),
         Family::gauge("esker_record_subscribers", "Open streams of /events.", counts.record_subscribers)
             .shown_as("record_subscribers"),
@@ -243,7 +243,7 @@ fn events(service: &Service, counts: &HubCounts) -> [Family; 4] {
             "esker_publish_buckets",
             "Publishers for whom --publish-rate keeps a token bucket: recent ones, and some whose bucket is full \
              again.",
-            service.quotas.pace.as_ref().map_or(0, RateLimiter::buckets),
+            service.quotas.publish_rate.as_ref().map_or(0, RateLimiter::buckets),
         ),
     ]
 }
@@ -376,7 +376,7 @@ fn records(service: &Service, counts: &HubCounts, status: &Status) -> [Family; 6
         Family::gauge(
             "esker_audit_page_bytes",
             "Memory of audit pages that are waiting, being read or being sent.",
-            service.pages.held(),
+            service.pages.bytes(),
         )
         .shown_as("audit_page_bytes"),
         Family::counter("esker_store_records_total", "Records stored since the broker started.", status.records)

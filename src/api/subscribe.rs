@@ -165,8 +165,8 @@ struct NoPlace;
 
 /// A place among its subject's streams, if they are counted. A token without a subject may be for a whole audience.
 fn take_place(holder: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, NoPlace> {
-    match (&quotas.places, holder) {
-        (Some(places), Some(Principal::Subject(subject))) => places.take(subject).map(Some).ok_or(NoPlace),
+    match (&quotas.streams, holder) {
+        (Some(streams), Some(Principal::Subject(subject))) => streams.acquire(subject).map(Some).ok_or(NoPlace),
         _ => Ok(None),
     }
 }

@@ -376,7 +376,7 @@ mod tests {
         // What is sent is struck out, though perhaps a moment after it was read.
         let is_struck_out = || {
             std::thread::sleep(Duration::from_millis(1));
-            pages.held() == 0
+            pages.bytes() == 0
         };
         assert!((0..5_000).any(|_| is_struck_out()));
     }

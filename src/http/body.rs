@@ -4,7 +4,7 @@
 use super::extension::{Extension, is_text, is_token};
 use super::head::BodyFraming;
 use super::problem::Problem;
-use crate::quota::{BodyReservation, Shortage};
+use crate::quota::{BodyReservation, ReserveError};
 
 /// At most so many bytes of chunk extensions, and of trailer fields, per body.
 pub const MAX_CHUNK_EXTRAS: usize = 16 << 10;
@@ -24,11 +24,11 @@ pub enum BodyError {
     Share,
 }
 
-impl From<Shortage> for BodyError {
-    fn from(shortage: Shortage) -> Self {
-        match shortage {
-            Shortage::Total => Self::Overload,
-            Shortage::Share => Self::Share,
+impl From<ReserveError> for BodyError {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::Total => Self::Overload,
+            ReserveError::Share => Self::Share,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Token buckets by key. A full bucket is equivalent to none and is dropped when room is needed; the number of others is
-//! bounded. There are several locks, so that workers seldom wait for each other.
+//! A bounded table of token buckets by key. A full bucket is equivalent to none, so full ones are evicted when the table grows.
+//! The table is divided into shards with a lock each, so that workers rarely wait for each other.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -10,46 +10,46 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::token_bucket::{Bucket, Excess, Rate};
 use crate::util::shrink::Shrink;
 
-/// The most buckets that are kept, in some 13 MB. If as many keys have one that is not full, the fuller half is dropped:
-/// nobody is refused because of that, and the keys that have taken the most are still limited.
+/// The maximum number of buckets, which take about 13 MB. If that many are not full, the fuller half is evicted: nobody is
+/// refused because of that, and the keys that have taken the most are still limited.
 pub(super) const MAX_BUCKETS: usize = 1 << 18;
-/// Locks.
+/// The number of shards.
 const SHARDS: usize = 16;
 const MAX_PER_SHARD: usize = MAX_BUCKETS / SHARDS;
-/// So many in one shard are not worth looking for full ones.
-const FEW: usize = 64;
-/// With room for more than so many a shard is worth tidying though nothing is added.
-const SPACIOUS: usize = 4 * FEW;
+/// A shard with no more buckets than this is not searched for full ones.
+const MIN_SEARCHED: usize = 64;
+/// A shard with more capacity than this is searched for full buckets even if none is added.
+const MAX_IDLE_CAPACITY: usize = 4 * MIN_SEARCHED;
 
-/// The buckets of all keys, each of this rate.
-pub(super) struct Buckets<K> {
+/// Token buckets of one rate, by key.
+pub(super) struct BucketTable<K> {
     rate: Rate,
     hasher: RandomState,
     shards: [Mutex<Shard<K>>; SHARDS],
-    next_to_tidy: AtomicUsize,
+    next_shard: AtomicUsize,
 }
 
-/// The buckets under one lock.
+/// The buckets behind one lock.
 struct Shard<K> {
     buckets: HashMap<K, Bucket>,
-    /// With more than so many it is time to look for full ones.
-    tidy_beyond: usize,
+    /// Full buckets are evicted when there are more than this many.
+    evict_above: usize,
 }
 
-impl<K: Copy + Eq + Hash> Buckets<K> {
-    /// Full buckets for all.
+impl<K: Copy + Eq + Hash> BucketTable<K> {
+    /// Creates a table in which every key has a full bucket.
     pub(super) fn new(rate: Rate) -> Self {
-        let shard = || Mutex::new(Shard { buckets: HashMap::new(), tidy_beyond: FEW });
+        let shard = || Mutex::new(Shard { buckets: HashMap::new(), evict_above: MIN_SEARCHED });
         let shards = std::array::from_fn(|_| shard());
-        Self { rate, hasher: RandomState::new(), shards, next_to_tidy: AtomicUsize::new(0) }
+        Self { rate, hasher: RandomState::new(), shards, next_shard: AtomicUsize::new(0) }
     }
 
-    /// The rate of each.
+    /// Returns the rate of the buckets.
     pub(super) fn rate(&self) -> Rate {
         self.rate
     }
 
-    /// Takes so many events out of a key's bucket, all or none.
+    /// Takes events from a key's bucket, all or none.
     pub(super) fn take(&self, key: K, events: u64, now_millis: u64) -> Result<(), Excess> {
         let mut shard = self.shard(key);
         let left = self.rate.take(shard.get(key), events, now_millis)?;
@@ -57,27 +57,28 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
         Ok(())
     }
 
-    /// Returns whether a key's bucket has anything left; takes nothing.
+    /// Checks that a key's bucket has at least one event left, and takes nothing.
     pub(super) fn check(&self, key: K, now_millis: u64) -> Result<(), Excess> {
         self.rate.take(self.shard(key).get(key), 1, now_millis).map(|_| ())
     }
 
-    /// Takes so many events out of a key's bucket, though it may not have them.
+    /// Takes events from a key's bucket, which may go into debt.
     pub(super) fn charge(&self, key: K, events: u64, now_millis: u64) {
         let mut shard = self.shard(key);
         let left = self.rate.charge(shard.get(key), events, now_millis);
         shard.put(key, left, &self.rate, now_millis);
     }
 
-    /// Gives back what a surge took, one shard at each call, so that it is cheap and can be called now and then.
-    pub(super) fn tidy(&self, now_millis: u64) {
-        let mut shard = lock(&self.shards[self.next_to_tidy.fetch_add(1, Ordering::Relaxed) % SHARDS]);
-        if shard.buckets.capacity() > SPACIOUS {
-            shard.tidy(&self.rate, now_millis);
+    /// Evicts the full buckets of one shard, a different one at each call, and returns their memory. Cheap; to be called
+    /// periodically.
+    pub(super) fn evict_full(&self, now_millis: u64) {
+        let mut shard = lock(&self.shards[self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS]);
+        if shard.buckets.capacity() > MAX_IDLE_CAPACITY {
+            shard.evict_full(&self.rate, now_millis);
         }
     }
 
-    /// Buckets that are kept.
+    /// Returns the number of buckets.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).buckets.len()).sum()
     }
@@ -97,22 +98,23 @@ impl<K: Copy + Eq + Hash> Shard<K> {
     }
 
     fn put(&mut self, key: K, bucket: Bucket, rate: &Rate, now_millis: u64) {
-        if self.buckets.insert(key, bucket).is_none() && self.buckets.len() > self.tidy_beyond {
-            self.tidy(rate, now_millis);
+        if self.buckets.insert(key, bucket).is_none() && self.buckets.len() > self.evict_above {
+            self.evict_full(rate, now_millis);
         }
+        debug_assert!(self.buckets.len() < MAX_PER_SHARD);
     }
 
-    fn tidy(&mut self, rate: &Rate, now_millis: u64) {
+    fn evict_full(&mut self, rate: &Rate, now_millis: u64) {
         self.buckets.retain(|_, bucket| !rate.is_full(*bucket, now_millis));
         if self.buckets.len() >= MAX_PER_SHARD {
-            self.forget_half();
+            self.evict_fuller_half();
         }
-        // Twice as many before the next look, so that it costs each newcomer the same.
-        self.tidy_beyond = (self.buckets.len() * 2).clamp(FEW, MAX_PER_SHARD - 1);
+        // The next search is due when the number has doubled, so that its amortized cost per new bucket is constant.
+        self.evict_above = (self.buckets.len() * 2).clamp(MIN_SEARCHED, MAX_PER_SHARD - 1);
         self.buckets.shrink_if_sparse();
     }
 
-    fn forget_half(&mut self) {
+    fn evict_fuller_half(&mut self) {
         let mut all: Vec<_> = self.buckets.values().copied().collect();
         let middle = all.len() / 2;
         let (_, median, _) = all.select_nth_unstable(middle);
@@ -129,56 +131,56 @@ mod tests {
 
     use super::*;
 
-    fn buckets(per_second: u64, burst: u64) -> Buckets<u64> {
-        Buckets::new(Rate { per_second, burst })
+    fn buckets(per_second: u64, burst: u64) -> BucketTable<u64> {
+        BucketTable::new(Rate { per_second, burst })
     }
 
-    fn room(buckets: &Buckets<u64>) -> usize {
+    fn capacity(buckets: &BucketTable<u64>) -> usize {
         buckets.shards.iter().map(|shard| lock(shard).buckets.capacity()).sum()
     }
 
     #[test]
-    fn full_buckets_are_forgotten_when_room_is_wanted() {
+    fn full_buckets_are_evicted_as_the_table_grows() {
         let buckets = buckets(1000, 10);
         for second in 0..200 {
             for key in 0..500 {
                 buckets.take(second * 500 + key, 1, second * 1000).unwrap();
             }
         }
-        // Those of a second are full in the next; twice as many are kept, and what is not worth a look.
-        assert!(buckets.len() <= 2 * 500 + SHARDS * (FEW + 1), "{}", buckets.len());
+        // The buckets of one second are full in the next. Up to twice as many remain, plus those that are never searched.
+        assert!(buckets.len() <= 2 * 500 + SHARDS * (MIN_SEARCHED + 1), "{}", buckets.len());
     }
 
     #[test]
-    fn the_bound_holds_and_who_took_the_most_is_still_held_back() {
+    fn the_table_is_bounded_and_the_greediest_keys_are_still_limited() {
         let buckets = buckets(1, 1000);
-        let (greedy, owing) = (u64::MAX, u64::MAX - 1);
+        let (greedy, in_debt) = (u64::MAX, u64::MAX - 1);
         buckets.take(greedy, 1000, 0).unwrap();
-        buckets.charge(owing, 5000, 0);
+        buckets.charge(in_debt, 5000, 0);
         for key in 0..2 * MAX_BUCKETS as u64 {
             buckets.take(key, 1 + key % 7, 0).unwrap();
             if key % 4096 == 0 {
                 assert!(buckets.len() <= MAX_BUCKETS);
             }
         }
-        assert_eq!(buckets.check(greedy, 0), Err(Excess::ForNow(1)));
-        assert_eq!(buckets.check(owing, 0), Err(Excess::ForNow(4001)));
+        assert_eq!(buckets.check(greedy, 0), Err(Excess::RetryAfter(1)));
+        assert_eq!(buckets.check(in_debt, 0), Err(Excess::RetryAfter(4001)));
     }
 
     #[test]
-    fn a_surge_leaves_no_room_behind() {
+    fn memory_is_returned_after_a_surge() {
         let buckets = buckets(1000, 10);
         (0..100_000).for_each(|key| buckets.charge(key, 5, 0));
-        assert!(buckets.len() == 100_000 && room(&buckets) >= 100_000);
-        (0..SHARDS).for_each(|_| buckets.tidy(4));
+        assert!(buckets.len() == 100_000 && capacity(&buckets) >= 100_000);
+        (0..SHARDS).for_each(|_| buckets.evict_full(4));
         assert_eq!(buckets.len(), 100_000, "they are not full yet");
-        (0..SHARDS).for_each(|_| buckets.tidy(5));
+        (0..SHARDS).for_each(|_| buckets.evict_full(5));
         assert_eq!(buckets.len(), 0);
-        assert!(room(&buckets) <= SHARDS * SPACIOUS, "room for {}", room(&buckets));
+        assert!(capacity(&buckets) <= SHARDS * MAX_IDLE_CAPACITY, "room for {}", capacity(&buckets));
     }
 
     #[test]
-    fn what_many_threads_take_together_is_no_more_than_there_is() {
+    fn threads_together_take_no_more_than_a_bucket_holds() {
         let buckets = buckets(1, 1000);
         let take = || (0..1000).filter(|_| buckets.take(1, 1, 0).is_ok()).count();
         let taken: usize = std::thread::scope(|scope| {
@@ -189,13 +191,13 @@ mod tests {
     }
 
     proptest! {
-        /// Against buckets that are never forgotten.
+        /// Compares with buckets that are never evicted.
         #[test]
-        fn what_is_forgotten_makes_no_difference(
+        fn evicting_full_buckets_makes_no_difference(
             acts in prop::collection::vec((0..3000_u64, 1..4_u64, 0..2_u64, 0..4_u8), 0..3000),
         ) {
             let (rate, mut now, mut model) = (Rate { per_second: 3, burst: 5 }, 0, BTreeMap::<_, Bucket>::new());
-            let buckets = Buckets::new(rate);
+            let buckets = BucketTable::new(rate);
             for (key, events, millis, act) in acts {
                 now += millis;
                 let bucket = model.entry(key).or_default();
@@ -205,7 +207,7 @@ mod tests {
                         buckets.charge(key, events, now);
                     }
                     1 => prop_assert_eq!(buckets.check(key, now), rate.take(*bucket, 1, now).map(|_| ())),
-                    2 => buckets.tidy(now),
+                    2 => buckets.evict_full(now),
                     _ => {
                         let taken = rate.take(*bucket, events, now);
                         *bucket = taken.unwrap_or(*bucket);

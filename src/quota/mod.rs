@@ -1,66 +1,68 @@
-//! What one holder of tokens may take: streams that are open at the same time, and events published per second; and what an
-//! address may cost with tokens that are none. Knows no socket and no HTTP, reads no clock; what is not limited costs nothing.
+//! Quotas: how many streams a principal may have open, how fast it may publish, and how much memory and CPU time a client may
+//! use. Independent of sockets, HTTP and clocks. What is not limited costs nothing.
 //!
-//! Bodies and pages are shared by different rules: a body that finds no room is refused, so one client may hold no more than it
-//! leaves free; a page can be shorter, so one client may hold three times that.
+//! Request bodies and history pages share memory by different rules. A body that does not fit is refused, so a client may hold
+//! no more than it leaves free. A page can be shorter instead, so a client may hold three times that.
 //!
 //! ```text
-//! places        how many streams each subject has open, over all workers
-//! bucket        the arithmetic of one token bucket
-//! buckets       buckets by key, bounded
-//! pace          the buckets of all publishers
-//! source        what counts as one client
-//! share         how much of something limited one client may take
-//! bodies        the memory of request bodies, by client
-//! pages         the memory of audit pages, by client
-//! verification  the time that each address may take with bad signatures
+//! stream_limiter        how many streams each subject has open, over all workers
+//! rate_limiter          how fast each principal publishes
+//! verification_limiter  how much CPU time each address uses with invalid signatures
+//! bucket_table          token buckets by key, bounded
+//! token_bucket          the arithmetic of one token bucket
+//! body_budget           the memory of request bodies, by client
+//! page_budget           the memory of history pages, by client
+//! fair_share            how much of a limited resource one client may take
+//! usage                 how many bytes each client holds
+//! source                what counts as one client
 //! ```
 
-mod bodies;
+mod body_budget;
 mod bucket_table;
-mod pages;
+mod fair_share;
+mod page_budget;
 mod rate_limiter;
-mod share;
 mod source;
 mod stream_limiter;
 mod token_bucket;
-mod verification;
+mod usage;
+mod verification_limiter;
 
-pub use bodies::{BodyBudget, BodyReservation, Shortage};
-pub use pages::{Growth, PageBudget, PageReservation};
+pub use body_budget::{BodyBudget, BodyReservation, ReserveError};
+pub use fair_share::fair_share;
+pub use page_budget::{Growth, PageBudget, PageReservation};
 pub use rate_limiter::RateLimiter;
-pub use share::share;
 pub use source::{Client, Source};
 pub use stream_limiter::{Permit, Permits, StreamLimiter};
 pub use token_bucket::{Excess, Rate};
-pub use verification::VerificationLimiter;
+pub use verification_limiter::VerificationLimiter;
 
 use std::sync::Arc;
 
-/// What holders may take, as far as it is limited.
+/// The limits that are configured, and those that always apply.
 #[derive(Default)]
 pub struct Quotas {
-    /// Streams of each subject.
-    pub places: Option<Arc<StreamLimiter>>,
-    /// Events of each publisher.
-    pub pace: Option<RateLimiter>,
-    /// Failed verifications of each address.
+    /// Open streams of each subject.
+    pub streams: Option<Arc<StreamLimiter>>,
+    /// Events published by each principal.
+    pub publish_rate: Option<RateLimiter>,
+    /// Failed verifications from each address.
     pub verifications: VerificationLimiter,
 }
 
 impl Quotas {
-    /// At most so many streams of each subject, and events of each publisher at this rate.
-    pub fn new(streams: Option<usize>, rate: Option<Rate>) -> Self {
+    /// Limits the open streams of each subject, and the rate at which each principal publishes.
+    pub fn new(max_streams: Option<usize>, publish_rate: Option<Rate>) -> Self {
         Self {
-            places: streams.map(|max| Arc::new(StreamLimiter::new(max))),
-            pace: rate.map(RateLimiter::new),
+            streams: max_streams.map(|max| Arc::new(StreamLimiter::new(max))),
+            publish_rate: publish_rate.map(RateLimiter::new),
             verifications: VerificationLimiter::default(),
         }
     }
 
-    /// Gives back what surges took, bit by bit: cheap, to be called now and then.
-    pub fn tidy(&self, now_millis: u64) {
-        self.pace.iter().for_each(|pace| pace.tidy(now_millis));
-        self.verifications.tidy(now_millis);
+    /// Evicts some of the full token buckets and returns their memory. Cheap; to be called periodically.
+    pub fn evict_full(&self, now_millis: u64) {
+        self.publish_rate.iter().for_each(|limiter| limiter.evict_full(now_millis));
+        self.verifications.evict_full(now_millis);
     }
 }

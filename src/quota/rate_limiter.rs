@@ -1,41 +1,41 @@
-//! How fast each publisher may publish.
+//! Limits how fast each principal publishes.
 
-use super::bucket_table::Buckets;
+use super::bucket_table::BucketTable;
 use super::token_bucket::{Excess, Rate};
 use crate::auth::Principal;
 
-/// See the module's page.
-pub struct RateLimiter(Buckets<Principal>);
+/// A token bucket for each principal.
+pub struct RateLimiter(BucketTable<Principal>);
 
 impl RateLimiter {
-    /// A bucket of this kind for everybody.
+    /// Creates a limiter that allows each principal this rate.
     pub fn new(rate: Rate) -> Self {
-        Self(Buckets::new(rate))
+        Self(BucketTable::new(rate))
     }
 
-    /// Events that may be published at once.
+    /// Returns the burst size in events.
     pub fn burst(&self) -> u64 {
         self.0.rate().burst
     }
 
-    /// Checks that a holder has an event left, and takes none.
-    pub fn check(&self, holder: Principal, now_millis: u64) -> Result<(), Excess> {
-        self.0.check(holder, now_millis)
+    /// Checks that a principal may publish at least one event, and takes nothing.
+    pub fn check(&self, principal: Principal, now_millis: u64) -> Result<(), Excess> {
+        self.0.check(principal, now_millis)
     }
 
-    /// Takes so many events out of a holder's bucket, all or none.
-    pub fn take(&self, holder: Principal, events: usize, now_millis: u64) -> Result<(), Excess> {
-        self.0.take(holder, events as u64, now_millis)
+    /// Takes events from a principal's bucket, all or none.
+    pub fn take(&self, principal: Principal, events: usize, now_millis: u64) -> Result<(), Excess> {
+        self.0.take(principal, events as u64, now_millis)
     }
 
-    /// Buckets that are kept.
+    /// Returns the number of buckets that are not known to be full.
     pub fn buckets(&self) -> usize {
         self.0.len()
     }
 
-    /// Gives back what a surge took, bit by bit.
-    pub fn tidy(&self, now_millis: u64) {
-        self.0.tidy(now_millis);
+    /// Evicts some of the full buckets and returns their memory. Cheap; to be called periodically.
+    pub fn evict_full(&self, now_millis: u64) {
+        self.0.evict_full(now_millis);
     }
 }
 
@@ -44,12 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_holder_has_a_bucket_of_its_own() {
-        let pace = RateLimiter::new(Rate { per_second: 1, burst: 1 });
-        for holder in [Principal::Subject(1), Principal::Subject(2), Principal::Bearer(1)] {
-            assert_eq!(pace.take(holder, 1, 0), Ok(()));
-            assert_eq!(pace.take(holder, 1, 0), Err(Excess::ForNow(1)));
+    fn each_principal_has_its_own_bucket() {
+        let limiter = RateLimiter::new(Rate { per_second: 1, burst: 1 });
+        for principal in [Principal::Subject(1), Principal::Subject(2), Principal::Bearer(1)] {
+            assert_eq!(limiter.take(principal, 1, 0), Ok(()));
+            assert_eq!(limiter.take(principal, 1, 0), Err(Excess::RetryAfter(1)));
         }
-        assert_eq!(pace.buckets(), 3);
+        assert_eq!(limiter.buckets(), 3);
     }
 }

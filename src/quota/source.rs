@@ -1,23 +1,23 @@
-//! What a limit per client address counts as one client. Independent of sockets.
+//! What quotas count as one client. Independent of sockets.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::auth::Principal;
 
-/// A client's address as per-address limits count it: an IPv4 address, or the /64 network of an IPv6 address, since a single
-/// client is usually assigned 64 bits to choose from. Link-local addresses are kept whole: all machines on the link share
-/// their prefix.
+/// A client's address as limits per address count it: an IPv4 address, or the /64 network of an IPv6 address, because a single
+/// client can usually choose any address of such a network. A link-local address counts in full: all machines on a link share
+/// one prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
-/// Who something is done for, as shares count it.
+/// Whom a reservation or a limit is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
     /// The principal of a token.
     Principal(Principal),
-    /// An address, where there is no token or it does not matter.
+    /// An address, if there is no token or limits don't depend on it.
     Address(Source),
-    /// All that come through Unix sockets, which have no address.
+    /// All clients on Unix sockets, which have no address.
     Local,
 }
 

@@ -1,5 +1,5 @@
-//! How many streams each subject has open, over all workers. A [`Permit`] is given back by being dropped: whichever way a
-//! stream ends, it can't be forgotten.
+//! Limits how many streams each subject has open, over all workers. A [`Permit`] is released on drop, so that no way of ending
+//! a stream can forget to release it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,59 +7,61 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::util::shrink::Shrink;
 
-/// See the module's page. As large as there are subjects with an open stream, which `--max-subscribers` bounds.
+/// Counts the open streams of each subject. The number of subjects with an open stream is bounded by `--max-subscribers`.
 pub struct StreamLimiter {
     max: usize,
-    taken: Mutex<HashMap<u64, u32>>,
+    streams: Mutex<HashMap<u64, u32>>,
 }
 
 impl StreamLimiter {
-    /// So many for each subject.
+    /// Creates a limiter that allows each subject `max` streams, which must not be 0.
     pub fn new(max: usize) -> Self {
-        Self { max, taken: Mutex::default() }
+        debug_assert!(max > 0);
+        Self { max, streams: Mutex::default() }
     }
 
-    /// A place for a stream of this subject, unless it has as many as it may.
-    pub fn take(self: &Arc<Self>, subject: u64) -> Option<Permit> {
-        let mut taken = self.lock();
-        let count = taken.entry(subject).or_insert(0);
+    /// Returns a permit for a stream of this subject, or `None` if the subject has reached its limit.
+    pub fn acquire(self: &Arc<Self>, subject: u64) -> Option<Permit> {
+        let mut streams = self.lock();
+        let count = streams.entry(subject).or_insert(0);
         if *count as usize >= self.max {
             return None;
         }
         *count += 1;
-        Some(Permit { of: Arc::clone(self), subject })
+        Some(Permit { limiter: Arc::clone(self), subject })
     }
 
-    /// Subjects that have a stream.
+    /// Returns the number of subjects that have an open stream.
     pub fn subjects(&self) -> usize {
         self.lock().len()
     }
 
     fn release(&self, subject: u64) {
-        let mut taken = self.lock();
-        let Some(count) = taken.get_mut(&subject) else { return };
+        let mut streams = self.lock();
+        let Some(count) = streams.get_mut(&subject) else { return };
+        debug_assert!(*count as usize <= self.max && *count > 0);
         *count -= 1;
         if *count > 0 {
             return;
         }
-        taken.remove(&subject);
-        taken.shrink_if_sparse();
+        streams.remove(&subject);
+        streams.shrink_if_sparse();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One stream's.
+/// Permission for one open stream, released on drop.
 pub struct Permit {
-    of: Arc<StreamLimiter>,
+    limiter: Arc<StreamLimiter>,
     subject: u64,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.of.release(self.subject);
+        self.limiter.release(self.subject);
     }
 }
 
@@ -69,21 +71,22 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// The places of one worker's subscribers, beside their slab: 16 bytes for each, none where nobody's streams are counted.
+/// The permits of one worker's subscribers, by their key in the slab. Takes 16 bytes per subscriber, or nothing if streams are
+/// not limited.
 #[derive(Debug, Default)]
 pub struct Permits(Vec<Option<Permit>>);
 
 impl Permits {
-    /// A subscriber has this place, if its streams are counted.
-    pub fn put(&mut self, key: u32, place: Option<Permit>) {
-        let (Some(place), index) = (place, key as usize) else { return };
+    /// Stores the permit of a subscriber, if it has one.
+    pub fn insert(&mut self, key: u32, permit: Option<Permit>) {
+        let (Some(permit), index) = (permit, key as usize) else { return };
         if index >= self.0.len() {
             self.0.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(place);
+        self.0[index] = Some(permit);
     }
 
-    /// Releases the permit of a subscriber that has left.
+    /// Releases the permit of a subscriber, if it has one.
     pub fn remove(&mut self, key: u32) {
         let Some(permit) = self.0.get_mut(key as usize) else { return };
         *permit = None;
@@ -101,29 +104,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_costs_nothing() {
-        let mut list = Permits::default();
-        list.put(1_000_000, None);
-        list.remove(7);
-        assert_eq!(list.0.capacity(), 0);
+    fn permits_take_no_memory_if_streams_are_not_limited() {
+        let mut permits = Permits::default();
+        permits.insert(1_000_000, None);
+        permits.remove(7);
+        assert_eq!(permits.0.capacity(), 0);
         assert_eq!(size_of::<Option<Permit>>(), 16);
     }
 
     #[test]
-    fn a_crowd_of_subjects_leaves_no_room_behind() {
-        let (places, mut list) = (Arc::new(StreamLimiter::new(1)), Permits::default());
-        (0..100_000).for_each(|key| list.put(key, places.take(key.into())));
-        assert_eq!(places.subjects(), 100_000);
-        assert!((0..100_000).all(|subject| places.take(subject).is_none()));
-        (0..100_000).for_each(|key| list.remove(key));
-        assert_eq!(places.subjects(), 0);
-        assert!(places.lock().capacity() <= 128);
+    fn the_limiter_returns_its_memory_after_a_surge() {
+        let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), Permits::default());
+        (0..100_000).for_each(|key| permits.insert(key, limiter.acquire(key.into())));
+        assert_eq!(limiter.subjects(), 100_000);
+        assert!((0..100_000).all(|subject| limiter.acquire(subject).is_none()));
+        (0..100_000).for_each(|key| permits.remove(key));
+        assert_eq!(limiter.subjects(), 0);
+        assert!(limiter.lock().capacity() <= 128);
     }
 
     #[test]
     fn permits_return_their_memory_after_a_surge() {
         let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), Permits::default());
-        (0..100_000).for_each(|key| permits.put(key, limiter.take(key.into())));
+        (0..100_000).for_each(|key| permits.insert(key, limiter.acquire(key.into())));
         (100..100_000).for_each(|key| permits.remove(key));
         assert_eq!(limiter.subjects(), 100);
         assert!(permits.0.capacity() <= 800, "room for {}", permits.0.capacity());
@@ -132,40 +135,40 @@ mod tests {
     }
 
     #[test]
-    fn places_are_counted_over_all_threads() {
-        let places = Arc::new(StreamLimiter::new(10));
-        let take = || std::iter::repeat_with(|| places.take(7)).take(8).flatten().collect::<Vec<_>>();
-        let held: Vec<_> = std::thread::scope(|scope| {
-            let threads = [(); 4].map(|()| scope.spawn(take));
+    fn permits_are_counted_over_all_threads() {
+        let limiter = Arc::new(StreamLimiter::new(10));
+        let acquire = || std::iter::repeat_with(|| limiter.acquire(7)).take(8).flatten().collect::<Vec<_>>();
+        let permits: Vec<_> = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(acquire));
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!((held.len(), places.subjects()), (10, 1));
-        drop(held);
-        assert_eq!(places.subjects(), 0);
+        assert_eq!((permits.len(), limiter.subjects()), (10, 1));
+        drop(permits);
+        assert_eq!(limiter.subjects(), 0);
     }
 
     proptest! {
-        /// Against counting those who are seated.
+        /// Compares with counting the subscribers that have a permit.
         #[test]
-        fn a_subject_has_as_many_as_it_may(
+        fn a_subject_gets_permits_up_to_its_limit(
             max in 1..4_usize,
             acts in prop::collection::vec((0..12_u32, 0..3_u64, any::<bool>()), 0..200),
         ) {
-            let (places, mut list) = (Arc::new(StreamLimiter::new(max)), Permits::default());
+            let (limiter, mut permits) = (Arc::new(StreamLimiter::new(max)), Permits::default());
             let mut model = std::collections::BTreeMap::new();
-            for (key, subject, comes) in acts {
-                if !comes {
-                    list.remove(key);
+            for (key, subject, is_added) in acts {
+                if !is_added {
+                    permits.remove(key);
                     model.remove(&key);
                 } else if !model.contains_key(&key) {
-                    let place = places.take(subject);
-                    let has_place = model.values().filter(|&&other| other == subject).count() < max;
-                    prop_assert_eq!(place.is_some(), has_place);
-                    list.put(key, place);
-                    has_place.then(|| model.insert(key, subject));
+                    let permit = limiter.acquire(subject);
+                    let is_allowed = model.values().filter(|&&other| other == subject).count() < max;
+                    prop_assert_eq!(permit.is_some(), is_allowed);
+                    permits.insert(key, permit);
+                    is_allowed.then(|| model.insert(key, subject));
                 }
                 let subjects: std::collections::BTreeSet<_> = model.values().collect();
-                prop_assert_eq!(places.subjects(), subjects.len());
+                prop_assert_eq!(limiter.subjects(), subjects.len());
             }
         }
     }

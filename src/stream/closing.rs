@@ -153,7 +153,7 @@ mod tests {
 
         fn admit(&mut self, subject: u64) -> PendingSubscription {
             let joined = self.hub.join(0, &[topic()], Position::Live).unwrap();
-            let permit = self.limiter.take(subject).expect("the last permit was released");
+            let permit = self.limiter.acquire(subject).expect("the last permit was released");
             self.streams.admit(joined, Framing::Chunked, Some(EXPIRES)).with_permit(Some(permit))
         }
 
@@ -192,7 +192,7 @@ mod tests {
         fixture.subscribe(7, 1);
         fixture.publish(10);
         fixture.streams.expire(EXPIRES, 0);
-        assert!(fixture.limiter.take(7).is_none());
+        assert!(fixture.limiter.acquire(7).is_none());
         fixture.streams.expire(EXPIRES + GRACE_SECONDS, 0);
 
         fixture.subscribe(7, 0);

@@ -120,7 +120,7 @@ impl<K: Reactor> Worker<K> {
     fn run_maintenance(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.retry();
-        self.cx.service.quotas.tidy(self.cx.now.millis);
+        self.cx.service.quotas.evict_full(self.cx.now.millis);
         if self.cx.service.hub.expire(self.cx.now.id_micros) {
             // More has expired than is removed while the lock is held once.
             self.maintenance.next = self.cx.now.millis;

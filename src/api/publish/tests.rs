@@ -122,7 +122,7 @@ fn the_rate_limit_and_the_room_are_asked_before_anything_is_encoded() {
     let all = service::with(false, 1, |service| drive(service, begin(service, Kind::Text, &body), 10));
     let mut limited = service::configured(|config| config);
     limited.quotas = Quotas::new(None, Some(Rate { per_second: 1, burst: 10_000 }));
-    let pace = limited.quotas.pace.as_ref().expect("there is a limit");
+    let pace = limited.quotas.publish_rate.as_ref().expect("there is a limit");
     pace.take(Principal::Subject(1), 2_000, 10_000).expect("the bucket was full");
     let (slices, status) = drive(&limited, begin(&limited, Kind::Text, &body), 10);
     assert!(status == 429 && slices * 3 < all.0, "{slices} of {all:?}");

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::quota::{Client, share};
+use crate::quota::{Client, fair_share};
 
 /// Requests waiting for their next turn.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<T> Schedule<T> {
     /// Adds a new request, or returns it if too many are waiting, in total or for this client.
     pub fn add(&mut self, client: Client, request: T) -> Result<(), T> {
         let waiting_for_client = self.by_client.get(&client).map_or(0, ClientQueue::len);
-        if share(self.max.saturating_sub(self.waiting), waiting_for_client) == 0 {
+        if fair_share(self.max.saturating_sub(self.waiting), waiting_for_client) == 0 {
             return Err(request);
         }
         self.client_queue(client).new.push_back(request);

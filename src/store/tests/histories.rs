@@ -187,5 +187,5 @@ fn a_page_without_memory_for_one_version_is_refused_as_busy() {
     rig.store.read_history(query, client(1), reservation, move |read| sender.send(read.map(drop)).unwrap());
     assert_eq!(reply.recv().unwrap(), Err(StoreError::Busy));
     drop(other);
-    assert_eq!(budget.held(), 0);
+    assert_eq!(budget.bytes(), 0);
 }

@@ -65,7 +65,7 @@ impl<S> Subscribers<S> {
     pub fn insert(&mut self, subscriber: Subscriber<S>, expires: Option<u64>, permit: Option<Permit>) -> SubscriberKey {
         let key = self.slab.insert(subscriber) as SubscriberKey;
         self.expiries.set(key, expires);
-        self.permits.put(key, permit);
+        self.permits.insert(key, permit);
         self.catch_up_queue.push_back(key);
         key
     }
