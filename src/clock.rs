@@ -34,10 +34,10 @@ impl Now {
     }
 }
 
-/// Times that are set by hand, for simulation.
+/// Times that a simulation sets.
 #[derive(Debug, Default)]
 pub struct ManualClock {
-    /// Microseconds since the Unix epoch. May be set back, as an operator or a time server does.
+    /// Microseconds since the Unix epoch. May be set back, as operators and time servers do with a system clock.
     pub unix_micros: AtomicU64,
     /// Microseconds since the clock was created.
     pub elapsed_micros: AtomicU64,
@@ -54,7 +54,7 @@ impl ManualClock {
 /// Where a clock's times come from.
 #[derive(Clone, Debug)]
 enum Source {
-    /// The system's clocks, and when this clock was created.
+    /// The system's clocks. Holds the time at which this clock was created.
     System(Instant),
     Manual(Arc<ManualClock>),
 }
@@ -114,7 +114,7 @@ impl Clock {
         self.id_time.estimate(self.elapsed_micros())
     }
 
-    /// Returns microseconds since the clock was created, for measuring what takes less than a millisecond.
+    /// Returns microseconds since the clock was created, for measuring durations below a millisecond.
     pub fn elapsed_micros(&self) -> u64 {
         micros(self.elapsed())
     }

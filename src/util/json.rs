@@ -1,11 +1,11 @@
-//! JSON text without the white space that means nothing, and otherwise byte for byte. Refuses to know what it says.
+//! Removes insignificant white space from JSON text and leaves everything else unchanged. Independent of what the JSON means.
 
 use std::fmt;
 
-/// Deeper nesting is refused: readers of JSON give up at about that.
+/// The maximum nesting depth. Many JSON parsers have about the same limit.
 pub const MAX_DEPTH: usize = 128;
 
-/// The text is nested too deep.
+/// The error for text that is nested deeper than [`MAX_DEPTH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooDeep;
 
@@ -15,26 +15,26 @@ impl fmt::Display for TooDeep {
     }
 }
 
-/// JSON, known to be well-formed, without the white space between its tokens.
+/// Returns JSON text without white space between its tokens. The text must be well-formed.
 pub fn compact(json: &str) -> Result<Box<str>, TooDeep> {
-    let (mut text, mut depth, mut state) = (String::with_capacity(json.len()), 0_usize, State::Between);
+    let (mut text, mut depth, mut state) = (String::with_capacity(json.len()), 0_usize, State::Outside);
     for character in json.chars() {
         state = match (state, character) {
-            (State::Between, ' ' | '\t' | '\r' | '\n') => continue,
-            (State::Between, '"') => State::Within,
-            (State::Within, '\\') => State::Escaped,
-            (State::Within, '"') => State::Between,
-            (State::Escaped, _) => State::Within,
-            (State::Between, '[' | '{') if depth == MAX_DEPTH => {
+            (State::Outside, ' ' | '\t' | '\r' | '\n') => continue,
+            (State::Outside, '"') => State::InString,
+            (State::InString, '\\') => State::Escaped,
+            (State::InString, '"') => State::Outside,
+            (State::Escaped, _) => State::InString,
+            (State::Outside, '[' | '{') if depth == MAX_DEPTH => {
                 return Err(TooDeep);
             }
-            (State::Between, '[' | '{') => {
+            (State::Outside, '[' | '{') => {
                 depth += 1;
-                State::Between
+                State::Outside
             }
-            (State::Between, ']' | '}') => {
+            (State::Outside, ']' | '}') => {
                 depth -= 1;
-                State::Between
+                State::Outside
             }
             (state, _) => state,
         };
@@ -43,13 +43,13 @@ pub fn compact(json: &str) -> Result<Box<str>, TooDeep> {
     Ok(text.into())
 }
 
-/// Where in JSON a character stands.
+/// Where a character is in JSON text.
 #[derive(Clone, Copy)]
 enum State {
-    /// Outside of strings.
-    Between,
-    /// In a string.
-    Within,
-    /// In a string, after a backslash.
+    /// Outside strings.
+    Outside,
+    /// Inside a string.
+    InString,
+    /// Inside a string, after a backslash.
     Escaped,
 }

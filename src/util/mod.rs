@@ -1,4 +1,4 @@
-//! Small building blocks without knowledge of the broker.
+//! Small building blocks, independent of the broker.
 
 pub(crate) mod json;
 pub(crate) mod paged_slab;

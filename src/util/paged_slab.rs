@@ -1,6 +1,6 @@
-//! Slabs as pages of one: values under small keys that are used again, lowest page first, and whose memory goes back page by page.
-//! One vector would be copied in one turn when it doubles, and would stay as long as its longest-lived last entry.
-//! Refuses to know what it holds.
+//! A slab made of pages: values under small keys. Keys are reused, those of the first pages first, and memory is returned
+//! page by page. A single vector would be copied all at once when it grows, and its last entry would keep the memory of all
+//! others. Independent of what it holds.
 
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
@@ -9,80 +9,80 @@ use slab::Slab;
 
 use crate::util::shrink::Shrink;
 
-/// Entries in a page: few enough that those who stay seldom keep many others' memory, and so many that what is noted of
-/// a page is nothing beside it.
+/// Entries per page. Few enough that a long-lived entry keeps little memory, and enough that the overhead of a page is
+/// negligible.
 const PAGE: usize = 64;
 
-/// See the module's page.
+/// A slab whose memory is returned page by page.
 #[derive(Debug)]
 pub struct PagedSlab<T> {
     pages: Vec<Slab<T>>,
-    /// The pages that have room.
-    roomy: BTreeSet<usize>,
+    /// The indexes of pages with vacant entries.
+    pages_with_room: BTreeSet<usize>,
     len: usize,
 }
 
 impl<T> Default for PagedSlab<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), roomy: BTreeSet::new(), len: 0 }
+        Self { pages: Vec::new(), pages_with_room: BTreeSet::new(), len: 0 }
     }
 }
 
 impl<T> PagedSlab<T> {
-    /// The number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// No key is as large as this.
+    /// Returns a number that is larger than every key.
     pub fn bound(&self) -> usize {
         self.pages.len() * PAGE
     }
 
-    /// The key that the next value will have.
+    /// Returns the key that the next value will have.
     pub fn vacant_key(&self) -> usize {
-        match self.roomy.first() {
+        match self.pages_with_room.first() {
             Some(&page) => page * PAGE + self.pages[page].vacant_key(),
             None => self.bound(),
         }
     }
 
-    /// Keeps a value under [`PagedSlab::vacant_key`].
+    /// Inserts a value and returns its key, which is [`PagedSlab::vacant_key`].
     pub fn insert(&mut self, value: T) -> usize {
         let key = self.vacant_key();
         let index = key / PAGE;
         if index == self.pages.len() {
             self.pages.push(Slab::new());
-            self.roomy.insert(index);
+            self.pages_with_room.insert(index);
         }
         let page = &mut self.pages[index];
-        // A page is one allocation: a small one may be all there is.
+        // A page is allocated once, so it is never copied.
         if page.capacity() == 0 {
             page.reserve_exact(PAGE);
         }
         page.insert(value);
         if page.len() == PAGE {
-            self.roomy.remove(&index);
+            self.pages_with_room.remove(&index);
         }
         self.len += 1;
         key
     }
 
-    /// Takes a value out, if there is one.
+    /// Removes and returns a value, if there is one.
     pub fn try_remove(&mut self, key: usize) -> Option<T> {
         let index = key / PAGE;
         let page = self.pages.get_mut(index)?;
         let value = page.try_remove(key % PAGE)?;
         self.len -= 1;
         if page.len() == PAGE - 1 {
-            self.roomy.insert(index);
+            self.pages_with_room.insert(index);
         }
-        // The first page stays: most brokers have few of anything, and those come and go.
+        // The first page is kept, so that a slab with few entries does not allocate again and again.
         if page.is_empty() && index > 0 {
             *page = Slab::new();
             self.pop_empty();
@@ -90,10 +90,10 @@ impl<T> PagedSlab<T> {
         Some(value)
     }
 
-    /// Takes out a value that is there.
+    /// Removes and returns a value.
     ///
     /// # Panics
-    /// If it is not.
+    /// If there is no value with this key.
     pub fn remove(&mut self, key: usize) -> T {
         match self.try_remove(key) {
             Some(value) => value,
@@ -101,37 +101,37 @@ impl<T> PagedSlab<T> {
         }
     }
 
-    /// The value, if there is one.
+    /// Returns a value, if there is one.
     pub fn get(&self, key: usize) -> Option<&T> {
         self.pages.get(key / PAGE)?.get(key % PAGE)
     }
 
-    /// The value, if there is one.
+    /// Returns a value for modification, if there is one.
     pub fn get_mut(&mut self, key: usize) -> Option<&mut T> {
         self.pages.get_mut(key / PAGE)?.get_mut(key % PAGE)
     }
 
-    /// Whether there is such a value.
+    /// Returns whether there is a value with this key.
     pub fn contains(&self, key: usize) -> bool {
         self.get(key).is_some()
     }
 
-    /// All keys and values, by ascending key.
+    /// Returns all keys and values, by ascending key.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let pages = self.pages.iter().enumerate();
         pages.flat_map(|(index, page)| page.iter().map(move |(at, value)| (index * PAGE + at, value)))
     }
 
-    /// All values, by ascending key.
+    /// Returns all values for modification, by ascending key.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pages.iter_mut().flat_map(|page| page.iter_mut().map(|(_, value)| value))
     }
 
-    /// The last pages go when they are empty, and with them what is noted of them.
+    /// Removes empty pages at the end.
     fn pop_empty(&mut self) {
         while self.pages.len() > 1 && self.pages.last().is_some_and(Slab::is_empty) {
             self.pages.pop();
-            self.roomy.remove(&self.pages.len());
+            self.pages_with_room.remove(&self.pages.len());
         }
         self.pages.shrink_if_sparse();
     }
@@ -166,27 +166,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_goes_back_whoever_stays_longest() {
+    fn memory_is_returned_although_one_entry_stays() {
         let mut pages = PagedSlab::default();
         let keys: Vec<_> = (0..100_000).map(|number| pages.insert(number)).collect();
         let last = keys.len() - 1;
         keys.iter().filter(|&&key| key != last).for_each(|&key| assert_eq!(pages.remove(key), key));
         let kept = || pages.pages.iter().filter(|page| page.capacity() > 0);
         assert_eq!((kept().count(), pages.len(), pages[last]), (2, 1, last));
-        // Those who come are low, so that high pages empty in time.
+        // New entries get low keys, so that the last pages become empty over time.
         assert!(pages.insert(7) < PAGE);
         pages.remove(last);
         assert_eq!(pages.bound(), PAGE);
-        assert!(pages.pages.capacity() < 16 && pages.roomy.len() == 1);
+        assert!(pages.pages.capacity() < 16 && pages.pages_with_room.len() == 1);
     }
 
     proptest! {
-        /// Against a map.
+        /// Compares with a map.
         #[test]
-        fn it_is_a_map_that_chooses_its_keys(acts in prop::collection::vec((any::<bool>(), 0..400_usize), 0..1500)) {
+        fn a_slab_is_a_map_that_chooses_its_keys(acts in prop::collection::vec((any::<bool>(), 0..400_usize), 0..1500)) {
             let (mut pages, mut model) = (PagedSlab::default(), BTreeMap::new());
-            for (number, (comes, key)) in acts.into_iter().enumerate() {
-                if comes || number < 300 {
+            for (number, (is_added, key)) in acts.into_iter().enumerate() {
+                if is_added || number < 300 {
                     let vacant = pages.vacant_key();
                     prop_assert!(!pages.contains(vacant) && model.insert(vacant, number).is_none());
                     prop_assert_eq!(pages.insert(number), vacant);

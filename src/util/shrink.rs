@@ -1,16 +1,16 @@
-//! The policy for returning memory after a surge. A container that uses less than an eighth of its room shrinks to twice
+//! The policy for returning memory after a surge. A container that uses less than an eighth of its capacity shrinks to twice
 //! its length. Shrinking moves the elements that are left, so it has to stay rare: three quarters of them must be removed
 //! before the next time.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
-/// A container with no more room than this, in bytes, never shrinks.
+/// A container with no more capacity than this, in bytes, never shrinks.
 const MIN_BYTES: usize = 512;
-/// A container is sparse if its room is more than this many times its length.
+/// A container is sparse if its capacity is more than this many times its length.
 const SPARSE: usize = 8;
 /// A sparse container shrinks to this many times its length.
-const ROOM_LEFT: usize = 2;
+const CAPACITY_LEFT: usize = 2;
 
 /// A container that returns unused memory.
 pub trait Shrink {
@@ -20,8 +20,8 @@ pub trait Shrink {
 
 /// Returns the capacity to shrink to if a container of elements of type `T` is sparse.
 fn target<T>(len: usize, capacity: usize) -> Option<usize> {
-    let has_room = capacity.saturating_mul(size_of::<T>()) > MIN_BYTES;
-    (has_room && len < capacity / SPARSE).then_some(len * ROOM_LEFT)
+    let is_large = capacity.saturating_mul(size_of::<T>()) > MIN_BYTES;
+    (is_large && len < capacity / SPARSE).then_some(len * CAPACITY_LEFT)
 }
 
 impl<T> Shrink for Vec<T> {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sparse_containers_shrink_and_few_elements_are_moved() {
+    fn only_sparse_containers_shrink_and_few_elements_move() {
         let mut map: HashMap<usize, usize> = (0..100_000).map(|key| (key, key)).collect();
         let (mut moved, mut room) = (0, map.capacity());
         for key in 0..100_000 {
