@@ -1,5 +1,5 @@
-//! Where keys come from: secrets out of the configuration, and PEM files, which can be read again while
-//! the broker runs. Refuses to know what a key verifies.
+//! Loads keys: secrets from the configuration, and PEM files, which can be reloaded while the broker runs. Independent of what
+//! the keys verify.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use crate::auth::{Key, KeyError, Keyring, Role};
 use crate::config::KeySource;
 
-/// A key file has so many bytes at most, which is enough for the longest key and openssl's words about it. ASN.1 is read
-/// by recursion: a longer file could nest deeper than a thread's stack.
+/// The maximum size of a key file in bytes, enough for the longest key and the text that openssl adds. The ASN.1 parser is
+/// recursive, so a longer file could overflow the stack.
 const MAX_KEY_FILE: u64 = 8 << 10;
-/// What is added to a key file's name for that of the key before.
-const PREVIOUS: &str = ".previous";
+/// The suffix of the name of the file with the previous key.
+const PREVIOUS_SUFFIX: &str = ".previous";
 
-/// Why a role's key could not be taken up.
+/// Why the keys of a role could not be loaded.
 #[derive(Debug)]
 pub struct KeyFileError {
     role: Role,
@@ -27,9 +27,9 @@ pub struct KeyFileError {
 #[derive(Debug)]
 enum Cause {
     Read(io::Error),
-    /// Reading a pipe or a device could take for ever.
-    NoFile,
-    Long,
+    /// The file is not a regular one. Reading a pipe or a device could block forever.
+    NotRegular,
+    TooLong,
     Key(KeyError),
 }
 
@@ -38,10 +38,10 @@ impl fmt::Display for KeyFileError {
         let Self { role, path, cause } = self;
         match cause {
             Cause::Read(error) => write!(f, "the {role} key file {} can't be read: {error}", path.display()),
-            Cause::NoFile => {
+            Cause::NotRegular => {
                 write!(f, "the {role} key file {} is not a regular file; use a regular file", path.display())
             }
-            Cause::Long => write!(
+            Cause::TooLong => write!(
                 f,
                 "the {role} key file {} is longer than {} KiB; use a file with a single public key",
                 path.display(),
@@ -54,30 +54,30 @@ impl fmt::Display for KeyFileError {
 
 impl std::error::Error for KeyFileError {}
 
-/// A role's keys as they are now.
+/// Loads the keys of a role.
 pub fn load(role: Role, source: &KeySource) -> Result<Keyring, KeyFileError> {
     match source {
         KeySource::Secret(secret) => Ok(Keyring { current: Key::from_secret(secret), previous: None }),
         KeySource::File(path) => {
-            let mut before = OsString::from(path);
-            before.push(PREVIOUS);
-            let previous = match read(role, Path::new(&before)) {
+            let mut previous_path = OsString::from(path);
+            previous_path.push(PREVIOUS_SUFFIX);
+            let previous = match read_file(role, Path::new(&previous_path)) {
                 Err(KeyFileError { cause: Cause::Read(error), .. }) if error.kind() == io::ErrorKind::NotFound => None,
-                read => Some(read?),
+                key => Some(key?),
             };
-            Ok(Keyring { current: read(role, path)?, previous })
+            Ok(Keyring { current: read_file(role, path)?, previous })
         }
     }
 }
 
-fn read(role: Role, path: &Path) -> Result<Key, KeyFileError> {
+fn read_file(role: Role, path: &Path) -> Result<Key, KeyFileError> {
     let failed = |cause| KeyFileError { role, path: path.to_owned(), cause };
     let metadata = std::fs::metadata(path).map_err(|error| failed(Cause::Read(error)))?;
     if !metadata.is_file() {
-        return Err(failed(Cause::NoFile));
+        return Err(failed(Cause::NotRegular));
     }
     if metadata.len() > MAX_KEY_FILE {
-        return Err(failed(Cause::Long));
+        return Err(failed(Cause::TooLong));
     }
     let mut pem = Vec::new();
     let file = File::open(path).map_err(|error| failed(Cause::Read(error)))?;

@@ -1,4 +1,4 @@
-//! The binary: arguments, logger, run, exit code. Everything else is the library's.
+//! The binary: parses arguments, starts the log, runs the command and returns its exit code. Everything else is in the library.
 #![forbid(unsafe_code)]
 
 use std::io::Write as _;
@@ -18,7 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &Environment::of_process()) {
         Ok(Command::Print(text)) => print(&text),
-        Ok(Command::Tool(tool)) => look_after(&tool),
+        Ok(Command::Tool(tool)) => run_tool(&tool),
         Ok(Command::Mint(request)) => match request.mint() {
             Ok(token) => print(&format!("{token}\n")),
             Err(error) if error.is_usage() => fail(&error, 2),
@@ -29,11 +29,12 @@ fn main() -> ExitCode {
             Err(error) => fail(&error, 1),
         },
         Ok(Command::Run(launch)) => run(*launch),
-        Err(error) => advise(&error, error.help()),
+        Err(error) => fail_usage(&error, error.help()),
     }
 }
 
-/// Runs a broker. From here on only the log's thread writes to standard error: a full pipe would block any other.
+/// Runs a broker. From here on only the log's thread writes to standard error, because a full pipe would block any other
+/// thread.
 fn run(launch: Launch) -> ExitCode {
     let logging = match Logging::start(&launch.log) {
         Ok(logging) => logging,
@@ -43,7 +44,7 @@ fn run(launch: Launch) -> ExitCode {
     let code = match esker::run(launch.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging.fail(&described(&error));
+            logging.fail(&describe(&error));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     };
@@ -51,12 +52,13 @@ fn run(launch: Launch) -> ExitCode {
     code
 }
 
-fn described(error: &StartError) -> String {
+/// Returns the message for an error, with advice if it is a usage error.
+fn describe(error: &StartError) -> String {
     if error.is_usage() { with_advice(error, "esker --help") } else { error.to_string() }
 }
 
-/// The output is for a file or another program; what is said about it goes beside it.
-fn look_after(tool: &StoreTool) -> ExitCode {
+/// Runs a command on a data directory. Its output goes to standard output, and its summary to standard error.
+fn run_tool(tool: &StoreTool) -> ExitCode {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let end = tool.run(&mut std::io::stdin().lock(), &mut output);
     match end {
@@ -70,8 +72,8 @@ fn look_after(tool: &StoreTool) -> ExitCode {
     }
 }
 
-/// Wrong usage. A supervisor that does not read the advice still learns of the end.
-fn advise(error: &dyn std::fmt::Display, help: &str) -> ExitCode {
+/// Reports a usage error. Does not block if nothing reads standard error, so that a supervisor always sees the process exit.
+fn fail_usage(error: &dyn std::fmt::Display, help: &str) -> ExitCode {
     logging::write_error(&with_advice(error, help));
     ExitCode::from(2)
 }
@@ -84,14 +86,14 @@ fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever has closed the pipe, such as `head`, has read enough.
+        // The reader of the pipe, such as `head`, has read enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format_args!("can't write to standard output: {error}"), 1),
     }
 }
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    // What can't be said is still an exit code.
+    // The exit code reports the failure even if the message can't be written.
     let _ = writeln!(std::io::stderr(), "esker: {error}");
     ExitCode::from(status)
 }
