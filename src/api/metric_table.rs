@@ -52,7 +52,7 @@ fn broker(context: Context<'_>) -> [Family; 6] {
         )
         .shown_as("threads"),
         Family::gauge("esker_draining", "1 while the broker is shutting down, otherwise 0.", service.is_draining())
-            .shown(View::Truth("draining")),
+            .shown(View::Bool("draining")),
         Family::counter(
             "esker_log_lines_dropped_total",
             "Log lines dropped because nothing read standard error fast enough.",

@@ -1,4 +1,4 @@
-//! Numbers with one writer and any number of readers: counting takes no locked instruction. Refuses to know what is
+//! Counters with one writer and any number of readers, so that counting needs no locked instruction. Independent of what is
 //! counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,48 +8,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts up. Only the owning thread may call this.
+    /// Adds to the number. Only the owning thread may call this.
     pub fn add(&self, count: u64) {
         self.set(self.get() + count);
     }
 
-    /// Counts down. Only the owning thread may call this.
+    /// Subtracts from the number, down to 0. Only the owning thread may call this.
     pub fn subtract(&self, count: u64) {
         self.set(self.get().saturating_sub(count));
     }
 
-    /// Overwrites. Only the owning thread may call this.
+    /// Replaces the number. Only the owning thread may call this.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The present value.
+    /// Returns the number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Counters of one thing by its kinds, which have numbers from 0 to `N` - 1.
+/// A counter for each of `N` kinds, which are numbered from 0.
 #[derive(Debug)]
 pub struct CountersBy<const N: usize>([Counter; N]);
 
 impl<const N: usize> CountersBy<N> {
-    /// One more of this kind. Only the owning thread may call this.
+    /// Counts one of a kind. Only the owning thread may call this.
     pub fn count(&self, kind: usize) {
         self.0[kind].add(1);
     }
 
-    /// So many more of each kind. Only the owning thread may call this.
+    /// Adds to the numbers of all kinds. Only the owning thread may call this.
     pub fn add_all(&self, counts: &[u64; N]) {
         self.0.iter().zip(counts).for_each(|(counter, &count)| counter.add(count));
     }
 
-    /// So many of this kind.
+    /// Returns the number of one kind.
     pub fn get(&self, kind: usize) -> u64 {
         self.0[kind].get()
     }
 
-    /// Of all kinds.
+    /// Returns the sum over all kinds.
     pub fn sum(&self) -> u64 {
         self.0.iter().map(Counter::get).sum()
     }

@@ -1,101 +1,101 @@
-//! One row of the table that `/stats` and `/metrics` show: a name, what it means, and numbers. Refuses to know where the
-//! numbers come from, and how they are written down.
+//! One row of the table that `/stats` and `/metrics` show: a name, its meaning, and numbers. Independent of where the numbers
+//! come from and how they are written.
 
 use std::fmt;
 
 use super::histogram::Buckets;
 
-/// See the module's page.
+/// A metric with all its samples.
 #[derive(Debug)]
 pub struct Family {
-    /// What Prometheus calls it.
+    /// The name in Prometheus.
     pub name: &'static str,
-    /// One sentence or two.
+    /// The help text: one or two sentences.
     pub help: &'static str,
-    /// How Prometheus is to read it.
+    /// The type in Prometheus.
     pub kind: Kind,
-    /// The numbers.
+    /// The samples.
     pub samples: Samples,
-    /// How `/stats` shows it, if it does.
+    /// How `/stats` shows the metric. `None` if it does not.
     pub view: Option<View>,
 }
 
-/// What the numbers do.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// They only grow.
+    /// The number only grows.
     Counter,
-    /// They go up and down.
+    /// The number may grow and shrink.
     Gauge,
-    /// How often something took how long.
+    /// The samples are counts of durations.
     Histogram,
 }
 
-/// The numbers of a family.
+/// The samples of a metric.
 #[derive(Debug)]
 pub enum Samples {
-    /// One alone.
+    /// A single number.
     One(Number),
-    /// One for each value of a label.
+    /// A number for each value of a label. The text is the label's name.
     By(&'static str, Vec<(Label, Number)>),
-    /// A histogram's.
+    /// A histogram.
     Buckets(Box<Buckets>),
 }
 
-/// A label's value: a word of the broker's own, so that nothing in it needs escaping, or an index.
+/// The value of a label: one of the broker's own words, which never need escaping, or an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// A word.
     Word(&'static str),
-    /// An index, or a code.
+    /// An index or a status code.
     Index(usize),
 }
 
 /// A number as both views can write it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// A count.
+    /// An integer.
     Whole(u64),
-    /// Seconds, mostly.
+    /// A fraction, such as seconds.
     Real(f64),
 }
 
-/// How `/stats` shows a family: the member's name.
+/// How `/stats` shows a metric. The text is the name of the member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// The number, the sum of the numbers, or the buckets.
+    /// As a number (the sum, if there are several) or a histogram.
     Value(&'static str),
-    /// An object with a number for each label.
+    /// As an object with a number for each label.
     Each(&'static str),
-    /// The label whose number is 1.
+    /// As the label whose number is 1.
     Word(&'static str),
-    /// Whether the number is 1.
-    Truth(&'static str),
+    /// As a Boolean: whether the number is 1.
+    Bool(&'static str),
 }
 
 impl Family {
-    /// A counter; its name ends in `_total`.
+    /// Creates a counter. Its name should end in `_total`.
     pub fn counter(name: &'static str, help: &'static str, samples: impl Into<Samples>) -> Self {
         Self { name, help, kind: Kind::Counter, samples: samples.into(), view: None }
     }
 
-    /// A gauge.
+    /// Creates a gauge.
     pub fn gauge(name: &'static str, help: &'static str, samples: impl Into<Samples>) -> Self {
         Self { name, help, kind: Kind::Gauge, samples: samples.into(), view: None }
     }
 
-    /// A histogram; its name ends in `_seconds`.
+    /// Creates a histogram. Its name should end in `_seconds`.
     pub fn histogram(name: &'static str, help: &'static str, buckets: Buckets) -> Self {
         Self { name, help, kind: Kind::Histogram, samples: Samples::Buckets(Box::new(buckets)), view: None }
     }
 
-    /// `/stats` shows it, too.
+    /// Makes `/stats` show the metric.
     #[must_use]
     pub fn shown(self, view: View) -> Self {
         Self { view: Some(view), ..self }
     }
 
-    /// `/stats` shows the number, the sum or the buckets under this name.
+    /// Makes `/stats` show the metric as a value, under this name.
     #[must_use]
     pub fn shown_as(self, member: &'static str) -> Self {
         self.shown(View::Value(member))
@@ -103,13 +103,13 @@ impl Family {
 }
 
 impl Samples {
-    /// One number for each word.
+    /// Creates a sample for each word.
     pub fn by_word(label: &'static str, words: &[&'static str], number: impl Fn(usize) -> u64) -> Self {
         let sample = |(index, word): (usize, &&'static str)| (Label::Word(word), Number::Whole(number(index)));
         Self::By(label, words.iter().enumerate().map(sample).collect())
     }
 
-    /// One number for each index from 0 on.
+    /// Creates a sample for each index, starting at 0.
     pub fn by_index(label: &'static str, numbers: impl Iterator<Item = u64>) -> Self {
         let sample = |(index, number)| (Label::Index(index), Number::Whole(number));
         Self::By(label, numbers.enumerate().map(sample).collect())
@@ -129,8 +129,8 @@ impl From<usize> for Samples {
 }
 
 impl From<bool> for Samples {
-    fn from(is_so: bool) -> Self {
-        Self::One(Number::Whole(is_so.into()))
+    fn from(value: bool) -> Self {
+        Self::One(Number::Whole(value.into()))
     }
 }
 

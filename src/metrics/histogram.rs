@@ -1,10 +1,8 @@
-//! How often something took how long. The bounds are the same for all: a tenth of a millisecond to ten seconds. Refuses
-//! to know any clock.
+//! Histograms of durations. All have the same bounds, from a tenth of a millisecond to ten seconds. Independent of clocks.
 
 use super::counter::{Counter, CountersBy};
 
-/// The largest value of each bucket in microseconds, and the same in seconds; the last bucket, which has no bound, is
-/// not among them.
+/// The upper bounds of the buckets, in microseconds and in seconds. The last bucket has no bound and is not listed.
 pub const BOUNDS: [(u64, f64); 16] = [
     (100, 0.0001),
     (250, 0.000_25),
@@ -23,10 +21,10 @@ pub const BOUNDS: [(u64, f64); 16] = [
     (5_000_000, 5.0),
     (10_000_000, 10.0),
 ];
-/// One more than there are bounds.
+/// The number of buckets, including the one without a bound.
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Counts of one thread's own, or read from others.
+/// The counts of a histogram, for use by a single thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
     counts: [u64; BUCKETS],
@@ -34,30 +32,30 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Something took so long, so many times.
+    /// Counts a duration a number of times.
     pub fn add(&mut self, micros: u64, times: u64) {
         let bucket = BOUNDS.partition_point(|&(bound, _)| bound < micros);
         self.counts[bucket] += times;
         self.sum_micros += micros * times;
     }
 
-    /// All that others counted.
-    pub fn merge(&mut self, others: &Self) {
-        self.counts.iter_mut().zip(others.counts).for_each(|(count, more)| *count += more);
-        self.sum_micros += others.sum_micros;
+    /// Adds the counts of another histogram.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sum_micros += other.sum_micros;
     }
 
-    /// How often in all.
+    /// Returns the number of all durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// How long in all.
+    /// Returns the sum of all durations, in seconds.
     pub fn sum_seconds(&self) -> f64 {
         self.sum_micros as f64 / 1e6
     }
 
-    /// Each bound in seconds, and how often it was not exceeded.
+    /// Returns each bound in seconds with the number of durations that did not exceed it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         BOUNDS.iter().zip(self.counts).scan(0, |below, (&(_, seconds), count)| {
             *below += count;
@@ -66,7 +64,7 @@ impl Buckets {
     }
 }
 
-/// The same with one writer and any number of readers.
+/// A histogram with one writer and any number of readers.
 #[derive(Debug, Default)]
 pub struct Histogram {
     counts: CountersBy<BUCKETS>,
@@ -74,20 +72,20 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Adds what was counted. Only the owning thread may call this.
+    /// Adds counts. Only the owning thread may call this.
     pub fn merge(&self, buckets: &Buckets) {
         self.counts.add_all(&buckets.counts);
         self.sum_micros.add(buckets.sum_micros);
     }
 
-    /// Something took so long. Only the owning thread may call this.
+    /// Counts a duration. Only the owning thread may call this.
     pub fn add(&self, micros: u64) {
         let mut buckets = Buckets::default();
         buckets.add(micros, 1);
         self.merge(&buckets);
     }
 
-    /// What was counted so far.
+    /// Returns the current counts.
     pub fn get(&self) -> Buckets {
         Buckets { counts: std::array::from_fn(|bucket| self.counts.get(bucket)), sum_micros: self.sum_micros.get() }
     }
@@ -98,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+    fn a_duration_is_counted_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         let histogram = Histogram::default();
         [0, 100, 101, 10_000_000, 10_000_001].into_iter().for_each(|micros| histogram.add(micros));
         let buckets = histogram.get();
@@ -109,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn bounds_ascend_and_are_the_same_in_both_units() {
+    fn bounds_ascend_and_agree_in_both_units() {
         assert!(BOUNDS.is_sorted());
         assert!(BOUNDS.iter().all(|&(micros, seconds)| (micros as f64 / 1e6 - seconds).abs() < 1e-12));
     }
 
     #[test]
-    fn what_weighs_more_counts_more() {
+    fn merged_histograms_keep_counts_and_sums() {
         let (mut one, mut other) = (Buckets::default(), Buckets::default());
         one.add(300, 64);
         other.add(700, 2);

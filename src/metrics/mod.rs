@@ -1,13 +1,13 @@
-//! What is counted, and the table that shows it. Each worker writes counters of its own and nobody else's, so that
-//! counting needs no locked instruction; whoever asks adds them up. `/stats` and `/metrics` are two views of one table.
+//! The counters, and the table of metrics. Each worker writes only its own counters, so that counting needs no locked
+//! instruction; readers add them up. `/stats` and `/metrics` are two views of one table.
 //!
 //! ```text
 //! counter     a number with one writer
-//! histogram   how often something took how long
+//! histogram   counts of durations
 //! family      a row of the table
 //! prometheus  the table as text for Prometheus
 //! stats       the table as JSON
-//! process     what the system says of the process
+//! process     CPU time, memory and file descriptors of the process
 //! ```
 
 mod counter;
@@ -24,210 +24,209 @@ pub use process::families as process;
 pub use prometheus::{Exposition, MEDIA_TYPE};
 pub use stats::stats;
 
-/// Why a stream has ended.
+/// Why a stream was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
-    /// Its peer has left or is gone.
+    /// The client closed the connection, or vanished.
     Peer,
-    /// Its peer kept talking, which subscribers must not.
+    /// The client kept sending data, which subscribers must not.
     Talkative,
-    /// Its socket took no byte for too long.
+    /// The socket accepted no data for too long.
     Stalled,
-    /// Its token has expired.
+    /// The token expired.
     Expired,
-    /// The broker drains.
+    /// The broker is shutting down.
     Drained,
-    /// It stalled within a frame that the history had let go, and too many such frames were kept.
+    /// The subscriber stalled within a frame that was then evicted from the history, and too many such frames were kept.
     Shed,
-    /// The system could not watch its socket.
+    /// The socket could not be registered with the poller.
     Failed,
 }
 
 impl Close {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 7] = ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed"];
 }
 
-/// Why a publish was not accepted, its token apart.
+/// Why a publish was refused, apart from its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishRefusal {
-    /// Its body is not what can be published.
+    /// The body is not valid.
     Invalid,
-    /// A worker that must hear of it had no room for too long.
+    /// The inbox of a worker with subscribers was full for too long.
     Room,
-    /// There are as many topics as there may be.
+    /// The limit on topics is reached.
     Topics,
-    /// The broker drains.
+    /// The broker is shutting down.
     Draining,
-    /// Its publisher has published as much as it may for now.
+    /// The publisher has reached its rate limit.
     Rate,
 }
 
 impl PublishRefusal {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 5] = ["invalid", "room", "topics", "draining", "rate"];
 }
 
-/// Why a record did not come as far as the store, its token apart, or was not answered.
+/// Why an insert was refused before it reached the store, apart from its token, or got no reply from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertRefusal {
-    /// Its body is no record.
+    /// The body is not a record.
     Invalid,
-    /// The newest records of all names take as much memory as they may.
+    /// The newest records of all names have reached their memory limit.
     Memory,
-    /// The broker drains.
+    /// The broker is shutting down.
     Draining,
-    /// The store took too long; nobody knows whether it is stored.
+    /// The store took too long; whether the record is stored is unknown.
     Timeout,
-    /// Its publisher has published as much as it may for now.
+    /// The publisher has reached its rate limit.
     Rate,
 }
 
 impl InsertRefusal {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 5] = ["invalid", "memory", "draining", "timeout", "rate"];
 }
 
-/// Why a request's body was not taken, its content apart.
+/// Why a request's body was refused, apart from its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyRefusal {
-    /// It is larger than `--max-body`.
+    /// The body is larger than `--max-body`.
     Large,
-    /// All bodies together hold as much memory as they may.
+    /// All bodies together have reached their memory limit.
     Memory,
-    /// The unfinished bodies of its client hold as much memory as those of one client may.
+    /// The unfinished bodies of this client have reached the memory limit per client.
     Share,
-    /// It came too slowly.
+    /// The body arrived too slowly.
     Slow,
 }
 
 impl BodyRefusal {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 4] = ["large", "memory", "share", "slow"];
 }
 
-/// Why a connection was closed by the broker because of what it had not taken.
+/// Why the broker closed a connection whose client did not read its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// Its answers were taken too slowly, or not at all.
+    /// The client read its responses too slowly, or not at all.
     Slow,
-    /// Too much was kept for all connections, and this one had taken nothing for longest.
+    /// The buffers of all connections were too large, and this client had read nothing for the longest time.
     Memory,
 }
 
 impl Unread {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 2] = ["slow", "memory"];
 }
 
-/// Why a stream was told to come back later.
+/// Why a stream was refused with a request to reconnect later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// There are as many subscribers as there may be.
+    /// The limit on subscribers is reached.
     Full,
-    /// The broker drains.
+    /// The broker is shutting down.
     Draining,
-    /// Its token's `sub` has as many streams as it may.
+    /// The token's `sub` has reached its limit on streams.
     Sub,
-    /// There are as many topics as there may be.
+    /// The limit on topics is reached.
     Topics,
-    /// Its token was not verified in time, for its address has shown too many forged ones.
+    /// The token was not verified in time, because its address had sent too many forged ones.
     Unverified,
-    /// The names that streams of records are limited to take as much memory as they may.
+    /// The names by which streams of records are filtered have reached their memory limit.
     Names,
 }
 
 impl TurnedAway {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 6] = ["full", "draining", "sub", "topics", "unverified", "names"];
 }
 
-/// What became of a request whose token could not be verified at once, for its address has shown too many forged ones.
+/// What happened to a request whose token was not verified immediately, because its address had sent too many forged ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitedVerification {
-    /// It had to wait.
+    /// The request had to wait.
     Delayed,
-    /// It was refused, after waiting or because too many others waited.
+    /// The request was refused, after waiting or because too many others were waiting.
     Refused,
 }
 
 impl LimitedVerification {
-    /// What they are called, in their order.
+    /// The names in metrics, in the order of the variants.
     pub const NAMES: [&str; 2] = ["delayed", "refused"];
 }
 
-/// Every status code that the broker answers with, the most frequent ones first.
+/// All status codes of the broker's responses.
 pub const CODES: [u16; 19] =
     [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 501, 503, 505];
 
-/// One worker's counters, on cache lines of their own.
+/// One worker's counters, on their own cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerMetrics {
-    /// Connections taken over from the acceptor.
+    /// Connections received from the acceptor.
     pub accepted: Counter,
-    /// Open connections, subscribers among them.
+    /// Open connections, including subscribers.
     pub connections: Counter,
-    /// The acceptor's: connections closed at once because their address had too many.
+    /// Written by the acceptor: connections closed immediately because their address had too many.
     pub refused_address: Counter,
-    /// The acceptor's: how often it let somebody wait because there were as many connections as there may be.
+    /// Written by the acceptor: how often a connection had to wait because the limit on connections was reached.
     pub refused_limit: Counter,
-    /// The acceptor's: how often it stopped for want of descriptors.
+    /// Written by the acceptor: how often it paused because the process had no file descriptors left.
     pub refused_descriptors: Counter,
-    /// Connections closed while idle because others waited for a place.
+    /// Idle connections closed because others were waiting to be accepted.
     pub idle_closed: Counter,
-    /// Bytes kept for connections beside bodies and pages of histories: what they sent and is not yet understood, and what
-    /// they have not taken.
+    /// Bytes buffered for connections, without bodies and history pages: received but not yet parsed, or not yet sent.
     pub buffered: Counter,
-    /// Connections closed because of what they had not taken, by [`Unread`].
+    /// Connections closed because the client did not read, by [`Unread`].
     pub unread_closed: CountersBy<{ Unread::NAMES.len() }>,
-    /// Bodies not taken, by [`BodyRefusal`].
+    /// Bodies refused, by [`BodyRefusal`].
     pub bodies_refused: CountersBy<{ BodyRefusal::NAMES.len() }>,
-    /// Requests understood.
+    /// Requests with a valid head.
     pub requests: Counter,
-    /// Answers by status code, in the order of [`CODES`]; whatever else there is comes last.
+    /// Responses by status code, in the order of [`CODES`], and all others last.
     pub responses: CountersBy<{ CODES.len() + 1 }>,
-    /// Requests answered with 401 or 403.
+    /// Responses with status 401 or 403.
     pub denied: Counter,
-    /// Requests whose token could not be verified at once, by [`LimitedVerification`].
+    /// Requests whose token was not verified immediately, by [`LimitedVerification`].
     pub limited_verifications: CountersBy<{ LimitedVerification::NAMES.len() }>,
-    /// Publishes not accepted, by [`PublishRefusal`].
+    /// Publishes refused, by [`PublishRefusal`].
     pub publishes_refused: CountersBy<{ PublishRefusal::NAMES.len() }>,
-    /// Records that did not come as far as the store, by [`InsertRefusal`].
+    /// Inserts refused, by [`InsertRefusal`].
     pub inserts_refused: CountersBy<{ InsertRefusal::NAMES.len() }>,
     /// Streams opened.
     pub opened: Counter,
-    /// Streams ended, by [`Close`].
+    /// Streams closed, by [`Close`].
     pub closed: CountersBy<{ Close::NAMES.len() }>,
-    /// Streams that were told to come back later, by [`TurnedAway`].
+    /// Streams refused, by [`TurnedAway`].
     pub turned_away: CountersBy<{ TurnedAway::NAMES.len() }>,
-    /// Streams whose token expired; they are given a moment to hear of it.
+    /// Streams whose token expired. They are closed a moment later, so that the client can receive the reason.
     pub expired: Counter,
     /// Events written to subscribers.
     pub delivered: Counter,
-    /// Bytes written, to subscribers and others.
+    /// Bytes written to all connections.
     pub bytes_sent: Counter,
-    /// Gaps told to subscribers that fell behind.
+    /// Gaps reported to subscribers that fell behind.
     pub gaps: Counter,
-    /// Gaps told to subscribers that came back too late.
+    /// Gaps reported to subscribers that reconnected too late.
     pub resume_gaps: Counter,
-    /// Subscribers whose socket takes no more for now.
+    /// Subscribers whose socket is full.
     pub stalled: Counter,
-    /// When its loop iteration began, in the clock's milliseconds and one more; 0 while it waits for events.
+    /// When the current loop iteration began, in milliseconds of the clock, plus 1. 0 while the worker waits for events.
     pub iteration_began: Counter,
-    /// From an event's id to its write into the socket of a subscriber that was caught up.
+    /// Durations from assigning an event's id to writing the event to the socket of a subscriber that was up to date.
     pub latency: Histogram,
 }
 
 impl WorkerMetrics {
-    /// An answer with this status code.
+    /// Counts a response with this status code.
     pub fn count_response(&self, status: u16) {
         self.responses.count(CODES.iter().position(|&code| code == status).unwrap_or(CODES.len()));
     }
 
-    /// Open streams, those among them whose opening is not yet written.
+    /// Returns the number of open streams, including those whose response head is not written yet.
     pub fn subscribers(&self) -> u64 {
-        // In this order: whoever leaves meanwhile is counted as one who is there.
+        // `closed` is read first, so that a stream closed in between counts as open and the difference is never negative.
         let closed = self.closed.sum();
         self.opened.get().saturating_sub(closed)
     }
@@ -241,32 +240,32 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counters for so many workers of a broker that starts at this millisecond since the Unix epoch.
+    /// Creates counters for a broker that started at `started`, in milliseconds since the Unix epoch.
     pub fn new(workers: usize, started: u64) -> Self {
         Self { started, workers: (0..workers).map(|_| WorkerMetrics::default()).collect() }
     }
 
-    /// The second since the Unix epoch in which the broker started.
+    /// Returns when the broker started, in seconds since the Unix epoch.
     pub fn started_seconds(&self) -> f64 {
         self.started as f64 / 1e3
     }
 
-    /// One worker's.
+    /// Returns the counters of one worker.
     pub fn worker(&self, worker: usize) -> &WorkerMetrics {
         &self.workers[worker]
     }
 
-    /// A number of each worker.
+    /// Returns a number for each worker.
     pub fn each(&self, number: impl Fn(&WorkerMetrics) -> u64) -> Samples {
         Samples::by_index("worker", self.workers.iter().map(number))
     }
 
-    /// The sum of a number over all workers.
+    /// Returns the sum of a number over all workers.
     pub fn sum(&self, number: impl Fn(&WorkerMetrics) -> u64) -> u64 {
         self.workers.iter().map(number).sum()
     }
 
-    /// The sums of numbers by words, over all workers.
+    /// Returns the sums of labelled counters over all workers.
     pub fn sum_by<const N: usize>(
         &self,
         label: &'static str,
@@ -276,13 +275,13 @@ impl Metrics {
         Samples::by_word(label, words, |kind| self.sum(|worker| counters(worker).get(kind)))
     }
 
-    /// Returns how many milliseconds the longest loop iteration has taken that is not over.
+    /// Returns how many milliseconds the longest unfinished loop iteration has taken so far.
     pub fn longest_iteration(&self, now_millis: u64) -> u64 {
         let began = self.workers.iter().map(|worker| worker.iteration_began.get()).filter(|&began| began != 0);
         began.map(|began| (now_millis + 1).saturating_sub(began)).max().unwrap_or(0)
     }
 
-    /// All workers' latencies.
+    /// Returns the latencies of all workers.
     pub fn latency(&self) -> Buckets {
         let mut all = Buckets::default();
         self.workers.iter().for_each(|worker| all.merge(&worker.latency.get()));
@@ -295,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_by_a_bounded_set_of_codes() {
+    fn responses_are_counted_by_a_bounded_set_of_codes() {
         let metrics = WorkerMetrics::default();
         [200, 505, 418, 599].into_iter().for_each(|status| metrics.count_response(status));
         let counts: Vec<_> = (0..=CODES.len()).map(|index| metrics.responses.get(index)).collect();
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn open_streams_are_those_that_have_not_ended() {
+    fn open_streams_are_those_opened_and_not_closed() {
         let metrics = Metrics::new(2, 1500);
         metrics.worker(0).opened.add(3);
         metrics.worker(1).opened.add(1);
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_waits_for_events_is_in_no_iteration() {
+    fn a_waiting_worker_has_no_iteration() {
         let metrics = Metrics::new(3, 0);
         assert_eq!(metrics.longest_iteration(5), 0);
         metrics.worker(1).iteration_began.set(1);

@@ -1,5 +1,5 @@
-//! What the system says of the whole process: read only when somebody asks, and where the system does not say it, left
-//! out. Bounded: a process with a million descriptors is not made to list them.
+//! Metrics of the process: CPU time, memory and file descriptors. They are read on request, and omitted where the system does
+//! not provide them. The work is bounded: a process with a million descriptors does not list them all.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use rustix::process::{Resource, getrlimit};
 use super::family::Family;
 use crate::clock;
 
-/// Where a kernel does not tell their number, at most so many descriptors are counted one by one.
+/// The maximum number of descriptors that are counted one by one, if the kernel does not report their number.
 const MAX_LISTED: usize = 4096;
 
-/// The rows of the process.
+/// Returns the metrics of the process.
 pub fn families() -> Vec<Family> {
     let cpu = clock::cpu_time().as_secs_f64();
     let memory = resident_bytes()
@@ -31,13 +31,14 @@ fn resident_bytes() -> Option<u64> {
     Some(kilobytes.trim().parse::<u64>().ok()? << 10)
 }
 
-/// Linux from 6.2 on tells it as the directory's size.
+/// Returns the number of open file descriptors, unless there are too many to count. Since version 6.2, Linux reports it as the
+/// size of a directory.
 fn open_descriptors() -> Option<u64> {
-    let told = fs::metadata("/proc/self/fd").ok()?.len();
-    if told > 0 {
-        return Some(told);
+    let reported = fs::metadata("/proc/self/fd").ok()?.len();
+    if reported > 0 {
+        return Some(reported);
     }
-    // One of them is the directory itself.
+    // One of them is the descriptor of the directory itself.
     let listed = fs::read_dir("/proc/self/fd").ok()?.take(MAX_LISTED + 1).count() - 1;
     (listed < MAX_LISTED).then_some(listed as u64)
 }
@@ -49,7 +50,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_process_is_seen() {
+    fn process_metrics_are_plausible() {
         let table = families();
         let number = |name: &str| match table.iter().find(|family| family.name == name).map(|family| &family.samples) {
             Some(Samples::One(Number::Whole(number))) => *number as f64,

@@ -1,14 +1,14 @@
-//! The table as Prometheus reads it: text format 0.0.4.
+//! Writes the table in the text format of Prometheus, version 0.0.4.
 
 use std::fmt;
 
 use super::family::{Family, Kind, Samples};
 use super::histogram::Buckets;
 
-/// The media type of the text.
+/// The media type of the format.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A table, to be written.
+/// A table that is displayed in the text format.
 #[derive(Debug)]
 pub struct Exposition<'a>(pub &'a [Family]);
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_written_by_the_book() {
+    fn every_type_of_metric_is_written_as_specified() {
         let mut buckets = Buckets::default();
         buckets.add(1_500, 2);
         let table = [

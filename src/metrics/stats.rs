@@ -1,11 +1,11 @@
-//! The table as `/stats` shows it: one JSON object, whose members are those of the families that have a name there.
+//! Writes the table as the JSON object of `/stats`, with a member for each metric that has a view.
 
 use serde_json::{Map, Value, json};
 
 use super::family::{Family, Label, Number, Samples, View};
 use super::histogram::Buckets;
 
-/// The object.
+/// Returns the JSON object of `/stats`.
 pub fn stats(table: &[Family]) -> Value {
     let members = table.iter().filter_map(|family| Some(member(family.view?, &family.samples)));
     Value::Object(members.collect::<Map<_, _>>())
@@ -16,7 +16,7 @@ fn member(view: View, samples: &Samples) -> (String, Value) {
         View::Value(name) => (name, value(samples)),
         View::Each(name) => (name, each(labelled(samples))),
         View::Word(name) => (name, word(labelled(samples))),
-        View::Truth(name) => (name, Value::from(is_one(sum(samples)))),
+        View::Bool(name) => (name, Value::from(is_one(sum(samples)))),
     };
     (name.to_owned(), value)
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_view_of_a_family() {
+    fn every_view_has_its_json() {
         let by_worker = || Samples::by_index("worker", [3, 4].into_iter());
         let states = || Samples::by_word("state", &["ready", "full"], |index| index as u64);
         let mut buckets = Buckets::default();
@@ -94,7 +94,7 @@ mod tests {
             Family::gauge("c", "A sum.", by_worker()).shown_as("c"),
             Family::gauge("d", "Each.", states()).shown(View::Each("d")),
             Family::gauge("e", "A word.", states()).shown(View::Word("e")),
-            Family::gauge("f", "A truth.", true).shown(View::Truth("f")),
+            Family::gauge("f", "A Boolean.", true).shown(View::Bool("f")),
             Family::histogram("g", "Buckets.", buckets).shown_as("g"),
         ];
         let stats = stats(&table);
