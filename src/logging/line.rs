@@ -1,4 +1,4 @@
-//! How a line of the log looks.
+//! Formats lines of the log, as text or JSON.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 
-/// The longest message, in bytes; the rest is cut off. With the queue's length it bounds the log's memory.
+/// The maximum length of a message in bytes; longer ones are truncated. Together with the length of the queue, it bounds the
+/// memory of the log.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// How a line of the log looks.
+/// The format of the log's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: `[2026-11-22T12:00:00.123Z INFO  esker::broker] message`.
@@ -42,16 +43,16 @@ struct JsonLine<'a> {
 }
 
 impl LogFormat {
-    /// Returns the line for a message of this moment, with its line end.
+    /// Formats a line with the current time, and with its line end.
     pub(super) fn line(self, level: Level, target: &str, message: &str) -> Vec<u8> {
         let time = rfc3339(Clock::new().now().unix_millis);
-        let message = shortened(message);
+        let message = truncate(message);
         match self {
-            Self::Text => format!("[{time} {level:<5} {target}] {}\n", on_one_line(&message)).into_bytes(),
+            Self::Text => format!("[{time} {level:<5} {target}] {}\n", escape_controls(&message)).into_bytes(),
             Self::Json => {
                 let level = level.as_str().to_ascii_lowercase();
                 let line = JsonLine { time: &time, level: &level, target, message: &message };
-                // Strings are always JSON.
+                // Strings can always be written as JSON.
                 let mut line = serde_json::to_vec(&line).unwrap_or_default();
                 line.push(b'\n');
                 line
@@ -60,7 +61,7 @@ impl LogFormat {
     }
 }
 
-fn shortened(message: &str) -> Cow<'_, str> {
+fn truncate(message: &str) -> Cow<'_, str> {
     if message.len() <= MAX_MESSAGE_BYTES {
         return message.into();
     }
@@ -68,8 +69,8 @@ fn shortened(message: &str) -> Cow<'_, str> {
     format!("{}…", &message[..end]).into()
 }
 
-/// Escapes line ends and other control characters, so that no message looks like two, or moves a terminal's cursor.
-fn on_one_line(message: &str) -> Cow<'_, str> {
+/// Escapes line ends and other control characters, so that a message can't forge a line or control a terminal.
+fn escape_controls(message: &str) -> Cow<'_, str> {
     if !message.contains(char::is_control) {
         return message.into();
     }
@@ -79,7 +80,7 @@ fn on_one_line(message: &str) -> Cow<'_, str> {
     message.chars().map(escape).collect()
 }
 
-/// Writes a moment as RFC 3339 has it, in UTC with milliseconds.
+/// Formats a time as in RFC 3339, in UTC with milliseconds.
 fn rfc3339(unix_millis: u64) -> String {
     let (seconds, millis) = (unix_millis / 1000, unix_millis % 1000);
     let (year, month, day) = civil(seconds / 86_400);
@@ -87,7 +88,8 @@ fn rfc3339(unix_millis: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Converts days since 1970-01-01 to year, month and day. Years begin in March here, so that a leap day is a year's last.
+/// Converts days since 1970-01-01 to year, month and day. Internally, years begin in March, so that a leap day is the last day
+/// of a year.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_BEFORE_1970: u64 = 719_468;
     const DAYS_IN_400_YEARS: u64 = 146_097;
@@ -95,7 +97,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March on have 31, 30, 31, 30, 31 days, and again: 153 days in five of them.
+    // From March on, the lengths of months repeat: 31, 30, 31, 30, 31 days, which is 153 days for five months.
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_rfc_3339_has_them() {
+    fn times_are_formatted_as_in_rfc_3339() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(951_782_399_999), "2000-02-28T23:59:59.999Z");
         assert_eq!(rfc3339(951_782_400_007), "2000-02-29T00:00:00.007Z");
@@ -119,9 +121,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against another implementation of the calendar.
+        /// Compares with another implementation of the calendar.
         #[test]
-        fn dates_are_those_of_http(seconds in 0_u64..250_000_000_000) {
+        fn dates_match_those_of_http(seconds in 0_u64..250_000_000_000) {
             let text = rfc3339(seconds * 1000);
             let http = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
             let words: Vec<_> = http.split(' ').collect();
@@ -131,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn a_message_is_one_line_and_json_gives_it_back(message in "(?s).{0,80}") {
+        fn a_message_is_one_line_and_round_trips_through_json(message in "(?s).{0,80}") {
             let text = String::from_utf8(LogFormat::Text.line(Level::Warn, "esker", &message)).unwrap();
             prop_assert_eq!(text.find(char::is_control), Some(text.len() - 1));
             prop_assert!(text.contains("Z WARN  esker] "));
@@ -144,9 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn long_messages_are_cut_off_between_characters() {
+    fn long_messages_are_truncated_between_characters() {
         let message = format!("{}{}", "é".repeat(MAX_MESSAGE_BYTES / 2 - 1), "日本");
-        assert_eq!(shortened(&message), format!("{}…", "é".repeat(MAX_MESSAGE_BYTES / 2 - 1)));
-        assert_eq!(shortened(&"x".repeat(MAX_MESSAGE_BYTES)).len(), MAX_MESSAGE_BYTES);
+        assert_eq!(truncate(&message), format!("{}…", "é".repeat(MAX_MESSAGE_BYTES / 2 - 1)));
+        assert_eq!(truncate(&"x".repeat(MAX_MESSAGE_BYTES)).len(), MAX_MESSAGE_BYTES);
     }
 }

@@ -1,7 +1,7 @@
-//! The binary's log. A log call formats its line and puts it into a bounded queue; one thread writes the queue to standard
-//! error. So a log that nobody reads (a full pipe, a stopped terminal) never blocks a worker or the main thread: what the
-//! queue has no room for is dropped and counted. A program that embeds the library chooses a logger of its own, whose calls
-//! must not block either.
+//! The binary's log. A log call formats its line and adds it to a bounded queue, which one thread writes to standard error. So
+//! a log that nobody reads (a full pipe, a stopped terminal) never blocks a worker or the main thread; lines that don't fit
+//! into the queue are dropped and counted. A program that embeds the library chooses its own logger, whose calls must not
+//! block either.
 
 mod line;
 mod queue;
@@ -18,23 +18,23 @@ use log::{Level, LevelFilter};
 pub use line::LogFormat;
 use queue::Queue;
 
-/// How long the end of the process waits until the log is written; twice this if the queue is full.
+/// How long the process waits for the log to be written when it exits; twice this if the queue is full.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Lines dropped by this process because the queue was full.
+/// The number of lines dropped because the queue was full.
 static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
 
-/// Returns how many lines were dropped because standard error took no more. 0 in programs with a logger of their own.
+/// Returns how many lines were dropped because the queue was full. 0 in programs with their own logger.
 pub(crate) fn dropped_lines() -> u64 {
     DROPPED_LINES.load(Ordering::Relaxed)
 }
 
-/// How the binary logs.
+/// The options of the binary's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// How a line looks.
+    /// The format of lines.
     pub format: LogFormat,
-    /// What is logged, in `env_logger`'s syntax; `info` for parts that it doesn't name.
+    /// The filters, in `env_logger`'s syntax. The level of targets that they don't name is `info`.
     pub filters: String,
 }
 
@@ -46,7 +46,7 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Starts the log's thread, and directs log calls and panic messages to it.
+    /// Starts the log's thread, and sends log calls and panic messages to it.
     pub fn start(options: &LogOptions) -> io::Result<Self> {
         let LogOptions { format, filters } = options;
         let format = *format;
@@ -66,7 +66,7 @@ impl Logging {
         Ok(Self { queue, format })
     }
 
-    /// Reports why the process ends, whatever is logged otherwise.
+    /// Reports why the process exits, regardless of the filters.
     pub fn fail(&self, error: &dyn fmt::Display) {
         match self.format {
             LogFormat::Text => self.queue.push(format!("esker: {error}\n").as_bytes()),
@@ -74,26 +74,26 @@ impl Logging {
         }
     }
 
-    /// Waits until everything is written, but no longer than half a second.
+    /// Waits until all lines are written, but no longer than half a second.
     pub fn finish(self) {
         self.queue.finish(FLUSH_TIMEOUT);
     }
 }
 
-/// Writes why the process ends to standard error before there is a log, and waits no longer than [`Logging::finish`] does.
+/// Reports why the process exits, if the log has not been started. Waits no longer than [`Logging::finish`].
 pub fn write_error(error: &dyn fmt::Display) {
     match Queue::start(io::stderr(), LogFormat::Text, &DROPPED_LINES) {
         Ok(queue) => {
             queue.push(format!("esker: {error}\n").as_bytes());
             queue.finish(FLUSH_TIMEOUT);
         }
-        // Better late than not at all.
+        // Without a thread the message may block, but it is not lost.
         Err(_) => drop(writeln!(io::stderr(), "esker: {error}")),
     }
 }
 
-/// The standard library's own hook writes to standard error at once: with a full pipe a panic would hang instead of ending
-/// the process.
+/// Logs panics. The standard library's hook writes directly to standard error: if that is a full pipe, a panic would hang
+/// instead of ending the process.
 fn report_panics(queue: Queue) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Becomes the process of [`a_panic_is_logged`].
+    /// Runs in a process of its own, which [`a_panic_is_logged`] starts.
     #[test]
     #[ignore = "panics"]
     fn panics() {

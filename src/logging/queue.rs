@@ -10,17 +10,17 @@ use log::Level;
 
 use super::LogFormat;
 
-/// Lines that wait until they are written. With the longest message this is 4 MiB.
+/// The maximum number of queued lines: 4 MiB with messages of maximum length.
 const MAX_QUEUED_LINES: usize = 1024;
-/// The pause before standard error is tried again if it is a pipe in non-blocking mode, and full.
+/// The pause before the next attempt to write, if standard error is a full pipe in non-blocking mode.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// A handle to the log's thread. Writing to it never blocks: each write is one line, which is dropped and counted if the
-/// queue is full.
+/// A handle to the log's thread. Each write is one line. Writing never blocks; if the queue is full, the line is dropped and
+/// counted.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     items: Sender<Item>,
-    /// Dropped lines that no line of the log has reported yet.
+    /// Dropped lines that the log has not reported yet.
     unreported: Arc<AtomicU64>,
     dropped: &'static AtomicU64,
 }
@@ -28,16 +28,16 @@ pub(super) struct Queue {
 #[derive(Debug)]
 enum Item {
     Line {
-        /// Lines that were dropped since the line before.
+        /// Lines dropped since the previous line.
         dropped_before: u64,
         text: Vec<u8>,
     },
-    /// Everything before it is to be written; the sender is then notified.
+    /// Asks the thread to reply once all previous items are written.
     Flush(Sender<()>),
 }
 
 impl Queue {
-    /// Starts the thread that writes to `out`; `dropped` counts the lines that don't get there.
+    /// Starts the thread that writes to `out`. `dropped` counts the dropped lines.
     pub(super) fn start(
         out: impl Write + Send + 'static,
         format: LogFormat,
@@ -50,7 +50,7 @@ impl Queue {
         Ok(Self { items, unreported, dropped })
     }
 
-    /// Queues one line, with its line end.
+    /// Queues one line, which must include its line end.
     pub(super) fn push(&self, text: &[u8]) {
         let dropped_before = self.unreported.swap(0, Ordering::Relaxed);
         if self.items.try_send(Item::Line { dropped_before, text: text.to_owned() }).is_err() {
@@ -59,8 +59,7 @@ impl Queue {
         }
     }
 
-    /// Waits until all that was queued before is written, for at most twice this long: for a place in the queue, and for the
-    /// writing.
+    /// Waits until all queued lines are written. Waits up to `timeout` for space in the queue, and again for the writing.
     pub(super) fn finish(&self, timeout: Duration) {
         let (done, is_done) = bounded(1);
         if self.items.send_timeout(Item::Flush(done), timeout).is_ok() {
@@ -75,7 +74,7 @@ impl Write for Queue {
         Ok(line.len())
     }
 
-    /// Does nothing: a log call waits for nobody.
+    /// Does nothing, because log calls never wait.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -100,7 +99,7 @@ impl<W: Write> Writer<W> {
                     let _ = done.send(());
                 }
             }
-            // No line may follow for hours that would report them.
+            // The next line, which would report them, may be hours away.
             if queued.is_empty() {
                 self.report_rest();
             }
@@ -120,7 +119,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes all of it, for however long that takes. A log that can't be written, such as a closed pipe, has no reader.
+    /// Writes all bytes, however long that takes. Gives up on errors such as a closed pipe, which has no reader.
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.out.write(bytes) {
@@ -140,7 +139,7 @@ impl<W: Write> Writer<W> {
 mod tests {
     use super::*;
 
-    /// Takes a write for every token in the channel, and passes on what was written.
+    /// Accepts one write for each token in the channel, and forwards what was written.
     struct Gate {
         tokens: Receiver<()>,
         written: Sender<String>,
@@ -170,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_and_the_first_line_that_fits_again_says_how_many() {
+    fn a_full_queue_drops_lines_and_reports_how_many() {
         let (queue, dropped, token, lines) = gated();
         queue.push(b"held\n");
-        // The thread has taken it out when there is room for all of these.
+        // Wait until the thread has removed it, so that the queue is empty.
         while !queue.items.is_empty() {
             std::thread::yield_now();
         }
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_are_reported_though_no_other_line_follows() {
+    fn dropped_lines_are_reported_even_if_no_line_follows() {
         let (queue, _, token, lines) = gated();
         (0..2 * MAX_QUEUED_LINES).for_each(|_| queue.push(b"x\n"));
         (0..2 * MAX_QUEUED_LINES).for_each(|_| token.send(()).unwrap());
@@ -201,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_takes_nothing_is_not_waited_for() {
+    fn finishing_does_not_wait_for_a_blocked_log() {
         let (queue, dropped, token, lines) = gated();
         (0..2 * MAX_QUEUED_LINES).for_each(|_| queue.push(b"x\n"));
         queue.finish(Duration::from_millis(10));
         assert!(dropped.load(Ordering::Relaxed) >= MAX_QUEUED_LINES as u64 - 1 && lines.is_empty());
-        // Nor is one that is closed.
+        // It does not wait for a closed one either.
         drop(token);
         queue.finish(Duration::from_secs(60));
         assert!(queue.items.is_empty());
