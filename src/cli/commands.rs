@@ -1,21 +1,21 @@
-//! The table of commands beside running a broker: what the manual and the completions say of them. What each takes is
-//! read by its own file; a test holds this table against the help texts there.
+//! The table of commands other than running a broker, for the manual and the shell completions. The file of each command
+//! parses its arguments; a test compares this table with the help texts there.
 
-/// What follows `esker` where no broker is to run.
-pub(super) struct Entry {
+/// A command other than running a broker.
+pub(super) struct CommandSpec {
     pub(super) name: &'static str,
-    /// What it takes that is no option; empty for nothing.
+    /// The name of the operand. Empty if there is none.
     pub(super) operand: &'static str,
-    /// In a few words.
+    /// A few words for the completions.
     pub(super) help: &'static str,
-    /// For the manual.
+    /// The text for the manual.
     pub(super) about: &'static str,
-    /// Each by its long name, what it takes, and what for.
+    /// The options: long name, name of the value, and help text.
     pub(super) options: &'static [(&'static str, &'static str, &'static str)],
 }
 
-pub(super) const COMMANDS: &[Entry] = &[
-    Entry {
+pub(super) const COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
         name: "token",
         operand: "",
         help: "creates a token",
@@ -28,14 +28,14 @@ pub(super) const COMMANDS: &[Entry] = &[
             ("ttl", "TIME", "lifetime of the token; 1h by default"),
         ],
     },
-    Entry {
+    CommandSpec {
         name: "check",
         operand: "DIR",
         help: "checks the records for damage",
         about: "Checks all records in the data directory DIR for damage. No broker may be running on it.",
         options: &[],
     },
-    Entry {
+    CommandSpec {
         name: "dump",
         operand: "DIR",
         help: "exports records as JSON lines",
@@ -43,7 +43,7 @@ pub(super) const COMMANDS: &[Entry] = &[
                 broker may be running on it.",
         options: &[("event", "NAME", "export only the records with this name")],
     },
-    Entry {
+    CommandSpec {
         name: "load",
         operand: "DIR",
         help: "imports records",
@@ -51,7 +51,7 @@ pub(super) const COMMANDS: &[Entry] = &[
                 No broker may be running on it.",
         options: &[],
     },
-    Entry {
+    CommandSpec {
         name: "health",
         operand: "URL",
         help: "checks the health of a broker",
@@ -60,14 +60,14 @@ pub(super) const COMMANDS: &[Entry] = &[
                 broker listens on. URL is http://IP:PORT, IP:PORT or unix:/PATH.",
         options: &[("live", "", "request /livez instead: is the broker running, even if its disk is full?")],
     },
-    Entry {
+    CommandSpec {
         name: "man",
         operand: "",
         help: "prints this manual as a man page",
         about: "Prints this manual as a man page.",
         options: &[],
     },
-    Entry {
+    CommandSpec {
         name: "completions",
         operand: "SHELL",
         help: "prints shell completions",
@@ -76,24 +76,25 @@ pub(super) const COMMANDS: &[Entry] = &[
     },
 ];
 
-/// The shells that `esker completions` knows.
+/// The shells that `esker completions` supports.
 pub(super) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
-/// What a value is completed with, which its name says.
+/// How a shell completes a value. Determined by the value's name in help texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// There is no value.
     Nothing,
-    /// Nothing to propose.
+    /// The shell has no proposals.
     Text,
     File,
     Directory,
     Shell,
 }
 
-impl Kind {
-    pub(super) fn of(value: &str) -> Self {
-        match value {
+impl ValueKind {
+    /// Returns the kind of the value with this name.
+    pub(super) fn by_name(name: &str) -> Self {
+        match name {
             "" => Self::Nothing,
             "FILE" => Self::File,
             "DIR" => Self::Directory,

@@ -1,4 +1,4 @@
-//! The environment's variables that concern Esker, and which of them are somebody else's.
+//! The environment variables that concern Esker, and those that only look as if they did.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,15 +8,15 @@ use super::nearest::{did_you_mean, nearest};
 use crate::auth::Role;
 use crate::config::is_service_link;
 
-/// What the names of all variables of Esker begin with.
+/// The prefix of the names of Esker's variables.
 const PREFIX: &str = "ESKER_";
-/// Variables without that prefix which concern Esker.
+/// Variables without this prefix that Esker reads.
 const OTHERS: [&str; 2] = ["PORT", "RUST_LOG"];
-/// Variables of Esker that are no option's twin, beside the secrets.
+/// Esker's variables that correspond to no option, without the secrets.
 const OWN: [&str; 1] = ["ESKER_LOG"];
 
-/// The variables of the environment that concern Esker. One that is set to nothing counts as not set: `${X:-}` is how files
-/// for containers say so.
+/// The environment variables that concern Esker. An empty variable counts as unset, because configuration files for containers
+/// often set one with `${X:-}`.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, OsString>,
@@ -31,23 +31,24 @@ impl FromIterator<(OsString, OsString)> for Environment {
 }
 
 impl Environment {
-    /// Reads the process's own.
+    /// Reads the environment of the process.
     pub fn of_process() -> Self {
         std::env::vars_os().collect()
     }
 
+    /// Returns the value of a variable.
     pub(super) fn get(&self, name: &str) -> Option<OsString> {
         self.variables.get(name).cloned()
     }
 
-    /// The value of a variable, which must be UTF-8.
+    /// Returns the value of a variable, which must be UTF-8.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, UsageError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.into_string().map(Some).map_err(|_| UsageError::new(format!("{name} is not UTF-8")))
     }
 
-    /// Returns a warning for each variable that nothing reads, which may be a misspelled option. Their values may be secrets,
-    /// and are not shown.
+    /// Returns a warning for each variable that nothing reads, because its name may be misspelled. The warnings don't show
+    /// values, which may be secrets.
     pub(super) fn unknown<'a>(&self, options: impl Iterator<Item = &'a str>) -> Vec<String> {
         let secrets = [Role::Publisher, Role::Subscriber].map(|role| role.secret_variable());
         let known: Vec<_> = options.chain(secrets).chain(OWN).collect();
@@ -60,7 +61,7 @@ impl Environment {
         self.variables.keys().filter(is_unknown).map(warning).collect()
     }
 
-    /// Returns a warning if `ESKER_PORT` is not meant for Esker.
+    /// Returns a warning if a container platform has set `ESKER_PORT`.
     pub(super) fn foreign_port(&self) -> Option<String> {
         let text = self.get("ESKER_PORT")?.into_string().ok().filter(|text| is_service_link(text))?;
         Some(format!(
@@ -70,8 +71,8 @@ impl Environment {
     }
 }
 
-/// Returns whether a container platform sets a variable of this name in every container beside a service whose name begins
-/// with `esker` (Kubernetes' service links, `ESKER_SERVICE_HOST`, `ESKER_PORT_3000_TCP_ADDR`).
+/// Returns whether Kubernetes sets a variable of this name for a service whose name begins with `esker`, such as
+/// `ESKER_SERVICE_HOST` or `ESKER_PORT_3000_TCP_ADDR`.
 fn is_service_variable(name: &str) -> bool {
     let (_, suffix) = name.split_once('_').unwrap_or_default();
     let words: Vec<_> = suffix.split('_').collect();
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_named_with_what_was_meant_and_without_their_value() {
+    fn warnings_about_unknown_variables_suggest_a_name_and_hide_the_value() {
         let given =
             environment(&["ESKER_HISTROY", "ESKER_PUBLISHR_SECRET", "ESKER_NONSENSE", "ESKER_PORT", "ESKER_LOG"]);
         let warnings = given.unknown(["ESKER_HISTORY", "ESKER_PORT"].into_iter());
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_a_service_named_esker_are_nobodys_mistake() {
+    fn service_links_cause_no_warnings() {
         let links = [
             "ESKER_SERVICE_HOST",
             "ESKER_SERVICE_PORT",

@@ -1,4 +1,4 @@
-//! What is logged: `ESKER_LOG`, or `RUST_LOG`, which other programs read as well.
+//! Reads the log's filters from `ESKER_LOG`, or from `RUST_LOG`, which other programs read as well.
 
 use log::LevelFilter;
 
@@ -8,45 +8,46 @@ use super::nearest::{did_you_mean, nearest};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Returns the log's filters, in `env_logger`'s syntax, and warnings about what in `RUST_LOG` is not understood. In
-/// `ESKER_LOG` that is wrong usage.
-pub(super) fn filters(environment: &Environment) -> Result<(String, Vec<String>), UsageError> {
+/// Returns the log's filters, in `env_logger`'s syntax, and a warning for each invalid part of `RUST_LOG`. An invalid part of
+/// `ESKER_LOG` is a usage error.
+pub(super) fn read_filters(environment: &Environment) -> Result<(String, Vec<String>), UsageError> {
     if let Some(text) = environment.text("ESKER_LOG")? {
-        return match complaints(&text).into_iter().next() {
+        return match find_invalid(&text).into_iter().next() {
             None => Ok((text, Vec::new())),
-            Some((_, complaint)) => Err(UsageError::new(format!("ESKER_LOG can't be {text:?}: {complaint}"))),
+            Some((_, reason)) => Err(UsageError::new(format!("ESKER_LOG can't be {text:?}: {reason}"))),
         };
     }
     let text = environment.get("RUST_LOG").map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
-    let complaints = complaints(&text);
-    let is_good = |part: &&str| !complaints.iter().any(|(bad, _)| bad == part);
-    let (rules, search) = parts(&text);
-    let filters = rules.split(',').filter(is_good).collect::<Vec<_>>().join(",");
-    let warnings = complaints.iter().map(|(bad, complaint)| format!("{bad:?} in RUST_LOG is ignored: {complaint}"));
-    Ok((filters + Some(search).filter(is_good).unwrap_or_default(), warnings.collect()))
+    let invalid = find_invalid(&text);
+    let is_valid = |part: &&str| !invalid.iter().any(|(bad, _)| bad == part);
+    let (rules, search) = split(&text);
+    let filters = rules.split(',').filter(is_valid).collect::<Vec<_>>().join(",");
+    let warnings = invalid.iter().map(|(bad, reason)| format!("{bad:?} in RUST_LOG is ignored: {reason}"));
+    Ok((filters + Some(search).filter(is_valid).unwrap_or_default(), warnings.collect()))
 }
 
-/// Splits into the rules, separated by commas, and what is searched for in messages, with the slash before it.
-fn parts(text: &str) -> (&str, &str) {
+/// Splits filters into the rules, which are separated by commas, and the text to search for in messages, with its slash.
+fn split(text: &str) -> (&str, &str) {
     text.split_at(text.find('/').unwrap_or(text.len()))
 }
 
-/// Returns what is not understood, each with the reason.
-fn complaints(text: &str) -> Vec<(&str, String)> {
-    let (rules, search) = parts(text);
-    let of_rule = |rule| Some((rule, complaint(rule)?));
-    let of_search = (search.matches('/').count() > 1).then(|| (search, "only one / is allowed".to_owned()));
-    rules.split(',').filter_map(of_rule).chain(of_search).collect()
+/// Returns the invalid parts of filters, each with the reason.
+fn find_invalid(text: &str) -> Vec<(&str, String)> {
+    let (rules, search) = split(text);
+    let invalid_rule = |rule| Some((rule, check_rule(rule).err()?));
+    let invalid_search = (search.matches('/').count() > 1).then(|| (search, "only one / is allowed".to_owned()));
+    rules.split(',').filter_map(invalid_rule).chain(invalid_search).collect()
 }
 
-fn complaint(rule: &str) -> Option<String> {
+/// Checks that a rule is a target, a level, or both.
+fn check_rule(rule: &str) -> Result<(), String> {
     let rule = rule.trim();
     let (target, level) = rule.split_once('=').map_or((None, rule), |(target, level)| (Some(target), level.trim()));
     let is_target = target.is_none() && (rule == "esker" || rule.contains("::"));
     if level.is_empty() || level.parse::<LevelFilter>().is_ok() || is_target {
-        return None;
+        return Ok(());
     }
-    Some(format!(
+    Err(format!(
         "unknown level {level:?}; the levels are {}; TARGET=LEVEL, such as esker::store=debug, sets the level of \
          one target{}",
         LEVELS.join(", "),
@@ -60,11 +61,13 @@ mod tests {
 
     fn read(name: &str, text: &str) -> Result<(String, usize), String> {
         let environment: Environment = [(name.into(), text.into())].into_iter().collect();
-        filters(&environment).map(|(filters, warnings)| (filters, warnings.len())).map_err(|error| error.to_string())
+        read_filters(&environment)
+            .map(|(filters, warnings)| (filters, warnings.len()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn levels_and_parts_are_taken_as_they_are() {
+    fn valid_filters_are_returned_unchanged() {
         for text in [
             "",
             "info",
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_levels_are_refused_with_the_nearest_one() {
+    fn unknown_levels_are_refused_with_a_suggestion() {
         for (text, part) in [
             ("warning", "unknown level \"warning\"; the levels are off, error, warn,"),
             ("warning", "did you mean warn?"),
@@ -101,12 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn what_rust_log_says_to_others_is_left_to_them() {
+    fn filters_for_other_programs_in_rust_log_are_kept() {
         assert_eq!(read("RUST_LOG", "hyper=debug,my::app=info"), Ok(("hyper=debug,my::app=info".into(), 0)));
         assert_eq!(read("RUST_LOG", "warning,esker=debug,x=loud/y"), Ok(("esker=debug/y".into(), 2)));
         assert_eq!(read("RUST_LOG", "debug/x/y"), Ok(("debug".into(), 1)));
         let both = [("ESKER_LOG", "error"), ("RUST_LOG", "warning")];
         let both: Environment = both.into_iter().map(|(name, text)| (name.into(), text.into())).collect();
-        assert_eq!(filters(&both).map_err(|error| error.to_string()), Ok(("error".into(), Vec::new())));
+        assert_eq!(read_filters(&both).map_err(|error| error.to_string()), Ok(("error".into(), Vec::new())));
     }
 }

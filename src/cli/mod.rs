@@ -1,5 +1,5 @@
-//! The command line and its environment twins: one table of options drives parsing, `--help`, the manual, the shells'
-//! completions and the guide's table. Refuses to know what the options do to the broker.
+//! The command line and its environment variables. One table of options drives parsing, `--help`, the manual, the shell
+//! completions and the table in the guide. Independent of what the options do to the broker.
 
 mod commands;
 mod completions;
@@ -28,9 +28,9 @@ use crate::config::{Config, is_service_link};
 use crate::logging::LogOptions;
 use commands::COMMANDS;
 use nearest::{did_you_mean, nearest};
-use options::{Choices, Effect, OPTIONS, Opt, help};
+use options::{Choices, Effect, OPTIONS, Opt, help_text};
 
-/// The commands that look after a store.
+/// The commands on a data directory.
 const TOOLS: [&str; 3] = ["check", "dump", "load"];
 
 const PRINTED_HELP: &str = "\
@@ -45,33 +45,33 @@ Examples: esker man | man -l -
           esker completions fish | source
 ";
 
-/// What an argument list asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub enum Command {
-    /// Run a broker.
+    /// Runs a broker.
     Run(Box<Launch>),
-    /// Look after a store.
+    /// Checks, exports or imports records.
     Tool(StoreTool),
-    /// Print a token for what is asked.
+    /// Creates and prints a token.
     Mint(TokenRequest),
-    /// Ask a broker whether it is well.
+    /// Checks the health of a broker.
     Health(HealthCheck),
-    /// Print this and be done.
+    /// Prints this text.
     Print(String),
 }
 
-/// How a broker is to run in a process of its own.
+/// How to run a broker as a process.
 #[derive(Debug)]
 pub struct Launch {
     /// The broker's own configuration.
     pub config: Config,
-    /// How it logs.
+    /// The options of the log.
     pub log: LogOptions,
-    /// What in the environment has no effect, to be logged at the start.
+    /// Warnings about environment variables that have no effect, to be logged at startup.
     pub warnings: Vec<String>,
 }
 
-/// Wrong usage: exit status 2.
+/// A usage error, which exits with status 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError {
     text: String,
@@ -83,7 +83,7 @@ impl UsageError {
         Self { text: text.into(), help: "esker --help" }
     }
 
-    /// The command that shows what can be given.
+    /// Returns the command that shows the valid options.
     pub fn help(&self) -> &'static str {
         self.help
     }
@@ -101,13 +101,14 @@ impl Config {
     /// The defaults, changed by whatever `ESKER_…` variables are set (see `esker --help`).
     pub fn from_env() -> Result<Self, UsageError> {
         let environment = Environment::of_process();
-        let choices = with_environment(|name| environment.get(name))?;
+        let choices = read_environment(|name| environment.get(name))?;
         warnings(&environment).iter().for_each(|warning| log::warn!("{warning}"));
         Ok(choices.config)
     }
 }
 
-fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, UsageError> {
+/// Returns the defaults, changed by the environment.
+fn read_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, UsageError> {
     let secret = |role| secret(role, &get);
     let config = [Role::Publisher, Role::Subscriber]
         .into_iter()
@@ -115,7 +116,7 @@ fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, U
     OPTIONS.iter().try_fold(Choices::new(config), |choices, option| {
         let name = option.env();
         let Some(text) = get(&name) else { return Ok(choices) };
-        let text = utf8(text, &name)?;
+        let text = into_utf8(text, &name)?;
         if option.long == "port" && is_service_link(&text) {
             return Ok(choices);
         }
@@ -123,7 +124,7 @@ fn with_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, U
     })
 }
 
-/// What in the environment has no effect though it looks as if it should.
+/// Returns warnings about variables that look as if they had an effect, but have none.
 fn warnings(environment: &Environment) -> Vec<String> {
     let options: Vec<_> = OPTIONS.iter().map(Opt::env).collect();
     let mut warnings = environment.unknown(options.iter().map(String::as_str));
@@ -131,60 +132,62 @@ fn warnings(environment: &Environment) -> Vec<String> {
     warnings
 }
 
-/// A role's HMAC secret. It has no option, for everybody on the machine can read command lines.
+/// Returns a role's HMAC secret. There is no option for it, because all users of a machine can read command lines.
 fn secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> Option<Result<Secret, KeyError>> {
     get(role.secret_variable()).map(|text| Secret::new(text.into_vec()))
 }
 
-/// Reads a command line and the environment beside it. The command line wins.
+/// Parses a command line and the environment. The command line takes precedence.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Result<Command, UsageError> {
     let get = |name: &str| environment.get(name);
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut given = Vec::new();
-    while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
+    while let Some(argument) = parser.next().map_err(|error| usage_error(&error))? {
         match argument {
-            Short('h') | Long("help") => return Ok(Command::Print(help())),
-            Short('V') | Long("version") => return Ok(Command::Print(version())),
-            Short(short) => given.push(take(&mut parser, |option| option.short == Some(short), &format!("-{short}"))?),
+            Short('h') | Long("help") => return Ok(Command::Print(help_text())),
+            Short('V') | Long("version") => return Ok(Command::Print(version_text())),
+            Short(short) => {
+                given.push(parse_option(&mut parser, |option| option.short == Some(short), &format!("-{short}"))?);
+            }
             Long(long) => {
                 let long = long.to_owned();
-                given.push(take(&mut parser, |option| option.long == long, &format!("--{long}"))?);
+                given.push(parse_option(&mut parser, |option| option.long == long, &format!("--{long}"))?);
             }
             Value(value) if value == "token" && given.is_empty() => {
                 return token::parse(parser, get).map_err(|error| UsageError { help: "esker token --help", ..error });
             }
             Value(value) if given.is_empty() && value.to_str().is_some_and(|tool| TOOLS.contains(&tool)) => {
-                let tool = value.string().map_err(|error| usage(&error))?;
+                let tool = value.string().map_err(|error| usage_error(&error))?;
                 return tools::parse(&tool, parser).map_err(|error| UsageError { help: "esker check --help", ..error });
             }
             Value(value) if value == "health" && given.is_empty() => {
                 return health::parse(parser, get).map_err(|error| UsageError { help: "esker health --help", ..error });
             }
             Value(value) if given.is_empty() && (value == "man" || value == "completions") => {
-                return printed(value == "man", parser);
+                return parse_print_command(value == "man", parser);
             }
-            Value(value) => return Err(unexpected(&value)),
+            Value(value) => return Err(unexpected_argument(&value)),
         }
     }
-    launch(&given, environment)
+    build_launch(&given, environment)
 }
 
-fn launch(given: &[(&Opt, String)], environment: &Environment) -> Result<Command, UsageError> {
-    // An option that repeats in the environment's list is replaced by the command line's, not added to.
+fn build_launch(given: &[(&Opt, String)], environment: &Environment) -> Result<Command, UsageError> {
+    // Repeatable options on the command line replace those in the environment rather than add to them.
     let is_given = |name: &str| given.iter().any(|(option, _)| option.env() == name);
-    let choices = with_environment(|name| if is_given(name) { None } else { environment.get(name) })?;
+    let choices = read_environment(|name| if is_given(name) { None } else { environment.get(name) })?;
     let choices = given
         .iter()
         .try_fold(choices, |choices, (option, text)| option.apply(choices, &format!("--{}", option.long), text))?;
-    let (filters, mut warnings_of_log) = levels::filters(environment)?;
+    let (filters, mut warnings_of_log) = levels::read_filters(environment)?;
     let mut warnings = warnings(environment);
     warnings.append(&mut warnings_of_log);
     let log = LogOptions { format: choices.log_format, filters };
     Ok(Command::Run(Box::new(Launch { config: choices.config, log, warnings })))
 }
 
-/// The error for a word that is neither an option nor its value.
-fn unexpected(word: &OsStr) -> UsageError {
+/// Returns the error for a word that is neither an option nor the value of one.
+fn unexpected_argument(word: &OsStr) -> UsageError {
     let word = word.to_string_lossy();
     if COMMANDS.iter().any(|command| command.name == word) {
         return UsageError::new(format!(
@@ -199,8 +202,8 @@ fn unexpected(word: &OsStr) -> UsageError {
     UsageError::new(format!("unexpected argument {word:?}{hint}"))
 }
 
-/// The error for an option that a command does not have; `option` is written with its hyphens.
-fn no_option(command: &str, option: &str) -> UsageError {
+/// Returns the error for an option that a command does not have. `option` includes its hyphens.
+fn unknown_option(command: &str, option: &str) -> UsageError {
     let known = COMMANDS.iter().filter(|entry| entry.name == command).flat_map(|entry| entry.options);
     let known = known.map(|(long, ..)| *long).chain(["help"]);
     let hint =
@@ -208,14 +211,14 @@ fn no_option(command: &str, option: &str) -> UsageError {
     UsageError::new(format!("unknown option {option} for esker {command}{hint}"))
 }
 
-/// Reads what follows `esker man` and `esker completions`.
-fn printed(is_manual: bool, mut parser: lexopt::Parser) -> Result<Command, UsageError> {
-    let words = parser.raw_args().map_err(|error| usage(&error))?.collect::<Vec<_>>();
+/// Parses the arguments of `esker man` and `esker completions`.
+fn parse_print_command(is_manual: bool, mut parser: lexopt::Parser) -> Result<Command, UsageError> {
+    let words = parser.raw_args().map_err(|error| usage_error(&error))?.collect::<Vec<_>>();
     let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
     let text = match (is_manual, words.as_slice()) {
         (_, ["-h" | "--help"]) => Some(PRINTED_HELP.to_owned()),
-        (true, []) => Some(manual::manual()),
-        (false, [shell]) => completions::completions(shell),
+        (true, []) => Some(manual::generate()),
+        (false, [shell]) => completions::generate(shell),
         _ => None,
     };
     text.map(Command::Print).ok_or_else(|| UsageError {
@@ -224,12 +227,13 @@ fn printed(is_manual: bool, mut parser: lexopt::Parser) -> Result<Command, Usage
     })
 }
 
-fn take(
+/// Finds an option, and reads its value if it takes one.
+fn parse_option(
     parser: &mut lexopt::Parser,
-    is_it: impl Fn(&Opt) -> bool,
+    is_match: impl Fn(&Opt) -> bool,
     name: &str,
 ) -> Result<(&'static Opt, String), UsageError> {
-    let option = OPTIONS.iter().find(|option| is_it(option)).ok_or_else(|| {
+    let option = OPTIONS.iter().find(|option| is_match(option)).ok_or_else(|| {
         let known = OPTIONS.iter().map(|option| option.long).chain(["help", "version"]);
         let hint = name.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}"));
         UsageError::new(format!("unknown option {name}{}", did_you_mean(hint)))
@@ -237,21 +241,21 @@ fn take(
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
         Effect::Value(_) | Effect::LogFormat(_) => {
-            parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?
+            parser.value().and_then(|value| value.string()).map_err(|error| usage_error(&error))?
         }
     };
     Ok((option, text))
 }
 
-fn usage(error: &lexopt::Error) -> UsageError {
+fn usage_error(error: &lexopt::Error) -> UsageError {
     UsageError::new(error.to_string())
 }
 
-fn utf8(text: OsString, name: &str) -> Result<String, UsageError> {
+fn into_utf8(text: OsString, name: &str) -> Result<String, UsageError> {
     text.into_string().map_err(|_| UsageError::new(format!("{name} is not UTF-8")))
 }
 
-fn version() -> String {
+fn version_text() -> String {
     format!("esker {}\n", env!("CARGO_PKG_VERSION"))
 }
 
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_wins_over_the_environment() {
+    fn the_command_line_takes_precedence_over_the_environment() {
         let config = run(
             &["-p", "81", "--heartbeat=5s"],
             &[("ESKER_PORT", "80"), ("ESKER_HISTORY", "7"), ("ESKER_NO_AUTH", "1")],
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_add_up_on_one_side_and_replace_the_other() {
+    fn origins_on_the_command_line_add_up_and_replace_those_in_the_environment() {
         let both = run(&["--origin", "http://a", "--origin", "http://b"], &[("ESKER_ORIGIN", "http://c")]).unwrap();
         assert!(both.contains(r#"origins: ["http://a", "http://b"]"#), "{both}");
         let listed = run(&[], &[("ESKER_ORIGIN", "http://c, http://d")]).unwrap();
@@ -303,14 +307,14 @@ mod tests {
         assert!(shown.contains("ttl: 3600s, secret: None"), "{shown}");
     }
 
-    /// The manual and the completions say of each command what its help says.
+    /// The manual and the completions are generated from the table.
     #[test]
-    fn the_table_of_commands_is_what_they_take() {
+    fn the_table_of_commands_matches_their_help() {
         for entry in COMMANDS {
             let help = run(&[entry.name, "--help"], &[]).unwrap();
             assert!(help.contains(entry.operand), "{}", entry.name);
-            let told: Vec<_> = entry.options.iter().map(|(long, value, _)| format!("--{long} {value}")).collect();
-            assert!(told.iter().all(|option| help.contains(option)), "{help}");
+            let options: Vec<_> = entry.options.iter().map(|(long, value, _)| format!("--{long} {value}")).collect();
+            assert!(options.iter().all(|option| help.contains(option)), "{help}");
             let usage = help.lines().filter(|line| line.contains(&format!(" esker {} ", entry.name)));
             for option in usage.flat_map(str::split_whitespace).filter_map(|word| word.split("--").nth(1)) {
                 assert!(entry.options.iter().any(|(long, ..)| *long == option), "--{option} of {}", entry.name);
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_says_what_would_be_right() {
+    fn usage_errors_say_what_would_be_valid() {
         for (arguments, part) in [
             (&["--nonsense"][..], "unknown option --nonsense"),
             (&["--no-auht"], "unknown option --no-auht; did you mean --no-auth?"),
@@ -366,12 +370,12 @@ mod tests {
         assert!(run(&[], &[("ESKER_STALL", "soon")]).unwrap_err().contains("ESKER_STALL"));
         assert!(run(&[], &[("ESKER_HISTORY", "10s")]).unwrap_err().ends_with("did you mean ESKER_HISTORY_AGE=10s?"));
         assert!(run(&[], &[("ESKER_LOG", "warning")]).unwrap_err().contains("did you mean warn?"));
-        // A command that runs no broker logs nothing.
+        // Commands other than running a broker don't log, so they ignore the variable.
         assert!(run(&["man"], &[("ESKER_LOG", "warning")]).is_ok());
     }
 
     #[test]
-    fn a_service_link_is_no_port() {
+    fn a_service_link_is_not_used_as_the_port() {
         let link = ("ESKER_PORT", "tcp://10.96.0.17:3000");
         let shown = run(&["--no-auth"], &[link, ("ESKER_SERVICE_HOST", "10.96.0.17")]).unwrap();
         assert!(shown.contains("port: None") && shown.contains("is ignored"), "{shown}");
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_has_options() {
+    fn the_log_is_configured_by_options_and_variables() {
         let shown = run(&["--log-format", "json"], &[("ESKER_LOG", "debug"), ("RUST_LOG", "warning")]).unwrap();
         assert!(shown.contains("log: LogOptions { format: Json, filters: \"debug\" }"), "{shown}");
         let shown = run(&[], &[("ESKER_LOG_FORMAT", "json"), ("RUST_LOG", "warning")]).unwrap();

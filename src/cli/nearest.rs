@@ -1,10 +1,10 @@
-//! What was probably meant by a word that is unknown.
+//! Suggests what an unknown word probably meant.
 
-/// Shorter words are not completed: they are the beginning of too much.
+/// Shorter words are not treated as prefixes: too many words begin with them.
 const MIN_PREFIX: usize = 4;
 
-/// Returns the known word that a misspelled one is nearest to, if any is near: of a third of its letters at most one is wrong,
-/// or one of the two is the beginning of the other.
+/// Returns the known word that is nearest to a misspelled one, if any is near enough: at most a third of the letters are
+/// wrong, or one of the words is a prefix of the other.
 pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_ascii_lowercase();
     let tolerance = (given.chars().count() / 3).max(1);
@@ -18,12 +18,13 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
     known.into_iter().filter_map(distance_to).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 
-/// Says what was probably meant, at the end of a sentence; says nothing if nothing is near.
+/// Returns the suggestion to append to an error message, or an empty string if there is none.
 pub(super) fn did_you_mean(word: Option<impl std::fmt::Display>) -> String {
     word.map(|word| format!("; did you mean {word}?")).unwrap_or_default()
 }
 
-/// Counts the letters to insert, to remove, to replace or to swap with their neighbour until one word is the other.
+/// Returns how many letters must be inserted, removed, replaced or swapped with a neighbour to turn one word into the other:
+/// the restricted Damerau-Levenshtein distance.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<_>, Vec<_>) = (from.chars().collect(), to.chars().collect());
     let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misspelled_words_are_recognized_and_others_are_not() {
+    fn misspelled_words_are_recognized_and_other_words_are_not() {
         let known = ["no-auth", "no-console", "history", "history-age", "max-body", "check"];
         for (given, expected) in [
             ("no-auht", Some("no-auth")),
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!(did_you_mean(None::<&str>), "");
     }
 
-    /// By the definition, without remembering anything.
+    /// Computes the distance recursively, by its definition.
     fn naive(from: &[u8], to: &[u8]) -> usize {
         let ([before @ .., a], [onto @ .., b]) = (from, to) else { return from.len() + to.len() };
         let mut least = naive(before, onto) + usize::from(a != b);
@@ -88,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn distances_are_those_of_the_definition(from in "[a-c]{0,6}", to in "[a-c]{0,6}") {
+        fn distances_match_the_definition(from in "[a-c]{0,6}", to in "[a-c]{0,6}") {
             prop_assert_eq!(distance(&from, &to), naive(from.as_bytes(), to.as_bytes()));
         }
     }

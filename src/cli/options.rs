@@ -1,15 +1,15 @@
-//! The table of options: what each is called, what it takes, what it does to a configuration, and the
-//! texts made of all that. The table in `src/guide/options.md` is checked against this one.
+//! The table of options: the name of each, its value, its help text and its effect. `--help` is generated from it. A test
+//! compares it with the table in `src/guide/options.md`.
 
 use std::fmt::Write as _;
 
 use super::UsageError;
 use super::nearest::did_you_mean;
-use super::values::{address, boolean, duration, mode, number, size};
+use super::values::{parse_address, parse_boolean, parse_duration, parse_mode, parse_number, parse_size};
 use crate::config::Config;
 use crate::logging::LogFormat;
 
-/// What options choose: the broker's configuration, and how the process logs.
+/// What options set: the broker's configuration, and the format of the log.
 pub(super) struct Choices {
     pub(super) config: Config,
     pub(super) log_format: LogFormat,
@@ -21,21 +21,22 @@ impl Choices {
     }
 }
 
-/// How an option's value becomes part of a configuration.
+/// What an option sets, and how.
 pub(super) enum Effect {
     /// The option takes no value.
     Switch(fn(Config, bool) -> Config),
-    /// The option takes one.
+    /// The option takes a value.
     Value(fn(Config, &str) -> Result<Config, String>),
-    /// The option takes one, which the library does not know: embedding programs log on their own.
+    /// The option takes the format of the log, which is not part of the library's configuration, because an embedding program
+    /// has its own logger.
     LogFormat(fn(&str) -> Result<LogFormat, String>),
 }
 
-/// One option.
+/// An option.
 pub(super) struct Opt {
     pub(super) long: &'static str,
     pub(super) short: Option<char>,
-    /// What the value is called; empty for a switch.
+    /// The name of the value. Empty for a switch.
     pub(super) value: &'static str,
     pub(super) default: &'static str,
     pub(super) help: &'static str,
@@ -70,7 +71,8 @@ pub(super) const OPTIONS: &[Opt] = &[
         default: "bind:port",
         help: "IP:PORT or unix:/PATH; repeatable",
         effect: Effect::Value(|config, text| {
-            text.split(',').try_fold(config, |config, one| address(one.trim()).map(|address| config.listen(address)))
+            text.split(',')
+                .try_fold(config, |config, one| parse_address(one.trim()).map(|address| config.listen(address)))
         }),
     },
     Opt {
@@ -79,7 +81,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "MODE",
         default: "660",
         help: "octal file mode of Unix sockets",
-        effect: Effect::Value(|config, text| mode(text).map(|mode| config.unix_mode(mode))),
+        effect: Effect::Value(|config, text| parse_mode(text).map(|mode| config.unix_mode(mode))),
     },
     Opt {
         long: "admin",
@@ -87,7 +89,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "ADDR",
         default: "none",
         help: "address for metrics, stats and health",
-        effect: Effect::Value(|config, text| address(text).map(|address| config.admin(address))),
+        effect: Effect::Value(|config, text| parse_address(text).map(|address| config.admin(address))),
     },
     Opt {
         long: "threads",
@@ -95,7 +97,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "cores",
         help: "number of worker threads",
-        effect: Effect::Value(|config, text| number(text).map(|threads| config.threads(threads))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|threads| config.threads(threads))),
     },
     Opt {
         long: "no-auth",
@@ -151,7 +153,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "SIZE",
         default: "1G",
         help: "total memory for the newest records",
-        effect: Effect::Value(|config, text| size(text).map(|bytes| config.latest_bytes(bytes))),
+        effect: Effect::Value(|config, text| parse_size(text).map(|bytes| config.latest_bytes(bytes))),
     },
     Opt {
         long: "history",
@@ -159,7 +161,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "256",
         help: "events retained per topic",
-        effect: Effect::Value(|config, text| number(text).map(|events| config.history(events))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|events| config.history(events))),
     },
     Opt {
         long: "history-age",
@@ -167,7 +169,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "TIME",
         default: "10m",
         help: "age at which events are evicted",
-        effect: Effect::Value(|config, text| duration(text).map(|age| config.history_age(age))),
+        effect: Effect::Value(|config, text| parse_duration(text).map(|age| config.history_age(age))),
     },
     Opt {
         long: "history-bytes",
@@ -175,7 +177,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "SIZE",
         default: "256M",
         help: "total memory for retained events",
-        effect: Effect::Value(|config, text| size(text).map(|bytes| config.history_bytes(bytes))),
+        effect: Effect::Value(|config, text| parse_size(text).map(|bytes| config.history_bytes(bytes))),
     },
     Opt {
         long: "heartbeat",
@@ -183,7 +185,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "TIME",
         default: "15s",
         help: "idle time before a comment is sent",
-        effect: Effect::Value(|config, text| duration(text).map(|silence| config.heartbeat(silence))),
+        effect: Effect::Value(|config, text| parse_duration(text).map(|silence| config.heartbeat(silence))),
     },
     Opt {
         long: "retry",
@@ -191,7 +193,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "TIME",
         default: "3s",
         help: "reconnection time for clients, ±33 %",
-        effect: Effect::Value(|config, text| duration(text).map(|retry| config.retry(retry))),
+        effect: Effect::Value(|config, text| parse_duration(text).map(|retry| config.retry(retry))),
     },
     Opt {
         long: "stall",
@@ -199,7 +201,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "TIME",
         default: "60s",
         help: "close a stalled connection after TIME",
-        effect: Effect::Value(|config, text| duration(text).map(|stall| config.stall(stall))),
+        effect: Effect::Value(|config, text| parse_duration(text).map(|stall| config.stall(stall))),
     },
     Opt {
         long: "request-timeout",
@@ -207,7 +209,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "TIME",
         default: "10s",
         help: "time limit for headers; stalled body ×3",
-        effect: Effect::Value(|config, text| duration(text).map(|timeout| config.request_timeout(timeout))),
+        effect: Effect::Value(|config, text| parse_duration(text).map(|timeout| config.request_timeout(timeout))),
     },
     Opt {
         long: "keep-alive",
@@ -215,7 +217,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "TIME",
         default: "650s",
         help: "close an idle connection after TIME",
-        effect: Effect::Value(|config, text| duration(text).map(|time| config.keep_alive(time))),
+        effect: Effect::Value(|config, text| parse_duration(text).map(|time| config.keep_alive(time))),
     },
     Opt {
         long: "max-body",
@@ -223,7 +225,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "SIZE",
         default: "1M",
         help: "maximum size of a request body",
-        effect: Effect::Value(|config, text| size(text).map(|bytes| config.max_body(bytes))),
+        effect: Effect::Value(|config, text| parse_size(text).map(|bytes| config.max_body(bytes))),
     },
     Opt {
         long: "max-topics",
@@ -231,7 +233,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "1000000",
         help: "maximum number of topics",
-        effect: Effect::Value(|config, text| number(text).map(|topics| config.max_topics(topics))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|topics| config.max_topics(topics))),
     },
     Opt {
         long: "max-subscribers",
@@ -239,7 +241,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "connections minus 64",
         help: "maximum open streams",
-        effect: Effect::Value(|config, text| number(text).map(|subscribers| config.max_subscribers(subscribers))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|subscribers| config.max_subscribers(subscribers))),
     },
     Opt {
         long: "max-subscribers-per-sub",
@@ -248,7 +250,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         default: "off",
         help: "maximum open streams per token `sub`",
         effect: Effect::Value(|config, text| {
-            number(text).map(|subscribers| config.max_subscribers_per_sub(subscribers))
+            parse_number(text).map(|subscribers| config.max_subscribers_per_sub(subscribers))
         }),
     },
     Opt {
@@ -257,7 +259,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "descriptor limit",
         help: "maximum open connections",
-        effect: Effect::Value(|config, text| number(text).map(|connections| config.max_connections(connections))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|connections| config.max_connections(connections))),
     },
     Opt {
         long: "max-connections-per-ip",
@@ -266,7 +268,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         default: "off",
         help: "maximum open connections per IP address",
         effect: Effect::Value(|config, text| {
-            number(text).map(|connections| config.max_connections_per_ip(connections))
+            parse_number(text).map(|connections| config.max_connections_per_ip(connections))
         }),
     },
     Opt {
@@ -275,7 +277,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "off",
         help: "maximum events per second per publisher",
-        effect: Effect::Value(|config, text| number(text).map(|events| config.publish_rate(events))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|events| config.publish_rate(events))),
     },
     Opt {
         long: "publish-burst",
@@ -283,7 +285,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         value: "N",
         default: "10 s of rate",
         help: "burst size for --publish-rate",
-        effect: Effect::Value(|config, text| number(text).map(|events| config.publish_burst(events))),
+        effect: Effect::Value(|config, text| parse_number(text).map(|events| config.publish_burst(events))),
     },
     Opt {
         long: "log-format",
@@ -296,26 +298,28 @@ pub(super) const OPTIONS: &[Opt] = &[
 ];
 
 impl Opt {
-    /// The environment twin's name.
+    /// Returns the name of the option's environment variable.
     pub(super) fn env(&self) -> String {
         format!("ESKER_{}", self.long.replace('-', "_").to_ascii_uppercase())
     }
 
+    /// Applies a value. `name` is the option or variable that it came from, for the error message.
     pub(super) fn apply(&self, choices: Choices, name: &str, text: &str) -> Result<Choices, UsageError> {
         let Choices { config, log_format } = choices;
         let applied = match self.effect {
-            Effect::Switch(switch) => boolean(text).map(|on| Choices { config: switch(config, on), log_format }),
+            Effect::Switch(switch) => parse_boolean(text).map(|on| Choices { config: switch(config, on), log_format }),
             Effect::Value(value) => value(config, text).map(|config| Choices { config, log_format }),
             Effect::LogFormat(format) => format(text).map(|log_format| Choices { config, log_format }),
         };
         applied.map_err(|advice| {
-            let hint = did_you_mean(self.sibling(name, text));
+            let hint = did_you_mean(self.find_sibling(name, text));
             UsageError::new(format!("{name} can't be {text:?}: {advice}{hint}"))
         })
     }
 
-    /// Returns how another option would take this value whose name begins with this one's, such as `--history-age 10s`.
-    fn sibling(&self, name: &str, text: &str) -> Option<String> {
+    /// Returns an option that would accept this value and whose name begins with this option's name, together with the value:
+    /// `--history-age 10s` for `--history 10s`.
+    fn find_sibling(&self, name: &str, text: &str) -> Option<String> {
         let accepts = |option: &&Opt| {
             let is_longer = option.long.strip_prefix(self.long).is_some_and(|rest| rest.starts_with('-'));
             is_longer && matches!(option.effect, Effect::Value(value) if value(Config::new(), text).is_ok())
@@ -328,8 +332,8 @@ impl Opt {
     }
 }
 
-/// The text of `--help`; it fits a screen of 80 columns.
-pub fn help() -> String {
+/// Returns the text of `--help`, which fits a screen of 80 columns.
+pub(super) fn help_text() -> String {
     let mut text = String::from(
         "esker: a server-sent-events broker\n\n\
          Events sent to POST /publish/{topic} reach every client of\n\
@@ -363,7 +367,7 @@ pub fn help() -> String {
 mod tests {
     use super::*;
 
-    /// Returns the table of options as `src/guide/options.md` has it.
+    /// Returns the table of options in the format of `src/guide/options.md`.
     fn table() -> String {
         let mut text = String::from("| option | default | meaning |\n|---|---|---|\n");
         for option in OPTIONS {
@@ -381,9 +385,9 @@ mod tests {
     }
 
     #[test]
-    fn help_fits_a_screen() {
-        assert!(help().lines().count() <= 56);
-        assert!(help().lines().all(|line| line.chars().count() <= 80), "{}", help());
+    fn help_fits_a_screen_of_80_columns() {
+        assert!(help_text().lines().count() <= 56);
+        assert!(help_text().lines().all(|line| line.chars().count() <= 80), "{}", help_text());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `esker token`: makes a token from the secret that the broker verifies it by.
+//! `esker token`: creates a token, signed with the broker's secret.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::values::duration;
-use super::{Command, UsageError, no_option, usage};
+use super::values::parse_duration;
+use super::{Command, UsageError, unknown_option, usage_error};
 use crate::auth::{KeyError, Role, Secret, mint};
 use crate::clock::{Clock, millis};
 use crate::hub::TopicName;
 
-/// How long a token is good unless asked otherwise.
+/// The default lifetime of a token.
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
-/// What it may take until whoever gets the token uses it.
+/// Added to the lifetime of a token: the time until its recipient can use it, in milliseconds.
 const HANDOVER_MILLIS: u64 = 250;
 
 const HELP: &str = "\
@@ -35,7 +35,7 @@ ESKER_SUBSCRIBER_SECRET. If the broker uses key files, sign tokens elsewhere
 with the private key; esker never sees it.
 ";
 
-/// A token to be made.
+/// The parameters of a token to create.
 #[derive(Debug)]
 pub struct TokenRequest {
     role: Role,
@@ -44,12 +44,12 @@ pub struct TokenRequest {
     secret: Option<Result<Secret, KeyError>>,
 }
 
-/// Why no token could be made.
+/// Why a token could not be created.
 #[derive(Debug)]
 pub enum MintError {
     /// The role has no secret.
     NoSecret(Role),
-    /// The role's secret is too short.
+    /// The role's secret is not valid.
     Secret(Role, KeyError),
     /// The token could not be signed.
     Sign(String),
@@ -70,15 +70,15 @@ impl fmt::Display for MintError {
 impl std::error::Error for MintError {}
 
 impl MintError {
-    /// Whether what was given is wrong, rather than missing.
+    /// Returns whether the error is a usage error: the secret is invalid rather than missing.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Secret(..))
     }
 }
 
 impl TokenRequest {
-    /// The token. Good for the whole time asked for, however long it takes to be handed over, and up to a
-    /// second more, because tokens know only whole seconds.
+    /// Creates the token. It is valid for at least its lifetime after it was printed, and up to a second longer, because tokens
+    /// expire at whole seconds.
     pub fn mint(&self) -> Result<String, MintError> {
         let secret = self.secret.as_ref().ok_or(MintError::NoSecret(self.role))?;
         let secret = secret.as_ref().map_err(|error| MintError::Secret(self.role, *error))?;
@@ -87,17 +87,16 @@ impl TokenRequest {
     }
 }
 
-/// Reads what follows `esker token`.
+/// Parses the arguments of `esker token`.
 pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsString>) -> Result<Command, UsageError> {
     let (mut role, mut names, mut ttl) = (None, Vec::new(), DEFAULT_TTL);
-    while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
-        let asked = match argument {
+    while let Some(argument) = parser.next().map_err(|error| usage_error(&error))? {
+        let requested = match argument {
             Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
             Long("publish") => Role::Publisher,
             Long("subscribe") => Role::Subscriber,
             Long("ttl") => {
-                let text = text(&mut parser)?;
-                ttl = lifetime(&text)?;
+                ttl = parse_lifetime(&read_value(&mut parser)?)?;
                 continue;
             }
             Value(value) => {
@@ -105,14 +104,14 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
                     "unexpected argument {value:?}; esker token takes only options, such as --publish NAME"
                 )));
             }
-            Short(short) => return Err(no_option("token", &format!("-{short}"))),
-            Long(long) => return Err(no_option("token", &format!("--{long}"))),
+            Short(short) => return Err(unknown_option("token", &format!("-{short}"))),
+            Long(long) => return Err(unknown_option("token", &format!("--{long}"))),
         };
-        if role.is_some_and(|role| role != asked) {
+        if role.is_some_and(|role| role != requested) {
             return Err(UsageError::new("a token is for either --publish or --subscribe; create two tokens"));
         }
-        role = Some(asked);
-        names.push(name(asked, &text(&mut parser)?)?);
+        role = Some(requested);
+        names.push(parse_name(requested, &read_value(&mut parser)?)?);
     }
     let role = role.ok_or_else(|| {
         UsageError::new(
@@ -124,27 +123,27 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
     Ok(Command::Mint(TokenRequest { role, names, ttl, secret }))
 }
 
-fn lifetime(text: &str) -> Result<Duration, UsageError> {
-    match duration(text) {
+fn parse_lifetime(text: &str) -> Result<Duration, UsageError> {
+    match parse_duration(text) {
         Ok(Duration::ZERO) => Err(UsageError::new("--ttl can't be 0: the token would never be valid")),
         Ok(ttl) => Ok(ttl),
         Err(advice) => Err(UsageError::new(format!("--ttl can't be {text:?}: {advice}"))),
     }
 }
 
-fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
-    parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))
+fn read_value(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
+    parser.value().and_then(|value| value.string()).map_err(|error| usage_error(&error))
 }
 
-/// A name as a token has it. One that could not cover anything is refused here rather than later.
-fn name(role: Role, text: &str) -> Result<String, UsageError> {
+/// Parses a name that a token may allow, and converts it to lower case. A name that could not allow anything is an error.
+fn parse_name(role: Role, text: &str) -> Result<String, UsageError> {
     let folded = text.to_ascii_lowercase();
     let is_prefix = |prefix: &str| prefix.len() <= TopicName::MAX && prefix.bytes().all(|b| b.is_ascii_alphanumeric());
-    let is_good = match (role, folded.as_str()) {
+    let is_valid = match (role, folded.as_str()) {
         (_, "events") | (Role::Publisher, "stats") => true,
         (_, name) => TopicName::parse(name).is_ok() || name.strip_suffix('*').is_some_and(is_prefix),
     };
-    if is_good {
+    if is_valid {
         return Ok(folded);
     }
     Err(UsageError::new(format!(

@@ -1,11 +1,11 @@
-//! `esker check`, `esker dump` and `esker load`: what an operator does to records beside the broker, or while none runs.
+//! `esker check`, `esker dump` and `esker load`: check, export and import the records in a data directory.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::{Command, UsageError, no_option, usage};
+use super::{Command, UsageError, unknown_option, usage_error};
 use crate::store::{self, ToolError};
 
 const HELP: &str = "\
@@ -19,28 +19,28 @@ DIR is the data directory (--data). While a broker runs on it, only dump works.
 Lines are sorted by id; each is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
 ";
 
-/// What is to be done.
+/// A command on a data directory.
 #[derive(Debug)]
 pub enum StoreTool {
-    /// Check a store.
+    /// Checks all records for damage.
     Check(PathBuf),
-    /// Write the records of one name, or of all.
+    /// Exports the records with one name, or all records.
     Dump(PathBuf, Option<String>),
-    /// Read records back.
+    /// Imports records.
     Load(PathBuf),
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Debug)]
 pub enum ToolEnd {
-    /// All is well; something to say to whoever looks at the terminal.
+    /// The command succeeded. The text is a summary for the terminal.
     Done(String),
-    /// The store has these faults.
+    /// The records are damaged. The text describes how.
     Faulty(String),
 }
 
 impl StoreTool {
-    /// Does it.
+    /// Runs the command.
     pub fn run(&self, input: &mut dyn BufRead, output: &mut dyn Write) -> Result<ToolEnd, ToolError> {
         match self {
             Self::Check(directory) => {
@@ -61,21 +61,21 @@ impl StoreTool {
     }
 }
 
-/// Reads what follows the tool's name.
+/// Parses the arguments of a command.
 pub(super) fn parse(tool: &str, mut parser: lexopt::Parser) -> Result<Command, UsageError> {
     let (mut directory, mut name) = (None, None);
-    while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
+    while let Some(argument) = parser.next().map_err(|error| usage_error(&error))? {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
             Long("event") if tool == "dump" => {
-                name = Some(parser.value().and_then(|value| value.string()).map_err(|error| usage(&error))?);
+                name = Some(parser.value().and_then(|value| value.string()).map_err(|error| usage_error(&error))?);
             }
             Value(value) if directory.is_none() => directory = Some(PathBuf::from(value)),
             Value(more) => {
                 return Err(UsageError::new(format!("unexpected argument {more:?}; esker {tool} takes one directory")));
             }
-            Long(long) => return Err(no_option(tool, &format!("--{long}"))),
-            Short(short) => return Err(no_option(tool, &format!("-{short}"))),
+            Long(long) => return Err(unknown_option(tool, &format!("--{long}"))),
+            Short(short) => return Err(unknown_option(tool, &format!("-{short}"))),
         }
     }
     let directory =
