@@ -1,27 +1,27 @@
-//! How an input is divided: choices at the front, one byte each, and bytes to work with behind them. A choice that is not
-//! there is 0. Refuses to know what is chosen.
+//! Divides an input into choices, which are its first bytes, and the remaining bytes. A missing choice is 0. Independent of
+//! what the choices mean.
 
-/// What is left of an input.
+/// The remaining part of an input.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl Input<'_> {
-    /// The next choice.
+    /// Takes the next choice.
     pub fn choice(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         first
     }
 
-    /// The next choice of many: two bytes, the larger one first.
+    /// Takes the next two bytes as a choice, in big-endian order.
     pub fn number(&mut self) -> usize {
         usize::from(self.choice()) << 8 | usize::from(self.choice())
     }
 }
 
-/// Where `len` bytes are cut: 0 cuts them at every byte, any other choice at some.
+/// Returns the positions at which to cut `len` bytes: after every byte if the choice is 0, otherwise at a few random ones.
 pub fn cuts(choice: u8, len: usize) -> Vec<usize> {
-    const FEW: usize = 2048;
-    if choice == 0 && len <= FEW {
+    const MAX_CUT_EVERYWHERE: usize = 2048;
+    if choice == 0 && len <= MAX_CUT_EVERYWHERE {
         return (1..len).collect();
     }
     let mut rng = fastrand::Rng::with_seed(choice.into());
@@ -30,7 +30,7 @@ pub fn cuts(choice: u8, len: usize) -> Vec<usize> {
     cuts
 }
 
-/// The pieces between the cuts.
+/// Returns the pieces between the cuts.
 pub fn pieces<'a>(bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let ends = cuts.iter().copied().chain([bytes.len()]);
     ends.scan(0, |begin, end| Some(&bytes[std::mem::replace(begin, end)..end]))

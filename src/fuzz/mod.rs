@@ -1,20 +1,21 @@
-//! What must hold of whatever bytes come: one file per target, each a function of bytes that panics where something does not
-//! hold. `tests/fuzz` drives them with libFuzzer, and [`replay`] runs the inputs that are kept there in the normal tests.
-//! Compiled for those two alone; refuses to know how inputs are found.
+//! Fuzz targets: properties that must hold for all inputs. There is one file per target, with a function that takes any bytes
+//! and panics if a property does not hold. `tests/fuzz` runs the targets with libFuzzer, and [`replay`] runs the inputs that
+//! are stored there as part of the normal tests. Independent of how inputs are found.
 //!
 //! ```text
-//! head      a request's head, whole and cut short, against a reader that splits lines
-//! body      lengths and chunks, whole and in pieces, against a reader of whole bodies
-//! publish   a publish's text, against the standard's own algorithm; what goes out comes in again as it is
-//! query     targets, hosts and percent-coding, there and back
-//! token     tokens in all three places, claims judged twice, keys
-//! json      records and their data, against serde_json's values
-//! records   lines and files of records: loaded, written out, checked, opened and audited
-//! exchange  a whole connection, in one piece and in many
-//! corpus    many inputs in one text file
+//! head      parses request heads, whole and truncated, and compares with a naive parser
+//! body      decodes bodies, whole and in pieces, and compares with a naive decoder
+//! publish   parses published events, and compares with the algorithm of the HTML standard
+//! query     parses targets, hosts and percent-encoding, and encodes them again
+//! token     authorizes tokens in all three places, and compares their claims with naive rules
+//! json      parses records and their data, and compares with serde_json's values
+//! records   loads, dumps, checks and opens lines and files of records
+//! exchange  runs a whole connection, in one piece and in many
+//! corpus    the format of a corpus: many inputs in one text file
 //! input     how an input is divided into choices and bytes
-//! service   the parts of a broker that the routes need
-//! naive     what a client makes of a stream and of answers
+//! replay    runs the stored inputs
+//! service   a service without workers, for the targets that need one
+//! naive     naive parsers of streams and responses
 //! ```
 
 mod body;

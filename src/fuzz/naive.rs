@@ -1,11 +1,11 @@
-//! What a client makes of a stream and of answers: slow, plain, and written from the standards rather than from the code
-//! that writes them.
+//! Naive parsers of event streams and responses. They follow the standards, step by step and without any optimization, and
+//! share no code with the broker.
 
-/// What an EventSource dispatches: name, data and last event id.
+/// An event as an EventSource dispatches it: name, data and last event id.
 pub type Dispatched = (String, String, String);
 
-/// The standard's own algorithm (HTML, section 9.2.6), step by step. The id is what one of the event's own lines says, and
-/// else that of the event before.
+/// Returns the events that an EventSource dispatches, by the algorithm of the HTML standard, section 9.2.6. An event without
+/// its own id has that of the previous event.
 pub fn dispatched(stream: &str) -> Vec<Dispatched> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
     let (mut name, mut data, mut id) = (String::new(), String::new(), String::new());
@@ -31,7 +31,7 @@ pub fn dispatched(stream: &str) -> Vec<Dispatched> {
     dispatched
 }
 
-/// Whether every line of a text is a field of an event, with its colon; comments and blank lines may stand between them.
+/// Returns whether a text has at least one field of an event, and every line is a field with a colon, a comment or blank.
 pub fn is_all_fields(text: &str) -> bool {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.split(['\r', '\n']).filter(|line| !line.is_empty() && !line.starts_with(':')).peekable();
@@ -39,34 +39,34 @@ pub fn is_all_fields(text: &str) -> bool {
         && lines.all(|line| ["data:", "event:", "id:", "retry:"].iter().any(|name| line.starts_with(name)))
 }
 
-/// One answer as a client reads it.
+/// A response as a client reads it.
 #[derive(Debug)]
 pub struct Answer<'a> {
-    /// Its status.
+    /// The status code.
     pub status: u16,
-    /// Its fields, as they stand there.
+    /// The header fields, unchanged.
     pub fields: Vec<(&'a str, &'a str)>,
-    /// All that belongs to it beside the head. Of a stream, everything.
+    /// The content. For a stream, all bytes that follow the head.
     pub body: &'a str,
 }
 
 impl Answer<'_> {
-    /// A field's value.
+    /// Returns the value of a header field.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
     }
 
-    /// Whether it is a stream.
+    /// Returns whether the response is an event stream.
     pub fn is_stream(&self) -> bool {
         self.field("Content-Type") == Some("text/event-stream")
     }
 }
 
-/// All answers of a connection. An answer to HEAD is told by what follows its head: another one, or nothing.
+/// Parses all responses of a connection. A response without content, as to HEAD, is followed by another response or by nothing.
 pub fn answers(mut text: &str) -> Vec<Answer<'_>> {
     let mut answers = Vec::new();
     while !text.is_empty() {
-        let (head, rest) = text.split_once("\r\n\r\n").expect("an answer has a head");
+        let (head, rest) = text.split_once("\r\n\r\n").expect("a response has a head");
         let mut lines = head.split("\r\n");
         let status = status(lines.next().unwrap_or_default());
         let fields = lines.map(field).collect();
@@ -74,18 +74,18 @@ pub fn answers(mut text: &str) -> Vec<Answer<'_>> {
         let has_no_body = rest.is_empty() || rest.starts_with("HTTP/1.1 ");
         let length = match answer.field("Content-Length") {
             _ if has_no_body => 0,
-            Some(length) => length.parse().expect("a length is a number"),
+            Some(length) => length.parse().expect("the length is a number"),
             None if answer.is_stream() => rest.len(),
             None => 0,
         };
-        (answer.body, text) = rest.split_at_checked(length).expect("a body has its length");
+        (answer.body, text) = rest.split_at_checked(length).expect("the body is complete");
         answers.push(answer);
     }
     answers
 }
 
 fn status(line: &str) -> u16 {
-    let rest = line.strip_prefix("HTTP/1.1 ").expect("an answer begins with its version");
+    let rest = line.strip_prefix("HTTP/1.1 ").expect("a response begins with its version");
     let (code, reason) = rest.split_once(' ').expect("a status has a reason");
     assert!(code.len() == 3 && !reason.is_empty(), "{line:?}");
     code.parse().expect("a status is a number")
@@ -98,12 +98,12 @@ fn field(line: &str) -> (&str, &str) {
     (name, value)
 }
 
-/// The text of whole chunks, and whether the last one was there.
+/// Decodes complete chunks. Returns their text, and whether the last chunk was among them.
 pub fn unchunked(mut text: &str) -> (String, bool) {
     let mut all = String::new();
     while let Some((size, rest)) = text.split_once("\r\n") {
         let size = usize::from_str_radix(size, 16).expect("a chunk has a size");
-        let data = rest.get(..size).expect("a chunk has its size");
+        let data = rest.get(..size).expect("a chunk is complete");
         text = rest[size..].strip_prefix("\r\n").expect("a chunk ends in CRLF");
         all.push_str(data);
         if size == 0 {

@@ -1,6 +1,5 @@
-//! Records on the disk: lines that are loaded, files and rows that somebody has damaged. What is loaded is written out as it
-//! came, what a check finds good opens and shows what it should, and nothing that a file says is believed to the point of a
-//! panic.
+//! Fuzzes the files of the store: lines that are loaded, and damaged databases. A dump must have the lines that were loaded, a
+//! database without problems must open and have the right content, and no damage may cause a panic.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,31 +17,31 @@ use crate::engine::Order;
 use crate::quota::{Client, PageBudget};
 use crate::store::{Location, PageQuery, Record, Store, StoreError, ToolError, check, dump, load};
 
-/// A store that is as it should be.
+/// The records of an undamaged store.
 const LINES: &str = "\
     {\"id\":\"5\",\"event\":\"user\",\"data\":{\"n\":1}}\n\
     {\"id\":\"6\",\"event\":\"order\",\"data\":[1,2]}\n\
     {\"id\":\"9\",\"event\":\"user\",\"data\":\"two\"}\n";
 
-/// Its database.
+/// The database of this store.
 static TEMPLATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let directory = Directory::new();
     load(&directory.0, &mut LINES.as_bytes()).expect("good lines can be loaded");
     fs::read(directory.database()).expect("it is there")
 });
 
-/// See the module's page.
+/// Runs one input: a byte that chooses what to do, and lines to load or the damage to a database.
 pub fn records(bytes: &[u8]) {
     let mut input = Input(bytes);
     match input.choice() & 3 {
-        0 => there_and_back(&lines(input.0)),
-        1 => drop(lines(input.0)),
-        2 => damaged_rows(input),
-        _ => damaged_file(input),
+        0 => round_trip(&load_lines(input.0)),
+        1 => drop(load_lines(input.0)),
+        2 => damage_rows(input),
+        _ => damage_file(input),
     }
 }
 
-/// A directory of its own, which goes when it is dropped.
+/// A temporary directory, which is removed on drop.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -52,7 +51,7 @@ impl Directory {
         Self(std::env::temp_dir().join(name))
     }
 
-    /// With this database in it.
+    /// Creates a directory with this database.
     fn with(database: &[u8]) -> Self {
         let directory = Self::new();
         fs::create_dir(&directory.0).expect("a directory can be made");
@@ -72,7 +71,7 @@ impl Drop for Directory {
     }
 }
 
-/// A line by its members.
+/// The members of a line.
 #[derive(Deserialize)]
 struct Line {
     id: String,
@@ -80,53 +79,54 @@ struct Line {
     data: Box<RawValue>,
 }
 
-/// Loads lines; what is written out of them.
-fn lines(bytes: &[u8]) -> String {
+/// Loads lines, and returns their dump.
+fn load_lines(bytes: &[u8]) -> String {
     let directory = Directory::new();
     let loaded = load(&directory.0, &mut &*bytes);
     let all: Vec<_> = bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).collect();
     let good = match &loaded {
         Ok(_) => all.len(),
-        // Those before a bad one are there.
+        // The lines before an invalid one are loaded.
         Err(ToolError::Line(number, _)) => *number as usize - 1,
         Err(error) => panic!("{error}"),
     };
     let expected: Vec<_> = all[..good].iter().filter(|line| !line.is_empty()).collect();
     assert!(loaded.is_err() || loaded.is_ok_and(|count| count == expected.len() as u64));
-    let out = dumped(&directory.0, None).expect("what was loaded can be written out");
+    let out = dump_text(&directory.0, None).expect("loaded records can be dumped");
     assert_eq!(out.lines().count(), expected.len());
     for (line, written) in expected.into_iter().zip(out.lines()) {
         compare(line, written);
     }
-    judge(&directory.0);
+    check_directory(&directory.0);
     out
 }
 
-fn there_and_back(out: &str) {
+/// Loads a dump, and compares its dump.
+fn round_trip(out: &str) {
     let again = Directory::new();
-    load(&again.0, &mut out.as_bytes()).expect("what was written out can be loaded");
-    assert_eq!(dumped(&again.0, None).as_deref().ok(), Some(out));
+    load(&again.0, &mut out.as_bytes()).expect("a dump can be loaded");
+    assert_eq!(dump_text(&again.0, None).as_deref().ok(), Some(out));
 }
 
 fn compare(line: &[u8], written: &str) {
     let line: Line = serde_json::from_slice(line).expect("a loaded line is JSON");
-    let written: Line = serde_json::from_str(written).expect("a written line is JSON");
+    let written: Line = serde_json::from_str(written).expect("a dumped line is JSON");
     assert_eq!((&line.id, &line.event), (&written.id, &written.event));
     let words = |data: &RawValue| data.get().split_ascii_whitespace().collect::<String>();
     assert_eq!(words(&line.data), words(&written.data));
 }
 
-fn dumped(directory: &Path, name: Option<&str>) -> Result<String, ToolError> {
+fn dump_text(directory: &Path, name: Option<&str>) -> Result<String, ToolError> {
     let mut out = Vec::new();
     dump(directory, name, &mut out)?;
     Ok(String::from_utf8(out).expect("a dump is text"))
 }
 
-/// What a check calls good must open, and show what the records say; whatever it says, nothing panics.
-fn judge(directory: &Path) {
+/// Opens a store that may be damaged, and uses it. If the check finds no problems, the store must have the right content.
+fn check_directory(directory: &Path) {
     let report = check(directory);
     let is_good = report.is_ok_and(|report| report.is_good());
-    let out = dumped(directory, None);
+    let out = dump_text(directory, None);
     assert!(!is_good || out.is_ok());
     let opened = Store::open(&Location::Directory(directory.to_owned()));
     let opening = match opened {
@@ -137,26 +137,26 @@ fn judge(directory: &Path) {
     let through = opening.ids_through;
     let Ok(store) = opening.start(Box::new(After(through.into()))) else { return };
     if let (true, Ok(out)) = (is_good, out) {
-        shows(&store, &out, &latest);
+        check_content(&store, &out, &latest);
     }
     for (_, name) in &latest {
-        let _ = page(&store, name);
+        let _ = read_page(&store, name);
     }
-    // The hub gives no ids that the tables can't hold.
+    // The hub assigns no ids that the tables can't hold.
     if through < i64::MAX as u64 - 2 {
         for name in ["user", "a new one"] {
-            let stored = answer(|reply| store.insert(Arc::from(name), "7".into(), send(reply)));
-            assert_ne!(stored, Err(StoreError::Closed), "whoever writes has not given up");
+            let stored = wait_for(|reply| store.insert(Arc::from(name), "7".into(), send(reply)));
+            assert_ne!(stored, Err(StoreError::Closed), "the writer is still running");
         }
     }
     store.close();
 }
 
-/// Each name's newest, and each name's versions.
-fn shows(store: &Store, out: &str, latest: &[(u64, String)]) {
+/// Checks the newest record and all versions of each name.
+fn check_content(store: &Store, out: &str, latest: &[(u64, String)]) {
     let mut versions: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     for line in out.lines() {
-        let line: Line = serde_json::from_str(line).expect("a written line is JSON");
+        let line: Line = serde_json::from_str(line).expect("a dumped line is JSON");
         let id = line.id.parse().expect("an id is a number");
         versions.entry(line.event).or_default().push((id, line.data.get().to_owned()));
     }
@@ -167,28 +167,28 @@ fn shows(store: &Store, out: &str, latest: &[(u64, String)]) {
         let member =
             |(id, data): &(u64, String)| format!("{}:{data}", serde_json::Value::from(format!("{name}_v_{id}")));
         let members: Vec<_> = all.iter().map(member).collect();
-        assert_eq!(page(store, name), Some(format!("{{{}}}", members.join(","))));
+        assert_eq!(read_page(store, name), Some(format!("{{{}}}", members.join(","))));
     }
 }
 
-fn page(store: &Store, name: &str) -> Option<String> {
+fn read_page(store: &Store, name: &str) -> Option<String> {
     let query = PageQuery { name: Arc::from(name), after: 0, limit: 1000 };
     let reservation = PageBudget::default().reserve(Client::Local)?;
-    answer(|reply| store.read_history(query, Client::Local, reservation, send(reply))).ok().map(|(page, _)| page.body)
+    wait_for(|reply| store.read_history(query, Client::Local, reservation, send(reply))).ok().map(|(page, _)| page.body)
 }
 
 fn send<T>(reply: mpsc::Sender<T>) -> impl FnOnce(T) {
-    move |answer| reply.send(answer).expect("a reply is waited for")
+    move |message| reply.send(message).expect("the receiver waits")
 }
 
-/// What the store replies.
-fn answer<T>(ask: impl FnOnce(mpsc::Sender<T>)) -> T {
+/// Waits for the store's reply.
+fn wait_for<T>(ask: impl FnOnce(mpsc::Sender<T>)) -> T {
     let (reply, replied) = mpsc::channel();
     ask(reply);
-    replied.recv().expect("a reply is never lost")
+    replied.recv().expect("the store replies")
 }
 
-/// Gives ids that follow this one.
+/// Assigns the ids that follow this one.
 struct After(AtomicU64);
 
 impl Order<Record> for After {
@@ -203,35 +203,35 @@ impl Order<Record> for After {
     fn publish(&self, _: Vec<Record>) {}
 }
 
-/// Bytes of the file are overwritten, or its end is cut off.
-fn damaged_file(mut input: Input<'_>) {
+/// Overwrites bytes of the database file, or truncates it.
+fn damage_file(mut input: Input<'_>) {
     let mut database = TEMPLATE.clone();
     if input.choice() & 7 == 0 {
         database.truncate(input.number());
     }
     while input.0.len() >= 3 {
         let (at, byte) = (input.number(), input.choice());
-        if let Some(place) = database.get_mut(at) {
-            *place = byte;
+        if let Some(old) = database.get_mut(at) {
+            *old = byte;
         }
     }
-    judge(&Directory::with(&database).0);
+    check_directory(&Directory::with(&database).0);
 }
 
-/// Rows are written that the tables can hold, and that the store would not.
-fn damaged_rows(mut input: Input<'_>) {
+/// Writes rows that the tables can hold but the store would never write.
+fn damage_rows(mut input: Input<'_>) {
     let directory = Directory::with(&TEMPLATE);
     let connection = Connection::open(directory.database()).expect("it can be opened");
-    connection.pragma_update(None, "synchronous", "OFF").expect("it can be told so");
+    connection.pragma_update(None, "synchronous", "OFF").expect("the setting is supported");
     while !input.0.is_empty() {
-        // What the tables can't hold is refused.
-        let _ = disturb(&connection, &mut input);
+        // SQLite refuses rows that the tables can't hold.
+        let _ = damage_row(&connection, &mut input);
     }
     drop(connection);
-    judge(&directory.0);
+    check_directory(&directory.0);
 }
 
-fn disturb(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<usize> {
+fn damage_row(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<usize> {
     let (kind, one, other) = (input.choice(), number(input), number(input));
     let len = usize::from(input.choice() & 31).min(input.0.len());
     let (text, rest) = input.0.split_at(len);
@@ -250,7 +250,7 @@ fn disturb(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<u
     }
 }
 
-/// A small number, or one at the ends of what there is.
+/// Takes a small number, or one near either end of the range.
 fn number(input: &mut Input<'_>) -> i64 {
     let small = i64::from(input.choice());
     match small {

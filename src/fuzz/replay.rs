@@ -1,5 +1,5 @@
-//! Runs the inputs in `tests/fuzz` once: those written by hand, those that between them reach every edge of the code, and those
-//! that once broke something. Independent of what the inputs contain.
+//! Runs the inputs stored in `tests/fuzz`: seeds, corpora, which together reach every edge of the code found so far, and inputs
+//! that once revealed a bug. Independent of what the inputs contain.
 
 use std::fs;
 use std::path::{Path, PathBuf};

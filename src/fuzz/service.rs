@@ -1,5 +1,5 @@
-//! A broker's parts without threads of its own: what the routes need to know, fresh for every input but for the store, which
-//! takes longer to open than an input to run. Refuses to know what is asked of it.
+//! A service without workers, as the routes need it. Everything is new for each input, except the store, because opening one
+//! takes longer than running an input. Independent of the requests.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::net::ListenerRole;
 use crate::quota::BodyBudget;
 use crate::store::{Location, Record, Store};
 
-/// What signs the publishers' tokens.
+/// The secret for publishers' tokens.
 pub const PUBLISHER: &[u8] = b"the publisher's secret, of 32 bytes or more";
-/// What signs the subscribers' tokens.
+/// The secret for subscribers' tokens.
 pub const SUBSCRIBER: &[u8] = b"the subscriber's secret, of 32 bytes or more";
-/// The only other origin that the broker with tokens lets read its answers.
+/// The only other origin that may read the responses of the service with tokens.
 pub const ORIGIN: &str = "https://a.example";
-/// The longest body.
+/// The maximum size of a body in bytes.
 pub const MAX_BODY: usize = 3000;
 
-/// For a store into which nothing is inserted.
+/// Assigns no ids, for a store into which nothing is inserted.
 struct NoOrder;
 
 impl Order<Record> for NoOrder {
@@ -79,7 +79,7 @@ pub fn context<'a>(service: &'a Service, tokens: &'a RefCell<TokenCache>, now: N
     }
 }
 
-/// A role's only key.
+/// Returns a keyring with one secret.
 pub fn keyring(secret: &[u8]) -> Keyring {
     Keyring { current: Key::from_secret(&Secret::new(secret).expect("it is long enough")), previous: None }
 }

@@ -1,5 +1,5 @@
-//! Tokens. The three places where one can be shown are one place; claims are judged a second time by plain rules; a token that
-//! was bent, or signed with what is no secret, is nobody's.
+//! Fuzzes authentication. A token must have the same effect in the query, the `Authorization` field and the cookie; claims must
+//! allow what naive rules allow; and an altered token, or one signed with a public key as the secret, must be refused.
 
 use std::cell::RefCell;
 
@@ -17,81 +17,84 @@ use crate::auth::{Auth, AuthError, Grant, Key, Keyring, Keyrings, Role, Secret, 
 use crate::clock::Now;
 use crate::http::{Parsed, head};
 
-/// The second in which all happens.
+/// The current time in all inputs, in seconds since the Unix epoch.
 const NOW: u64 = 1_000_000;
-/// What the routes ask for here.
+/// The topic of all requests.
 const TOPIC: &str = "greeting1";
-/// Longer ones do not fit into a head with three of them.
-const MAX_SHOWN: usize = 1500;
-/// No key file is longer.
+/// Longer tokens are not sent, because a head must have room for several of them.
+const MAX_SENT: usize = 1500;
+/// The maximum size of a key file.
 const MAX_PEM: usize = 8 << 10;
 
-/// See the module's page.
+/// Runs one input: a byte that chooses what to do, and a token, a header, claims or a key file.
 pub fn token(bytes: &[u8]) {
     let mut input = Input(bytes);
     match input.choice() & 3 {
-        0 => shown(input.0),
-        1 => signed(br#"{"alg":"HS256"}"#, input.0),
+        0 => send_token(input.0),
+        1 => sign_token(br#"{"alg":"HS256"}"#, input.0),
         2 => {
             let mut parts = input.0.splitn(2, |&b| b == b'\n');
-            signed(parts.next().unwrap_or_default(), parts.next().unwrap_or(br#"{"exp":1000010,"sub":"greeting1"}"#));
+            sign_token(
+                parts.next().unwrap_or_default(),
+                parts.next().unwrap_or(br#"{"exp":1000010,"sub":"greeting1"}"#),
+            );
         }
-        _ => key(input.0),
+        _ => parse_key(input.0),
     }
 }
 
-/// What a token allows, twice: the second time it is known.
-fn admit(keyrings: &Keyrings, token: &[u8]) -> Result<Grant, AuthError> {
+/// Authorizes a token twice, the second time with the first result cached.
+fn authorize(keyrings: &Keyrings, token: &[u8]) -> Result<Grant, AuthError> {
     let mut cache = TokenCache::default();
     let first = keyrings.verify(Role::Subscriber, token, NOW, &mut cache);
     let again = keyrings.look_up(Role::Subscriber, token, NOW, &mut cache);
-    // What nobody with the key has signed is not remembered.
+    // A token with an invalid signature is not cached, so it is verified again.
     assert_eq!(again.unwrap_or_else(|| keyrings.verify(Role::Subscriber, token, NOW, &mut cache)), first);
-    if let Err(denial) = &first {
-        assert!(!denial.to_string().is_empty());
+    if let Err(error) = &first {
+        assert!(!error.to_string().is_empty());
     }
     first
 }
 
-fn keyrings<T>(run: impl FnOnce(&Keyrings) -> T) -> T {
+fn with_keyrings<T>(run: impl FnOnce(&Keyrings) -> T) -> T {
     service::with(true, 1, |service| match &service.auth {
         Auth::Tokens(keyrings) => run(keyrings),
-        Auth::Open => panic!("it asks for tokens"),
+        Auth::Open => panic!("the service requires tokens"),
     })
 }
 
-/// Any bytes in all three places.
-fn shown(token: &[u8]) {
-    let admitted = keyrings(|keyrings| admit(keyrings, token));
-    let can_stand = |b: &u8| *b >= b' ' && *b != 127 && !b"\";".contains(b);
-    if token.is_empty() || token.len() > MAX_SHOWN || token.trim_ascii() != token || !token.iter().all(can_stand) {
+/// Sends any bytes as a token in all three places.
+fn send_token(token: &[u8]) {
+    let authorized = with_keyrings(|keyrings| authorize(keyrings, token));
+    let is_allowed = |b: &u8| *b >= b' ' && *b != 127 && !b"\";".contains(b);
+    if token.is_empty() || token.len() > MAX_SENT || token.trim_ascii() != token || !token.iter().all(is_allowed) {
         return;
     }
     let in_query = format!("?token={}", percent_encode(token, NON_ALPHANUMERIC));
     let in_field = [b"Authorization: bearer ", token, b"\r\n"].concat();
     let in_cookie = [b"Cookie: a=b; esker_token=", token, b" ;c=d\r\n"].concat();
-    let expected = expected(&admitted);
+    let expected = expected(&authorized);
     assert_eq!(ask("", &in_field), expected, "in the field");
     assert_eq!(ask(&in_query, b""), expected, "in the query");
     assert_eq!(ask("", &in_cookie), expected, "in the cookie");
-    // Each place before the next.
+    // The field takes precedence over the query and the cookie, and the query over the cookie.
     assert_eq!(ask("?token=x", &[&in_field[..], b"Cookie: esker_token=y\r\n"].concat()), expected);
     assert_eq!(ask(&in_query, b"Cookie: esker_token=y\r\nAuthorization: Basic eDp5\r\n"), expected);
 }
 
-/// The status and the reason that a request for the topic gets.
-fn expected(admitted: &Result<Grant, AuthError>) -> (u16, Option<String>) {
-    match admitted {
+/// Returns the status and the reason in the response to a request for the topic.
+fn expected(authorized: &Result<Grant, AuthError>) -> (u16, Option<String>) {
+    match authorized {
         Ok(grant) if grant.allows_topic(TOPIC) => (200, None),
         Ok(_) => (403, None),
-        Err(denial) => (401, Some(denial.to_string())),
+        Err(error) => (401, Some(error.to_string())),
     }
 }
 
 fn ask(query: &str, fields: &[u8]) -> (u16, Option<String>) {
     let line = format!("GET /subscribe/{TOPIC}{query} HTTP/1.1\r\nHost: h\r\n");
     let bytes = [line.as_bytes(), fields, b"\r\n"].concat();
-    let Ok(Parsed::Complete(head, _)) = head::parse(&bytes) else { panic!("no good head: {bytes:?}") };
+    let Ok(Parsed::Complete(head, _)) = head::parse(&bytes) else { panic!("the head is invalid: {bytes:?}") };
     service::with(true, 1, |service| {
         let (tokens, now) = (RefCell::default(), Now { id_micros: 50, unix_millis: NOW * 1000, millis: 1 });
         match plan(&head, service::context(service, &tokens, now)) {
@@ -103,19 +106,19 @@ fn ask(query: &str, fields: &[u8]) -> (u16, Option<String>) {
     })
 }
 
-/// A header and claims of any kind, with a good signature.
-fn signed(header: &[u8], claims: &[u8]) {
+/// Signs any header and claims, and checks that altered and forged copies are refused.
+fn sign_token(header: &[u8], claims: &[u8]) {
     let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let token = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(sign(SUBSCRIBER, &parts)));
     let forged = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(sign(b"another secret of 32 bytes or more", &parts)));
-    keyrings(|keyrings| {
-        let admitted = admit(keyrings, token.as_bytes());
-        judge(header, claims, &admitted);
-        assert!(admit(keyrings, forged.as_bytes()).is_err());
+    with_keyrings(|keyrings| {
+        let authorized = authorize(keyrings, token.as_bytes());
+        check_claims(header, claims, &authorized);
+        assert!(authorize(keyrings, forged.as_bytes()).is_err());
         for at in [0, parts.len() / 2, parts.len(), token.len() - 1] {
-            let mut bent = token.clone().into_bytes();
-            bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
-            assert!(admit(keyrings, &bent).is_err(), "bent at {at}");
+            let mut altered = token.clone().into_bytes();
+            altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
+            assert!(authorize(keyrings, &altered).is_err(), "altered at {at}");
         }
     });
 }
@@ -124,42 +127,44 @@ fn sign(secret: &[u8], text: &str) -> impl AsRef<[u8]> + use<> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes())
 }
 
-/// The claims once more, by plain rules.
-fn judge(header: &[u8], claims: &[u8], admitted: &Result<Grant, AuthError>) {
-    if admitted.is_ok() {
+/// Compares the grant with that of naive rules.
+fn check_claims(header: &[u8], claims: &[u8], authorized: &Result<Grant, AuthError>) {
+    if authorized.is_ok() {
         let header: Value = serde_json::from_slice(header).expect("a header is JSON");
         assert!(header["alg"] == "HS256" && header.get("crit").is_none_or(Value::is_null), "{header}");
     }
     let Ok(value) = serde_json::from_slice::<Value>(claims) else { return };
-    let plain = Plain::of(&value).filter(|_| !names_one_twice(claims));
-    match (admitted, plain) {
-        (Ok(grant), Some(plain)) => {
-            assert_eq!(grant.expires(), Some(plain.expires));
+    let naive = NaiveGrant::from_claims(&value).filter(|_| !has_repeated_claim(claims));
+    match (authorized, naive) {
+        (Ok(grant), Some(naive)) => {
+            assert_eq!(grant.expires(), Some(naive.expires));
             for name in [TOPIC, "news1234", "weather12", "events", "stats"] {
-                assert_eq!(grant.allows_topic(name), plain.covers(name), "{name}");
+                assert_eq!(grant.allows_topic(name), naive.allows(name), "{name}");
             }
         }
-        (Ok(_), None) => panic!("these claims are not good: {value}"),
-        // Only with a header that is beyond doubt must good claims be good.
-        (Err(denial), Some(_)) => assert!(header != br#"{"alg":"HS256"}"# || has_others(&value), "{denial}: {value}"),
+        (Ok(_), None) => panic!("invalid claims were accepted: {value}"),
+        // Valid claims must be accepted only if the header is certainly valid.
+        (Err(error), Some(_)) => {
+            assert!(header != br#"{"alg":"HS256"}"# || has_library_claims(&value), "{error}: {value}");
+        }
         (Err(_), None) => {}
     }
 }
 
-/// Claims that the standard gives a type and that are none of the broker's: jsonwebtoken looks at them.
-fn has_others(value: &Value) -> bool {
+/// Returns whether there are claims that jsonwebtoken decodes itself, and refuses if their type is wrong.
+fn has_library_claims(value: &Value) -> bool {
     ["iss", "aud"].iter().any(|name| value.get(name).is_some())
 }
 
-/// Good claims.
-struct Plain {
+/// What valid claims allow.
+struct NaiveGrant {
     expires: u64,
     names: Vec<String>,
     patterns: Vec<String>,
 }
 
-impl Plain {
-    fn of(value: &Value) -> Option<Self> {
+impl NaiveGrant {
+    fn from_claims(value: &Value) -> Option<Self> {
         let members = value.as_object()?;
         let second = |name: &str| match members.get(name) {
             Some(second) if second.as_i64().is_some_and(|second| second < 0) => Some(Some(0)),
@@ -181,20 +186,20 @@ impl Plain {
             Some(one) => one == "esker",
             None => true,
         };
-        let holds = expires > NOW && begins <= NOW && is_ours;
-        holds.then_some(Self { expires, names, patterns })
+        let is_valid = expires > NOW && begins <= NOW && is_ours;
+        is_valid.then_some(Self { expires, names, patterns })
     }
 
-    fn covers(&self, topic: &str) -> bool {
-        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+    fn allows(&self, topic: &str) -> bool {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
             Some(prefix) => topic.starts_with(prefix),
             None => topic == pattern,
         };
-        self.names.iter().any(|name| name == topic) || self.patterns.iter().any(fits)
+        self.names.iter().any(|name| name == topic) || self.patterns.iter().any(matches)
     }
 }
 
-/// An object's names, as often as they stand there.
+/// The names of an object's members, including repeated ones.
 struct Names(Vec<String>);
 
 impl<'de> Deserialize<'de> for Names {
@@ -221,15 +226,15 @@ impl<'de> Visitor<'de> for Collect {
     }
 }
 
-/// Whether a claim that counts is there twice.
-fn names_one_twice(claims: &[u8]) -> bool {
+/// Returns whether one of the broker's claims is repeated.
+fn has_repeated_claim(claims: &[u8]) -> bool {
     let Ok(Names(names)) = serde_json::from_slice(claims) else { return false };
     let is_twice = |name: &&str| names.iter().filter(|found| found == name).count() > 1;
     ["exp", "nbf", "aud", "sub", "topics"].iter().any(is_twice)
 }
 
-/// A file that may hold a key. A public key's text is no secret, whoever signs with it.
-fn key(pem: &[u8]) {
+/// Parses a file that may contain a public key, and checks that its text does not work as an HMAC secret.
+fn parse_key(pem: &[u8]) {
     let pem = &pem[..pem.len().min(MAX_PEM)];
     let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
     assert_eq!(Secret::new(pem).is_ok(), pem.len() >= 32 && !has(b"-----BEGIN "));
@@ -240,5 +245,5 @@ fn key(pem: &[u8]) {
     let token = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(sign(pem, &parts)));
     let publisher = keyring(service::PUBLISHER);
     let Auth::Tokens(keyrings) = Auth::tokens(publisher, Keyring { current: key, previous: None }) else { return };
-    assert!(matches!(admit(&keyrings, token.as_bytes()), Err(AuthError::Algorithm(..))));
+    assert!(matches!(authorize(&keyrings, token.as_bytes()), Err(AuthError::Algorithm(..))));
 }
