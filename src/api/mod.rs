@@ -7,15 +7,12 @@ mod authorize;
 mod body;
 mod browsers;
 mod console;
-mod health;
 pub mod insert;
-mod metric_table;
-mod metrics;
+mod monitoring;
 pub mod publish;
 mod rate_limit;
 pub mod record;
 mod route;
-mod stats;
 pub mod subscribe;
 
 use std::cell::RefCell;
@@ -330,10 +327,10 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
         (Route::Insert, Method::Post) => insert::plan(head, context),
         (Route::Audit(name), Method::Get | Method::Head) => audit::plan(name.as_deref(), head, context),
-        (Route::Stats, Method::Get | Method::Head) => stats::plan(head, context),
-        (Route::Metrics, Method::Get | Method::Head) => metrics::plan(head, context),
-        (Route::Health, Method::Get | Method::Head) => Ok(health::ready(context)),
-        (Route::Liveness, Method::Get | Method::Head) => Ok(health::live(context)),
+        (Route::Stats, Method::Get | Method::Head) => monitoring::stats::plan(head, context),
+        (Route::Metrics, Method::Get | Method::Head) => monitoring::metrics::plan(head, context),
+        (Route::Health, Method::Get | Method::Head) => Ok(monitoring::health::ready(context)),
+        (Route::Liveness, Method::Get | Method::Head) => Ok(monitoring::health::live(context)),
         (route, _) => Err(Problem::method_not_allowed(route.allow(), route.advice())),
     }
 }

@@ -4,10 +4,11 @@ use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::{self, Exposition, MEDIA_TYPE};
 
-use super::authorize::{admit, demand};
-use super::{Context, Plan, metric_table, stats};
+use super::{metric_table, stats};
+use crate::api::authorize::{admit, demand};
+use crate::api::{Context, Plan};
 
-pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+pub(in crate::api) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     demand(&admit(Role::Publisher, head, context)?, stats::NAME)?;
     let mut table = metric_table::table(context);
     table.extend(metrics::process());

@@ -10,10 +10,10 @@ use crate::metrics::{
 use crate::quota::RateLimiter;
 use crate::store::{Health, Status, StoreError};
 
-use super::{Context, Service};
+use crate::api::{Context, Service};
 
 /// All rows.
-pub(super) fn table(context: Context<'_>) -> Vec<Family> {
+pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     let service = context.service;
     let (counts, status) = (service.hub.counts(), service.store.status());
     let mut table = Vec::new();

@@ -1,7 +1,7 @@
 //! `GET /healthz` and `GET /livez`: whether the broker takes all that it is there for, and whether it runs at all. What
 //! restarts a broker asks the second one: streams outlive a full disk, and a restart would not empty it.
 
-use super::{Context, Plan, draining, insert};
+use crate::api::{Context, Plan, draining, insert};
 use crate::http::{Problem, Response};
 use crate::store::{Health, StoreError};
 
@@ -9,7 +9,7 @@ use crate::store::{Health, StoreError};
 const STUCK_MILLIS: u64 = 10_000;
 
 /// Readiness.
-pub(super) fn ready(context: Context<'_>) -> Plan {
+pub(in crate::api) fn ready(context: Context<'_>) -> Plan {
     if context.service.is_draining() {
         return Plan::Refuse(draining());
     }
@@ -21,7 +21,7 @@ pub(super) fn ready(context: Context<'_>) -> Plan {
 }
 
 /// Liveness.
-pub(super) fn live(context: Context<'_>) -> Plan {
+pub(in crate::api) fn live(context: Context<'_>) -> Plan {
     let longest = context.service.metrics.longest_iteration(context.now.millis);
     if longest <= STUCK_MILLIS {
         return well();
