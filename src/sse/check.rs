@@ -1,36 +1,36 @@
-//! Looks through a publish's body before anything of it is encoded: counts its events and finds what is wrong with them,
-//! without an allocation and in slices of bounded work.
+//! Validates the body of a publish before any of it is encoded: counts the events and finds errors, without allocating and in
+//! slices of bounded work.
 
 use std::fmt;
 use std::ops::Range;
 
 use super::event::{EventError, check_id};
-use super::parse::{Cursor, Line, Slice, range_of, split_field};
+use super::parse::{Line, LineReader, Slice, range_of, split_field};
 
-/// The most events of one body. They enter the history together, while everybody else who publishes waits.
+/// The maximum number of events in one body. They are added to the history under one lock, for which all other publishers wait.
 pub const MAX_EVENTS: usize = 10_000;
 
-/// Why a publish body is refused. Nothing of it is delivered.
+/// Why the body of a publish is refused. None of its events is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishError {
-    /// The body has no event.
+    /// The body contains no event.
     Empty,
     /// An event has fields but no `data`.
     NoData(Dataless),
-    /// The event with this number, counted from 1, has an id that can't go on the wire.
+    /// The event with this number, counted from 1, has an invalid id.
     Id(usize, EventError),
-    /// There are more than [`MAX_EVENTS`].
+    /// The body has more than [`MAX_EVENTS`] events.
     TooManyEvents,
 }
 
 /// An event without `data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dataless {
-    /// Its number, counted from 1.
+    /// The event's number, counted from 1.
     pub event: usize,
     /// The number of its first line that is not a comment, counted from 1.
     pub line: usize,
-    /// Where in the body that line begins.
+    /// The byte offset in the body at which that line begins.
     pub at: usize,
 }
 
@@ -49,52 +49,52 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-/// Checks SSE text. The text is passed to each call; it must be the same one.
+/// A resumable check of SSE text. Each call takes the text again; it must be the same text.
 #[derive(Debug)]
 pub struct Check {
-    cursor: Cursor,
+    reader: LineReader,
     lines: usize,
     events: usize,
     /// The event whose lines are being read, once it has a field.
-    open: Option<Open>,
-    /// The name and the id of the event read last.
+    open: Option<OpenEvent>,
+    /// Where the name and the id of the last event are in the text.
     name: Option<Range<usize>>,
     id: Option<Range<usize>>,
 }
 
-/// What has been found of an event that has a field.
+/// An event of which at least one field was read.
 #[derive(Debug)]
-struct Open {
+struct OpenEvent {
     line: usize,
     at: usize,
     has_data: bool,
 }
 
 impl Check {
-    /// A check of this text, of which nothing has been read.
+    /// Creates a check of this text.
     pub fn new(text: &str) -> Self {
-        Self { cursor: Cursor::of_body(text), lines: 0, events: 0, open: None, name: None, id: None }
+        Self { reader: LineReader::of_body(text), lines: 0, events: 0, open: None, name: None, id: None }
     }
 
-    /// Goes on until the slice is spent. Returns whether all of the text has been read.
+    /// Checks until the slice is spent. Returns whether the whole text has been checked.
     pub fn run(&mut self, text: &str, slice: &mut Slice) -> Result<bool, PublishError> {
         while !slice.is_spent() {
-            let at = self.cursor.at();
-            let Some(line) = self.cursor.next(text, slice) else {
+            let at = self.reader.at();
+            let Some(line) = self.reader.next(text, slice) else {
                 self.end_event(text)?;
                 return if self.events == 0 { Err(PublishError::Empty) } else { Ok(true) };
             };
             self.lines += 1;
-            self.take_line(line, at, text)?;
+            self.check_line(line, at, text)?;
         }
         Ok(false)
     }
 
-    fn take_line(&mut self, line: &str, at: usize, text: &str) -> Result<(), PublishError> {
+    fn check_line(&mut self, line: &str, at: usize, text: &str) -> Result<(), PublishError> {
         let parsed = Line::parse(line);
         match parsed {
             Line::Blank => return self.end_event(text),
-            // Comments alone are not an event.
+            // Comments alone don't make an event.
             Line::Comment => return Ok(()),
             Line::Data(_) | Line::Name(_) | Line::Id(_) | Line::BadId | Line::Other => {}
         }
@@ -102,7 +102,7 @@ impl Check {
             (self.name, self.id) = (None, None);
         }
         let number = self.lines;
-        let open = self.open.get_or_insert(Open { line: number, at, has_data: false });
+        let open = self.open.get_or_insert(OpenEvent { line: number, at, has_data: false });
         match parsed {
             Line::Data(_) => open.has_data = true,
             Line::Name(value) => self.name = Some(range_of(value, line, at)),
@@ -125,39 +125,41 @@ impl Check {
         check_id(id).map(|_| ()).map_err(|error| PublishError::Id(self.events, error))
     }
 
-    /// How many events have been found.
+    /// Returns the number of events found so far.
     pub fn events(&self) -> usize {
         self.events
     }
 
-    /// The name of the event read last; `None` if it has none.
+    /// Returns the name of the last event, unless it is missing or empty.
     pub fn name<'a>(&self, text: &'a str) -> Option<&'a str> {
         self.name.clone().map(|range| &text[range]).filter(|name| !name.is_empty())
     }
 
-    /// The id of the event read last; `None` if it has none.
+    /// Returns the id of the last event, unless it is missing or empty.
     pub fn id<'a>(&self, text: &'a str) -> Option<&'a str> {
         check_id(self.id.clone().map(|range| &text[range])).unwrap_or_default()
     }
 }
 
-/// Finds out whether every line of a text is a field of a server-sent event, as if it were meant to be read as one.
+/// A resumable scan that determines whether every line of a text is a field of a server-sent event. Such a text was probably
+/// meant as an event, not as data. Each call takes the text again; it must be the same text.
 #[derive(Debug)]
 pub struct FieldScan {
-    cursor: Cursor,
+    reader: LineReader,
     has_fields: bool,
 }
 
 impl FieldScan {
-    /// A scan of this text, of which nothing has been read.
+    /// Creates a scan of this text.
     pub fn new(text: &str) -> Self {
-        Self { cursor: Cursor::of_body(text), has_fields: false }
+        Self { reader: LineReader::of_body(text), has_fields: false }
     }
 
-    /// Goes on until the slice is spent or the answer is known. Comments and blank lines don't count either way.
+    /// Scans until the slice is spent or the result is known. Returns the result: `true` if the text has fields and nothing
+    /// else. Comments and blank lines are ignored.
     pub fn run(&mut self, text: &str, slice: &mut Slice) -> Option<bool> {
         while !slice.is_spent() {
-            let Some(line) = self.cursor.next(text, slice) else { return Some(self.has_fields) };
+            let Some(line) = self.reader.next(text, slice) else { return Some(self.has_fields) };
             if line.is_empty() || line.starts_with(':') {
                 continue;
             }
@@ -170,7 +172,7 @@ impl FieldScan {
     }
 }
 
-/// Whether a line is one of the standard's fields, with its colon.
+/// Returns whether a line is one of the standard's fields, including the colon.
 fn is_field(line: &str) -> bool {
     let (name, _) = split_field(line);
     name.len() < line.len() && matches!(name, "data" | "event" | "id" | "retry")
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_data_is_refused() {
+    fn bodies_and_events_without_data_are_refused() {
         for empty in ["", "\n\r\n", ": only a comment\n\n", "\u{feff}"] {
             assert_eq!(error(empty), PublishError::Empty, "{empty:?}");
         }
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_events_is_exact_and_nothing_beyond_it_is_read() {
+    fn the_event_limit_is_exact_and_stops_the_check() {
         let full = "data\n\n".repeat(MAX_EVENTS);
         assert_eq!(check(&full).unwrap().events(), MAX_EVENTS);
         assert_eq!(check(&format!("{full}: more\n")).unwrap().events(), MAX_EVENTS);
@@ -214,11 +216,11 @@ mod tests {
         let mut check = Check::new("");
         let endless = "data\n\n".repeat(100 * MAX_EVENTS);
         assert_eq!(check.run(&endless, &mut Slice::unlimited()), Err(PublishError::TooManyEvents));
-        assert!(check.cursor.at() <= full.len() + 6);
+        assert!(check.reader.at() <= full.len() + 6);
     }
 
     #[test]
-    fn names_and_ids_are_those_of_the_last_event() {
+    fn name_and_id_are_those_of_the_last_event() {
         let text = "id: 1\nevent: a\ndata: x\n\nid: \0\nid: 2\nid: 3\0\ndata: y\n\n: end";
         let check = check(text).unwrap();
         assert_eq!((check.events(), check.name(text), check.id(text)), (2, None, Some("2")));
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn only_text_whose_every_line_is_a_field_is_one_of_fields() {
+    fn a_scan_finds_text_that_has_only_fields() {
         let is_fields = |text: &str| FieldScan::new(text).run(text, &mut Slice::unlimited()) == Some(true);
         for fields in
             ["data: x", "\u{feff}event:paid\ndata: 1", "id: 42", ": note\n\nretry: 5\r\ndata:\r\n\r\n", "data: x\n"]

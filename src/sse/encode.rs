@@ -1,75 +1,79 @@
-//! Encodes the events of a publish's body as drafts of frames, in slices of bounded work. The body must have passed its
-//! check: nothing can be wrong with it any more.
+//! Encodes the events of a publish's body as frames without ids, in slices of bounded work. The body must have passed
+//! [`Check`](super::Check), so encoding cannot fail.
 
 use std::ops::Range;
 
 use super::check::{Check, PublishError};
 use super::event::{EventError, check_id, check_name, encode_data_line};
 use super::frame::UnsequencedFrame;
-use super::parse::{Cursor, Line, Slice, range_of};
+use super::parse::{Line, LineReader, Slice, range_of};
 
-/// What an event costs of a [`Slice`] beyond its lines: two allocations and their bookkeeping take as long as copying this
-/// many bytes.
+/// The cost of an event beyond its lines, in the unit of [`Slice`]: two allocations and their bookkeeping take as long as
+/// copying this many bytes.
 pub const EVENT_COST: usize = 256;
 
-/// Encodes a body. The body is passed to each call; it must be the same one.
+/// A resumable encoder of one body. Each call takes the body again; it must be the same body.
 #[derive(Debug)]
 pub struct Encoder {
-    cursor: Cursor,
-    /// Whether every line is a line of data.
+    reader: LineReader,
+    /// Whether the whole body is the data of one event.
     is_data: bool,
-    /// What an event is called that does not say so itself.
-    name: Option<String>,
-    /// The id of an event that has none of its own.
-    id: Option<String>,
-    /// Comments, `retry` and unknown fields of the event whose lines are being read, and comments that belong to none.
+    /// The name of an event that has no `event` field.
+    default_name: Option<String>,
+    /// The id of an event that has no `id` field.
+    default_id: Option<String>,
+    /// Comments, `retry` and unknown fields of the current event, including comments from before it.
     first_lines: Vec<u8>,
-    /// Its `data` lines.
+    /// The `data` lines of the current event.
     data_lines: Vec<u8>,
-    own_name: Option<Range<usize>>,
+    /// Where the `event` field of the current event is in the body.
+    name: Option<Range<usize>>,
+    /// Where the `id` field of the current event is in the body.
     publisher_id: Option<Range<usize>>,
-    drafts: Vec<UnsequencedFrame>,
+    frames: Vec<UnsequencedFrame>,
+    /// The memory of `frames` beyond the list itself, in bytes.
     cost: usize,
 }
 
 impl Encoder {
-    /// Encodes SSE text that has `events` events. If it is one, it gets this name and this id where it has none of its own.
+    /// Creates an encoder of SSE text that has `events` events. Events without a name or an id of their own get these.
     pub fn of_text(text: &str, events: usize, name: Option<String>, id: Option<String>) -> Self {
-        Self::new(Cursor::of_body(text), false, events, (name, id))
+        Self::new(LineReader::of_body(text), false, events, (name, id))
     }
 
-    /// Encodes a body that is the data of one event with this name and this id.
+    /// Creates an encoder of a body that is the data of one event with this name and this id.
     pub fn of_data(body: &str, name: Option<String>, id: Option<String>) -> Self {
-        Self::new(Cursor::of_body(body), true, 1, (name, id))
+        Self::new(LineReader::of_body(body), true, 1, (name, id))
     }
 
-    fn new(cursor: Cursor, is_data: bool, events: usize, (name, id): (Option<String>, Option<String>)) -> Self {
+    fn new(reader: LineReader, is_data: bool, events: usize, defaults: (Option<String>, Option<String>)) -> Self {
+        let (default_name, default_id) = defaults;
         Self {
-            cursor,
+            reader,
             is_data,
-            name,
-            id,
+            default_name,
+            default_id,
             first_lines: Vec::new(),
             data_lines: Vec::new(),
-            own_name: None,
+            name: None,
             publisher_id: None,
-            drafts: Vec::with_capacity(events),
+            frames: Vec::with_capacity(events),
             cost: 0,
         }
     }
 
-    /// Goes on until the slice is spent. Returns whether all of the body has been encoded.
+    /// Encodes until the slice is spent. Returns whether the whole body has been encoded.
     pub fn run(&mut self, body: &str, slice: &mut Slice) -> bool {
         while !slice.is_spent() {
-            let at = self.cursor.at();
-            let Some(line) = self.cursor.next(body, slice) else {
+            let at = self.reader.at();
+            let Some(line) = self.reader.next(body, slice) else {
                 self.end_event(body, slice);
                 return true;
             };
             match if self.is_data { Line::Data(line) } else { Line::parse(line) } {
                 Line::Blank => self.end_event(body, slice),
                 Line::Data(value) => encode_data_line(value, &mut self.data_lines),
-                Line::Name(value) => self.own_name = Some(range_of(value, line, at)),
+                Line::Name(value) => self.name = Some(range_of(value, line, at)),
                 Line::Id(value) => self.publisher_id = Some(range_of(value, line, at)),
                 Line::BadId => {}
                 Line::Comment | Line::Other => {
@@ -81,32 +85,34 @@ impl Encoder {
         false
     }
 
-    /// Comments without an event travel with the next one.
+    /// Adds the current event's frame, if it has data. Comments without an event are sent with the next one.
     fn end_event(&mut self, body: &str, slice: &mut Slice) {
         if self.data_lines.is_empty() {
             return;
         }
-        // A NUL is harmless in a name that came as a line; CR and LF can't be in one.
-        let own_name = self.own_name.take().map(|range| &body[range]).filter(|name| !name.is_empty());
+        // The name was read from one line, so it has no CR or LF; a NUL in a name is harmless.
+        let name = self.name.take().map(|range| &body[range]).filter(|name| !name.is_empty());
         let publisher_id = check_id(self.publisher_id.take().map(|range| &body[range])).unwrap_or_default();
-        let (name, id) = (own_name.or(self.name.as_deref()), publisher_id.or(self.id.as_deref()));
-        let draft = UnsequencedFrame::assemble(&self.first_lines, name, &self.data_lines, id);
-        self.cost += draft.cost();
-        self.drafts.push(draft);
+        let (name, id) = (name.or(self.default_name.as_deref()), publisher_id.or(self.default_id.as_deref()));
+        let frame = UnsequencedFrame::assemble(&self.first_lines, name, &self.data_lines, id);
+        debug_assert!(self.frames.len() < self.frames.capacity(), "the check counted fewer events");
+        self.cost += frame.cost();
+        self.frames.push(frame);
         self.first_lines.clear();
         self.data_lines.clear();
         slice.spend(EVENT_COST);
     }
 
-    /// What it holds in memory, beside the body.
+    /// Returns the memory that the encoder uses, in bytes, excluding the body.
     pub fn cost(&self) -> usize {
-        let list = self.drafts.capacity() * size_of::<UnsequencedFrame>();
+        let list = self.frames.capacity() * size_of::<UnsequencedFrame>();
         self.cost + list + self.first_lines.capacity() + self.data_lines.capacity()
     }
 
-    /// The events, in order.
+    /// Returns the frames, in the body's order. The whole body must have been encoded.
     pub fn finish(self) -> Vec<UnsequencedFrame> {
-        self.drafts
+        debug_assert!(self.data_lines.is_empty(), "an event is unfinished");
+        self.frames
     }
 }
 
@@ -135,10 +141,10 @@ mod tests {
     use super::*;
     use crate::sse::Framing;
 
-    fn wire(drafts: Vec<UnsequencedFrame>) -> String {
+    fn wire(frames: Vec<UnsequencedFrame>) -> String {
         let mut text = String::new();
-        for (number, draft) in drafts.into_iter().enumerate() {
-            let frame = draft.assign_id(number as u64 + 1);
+        for (number, frame) in frames.into_iter().enumerate() {
+            let frame = frame.assign_id(number as u64 + 1);
             text.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).unwrap());
         }
         text
@@ -149,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_are_put_into_the_wires_order() {
+    fn lines_are_written_in_the_order_of_the_wire() {
         let body = "id: 7\ndata: a\nevent: n\n: note\nretry: 9\nfoo\ndata:b\n\n";
         assert_eq!(text(body), ": note\nretry: 9\nfoo\nevent: n\ndata: a\ndata: b\nid: 7\n\n");
     }
 
     #[test]
-    fn all_line_ends_and_a_missing_blank_line_are_understood() {
+    fn all_line_ends_and_a_missing_last_blank_line_are_accepted() {
         let expected = "data: a\ndata: b\nid: 1\n\ndata: c\nid: 2\n\n";
         for end in ["\n", "\r", "\r\n"] {
             let body = ["data:a", "data:b", "", "", "data:c"].join(end);
@@ -167,39 +173,39 @@ mod tests {
     }
 
     #[test]
-    fn only_one_space_is_dropped() {
+    fn only_one_space_after_the_colon_is_dropped() {
         assert_eq!(text("data:  two\ndata:\tt\ndata"), "data:  two\ndata: \tt\ndata: \nid: 1\n\n");
     }
 
     #[test]
-    fn comments_alone_travel_with_the_next_event() {
+    fn comments_without_an_event_are_sent_with_the_next_one() {
         assert_eq!(text(": a\n\n: b\ndata: x\n\n: c"), ": a\n: b\ndata: x\nid: 1\n\n");
     }
 
     #[test]
-    fn ids_that_are_empty_or_have_a_nul_are_no_ids() {
+    fn empty_ids_and_ids_with_a_nul_are_ignored() {
         assert_eq!(text("id\ndata: x"), "data: x\nid: 1\n\n");
         assert_eq!(text("id: a\nid: b\0\ndata: x"), "data: x\nid: a\n\n");
         assert_eq!(text("id: a\nid:\ndata: x"), "data: x\nid: 1\n\n");
     }
 
     #[test]
-    fn a_body_can_be_the_data() {
-        let drafts = drafts_from_data("{\n}", Some("n"), Some("i")).unwrap();
-        assert_eq!(wire(drafts), "event: n\ndata: {\ndata: }\nid: i\n\n");
+    fn a_whole_body_can_be_the_data_of_an_event() {
+        let frames = drafts_from_data("{\n}", Some("n"), Some("i")).unwrap();
+        assert_eq!(wire(frames), "event: n\ndata: {\ndata: }\nid: i\n\n");
         assert_eq!(wire(drafts_from_data("\u{feff}x\n", None, None).unwrap()), "data: x\ndata: \nid: 1\n\n");
         assert_eq!(drafts_from_data("x", Some("a\nb"), None).unwrap_err(), EventError::Name);
     }
 
     #[test]
-    fn an_event_gets_what_it_lacks() {
-        let given = |body: &str| {
+    fn defaults_fill_in_missing_names_and_ids() {
+        let with_defaults = |body: &str| {
             let encoder = Encoder::of_text(body, 1, Some("n".into()), Some("i".into()));
             wire(encoded(encoder, body))
         };
-        assert_eq!(given("data: x"), "event: n\ndata: x\nid: i\n\n");
-        assert_eq!(given("event: own\nid: own\ndata: x"), "event: own\ndata: x\nid: own\n\n");
-        assert_eq!(given("event:\nid:\ndata: x"), "event: n\ndata: x\nid: i\n\n");
+        assert_eq!(with_defaults("data: x"), "event: n\ndata: x\nid: i\n\n");
+        assert_eq!(with_defaults("event: own\nid: own\ndata: x"), "event: own\ndata: x\nid: own\n\n");
+        assert_eq!(with_defaults("event:\nid:\ndata: x"), "event: n\ndata: x\nid: i\n\n");
     }
 
     fn body() -> impl Strategy<Value = String> {
@@ -214,16 +220,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Whatever an EventSource would have dispatched of the body itself, it dispatches of the stream, and a body is refused
-        /// exactly if a block has fields but no data, or no block has data.
+        /// An EventSource dispatches the same events for the stream as for the body itself. A body is refused if and only if a
+        /// block has fields but no data, or no block has data.
         #[test]
-        fn what_is_published_is_what_a_naive_parser_reads(body in body()) {
+        fn the_stream_has_the_events_that_a_naive_parser_finds_in_the_body(body in body()) {
             crate::fuzz::publish(format!("\0{body}").as_bytes());
         }
 
-        /// However the work is sliced, the events are the same, and they are as many as were counted.
+        /// The events don't depend on how the work is sliced, and their number is the one that was counted.
         #[test]
-        fn slices_make_no_difference(body in body(), cost in 1..40_usize) {
+        fn slicing_does_not_change_the_result(body in body(), cost in 1..40_usize) {
             let (mut check, mut count) = (Check::new(&body), Ok(false));
             while count == Ok(false) {
                 count = check.run(&body, &mut Slice::new(cost));
@@ -232,9 +238,9 @@ mod tests {
             if count.is_ok() {
                 let mut encoder = Encoder::of_text(&body, check.events(), None, None);
                 while !encoder.run(&body, &mut Slice::new(cost)) {}
-                let drafts = encoder.finish();
-                prop_assert_eq!(drafts.len(), check.events());
-                prop_assert_eq!(wire(drafts), text(&body));
+                let frames = encoder.finish();
+                prop_assert_eq!(frames.len(), check.events());
+                prop_assert_eq!(wire(frames), text(&body));
             }
             let mut encoder = Encoder::of_data(&body, None, None);
             while !encoder.run(&body, &mut Slice::new(cost)) {}

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::frame::UnsequencedFrame;
-use super::parse::{Cursor, Slice};
+use super::parse::{LineReader, Slice};
 use super::position::{MAX_PUBLISHER_ID, position};
 
 /// The longest data of an event, in bytes; no request body may be larger, either.
@@ -110,8 +110,8 @@ fn breaks_a_line(text: &str) -> bool {
 
 fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) -> UnsequencedFrame {
     let retry = retry.map(|millis| format!("retry: {millis}\n")).unwrap_or_default();
-    let (mut cursor, mut lines) = (Cursor::new(), Vec::with_capacity(data.len() + "data: \n".len()));
-    while let Some(line) = cursor.next(data, &mut Slice::unlimited()) {
+    let (mut reader, mut lines) = (LineReader::new(), Vec::with_capacity(data.len() + "data: \n".len()));
+    while let Some(line) = reader.next(data, &mut Slice::unlimited()) {
         encode_data_line(line, &mut lines);
     }
     UnsequencedFrame::assemble(retry.as_bytes(), name, &lines, id)

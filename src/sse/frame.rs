@@ -1,74 +1,80 @@
-//! The wire bytes of one event: encoded once as a complete HTTP chunk, then shared by every socket
-//! of every worker. A [`UnsequencedFrame`] has room at both ends; [`UnsequencedFrame::assign_id`]
-//! makes it a [`Frame`].
+//! The wire bytes of one event, encoded once as a complete HTTP chunk and then shared by the sockets of all workers.
+//! [`UnsequencedFrame`] reserves room at both ends of the buffer for the chunk's framing and the id, so that
+//! [`UnsequencedFrame::assign_id`] turns it into a [`Frame`] without copying:
+//!
+//! ```text
+//! chunk size CRLF | comments, retry, event, data lines | id line LF | CRLF
+//! room reserved   | written by the publisher's worker  | room reserved
+//! ```
 
 use std::io::Write as _;
 use std::sync::Arc;
 
 use super::position::position;
 
-/// What a retained frame costs beyond its bytes: the shared allocation, its place in feeds and inboxes.
+/// The memory of a retained frame beyond its bytes: the shared allocation and its entries in feeds and inboxes.
 pub const FRAME_OVERHEAD: usize = 128;
-/// What a publisher's own id costs beside the wire and beyond its length: an allocation, its place among its topic's, and what
-/// the allocator adds to both.
-const OWN_ID_OVERHEAD: usize = 110;
+/// The memory of a publisher id beyond its length and its bytes on the wire: an allocation, its entry in the topic's index, and
+/// the allocator's overhead for both.
+const PUBLISHER_ID_OVERHEAD: usize = 110;
 
-/// Room for the chunk-size line: eight hexadecimal digits and CRLF.
+/// Room for the chunk-size line (RFC 9112 section 7.1): eight hexadecimal digits and CRLF.
 const HEADER_ROOM: usize = 10;
 /// Room for `id: ` and 20 digits, LF, the blank line, and the CRLF that ends the chunk.
 const TRAILER_ROOM: usize = 4 + 20 + 1 + 1 + 2;
 
-/// How a stream's bytes are delimited on the connection.
+/// How the body of a stream's response is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// HTTP/1.1: `Transfer-Encoding: chunked`.
     Chunked,
-    /// HTTP/1.0: the bytes as they are, ended by the end of the connection.
+    /// HTTP/1.0: the bytes without framing; the body ends when the connection is closed.
     Plain,
 }
 
-/// An event's immutable wire bytes.
+/// An event's immutable wire bytes, and its id.
 #[derive(Debug)]
 pub struct Frame {
     bytes: Vec<u8>,
+    /// The index in `bytes` of the first digit of the chunk's size.
     start: u8,
     id: u64,
     label: Label,
 }
 
-/// What an event is told from others by, beside its id.
+/// What identifies an event besides its broker id.
 #[derive(Debug)]
 enum Label {
-    Nothing,
-    /// The id that the publisher gave it.
-    OwnId(Arc<str>),
-    /// The name that a record has versions of.
+    None,
+    /// The id that the publisher assigned.
+    PublisherId(Arc<str>),
+    /// The record's name; the event is one of its versions.
     Name(Arc<str>),
 }
 
 impl Frame {
-    /// The event's id in the broker's order.
+    /// Returns the id that the broker assigned, which defines the order of events.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The id that the publisher gave it, which is the one on the wire, but without white space around it.
+    /// Returns the id that the publisher assigned, without surrounding whitespace. It replaces the broker's id on the wire.
     pub fn publisher_id(&self) -> Option<&Arc<str>> {
         match &self.label {
-            Label::OwnId(id) => Some(id),
-            Label::Nothing | Label::Name(_) => None,
+            Label::PublisherId(id) => Some(id),
+            Label::None | Label::Name(_) => None,
         }
     }
 
-    /// The name of a record.
+    /// Returns the name of the record of which the event is a version.
     pub fn name(&self) -> Option<&Arc<str>> {
         match &self.label {
             Label::Name(name) => Some(name),
-            Label::Nothing | Label::OwnId(_) => None,
+            Label::None | Label::PublisherId(_) => None,
         }
     }
 
-    /// The bytes to write to a stream.
+    /// Returns the bytes to write to a stream.
     pub fn wire(&self, framing: Framing) -> &[u8] {
         match framing {
             Framing::Chunked => &self.bytes[usize::from(self.start)..],
@@ -76,14 +82,14 @@ impl Frame {
         }
     }
 
-    /// What it costs in memory.
+    /// Returns the memory that the frame uses, in bytes.
     pub fn cost(&self) -> usize {
-        let publisher_id = self.publisher_id().map_or(0, |id| id.len() + OWN_ID_OVERHEAD);
+        let publisher_id = self.publisher_id().map_or(0, |id| id.len() + PUBLISHER_ID_OVERHEAD);
         self.bytes.capacity() + FRAME_OVERHEAD + publisher_id
     }
 }
 
-/// A frame without its id.
+/// A frame whose id is not assigned yet.
 #[derive(Debug)]
 pub struct UnsequencedFrame(Arc<Frame>);
 
@@ -95,7 +101,7 @@ impl UnsequencedFrame {
         FrameWriter { bytes }
     }
 
-    /// Puts an event together: whole lines that come first, its name, whole `data` lines, and the publisher's own id.
+    /// Encodes an event from its parts, in the order of the wire. `first_lines` and `data_lines` are complete lines.
     pub fn assemble(first_lines: &[u8], name: Option<&str>, data_lines: &[u8], publisher_id: Option<&str>) -> Self {
         let name_len = name.map_or(0, |name| "event: \n".len() + name.len());
         let id_len = publisher_id.map_or(0, str::len);
@@ -113,30 +119,34 @@ impl UnsequencedFrame {
         self.0.publisher_id().map(|id| &**id)
     }
 
-    /// What it will cost in memory.
+    /// Returns the memory that the frame will use, in bytes.
     pub fn cost(&self) -> usize {
         self.0.cost()
     }
 
-    /// Returns the frame with this id. Neither allocates nor copies, because it is called inside the hub's lock.
+    /// Returns the frame with this id. Neither allocates nor copies, because it is called while the hub's lock is held.
     pub fn assign_id(mut self, id: u64) -> Arc<Frame> {
-        // A draft is never shared, so this always succeeds; without it the frame would merely lack its id.
+        debug_assert_eq!(Arc::strong_count(&self.0), 1, "an unsequenced frame is shared");
+        // Always succeeds: an unsequenced frame is never shared.
         if let Some(frame) = Arc::get_mut(&mut self.0) {
+            let capacity = frame.bytes.capacity();
             frame.id = id;
             if frame.publisher_id().is_none() {
                 push_id(&mut frame.bytes, id);
             }
             frame.close();
+            debug_assert_eq!(frame.bytes.capacity(), capacity, "assigning an id reallocated");
         }
         self.0
     }
 }
 
 impl Frame {
-    /// Ends the event and the chunk, and writes the chunk's size right before the payload.
+    /// Ends the event and the chunk, and writes the chunk's size immediately before the payload.
     fn close(&mut self) {
         self.bytes.push(b'\n');
         let size = self.bytes.len() - HEADER_ROOM;
+        debug_assert!(u32::try_from(size).is_ok(), "the size has more than eight hexadecimal digits");
         self.bytes.extend_from_slice(b"\r\n");
         let mut digits = size;
         let mut start = HEADER_ROOM - 2;
@@ -153,14 +163,14 @@ impl Frame {
     }
 }
 
-/// Writes an event's lines, one after the other; the id comes last and by itself.
+/// Writes an event's lines one after the other. The id is written last, by [`FrameWriter::finish`] or when it is assigned.
 #[derive(Debug)]
 pub struct FrameWriter {
     bytes: Vec<u8>,
 }
 
 impl FrameWriter {
-    /// A field; the one space after the colon is what every parser strips and some naive ones need.
+    /// Writes a field. Every parser drops the one space after the colon, and some naive parsers require it.
     pub fn field(&mut self, name: &str, value: &str) {
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.extend_from_slice(b": ");
@@ -168,12 +178,12 @@ impl FrameWriter {
         self.bytes.push(b'\n');
     }
 
-    /// Ends the draft. The publisher's own id takes the place of the broker's on the wire.
+    /// Returns the frame. The publisher id, if there is one, replaces the broker's id on the wire.
     pub fn finish(mut self, publisher_id: Option<&str>) -> UnsequencedFrame {
         if let Some(id) = publisher_id {
             self.field("id", id);
         }
-        let label = publisher_id.map_or(Label::Nothing, |id| Label::OwnId(position(id).into()));
+        let label = publisher_id.map_or(Label::None, |id| Label::PublisherId(position(id).into()));
         self.label(label)
     }
 
@@ -182,7 +192,7 @@ impl FrameWriter {
     }
 }
 
-/// A record's frame: its name is the event's, its data is JSON on one line.
+/// Encodes a version of a record. The record's name is the event's name; `data` is JSON on one line.
 pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
     let mut writer = UnsequencedFrame::writer("event: \ndata: \n".len() + name.len() + data.len());
     writer.field("event", name);
@@ -196,10 +206,10 @@ fn push_id(bytes: &mut Vec<u8>, id: u64) {
     bytes.push(b'\n');
 }
 
-/// Bytes for the wire that are no published event: the opening, a heartbeat, a gap, the end.
+/// Appends bytes that the broker itself sends, such as a gap event, as one chunk (RFC 9112 section 7.1) or without framing.
 pub fn chunk(payload: &[u8], framing: Framing, out: &mut Vec<u8>) {
     if framing == Framing::Chunked {
-        // Writing to a vector can't fail.
+        // Writing to a vector never fails.
         let _ = write!(out, "{:x}\r\n", payload.len());
     }
     out.extend_from_slice(payload);
@@ -212,39 +222,40 @@ pub fn chunk(payload: &[u8], framing: Framing, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn draft(data: &str, own: Option<&str>) -> UnsequencedFrame {
-        let mut writer = UnsequencedFrame::writer(data.len() + 7);
+    fn unsequenced(data: &str, publisher_id: Option<&str>) -> UnsequencedFrame {
+        let id_len = publisher_id.map_or(0, str::len);
+        let mut writer = UnsequencedFrame::writer(data.len() + 7 + id_len);
         writer.field("data", data);
-        writer.finish(own)
+        writer.finish(publisher_id)
     }
 
     #[test]
-    fn a_frame_is_one_chunk_with_the_id_last() {
-        let frame = draft("hello", None).assign_id(1_763_000_000_000_000);
+    fn a_frame_is_one_chunk_that_ends_with_the_id() {
+        let frame = unsequenced("hello", None).assign_id(1_763_000_000_000_000);
         assert_eq!(frame.wire(Framing::Plain), b"data: hello\nid: 1763000000000000\n\n");
         assert_eq!(frame.wire(Framing::Chunked), b"22\r\ndata: hello\nid: 1763000000000000\n\n\r\n");
     }
 
     #[test]
-    fn a_publishers_own_id_takes_the_place() {
-        let frame = draft("x", Some("mine")).assign_id(7);
+    fn a_publisher_id_replaces_the_brokers_id_on_the_wire() {
+        let frame = unsequenced("x", Some("mine")).assign_id(7);
         assert_eq!(frame.wire(Framing::Plain), b"data: x\nid: mine\n\n");
         assert_eq!((frame.id(), frame.publisher_id().map(|id| &**id)), (7, Some("mine")));
     }
 
     #[test]
-    fn a_records_name_is_the_events() {
+    fn a_records_name_is_the_name_of_its_events() {
         let frame = record_frame(&Arc::from("user"), "{\"n\":1}", 7);
         assert_eq!(frame.wire(Framing::Plain), b"event: user\ndata: {\"n\":1}\nid: 7\n\n");
         assert_eq!((frame.name().map(|name| &**name), frame.publisher_id()), (Some("user"), None));
     }
 
     #[test]
-    fn sizes_of_every_length_are_exact_and_nothing_is_reallocated() {
+    fn chunk_sizes_are_exact_and_assigning_an_id_does_not_reallocate() {
         for len in [0, 1, 15, 16, 255, 256, 4095, 4096, 70_000, 1 << 20] {
-            let draft = draft(&"x".repeat(len), None);
-            let before = draft.cost();
-            let frame = draft.assign_id(u64::MAX);
+            let unsequenced = unsequenced(&"x".repeat(len), None);
+            let before = unsequenced.cost();
+            let frame = unsequenced.assign_id(u64::MAX);
             let text = String::from_utf8(frame.wire(Framing::Chunked).to_vec()).unwrap();
             let (size, rest) = text.split_once("\r\n").unwrap();
             assert_eq!(usize::from_str_radix(size, 16).unwrap(), rest.len() - 2);

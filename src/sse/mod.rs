@@ -1,6 +1,10 @@
-//! Server-sent events as text and as wire bytes: what publishers send is checked by [`check`] and encoded by [`encode`], line by
-//! line as [`parse`] reads it; what subscribers get is written by [`frame`] and [`stream`]. Knows no socket and no HTTP beyond
-//! the shape of a chunk (RFC 9112 section 7.1), because a frame is encoded as one.
+//! Server-sent events (WHATWG HTML, section 9.2) as text and as bytes for the wire. Independent of sockets, and of HTTP except
+//! for the format of a chunk (RFC 9112 section 7.1), because a frame is encoded as one.
+//!
+//! ```text
+//! body of a publish ─► check ─► encode ─► UnsequencedFrame ─► (the hub assigns the id) ─► Frame ─► subscribers
+//!                      └── parse: lines and fields                                        stream ─┘
+//! ```
 
 pub mod check;
 pub mod encode;

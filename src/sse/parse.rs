@@ -1,22 +1,23 @@
-//! Reads text line by line by the WHATWG rules (HTML standard, section 9.2.6), in slices of bounded work. Independent of what
-//! the lines are read for.
+//! Splits an event stream into lines and fields as the WHATWG HTML standard defines them (section 9.2.6), in slices of bounded
+//! work. Shared by the check and the encoder.
 
 use std::ops::Range;
 
-/// What a line costs of a [`Slice`] beyond its bytes: finding its end and its field takes some time however short it is.
+/// The cost of a line beyond its bytes, in the unit of [`Slice`]: the time to find its end and its field, even if it is short.
 const LINE_COST: usize = 16;
 
-/// How much work on a body may be done at once, roughly in bytes: a line costs its length and a little more.
+/// A budget for the work done on a body before other connections are served, roughly in bytes: a line costs its length and
+/// a small constant.
 #[derive(Debug)]
 pub struct Slice(usize);
 
 impl Slice {
-    /// A slice that may cost this much.
+    /// Creates a slice with this budget.
     pub fn new(cost: usize) -> Self {
         Self(cost)
     }
 
-    /// A slice for work that is not to be interrupted.
+    /// Creates a slice that is never spent, for work that is not interrupted.
     pub fn unlimited() -> Self {
         Self(usize::MAX)
     }
@@ -30,30 +31,31 @@ impl Slice {
     }
 }
 
-/// A position between two lines of a text. The text is passed to each call, so that a value can own both.
+/// A reader of a text's lines. Each call takes the text again, so that a struct can own the text and the reader.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor {
+pub(super) struct LineReader {
     at: usize,
     has_ended: bool,
 }
 
-impl Cursor {
-    /// The beginning of a text.
+impl LineReader {
+    /// Creates a reader at the beginning of a text.
     pub(super) fn new() -> Self {
         Self { at: 0, has_ended: false }
     }
 
-    /// The beginning of a request's body, after one byte order mark if there is any.
+    /// Creates a reader at the beginning of a request's body, after the byte order mark if there is one.
     pub(super) fn of_body(body: &str) -> Self {
         Self { at: if body.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }, has_ended: false }
     }
 
-    /// Returns the next line without its end (LF, CR or CRLF). A line end at the very end of the text begins another, empty
-    /// line, so that no line of data is lost.
+    /// Returns the next line without its line end (LF, CR or CRLF). A line end at the end of the text is followed by another,
+    /// empty line, so that an empty last line of data is kept.
     pub(super) fn next<'a>(&mut self, text: &'a str, slice: &mut Slice) -> Option<&'a str> {
         if self.has_ended {
             return None;
         }
+        debug_assert!(text.is_char_boundary(self.at), "the text is another one than before");
         let rest = &text[self.at..];
         let line = match memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {
             None => {
@@ -71,13 +73,13 @@ impl Cursor {
         Some(line)
     }
 
-    /// Where in the text the next line begins.
+    /// Returns the byte offset in the text at which the next line begins.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 }
 
-/// One line, sorted by what the broker does with it.
+/// One line, classified by how the broker handles it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     Blank,
@@ -85,8 +87,9 @@ pub(super) enum Line<'a> {
     Data(&'a str),
     Name(&'a str),
     Id(&'a str),
-    /// An id with a NUL, a field that the standard ignores.
+    /// An id with a NUL, which the standard ignores.
     BadId,
+    /// `retry`, or a field that the standard does not define.
     Other,
 }
 
@@ -107,15 +110,16 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Splits a line into its field's name and value, which lacks the one space that may follow the colon.
+/// Splits a line into a field's name and value, without the one optional space after the colon.
 pub(super) fn split_field(line: &str) -> (&str, &str) {
     let colon = memchr::memchr(b':', line.as_bytes());
     let (field, value) = colon.map_or((line, ""), |at| (&line[..at], &line[at + 1..]));
     (field, value.strip_prefix(' ').unwrap_or(value))
 }
 
-/// Where a part of a text lies that is at the end of its line.
+/// Returns the range in the text of a value that ends its line. The line begins at `line_start`.
 pub(super) fn range_of(value: &str, line: &str, line_start: usize) -> Range<usize> {
+    debug_assert!(line.ends_with(value));
     let end = line_start + line.len();
     end - value.len()..end
 }
@@ -124,21 +128,21 @@ pub(super) fn range_of(value: &str, line: &str, line_start: usize) -> Range<usiz
 mod tests {
     use super::*;
 
-    fn lines(mut cursor: Cursor, text: &str) -> Vec<&str> {
-        std::iter::from_fn(|| cursor.next(text, &mut Slice::unlimited())).collect()
+    fn lines(mut reader: LineReader, text: &str) -> Vec<&str> {
+        std::iter::from_fn(|| reader.next(text, &mut Slice::unlimited())).collect()
     }
 
     #[test]
     fn lines_end_in_lf_cr_or_crlf() {
-        assert_eq!(lines(Cursor::new(), "a\nb\r\nc\rd\n\re"), ["a", "b", "c", "d", "", "e"]);
-        assert_eq!(lines(Cursor::new(), ""), [""]);
-        assert_eq!(lines(Cursor::new(), "a\n"), ["a", ""]);
-        assert_eq!(lines(Cursor::new(), "\u{feff}a"), ["\u{feff}a"]);
-        assert_eq!(lines(Cursor::of_body("\u{feff}\u{feff}a"), "\u{feff}\u{feff}a"), ["\u{feff}a"]);
+        assert_eq!(lines(LineReader::new(), "a\nb\r\nc\rd\n\re"), ["a", "b", "c", "d", "", "e"]);
+        assert_eq!(lines(LineReader::new(), ""), [""]);
+        assert_eq!(lines(LineReader::new(), "a\n"), ["a", ""]);
+        assert_eq!(lines(LineReader::new(), "\u{feff}a"), ["\u{feff}a"]);
+        assert_eq!(lines(LineReader::of_body("\u{feff}\u{feff}a"), "\u{feff}\u{feff}a"), ["\u{feff}a"]);
     }
 
     #[test]
-    fn fields_are_found_by_their_names() {
+    fn fields_are_recognized_by_their_names() {
         for (line, expected) in [
             ("", Line::Blank),
             (":", Line::Comment),

@@ -1,9 +1,9 @@
-//! Event ids as clients send them back to resume.
+//! Event ids as clients send them back in `Last-Event-ID` to resume.
 
-/// The longest publisher id in bytes: a client must be able to send it back in a request head.
+/// The maximum length of a publisher id in bytes. A client must be able to send it back in a request head.
 pub const MAX_PUBLISHER_ID: usize = 4096;
 
-/// Returns an id as a client can send it back: HTTP does not preserve whitespace around a field value.
+/// Returns an id without surrounding whitespace, which HTTP does not preserve around a field value (RFC 9110 section 5.5).
 pub fn position(id: &str) -> &str {
     id.trim_matches([' ', '\t'])
 }

@@ -1,5 +1,7 @@
-//! The bytes of a stream that no publisher sent: opening, priming, heartbeat, gap, expiry and end.
-//! API.md, section Streams, says why each has the blank lines it has.
+//! What the broker itself writes to a stream: the opening, heartbeats, gaps, the expiry and the end.
+//!
+//! A blank line makes an EventSource dispatch the pending event and store its id (WHATWG HTML, section 9.2.6). So the opening
+//! and heartbeats have none: a subscriber that receives only these keeps its position.
 
 use std::fmt::Write as _;
 
@@ -7,8 +9,8 @@ use serde_json::Value;
 
 use super::frame::{Framing, chunk};
 
-/// The opening lines: a comment and the reconnection time, without a blank line. With `prime` the
-/// newest id and a blank line follow, which an EventSource stores without dispatching anything.
+/// Writes the opening: a comment and the reconnection time, without a blank line. With `prime`, the newest id and a blank line
+/// follow; an EventSource stores this id without dispatching an event.
 pub fn opening(retry_millis: u64, prime: Option<u64>, framing: Framing, out: &mut Vec<u8>) {
     let mut text = format!(":\nretry: {retry_millis}\n");
     if let Some(id) = prime {
@@ -17,13 +19,14 @@ pub fn opening(retry_millis: u64, prime: Option<u64>, framing: Framing, out: &mu
     chunk(text.as_bytes(), framing, out);
 }
 
-/// What a stream that is not taken begins and ends with: a comment that says why, and when to come back.
+/// Writes the whole body of a stream that is not accepted: a comment with the reason, and the time after which to reconnect.
 pub fn reconnect_later(why: &str, retry_millis: u64, framing: Framing, out: &mut Vec<u8>) {
     chunk(format!(": {why}\nretry: {retry_millis}\n").as_bytes(), framing, out);
     out.extend_from_slice(end(framing));
 }
 
-/// Tells that events after `after` are gone. Has no id, so that the client's position stays as it is.
+/// Writes a `gap` event, which reports that events after `after` are no longer retained. It has no id, so that the client keeps
+/// its position.
 pub fn gap(after: &str, oldest: Option<u64>, framing: Framing, out: &mut Vec<u8>) {
     let after = Value::from(after);
     let oldest = oldest.map_or(Value::Null, |id| Value::from(id.to_string()));
@@ -31,7 +34,7 @@ pub fn gap(after: &str, oldest: Option<u64>, framing: Framing, out: &mut Vec<u8>
     chunk(text.as_bytes(), framing, out);
 }
 
-/// What is sent after a silence: a comment without a blank line.
+/// Returns what is sent to an idle stream: a comment without a blank line.
 pub fn heartbeat(framing: Framing) -> &'static [u8] {
     match framing {
         Framing::Chunked => b"2\r\n:\n\r\n",
@@ -39,7 +42,7 @@ pub fn heartbeat(framing: Framing) -> &'static [u8] {
     }
 }
 
-/// The last chunk; a stream without chunks ends with its connection.
+/// Returns the last chunk (RFC 9112 section 7.1). A stream without chunks ends when the connection is closed.
 pub fn end(framing: Framing) -> &'static [u8] {
     match framing {
         Framing::Chunked => b"0\r\n\r\n",
@@ -47,7 +50,7 @@ pub fn end(framing: Framing) -> &'static [u8] {
     }
 }
 
-/// Tells that the token has expired, and ends the stream.
+/// Returns an `expired` event, which reports that the token has expired, and the end of the stream.
 pub fn expired(framing: Framing) -> Vec<u8> {
     let mut out = Vec::new();
     chunk(b"event: expired\ndata: {\"reason\":\"token expired\"}\n\n", framing, &mut out);
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_is_json_whatever_the_position_was() {
+    fn the_position_in_a_gap_is_escaped_as_json() {
         let mut out = Vec::new();
         gap("a\"\u{1}\u{e9}", Some(5), Framing::Plain, &mut out);
         let text = String::from_utf8(out).unwrap();
@@ -68,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_not_taken_says_why_and_ends_without_an_event() {
+    fn a_refused_stream_has_a_reason_and_no_event() {
         let (mut chunked, mut plain) = (Vec::new(), Vec::new());
         reconnect_later("full", 5000, Framing::Chunked, &mut chunked);
         reconnect_later("full", 5000, Framing::Plain, &mut plain);
