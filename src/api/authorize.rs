@@ -31,7 +31,7 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
         match judge(role, token, keyrings, context) {
             Ok(grant) => return Ok(grant),
             // It may be the good one, but need not be waited for if another one is known to be good.
-            Err(problem) if problem.consequence == Consequence::MayWait => {
+            Err(problem) if problem.consequence == Consequence::Delay => {
                 return shown.tokens().find_map(|token| recall(role, token, keyrings, context)?.ok()).ok_or(problem);
             }
             Err(problem) => refusal = Some(after(refusal, problem)),
@@ -42,7 +42,7 @@ pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result
 
 /// The refusal of several tokens: the first one's reason, and the end of the connection if any signature was bad.
 fn after(first: Option<Problem>, problem: Problem) -> Problem {
-    let closes = problem.consequence == Consequence::Closes;
+    let closes = problem.consequence == Consequence::Close;
     let first = first.unwrap_or(problem);
     if closes { first.closing() } else { first }
 }
@@ -72,7 +72,7 @@ fn check_allowance(context: Context<'_>) -> Result<(), Problem> {
             "too many tokens with an invalid signature came from your address, so this one was not verified; try \
              again in {RETRY_AFTER} s"
         );
-        Problem::too_many(detail, RETRY_AFTER).unless_waiting_helps()
+        Problem::too_many(detail, RETRY_AFTER).delayable()
     })
 }
 

@@ -5,7 +5,7 @@
 use super::Context;
 use crate::auth::Auth;
 use crate::http::cors::Origins;
-use crate::http::origin::{is_loopback_host, is_of_host};
+use crate::http::origin::{is_loopback_host, is_origin_of_host};
 use crate::http::{Head, Problem};
 use crate::net::ListenerRole;
 
@@ -80,5 +80,5 @@ pub(super) fn check_cookie_writer(head: &Head<'_>, context: Context<'_>) -> Resu
 /// Returns whether the browser says that the page is of the broker's own origin. Proxies may change `Host`; `Sec-Fetch-Site`
 /// passes them, but older browsers and pages without TLS don't send it.
 fn is_own_page(head: &Head<'_>) -> bool {
-    head.is_same_origin || head.origin.is_some_and(|origin| is_of_host(origin, head.host))
+    head.is_same_origin || head.origin.is_some_and(|origin| is_origin_of_host(origin, head.host))
 }

@@ -214,7 +214,7 @@ impl Plan {
 
     /// Returns whether the connection is closed after the answer, so that no body need be read.
     pub fn ends_connection(&self) -> bool {
-        matches!(self, Self::Refuse(problem) if problem.consequence != Consequence::GoesOn)
+        matches!(self, Self::Refuse(problem) if problem.consequence != Consequence::KeepOpen)
     }
 
     /// Returns whose token came with a body that is wanted.
@@ -307,8 +307,8 @@ impl StoreRequest {
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     let plan = browsers::check_open_broker(head, context).and_then(|()| dispatch(head, context));
     plan.unwrap_or_else(|problem| match problem.consequence {
-        Consequence::MayWait => Plan::Delay(Delay { problem, opens_stream: opens_stream(head, context) }),
-        Consequence::GoesOn | Consequence::Closes => {
+        Consequence::Delay => Plan::Delay(Delay { problem, opens_stream: opens_stream(head, context) }),
+        Consequence::KeepOpen | Consequence::Close => {
             note_denial(&problem, context);
             context.log_refusal(&problem);
             Plan::Refuse(problem)

@@ -1,26 +1,26 @@
-//! Request bodies (RFC 9112 sections 6 and 7): so many bytes, or chunks. The decoder takes bytes as
-//! they come and gives back content; it is strict where leniency would let a request be smuggled.
+//! Decodes request bodies, which have a length or are chunked (RFC 9112 sections 6 and 7). The decoder accepts bytes as they
+//! arrive and returns the content. It is strict where leniency would allow request smuggling.
 
-use super::extension::{Extension, is_text, is_token};
+use super::extension::{Extension, is_field_text, is_token};
 use super::head::BodyFraming;
 use super::problem::Problem;
 use crate::quota::{BodyReservation, ReserveError};
 
-/// At most so many bytes of chunk extensions, and of trailer fields, per body.
+/// The maximum length of a body's chunk extensions and trailer fields together, in bytes.
 pub const MAX_CHUNK_EXTRAS: usize = 16 << 10;
 
-/// Why a body can't be taken.
+/// Why a body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// The chunks are malformed; where the body ends is unknown.
+    /// The chunks are malformed, so the end of the body is unknown.
     Malformed,
-    /// There is more content than allowed.
+    /// The content is longer than `--max-body`.
     TooLarge,
-    /// The extensions or trailers are longer than allowed.
+    /// The chunk extensions and trailer fields are longer than [`MAX_CHUNK_EXTRAS`].
     TooManyExtras,
-    /// All bodies that are being received have too many bytes together.
+    /// The bodies of all clients have reached the memory limit.
     Overload,
-    /// Those of this client have too many bytes together.
+    /// The bodies of this client have reached its share of the memory limit.
     Share,
 }
 
@@ -52,7 +52,7 @@ impl From<BodyError> for Problem {
     }
 }
 
-/// What has come of a body, with the memory that is reserved for it.
+/// The content of a body received so far, and the memory reserved for it.
 #[derive(Debug)]
 pub struct Content {
     bytes: Vec<u8>,
@@ -60,71 +60,74 @@ pub struct Content {
 }
 
 impl Content {
-    /// Creates the content of a body of which nothing has come.
+    /// Creates an empty content. It grows in this reservation.
     pub fn new(reservation: BodyReservation) -> Self {
         Self { bytes: Vec::new(), reservation }
     }
 
-    /// Appends, if the memory can be reserved.
-    pub fn extend(&mut self, run: &[u8]) -> Result<(), BodyError> {
-        self.reservation.grow(run.len())?;
-        self.bytes.extend_from_slice(run);
+    /// Appends bytes. Fails if their memory can't be reserved.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        self.reservation.grow(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// All that has come.
+    /// Returns the bytes received so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Returns all that has come, and what is reserved for it.
+    /// Returns the bytes and their reservation.
     pub fn into_parts(self) -> (Vec<u8>, BodyReservation) {
         (self.bytes, self.reservation)
     }
 }
 
-/// Where in a body the next byte belongs.
+/// What the next byte of a body is. The grammar of chunks is in RFC 9112 section 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes of a body with a length are to come.
+    /// Content of a body with a length, of which this many bytes are missing.
     Length(u64),
-    /// In a chunk's size; so many digits have come.
+    /// A digit of a chunk's size, or the end of the size. `value` is the size so far, `digits` its number of digits.
     Size { value: u64, digits: u8 },
     /// In the extensions of a chunk of this size.
     Extension(u64, Extension),
-    /// After the CR of a size line.
+    /// The LF of the line with this size.
     SizeEnd(u64),
-    /// In a chunk's data.
+    /// Data of a chunk, of which this many bytes are missing.
     Data(u64),
-    /// After a chunk's data: CR.
+    /// The CR after a chunk's data.
     DataCr,
-    /// And LF.
+    /// The LF after a chunk's data.
     DataLf,
-    /// At the beginning of a trailer field or of the last line.
+    /// The first byte of a trailer field, or the CR of the last line.
     TrailerStart,
     /// In a trailer field's name.
     TrailerName,
     /// In a trailer field's value.
     TrailerValue,
-    /// After the CR of a trailer field.
+    /// The LF of a trailer field.
     TrailerLf,
-    /// After the CR of the last line.
+    /// The LF of the last line.
     EndLf,
-    /// All has come.
+    /// The body is complete.
     Done,
 }
 
-/// Takes a body's bytes as they come.
+/// A decoder of one body, which accepts the bytes as they arrive.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
+    /// The maximum length of the content in bytes.
     limit: usize,
+    /// The length of the content so far.
     content: usize,
+    /// The length of the extensions and trailers so far.
     extras: usize,
 }
 
 impl Decoder {
-    /// A decoder for one body of at most `limit` bytes of content.
+    /// Creates a decoder for one body with at most `limit` bytes of content. Fails if its length is larger.
     pub fn new(framing: BodyFraming, limit: usize) -> Result<Self, BodyError> {
         let state = match framing {
             BodyFraming::Length(length) if length > limit as u64 => return Err(BodyError::TooLarge),
@@ -135,16 +138,16 @@ impl Decoder {
         Ok(Self { state, limit, content: 0, extras: 0 })
     }
 
-    /// Whether the body is complete.
+    /// Returns whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Takes from `bytes` what belongs to the body, hands its content to `keep` and answers how many bytes it took.
+    /// Consumes the bytes that belong to the body and passes their content to `sink`. Returns the number of bytes consumed.
     pub fn decode(
         &mut self,
         bytes: &[u8],
-        mut keep: impl FnMut(&[u8]) -> Result<(), BodyError>,
+        mut sink: impl FnMut(&[u8]) -> Result<(), BodyError>,
     ) -> Result<usize, BodyError> {
         let mut at = 0;
         while at < bytes.len() && !self.is_done() {
@@ -152,7 +155,7 @@ impl Decoder {
                 State::Length(left) | State::Data(left) => {
                     let run = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
                     self.count_content(run)?;
-                    keep(&bytes[at..at + run])?;
+                    sink(&bytes[at..at + run])?;
                     at += run;
                     self.state = self.state.after_run(run as u64);
                 }
@@ -163,14 +166,17 @@ impl Decoder {
                 }
             }
         }
+        debug_assert!(at <= bytes.len() && self.content <= self.limit);
         Ok(at)
     }
 
+    /// Counts content, which may be limited only now if the body is chunked.
     fn count_content(&mut self, run: usize) -> Result<(), BodyError> {
         self.content += run;
         if self.content > self.limit { Err(BodyError::TooLarge) } else { Ok(()) }
     }
 
+    /// Counts a byte between chunks. A chunk that would exceed the limit is refused once its size is known.
     fn count_extras(&mut self) -> Result<(), BodyError> {
         if matches!(self.state, State::Extension(..) | State::TrailerName | State::TrailerValue) {
             self.extras += 1;
@@ -185,6 +191,7 @@ impl Decoder {
 }
 
 impl State {
+    /// Returns the state after `run` bytes of content.
     fn after_run(self, run: u64) -> Self {
         match self {
             Self::Length(left) if left == run => Self::Done,
@@ -195,6 +202,7 @@ impl State {
         }
     }
 
+    /// Returns the state after a byte that is not content.
     fn after_byte(self, byte: u8) -> Result<Self, BodyError> {
         match (self, byte) {
             (Self::Size { value, digits }, _) => after_size_byte(value, digits, byte),
@@ -210,7 +218,7 @@ impl State {
             (Self::TrailerStart | Self::TrailerName, _) if is_token(byte) => Ok(Self::TrailerName),
             (Self::TrailerName, b':') => Ok(Self::TrailerValue),
             (Self::TrailerValue, b'\r') => Ok(Self::TrailerLf),
-            (Self::TrailerValue, _) if is_text(byte) => Ok(Self::TrailerValue),
+            (Self::TrailerValue, _) if is_field_text(byte) => Ok(Self::TrailerValue),
             (Self::TrailerLf, b'\n') => Ok(Self::TrailerStart),
             (Self::EndLf, b'\n') => Ok(Self::Done),
             _ => Err(BodyError::Malformed),
@@ -222,7 +230,7 @@ fn after_size_byte(value: u64, digits: u8, byte: u8) -> Result<State, BodyError>
     match (byte, digits) {
         (b'\r', 1..) => Ok(State::SizeEnd(value)),
         (b';', 1..) => Ok(State::Extension(value, Extension::Start)),
-        (b' ' | b'\t', 1..) => Ok(State::Extension(value, Extension::Gap)),
+        (b' ' | b'\t', 1..) => Ok(State::Extension(value, Extension::Whitespace)),
         (_, 0..16) => {
             let digit = char::from(byte).to_digit(16).ok_or(BodyError::Malformed)?;
             Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
@@ -236,7 +244,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The content and how many bytes the body took, fed in pieces that end at `cuts`.
+    /// Decodes bytes in pieces that end at `cuts`. Returns the content, the bytes consumed and whether the body is complete.
     fn decode(
         framing: BodyFraming,
         bytes: &[u8],
@@ -244,21 +252,21 @@ mod tests {
         limit: usize,
     ) -> Result<(Vec<u8>, usize, bool), BodyError> {
         let mut decoder = Decoder::new(framing, limit)?;
-        let (mut content, mut taken) = (Vec::new(), 0);
+        let (mut content, mut consumed) = (Vec::new(), 0);
         for &end in cuts.iter().chain([&bytes.len()]) {
-            while taken < end && !decoder.is_done() {
-                let keep = |run: &[u8]| {
+            while consumed < end && !decoder.is_done() {
+                let sink = |run: &[u8]| {
                     content.extend_from_slice(run);
                     Ok(())
                 };
-                taken += decoder.decode(&bytes[taken..end], keep)?;
+                consumed += decoder.decode(&bytes[consumed..end], sink)?;
             }
         }
-        Ok((content, taken, decoder.is_done()))
+        Ok((content, consumed, decoder.is_done()))
     }
 
     #[test]
-    fn chunks_split_at_every_byte() {
+    fn chunks_are_decoded_when_split_at_every_byte() {
         let body = b"5;a=\"b c\\\"\" ; d = e\r\nhello\r\n0005 ;x\r\nworld\r\n0\r\nA: b\r\nC:\r\n\r\n";
         let all = [body.as_slice(), b"GET /"].concat();
         for cut in 0..all.len() {
@@ -310,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds() {
+    fn content_and_extras_are_limited() {
         let chunked = |text: &str| decode(BodyFraming::Chunked, text.as_bytes(), &[], 10);
         assert_eq!(chunked("b\r\n"), Err(BodyError::TooLarge));
         assert_eq!(chunked("6\r\nhello!\r\n5"), Err(BodyError::TooLarge));
@@ -323,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_just_its_bytes() {
+    fn a_body_with_a_length_consumes_exactly_its_bytes() {
         let got = decode(BodyFraming::Length(5), b"helloGET", &[2], 10).unwrap();
         assert_eq!(got, (b"hello".to_vec(), 5, true));
         assert!(!decode(BodyFraming::Length(5), b"hell", &[], 10).unwrap().2);
@@ -332,7 +340,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_chunking_in_any_pieces_gives_the_content(
+        fn the_content_does_not_depend_on_chunks_and_pieces(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..8),
             cuts in prop::collection::vec(0usize..600, 0..5),
         ) {

@@ -1,10 +1,10 @@
-//! The one cookie that this server looks for (RFC 6265 section 4.2.1).
+//! Finds the token cookie in a `Cookie` field (RFC 6265 section 4.2.1).
 
-/// Its name.
+/// The name of the cookie that carries a token.
 pub const TOKEN: &str = "esker_token";
 
-/// Returns its values among a `Cookie` field's pairs, quoted or not. A browser sends several if they were set for different
-/// domains or paths.
+/// Returns the values of all token cookies in a `Cookie` field, without quotes. A browser sends several if they were set for
+/// different domains or paths.
 pub fn tokens(field: &[u8]) -> impl Iterator<Item = &[u8]> {
     field.split(|&b| b == b';').filter_map(|pair| {
         let value = pair.trim_ascii().strip_prefix(TOKEN.as_bytes())?.strip_prefix(b"=")?;
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cookie_is_found_among_others() {
+    fn token_cookies_are_found_among_others() {
         for (field, values) in [
             ("esker_token=abc", &["abc"][..]),
             ("a=b; esker_token=abc; c=d", &["abc"]),

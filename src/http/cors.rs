@@ -1,12 +1,12 @@
-//! Which pages may read answers (the CORS protocol of the Fetch standard).
+//! Decides which pages may read responses: the CORS protocol of the WHATWG Fetch standard.
 
 use super::extension::is_token;
 use super::origin::{OriginPattern, is_local_origin};
 
-/// The longest list of request header names that a preflight is granted, in bytes.
+/// The maximum length of the list of header names that a preflight may request, in bytes.
 const MAX_REQUESTED_HEADERS: usize = 4 << 10;
 
-/// The origins whose pages may read answers.
+/// The origins whose pages may read responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
     /// `*`: every origin, without credentials.
@@ -17,25 +17,25 @@ pub enum Origins {
     Listed(Vec<OriginPattern>),
 }
 
-/// What one request's `Origin` came to.
+/// Whether the page that sent a request may read the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cors {
-    /// Every origin may read the answer.
+    /// Pages of every origin may read it.
     Any,
-    /// This origin may.
+    /// Pages of this origin, the request's, may read it.
     Allowed(Box<str>),
-    /// The request's origin may not, or there was none.
+    /// The request's origin is not allowed, or the request has none.
     Denied,
 }
 
-/// The fields of a granted preflight, beside those of every answer and the request headers that it asked for.
+/// The fields of the response to an allowed preflight, in addition to those of every response and to the requested headers.
 pub const PREFLIGHT: [(&str, &str); 2] =
     [("Access-Control-Allow-Methods", "GET, POST, DELETE"), ("Access-Control-Max-Age", "3600")];
 
 const EXPOSED: &str = "Access-Control-Expose-Headers: Link, Retry-After\r\n";
 
 impl Origins {
-    /// Decides on an `Origin` field.
+    /// Decides whether the page with this `Origin` may read the response.
     pub fn decide(&self, origin: Option<&str>) -> Cors {
         match (self, origin) {
             (Self::Any, _) => Cors::Any,
@@ -44,7 +44,7 @@ impl Origins {
         }
     }
 
-    /// Returns whether pages of this origin may read answers.
+    /// Returns whether pages of this origin may read responses.
     pub fn allows(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
@@ -53,17 +53,17 @@ impl Origins {
         }
     }
 
-    /// Returns whether this origin was listed by name: not by `*`, and not by default.
+    /// Returns whether this origin is listed explicitly, and not allowed by `*` or by default.
     pub fn lists(&self, origin: &str) -> bool {
         matches!(self, Self::Listed(_)) && self.allows(origin)
     }
 
     /// Returns whether a `Host` field's host is that of a listed origin.
     pub fn lists_host(&self, host: &str) -> bool {
-        matches!(self, Self::Listed(list) if list.iter().any(|pattern| pattern.names_host(host)))
+        matches!(self, Self::Listed(list) if list.iter().any(|pattern| pattern.matches_host(host)))
     }
 
-    /// Writes the fields that every answer has.
+    /// Writes the CORS fields of every response.
     pub fn write(&self, cors: &Cors, out: &mut Vec<u8>) {
         let fields: &[&str] = match (self, cors) {
             (Self::Any, _) => &["Access-Control-Allow-Origin: *\r\n", EXPOSED],
@@ -74,15 +74,15 @@ impl Origins {
                 EXPOSED,
                 "Vary: Origin\r\n",
             ],
-            // The answer would have been another for an allowed origin: caches must know.
+            // The response to an allowed origin would differ, so caches must key on the origin.
             _ => &["Vary: Origin\r\n"],
         };
         fields.iter().for_each(|field| out.extend_from_slice(field.as_bytes()));
     }
 }
 
-/// Returns the names in an `Access-Control-Request-Headers` field, to be granted as they stand; `None` if they are not a list
-/// of names or too many.
+/// Returns the value of an `Access-Control-Request-Headers` field, to be granted unchanged; `None` if it is not a list of names
+/// or is too long.
 pub fn requested_headers(field: &[u8]) -> Option<&str> {
     let is_name = |element: &[u8]| {
         let name = element.trim_ascii();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_origin_is_echoed_and_others_get_nothing() {
+    fn only_allowed_origins_are_echoed() {
         let listed =
             ["https://a.example", "https://*.b.example", "null"].map(|text| OriginPattern::parse(text).unwrap());
         let origins = Origins::Listed(listed.into());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_headers_are_granted() {
+    fn only_lists_of_header_names_are_granted() {
         for good in ["traceparent", "authorization,last-event-id", "X-Requested-With , Idempotency-Key", " a\t"] {
             assert_eq!(requested_headers(good.as_bytes()), Some(good));
         }

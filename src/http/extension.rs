@@ -1,19 +1,19 @@
-//! The grammar of chunk extensions (RFC 9112 section 7.1.1), byte by byte: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, where
-//! a value is a token or a quoted string. What an extension says is ignored; junk in its place would let two readers of one
-//! body disagree on where a chunk begins.
+//! Parses chunk extensions byte by byte (RFC 9112 section 7.1.1): `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, where a value
+//! is a token or a quoted string. Extensions are ignored, but must be well-formed: with malformed ones, two readers of a body
+//! could disagree on where a chunk begins.
 
-/// Where in a chunk's extensions the next byte belongs.
+/// The position of the next byte in a chunk's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extension {
-    /// In white space after the size or a value: `;` must follow.
-    Gap,
-    /// After `;`, or in the white space that follows it.
+    /// In whitespace after the size or a value; `;` must follow.
+    Whitespace,
+    /// After `;`, or in the whitespace that follows it.
     Start,
     /// In a name.
     Name,
-    /// In white space after a name: `=` or `;` must follow.
-    NameGap,
-    /// After `=`, or in the white space that follows it.
+    /// In whitespace after a name; `=` or `;` must follow.
+    WhitespaceAfterName,
+    /// After `=`, or in the whitespace that follows it.
     ValueStart,
     /// In a value that is a token.
     Token,
@@ -26,21 +26,23 @@ pub(super) enum Extension {
 }
 
 impl Extension {
-    /// Returns the state after `byte`, or `None` if the byte does not belong there.
+    /// Returns the state after `byte`, or `None` if the byte is not allowed here.
     pub(super) fn after(self, byte: u8) -> Option<Self> {
         match (self, byte) {
-            (Self::Gap | Self::Token | Self::Closed, b' ' | b'\t') => Some(Self::Gap),
-            (Self::Name | Self::NameGap, b' ' | b'\t') => Some(Self::NameGap),
+            (Self::Whitespace | Self::Token | Self::Closed, b' ' | b'\t') => Some(Self::Whitespace),
+            (Self::Name | Self::WhitespaceAfterName, b' ' | b'\t') => Some(Self::WhitespaceAfterName),
             (Self::Start, b' ' | b'\t') => Some(Self::Start),
             (Self::ValueStart, b' ' | b'\t') => Some(Self::ValueStart),
-            (Self::Gap | Self::Name | Self::NameGap | Self::Token | Self::Closed, b';') => Some(Self::Start),
-            (Self::Name | Self::NameGap, b'=') => Some(Self::ValueStart),
+            (Self::Whitespace | Self::Name | Self::WhitespaceAfterName | Self::Token | Self::Closed, b';') => {
+                Some(Self::Start)
+            }
+            (Self::Name | Self::WhitespaceAfterName, b'=') => Some(Self::ValueStart),
             (Self::Start | Self::Name, _) if is_token(byte) => Some(Self::Name),
             (Self::ValueStart, b'"') => Some(Self::Quoted),
             (Self::ValueStart | Self::Token, _) if is_token(byte) => Some(Self::Token),
             (Self::Quoted, b'"') => Some(Self::Closed),
             (Self::Quoted, b'\\') => Some(Self::Escaped),
-            (Self::Quoted | Self::Escaped, _) if is_text(byte) => Some(Self::Quoted),
+            (Self::Quoted | Self::Escaped, _) if is_field_text(byte) => Some(Self::Quoted),
             _ => None,
         }
     }
@@ -51,12 +53,13 @@ impl Extension {
     }
 }
 
-/// Visible characters, spaces and tabs, and everything outside ASCII.
-pub(super) fn is_text(byte: u8) -> bool {
+/// Returns whether a byte may be in a field value: tabs, spaces, visible characters and bytes outside ASCII (RFC 9110 section
+/// 5.5).
+pub(super) fn is_field_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
-/// RFC 9110 section 5.6.2.
+/// Returns whether a byte may be in a token (RFC 9110 section 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -65,13 +68,13 @@ pub(super) fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// Whether a text after a chunk's size is zero or more whole extensions.
-    fn is_whole(text: &str) -> bool {
+    /// Returns whether a text after a chunk's size is zero or more complete extensions.
+    fn is_complete(text: &str) -> bool {
         let mut bytes = text.bytes();
         let first = match bytes.next() {
             None => return true,
             Some(b';') => Some(Extension::Start),
-            Some(b' ' | b'\t') => Some(Extension::Gap),
+            Some(b' ' | b'\t') => Some(Extension::Whitespace),
             Some(_) => None,
         };
         let last = first.and_then(|first| bytes.try_fold(first, Extension::after));
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn names_tokens_and_quoted_strings_are_extensions() {
+    fn extensions_have_names_and_optional_values() {
         for good in [
             "",
             ";a",
@@ -92,7 +95,7 @@ mod tests {
             ";a=\"\\\u{e9}\"",
             ";!#$%&'*+-.^_`|~=1",
         ] {
-            assert!(is_whole(good), "{good:?}");
+            assert!(is_complete(good), "{good:?}");
         }
         for bad in [
             " ",
@@ -123,7 +126,7 @@ mod tests {
             ";a:b",
             ";(a)",
         ] {
-            assert!(!is_whole(bad), "{bad:?}");
+            assert!(!is_complete(bad), "{bad:?}");
         }
     }
 }

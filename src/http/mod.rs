@@ -1,5 +1,13 @@
-//! Bytes to requests and answers to bytes (RFC 9110, RFC 9112). Knows no topic and no socket: each
-//! function maps bytes to values, so that it is tested split at every byte.
+//! Parses requests and writes responses (RFC 9110, RFC 9112). Independent of topics and sockets: functions map bytes to values
+//! and values to bytes, so that tests can split the input at every byte.
+//!
+//! ```text
+//! head       a request's head; uses target (path, query), cookie, version
+//! body       a request's body, by length or in chunks; uses extension
+//! response   a response and its fields; uses cors
+//! problem    an error response
+//! cors       which pages may read responses; uses origin
+//! ```
 
 pub mod body;
 pub mod cookie;
@@ -10,9 +18,11 @@ pub mod origin;
 pub mod problem;
 pub mod response;
 pub mod target;
+mod version;
 
 pub use body::{Content, Decoder};
 pub use cors::Origins;
-pub use head::{Head, Method, Parsed, Version};
+pub use head::{Head, Method, Parsed};
 pub use problem::Problem;
 pub use response::{Response, ResponseParams};
+pub use version::Version;

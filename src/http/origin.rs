@@ -1,18 +1,18 @@
-//! Origins (RFC 6454) and hosts: which ones an operator lists, which ones are on this machine, and whether a page's origin is
-//! the host that it asks.
+//! Parses and compares origins (RFC 6454) and hosts: those that an operator lists, those of this machine, and whether a page's
+//! origin is the host of the request.
 
 use std::net::IpAddr;
 
-/// What `--origin` names, other than `*`.
+/// One value of `--origin`, other than `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginPattern {
-    /// This origin; `null` is that of sandboxed pages and of files.
+    /// One origin. `null` is the origin of sandboxed pages and of local files.
     Exact(String),
     /// Every subdomain of a domain, at any depth, but not the domain itself.
     Subdomains {
-        /// Such as `https://`.
+        /// For example `https://`.
         scheme: String,
-        /// Such as `.example.com:8443`.
+        /// For example `.example.com:8443`.
         suffix: String,
     },
 }
@@ -30,7 +30,7 @@ impl OriginPattern {
         }
     }
 
-    /// Returns whether this origin is one of those meant.
+    /// Returns whether the pattern matches this origin.
     pub fn matches(&self, origin: &str) -> bool {
         match self {
             Self::Exact(listed) => listed == origin,
@@ -41,8 +41,8 @@ impl OriginPattern {
         }
     }
 
-    /// Returns whether the host of a `Host` field is one of those meant, at whatever port.
-    pub fn names_host(&self, host: &str) -> bool {
+    /// Returns whether the pattern matches the host of a `Host` field, regardless of the port.
+    pub fn matches_host(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         match self {
             Self::Exact(listed) => host_of(listed).is_some_and(|host| without_port(host) == name),
@@ -67,14 +67,14 @@ fn is_origin(text: &str) -> bool {
         && !host.ends_with(default_port)
 }
 
-/// Returns whether a text is one or more labels with dots between them.
+/// Returns whether a text is one or more labels separated by dots.
 fn is_domain(text: &str) -> bool {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     text.split('.').all(is_label)
 }
 
-/// Returns whether an origin is on this machine: `localhost`, `127.0.0.1` or `[::1]`, with `http` or `https` and any port.
+/// Returns whether an origin is on this machine: `http` or `https`, `localhost`, `127.0.0.1` or `[::1]`, and any port.
 pub fn is_local_origin(origin: &str) -> bool {
     let is_http = origin.starts_with("http://") || origin.starts_with("https://");
     let host = host_of(origin).unwrap_or_default();
@@ -83,8 +83,8 @@ pub fn is_local_origin(origin: &str) -> bool {
     is_http && is_port && matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
-/// Returns whether the host of a `Host` field is a loopback address, `localhost` or a name below it. Browsers look none of
-/// these up (RFC 6761 section 6.3), so that no page can have its own name resolve to them.
+/// Returns whether the host of a `Host` field is a loopback address, `localhost` or a subdomain of it. These names are not
+/// looked up in DNS (RFC 6761 section 6.3), so no website can own one of them.
 pub fn is_loopback_host(host: &str) -> bool {
     let name = without_port(host).to_ascii_lowercase();
     let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
@@ -94,23 +94,24 @@ pub fn is_loopback_host(host: &str) -> bool {
         || domain.strip_suffix(".localhost").is_some_and(is_domain)
 }
 
-/// Returns whether a page's origin has the host and the port of a `Host` field. A scheme's own port may be named or not.
-pub fn is_of_host(origin: &str, host: &str) -> bool {
+/// Returns whether a page's origin has the host and port of a `Host` field. The scheme's default port may be present or not.
+pub fn is_origin_of_host(origin: &str, host: &str) -> bool {
     let Some((scheme, page)) = origin.split_once("://") else { return false };
-    let own_port = match scheme {
+    let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => return false,
     };
-    let plain = |host: &str| host.strip_suffix(own_port).unwrap_or(host).to_ascii_lowercase();
+    let plain = |host: &str| host.strip_suffix(default_port).unwrap_or(host).to_ascii_lowercase();
     !page.is_empty() && plain(page) == plain(host)
 }
 
+/// Returns the host and port of an origin.
 fn host_of(origin: &str) -> Option<&str> {
     origin.split_once("://").map(|(_, host)| host)
 }
 
-/// A host without its port. A colon within brackets belongs to an IPv6 address.
+/// Returns a host without its port. A colon within brackets is part of an IPv6 address.
 fn without_port(host: &str) -> &str {
     let after_address = host.rfind(']').map_or(0, |end| end + 1);
     host[after_address..].find(':').map_or(host, |colon| &host[..after_address + colon])
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_as_browsers_send_them() {
+    fn only_serialized_origins_are_patterns() {
         for good in ["null", "http://localhost:8000", "https://a.example", "https://[::1]:1", "app://x"] {
             assert_eq!(OriginPattern::parse(good), Some(OriginPattern::Exact(good.into())), "{good}");
         }
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_stands_for_subdomains_at_any_depth() {
+    fn a_wildcard_matches_subdomains_at_any_depth() {
         let pattern = OriginPattern::parse("https://*.example.com").unwrap();
         let with_port = OriginPattern::parse("http://*.example.com:8443").unwrap();
         for origin in ["https://a.example.com", "https://a.b.example.com", "https://x-1_y.example.com"] {
@@ -178,21 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn listed_hosts_are_named_at_any_port() {
+    fn listed_hosts_match_at_any_port() {
         let exact = OriginPattern::parse("https://a.example:8443").unwrap();
         let below = OriginPattern::parse("https://*.b.example").unwrap();
         for host in ["a.example", "A.example:80", "a.example:8443"] {
-            assert!(exact.names_host(host) && !below.names_host(host), "{host}");
+            assert!(exact.matches_host(host) && !below.matches_host(host), "{host}");
         }
-        assert!(below.names_host("x.y.B.example:3000"));
+        assert!(below.matches_host("x.y.B.example:3000"));
         for host in ["b.example", "", "a.example.evil", "xa.example", "xb.example", "null"] {
-            assert!(!exact.names_host(host) && !below.names_host(host), "{host}");
+            assert!(!exact.matches_host(host) && !below.matches_host(host), "{host}");
         }
-        assert!(!OriginPattern::parse("null").unwrap().names_host("null"));
+        assert!(!OriginPattern::parse("null").unwrap().matches_host("null"));
     }
 
     #[test]
-    fn local_origins() {
+    fn origins_of_this_machine_are_recognized() {
         for origin in [
             "http://localhost",
             "https://localhost:8443",
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_hosts() {
+    fn loopback_hosts_are_recognized() {
         for host in [
             "localhost",
             "LOCALHOST:3000",
@@ -255,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_of_the_host_that_it_asks() {
+    fn an_origin_is_compared_with_the_host_of_a_request() {
         for (origin, host) in [
             ("http://a.example", "a.example"),
             ("http://a.example:3000", "A.example:3000"),
             ("https://a.example", "a.example:443"),
             ("http://[::1]:3000", "[::1]:3000"),
         ] {
-            assert!(is_of_host(origin, host), "{origin} {host}");
+            assert!(is_origin_of_host(origin, host), "{origin} {host}");
         }
         for (origin, host) in [
             ("null", "null"),
@@ -273,7 +274,7 @@ mod tests {
             ("app://a.example", "a.example"),
             ("a.example", "a.example"),
         ] {
-            assert!(!is_of_host(origin, host), "{origin} {host}");
+            assert!(!is_origin_of_host(origin, host), "{origin} {host}");
         }
     }
 }

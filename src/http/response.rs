@@ -1,12 +1,12 @@
-//! Answers as bytes. A [`ResponseParams`] is what the request demands of any answer (version, persistence,
-//! HEAD, origin); a [`Response`] is the answer itself.
+//! Writes responses. A [`Response`] is the status, the fields and the body; [`ResponseParams`] are the properties that depend
+//! on the request: version, persistence, HEAD and CORS.
 
 use std::borrow::Cow;
 
 use super::cors::{Cors, Origins, PREFLIGHT};
-use super::head::Version;
+use super::version::Version;
 
-/// An answer with a body of known length.
+/// A response with a body of known length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
@@ -14,49 +14,50 @@ pub struct Response {
     content_type: &'static str,
     body: Cow<'static, [u8]>,
     fields: Vec<(&'static str, Cow<'static, str>)>,
-    /// Fields for pages whose origin may read the answer.
+    /// Fields that are written only if the request's origin is allowed.
     cors_fields: Vec<(&'static str, Cow<'static, str>)>,
-    /// Whether the connection is closed after it, whatever the request asks for.
+    /// Whether the connection is closed after the response, even if the client would keep it open.
     pub closes: bool,
 }
 
 impl Response {
-    /// An answer with a body.
+    /// Creates a response with this body.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
         let body = Cow::Owned(body.into().into_bytes());
         Self { status, content_type, body, fields: Vec::new(), cors_fields: Vec::new(), closes: false }
     }
 
-    /// 200 with a text that is there as long as the program.
+    /// Creates a 200 with a static text.
     pub fn fixed(content_type: &'static str, body: &'static str) -> Self {
         Self { body: Cow::Borrowed(body.as_bytes()), ..Self::new(200, content_type, "") }
     }
 
-    /// 200 with JSON, and a line end after it: terminals and line-wise tools expect one.
+    /// Creates a 200 with JSON and a line end, which terminals and line-based tools expect.
     pub fn json(body: impl Into<String>) -> Self {
         let mut body = body.into();
         body.push('\n');
         Self::new(200, "application/json", body)
     }
 
-    /// 204 to any OPTIONS, preflight or not. `requested` names the header fields that the page wants to send.
+    /// Creates a 204 to any OPTIONS request, whether it is a preflight or not. `requested` is the list of header fields that
+    /// the page wants to send.
     pub fn preflight(allow: &'static str, requested: Option<&str>) -> Self {
         let granted = PREFLIGHT.map(|(name, value)| (name, Cow::Borrowed(value)));
         let requested = requested.map(|names| ("Access-Control-Allow-Headers", Cow::Owned(names.to_owned())));
         let cors_fields = granted.into_iter().chain(requested).collect();
-        // Some caches keep these answers, though the standard forbids it.
+        // Some caches store responses to OPTIONS, although RFC 9110 section 9.3.7 forbids it.
         Self { cors_fields, ..Self::new(204, "", "") }
             .field("Allow", allow)
             .field("Vary", "Access-Control-Request-Headers")
     }
 
-    /// The same, after which the connection is closed.
+    /// Closes the connection after the response.
     #[must_use]
     pub fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 
-    /// Adds a header field.
+    /// Adds a header field. The value must not contain CR or LF.
     #[must_use]
     pub fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.fields.push((name, value.into()));
@@ -64,37 +65,38 @@ impl Response {
     }
 }
 
-/// What a request demands of its answer.
+/// The properties of a response that depend on the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseParams {
-    /// The version to speak.
+    /// The client's version.
     pub version: Version,
-    /// Whether the connection goes on after the answer.
+    /// Whether the connection stays open after the response.
     pub keep_alive: bool,
-    /// HEAD: no body.
+    /// Whether the body is omitted, because the request was HEAD.
     pub head_only: bool,
-    /// Who may read it.
+    /// Whether the page that sent the request may read the response.
     pub cors: Cors,
 }
 
-/// What the broker adds to every answer.
+/// What the fields that every response has depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct CommonHeaders<'a> {
-    /// The `Date` field's value.
+    /// The value of the `Date` field (RFC 9110 section 6.6.1).
     pub date: &'a str,
-    /// The configured origins.
+    /// The origins that may read responses.
     pub origins: &'a Origins,
 }
 
 impl ResponseParams {
-    /// For a request that could not be read as far as its version: 1.1, and then the end.
-    pub fn to_unreadable(cors: Cors, head_only: bool) -> Self {
+    /// Returns the parameters for a request whose head is malformed, so that its version is unknown: HTTP/1.1, and the
+    /// connection is closed.
+    pub fn for_malformed_head(cors: Cors, head_only: bool) -> Self {
         Self { version: Version::Http11, keep_alive: false, head_only, cors }
     }
 
-    /// Writes an answer with its body.
-    pub fn write(&self, response: &Response, house: CommonHeaders<'_>, out: &mut Vec<u8>) {
-        self.status_line(response.status, house, out);
+    /// Writes a response with its body.
+    pub fn write(&self, response: &Response, headers: CommonHeaders<'_>, out: &mut Vec<u8>) {
+        self.write_status_line(response.status, headers, out);
         if response.status != 204 {
             let length = response.body.len();
             append(out, &["Content-Type: ", response.content_type, "\r\nContent-Length: "]);
@@ -102,18 +104,19 @@ impl ResponseParams {
         }
         let cors_fields = response.cors_fields.iter().filter(|_| self.cors != Cors::Denied);
         for (name, value) in cors_fields.chain(&response.fields) {
+            debug_assert!(!value.contains(['\r', '\n']), "the value of {name} would split the response");
             append(out, &[name, ": ", value, "\r\n"]);
         }
-        self.persistence(out);
+        self.write_connection(out);
         out.extend_from_slice(b"\r\n");
         if !self.head_only {
             out.extend_from_slice(&response.body);
         }
     }
 
-    /// Writes the head of a stream.
-    pub fn write_stream_head(&self, house: CommonHeaders<'_>, out: &mut Vec<u8>) {
-        self.status_line(200, house, out);
+    /// Writes the head of a stream's response, whose body is chunked or ends with the connection.
+    pub fn write_stream_head(&self, headers: CommonHeaders<'_>, out: &mut Vec<u8>) {
+        self.write_status_line(200, headers, out);
         out.extend_from_slice(
             b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n",
         );
@@ -121,18 +124,20 @@ impl ResponseParams {
             Version::Http11 => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
             Version::Http10 => {}
         }
-        self.persistence(out);
+        self.write_connection(out);
         out.extend_from_slice(b"\r\n");
     }
 
-    fn status_line(&self, status: u16, house: CommonHeaders<'_>, out: &mut Vec<u8>) {
-        // RFC 9110 section 2.5: the server's own highest minor version, whatever the request's.
+    /// Writes the status line and the fields that every response begins with.
+    fn write_status_line(&self, status: u16, headers: CommonHeaders<'_>, out: &mut Vec<u8>) {
+        // A server sends its own highest minor version, regardless of the client's (RFC 9110 section 2.5).
         append(out, &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status)]);
-        append(out, &["\r\nDate: ", house.date, "\r\nX-Content-Type-Options: nosniff\r\n"]);
-        house.origins.write(&self.cors, out);
+        append(out, &["\r\nDate: ", headers.date, "\r\nX-Content-Type-Options: nosniff\r\n"]);
+        headers.origins.write(&self.cors, out);
     }
 
-    fn persistence(&self, out: &mut Vec<u8>) {
+    /// Writes the `Connection` field where the version's default differs (RFC 9112 section 9.3).
+    fn write_connection(&self, out: &mut Vec<u8>) {
         match (self.keep_alive, self.version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
             (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
@@ -141,12 +146,12 @@ impl ResponseParams {
     }
 }
 
-/// Formatting would take most of an answer's time.
+/// Appends texts without formatting, which would take most of the time of writing a response.
 fn append(out: &mut Vec<u8>, texts: &[&str]) {
     texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
 }
 
-/// The standard's phrase for a status code.
+/// Returns the reason phrase of a status code (RFC 9110 section 15).
 pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

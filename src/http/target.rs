@@ -1,4 +1,4 @@
-//! Request targets (RFC 9112 section 3.2) and queries: which form, which path, which parameters.
+//! Parses request targets (RFC 9112 section 3.2) into authority, path and query, and queries into parameters.
 
 use std::borrow::Cow;
 
@@ -6,22 +6,22 @@ use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
 
-/// A target's path and query, still encoded. The asterisk form has the path `*`.
+/// A request target, still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The host and port of the absolute form, which count before those of the `Host` field (RFC 9112 section 3.2.2).
+    /// The host and port of the absolute form. They take precedence over the `Host` field (RFC 9112 section 3.2.2).
     pub authority: Option<&'a str>,
-    /// Begins with a slash, or is `*`.
+    /// The path, which begins with a slash; `*` for the asterisk form.
     pub path: &'a str,
-    /// What follows the question mark.
+    /// The part after the question mark, or empty.
     pub query: Query<'a>,
 }
 
 impl<'a> Target<'a> {
-    /// The asterisk form.
+    /// The target in asterisk form.
     pub const ASTERISK: Self = Self { authority: None, path: "*", query: Query("") };
 
-    /// Reads the origin, absolute and asterisk forms. The authority form belongs to CONNECT alone.
+    /// Parses a target in origin, absolute or asterisk form. The authority form is only for CONNECT, which no route allows.
     pub fn parse(text: &'a str) -> Result<Self, Problem> {
         check_characters(text)?;
         let (authority, rest) = match text.as_bytes() {
@@ -34,12 +34,12 @@ impl<'a> Target<'a> {
         Ok(Self { authority, path, query: Query(query) })
     }
 
-    /// The path's segments after the leading slash, decoded one by one.
+    /// Returns the segments of the path after the leading slash, each percent-decoded.
     pub fn segments(&self) -> impl Iterator<Item = Result<Cow<'a, str>, Problem>> {
         self.relative().split('/').map(decode_path)
     }
 
-    /// What follows the first segment and its slash, decoded as a whole.
+    /// Returns the part of the path after the first segment and its slash, percent-decoded as a whole.
     pub fn after_first_segment(&self) -> Option<Result<Cow<'a, str>, Problem>> {
         self.relative().split_once('/').map(|(_, rest)| decode_path(rest))
     }
@@ -61,14 +61,14 @@ fn check_characters(text: &str) -> Result<(), Problem> {
     if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return Err(Problem::bad_request("the request target has a character that must be percent-encoded"));
     }
-    if !has_whole_escapes(text) {
+    if !has_valid_escapes(text) {
         return Err(Problem::bad_request("a % in the request target is not followed by two hexadecimal digits"));
     }
     Ok(())
 }
 
-/// Whether every % is followed by two hexadecimal digits.
-fn has_whole_escapes(text: &str) -> bool {
+/// Returns whether every % is followed by two hexadecimal digits.
+fn has_valid_escapes(text: &str) -> bool {
     let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
     memchr::memchr_iter(b'%', text.as_bytes()).all(|at| is_hex(at + 1) && is_hex(at + 2))
 }
@@ -80,25 +80,25 @@ fn split_authority(text: &str) -> Result<(&str, &str), Problem> {
         return Err(bad());
     }
     let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    // A Host field may be empty, the host of a URI may not (RFC 9110 section 4.2.1).
+    // A Host field may be empty, but the host of an http URI may not (RFC 9110 section 4.2.1).
     if authority.is_empty() || authority.starts_with(':') || !is_host(authority) {
         return Err(bad());
     }
     Ok((authority, rest))
 }
 
-/// Whether a text is `uri-host [ ":" port ]` (RFC 9110 section 7.2). Empty is a host, too.
+/// Returns whether a text is `uri-host [ ":" port ]` (RFC 9110 section 7.2). The host may be empty.
 pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.rfind(']') {
         Some(end) => (&text[..=end], text[end + 1..].strip_prefix(':').or(text[end + 1..].is_empty().then_some(""))),
         None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
     };
-    let port_is_good = port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
-    let host_is_good = match host.strip_prefix('[') {
+    let is_port = port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let is_valid_host = match host.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']').is_some_and(is_ip_literal),
-        None => host.bytes().all(is_reg_name_byte) && has_whole_escapes(host),
+        None => host.bytes().all(is_reg_name_byte) && has_valid_escapes(host),
     };
-    port_is_good && host_is_good
+    is_port && is_valid_host
 }
 
 fn is_ip_literal(text: &str) -> bool {
@@ -110,12 +110,12 @@ fn is_reg_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)
 }
 
-/// A query of `name=value` pairs, decoded as forms are: `+` is a space.
+/// A query of `name=value` pairs in the encoding of forms, in which `+` is a space (WHATWG URL, section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a>(pub &'a str);
 
 impl<'a> Query<'a> {
-    /// The pairs in order, names decoded.
+    /// Returns the pairs in order, with decoded names and encoded values.
     fn pairs(self) -> impl Iterator<Item = (Vec<u8>, &'a str)> {
         self.0.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -123,32 +123,32 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Whether a parameter is there, with or without a value.
+    /// Returns whether a parameter is present, with or without a value.
     pub fn has(self, name: &str) -> bool {
         self.get_bytes(name).is_some()
     }
 
-    /// All values of a parameter.
+    /// Returns all values of a parameter, decoded. Fails if one is not UTF-8.
     pub fn all(self, name: &str) -> Result<Vec<String>, Problem> {
         let values = self.pairs().filter(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value));
         values.map(|value| String::from_utf8(value).map_err(|_| not_utf8(name))).collect()
     }
 
-    /// The first value of a parameter.
+    /// Returns the first value of a parameter, decoded. Fails if it is not UTF-8.
     pub fn get(self, name: &str) -> Result<Option<String>, Problem> {
         let text = self.get_bytes(name).map(String::from_utf8).transpose();
         text.map_err(|_| not_utf8(name))
     }
 
-    /// Returns the last value that is neither empty nor white space, of all parameters with one of these names. What is not
-    /// UTF-8 in it becomes U+FFFD.
+    /// Returns the last value, of all parameters with one of these names, that is neither empty nor whitespace. Bytes that are
+    /// not UTF-8 are replaced by U+FFFD.
     pub fn last_among(self, names: &[&str]) -> Option<String> {
         let values = self.pairs().filter(|(found, _)| names.iter().any(|name| found == name.as_bytes()));
         let texts = values.map(|(_, value)| String::from_utf8_lossy(&decode(value)).into_owned());
         texts.filter(|text| !text.trim_ascii().is_empty()).last()
     }
 
-    /// The same for a value whose reader judges the bytes.
+    /// Returns the first value of a parameter as bytes, decoded.
     pub fn get_bytes(self, name: &str) -> Option<Vec<u8>> {
         self.pairs().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value))
     }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_of_a_target() {
+    fn targets_have_three_forms() {
         let path = |text| Target::parse(text).map(|target| (target.path, target.query.0)).ok();
         assert_eq!(path("/a?b=c?d"), Some(("/a", "b=c?d")));
         assert_eq!(path("http://h:80/a"), Some(("/a", "")));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
+    fn hosts_have_an_optional_port() {
         for good in ["", "h", "h:", "h:80", "127.0.0.1:3000", "[::1]", "[::1]:80", "a%20b", "[v1.x]"] {
             assert!(is_host(good), "{good}");
         }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_decoded_as_forms_are() {
+    fn queries_are_decoded_like_forms() {
         let query = Query("a=1+2%2B&&b&c=%FF&a=3");
         assert_eq!(query.get("a").unwrap().as_deref(), Some("1 2+"));
         assert!(query.has("b") && !query.has("d"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_several_names_counts_unless_it_is_empty() {
+    fn the_last_value_that_is_not_blank_counts() {
         let last = |text| Query(text).last_among(&["a", "b-c"]);
         assert_eq!(last("a=1&x=2&b-c=3&x=4").as_deref(), Some("3"));
         assert_eq!(last("b-c=3&a=1&a&a=&b-c=+%09").as_deref(), Some("1"));

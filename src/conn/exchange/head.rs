@@ -124,7 +124,7 @@ pub(super) fn refuse_head(problem: Problem, bytes: &[u8], context: Context<'_>, 
     let cors = context.house.origins.decide(head::origin_of_refused(bytes));
     context.log_refusal(&problem);
     count_response(problem.status, context);
-    let params = ResponseParams::to_unreadable(cors, head::is_refused_head_request(bytes));
+    let params = ResponseParams::for_malformed_head(cors, head::is_refused_head_request(bytes));
     params.write(&problem.into(), context.house, out);
     Step::Close
 }
