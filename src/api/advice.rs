@@ -1,20 +1,20 @@
-//! What is wrong with the body of a publish, and what to send instead. Recognizes the commonest mistakes by how they look.
+//! Describes what is wrong with the body of a publish and what to send instead. Recognizes the most common mistakes.
 
 use std::fmt::Write as _;
 
 use crate::http::Problem;
 use crate::sse::{Dataless, PublishError};
 
-/// The most lines of an event without data that are searched for the mistake.
+/// The maximum number of lines of an event without data that are searched for a mistake.
 const LINES_SEARCHED: usize = 16;
-/// The longest part of a line that is quoted, in characters.
+/// The maximum length of a quoted line in characters; longer ones are truncated.
 const MAX_QUOTED: usize = 40;
 
-/// The two ways to send data.
+/// Describes the two ways to send data.
 const BOTH_WAYS: &str = "write each line of data as `data: …`, or send Content-Type: text/plain or application/json to publish a body \
                          as the data of one event";
 
-/// The answer to SSE text that can't be published.
+/// Describes SSE text that can't be published: 413 for too many events, 400 for everything else.
 pub(super) fn on_text(error: &PublishError, body: &str) -> Problem {
     match error {
         PublishError::Empty if is_blank(body) => Problem::bad_request(format!("the body is empty; {BOTH_WAYS}")),
@@ -33,19 +33,19 @@ fn is_blank(body: &str) -> bool {
     body.trim_start_matches('\u{feff}').bytes().all(|b| matches!(b, b'\r' | b'\n'))
 }
 
-/// What may be behind a line that is not the data that was expected.
+/// A common mistake, which explains why an event has no data.
 enum Mistake<'a> {
-    /// `curl -F`, or a form in a page.
+    /// A multipart form, from `curl -F` or a page.
     Form,
     /// JSON without its media type.
     Json,
-    /// A shell's `\n` in plain quotes.
+    /// A backslash and `n` instead of a line break, which shells keep in plain quotes.
     Escape,
-    /// A field name in other letters, or with white space around it.
-    Misspelt(&'a str),
-    /// A field of a URL-encoded form.
+    /// A field name with capitals, or with whitespace around it.
+    Misspelled(&'a str),
+    /// `data=`, from a URL-encoded form.
     Assignment,
-    /// Not a field at all.
+    /// Text that is not an SSE field.
     Prose(&'a str),
 }
 
@@ -54,7 +54,7 @@ fn on_dataless(event: Dataless, body: &str) -> String {
     let lines = body[event.at..].split(['\r', '\n']).take_while(|line| !line.is_empty());
     let found =
         lines.take(LINES_SEARCHED).enumerate().find_map(|(offset, line)| Some((offset, mistake(line, event, body)?)));
-    // Writing to a string can't fail.
+    // Writing to a string never fails.
     let _ = match found {
         Some((_, Mistake::Form)) => write!(
             text,
@@ -73,7 +73,7 @@ fn on_dataless(event: Dataless, body: &str) -> String {
              greeting\\ndata: hello', with the dollar sign, or send a file with --data-binary; {BOTH_WAYS}",
             event.line + offset
         ),
-        Some((offset, Mistake::Misspelt(name))) => write!(
+        Some((offset, Mistake::Misspelled(name))) => write!(
             text,
             "line {} begins with `{name}:`; field names are lower case, without white space around them: `data: …`; \
              {BOTH_WAYS}",
@@ -104,6 +104,7 @@ fn on_dataless(event: Dataless, body: &str) -> String {
     text
 }
 
+/// Recognizes the mistake in a line of an event without data. `None` if the line is a valid field.
 fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>> {
     let (name, value) = line.split_once(':').unwrap_or((line, ""));
     if event.event == 1 && is_form(body) {
@@ -115,7 +116,7 @@ fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>
     } else if matches!(name, "event" | "id" | "retry" | "") {
         None
     } else if name.trim().eq_ignore_ascii_case("data") && line.contains(':') {
-        Some(Mistake::Misspelt(name))
+        Some(Mistake::Misspelled(name))
     } else if line.starts_with("data=") {
         Some(Mistake::Assignment)
     } else {
@@ -124,12 +125,12 @@ fn mistake<'a>(line: &'a str, event: Dataless, body: &str) -> Option<Mistake<'a>
     }
 }
 
-/// Whether the body begins like JSON, after little white space.
+/// Returns whether the body begins like JSON. Skips a limited amount of whitespace.
 fn is_json(body: &str) -> bool {
     body.chars().take(MAX_QUOTED).find(|char| !char.is_whitespace()).is_some_and(|char| matches!(char, '{' | '['))
 }
 
-/// Whether the body begins as `multipart/form-data` does: with a boundary, and a part's disposition.
+/// Returns whether the body begins like `multipart/form-data`: with a boundary and the disposition of a part (RFC 7578).
 fn is_form(body: &str) -> bool {
     const FIELD: &[u8] = b"content-disposition: form-data";
     // A boundary has at most 70 characters (RFC 2046 section 5.1.1).
@@ -139,7 +140,7 @@ fn is_form(body: &str) -> bool {
     begin.starts_with(b"--") && second.is_some_and(|second| second.eq_ignore_ascii_case(FIELD))
 }
 
-/// 400 for text/plain that looks like SSE text: what a browser's `fetch` makes of a string.
+/// Creates a 400 for text/plain that is SSE text. A browser's `fetch` sends strings with this type by default.
 pub(super) fn on_fields_as_data() -> Problem {
     Problem::bad_request(
         "every line of the body is an SSE field, such as `data: …`, but its Content-Type, text/plain (the default \
@@ -149,7 +150,7 @@ pub(super) fn on_fields_as_data() -> Problem {
     )
 }
 
-/// 400 for application/json that is not JSON.
+/// Creates a 400 for application/json that is not JSON.
 pub(super) fn on_json(error: &serde_json::Error, body: &str) -> Problem {
     if body.is_empty() {
         return Problem::bad_request("the body is empty, but its Content-Type is application/json; send a JSON value");
@@ -160,7 +161,7 @@ pub(super) fn on_json(error: &serde_json::Error, body: &str) -> Problem {
     ))
 }
 
-/// 400 for `?event=` or `?id=` with more than one event.
+/// Creates a 400 for `?event=` or `?id=` with more than one event.
 pub(super) fn on_several(events: usize) -> Problem {
     Problem::bad_request(format!(
         "the query parameters event and id apply to a single event, but the body has {events}; write `event: …` and \
@@ -168,7 +169,7 @@ pub(super) fn on_several(events: usize) -> Problem {
     ))
 }
 
-/// 400 for a field that the event has and the query sets to something else.
+/// Creates a 400 for a field that has different values in the event and in the query.
 pub(super) fn on_conflict(field: &str) -> Problem {
     Problem::bad_request(format!(
         "the event's line `{field}: …` and the query parameter {field} have different values; leave one of them out"
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_recognized() {
+    fn common_mistakes_are_recognized() {
         let form = "--------------------------d74496d66958873e\r\nContent-Disposition: form-data; name=\"data\"\r\n\r\nhello\r\n\
                     --------------------------d74496d66958873e--\r\n";
         for (body, part) in [
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_short() {
+    fn quoted_lines_are_truncated() {
         let text = advice(&"é".repeat(100_000));
         assert!(text.contains(&format!("\"{}\"", "é".repeat(MAX_QUOTED))) && text.len() < 500, "{text}");
         assert!(advice(&"x\n".repeat(100_000)).len() < 500);

@@ -1,8 +1,8 @@
-//! `GET /audit/{event}` and `GET /audit?event=`: every version of a record, oldest first, page by page.
+//! `GET /audit/{event}` and `GET /audit?event=`: returns all versions of a record, oldest first, in pages.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::authorize::{admit, demand};
+use super::authorize::{authorize, require_name};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
@@ -10,49 +10,50 @@ use crate::http::{Head, Problem, Response};
 use crate::quota::Client;
 use crate::store::{Page, PageQuery, StoreError};
 
-/// Versions on a page unless asked otherwise.
+/// The default number of versions on a page.
 const DEFAULT_LIMIT: usize = 1000;
-/// The most that may be asked for.
+/// The maximum number of versions on a page.
 const MAX_LIMIT: usize = 10_000;
 
-/// A page to be read.
+/// A request for a page.
 #[derive(Debug)]
 pub struct Request {
-    /// What is asked for.
+    /// Which versions to read.
     pub query: PageQuery,
-    /// Where the name is.
-    pub place: NameSource,
-    /// Who asks.
+    /// Where the request has the record's name.
+    pub name_source: NameSource,
+    /// The client in whose share of memory the page is read.
     pub(crate) client: Client,
-    /// The second since the Unix epoch from which on they may not be read.
+    /// When the token expires, in seconds since the Unix epoch.
     pub(crate) expires: Option<u64>,
 }
 
-/// Where a request has the record's name, and so the link to its next page.
+/// Where a request has the record's name. The link to the next page has it in the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameSource {
-    /// Behind `/audit/`.
+    /// In the path, after `/audit/`.
     Path,
-    /// In the parameter `event`: some proxies decode or normalize paths.
+    /// In the query parameter `event`, for clients behind proxies that decode or normalize paths.
     Query,
 }
 
 pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
-    let (name, place) = match in_path {
+    let (name, name_source) = match in_path {
         Some(name) => (check_segments(name)?.to_owned(), NameSource::Path),
         None => (name_in_query(head)?, NameSource::Query),
     };
     check_name(&name)?;
-    let grant = admit(Role::Subscriber, head, context)?;
-    demand(&grant, RECORDS)?;
+    let grant = authorize(Role::Subscriber, head, context)?;
+    require_name(&grant, RECORDS)?;
     let after = number(head, "after")?.unwrap_or(0);
     let limit = number(head, "limit")?.map_or(Ok(DEFAULT_LIMIT), check_limit)?;
     let query = PageQuery { name: name.into(), after, limit };
     let client = Client::from(context.address);
-    Ok(Plan::Audit(Request { query, place, client, expires: grant.expires() }))
+    Ok(Plan::Audit(Request { query, name_source, client, expires: grant.expires() }))
 }
 
-/// Refuses what a proxy or a client may have resolved on the way: the name that arrives need not be the one that was meant.
+/// Refuses `.` and `..` segments. Clients and proxies resolve them (RFC 3986 section 5.2.4), so the name that arrives may not
+/// be the one that was meant.
 fn check_segments(name: &str) -> Result<&str, Problem> {
     if name.split('/').all(|segment| !matches!(segment, "." | "..")) {
         return Ok(name);
@@ -75,6 +76,7 @@ fn name_in_query(head: &Head<'_>) -> Result<String, Problem> {
     }
 }
 
+/// Returns a query parameter that is a whole number.
 fn number(head: &Head<'_>, name: &str) -> Result<Option<u64>, Problem> {
     let Some(text) = head.target.query.get(name)? else { return Ok(None) };
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -87,19 +89,20 @@ fn check_limit(limit: u64) -> Result<usize, Problem> {
     limit.ok_or_else(|| Problem::bad_request("the query parameter limit must be between 1 and 10000"))
 }
 
-/// The answer once the store has spoken.
-pub fn answer(request: &Request, page: Result<Page, StoreError>) -> Response {
+/// Returns the response for the store's reply.
+pub fn response(request: &Request, page: Result<Page, StoreError>) -> Response {
     match page {
-        Ok(page) => show(request, page),
-        Err(error) => super::insert::refusal(error).into(),
+        Ok(page) => page_response(request, page),
+        Err(error) => super::insert::store_problem(error).into(),
     }
 }
 
-fn show(request: &Request, page: Page) -> Response {
+/// Returns the response with a page, and a link to the next one (RFC 8288).
+fn page_response(request: &Request, page: Page) -> Response {
     let Page { body, next } = page;
     let Some(after) = next else { return Response::json(body) };
     let name = utf8_percent_encode(&request.query.name, NON_ALPHANUMERIC);
-    let target = match request.place {
+    let target = match request.name_source {
         NameSource::Path => format!("/audit/{name}?"),
         NameSource::Query => format!("/audit?event={name}&"),
     };

@@ -1,71 +1,74 @@
-//! Who may do what: finds the token that a request shows, and has it judged.
+//! Authenticates and authorizes requests: finds a request's token, verifies it, and checks what it allows.
 
 use super::Context;
-use super::browsers::check_cookie_writer;
+use super::browsers::check_cookie_origin;
 use crate::auth::{Auth, AuthError, Grant, Keyrings, Role};
 use crate::http::head::MAX_TOKEN_COOKIES;
 use crate::http::problem::Consequence;
 use crate::http::{Head, Problem};
 use crate::hub::TopicName;
 
-/// The query parameter that may carry a token.
+/// The query parameter that may contain a token (RFC 6750 section 2.3 calls it `access_token`).
 const PARAMETER: &str = "token";
 
-/// Seconds after which a client whose token was not verified is to try again: others of its address may wait as well.
+/// The seconds after which a client whose token was not verified should try again. Other clients of its address may be waiting.
 const RETRY_AFTER: u32 = 5;
 
-// RFC 6750 section 3 names the errors.
+// The errors are those of RFC 6750 section 3.1.
 const NO_TOKEN: &str = "Bearer realm=\"esker\"";
 const BAD_TOKEN: &str = "Bearer realm=\"esker\", error=\"invalid_token\"";
-const OTHER_NAME: &str = "Bearer realm=\"esker\", error=\"insufficient_scope\"";
+const INSUFFICIENT_SCOPE: &str = "Bearer realm=\"esker\", error=\"insufficient_scope\"";
 
-/// What the request's token allows; 401 if there is none that is good.
-pub(super) fn admit(role: Role, head: &Head<'_>, context: Context<'_>) -> Result<Grant, Problem> {
+/// Returns what the request's token allows in a role. Returns 401 without a valid token.
+pub(super) fn authorize(role: Role, head: &Head<'_>, context: Context<'_>) -> Result<Grant, Problem> {
     let Auth::Tokens(keyrings) = &context.service.auth else { return Ok(Grant::everything()) };
-    let shown = Credential::by(head);
-    if let Credential::Cookies(_) = shown {
-        check_cookie_writer(head, context).map_err(|detail| Problem::denied(403, NO_TOKEN, detail))?;
+    let credential = Credential::find(head);
+    if let Credential::Cookies(_) = credential {
+        check_cookie_origin(head, context).map_err(|detail| Problem::denied(403, NO_TOKEN, detail))?;
     }
     let mut refusal = None;
-    for token in shown.tokens() {
-        match judge(role, token, keyrings, context) {
+    for token in credential.tokens() {
+        match verify(role, token, keyrings, context) {
             Ok(grant) => return Ok(grant),
-            // It may be the good one, but need not be waited for if another one is known to be good.
+            // This token may be valid, but it need not be verified if another one is known to be valid.
             Err(problem) if problem.consequence == Consequence::Delay => {
-                return shown.tokens().find_map(|token| recall(role, token, keyrings, context)?.ok()).ok_or(problem);
+                return credential
+                    .tokens()
+                    .find_map(|token| recall(role, token, keyrings, context)?.ok())
+                    .ok_or(problem);
             }
-            Err(problem) => refusal = Some(after(refusal, problem)),
+            Err(problem) => refusal = Some(combine(refusal, problem)),
         }
     }
     Err(refusal.unwrap_or_else(|| unauthorized(&AuthError::Missing)))
 }
 
-/// The refusal of several tokens: the first one's reason, and the end of the connection if any signature was bad.
-fn after(first: Option<Problem>, problem: Problem) -> Problem {
+/// Combines the errors of several tokens: reports the first one, and closes the connection if any of them does.
+fn combine(first: Option<Problem>, problem: Problem) -> Problem {
     let closes = problem.consequence == Consequence::Close;
     let first = first.unwrap_or(problem);
     if closes { first.closing() } else { first }
 }
 
-/// What a token that was verified lately allows.
+/// Returns what a token allows, or why it is refused, if it was verified recently.
 fn recall(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Option<Result<Grant, AuthError>> {
-    keyrings.look_up(role, token, context.now.unix_seconds(), &mut context.verified.borrow_mut())
+    keyrings.look_up(role, token, context.now.unix_seconds(), &mut context.token_cache.borrow_mut())
 }
 
-/// What a token allows.
-fn judge(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Result<Grant, Problem> {
-    let judged = match recall(role, token, keyrings, context) {
-        Some(judged) => judged,
+/// Returns what a token allows. Verifies it unless it was verified recently.
+fn verify(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Result<Grant, Problem> {
+    let verified = match recall(role, token, keyrings, context) {
+        Some(verified) => verified,
         None => {
-            check_allowance(context)?;
-            keyrings.verify(role, token, context.now.unix_seconds(), &mut context.verified.borrow_mut())
+            check_verification_limit(context)?;
+            keyrings.verify(role, token, context.now.unix_seconds(), &mut context.token_cache.borrow_mut())
         }
     };
-    judged.map_err(|denial| unauthorized(&denial))
+    verified.map_err(|error| unauthorized(&error))
 }
 
-/// An address that has shown too many forged tokens lately waits with those that are not known to be good.
-fn check_allowance(context: Context<'_>) -> Result<(), Problem> {
+/// Returns a delayable 429 if the client's address has recently sent too many tokens with an invalid signature.
+fn check_verification_limit(context: Context<'_>) -> Result<(), Problem> {
     let limiter = &context.service.quotas.verifications;
     limiter.check(context.address.into(), context.now.millis).map_err(|_| {
         let detail = format!(
@@ -76,8 +79,8 @@ fn check_allowance(context: Context<'_>) -> Result<(), Problem> {
     })
 }
 
-/// 401 if the token has expired since the head came: a body may take as long as its sender likes.
-pub(super) fn demand_time(expires: Option<u64>, context: Context<'_>) -> Result<(), Problem> {
+/// Returns 401 if the token has expired since the head arrived. A body may take any time to arrive.
+pub(super) fn require_unexpired(expires: Option<u64>, context: Context<'_>) -> Result<(), Problem> {
     let now = context.now.unix_seconds();
     match expires.filter(|&at| now >= at) {
         None => Ok(()),
@@ -85,61 +88,66 @@ pub(super) fn demand_time(expires: Option<u64>, context: Context<'_>) -> Result<
     }
 }
 
-fn unauthorized(denial: &AuthError) -> Problem {
-    let challenge = if *denial == AuthError::Missing { NO_TOKEN } else { BAD_TOKEN };
-    let problem = Problem::denied(401, challenge, denial.to_string());
-    match denial {
-        // Verifying a signature is the dearest thing that a client without a token can ask for.
+fn unauthorized(error: &AuthError) -> Problem {
+    let challenge = if *error == AuthError::Missing { NO_TOKEN } else { BAD_TOKEN };
+    let problem = Problem::denied(401, challenge, error.to_string());
+    match error {
+        // Verifying a signature is the most expensive work that a client without a valid token can cause.
         AuthError::Signature(_) => problem.closing(),
         _ => problem,
     }
 }
 
-/// 403 unless the grant covers the topic.
-pub(super) fn demand_topic(grant: &Grant, topic: &TopicName) -> Result<(), Problem> {
-    if grant.allows_topic(topic.as_str()) { Ok(()) } else { Err(not_covered(topic.as_str())) }
+/// Returns 403 unless the grant allows the topic.
+pub(super) fn require_topic(grant: &Grant, topic: &TopicName) -> Result<(), Problem> {
+    if grant.allows_topic(topic.as_str()) { Ok(()) } else { Err(forbidden(topic.as_str())) }
 }
 
-/// 403 unless the grant covers what this name, which is no topic's, stands for.
-pub(super) fn demand(grant: &Grant, name: &str) -> Result<(), Problem> {
-    if grant.allows(name) { Ok(()) } else { Err(not_covered(name)) }
+/// Returns 403 unless the grant allows a name that is not a topic, such as `stats`.
+pub(super) fn require_name(grant: &Grant, name: &str) -> Result<(), Problem> {
+    if grant.allows(name) { Ok(()) } else { Err(forbidden(name)) }
 }
 
-fn not_covered(name: &str) -> Problem {
+fn forbidden(name: &str) -> Problem {
     let detail = format!("the token is valid, but its `sub` and `topics` don't allow {name}; get one that does");
-    Problem::denied(403, OTHER_NAME, detail)
+    Problem::denied(403, INSUFFICIENT_SCOPE, detail)
 }
 
-/// A token, by where it was found; the order of the variants is the order in which they count.
+/// A request's token, by its source. The order of the variants is their precedence.
 enum Credential<'a> {
-    Field(&'a [u8]),
+    /// From the `Authorization` field.
+    Header(&'a [u8]),
+    /// From the query.
     Query(Vec<u8>),
-    /// A browser may have an older one for another domain or path.
+    /// From cookies. A browser may send an older one that was set for another domain or path.
     Cookies([Option<&'a [u8]>; MAX_TOKEN_COOKIES]),
-    Nothing,
+    /// The request has no token.
+    Missing,
 }
 
 impl<'a> Credential<'a> {
-    fn by(head: &Head<'a>) -> Self {
-        let in_field = head.authorization.and_then(bearer).map(Self::Field);
+    /// Returns the credential with the highest precedence.
+    fn find(head: &Head<'a>) -> Self {
+        let in_header = head.authorization.and_then(bearer).map(Self::Header);
         let in_query = || head.target.query.get_bytes(PARAMETER).filter(|token| !token.is_empty()).map(Self::Query);
         let in_cookie = || head.token_cookies[0].map(|_| Self::Cookies(head.token_cookies));
-        in_field.or_else(in_query).or_else(in_cookie).unwrap_or(Self::Nothing)
+        in_header.or_else(in_query).or_else(in_cookie).unwrap_or(Self::Missing)
     }
 
-    /// More than one only of cookies, of which the first good one counts.
+    /// Returns the tokens. Only cookies can have several, of which the first valid one is used.
     fn tokens(&self) -> impl Iterator<Item = &[u8]> {
         let tokens = match self {
-            Self::Field(token) => [Some(*token), None, None, None],
+            Self::Header(token) => [Some(*token), None, None, None],
             Self::Query(token) => [Some(token.as_slice()), None, None, None],
             Self::Cookies(tokens) => *tokens,
-            Self::Nothing => [None; MAX_TOKEN_COOKIES],
+            Self::Missing => [None; MAX_TOKEN_COOKIES],
         };
         tokens.into_iter().flatten()
     }
 }
 
-/// The token of `Authorization: Bearer …`; other schemes are somebody else's, such as a proxy's.
+/// Returns the token of `Authorization: Bearer …` (RFC 6750 section 2.1). Other schemes are ignored: they may be meant for a
+/// proxy.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer") && rest.first().is_none_or(|b| b" \t".contains(b));
@@ -151,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bearer_scheme_is_told_from_others() {
+    fn only_the_bearer_scheme_is_recognized() {
         for (value, token) in [
             ("Bearer abc", Some("abc")),
             ("bEARER   abc ", Some("abc")),

@@ -1,4 +1,4 @@
-//! Request bodies as the routes take them: complete, in memory, as text.
+//! Complete request bodies, as text.
 
 use std::borrow::Cow;
 use std::str::Utf8Error;
@@ -6,17 +6,17 @@ use std::str::Utf8Error;
 use crate::http::{Content, Head, Problem};
 use crate::quota::BodyReservation;
 
-/// A request's body, complete.
+/// A request's complete body.
 #[derive(Debug)]
 pub enum Body<'a> {
-    /// It lies in the buffer that it was read into.
+    /// The body is in the buffer into which it was read.
     Read(&'a [u8]),
-    /// It came in pieces and was put together.
+    /// The body arrived in pieces and was copied into memory of its own.
     Gathered(Content),
 }
 
 impl<'a> Body<'a> {
-    /// Returns its bytes.
+    /// Returns the bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Read(bytes) => bytes,
@@ -24,7 +24,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Returns its text and, if it is held in memory of its own, what is reserved for it.
+    /// Returns the text and, if the body has memory of its own, its reservation. Returns 400 if the body is not UTF-8.
     pub(super) fn into_text(self) -> Result<(Cow<'a, str>, Option<BodyReservation>), Problem> {
         match self {
             Self::Read(bytes) => match std::str::from_utf8(bytes) {
@@ -42,13 +42,13 @@ impl<'a> Body<'a> {
     }
 }
 
-/// 400 for a body that is not UTF-8, and where it stops being that.
+/// Creates a 400 for a body that is not UTF-8, with the offset of the first invalid byte.
 pub(super) fn not_utf8(error: Utf8Error) -> Problem {
     let at = error.valid_up_to();
     Problem::bad_request(format!("the body is not valid UTF-8 at byte {at}; encode it as UTF-8"))
 }
 
-/// 415 for a body that is compressed.
+/// Returns 415 if the body is compressed.
 pub(super) fn check_coding(head: &Head<'_>) -> Result<(), Problem> {
     match head.content_coding {
         None => Ok(()),

@@ -1,5 +1,5 @@
-//! `GET /`: the console, one page with its style and scripts inside. It is put together once, when it is first asked
-//! for; refuses to know what it shows: everything comes from the other routes, with the token that the user gives there.
+//! `GET /`: the console, one page that contains its style and scripts. The page is assembled once, on the first request, and
+//! has no data of its own: its scripts call the other routes, with the token that the user enters.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use crate::http::Response;
 
 const PAGE: &str = include_str!("console/page.html");
 const STYLE: &str = include_str!("console/style.css");
-/// In the order in which they lie in the page: a name is there before it is used while the page loads.
+/// The scripts in the order of the page. Names that are used while the page loads must be defined before.
 const SCRIPTS: [&str; 10] = [
     include_str!("console/dom.js"),
     include_str!("console/text.js"),
@@ -27,7 +27,7 @@ const SCRIPTS: [&str; 10] = [
 
 static CONSOLE: LazyLock<Console> = LazyLock::new(Console::assemble);
 
-/// The page and what it is allowed to do.
+/// The page, and the Content-Security-Policy that limits what it can do.
 struct Console {
     html: String,
     policy: String,
@@ -39,20 +39,21 @@ impl Console {
         let policy = format!(
             "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-            source(&scripts),
-            source(STYLE),
+            hash_source(&scripts),
+            hash_source(STYLE),
         );
         let html = PAGE.replacen("/* style */", STYLE, 1).replacen("/* scripts */", &scripts, 1);
         Self { html, policy }
     }
 }
 
-/// The hash by which a Content-Security-Policy allows one inline block.
-fn source(block: &str) -> String {
+/// Returns the hash source by which a Content-Security-Policy allows one inline block.
+fn hash_source(block: &str) -> String {
     format!("sha256-{}", STANDARD.encode(digest(&SHA256, block.as_bytes())))
 }
 
-pub(super) fn answer() -> Response {
+/// Returns the page.
+pub(super) fn response() -> Response {
     let Console { html, policy } = &*CONSOLE;
     Response::fixed("text/html; charset=utf-8", html)
         .field("Content-Security-Policy", policy.as_str())
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_block_ends_before_its_end() {
+    fn scripts_and_style_do_not_contain_closing_tags() {
         for script in SCRIPTS {
             assert!(!script.contains("</script") && !script.contains("<!--"));
             assert!(script.starts_with("// "), "each says what it is for");

@@ -1,12 +1,12 @@
-//! `POST /insert`: a record is stored for good, then published, then answered.
+//! `POST /insert`: stores a version of a record durably, publishes it, and then responds.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::authorize::{admit, demand};
+use super::authorize::{authorize, require_name};
 use super::body::{Body, check_coding};
-use super::rate_limit::{demand_allowance, demand_pace};
+use super::rate_limit::{check_rate, peek_rate};
 use super::record::Record;
 use super::{Context, Outcome, Plan, RECORDS, StoreRequest};
 use crate::auth::{Principal, Role};
@@ -15,17 +15,17 @@ use crate::http::{Head, Problem, Response};
 use crate::metrics::InsertRefusal;
 use crate::store::StoreError;
 
-/// A record whose body is still to come.
+/// An insert whose body has not arrived yet.
 #[derive(Debug)]
 pub struct Request {
-    /// The second since the Unix epoch from which on it may not be stored.
+    /// When the token expires, in seconds since the Unix epoch.
     pub(super) expires: Option<u64>,
-    pub(super) holder: Option<Principal>,
+    pub(super) principal: Option<Principal>,
 }
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
-    let grant = admit(Role::Publisher, head, context)?;
-    demand(&grant, RECORDS)?;
+    let grant = authorize(Role::Publisher, head, context)?;
+    require_name(&grant, RECORDS)?;
     check_coding(head)?;
     if head.content_type.is_some_and(|text| !is_media_type(text, "application/json")) {
         return Err(Problem::new(
@@ -40,7 +40,7 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
              {\"event\":<name>,\"data\":<any JSON>}",
         ));
     }
-    Ok(Plan::Insert(Request { expires: grant.expires(), holder: grant.principal() }))
+    Ok(Plan::Insert(Request { expires: grant.expires(), principal: grant.principal() }))
 }
 
 pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -> Outcome {
@@ -48,62 +48,63 @@ pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -
         return Outcome::Respond(refused(InsertRefusal::Draining, super::draining(), context).into());
     }
     if !context.service.hub.has_room_for_records() {
-        return Outcome::Respond(refused(InsertRefusal::Memory, too_much(), context).into());
+        return Outcome::Respond(refused(InsertRefusal::Memory, records_full(), context).into());
     }
-    // Before the parsing, which takes milliseconds if the body is large.
-    if let Err(problem) = demand_allowance(request.holder, context) {
+    // Before parsing, which takes milliseconds for a large body.
+    if let Err(problem) = peek_rate(request.principal, context) {
         return Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into());
     }
     let record = match Record::parse(body.bytes()) {
         Ok(record) => record,
         Err(problem) => return Outcome::Respond(refused(InsertRefusal::Invalid, problem, context).into()),
     };
-    match demand_pace(request.holder, 1, context) {
+    match check_rate(request.principal, 1, context) {
         Ok(()) => Outcome::StoreRequest(StoreRequest::Insert(record)),
         Err(problem) => Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into()),
     }
 }
 
-/// Counts a record that does not come as far as the store; what the store refuses it counts itself.
+/// Counts and logs an insert that does not reach the store, or gets no reply. The store counts its own refusals.
 fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Problem {
     context.service.metrics.worker(context.worker).inserts_refused.count(why as usize);
     context.log_refused_body(&problem, "insert", InsertRefusal::NAMES[why as usize]);
     problem
 }
 
-/// The answer once the store has spoken; its files are in `directory`.
-pub fn answer(name: &str, stored: Result<u64, StoreError>, directory: &Path) -> Response {
+/// Returns the response for the store's reply. `directory` is the data directory.
+pub fn response(name: &str, stored: Result<u64, StoreError>, directory: &Path) -> Response {
     match stored {
         Ok(id) => {
-            let (event, key) = (Value::from(name), Value::from(key(name, id)));
+            let (event, key) = (Value::from(name), Value::from(version_key(name, id)));
             Response::json(format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}}}"))
         }
-        // Only to those who may insert: /healthz answers everybody.
+        // Only clients that may insert see the directory; /healthz needs no token.
         Err(error @ StoreError::Full(_)) => {
             let detail = format!("{error}; the data directory is {}", directory.display());
             Problem::unavailable(detail, retry_seconds(error)).into()
         }
-        Err(error) => refusal(error).into(),
+        Err(error) => store_problem(error).into(),
     }
 }
 
-/// What a version is called in an audit.
-fn key(name: &str, id: u64) -> String {
+/// Returns the key of a version in an audit.
+fn version_key(name: &str, id: u64) -> String {
     format!("{name}_v_{id}")
 }
 
-/// The answer when the store has none in time. Whether the record is stored nobody knows.
-pub fn no_answer(context: Context<'_>) -> Problem {
+/// Refuses an insert to which the store did not reply in time. It is unknown whether the record was stored.
+pub fn timed_out(context: Context<'_>) -> Problem {
     let detail = "the store did not respond in time; check GET /audit to see whether the record was stored";
     refused(InsertRefusal::Timeout, Problem::unavailable(detail, 5), context)
 }
 
-fn too_much() -> Problem {
+fn records_full() -> Problem {
     let detail = "the newest records of all names fill --latest-bytes; raise it, or use fewer names";
     Problem::unavailable(detail, 60)
 }
 
-pub fn refusal(error: StoreError) -> Problem {
+/// Describes an error of the store.
+pub fn store_problem(error: StoreError) -> Problem {
     Problem::unavailable(error.to_string(), retry_seconds(error))
 }
 

@@ -1,5 +1,13 @@
-//! What each route does: a request's head becomes a [`Plan`], the plan and the body an [`Outcome`].
-//! Bytes and moments in, values out; knows no socket.
+//! Implements the routes: turns a request's head into a [`Plan`], and the plan and the body into an [`Outcome`]. One file per
+//! route. Independent of sockets and clocks: bytes and the time are passed in, values are returned.
+//!
+//! ```text
+//! head ─► plan: check origin, route, authorize ─► Plan ─► (body) ─► Plan::finish ─► Outcome
+//!                                                                                   ├─ Respond
+//!                                                                                   ├─ Subscribe: subscribe::open
+//!                                                                                   ├─ Wait, Work: publish::resume
+//!                                                                                   └─ StoreRequest::run ─► StoreReply
+//! ```
 
 mod advice;
 pub mod audit;
@@ -7,198 +15,70 @@ mod authorize;
 mod body;
 mod browsers;
 mod console;
+mod context;
 pub mod insert;
 mod monitoring;
 pub mod publish;
 mod rate_limit;
 pub mod record;
 mod route;
+mod service;
 pub mod subscribe;
 
-use std::cell::RefCell;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use crate::auth::{Auth, Principal, TokenCache};
-use crate::clock::Now;
-use crate::config::Settings;
+use crate::auth::Principal;
 use crate::http::problem::Consequence;
-use crate::http::response::CommonHeaders;
 use crate::http::{Head, Method, Problem, Response, cors};
-use crate::hub::{Hub, Published, Refused, TopicName, WorkerId};
-use crate::metrics::Metrics;
-use crate::net::ListenerRole;
-use crate::quota::{BodyBudget, BodyReservation, Client, PageBudget, PageReservation, Quotas};
-use crate::sse::UnsequencedFrame;
-use crate::store::{Store, StoreError};
+use crate::quota::PageReservation;
+use crate::store::StoreError;
 pub use body::Body;
-pub use browsers::LoopbackOnly;
+pub use context::Context;
 use route::Route;
+pub use service::{LoopbackOnly, Service};
 
-/// What a token must name for anything that has to do with records.
+/// The name that a token must allow for every route of records.
 const RECORDS: &str = "events";
 
-/// What all workers and the broker's own methods share.
-pub struct Service {
-    /// Order and history.
-    pub hub: Arc<Hub>,
-    /// The records.
-    pub store: Store,
-    /// The configuration, with every default filled in.
-    pub settings: Settings,
-    /// Who is let in.
-    pub auth: Auth,
-    /// Counters.
-    pub metrics: Metrics,
-    /// What one holder of tokens may take.
-    pub quotas: Quotas,
-    /// The memory of request bodies that are being received or whose publish waits for room.
-    pub bodies: BodyBudget,
-    /// The memory of audit pages that are read or sent: slow readers must not cost memory without bound.
-    pub pages: PageBudget,
-    /// Whether only this machine reaches it.
-    pub loopback_only: LoopbackOnly,
-    /// Inserts that the store has not answered.
-    inserting: Arc<AtomicUsize>,
-    draining: AtomicBool,
-}
-
-impl Service {
-    /// A service that is not draining.
-    pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
-        let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
-        let bodies = BodyBudget::new(settings.max_body);
-        Self {
-            hub,
-            store,
-            settings,
-            auth,
-            metrics,
-            quotas,
-            bodies,
-            pages: PageBudget::default(),
-            loopback_only: LoopbackOnly::default(),
-            inserting: Arc::default(),
-            draining: AtomicBool::new(false),
-        }
-    }
-
-    /// The same, reached by these addresses.
-    #[must_use]
-    pub fn reached_by(self, loopback_only: LoopbackOnly) -> Self {
-        Self { loopback_only, ..self }
-    }
-
-    /// Publishes all frames, in order, or none: see [`Hub::publish`]. Also reports the id to the store, so that no later run
-    /// assigns it again.
-    pub fn publish(
-        &self,
-        topic: &TopicName,
-        frames: Vec<UnsequencedFrame>,
-        id_micros: u64,
-        from: Option<WorkerId>,
-    ) -> Result<Published, Refused> {
-        let published = self.hub.publish(topic, frames, id_micros, from)?;
-        self.store.note_assigned_id(published.id);
-        Ok(published)
-    }
-
-    /// From now on nothing new is taken.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-    }
-
-    /// Whether the store has inserts to answer; what it answered is in the inboxes.
-    pub fn is_inserting(&self) -> bool {
-        self.inserting.load(Ordering::Acquire) > 0
-    }
-
-    /// Whether nothing new is taken.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-}
-
-/// What a worker lends to the routes for one turn.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// The shared parts.
-    pub service: &'a Service,
-    /// What is served here.
-    pub role: ListenerRole,
-    /// The IP address the request comes from; `None` through a Unix socket.
-    pub address: Option<IpAddr>,
-    /// What every answer's head needs.
-    pub house: CommonHeaders<'a>,
-    /// The moment of this turn.
-    pub now: Now,
-    /// The calling worker.
-    pub worker: WorkerId,
-    /// Tokens that the worker has verified lately.
-    pub verified: &'a RefCell<TokenCache>,
-}
-
-impl Context<'_> {
-    /// Returns the client's address for log lines.
-    pub fn client(&self) -> String {
-        self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())
-    }
-
-    /// Logs that a request was refused for its head.
-    pub fn log_refusal(&self, problem: &Problem) {
-        log::debug!("{} to {}: {}", problem.status, self.client(), problem.detail);
-    }
-
-    /// Logs that a request was refused after its body had come. The detail may quote the body, which must not reach a log.
-    fn log_refused_body(&self, problem: &Problem, what: &str, reason: &str) {
-        log::debug!("{} to {}: {what} refused: {reason}", problem.status, self.client());
-    }
-
-    /// Creates an empty reservation for a body of this holder of a token, or of the client's address if there is none.
-    pub fn body_reservation(&self, holder: Option<Principal>) -> BodyReservation {
-        self.service.bodies.reservation(holder.map_or_else(|| self.address.into(), Client::Principal))
-    }
-}
-
-/// What a head asks for, before its body has come.
+/// What a request's head asks for, before its body has arrived.
 #[derive(Debug)]
 pub enum Plan {
-    /// The answer is known; a short body is read and dropped first.
+    /// The response is known; a short body is read and dropped first.
     Respond(Response),
     /// The request is refused; a short body is read and dropped first.
     Refuse(Problem),
-    /// The request's token may not be verified yet; the request is planned again later, or refused.
+    /// The request's token may not be verified yet. Plan the request again later, or refuse it.
     Delay(Delay),
-    /// The body is to be published.
+    /// Publish the body.
     Publish(publish::Request),
-    /// The body is a record to be stored.
+    /// Store the body as a record.
     Insert(insert::Request),
-    /// A page of a record's versions is to be read; a short body is read and dropped first.
+    /// Read a page of a record's versions; a short body is read and dropped first.
     Audit(audit::Request),
-    /// A stream is to be opened; a short body is read and dropped first.
+    /// Open a stream; a short body is read and dropped first.
     Subscribe(subscribe::Request),
 }
 
 /// A request whose token waits to be verified.
 #[derive(Debug)]
 pub struct Delay {
-    /// What the request is refused with if it has waited for too long.
+    /// The error with which the request is refused if it waits too long.
     pub problem: Problem,
-    /// Whether it asks for a stream, which is told to come back later instead.
+    /// Whether the request opens a stream, which is closed with a time to reconnect instead of the error.
     pub opens_stream: bool,
 }
 
 impl Plan {
-    /// Whether the body's content matters.
+    /// Returns whether the plan uses the body.
     pub fn wants_body(&self) -> bool {
         matches!(self, Self::Publish(_) | Self::Insert(_))
     }
 
-    /// Carries the plan out, now that the whole body is here.
+    /// Carries out the plan. The body is complete.
     pub fn finish(self, body: Body<'_>, context: Context<'_>) -> Outcome {
-        if let Err(problem) = authorize::demand_time(self.expires(), context) {
-            note_denial(&problem, context);
+        if let Err(problem) = authorize::require_unexpired(self.expires(), context) {
+            context.count_denial(&problem);
             context.log_refusal(&problem);
             return Outcome::Respond(problem.into());
         }
@@ -212,21 +92,21 @@ impl Plan {
         }
     }
 
-    /// Returns whether the connection is closed after the answer, so that no body need be read.
+    /// Returns whether the connection is closed after the response, so that the body need not be read.
     pub fn ends_connection(&self) -> bool {
         matches!(self, Self::Refuse(problem) if problem.consequence != Consequence::KeepOpen)
     }
 
-    /// Returns whose token came with a body that is wanted.
-    pub fn holder(&self) -> Option<Principal> {
+    /// Returns the principal whose body is received, if the plan uses the body.
+    pub fn principal(&self) -> Option<Principal> {
         match self {
-            Self::Publish(request) => request.holder,
-            Self::Insert(request) => request.holder,
+            Self::Publish(request) => request.principal,
+            Self::Insert(request) => request.principal,
             Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) | Self::Audit(_) | Self::Subscribe(_) => None,
         }
     }
 
-    /// The second since the Unix epoch from which on it may no longer be carried out.
+    /// Returns when the request's token expires, in seconds since the Unix epoch.
     fn expires(&self) -> Option<u64> {
         match self {
             Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) => None,
@@ -238,69 +118,73 @@ impl Plan {
     }
 }
 
-/// What became of a request.
+/// What a request leads to.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is answered.
+    /// The response is known.
     Respond(Response),
-    /// It opens a stream.
+    /// Open a stream with [`subscribe::open`].
     Subscribe(subscribe::Request),
-    /// The hub has no room for it now; resume it after a while.
-    Wait(Box<publish::Pending>),
-    /// There is more work to do than fits in one slice; resume it when others have had their share.
-    Work(Box<publish::Pending>),
-    /// The store is to be asked.
+    /// The hub has no room now. Resume the publish after a while.
+    Wait(Box<publish::PausedPublish>),
+    /// The slice of work is spent. Resume the publish after other connections were served.
+    Work(Box<publish::PausedPublish>),
+    /// Ask the store.
     StoreRequest(StoreRequest),
 }
 
-/// What the store is asked for; the answer comes later.
+/// A request to the store, which replies later.
 #[derive(Debug)]
 pub enum StoreRequest {
-    /// To store a record.
+    /// Store a record.
     Insert(record::Record),
-    /// To read versions.
+    /// Read a page of a record's versions.
     Audit(audit::Request),
 }
 
-/// What the store had to say.
+/// The store's reply.
 pub struct StoreReply {
-    /// In HTTP's words.
+    /// The response to the client.
     pub response: Response,
-    /// The memory that is reserved for it until it is sent.
-    pub held: Option<PageReservation>,
+    /// The memory of the response, reserved until the response is sent.
+    pub reservation: Option<PageReservation>,
 }
 
 impl StoreRequest {
-    /// Runs it; `answer` is called by one of the store's threads.
-    pub fn run(self, service: &Service, answer: impl FnOnce(StoreReply) + Send + 'static) {
-        let Service { store, pages, .. } = service;
+    /// Sends the request to the store. One of the store's threads calls `reply`, or this thread if the request is refused
+    /// immediately.
+    pub fn run(self, service: &Service, reply: impl FnOnce(StoreReply) + Send + 'static) {
         match self {
-            Self::Insert(record) => {
-                let name = Arc::clone(&record.name);
-                let inserting = Arc::clone(&service.inserting);
-                let directory = store.directory();
-                inserting.fetch_add(1, Ordering::AcqRel);
-                store.insert(record.name, record.data, move |stored| {
-                    inserting.fetch_sub(1, Ordering::AcqRel);
-                    answer(StoreReply { response: insert::answer(&name, stored, &directory), held: None });
-                });
-            }
-            Self::Audit(request) => {
-                let client = request.client;
-                let Some(reservation) = pages.reserve(client) else {
-                    let response = audit::answer(&request, Err(StoreError::Busy));
-                    return answer(StoreReply { response, held: None });
-                };
-                store.read_history(request.query.clone(), client, reservation, move |read| {
-                    let (page, held) = match read {
-                        Ok((page, held)) => (Ok(page), Some(held)),
-                        Err(error) => (Err(error), None),
-                    };
-                    answer(StoreReply { response: audit::answer(&request, page), held });
-                });
-            }
+            Self::Insert(record) => run_insert(record, service, reply),
+            Self::Audit(request) => run_audit(request, service, reply),
         }
     }
+}
+
+fn run_insert(record: record::Record, service: &Service, reply: impl FnOnce(StoreReply) + Send + 'static) {
+    let name = Arc::clone(&record.name);
+    let inserting = Arc::clone(&service.inserting);
+    let directory = service.store.directory();
+    inserting.fetch_add(1, Ordering::AcqRel);
+    service.store.insert(record.name, record.data, move |stored| {
+        inserting.fetch_sub(1, Ordering::AcqRel);
+        reply(StoreReply { response: insert::response(&name, stored, &directory), reservation: None });
+    });
+}
+
+fn run_audit(request: audit::Request, service: &Service, reply: impl FnOnce(StoreReply) + Send + 'static) {
+    let client = request.client;
+    let Some(reservation) = service.pages.reserve(client) else {
+        let response = audit::response(&request, Err(StoreError::Busy));
+        return reply(StoreReply { response, reservation: None });
+    };
+    service.store.read_history(request.query.clone(), client, reservation, move |read| {
+        let (page, reservation) = match read {
+            Ok((page, reservation)) => (Ok(page), Some(reservation)),
+            Err(error) => (Err(error), None),
+        };
+        reply(StoreReply { response: audit::response(&request, page), reservation });
+    });
 }
 
 /// Decides on a request by its head.
@@ -309,7 +193,7 @@ pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     plan.unwrap_or_else(|problem| match problem.consequence {
         Consequence::Delay => Plan::Delay(Delay { problem, opens_stream: opens_stream(head, context) }),
         Consequence::KeepOpen | Consequence::Close => {
-            note_denial(&problem, context);
+            context.count_denial(&problem);
             context.log_refusal(&problem);
             Plan::Refuse(problem)
         }
@@ -321,7 +205,7 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         return Ok(Plan::Respond(preflight(head, context)));
     }
     match (route(head, context)?, head.method) {
-        (Route::Console, Method::Get | Method::Head) => Ok(Plan::Respond(console::answer())),
+        (Route::Console, Method::Get | Method::Head) => Ok(Plan::Respond(console::response())),
         (Route::Publish(topic), Method::Post) => publish::plan(&topic, head, context),
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
@@ -331,19 +215,13 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Metrics, Method::Get | Method::Head) => monitoring::metrics::plan(head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(monitoring::health::ready(context)),
         (Route::Liveness, Method::Get | Method::Head) => Ok(monitoring::health::live(context)),
-        (route, _) => Err(Problem::method_not_allowed(route.allow(), route.advice())),
+        (route, _) => Err(Problem::method_not_allowed(route.allow(), route.wrong_method_detail())),
     }
 }
 
+/// Returns whether a request opens a stream. A HEAD request for one does not.
 fn opens_stream(head: &Head<'_>, context: Context<'_>) -> bool {
     head.method == Method::Get && matches!(route(head, context), Ok(Route::Subscribe(_) | Route::Events))
-}
-
-/// Counts a request that was refused for who sent it: its token, or its page.
-fn note_denial(problem: &Problem, context: Context<'_>) {
-    if matches!(problem.status, 401 | 403) {
-        context.service.metrics.worker(context.worker).denied.add(1);
-    }
 }
 
 fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem> {
@@ -355,7 +233,7 @@ fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
     Response::preflight(allow, head.requested_headers.and_then(cors::requested_headers))
 }
 
-/// The answer to what comes too late.
+/// Describes a request that is refused because the broker is shutting down.
 fn draining() -> Problem {
     Problem::unavailable("the broker is shutting down; try again after its restart", 5)
 }

@@ -1,12 +1,12 @@
-//! `POST /publish/{topic}`: the body's events are published together, in order, or not at all.
+//! `POST /publish/{topic}`: publishes the body's events together and in order, or none of them.
 //!
 //! ```text
-//! body ─► check, count ─► rate ─► room? ─► encode ─► hub
-//!            │              │       │                 │
-//!            └ 400, 413     └ 429   └ waits, 503      └ waits, 503
+//! body ─► check, count ─► rate limit ─► room ─► encode ─► hub
+//!            │              │            │                 │
+//!            └ 400, 413     └ 429, 413   └ waits, 503      └ waits, 503
 //! ```
-//! Checking and encoding a large body is done in slices, between which the caller does other work. Whatever may refuse the
-//! publish is asked before anything is encoded.
+//! A large body is checked and encoded in slices, between which the worker serves other connections. Everything that may refuse
+//! the publish is checked before anything is encoded.
 
 #[cfg(test)]
 mod tests;
@@ -24,84 +24,85 @@ use crate::metrics::PublishRefusal;
 use crate::quota::BodyReservation;
 use crate::sse::{Check, EVENT_COST, Encoder, EventError, FieldScan, Slice, UnsequencedFrame, check_id, check_name};
 
-use super::authorize::{admit, demand_time, demand_topic};
+use super::authorize::{authorize, require_topic, require_unexpired};
 use super::body::{Body, check_coding};
-use super::rate_limit::{demand_allowance, demand_pace};
-use super::{Context, Outcome, Plan, advice, note_denial};
+use super::rate_limit::{check_rate, peek_rate};
+use super::{Context, Outcome, Plan, advice};
 
-/// The members' names, and three numbers of at most 20 digits.
-const LONGEST_ANSWER: usize = 128;
-/// What a slice of work on one body may cost, in [`Slice`]'s measure: less than half a millisecond.
+/// The maximum length of the response's JSON: the names of the members, and three numbers of at most 20 digits.
+const MAX_RESPONSE: usize = 128;
+/// The cost of one slice of work on a body, in the unit of [`Slice`]: less than half a millisecond.
 const SLICE: usize = 256 << 10;
 
-/// A publish whose body is still to come.
+/// A publish whose body has not arrived yet.
 #[derive(Debug)]
 pub struct Request {
     topic: TopicName,
-    kind: Kind,
-    given: Given,
+    format: BodyFormat,
+    query: QueryFields,
     pub(super) expires: Option<u64>,
-    pub(super) holder: Option<Principal>,
+    pub(super) principal: Option<Principal>,
 }
 
-/// How the body is to be read.
+/// How the body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// SSE text.
-    Text,
+enum BodyFormat {
+    /// SSE text with any number of events.
+    Sse,
     /// JSON that is the data of one event.
     Json,
     /// Text that is the data of one event.
-    Plain,
+    PlainText,
 }
 
-/// What the query says of the event.
+/// The event's fields that the query sets.
 #[derive(Debug)]
-struct Given {
+struct QueryFields {
     name: Option<String>,
     id: Option<String>,
 }
 
-/// A publish whose body has come and that is not answered yet.
+/// A publish whose body is complete, but that could not be finished at once.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PausedPublish {
     request: Request,
-    stage: Stage,
+    state: State,
     body: String,
     reservation: BodyReservation,
 }
 
-/// How far a publish has come.
+/// The state of a publish whose body is complete.
 #[derive(Debug)]
-enum Stage {
-    /// Its SSE text is being checked, and the events are being counted.
+enum State {
+    /// SSE text is being checked and its events counted.
     Checking(Check),
-    /// It is being made sure that a text/plain body is not SSE text.
+    /// A text/plain body is being scanned, because it must not be SSE text.
     Scanning(FieldScan),
-    /// This many events are good, and their publisher may publish them.
-    Admitted(usize, Encoder),
-    /// They are being encoded.
+    /// The body is valid and within the rate limit. The number of events, and what encodes them.
+    Valid(usize, Encoder),
+    /// The events are being encoded.
     Encoding(Encoder),
-    /// They can be published as soon as there is room.
+    /// The events are encoded and can be published as soon as there is room.
     Encoded(Vec<UnsequencedFrame>),
 }
 
-/// Why a publish is refused.
+/// Why a publish is refused: the reason for the metrics, and the error for the client.
 struct Refusal(PublishRefusal, Problem);
 
-/// How far a slice of work has brought a publish.
-enum Progress {
+/// The result of one slice of work.
+enum SliceResult {
+    /// The publish is finished.
     Published(Published),
-    /// There is more work to do.
-    Unfinished(Stage),
+    /// The slice is spent.
+    Unfinished(State),
     /// The hub has no room now.
-    Backpressure(Stage),
+    Backpressure(State),
 }
 
 pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let topic = TopicName::parse(topic).map_err(bad_topic)?;
-    let grant = admit(Role::Publisher, head, context)?;
-    demand_topic(&grant, &topic)?;
+    let grant = authorize(Role::Publisher, head, context)?;
+    require_topic(&grant, &topic)?;
     check_coding(head)?;
     if !head.has_framing {
         return Err(Problem::new(
@@ -111,24 +112,24 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
         ));
     }
     let query = head.target.query;
-    let given = Given { name: given(query, "event", check_name)?, id: given(query, "id", check_id)? };
-    let kind = Kind::of(head.content_type);
-    Ok(Plan::Publish(Request { topic, kind, given, expires: grant.expires(), holder: grant.principal() }))
+    let query = QueryFields { name: query_field(query, "event", check_name)?, id: query_field(query, "id", check_id)? };
+    let format = BodyFormat::of(head.content_type);
+    Ok(Plan::Publish(Request { topic, format, query, expires: grant.expires(), principal: grant.principal() }))
 }
 
-fn bad_topic(bad: ParseTopicError) -> Problem {
-    match bad {
+fn bad_topic(error: ParseTopicError) -> Problem {
+    match error {
         ParseTopicError::Character(',') => Problem::bad_request(
             "the topic contains ','; each request publishes to one topic, so send a request for each",
         ),
-        bad => Problem::bad_request(bad.to_string()),
+        error => Problem::bad_request(error.to_string()),
     }
 }
 
-type CheckGiven = fn(Option<&str>) -> Result<Option<&str>, EventError>;
+type CheckField = fn(Option<&str>) -> Result<Option<&str>, EventError>;
 
-/// What a parameter of the query says, checked; an empty one says nothing.
-fn given(query: Query<'_>, parameter: &str, check: CheckGiven) -> Result<Option<String>, Problem> {
+/// Returns a query parameter that sets a field of the event. `None` if it is missing or empty.
+fn query_field(query: Query<'_>, parameter: &str, check: CheckField) -> Result<Option<String>, Problem> {
     let value = query.get(parameter)?;
     match check(value.as_deref()) {
         Ok(None) => Ok(None),
@@ -137,181 +138,183 @@ fn given(query: Query<'_>, parameter: &str, check: CheckGiven) -> Result<Option<
     }
 }
 
-impl Kind {
-    /// Two media types say that the body is the data; with any other one, and without one, it is SSE text.
+impl BodyFormat {
+    /// Returns the format for a `Content-Type`. Any type but two, and none, means SSE text.
     fn of(content_type: Option<&str>) -> Self {
         match content_type {
             Some(text) if is_media_type(text, "application/json") => Self::Json,
-            Some(text) if is_media_type(text, "text/plain") => Self::Plain,
-            _ => Self::Text,
+            Some(text) if is_media_type(text, "text/plain") => Self::PlainText,
+            _ => Self::Sse,
         }
     }
 }
 
 pub(super) fn finish(request: Request, body: Body<'_>, context: Context<'_>) -> Outcome {
-    let begun = body
+    let started = body
         .into_text()
         .map_err(invalid)
-        .and_then(|(text, reservation)| Ok((request.begin(&text, context)?, text, reservation)));
-    match begun {
-        Ok((stage, text, reservation)) => go_on(request, stage, text, reservation, context),
+        .and_then(|(text, reservation)| Ok((request.start(&text, context)?, text, reservation)));
+    match started {
+        Ok((state, text, reservation)) => advance(request, state, text, reservation, context),
         Err(refusal) => refuse(refusal, context),
     }
 }
 
-/// Goes on with a publish that was not answered yet.
-pub fn resume(pending: Pending, context: Context<'_>) -> Outcome {
-    let Pending { request, stage, body, reservation } = pending;
-    if let Err(problem) = demand_time(request.expires, context) {
-        note_denial(&problem, context);
+/// Continues a publish that was paused.
+pub fn resume(paused: PausedPublish, context: Context<'_>) -> Outcome {
+    let PausedPublish { request, state, body, reservation } = paused;
+    if let Err(problem) = require_unexpired(request.expires, context) {
+        context.count_denial(&problem);
         return Outcome::Respond(problem.into());
     }
-    match demand_no_drain(context) {
-        Ok(()) => go_on(request, stage, body.into(), Some(reservation), context),
+    match check_not_draining(context) {
+        Ok(()) => advance(request, state, body.into(), Some(reservation), context),
         Err(refusal) => refuse(refusal, context),
     }
 }
 
-fn go_on(
+fn advance(
     request: Request,
-    stage: Stage,
+    state: State,
     body: Cow<'_, str>,
     reservation: Option<BodyReservation>,
     context: Context<'_>,
 ) -> Outcome {
-    match request.work(stage, &body, context) {
-        Ok(Progress::Published(published)) => Outcome::Respond(accepted(published)),
-        Ok(Progress::Unfinished(stage)) => pause(request, stage, body, reservation, context, Outcome::Work),
-        Ok(Progress::Backpressure(stage)) => pause(request, stage, body, reservation, context, Outcome::Wait),
+    match request.run_slice(state, &body, context) {
+        Ok(SliceResult::Published(published)) => Outcome::Respond(accepted(published)),
+        Ok(SliceResult::Unfinished(state)) => pause(request, state, body, reservation, context, Outcome::Work),
+        Ok(SliceResult::Backpressure(state)) => pause(request, state, body, reservation, context, Outcome::Wait),
         Err(refusal) => refuse(refusal, context),
     }
 }
 
-/// Keeps what is needed to go on later, in memory that is reserved as for bodies that are received.
+/// Keeps a publish for later, in memory that is reserved like that of bodies being received. Returns 503 without such memory.
 fn pause(
     request: Request,
-    stage: Stage,
+    state: State,
     body: Cow<'_, str>,
     reservation: Option<BodyReservation>,
     context: Context<'_>,
-    outcome: fn(Box<Pending>) -> Outcome,
+    outcome: fn(Box<PausedPublish>) -> Outcome,
 ) -> Outcome {
-    let body = if matches!(stage, Stage::Encoded(_)) { String::new() } else { body.into_owned() };
-    let mut reservation = reservation.unwrap_or_else(|| context.body_reservation(request.holder));
-    match reservation.resize(body.len() + stage.cost()) {
-        Ok(()) => outcome(Box::new(Pending { request, stage, body, reservation })),
+    let body = if matches!(state, State::Encoded(_)) { String::new() } else { body.into_owned() };
+    let mut reservation = reservation.unwrap_or_else(|| context.body_reservation(request.principal));
+    match reservation.resize(body.len() + state.cost()) {
+        Ok(()) => outcome(Box::new(PausedPublish { request, state, body, reservation })),
         Err(_) => Outcome::Respond(no_room(context).into()),
     }
 }
 
 impl Request {
-    fn begin(&self, body: &str, context: Context<'_>) -> Result<Stage, Refusal> {
-        match self.kind {
-            Kind::Text => Ok(Stage::Checking(Check::new(body))),
-            Kind::Plain => Ok(Stage::Scanning(FieldScan::new(body))),
-            Kind::Json => {
-                demand_allowance(self.holder, context).map_err(|problem| Refusal(PublishRefusal::Rate, problem))?;
+    /// Returns the first state. JSON is checked at once: it is parsed in one go.
+    fn start(&self, body: &str, context: Context<'_>) -> Result<State, Refusal> {
+        match self.format {
+            BodyFormat::Sse => Ok(State::Checking(Check::new(body))),
+            BodyFormat::PlainText => Ok(State::Scanning(FieldScan::new(body))),
+            BodyFormat::Json => {
+                peek_rate(self.principal, context).map_err(|problem| Refusal(PublishRefusal::Rate, problem))?;
                 let json = body.strip_prefix('\u{feff}').unwrap_or(body);
                 match serde_json::from_str::<IgnoredAny>(json) {
-                    Ok(IgnoredAny) => self.admit(1, self.encoder_of_data(body), context),
+                    Ok(IgnoredAny) => self.check_rate(1, self.data_encoder(body), context),
                     Err(error) => Err(invalid(advice::on_json(&error, json))),
                 }
             }
         }
     }
 
-    fn encoder_of_data(&self, body: &str) -> Encoder {
-        Encoder::of_data(body, self.given.name.clone(), self.given.id.clone())
+    fn data_encoder(&self, body: &str) -> Encoder {
+        Encoder::of_data(body, self.query.name.clone(), self.query.id.clone())
     }
 
     /// Does one slice of work.
-    fn work(&self, mut stage: Stage, body: &str, context: Context<'_>) -> Result<Progress, Refusal> {
+    fn run_slice(&self, mut state: State, body: &str, context: Context<'_>) -> Result<SliceResult, Refusal> {
         let mut slice = Slice::new(SLICE);
         loop {
-            stage = match stage {
-                Stage::Checking(mut check) => match check.run(body, &mut slice) {
-                    Ok(true) => self.admit_text(&check, body, context)?,
-                    Ok(false) => return Ok(Progress::Unfinished(Stage::Checking(check))),
+            state = match state {
+                State::Checking(mut check) => match check.run(body, &mut slice) {
+                    Ok(true) => self.accept_text(&check, body, context)?,
+                    Ok(false) => return Ok(SliceResult::Unfinished(State::Checking(check))),
                     Err(error) => return Err(invalid(advice::on_text(&error, body))),
                 },
-                Stage::Scanning(mut scan) => match scan.run(body, &mut slice) {
+                State::Scanning(mut scan) => match scan.run(body, &mut slice) {
                     Some(true) => return Err(invalid(advice::on_fields_as_data())),
-                    Some(false) => self.admit(1, self.encoder_of_data(body), context)?,
-                    None => return Ok(Progress::Unfinished(Stage::Scanning(scan))),
+                    Some(false) => self.check_rate(1, self.data_encoder(body), context)?,
+                    None => return Ok(SliceResult::Unfinished(State::Scanning(scan))),
                 },
-                Stage::Admitted(events, encoder) if is_small(events, body) => Stage::Encoding(encoder),
-                Stage::Admitted(events, encoder) => return self.await_room(events, encoder, body, context),
-                Stage::Encoding(mut encoder) => match encoder.run(body, &mut slice) {
-                    true => Stage::Encoded(encoder.finish()),
-                    false => return Ok(Progress::Unfinished(Stage::Encoding(encoder))),
+                State::Valid(events, encoder) if is_small(events, body) => State::Encoding(encoder),
+                State::Valid(events, encoder) => return self.check_room(events, encoder, body, context),
+                State::Encoding(mut encoder) => match encoder.run(body, &mut slice) {
+                    true => State::Encoded(encoder.finish()),
+                    false => return Ok(SliceResult::Unfinished(State::Encoding(encoder))),
                 },
-                Stage::Encoded(drafts) => return self.publish(drafts, context),
+                State::Encoded(frames) => return self.publish(frames, context),
             };
         }
     }
 
-    fn admit_text(&self, check: &Check, body: &str, context: Context<'_>) -> Result<Stage, Refusal> {
-        let Given { name, id } = &self.given;
+    /// Checks SSE text against the query, and the number of its events against the rate limit.
+    fn accept_text(&self, check: &Check, body: &str, context: Context<'_>) -> Result<State, Refusal> {
+        let QueryFields { name, id } = &self.query;
         if check.events() > 1 && (name.is_some() || id.is_some()) {
             return Err(invalid(advice::on_several(check.events())));
         }
-        for (field, given, own) in [("event", name, check.name(body)), ("id", id, check.id(body))] {
-            if let (Some(given), Some(own)) = (given, own)
-                && given != own
+        for (field, in_query, in_body) in [("event", name, check.name(body)), ("id", id, check.id(body))] {
+            if let (Some(in_query), Some(in_body)) = (in_query, in_body)
+                && in_query != in_body
             {
                 return Err(invalid(advice::on_conflict(field)));
             }
         }
         let encoder = Encoder::of_text(body, check.events(), name.clone(), id.clone());
-        self.admit(check.events(), encoder, context)
+        self.check_rate(check.events(), encoder, context)
     }
 
-    /// Asks the publisher's rate limit, once and before anything is encoded.
-    fn admit(&self, events: usize, encoder: Encoder, context: Context<'_>) -> Result<Stage, Refusal> {
-        match demand_pace(self.holder, events, context) {
-            Ok(()) => Ok(Stage::Admitted(events, encoder)),
+    /// Checks the publisher's rate limit, once and before anything is encoded.
+    fn check_rate(&self, events: usize, encoder: Encoder, context: Context<'_>) -> Result<State, Refusal> {
+        match check_rate(self.principal, events, context) {
+            Ok(()) => Ok(State::Valid(events, encoder)),
             Err(problem) => Err(Refusal(PublishRefusal::Rate, problem)),
         }
     }
 
-    /// Asks for room before the work of encoding. Many that wait may find room at the same time, so each then encodes in a
-    /// slice of its own.
-    fn await_room(
+    /// Checks for room before encoding a large body. Many publishes that wait may find room at the same time, so each then
+    /// encodes in a slice of its own.
+    fn check_room(
         &self,
         events: usize,
         encoder: Encoder,
         body: &str,
         context: Context<'_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<SliceResult, Refusal> {
         match context.service.hub.room_for(&self.topic, events, body.len(), context.now.id_micros) {
-            Room::Now => Ok(Progress::Unfinished(Stage::Encoding(encoder))),
-            Room::Later => Ok(Progress::Backpressure(Stage::Admitted(events, encoder))),
+            Room::Now => Ok(SliceResult::Unfinished(State::Encoding(encoder))),
+            Room::Later => Ok(SliceResult::Backpressure(State::Valid(events, encoder))),
             Room::TooManyTopics => Err(too_many_topics()),
         }
     }
 
-    fn publish(&self, drafts: Vec<UnsequencedFrame>, context: Context<'_>) -> Result<Progress, Refusal> {
-        demand_no_drain(context)?;
-        match context.service.publish(&self.topic, drafts, context.now.id_micros, Some(context.worker)) {
-            Ok(published) => Ok(Progress::Published(published)),
-            Err(Refused::Backpressure(drafts)) => Ok(Progress::Backpressure(Stage::Encoded(drafts))),
+    fn publish(&self, frames: Vec<UnsequencedFrame>, context: Context<'_>) -> Result<SliceResult, Refusal> {
+        check_not_draining(context)?;
+        match context.service.publish(&self.topic, frames, context.now.id_micros, Some(context.worker)) {
+            Ok(published) => Ok(SliceResult::Published(published)),
+            Err(Refused::Backpressure(frames)) => Ok(SliceResult::Backpressure(State::Encoded(frames))),
             Err(Refused::TooManyTopics) => Err(too_many_topics()),
         }
     }
 }
 
-impl Stage {
-    /// What it holds in memory beside the body.
+impl State {
+    /// Returns the memory that the state uses, in bytes, excluding the body.
     fn cost(&self) -> usize {
         match self {
             Self::Checking(_) | Self::Scanning(_) => 0,
-            Self::Admitted(_, encoder) | Self::Encoding(encoder) => encoder.cost(),
-            Self::Encoded(drafts) => drafts.iter().map(UnsequencedFrame::cost).sum(),
+            Self::Valid(_, encoder) | Self::Encoding(encoder) => encoder.cost(),
+            Self::Encoded(frames) => frames.iter().map(UnsequencedFrame::cost).sum(),
         }
     }
 }
 
-/// Whether a body is checked and encoded in one slice, so that asking for room first saves nothing.
+/// Returns whether a body is checked and encoded in one slice. Checking for room first would then save nothing.
 fn is_small(events: usize, body: &str) -> bool {
     body.len() + events * EVENT_COST <= SLICE
 }
@@ -320,7 +323,7 @@ fn invalid(problem: Problem) -> Refusal {
     Refusal(PublishRefusal::Invalid, problem)
 }
 
-fn demand_no_drain(context: Context<'_>) -> Result<(), Refusal> {
+fn check_not_draining(context: Context<'_>) -> Result<(), Refusal> {
     if context.service.is_draining() {
         return Err(Refusal(PublishRefusal::Draining, super::draining()));
     }
@@ -336,17 +339,18 @@ fn refuse(Refusal(why, problem): Refusal, context: Context<'_>) -> Outcome {
     Outcome::Respond(refused(why, problem, context).into())
 }
 
-/// Counts a publish that is refused.
+/// Counts and logs a publish that is refused.
 fn refused(why: PublishRefusal, problem: Problem, context: Context<'_>) -> Problem {
     context.service.metrics.worker(context.worker).publishes_refused.count(why as usize);
     context.log_refused_body(&problem, "publish", PublishRefusal::NAMES[why as usize]);
     problem
 }
 
+/// Returns the response to a publish. Its JSON is written without serde_json, which would take longer.
 fn accepted(published: Published) -> Response {
     let Published { id, events, subscribers } = published;
     let mut digits = itoa::Buffer::new();
-    let mut body = String::with_capacity(LONGEST_ANSWER);
+    let mut body = String::with_capacity(MAX_RESPONSE);
     body.push_str(r#"{"id":""#);
     body.push_str(digits.format(id));
     body.push_str(r#"","events":"#);
@@ -357,7 +361,7 @@ fn accepted(published: Published) -> Response {
     Response::json(body)
 }
 
-/// The answer when waiting for room took too long.
+/// Refuses a publish that has waited too long for room in the hub, or for which there is no memory to wait.
 pub fn no_room(context: Context<'_>) -> Problem {
     let detail = "the broker is overloaded with events of this topic; nothing was published; try again";
     refused(PublishRefusal::Room, Problem::unavailable(detail, 1), context)

@@ -1,24 +1,26 @@
-//! The publishers' rate limit (`--publish-rate`), and the answers to those who exceed it.
+//! Applies the publishers' rate limit (`--publish-rate`), and describes its errors.
 
 use super::Context;
 use crate::auth::Principal;
 use crate::http::Problem;
 use crate::quota::Excess;
 
-/// 429 if a publisher has no event of its allowance left. Asked before JSON is parsed, which takes longer.
-pub(super) fn demand_allowance(holder: Option<Principal>, context: Context<'_>) -> Result<(), Problem> {
-    let (Some(pace), Some(holder)) = (&context.service.quotas.publish_rate, holder) else { return Ok(()) };
-    pace.check(holder, context.now.millis).map_err(|excess| refusal(excess, 1, pace.burst()))
+/// Returns 429 if a publisher's bucket has no token for even one event. Takes none. To be called before expensive work, such as
+/// parsing JSON.
+pub(super) fn peek_rate(principal: Option<Principal>, context: Context<'_>) -> Result<(), Problem> {
+    let (Some(limiter), Some(principal)) = (&context.service.quotas.publish_rate, principal) else { return Ok(()) };
+    limiter.check(principal, context.now.millis).map_err(|excess| rate_problem(excess, 1, limiter.burst()))
 }
 
-/// Takes this many events from a publisher's allowance: 429 if it has fewer left for now, 413 if it never has as many at once.
-/// Events count as they are sent, duplicates included, whatever becomes of them afterwards.
-pub(super) fn demand_pace(holder: Option<Principal>, events: usize, context: Context<'_>) -> Result<(), Problem> {
-    let (Some(pace), Some(holder)) = (&context.service.quotas.publish_rate, holder) else { return Ok(()) };
-    pace.take(holder, events, context.now.millis).map_err(|excess| refusal(excess, events, pace.burst()))
+/// Takes tokens for this many events from a publisher's bucket. Returns 429 if it has fewer now, and 413 if it can never have
+/// that many. Events count when they are received, including duplicates and events that are refused later.
+pub(super) fn check_rate(principal: Option<Principal>, events: usize, context: Context<'_>) -> Result<(), Problem> {
+    let (Some(limiter), Some(principal)) = (&context.service.quotas.publish_rate, principal) else { return Ok(()) };
+    let taken = limiter.take(principal, events, context.now.millis);
+    taken.map_err(|excess| rate_problem(excess, events, limiter.burst()))
 }
 
-fn refusal(excess: Excess, events: usize, burst: u64) -> Problem {
+fn rate_problem(excess: Excess, events: usize, burst: u64) -> Problem {
     match excess {
         Excess::RetryAfter(seconds) => Problem::too_many(
             format!(

@@ -1,5 +1,4 @@
-//! A record as it is sent: `{"event":…,"data":…}` in JSON. The data is kept byte for byte but for the
-//! white space that means nothing. Knows no HTTP beyond the problem it answers with.
+//! Parses the body of an insert: `{"event":…,"data":…}`. The data is kept byte for byte, except for insignificant whitespace.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -12,40 +11,40 @@ use crate::http::Problem;
 use crate::store;
 use crate::util::json;
 
-/// The longest data in bytes; SQLite keeps values of up to a billion.
+/// The maximum length of data in bytes. SQLite's limit is a billion.
 pub const MAX_DATA: usize = 500_000_000;
 
-/// A record to be stored.
+/// A version of a record that is to be stored.
 #[derive(Debug)]
 pub struct Record {
-    /// What it is a version of; the name of its event.
+    /// The record's name, which is also the name of the event.
     pub name: Arc<str>,
-    /// JSON on one line.
+    /// The data: JSON on one line.
     pub data: Box<str>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body<'a> {
+struct Members<'a> {
     event: String,
     #[serde(borrow)]
     data: &'a RawValue,
 }
 
 impl Record {
-    /// Reads a request's body.
+    /// Parses a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(body).map_err(not_utf8)?;
-        let body: Body<'_> = serde_json::from_str(text).map_err(|error| no_record(&error))?;
-        // A list of a name and data is a struct, too, in serde's eyes.
+        let members: Members<'_> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        // serde also accepts the list of a name and data as a struct.
         if !text.trim_start().starts_with('{') {
-            return Err(no_record(&"it is a list"));
+            return Err(malformed(&"it is a list"));
         }
-        check_name(&body.event)?;
-        Ok(Self { name: body.event.into(), data: compact(body.data.get())? })
+        check_name(&members.event)?;
+        Ok(Self { name: members.event.into(), data: compact(members.data.get())? })
     }
 
-    /// From a name and JSON.
+    /// Creates a record from a name and JSON.
     pub fn new(name: &str, json: &str) -> Result<Self, Problem> {
         check_name(name)?;
         let data: &RawValue = serde_json::from_str(json)
@@ -54,17 +53,18 @@ impl Record {
     }
 }
 
-fn no_record(why: &dyn Display) -> Problem {
+fn malformed(reason: &dyn Display) -> Problem {
     Problem::bad_request(format!(
-        "the body must be {{\"event\":<name>,\"data\":<any JSON>}}, with each member once and no others: {why}"
+        "the body must be {{\"event\":<name>,\"data\":<any JSON>}}, with each member once and no others: {reason}"
     ))
 }
 
-/// Whether a record can have this name: it stands on a line of the stream, and in a path.
+/// Returns 400 unless a record can have this name, which must fit on a line of the stream and in a path.
 pub fn check_name(name: &str) -> Result<(), Problem> {
-    store::check_name(name).map_err(|bad| Problem::bad_request(bad.to_string()))
+    store::check_name(name).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
+/// Removes insignificant whitespace from JSON. Returns 413 if it is longer than [`MAX_DATA`].
 fn compact(text: &str) -> Result<Box<str>, Problem> {
     if text.len() > MAX_DATA {
         return Err(Problem::new(
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn data_stays_as_it_was_written() {
+    fn data_is_kept_as_it_was_written() {
         for text in [
             "1",
             "null",
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn malformed_records_are_refused() {
         for bad in [
             "",
             "[]",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_a_bound() {
+    fn nesting_is_limited() {
         let nested = |depth: usize| format!(r#"{{"event":"u","data":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
         assert!(data(&nested(128)).is_ok());
         assert_eq!(data(&nested(129)), Err(400));
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn white_space_makes_no_difference(value in json()) {
+        fn whitespace_makes_no_difference(value in json()) {
             let body = |data: String| format!(r#"{{"event":"u","data":{data}}}"#);
             let pretty = data(&body(serde_json::to_string_pretty(&value).unwrap()));
             prop_assert_eq!(pretty, Ok(value.to_string()));

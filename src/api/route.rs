@@ -1,4 +1,4 @@
-//! From a target to what it names, and through which door that is served. Refuses to know what the routes do.
+//! Maps request targets to routes, and decides on which listeners a route is served.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use crate::http::target::Target;
 use crate::hub::TopicName;
 use crate::net::ListenerRole;
 
-/// A path that is served, with its decoded parameter.
+/// A route, with the decoded parameter from its path.
 pub(super) enum Route<'a> {
     Console,
     Publish(Cow<'a, str>),
     Subscribe(Cow<'a, str>),
     Events,
     Insert,
-    /// With a name in the path, or without one.
+    /// The record's name, if it is in the path.
     Audit(Option<Cow<'a, str>>),
     Stats,
     Metrics,
@@ -23,7 +23,7 @@ pub(super) enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// What the target names, if it is served there.
+    /// Returns the route of a target. Returns 404 if it doesn't exist, or isn't served on listeners of this role.
     pub(super) fn parse(target: &Target<'a>, role: ListenerRole, has_console: bool) -> Result<Self, Problem> {
         let is_served = |route: &Self| route.is_in(role) && (has_console || !matches!(route, Self::Console));
         if let Some(route) = Self::find(target)?.filter(is_served) {
@@ -33,7 +33,10 @@ impl<'a> Route<'a> {
         let without_slash = Target { path: if shorter.is_empty() { "/" } else { shorter }, ..*target };
         let is_found =
             shorter.len() < target.path.len() && Self::find(&without_slash)?.is_some_and(|route| is_served(&route));
-        Err(Problem::new(404, if is_found { trailing_slash(shorter) } else { role.advice(target.path).into() }))
+        Err(Problem::new(
+            404,
+            if is_found { trailing_slash(shorter) } else { role.not_found_detail(target.path).into() },
+        ))
     }
 
     fn find(target: &Target<'a>) -> Result<Option<Self>, Problem> {
@@ -55,6 +58,7 @@ impl<'a> Route<'a> {
         })
     }
 
+    /// Returns whether the route is served on listeners of this role.
     fn is_in(&self, role: ListenerRole) -> bool {
         let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health | Self::Liveness);
         match role {
@@ -64,16 +68,17 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// What to do instead of using another method.
-    pub(super) fn advice(&self) -> Cow<'static, str> {
+    /// Returns the detail of a 405: what to do instead.
+    pub(super) fn wrong_method_detail(&self) -> Cow<'static, str> {
         match self {
             Self::Publish(topic) => format!(
                 "/publish accepts only POST; publish with POST /publish/{0}, subscribe with GET /subscribe/{0}",
-                shown(topic)
+                topic_or_placeholder(topic)
             )
             .into(),
             Self::Subscribe(topics) => {
-                format!("/subscribe accepts only GET; publish with POST /publish/{}", shown(topics)).into()
+                format!("/subscribe accepts only GET; publish with POST /publish/{}", topic_or_placeholder(topics))
+                    .into()
             }
             Self::Insert => {
                 "/insert accepts only POST; store a record with POST /insert, read records with GET /events or GET \
@@ -90,7 +95,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods it answers to.
+    /// Returns the methods that the route allows.
     pub(super) fn allow(&self) -> &'static str {
         match self {
             Self::Publish(_) | Self::Insert => "POST, OPTIONS",
@@ -111,22 +116,22 @@ fn trailing_slash(path: &str) -> Cow<'static, str> {
     format!("the path has a trailing slash; request {right}").into()
 }
 
-/// A topic as it may stand in a path; a placeholder if it is not a topic.
-fn shown(topic: &str) -> Cow<'static, str> {
+/// Returns a topic for use in a path, or a placeholder if it is invalid.
+fn topic_or_placeholder(topic: &str) -> Cow<'static, str> {
     TopicName::parse(topic).map_or("{topic}".into(), |topic| topic.as_str().to_owned().into())
 }
 
 impl ListenerRole {
-    /// What to do instead of asking for a path that is not served here.
-    fn advice(self, path: &str) -> &'static str {
+    /// Returns the detail of a 404: which paths are served.
+    fn not_found_detail(self, path: &str) -> &'static str {
         match (self, path) {
             (Self::All | Self::Public, "/publish") => "the topic is missing; publish with POST /publish/{topic}",
             (Self::All | Self::Public, "/subscribe") => "the topic is missing; subscribe with GET /subscribe/{topic}",
-            _ => self.overview(),
+            _ => self.list_routes(),
         }
     }
 
-    fn overview(self) -> &'static str {
+    fn list_routes(self) -> &'static str {
         match self {
             Self::All => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trailing_slash_is_called_one() {
+    fn a_404_names_a_trailing_slash() {
         for (path, right) in [
             ("/publish/Greeting/", "/publish/Greeting"),
             ("/publish/greet%69ng//", "/publish/greet%69ng"),
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_topic_is_called_one() {
+    fn a_404_names_a_missing_topic() {
         for path in ["/publish", "/subscribe"] {
             assert!(detail(path, ListenerRole::All).starts_with("the topic is missing"), "{path}");
             assert!(detail(path, ListenerRole::Administration).starts_with("no such route"), "{path}");

@@ -1,4 +1,4 @@
-//! `GET /subscribe/{topic},…` and `GET /events`: from the request to the bytes a stream opens with.
+//! `GET /subscribe/{topic},…` and `GET /events`: opens a stream of topics or of records.
 
 use std::sync::Arc;
 
@@ -10,59 +10,63 @@ use crate::metrics::TurnedAway;
 use crate::quota::{Permit, Quotas};
 use crate::sse::{Framing, stream};
 
-use super::authorize::{admit, demand, demand_topic};
+use super::authorize::{authorize, require_name, require_topic};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 
-/// The most topics of one subscription.
+/// The maximum number of topics of one subscription.
 pub const MAX_TOPICS: usize = 64;
-/// The most names of records that one subscription keeps.
+/// The maximum number of record names to which one subscription can be limited.
 const MAX_NAMES: usize = 64;
 
-/// The query parameters that may carry a position. The last one counts: a polyfill appends its own to what the page wrote.
+/// The query parameters that may contain a resume position. The last one counts: polyfills of EventSource append theirs to the
+/// page's URL.
 const POSITION_PARAMETERS: [&str; 5] =
     ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
-/// The span in milliseconds after which a client that finds the broker full is told to come back.
-const COME_BACK_MILLIS: std::ops::RangeInclusive<u64> = 5_000..=15_000;
+/// The range of the reconnection times, in milliseconds, that are sent to clients whose stream is not opened.
+const RECONNECT_LATER_MILLIS: std::ops::RangeInclusive<u64> = 5_000..=15_000;
 
-/// A stream to be opened.
+/// A request for a stream.
 #[derive(Debug)]
 pub struct Request {
-    wanted: Wanted,
+    selection: Selection,
+    /// The resume position that the client sent.
     position: Option<String>,
+    /// Whether the newest id is sent with the opening.
     prime: bool,
     pub(super) expires: Option<u64>,
-    holder: Option<Principal>,
+    principal: Option<Principal>,
 }
 
-/// What is to be heard.
+/// The events that a stream delivers.
 #[derive(Debug)]
-enum Wanted {
+enum Selection {
+    /// The events of these topics.
     Topics(Vec<TopicName>),
-    /// Records of these names; all if there are none.
+    /// The records with these names, or all records if there are none.
     Records(Arc<[Arc<str>]>, RecordStart),
 }
 
-/// What a worker needs to know of a stream that has been opened.
+/// A stream that was opened.
 #[derive(Debug)]
 pub struct OpenStream {
-    /// What the hub said.
+    /// The subscriber's registration with the hub.
     pub joined: Joined,
-    /// How the stream's bytes are delimited.
+    /// How the response's body is delimited.
     pub framing: Framing,
-    /// The second since the Unix epoch in which the stream is to end.
+    /// When the stream ends because its token expires, in seconds since the Unix epoch.
     pub expires: Option<u64>,
-    /// To be kept as long as the stream lasts, if its token's subject has only so many.
-    pub place: Option<Permit>,
+    /// The permit to keep while the stream is open, if streams are limited per subject.
+    pub permit: Option<Permit>,
 }
 
-/// What became of a [`Request`]; the bytes to send first are written in both cases.
+/// The result of opening a stream. The first bytes of the response are written in both cases.
 #[derive(Debug)]
 pub enum Opened {
-    /// The subscriber is registered.
+    /// The stream is open and its subscriber registered.
     Joined(OpenStream),
-    /// The stream has ended before it began: it is to come back later.
+    /// The stream was refused; the response says when to reconnect.
     Ended,
 }
 
@@ -75,13 +79,13 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
     if topics.len() > MAX_TOPICS {
         return Err(Problem::bad_request("a subscription has at most 64 topics; open another one for the rest"));
     }
-    let grant = admit(Role::Subscriber, head, context)?;
-    topics.iter().try_for_each(|topic| demand_topic(&grant, topic))?;
+    let grant = authorize(Role::Subscriber, head, context)?;
+    topics.iter().try_for_each(|topic| require_topic(&grant, topic))?;
     let prime = head.target.query.has("prime");
-    Ok(request(Wanted::Topics(topics), position_of(head), prime, &grant))
+    Ok(request(Selection::Topics(topics), position_of(head), prime, &grant))
 }
 
-/// `GET /events`. Nothing to prime: without a position everything comes, each with its id.
+/// Plans `GET /events`. Ignores `prime`, because without a position the stream begins with records, which have ids.
 pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let mut names = head.target.query.all("event")?;
     if names.len() > MAX_NAMES {
@@ -90,129 +94,133 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
     names.iter().try_for_each(|name| check_name(name))?;
     names.sort_unstable();
     names.dedup();
-    let grant = admit(Role::Subscriber, head, context)?;
-    demand(&grant, RECORDS)?;
+    let grant = authorize(Role::Subscriber, head, context)?;
+    require_name(&grant, RECORDS)?;
     let position = position_of(head);
     let start = position.as_deref().map_or(RecordStart::Newest, |text| context.service.hub.find_record(text));
-    let wanted = Wanted::Records(names.into_iter().map(Arc::from).collect(), start);
-    Ok(request(wanted, position, false, &grant))
+    let selection = Selection::Records(names.into_iter().map(Arc::from).collect(), start);
+    Ok(request(selection, position, false, &grant))
 }
 
-fn request(wanted: Wanted, position: Option<String>, prime: bool, grant: &Grant) -> Plan {
-    let (expires, holder) = (grant.expires(), grant.principal());
-    Plan::Subscribe(Request { wanted, position, prime, expires, holder })
+fn request(selection: Selection, position: Option<String>, prime: bool, grant: &Grant) -> Plan {
+    let (expires, principal) = (grant.expires(), grant.principal());
+    Plan::Subscribe(Request { selection, position, prime, expires, principal })
 }
 
 impl Request {
-    /// Returns the id of a record of which the store is to be asked first whether it exists.
+    /// Returns the id of the record that the store must look up before the stream is opened.
     pub fn lookup(&self) -> Option<u64> {
-        match self.wanted {
-            Wanted::Records(_, RecordStart::AfterStored(id)) => Some(id),
-            Wanted::Records(..) | Wanted::Topics(_) => None,
+        match self.selection {
+            Selection::Records(_, RecordStart::AfterStored(id)) => Some(id),
+            Selection::Records(..) | Selection::Topics(_) => None,
         }
     }
 
-    /// Puts the store's answer to that in. Without one it is in doubt, as if the record did not exist.
+    /// Sets whether the record that was looked up exists. To be called with `false` if the lookup failed, so that the stream
+    /// reports a gap.
     #[must_use]
-    pub fn settle(self, exists: bool) -> Self {
-        let wanted = match self.wanted {
-            Wanted::Records(names, start) => Wanted::Records(names, start.resolve(exists)),
-            topics @ Wanted::Topics(_) => topics,
+    pub fn resolve_lookup(self, exists: bool) -> Self {
+        let selection = match self.selection {
+            Selection::Records(names, start) => Selection::Records(names, start.resolve(exists)),
+            topics @ Selection::Topics(_) => topics,
         };
-        Self { wanted, ..self }
+        Self { selection, ..self }
     }
 }
 
+/// Returns the resume position from `Last-Event-ID`, or else from the query.
 fn position_of(head: &Head<'_>) -> Option<String> {
-    let by_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
-    by_header.or_else(|| head.target.query.last_among(&POSITION_PARAMETERS))
+    let in_header = head.last_event_id.map(|id| String::from_utf8_lossy(id).into_owned());
+    in_header.or_else(|| head.target.query.last_among(&POSITION_PARAMETERS))
 }
 
-/// Registers the subscriber and writes the head and the opening, both for one and the same write.
-pub fn open(request: &Request, reply: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
-    let framing = framing(&reply);
+/// Registers the subscriber and writes the response's head and the stream's opening.
+pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
+    let framing = framing(&params);
     let position = request.position.as_deref().map_or(Position::Live, Position::After);
     let service = context.service;
-    let Ok(place) = take_place(request.holder, &service.quotas) else {
-        return end_at_once(TurnedAway::Sub, reply, framing, context, out);
+    let Ok(permit) = acquire_permit(request.principal, &service.quotas) else {
+        return turn_away(TurnedAway::Sub, params, framing, context, out);
     };
-    let joined = match &request.wanted {
-        Wanted::Topics(topics) => service.hub.join(context.worker, topics, position),
-        Wanted::Records(names, start) => service.hub.join_records(context.worker, Arc::clone(names), *start),
+    let joined = match &request.selection {
+        Selection::Topics(topics) => service.hub.join(context.worker, topics, position),
+        Selection::Records(names, start) => service.hub.join_records(context.worker, Arc::clone(names), *start),
     };
     let joined = match joined {
         Ok(joined) if !service.is_draining() => joined,
         Ok(joined) => {
             service.hub.abandon(context.worker, &joined);
-            return end_at_once(TurnedAway::Draining, reply, framing, context, out);
+            return turn_away(TurnedAway::Draining, params, framing, context, out);
         }
-        Err(AtCapacity::Subscribers) => return end_at_once(TurnedAway::Full, reply, framing, context, out),
-        Err(AtCapacity::Topics) => return end_at_once(TurnedAway::Topics, reply, framing, context, out),
-        Err(AtCapacity::Names) => return end_at_once(TurnedAway::Names, reply, framing, context, out),
+        Err(AtCapacity::Subscribers) => return turn_away(TurnedAway::Full, params, framing, context, out),
+        Err(AtCapacity::Topics) => return turn_away(TurnedAway::Topics, params, framing, context, out),
+        Err(AtCapacity::Names) => return turn_away(TurnedAway::Names, params, framing, context, out),
     };
-    write_head(reply, context, out);
+    write_head(params, context, out);
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
     stream::opening(jittered(millis(service.settings.retry)), prime, framing, out);
     if let (Some(gap), Some(after)) = (joined.gap, &request.position) {
         service.metrics.worker(context.worker).resume_gaps.add(1);
         stream::gap(after, gap.oldest, framing, out);
     }
-    Opened::Joined(OpenStream { joined, framing, expires: request.expires, place })
+    Opened::Joined(OpenStream { joined, framing, expires: request.expires, permit })
 }
 
-/// The subject has as many streams as it may.
-struct NoPlace;
+/// The subject has reached its limit of streams.
+struct AtStreamLimit;
 
-/// A place among its subject's streams, if they are counted. A token without a subject may be for a whole audience.
-fn take_place(holder: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, NoPlace> {
-    match (&quotas.streams, holder) {
-        (Some(streams), Some(Principal::Subject(subject))) => streams.acquire(subject).map(Some).ok_or(NoPlace),
+/// Acquires a permit for one more stream of the subject, if streams are limited. Tokens without a subject are not limited,
+/// because many clients may share one.
+fn acquire_permit(principal: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, AtStreamLimit> {
+    match (&quotas.places, principal) {
+        (Some(limiter), Some(Principal::Subject(subject))) => limiter.take(subject).map(Some).ok_or(AtStreamLimit),
         _ => Ok(None),
     }
 }
 
-/// HEAD on a stream: only the head, then done.
-pub fn head_only(reply: &ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
-    reply.write_stream_head(context.house, out);
+/// Writes the response to a HEAD request for a stream.
+pub fn head_only(params: &ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
+    params.write_stream_head(context.headers, out);
 }
 
-/// A stream without chunks can end only with its connection.
-fn write_head(reply: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
-    let keep_alive = reply.keep_alive && reply.version == Version::Http11;
-    ResponseParams { keep_alive, ..reply }.write_stream_head(context.house, out);
+/// Writes the head. A stream without chunks ends with its connection, so the connection isn't kept alive.
+fn write_head(params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
+    let keep_alive = params.keep_alive && params.version == Version::Http11;
+    ResponseParams { keep_alive, ..params }.write_stream_head(context.headers, out);
 }
 
-/// Any status but 200 would stop an EventSource for good, so a full broker answers 200, a time, and the end.
-/// That holds for a subject's bound, too: connections that a client has lost count until the broker has noticed it.
-fn end_at_once(
+/// Refuses a stream with a 200 whose body has only a reconnection time. After any other status, an EventSource would not
+/// reconnect (WHATWG HTML, section 9.2.3). This includes a subject's limit, because connections that a client has lost count
+/// until the broker notices.
+fn turn_away(
     why: TurnedAway,
-    reply: ResponseParams,
+    params: ResponseParams,
     framing: Framing,
     context: Context<'_>,
     out: &mut Vec<u8>,
 ) -> Opened {
     context.service.metrics.worker(context.worker).turned_away.count(why as usize);
-    log::debug!("no stream for {}: {}", context.client(), excuse(why));
-    write_head(ResponseParams { keep_alive: false, ..reply }, context, out);
-    stream::reconnect_later(excuse(why), fastrand::u64(COME_BACK_MILLIS), framing, out);
+    log::debug!("no stream for {}: {}", context.client(), reason(why));
+    write_head(ResponseParams { keep_alive: false, ..params }, context, out);
+    stream::reconnect_later(reason(why), fastrand::u64(RECONNECT_LATER_MILLIS), framing, out);
     Opened::Ended
 }
 
-/// The token has waited for too long to be verified.
-pub fn turn_away_unverified(reply: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
-    let framing = framing(&reply);
-    end_at_once(TurnedAway::Unverified, reply, framing, context, out);
+/// Refuses a stream whose token has waited too long to be verified.
+pub fn turn_away_unverified(params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
+    let framing = framing(&params);
+    turn_away(TurnedAway::Unverified, params, framing, context, out);
 }
 
-fn framing(reply: &ResponseParams) -> Framing {
-    match reply.version {
+fn framing(params: &ResponseParams) -> Framing {
+    match params.version {
         Version::Http11 => Framing::Chunked,
         Version::Http10 => Framing::Plain,
     }
 }
 
-/// What is said to whoever looks at the bytes.
-fn excuse(why: TurnedAway) -> &'static str {
+/// Returns the reason for which a stream is refused, which is sent as a comment and logged.
+fn reason(why: TurnedAway) -> &'static str {
     match why {
         TurnedAway::Full => "the broker has reached --max-subscribers; reconnect later",
         TurnedAway::Topics => "the broker has reached --max-topics; reconnect later",
@@ -231,7 +239,8 @@ fn excuse(why: TurnedAway) -> &'static str {
     }
 }
 
-/// The reconnection time ±33 %, so that clients that were cut off together don't come back together.
+/// Returns the reconnection time ±33 %, so that clients that lost their connections at the same time reconnect at different
+/// times.
 fn jittered(retry_millis: u64) -> u64 {
     let spread = retry_millis * 33 / 100;
     retry_millis - spread + fastrand::u64(0..=2 * spread)

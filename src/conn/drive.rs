@@ -265,7 +265,7 @@ impl<S: Stream> Connections<S> {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);
         let step = connection.exchange.deliver(&reply.response, context, &mut connection.output);
-        connection.memory.page = reply.held;
+        connection.memory.page = reply.reservation;
         self.take_step(id.key, step, cx);
         self.enqueue(id.key);
     }

@@ -24,7 +24,7 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
-use crate::api::publish::Pending;
+use crate::api::publish::PausedPublish;
 use crate::api::subscribe::OpenStream;
 use crate::api::{Body, Context, StoreRequest, insert, publish};
 use crate::conn::timeout::TimeoutKind;
@@ -47,9 +47,9 @@ enum State {
     /// The head is complete, the body is not.
     Body(Box<Receiving>),
     /// A large publish is processed in slices.
-    Working(Box<Pending>, ResponseParams),
+    Working(Box<PausedPublish>, ResponseParams),
     /// A publish waits for room in the hub.
-    Waiting(Box<Pending>, ResponseParams),
+    Waiting(Box<PausedPublish>, ResponseParams),
     /// The store was asked.
     AtStore(ResponseParams, StoreKind),
     /// The store was asked whether a stream's position exists.
@@ -140,7 +140,7 @@ impl Exchange {
         match std::mem::take(&mut self.state) {
             State::LookingUp(looking_up) => {
                 let LookingUp { request, params } = *looking_up;
-                open(&request.settle(exists), params, context, out)
+                open(&request.resolve_lookup(exists), params, context, out)
             }
             state => {
                 self.state = state;
@@ -167,13 +167,15 @@ impl Exchange {
                 self.respond(&problem.into(), closing(receiving.params), context, out)
             }
             State::AtStore(params, StoreKind::Insert) => {
-                self.respond(&insert::no_answer(context).into(), closing(params), context, out)
+                self.respond(&insert::timed_out(context).into(), closing(params), context, out)
             }
             State::AtStore(params, StoreKind::Audit) => {
-                self.respond(&insert::refusal(StoreError::Busy).into(), closing(params), context, out)
+                self.respond(&insert::store_problem(StoreError::Busy).into(), closing(params), context, out)
             }
             // A stream is never refused for that: the position is in doubt.
-            State::LookingUp(looking_up) => open(&looking_up.request.settle(false), looking_up.params, context, out),
+            State::LookingUp(looking_up) => {
+                open(&looking_up.request.resolve_lookup(false), looking_up.params, context, out)
+            }
             State::Working(_, params) | State::Waiting(_, params) => {
                 self.respond(&publish::no_room(context).into(), params, context, out)
             }
@@ -217,7 +219,7 @@ impl Exchange {
     ) -> Step {
         let params = if response.closes { closing(params) } else { outcome::closing_if_draining(params, context) };
         count_response(response.status, context);
-        params.write(response, context.house, out);
+        params.write(response, context.headers, out);
         self.end_request(&params)
     }
 

@@ -46,10 +46,10 @@ impl IterationContext {
             service: &self.service,
             role,
             address,
-            house: CommonHeaders { date: &self.date, origins: &self.service.settings.origins },
+            headers: CommonHeaders { date: &self.date, origins: &self.service.settings.origins },
             now: self.now,
             worker: self.worker,
-            verified: &self.tokens,
+            token_cache: &self.tokens,
         }
     }
 

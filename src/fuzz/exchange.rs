@@ -147,11 +147,11 @@ impl<'a> Talk<'a> {
         match errand {
             StoreRequest::Insert(record) => {
                 self.inserted += 1;
-                insert::answer(&record.name, Ok(self.inserted), std::path::Path::new("."))
+                insert::response(&record.name, Ok(self.inserted), std::path::Path::new("."))
             }
             StoreRequest::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
-                audit::answer(&request, Ok(Page { body: "{}".into(), next }))
+                audit::response(&request, Ok(Page { body: "{}".into(), next }))
             }
         }
     }

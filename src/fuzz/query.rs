@@ -114,15 +114,15 @@ fn there_and_back(bytes: &[u8]) {
 
 /// The link to the next page is a target, and its path names the same record.
 fn the_next_page_is_of_the_same_name(name: &str) {
-    for place in [NameSource::Path, NameSource::Query] {
+    for name_source in [NameSource::Path, NameSource::Query] {
         let query = PageQuery { name: Arc::from(name), after: 5, limit: 7 };
-        link_is_of_the_same_name(name, &audit::Request { query, place, client: Client::Local, expires: None });
+        link_is_of_the_same_name(name, &audit::Request { query, name_source, client: Client::Local, expires: None });
     }
 }
 
 fn link_is_of_the_same_name(name: &str, request: &audit::Request) {
     let page = Page { body: "{}".into(), next: Some(9) };
-    let answer = audit::answer(request, Ok(page));
+    let answer = audit::response(request, Ok(page));
     let reply = ResponseParams { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
     let mut out = Vec::new();
     reply.write(&answer, CommonHeaders { date: "now", origins: &Origins::Any }, &mut out);
@@ -131,7 +131,7 @@ fn link_is_of_the_same_name(name: &str, request: &audit::Request) {
     let link = answers[0].field("Link").expect("there is a next page");
     let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a link");
     let target = Target::parse(target).expect("a link leads somewhere");
-    let named = match request.place {
+    let named = match request.name_source {
         NameSource::Path => target.after_first_segment().map(|rest| rest.map(Cow::into_owned)),
         NameSource::Query => target.query.get("event").transpose(),
     };

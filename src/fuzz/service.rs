@@ -72,10 +72,10 @@ pub fn context<'a>(service: &'a Service, tokens: &'a RefCell<TokenCache>, now: N
         service,
         role: ListenerRole::All,
         address: None,
-        house: CommonHeaders { date: "now", origins: &service.settings.origins },
+        headers: CommonHeaders { date: "now", origins: &service.settings.origins },
         now,
         worker: 0,
-        verified: tokens,
+        token_cache: tokens,
     }
 }
 

@@ -33,8 +33,8 @@ impl<K: Reactor> Worker<K> {
 
     fn prepare_stream(&mut self, key: usize, stream: OpenStream) {
         self.cx.metrics().opened.add(1);
-        let OpenStream { joined, framing, expires, place } = stream;
-        let pending = self.streams.admit(joined, framing, expires).with_permit(place);
+        let OpenStream { joined, framing, expires, permit } = stream;
+        let pending = self.streams.admit(joined, framing, expires).with_permit(permit);
         self.pending.insert(key, pending);
     }
 

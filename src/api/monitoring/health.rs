@@ -1,36 +1,37 @@
-//! `GET /healthz` and `GET /livez`: whether the broker takes all that it is there for, and whether it runs at all. What
-//! restarts a broker asks the second one: streams outlive a full disk, and a restart would not empty it.
+//! `GET /healthz` (readiness): whether the broker accepts everything, including inserts. `GET /livez` (liveness): whether its
+//! workers run. A supervisor that restarts the broker should use liveness: streams survive a full disk, and a restart would not
+//! free space.
 
 use crate::api::{Context, Plan, draining, insert};
 use crate::http::{Problem, Response};
 use crate::store::{Health, StoreError};
 
-/// A worker whose loop iteration takes longer, in milliseconds, is stuck.
+/// The duration of a loop iteration, in milliseconds, beyond which a worker counts as stuck.
 const STUCK_MILLIS: u64 = 10_000;
 
-/// Readiness.
+/// Plans `GET /healthz`.
 pub(in crate::api) fn ready(context: Context<'_>) -> Plan {
     if context.service.is_draining() {
         return Plan::Refuse(draining());
     }
     match context.service.store.status().health {
-        Health::Ready | Health::Closed => well(),
-        Health::Full(shortage) => Plan::Refuse(insert::refusal(StoreError::Full(shortage))),
-        Health::Failed { .. } => Plan::Refuse(insert::refusal(StoreError::Failed)),
+        Health::Ready | Health::Closed => healthy(),
+        Health::Full(shortage) => Plan::Refuse(insert::store_problem(StoreError::Full(shortage))),
+        Health::Failed { .. } => Plan::Refuse(insert::store_problem(StoreError::Failed)),
     }
 }
 
-/// Liveness.
+/// Plans `GET /livez`.
 pub(in crate::api) fn live(context: Context<'_>) -> Plan {
     let longest = context.service.metrics.longest_iteration(context.now.millis);
     if longest <= STUCK_MILLIS {
-        return well();
+        return healthy();
     }
     let detail = format!("a worker thread has been stuck for {} s; restart the broker", longest / 1000);
     Plan::Refuse(Problem::unavailable(detail, 5))
 }
 
-fn well() -> Plan {
+fn healthy() -> Plan {
     Plan::Respond(Response::new(200, "text/plain", "ok"))
 }
 
@@ -43,7 +44,7 @@ mod tests {
     use crate::fuzz::service;
 
     #[test]
-    fn a_worker_that_is_stuck_ends_liveness() {
+    fn a_stuck_worker_fails_the_liveness_check() {
         let status_at = |began: u64, millis: u64| {
             service::with(false, 1, |service| {
                 service.metrics.worker(0).iteration_began.set(began);

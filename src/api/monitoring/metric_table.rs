@@ -1,5 +1,5 @@
-//! The table of the broker's numbers, of which `/stats` and `/metrics` are two views: what there is, what it is called in
-//! both, and where it is counted. Refuses to know how either is written.
+//! The table of the broker's metrics: their names in `/metrics` and `/stats`, their descriptions and their values. Independent
+//! of both formats.
 
 use crate::hub::HubCounts;
 use crate::logging;
@@ -12,7 +12,7 @@ use crate::store::{Health, Status, StoreError};
 
 use crate::api::{Context, Service};
 
-/// All rows.
+/// Returns all metrics with their current values.
 pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     let service = context.service;
     let (counts, status) = (service.hub.counts(), service.store.status());
@@ -285,7 +285,7 @@ fn delivery(metrics: &Metrics) -> [Family; 5] {
 }
 
 fn history(service: &Service, counts: &HubCounts) -> [Family; 7] {
-    let debts: Vec<_> = service.hub.in_flight().collect();
+    let in_flight: Vec<_> = service.hub.in_flight().collect();
     let settings = &service.settings;
     [
         Family::gauge("esker_topics", "Topics that retain an event or have a subscriber.", counts.topics)
@@ -303,12 +303,12 @@ fn history(service: &Service, counts: &HubCounts) -> [Family; 7] {
         Family::gauge(
             "esker_inbox_frames",
             "Events in the worker's inbox that it has not yet processed.",
-            Samples::by_index("worker", debts.iter().map(|&(frames, _)| frames as u64)),
+            Samples::by_index("worker", in_flight.iter().map(|&(frames, _)| frames as u64)),
         ),
         Family::gauge(
             "esker_inbox_bytes",
             "Bytes of the events in the worker's inbox that it has not yet processed.",
-            Samples::by_index("worker", debts.iter().map(|&(_, bytes)| bytes as u64)),
+            Samples::by_index("worker", in_flight.iter().map(|&(_, bytes)| bytes as u64)),
         ),
     ]
 }

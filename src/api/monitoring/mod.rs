@@ -1,4 +1,4 @@
-//! What an operator watches: `/healthz`, `/livez`, `/stats` and `/metrics`, the last two from one table.
+//! The routes for monitoring: `/healthz`, `/livez`, `/stats` and `/metrics`. The last two show the same table.
 
 pub(in crate::api) mod health;
 mod metric_table;

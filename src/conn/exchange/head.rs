@@ -35,7 +35,7 @@ impl Exchange {
                     version: head.version,
                     keep_alive: head.keep_alive,
                     head_only: head.method == Method::Head,
-                    cors: context.house.origins.decide(head.origin),
+                    cors: context.headers.origins.decide(head.origin),
                 };
                 // Before it is planned: `/metrics` includes its own request.
                 context.service.metrics.worker(context.worker).requests.add(is_new.into());
@@ -82,7 +82,7 @@ impl Exchange {
         {
             return (body.len(), self.finish(plan, Body::Read(body), params, context, out));
         }
-        let content = Some(Content::new(context.body_reservation(plan.holder())));
+        let content = Some(Content::new(context.body_reservation(plan.principal())));
         self.take_body(Receiving { plan, params, decoder, content }, rest, context, out)
     }
 
@@ -121,10 +121,10 @@ impl Exchange {
 
 /// Answers a head that can't be parsed, as far as it was read. Whatever follows it can't be parsed either.
 pub(super) fn refuse_head(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
-    let cors = context.house.origins.decide(head::origin_of_refused(bytes));
+    let cors = context.headers.origins.decide(head::origin_of_refused(bytes));
     context.log_refusal(&problem);
     count_response(problem.status, context);
     let params = ResponseParams::for_malformed_head(cors, head::is_refused_head_request(bytes));
-    params.write(&problem.into(), context.house, out);
+    params.write(&problem.into(), context.headers, out);
     Step::Close
 }

@@ -1,0 +1,62 @@
+//! What a worker passes to the routes with each request.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use super::service::Service;
+use crate::auth::{Principal, TokenCache};
+use crate::clock::Now;
+use crate::http::Problem;
+use crate::http::response::CommonHeaders;
+use crate::hub::WorkerId;
+use crate::net::ListenerRole;
+use crate::quota::{BodyReservation, Client};
+
+/// The circumstances of a request: the broker, the connection, the time and the worker.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The shared parts of the broker.
+    pub service: &'a Service,
+    /// Which routes are served on the connection.
+    pub role: ListenerRole,
+    /// The client's IP address; `None` for a Unix socket.
+    pub address: Option<IpAddr>,
+    /// What the fields that every response has depend on.
+    pub headers: CommonHeaders<'a>,
+    /// The time of this loop iteration.
+    pub now: Now,
+    /// The worker that serves the connection.
+    pub worker: WorkerId,
+    /// The tokens that the worker has verified recently.
+    pub token_cache: &'a RefCell<TokenCache>,
+}
+
+impl Context<'_> {
+    /// Returns the client's address for log lines.
+    pub fn client(&self) -> String {
+        self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())
+    }
+
+    /// Logs a request that was refused because of its head.
+    pub fn log_refusal(&self, problem: &Problem) {
+        log::debug!("{} to {}: {}", problem.status, self.client(), problem.detail);
+    }
+
+    /// Logs a request that was refused after its body was received. Omits the detail, which may quote the body: payloads must
+    /// not be logged.
+    pub(super) fn log_refused_body(&self, problem: &Problem, what: &str, reason: &str) {
+        log::debug!("{} to {}: {what} refused: {reason}", problem.status, self.client());
+    }
+
+    /// Counts a request that was refused because of its token or its origin.
+    pub(super) fn count_denial(&self, problem: &Problem) {
+        if matches!(problem.status, 401 | 403) {
+            self.service.metrics.worker(self.worker).denied.add(1);
+        }
+    }
+
+    /// Creates an empty reservation for a body of this principal, or of the client's address without one.
+    pub fn body_reservation(&self, principal: Option<Principal>) -> BodyReservation {
+        self.service.bodies.reservation(principal.map_or_else(|| self.address.into(), Client::Principal))
+    }
+}

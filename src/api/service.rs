@@ -1,0 +1,113 @@
+//! The parts of the broker that all workers and the methods of `Broker` share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::auth::Auth;
+use crate::config::Settings;
+use crate::hub::{Hub, Published, Refused, TopicName, WorkerId};
+use crate::metrics::Metrics;
+use crate::net::ListenerRole;
+use crate::quota::{BodyBudget, PageBudget, Quotas};
+use crate::sse::UnsequencedFrame;
+use crate::store::Store;
+
+/// The shared parts of a broker.
+pub struct Service {
+    /// The order and the history of events.
+    pub hub: Arc<Hub>,
+    /// The records.
+    pub store: Store,
+    /// The configuration, with every default filled in.
+    pub settings: Settings,
+    /// How requests are authenticated.
+    pub auth: Auth,
+    /// The counters.
+    pub metrics: Metrics,
+    /// The limits per principal.
+    pub quotas: Quotas,
+    /// The memory of request bodies that are being received, or whose publish is unfinished.
+    pub bodies: BodyBudget,
+    /// The memory of audit pages that are being read or sent, so that slow readers don't use memory without bound.
+    pub pages: PageBudget,
+    /// Whether the broker can only be reached from this machine.
+    pub loopback_only: LoopbackOnly,
+    /// The number of inserts to which the store has not replied.
+    pub(super) inserting: Arc<AtomicUsize>,
+    draining: AtomicBool,
+}
+
+/// Whether a broker can be reached by TCP only from this machine, because it listens only on loopback addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopbackOnly {
+    /// For the addresses for clients.
+    pub clients: bool,
+    /// For the `--admin` addresses.
+    pub administration: bool,
+}
+
+impl LoopbackOnly {
+    /// Returns whether this holds for listeners of a role.
+    pub(super) fn is_for(self, role: ListenerRole) -> bool {
+        match role {
+            ListenerRole::All | ListenerRole::Public => self.clients,
+            ListenerRole::Administration => self.administration,
+        }
+    }
+}
+
+impl Service {
+    /// Creates a service that is not draining.
+    pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
+        let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
+        let bodies = BodyBudget::new(settings.max_body);
+        Self {
+            hub,
+            store,
+            settings,
+            auth,
+            metrics,
+            quotas,
+            bodies,
+            pages: PageBudget::default(),
+            loopback_only: LoopbackOnly::default(),
+            inserting: Arc::default(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Sets whether the broker can only be reached from this machine.
+    #[must_use]
+    pub fn reached_by(self, loopback_only: LoopbackOnly) -> Self {
+        Self { loopback_only, ..self }
+    }
+
+    /// Publishes all frames, in order, or none: see [`Hub::publish`]. Also reports the id to the store, so that no later run
+    /// assigns it again.
+    pub fn publish(
+        &self,
+        topic: &TopicName,
+        frames: Vec<UnsequencedFrame>,
+        id_micros: u64,
+        from: Option<WorkerId>,
+    ) -> Result<Published, Refused> {
+        let published = self.hub.publish(topic, frames, id_micros, from)?;
+        self.store.note_assigned_id(published.id);
+        Ok(published)
+    }
+
+    /// Refuses new publishes, inserts and streams from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the store has inserts without a reply. The events of all other inserts are in the workers' inboxes.
+    pub fn is_inserting(&self) -> bool {
+        self.inserting.load(Ordering::Acquire) > 0
+    }
+
+    /// Returns whether the broker is shutting down and refuses new work.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
