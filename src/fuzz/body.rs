@@ -1,5 +1,5 @@
-//! A request's body. Its content must not depend on the pieces it comes in, must be what a reader of whole bodies finds, and
-//! no more of it is held than may be.
+//! Fuzzes the decoder of request bodies. The content must not depend on the pieces in which the bytes arrive, must be the one
+//! that a naive decoder of whole bodies finds, and must not exceed its limit.
 
 use super::input::{Input, cuts, pieces};
 use crate::http::body::{BodyError, MAX_CHUNK_EXTRAS};
@@ -7,13 +7,13 @@ use crate::http::head::BodyFraming;
 use crate::http::{Content, Decoder};
 use crate::quota::{BodyBudget, Client};
 
-/// The most content that is allowed.
+/// The limit on the content in bytes.
 const LIMIT: usize = 300;
 
-/// Content, and how many bytes it took if it is whole.
+/// The content, and the number of bytes consumed if the body is complete.
 type Decoded = Result<(Vec<u8>, Option<usize>), BodyError>;
 
-/// See the module's page.
+/// Runs one input: a byte that chooses the framing, one that chooses the pieces, and the bytes of a connection.
 pub fn body(bytes: &[u8]) {
     let mut input = Input(bytes);
     let (kind, cutting) = (input.choice(), input.choice());
@@ -25,7 +25,7 @@ pub fn body(bytes: &[u8]) {
         (BodyFraming::Length(length), whole) => assert_eq!(whole, by_length(length, bytes)),
         (BodyFraming::Chunked, Ok((content, Some(taken)))) => {
             assert_eq!(chunks(bytes), Some((content.clone(), &bytes[taken..])));
-            there_and_back(&content, cutting);
+            round_trip(&content, cutting);
         }
         (BodyFraming::Chunked, Ok((content, None))) => assert!(content.len() <= LIMIT),
         (BodyFraming::Chunked, Err(BodyError::Malformed)) => assert_eq!(chunks(bytes), None),
@@ -46,8 +46,8 @@ fn decode(framing: BodyFraming, bytes: &[u8], cuts: &[usize]) -> Decoded {
     for piece in pieces(bytes, cuts) {
         let took = decoder.decode(piece, |run| content.extend(run))?;
         taken += took;
-        assert!(took == piece.len() || decoder.is_done(), "what is left belongs to nobody");
-        assert!(content.bytes().len() <= LIMIT, "more is held than may be");
+        assert!(took == piece.len() || decoder.is_done(), "bytes are left over, but the body is incomplete");
+        assert!(content.bytes().len() <= LIMIT, "the content exceeds its limit");
     }
     Ok((content.bytes().to_vec(), decoder.is_done().then_some(taken)))
 }
@@ -61,7 +61,7 @@ fn by_length(length: u64, bytes: &[u8]) -> Decoded {
     Ok((bytes[..taken].to_vec(), (taken == length).then_some(taken)))
 }
 
-/// All chunks of a whole body and what follows them, if there is nothing wrong with it.
+/// Decodes a complete chunked body in one go. Returns the content and the bytes after the body, or `None` if it is malformed.
 fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     loop {
@@ -77,7 +77,7 @@ fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// A line that ends in CRLF and has neither alone, nor any other control character but the tab.
+/// Splits off a line that ends in CRLF. `None` if it has a bare CR or LF, or another control character except the tab.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let is_clean = bytes[..end].iter().all(|b| *b == b'\t' || !b.is_ascii_control());
@@ -91,7 +91,7 @@ fn size(line: &[u8]) -> Option<usize> {
     usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().filter(|_| is_number)
 }
 
-/// RFC 9112 section 7.1.1, by descent: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
+/// Parses chunk extensions by recursive descent (RFC 9112 section 7.1.1): `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
 fn are_extensions(mut text: &[u8]) -> bool {
     while !text.is_empty() {
         let Some(rest) = skip_space(text).strip_prefix(b";") else { return false };
@@ -120,7 +120,7 @@ fn is_token(b: &u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b)
 }
 
-/// The rest of a line whose control characters have been looked for already.
+/// Returns the part of a line after a quoted string. The line has no control characters.
 fn skip_quoted(text: &[u8]) -> Option<&[u8]> {
     let mut rest = text.strip_prefix(b"\"")?;
     loop {
@@ -144,8 +144,8 @@ fn trailers(mut bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Chunks of any sizes carry the content.
-fn there_and_back(content: &[u8], choice: u8) {
+/// Encodes the content in chunks of any sizes, and decodes it again.
+fn round_trip(content: &[u8], choice: u8) {
     let mut bytes = Vec::new();
     for piece in pieces(content, &cuts(choice, content.len())).filter(|piece| !piece.is_empty()) {
         bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
@@ -161,7 +161,7 @@ fn there_and_back(content: &[u8], choice: u8) {
 mod tests {
     use proptest::prelude::*;
 
-    /// Pieces of which chunked bodies are made, and of what is nearly one.
+    /// Returns pieces of valid and of nearly valid chunked bodies.
     fn piece() -> impl Strategy<Value = &'static str> {
         prop::sample::select(vec![
             "1",
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_for_chunks_is_what_the_grammar_says(
+        fn chunks_are_accepted_if_the_grammar_accepts_them(
             pieces in prop::collection::vec(piece(), 0..12),
             cutting in any::<u8>(),
         ) {
@@ -199,7 +199,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_taken_for_extensions_is_what_the_grammar_says(pieces in prop::collection::vec(piece(), 0..8)) {
+        fn extensions_are_accepted_if_the_grammar_accepts_them(pieces in prop::collection::vec(piece(), 0..8)) {
             super::body(format!("\0\0{}{}\r\nx\r\n0\r\n\r\n", "1;", pieces.concat()).as_bytes());
         }
     }

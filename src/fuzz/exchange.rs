@@ -1,5 +1,5 @@
-//! A whole connection. What is answered must not depend on the pieces in which the bytes came, every answer must be one that
-//! a client understands, and no more may be kept than a head.
+//! Fuzzes a whole connection. The responses must not depend on the pieces in which the bytes arrive, every response must be
+//! well-formed for a naive client, and no more than a head may be buffered.
 
 use std::cell::RefCell;
 
@@ -17,12 +17,12 @@ use crate::http::head::MAX_HEAD;
 use crate::net::ListenerRole;
 use crate::store::Page;
 
-/// The moment of all that happens.
+/// The time of every input, in microseconds.
 const SECOND: u64 = 1_000_000;
-/// Sent if it was expected before the body came, so it depends on the pieces; and on nothing else.
+/// An interim response that is sent if the body has not arrived with the head. It alone may depend on the pieces.
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/// See the module's page.
+/// Runs one input: choices, and the bytes of a connection.
 pub fn exchange(bytes: &[u8]) {
     let mut input = Input(bytes);
     let (choice, cutting) = (input.choice(), input.choice());
@@ -40,7 +40,7 @@ pub fn exchange(bytes: &[u8]) {
     compare(&whole, &parts);
 }
 
-/// The bytes, and one of them as often as the choices say: so that a short input can reach the bounds.
+/// Returns the bytes with one of them repeated as often as the choices say, so that a short input can reach the limits.
 fn swollen(input: &mut Input<'_>) -> Vec<u8> {
     let (at, times) = (input.number(), input.number());
     let mut bytes = input.0.to_vec();
@@ -70,13 +70,13 @@ struct Talk<'a> {
 
 impl<'a> Talk<'a> {
     fn new(service: &'a Service, role: ListenerRole) -> Self {
-        // The reconnection times are drawn.
+        // Makes the random reconnection times reproducible.
         fastrand::seed(7);
         let (exchange, verified) = (Exchange::default(), RefCell::default());
         Self { service, role, now: SECOND, exchange, verified, inserted: 0, out: Vec::new() }
     }
 
-    /// Feeds the pieces as a worker does, and waits in vain for more.
+    /// Feeds the pieces as a worker does, and lets the wait for more bytes time out.
     fn converse<'b>(mut self, pieces: impl Iterator<Item = &'b [u8]>) -> (String, End) {
         let mut kept = Vec::new();
         for piece in pieces.filter(|piece| !piece.is_empty()) {
@@ -90,14 +90,14 @@ impl<'a> Talk<'a> {
         let step = self.time_out();
         match self.settle(step) {
             Step::Close => {}
-            // A body that nobody wanted did not come, and what was asked for is a stream.
+            // An unwanted body did not arrive, and the request opens a stream.
             Step::Stream(entry) if patience == TimeoutKind::Drop => self.service.hub.abandon(0, &entry.joined),
-            step => panic!("{step:?}: who was waited for in vain is let go"),
+            step => panic!("{step:?}: a timeout ends the connection"),
         }
         (self.said(), End::TimedOut(patience))
     }
 
-    /// Goes on until more is needed.
+    /// Advances until more bytes are needed.
     fn take(&mut self, kept: &mut Vec<u8>) -> Option<End> {
         let mut taken = 0;
         while taken < kept.len() {
@@ -119,7 +119,7 @@ impl<'a> Talk<'a> {
         None
     }
 
-    /// Lets time pass where there is no room, and answers for the store.
+    /// Advances the time while there is no room in the hub, and replies for the store.
     fn settle(&mut self, mut step: Step) -> Step {
         loop {
             step = match step {
@@ -157,11 +157,11 @@ impl<'a> Talk<'a> {
     }
 
     fn said(self) -> String {
-        String::from_utf8(self.out).expect("all that is answered is text")
+        String::from_utf8(self.out).expect("responses are text")
     }
 }
 
-/// The exchange's own functions, each with the context of the moment.
+/// The functions of the exchange, each with the current context.
 impl Talk<'_> {
     fn with<T>(&mut self, run: impl FnOnce(&mut Exchange, Context<'_>, &mut Vec<u8>) -> T) -> T {
         let Self { service, role, now, exchange, verified, out, .. } = self;
@@ -173,7 +173,7 @@ impl Talk<'_> {
     fn advance(&mut self, bytes: &[u8]) -> (usize, Step) {
         let (taken, step) = self.with(|exchange, context, out| exchange.advance(bytes, context, out));
         assert!(taken <= bytes.len());
-        assert!(taken > 0 || !matches!(step, Step::Responded), "an answer is to something");
+        assert!(taken > 0 || !matches!(step, Step::Responded), "a response without a request");
         (taken, step)
     }
 
@@ -202,8 +202,8 @@ fn compare(whole: &str, parts: &str) {
     }
 }
 
-/// What must be the same: all but the numbers of the moment, and whose page may read why a head is refused, which is told only
-/// as far as the head had come.
+/// Returns the parts of a response that must not depend on the pieces. Excluded are current metrics, and the CORS fields of an
+/// error for a malformed head, whose `Origin` may not have arrived.
 fn seen<'a>(answer: &Answer<'a>, may_be_unread: bool) -> impl PartialEq + std::fmt::Debug + use<'a> {
     let is_momentary = answer.body.contains("\"uptime") || answer.body.starts_with("# HELP");
     let is_same = move |name: &str| {
@@ -229,7 +229,7 @@ fn judge(answer: &Answer<'_>) {
     }
 }
 
-/// The opening is no event, but for a gap, which has JSON.
+/// Checks the opening of a stream, which has no events except a gap.
 fn judge_stream(answer: &Answer<'_>) {
     let text = match answer.field("Transfer-Encoding") {
         Some(_) => unchunked(answer.body).0,

@@ -1,20 +1,22 @@
-//! A request's head. What is read of it must not depend on how much has come, and what is accepted must be beyond doubt for a
-//! reader as plain as can be.
+//! Fuzzes the parser of request heads. The result must not depend on how many bytes have arrived, and a naive parser must read
+//! an accepted head in the same way.
 
 use crate::http::head::{BodyFraming, MAX_FIELDS, MAX_HEAD, MAX_TARGET, MAX_TOKEN_COOKIES, blank_lines, parse};
 use crate::http::{Head, Method, Parsed, Problem, Version};
 
-/// Up to so many bytes every prefix is looked at.
+/// The maximum length of an input of which every prefix is parsed.
 const SHORT: usize = 400;
 
-/// See the module's page.
+/// Runs one input: the bytes of a connection.
 pub fn head(bytes: &[u8]) {
     let whole = parse(bytes);
     for end in ends(bytes.len()) {
         compare(&parse(&bytes[..end]), &whole, end);
     }
     match whole {
-        Ok(Parsed::Partial) => assert!(bytes.len() - blank_lines(bytes) <= MAX_HEAD, "too much is waited for"),
+        Ok(Parsed::Partial) => {
+            assert!(bytes.len() - blank_lines(bytes) <= MAX_HEAD, "an incomplete head exceeds the limit");
+        }
         Ok(Parsed::Complete(head, len)) => {
             assert!(len <= bytes.len());
             judge(&head, &bytes[..len]);
@@ -31,10 +33,12 @@ fn ends(len: usize) -> Vec<usize> {
     (0..24).map(|_| rng.usize(0..len)).chain([MAX_HEAD, MAX_HEAD + 1].map(|end| end.min(len))).collect()
 }
 
-/// What is said of a beginning must hold of the whole.
+/// Compares the result for a prefix with that for all bytes.
 fn compare(part: &Result<Parsed<'_>, Problem>, whole: &Result<Parsed<'_>, Problem>, end: usize) {
     match (part, whole) {
-        (Ok(Parsed::Partial), Ok(Parsed::Complete(_, len))) => assert!(end < *len, "all of a head is no part of it"),
+        (Ok(Parsed::Partial), Ok(Parsed::Complete(_, len))) => {
+            assert!(end < *len, "a complete head is reported as partial");
+        }
         (Ok(Parsed::Partial), _) => {}
         (Ok(Parsed::Complete(head, len)), Ok(Parsed::Complete(same, all))) => {
             assert_eq!((*len, facts(head)), (*all, facts(same)), "{end}");
@@ -51,7 +55,7 @@ fn facts<'a>(head: &Head<'a>) -> impl PartialEq + std::fmt::Debug + use<'a> {
     (head.method, head.target, head.version, framing, fields, page)
 }
 
-/// A line, and every field's name and value.
+/// A head as a naive parser reads it: the words of the request line, and every field's name and value.
 struct Plain<'a> {
     request: Vec<&'a [u8]>,
     fields: Vec<(String, &'a [u8])>,
@@ -113,7 +117,7 @@ fn judge(head: &Head<'_>, bytes: &[u8]) {
     assert_eq!(head.last_event_id, position);
 }
 
-/// The values of one `Cookie` field that may be tokens.
+/// Returns the token cookies of one `Cookie` field.
 fn cookies(field: &[u8]) -> Vec<&[u8]> {
     let mut values = Vec::new();
     for pair in field.split(|&b| b == b';') {

@@ -1,5 +1,5 @@
-//! A publish's text, and a body that is the data. What an EventSource dispatches of the stream is what it would have
-//! dispatched of the body; what goes out comes in again as it is; no frame grows while it is stamped.
+//! Fuzzes the check and the encoder of published bodies. An EventSource must dispatch the same events for the stream as for the
+//! body, publishing the stream again must not change it, and assigning an id must not reallocate a frame.
 
 use super::input::Input;
 use super::naive::{dispatched, is_all_fields, unchunked};
@@ -8,10 +8,10 @@ use crate::sse::{
     drafts_from_text, position,
 };
 
-/// The first id that is given: one of the longest.
+/// The first id that is assigned; it has the maximum length.
 const FIRST_ID: u64 = 10_000_000_000_000_000_000;
 
-/// See the module's page.
+/// Runs one input: a byte that chooses what to do, and the body.
 pub fn publish(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.choice();
@@ -23,7 +23,7 @@ pub fn publish(bytes: &[u8]) {
     }
 }
 
-/// Whether text/plain would be refused as the text of events.
+/// Compares the scan for SSE text in text/plain with a naive one.
 fn scan(body: &str) {
     let mut scan = FieldScan::new(body);
     let found = scan.run(body, &mut Slice::unlimited());
@@ -43,7 +43,7 @@ fn as_text(body: &str, slice: usize) {
     assert!(!is_empty && !is_dataless);
     let mut check = Check::new(body);
     assert_eq!(check.run(body, &mut Slice::unlimited()), Ok(true));
-    assert_eq!(check.events(), drafts.len(), "as many are counted as there are");
+    assert_eq!(check.events(), drafts.len(), "the check and the encoder count the same events");
     let sent = dispatched(body);
     assert_eq!(drafts.len(), sent.len());
     let most = body.len() + 2 * body.matches(['\n', '\r']).count() + 3;
@@ -57,12 +57,12 @@ fn as_text(body: &str, slice: usize) {
         assert!(!got.2.is_empty(), "every event has an id");
     }
     assert_eq!(got.len(), sent.len());
-    // One byte order mark is dropped, and a line may begin with another.
-    let again = drafts_from_text(&format!("\u{feff}{stream}")).expect("what went out can come in");
+    // One byte order mark is dropped, so that a line may begin with another one.
+    let again = drafts_from_text(&format!("\u{feff}{stream}")).expect("a stream can be published again");
     assert_eq!(wire(again, 2 * stream.len()), stream);
 }
 
-/// Whether a body has no event, and whether it has one without data: by the contract, not by the code.
+/// Returns whether a body has no event, and whether it has one without data, as the contract defines them.
 fn naive_refusal(body: &str) -> (bool, bool) {
     let body = body.strip_prefix('\u{feff}').unwrap_or(body).replace("\r\n", "\n").replace('\r', "\n");
     let (mut fields, mut data, mut dataless, mut events) = (false, false, false, 0);
@@ -79,14 +79,14 @@ fn naive_refusal(body: &str) -> (bool, bool) {
     (events == 0 && !dataless, dataless)
 }
 
-/// Whether a line with this number begins here.
+/// Returns whether the line with this number begins at this offset.
 fn is_first_line(body: &str, at: usize, number: usize) -> bool {
     let before = body[..at].replace("\r\n", "\n").replace('\r', "\n");
     let begins = before.is_empty() || before == "\u{feff}" || before.ends_with('\n');
     begins && before.matches('\n').count() + 1 == number
 }
 
-/// Whether some id could not come back in a header field.
+/// Returns whether a client could not send one of the ids back in a header field.
 fn has_bad_id(body: &str) -> bool {
     let ids = body.split(['\n', '\r']).filter_map(|line| line.strip_prefix("id:").or(line.strip_prefix("\u{feff}id:")));
     ids.into_iter().any(|id| id.len() > 4096 || id.bytes().any(|b| b.is_ascii_control() && b != b'\t'))
@@ -105,11 +105,11 @@ fn as_data(text: &str, choice: u8) {
     let lines = data.strip_prefix('\u{feff}').unwrap_or(data).replace("\r\n", "\n").replace('\r', "\n");
     let name = name.unwrap_or_default().to_owned();
     let own = id.filter(|id| !position(id).is_empty());
-    // The one space after the colon is stripped, and not one of the publisher's own.
+    // Only the one space after the colon is dropped, not spaces of the id itself.
     let id = own.map_or_else(|| FIRST_ID.to_string(), str::to_owned);
     assert_eq!(dispatched(&format!(":\n{stream}")), [(name.clone(), lines, id)]);
-    let built = event.draft().expect("what can be a body can be an event");
-    // A body may begin with a byte order mark, data that a program gives is data from its first byte.
+    let built = event.draft().expect("valid data is a valid event");
+    // A byte order mark is dropped from a body, but kept in the data of an `Event`.
     if !data.starts_with('\u{feff}') {
         let built = wire(vec![built], bound(data, Some(&name), own) + 32);
         assert_eq!(built.strip_prefix(&format!("retry: {choice}\n")), Some(&*stream));
@@ -121,7 +121,7 @@ fn bound(data: &str, name: Option<&str>, id: Option<&str>) -> usize {
     data.len() + 7 * lines + name.map_or(0, |name| name.len() + 8) + id.map_or(0, |id| id.len() + 5)
 }
 
-/// The stream, of no more bytes than these, beside the broker's ids and blank lines.
+/// Returns the stream of the frames. It must not be longer than `most`, excluding the broker's ids and blank lines.
 fn wire(drafts: Vec<UnsequencedFrame>, most: usize) -> String {
     let (mut plain, mut chunked) = (String::new(), String::new());
     let most = most + drafts.len() * "id: 18446744073709551615\n\n".len();
@@ -129,7 +129,7 @@ fn wire(drafts: Vec<UnsequencedFrame>, most: usize) -> String {
         let (cost, own) = (draft.cost(), draft.publisher_id().map(str::to_owned));
         let id = FIRST_ID + number as u64;
         let frame = draft.assign_id(id);
-        assert_eq!(frame.cost(), cost, "stamping allocates nothing");
+        assert_eq!(frame.cost(), cost, "assigning an id does not allocate");
         assert_eq!((frame.publisher_id().map(|id| &**id), frame.id()), (own.as_deref(), id));
         plain.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).expect("text stays text"));
         chunked.push_str(std::str::from_utf8(frame.wire(Framing::Chunked)).expect("text stays text"));

@@ -1,4 +1,5 @@
-//! Targets, hosts and percent-coding: what is read is what a plain reader finds, and whatever is encoded comes back.
+//! Fuzzes the parsers of request targets, hosts and percent-encoding: the result must be that of a naive parser, and encoding
+//! followed by decoding must not change the bytes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,9 +16,9 @@ use crate::quota::Client;
 use crate::sse::position;
 use crate::store::{Page, PageQuery, check_name};
 
-/// See the module's page.
+/// Runs one input: any bytes, as a name and as a target, host or topic.
 pub fn query(bytes: &[u8]) {
-    there_and_back(bytes);
+    round_trip(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(target) = Target::parse(text) {
         judge(&target, text);
@@ -30,7 +31,7 @@ pub fn query(bytes: &[u8]) {
     }
     assert_eq!(position(position(text)), position(text));
     if check_name(text).is_ok() {
-        the_next_page_is_of_the_same_name(text);
+        check_next_page(text);
     }
 }
 
@@ -39,7 +40,7 @@ fn judge(target: &Target<'_>, text: &str) {
     assert!(!target.path.contains('?') && text.ends_with(target.query.0));
     assert!(target.path == "/" || text.contains(target.path));
     for (segment, plain) in target.segments().zip(target.path.trim_start_matches('/').split('/')) {
-        // The path's first slash is no segment; those after it are empty ones.
+        // The first slash of the path begins the first segment; further ones make it empty.
         if target.path.starts_with("//") {
             break;
         }
@@ -92,14 +93,14 @@ fn decode(text: &str, is_form: bool) -> Vec<u8> {
     decoded
 }
 
-/// Any bytes, as a name and as a value.
-fn there_and_back(bytes: &[u8]) {
+/// Encodes any bytes as a segment, a name and a value, and decodes them again.
+fn round_trip(bytes: &[u8]) {
     let encoded = bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "%{byte:02x}");
         text
     });
     let text = format!("/a/{encoded}?x=1&v={encoded}&{encoded}=n");
-    let target = Target::parse(&text).expect("escapes can stand anywhere");
+    let target = Target::parse(&text).expect("escapes are allowed everywhere");
     assert_eq!(target.query.get_bytes("v").as_deref(), Some(bytes));
     let segment = target.segments().nth(1).expect("there are two");
     match std::str::from_utf8(bytes) {
@@ -112,25 +113,25 @@ fn there_and_back(bytes: &[u8]) {
     }
 }
 
-/// The link to the next page is a target, and its path names the same record.
-fn the_next_page_is_of_the_same_name(name: &str) {
+/// Checks that the link to the next page of an audit is a target for the same record.
+fn check_next_page(name: &str) {
     for name_source in [NameSource::Path, NameSource::Query] {
         let query = PageQuery { name: Arc::from(name), after: 5, limit: 7 };
-        link_is_of_the_same_name(name, &audit::Request { query, name_source, client: Client::Local, expires: None });
+        check_link(name, &audit::Request { query, name_source, client: Client::Local, expires: None });
     }
 }
 
-fn link_is_of_the_same_name(name: &str, request: &audit::Request) {
+fn check_link(name: &str, request: &audit::Request) {
     let page = Page { body: "{}".into(), next: Some(9) };
-    let answer = audit::response(request, Ok(page));
-    let reply = ResponseParams { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
+    let response = audit::response(request, Ok(page));
+    let params = ResponseParams { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
     let mut out = Vec::new();
-    reply.write(&answer, CommonHeaders { date: "now", origins: &Origins::Any }, &mut out);
-    let text = String::from_utf8(out).expect("an answer is text");
+    params.write(&response, CommonHeaders { date: "now", origins: &Origins::Any }, &mut out);
+    let text = String::from_utf8(out).expect("a response is text");
     let answers = naive::answers(&text);
     let link = answers[0].field("Link").expect("there is a next page");
     let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a link");
-    let target = Target::parse(target).expect("a link leads somewhere");
+    let target = Target::parse(target).expect("a link is a target");
     let named = match request.name_source {
         NameSource::Path => target.after_first_segment().map(|rest| rest.map(Cow::into_owned)),
         NameSource::Query => target.query.get("event").transpose(),
