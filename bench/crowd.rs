@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use descriptor::{BYTES, Socket, one_worker};
 use esker::hub::{Hub, Position, TopicName};
-use esker::sse::{Framing, drafts_from_text};
+use esker::sse::{Framing, frames_from_text};
 use esker::stream::{BUDGET_PER_ITERATION, Close, Silence, Streams};
 use fastrand::Rng;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -119,8 +119,8 @@ impl Crowd {
         self.millis += 1;
         let body = "data: hello, world\n\n".repeat(events);
         for topic in &self.topics {
-            let drafts = drafts_from_text(&body).expect("a good body");
-            self.hub.publish(topic, drafts, self.micros + 1, None).expect("there is room");
+            let frames = frames_from_text(&body).expect("a good body");
+            self.hub.publish(topic, frames, self.micros + 1, None).expect("there is room");
             // The last event's id: ids too far ahead of the clock would be refused.
             self.micros += events as u64;
         }

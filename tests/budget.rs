@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use descriptor::{BYTES, Socket, WRITES, one_worker};
 use esker::hub::{Hub, Position, TopicName};
-use esker::sse::{Framing, drafts_from_text};
+use esker::sse::{Framing, frames_from_text};
 use esker::stream::subscriber::Subscriber;
 use esker::stream::{Close, Streams};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -52,8 +52,8 @@ impl Fixture {
     fn publish(&mut self, events: usize) {
         for _ in 0..events {
             self.now += 1;
-            let drafts = drafts_from_text("data: hello, world").expect("a good body");
-            self.hub.publish(&self.topic, drafts, self.now, None).expect("there is room");
+            let frames = frames_from_text("data: hello, world").expect("a good body");
+            self.hub.publish(&self.topic, frames, self.now, None).expect("there is room");
         }
         self.streams.take_inbox();
     }

@@ -179,10 +179,10 @@ pub(super) fn on_conflict(field: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sse::drafts_from_text;
+    use crate::sse::frames_from_text;
 
     fn advice(body: &str) -> String {
-        on_text(&drafts_from_text(body).expect_err("it is refused"), body).detail.into_owned()
+        on_text(&frames_from_text(body).expect_err("it is refused"), body).detail.into_owned()
     }
 
     #[test]

@@ -172,7 +172,7 @@ struct AtStreamLimit;
 /// Acquires a permit for one more stream of the subject, if streams are limited. Tokens without a subject are not limited,
 /// because many clients may share one.
 fn acquire_permit(principal: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, AtStreamLimit> {
-    match (&quotas.places, principal) {
+    match (&quotas.streams, principal) {
         (Some(limiter), Some(Principal::Subject(subject))) => limiter.take(subject).map(Some).ok_or(AtStreamLimit),
         _ => Ok(None),
     }

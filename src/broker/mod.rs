@@ -138,11 +138,11 @@ impl Broker {
     /// Publishes one event, as `POST /publish/{topic}` does.
     pub fn publish(&self, topic: &str, event: &Event) -> Result<Published, PublishError> {
         let topic = TopicName::parse(topic).map_err(PublishError::Topic)?;
-        let draft = event.draft().map_err(PublishError::Event)?;
+        let frame = event.to_frame().map_err(PublishError::Event)?;
         if self.service.0.is_draining() {
             return Err(PublishError::Draining);
         }
-        let published = self.service.0.publish(&topic, vec![draft], self.clock.now().id_micros, None);
+        let published = self.service.0.publish(&topic, vec![frame], self.clock.now().id_micros, None);
         published.map_err(|refused| match refused {
             Refused::Backpressure(_) | Refused::TooManyTopics => PublishError::Full,
         })
@@ -307,9 +307,9 @@ mod tests {
     fn the_end_of_a_client_whose_publish_waited_for_room_is_noticed() {
         let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
         let topic = TopicName::parse("topicone1").unwrap();
-        let drafts = vec![Event::new("x").draft().unwrap()];
+        let frames = vec![Event::new("x").to_frame().unwrap()];
         let ahead = broker.clock.now().id_micros + 2 * MAX_CLOCK_LEAD;
-        broker.service.0.hub.publish(&topic, drafts, ahead, None).unwrap();
+        broker.service.0.hub.publish(&topic, frames, ahead, None).unwrap();
         let mut client = TcpStream::connect(broker.local_addr()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         client

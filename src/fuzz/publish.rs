@@ -4,8 +4,8 @@
 use super::input::Input;
 use super::naive::{dispatched, is_all_fields, unchunked};
 use crate::sse::{
-    Check, Encoder, Event, FieldScan, Framing, PublishError, Slice, UnsequencedFrame, drafts_from_data,
-    drafts_from_text, position,
+    Check, Encoder, Event, FieldScan, Framing, PublishError, Slice, UnsequencedFrame, frames_from_data,
+    frames_from_text, position,
 };
 
 /// The first id that is assigned; it has the maximum length.
@@ -31,10 +31,10 @@ fn scan(body: &str) {
 }
 
 fn as_text(body: &str, slice: usize) {
-    let read = drafts_from_text(body);
+    let read = frames_from_text(body);
     let (is_empty, is_dataless) = naive_refusal(body);
-    let drafts = match read {
-        Ok(drafts) => drafts,
+    let frames = match read {
+        Ok(frames) => frames,
         Err(PublishError::Empty) => return assert!(is_empty),
         Err(PublishError::NoData(found)) => return assert!(is_dataless && is_first_line(body, found.at, found.line)),
         Err(PublishError::Id(number, _)) => return assert!(has_bad_id(body) && number > 0),
@@ -43,11 +43,11 @@ fn as_text(body: &str, slice: usize) {
     assert!(!is_empty && !is_dataless);
     let mut check = Check::new(body);
     assert_eq!(check.run(body, &mut Slice::unlimited()), Ok(true));
-    assert_eq!(check.events(), drafts.len(), "the check and the encoder count the same events");
+    assert_eq!(check.events(), frames.len(), "the check and the encoder count the same events");
     let sent = dispatched(body);
-    assert_eq!(drafts.len(), sent.len());
+    assert_eq!(frames.len(), sent.len());
     let most = body.len() + 2 * body.matches(['\n', '\r']).count() + 3;
-    let stream = wire(drafts, most);
+    let stream = wire(frames, most);
     let mut encoder = Encoder::of_text(body, check.events(), None, None);
     while !encoder.run(body, &mut Slice::new(slice)) {}
     assert_eq!(wire(encoder.finish(), most), stream, "in slices");
@@ -58,7 +58,7 @@ fn as_text(body: &str, slice: usize) {
     }
     assert_eq!(got.len(), sent.len());
     // One byte order mark is dropped, so that a line may begin with another one.
-    let again = drafts_from_text(&format!("\u{feff}{stream}")).expect("a stream can be published again");
+    let again = frames_from_text(&format!("\u{feff}{stream}")).expect("a stream can be published again");
     assert_eq!(wire(again, 2 * stream.len()), stream);
 }
 
@@ -98,17 +98,17 @@ fn as_data(text: &str, choice: u8) {
     let mut event = Event::new(data).retry_millis(choice.into());
     event.name = name.map(str::to_owned);
     event.id = id.map(str::to_owned);
-    let Ok(drafts) = drafts_from_data(data, name, id) else {
-        return assert!(event.draft().is_err());
+    let Ok(frames) = frames_from_data(data, name, id) else {
+        return assert!(event.to_frame().is_err());
     };
-    let stream = wire(drafts, bound(data, name, id));
+    let stream = wire(frames, bound(data, name, id));
     let lines = data.strip_prefix('\u{feff}').unwrap_or(data).replace("\r\n", "\n").replace('\r', "\n");
     let name = name.unwrap_or_default().to_owned();
     let own = id.filter(|id| !position(id).is_empty());
     // Only the one space after the colon is dropped, not spaces of the id itself.
     let id = own.map_or_else(|| FIRST_ID.to_string(), str::to_owned);
     assert_eq!(dispatched(&format!(":\n{stream}")), [(name.clone(), lines, id)]);
-    let built = event.draft().expect("valid data is a valid event");
+    let built = event.to_frame().expect("valid data is a valid event");
     // A byte order mark is dropped from a body, but kept in the data of an `Event`.
     if !data.starts_with('\u{feff}') {
         let built = wire(vec![built], bound(data, Some(&name), own) + 32);
@@ -122,13 +122,13 @@ fn bound(data: &str, name: Option<&str>, id: Option<&str>) -> usize {
 }
 
 /// Returns the stream of the frames. It must not be longer than `most`, excluding the broker's ids and blank lines.
-fn wire(drafts: Vec<UnsequencedFrame>, most: usize) -> String {
+fn wire(frames: Vec<UnsequencedFrame>, most: usize) -> String {
     let (mut plain, mut chunked) = (String::new(), String::new());
-    let most = most + drafts.len() * "id: 18446744073709551615\n\n".len();
-    for (number, draft) in drafts.into_iter().enumerate() {
-        let (cost, own) = (draft.cost(), draft.publisher_id().map(str::to_owned));
+    let most = most + frames.len() * "id: 18446744073709551615\n\n".len();
+    for (number, frame) in frames.into_iter().enumerate() {
+        let (cost, own) = (frame.cost(), frame.publisher_id().map(str::to_owned));
         let id = FIRST_ID + number as u64;
-        let frame = draft.assign_id(id);
+        let frame = frame.assign_id(id);
         assert_eq!(frame.cost(), cost, "assigning an id does not allocate");
         assert_eq!((frame.publisher_id().map(|id| &**id), frame.id()), (own.as_deref(), id));
         plain.push_str(std::str::from_utf8(frame.wire(Framing::Plain)).expect("text stays text"));

@@ -117,14 +117,14 @@ impl Encoder {
 }
 
 /// Reads a whole body of SSE text at once.
-pub fn drafts_from_text(text: &str) -> Result<Vec<UnsequencedFrame>, PublishError> {
+pub fn frames_from_text(text: &str) -> Result<Vec<UnsequencedFrame>, PublishError> {
     let mut check = Check::new(text);
     check.run(text, &mut Slice::unlimited())?;
     Ok(encoded(Encoder::of_text(text, check.events(), None, None), text))
 }
 
 /// Encodes at once a body that is the data of one event.
-pub fn drafts_from_data(body: &str, name: Option<&str>, id: Option<&str>) -> Result<Vec<UnsequencedFrame>, EventError> {
+pub fn frames_from_data(body: &str, name: Option<&str>, id: Option<&str>) -> Result<Vec<UnsequencedFrame>, EventError> {
     let (name, id) = (check_name(name)?.map(str::to_owned), check_id(id)?.map(str::to_owned));
     Ok(encoded(Encoder::of_data(body, name, id), body))
 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn text(body: &str) -> String {
-        drafts_from_text(body).map(wire).unwrap()
+        frames_from_text(body).map(wire).unwrap()
     }
 
     #[test]
@@ -191,10 +191,10 @@ mod tests {
 
     #[test]
     fn a_whole_body_can_be_the_data_of_an_event() {
-        let frames = drafts_from_data("{\n}", Some("n"), Some("i")).unwrap();
+        let frames = frames_from_data("{\n}", Some("n"), Some("i")).unwrap();
         assert_eq!(wire(frames), "event: n\ndata: {\ndata: }\nid: i\n\n");
-        assert_eq!(wire(drafts_from_data("\u{feff}x\n", None, None).unwrap()), "data: x\ndata: \nid: 1\n\n");
-        assert_eq!(drafts_from_data("x", Some("a\nb"), None).unwrap_err(), EventError::Name);
+        assert_eq!(wire(frames_from_data("\u{feff}x\n", None, None).unwrap()), "data: x\ndata: \nid: 1\n\n");
+        assert_eq!(frames_from_data("x", Some("a\nb"), None).unwrap_err(), EventError::Name);
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
             while count == Ok(false) {
                 count = check.run(&body, &mut Slice::new(cost));
             }
-            prop_assert_eq!(count.clone().map(|_| ()), drafts_from_text(&body).map(|_| ()));
+            prop_assert_eq!(count.clone().map(|_| ()), frames_from_text(&body).map(|_| ()));
             if count.is_ok() {
                 let mut encoder = Encoder::of_text(&body, check.events(), None, None);
                 while !encoder.run(&body, &mut Slice::new(cost)) {}
@@ -244,7 +244,7 @@ mod tests {
             }
             let mut encoder = Encoder::of_data(&body, None, None);
             while !encoder.run(&body, &mut Slice::new(cost)) {}
-            prop_assert_eq!(wire(encoder.finish()), wire(drafts_from_data(&body, None, None).unwrap()));
+            prop_assert_eq!(wire(encoder.finish()), wire(frames_from_data(&body, None, None).unwrap()));
         }
     }
 }

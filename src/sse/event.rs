@@ -76,7 +76,7 @@ impl Event {
         self
     }
 
-    pub(crate) fn draft(&self) -> Result<UnsequencedFrame, EventError> {
+    pub(crate) fn to_frame(&self) -> Result<UnsequencedFrame, EventError> {
         let name = check_name(self.name.as_deref())?;
         let id = check_id(self.id.as_deref())?;
         if self.data.len() > MAX_DATA {
@@ -133,7 +133,7 @@ mod tests {
     use crate::sse::Framing;
 
     fn wire(event: &Event) -> String {
-        let frame = event.draft().unwrap().assign_id(9);
+        let frame = event.to_frame().unwrap().assign_id(9);
         String::from_utf8(frame.wire(Framing::Plain).to_vec()).unwrap()
     }
 
@@ -149,11 +149,11 @@ mod tests {
     #[test]
     fn nothing_is_smuggled_through_a_name_or_an_id() {
         for bad in ["a\nb", "a\rb", "a\0b"] {
-            assert_eq!(Event::new("x").name(bad).draft().unwrap_err(), EventError::Name);
-            assert_eq!(Event::new("x").id(bad).draft().unwrap_err(), EventError::Id);
+            assert_eq!(Event::new("x").name(bad).to_frame().unwrap_err(), EventError::Name);
+            assert_eq!(Event::new("x").id(bad).to_frame().unwrap_err(), EventError::Id);
         }
-        assert_eq!(Event::new("x").id("i".repeat(4097)).draft().unwrap_err(), EventError::LongId);
-        assert_eq!(Event::new("x").id("a\u{1}b").draft().unwrap_err(), EventError::Id);
+        assert_eq!(Event::new("x").id("i".repeat(4097)).to_frame().unwrap_err(), EventError::LongId);
+        assert_eq!(Event::new("x").id("a\u{1}b").to_frame().unwrap_err(), EventError::Id);
         assert_eq!(wire(&Event::new("x").name("").id("")), "data: x\nid: 9\n\n");
         assert_eq!(wire(&Event::new("x").id(" \t")), "data: x\nid: 9\n\n");
     }

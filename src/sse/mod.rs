@@ -15,7 +15,7 @@ pub mod position;
 pub mod stream;
 
 pub use check::{Check, Dataless, FieldScan, MAX_EVENTS, PublishError};
-pub use encode::{EVENT_COST, Encoder, drafts_from_data, drafts_from_text};
+pub use encode::{EVENT_COST, Encoder, frames_from_data, frames_from_text};
 pub use event::{Event, EventError, MAX_DATA, check_id, check_name};
 pub use frame::{Frame, Framing, UnsequencedFrame, record_frame};
 pub use parse::Slice;

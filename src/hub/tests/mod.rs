@@ -4,7 +4,7 @@ mod position;
 
 use super::*;
 use crate::engine::start_id;
-use crate::sse::{Frame, drafts_from_text};
+use crate::sse::{Frame, frames_from_text};
 
 const LIMITS: HubLimits = HubLimits {
     events_per_topic: 4,
@@ -25,7 +25,7 @@ fn name(text: &str) -> TopicName {
 }
 
 fn publish(hub: &Hub, topic: &str, events: usize, now: u64) -> Result<Published, Refused> {
-    let frames = (0..events).flat_map(|_| drafts_from_text("data: x").unwrap()).collect();
+    let frames = (0..events).flat_map(|_| frames_from_text("data: x").unwrap()).collect();
     hub.publish(&name(topic), frames, now, None)
 }
 
@@ -51,7 +51,7 @@ fn history_bytes_bound_all_topics_together_overhead_included() {
     let publisher_id = |number: u64| format!("{number:0100}");
     for number in 0..EVENTS {
         let text = format!("id: {}\ndata: x\n\n", publisher_id(number));
-        hub.publish(&name(&format!("topic{:06}", number % 1000)), drafts_from_text(&text).unwrap(), number, None)
+        hub.publish(&name(&format!("topic{:06}", number % 1000)), frames_from_text(&text).unwrap(), number, None)
             .unwrap();
         assert!(hub.counts().history_bytes <= limits.bytes);
     }
@@ -68,7 +68,7 @@ fn memory_for_aged_publisher_ids_is_freed_while_the_topic_has_a_listener() {
     let (hub, _inbox) = hub(HubLimits { events_per_topic: 10_000, ..LIMITS });
     let joined = hub.join(0, &[name("topicone1")], Position::Live).unwrap();
     for number in 0..1000 {
-        let frames = drafts_from_text(&format!("id: own{number}\ndata: x\n\n")).unwrap();
+        let frames = frames_from_text(&format!("id: own{number}\ndata: x\n\n")).unwrap();
         hub.publish(&name("topicone1"), frames, number, None).unwrap();
     }
     let capacity = || hub.lock().feeds.get(0).meta.publisher_ids.capacity();

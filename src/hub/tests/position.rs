@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::engine::{MIN_ID, parse_id};
 use crate::hub::{Hub, HubLimits, Inbox, Joined, Position, Published, TopicName, inbox};
-use crate::sse::drafts_from_text;
+use crate::sse::frames_from_text;
 
 const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
 /// The start id, in 2026.
@@ -41,7 +41,7 @@ impl Rig {
     fn publish(&mut self, topic: usize, publisher_id: Option<&str>) -> Published {
         self.now += 1000;
         let id = publisher_id.map_or(String::new(), |id| format!("id: {id}\n"));
-        let frames = drafts_from_text(&format!("{id}data: x")).unwrap();
+        let frames = frames_from_text(&format!("{id}data: x")).unwrap();
         self.hub.publish(&name(topic), frames, self.now, None).unwrap()
     }
 

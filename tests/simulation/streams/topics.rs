@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker::hub::{Hub, HubLimits, Position, TopicName};
-use esker::sse::{Framing, drafts_from_text};
+use esker::sse::{Framing, frames_from_text};
 use esker::stream::Silence;
 use esker::stream::{Close, StreamCounters, Streams};
 use fastrand::Rng;
@@ -101,15 +101,15 @@ impl Simulation {
     fn publish(&mut self) {
         let topic = self.rng.usize(0..TOPICS.len());
         let body: String = (0..self.rng.usize(1..5)).map(|_| self.event_text()).collect();
-        let drafts = drafts_from_text(&body).expect("a good body");
-        let serials = self.serials - drafts.len()..self.serials;
-        let publisher_ids = drafts.iter().map(|draft| draft.publisher_id().map(str::to_owned));
-        let costs = drafts.iter().map(|draft| draft.cost());
+        let frames = frames_from_text(&body).expect("a good body");
+        let serials = self.serials - frames.len()..self.serials;
+        let publisher_ids = frames.iter().map(|frame| frame.publisher_id().map(str::to_owned));
+        let costs = frames.iter().map(|frame| frame.cost());
         let events = publisher_ids.zip(costs).zip(serials);
         let events = events.map(|((id, cost), serial)| Event::new(topic, id, serial, cost)).collect();
         let name = TopicName::parse(TOPICS[topic]).expect("a topic");
         let subscribers = self.clients.iter().filter(|client| client.topics.contains(&topic)).count();
-        let published = self.hub.publish(&name, drafts, self.now, None).expect("there is room");
+        let published = self.hub.publish(&name, frames, self.now, None).expect("there is room");
         let (id, count) = self.history.publish(self.now, events);
         assert_eq!((published.id, published.events, published.subscribers), (id, count, subscribers));
     }
