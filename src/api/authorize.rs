@@ -34,7 +34,7 @@ pub(super) fn authorize(role: Role, head: &Head<'_>, context: Context<'_>) -> Re
             Err(problem) if problem.consequence == Consequence::Delay => {
                 return credential
                     .tokens()
-                    .find_map(|token| recall(role, token, keyrings, context)?.ok())
+                    .find_map(|token| look_up(role, token, keyrings, context)?.ok())
                     .ok_or(problem);
             }
             Err(problem) => refusal = Some(combine(refusal, problem)),
@@ -51,13 +51,13 @@ fn combine(first: Option<Problem>, problem: Problem) -> Problem {
 }
 
 /// Returns what a token allows, or why it is refused, if it was verified recently.
-fn recall(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Option<Result<Grant, AuthError>> {
+fn look_up(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Option<Result<Grant, AuthError>> {
     keyrings.look_up(role, token, context.now.unix_seconds(), &mut context.token_cache.borrow_mut())
 }
 
 /// Returns what a token allows. Verifies it unless it was verified recently.
 fn verify(role: Role, token: &[u8], keyrings: &Keyrings, context: Context<'_>) -> Result<Grant, Problem> {
-    let verified = match recall(role, token, keyrings, context) {
+    let verified = match look_up(role, token, keyrings, context) {
         Some(verified) => verified,
         None => {
             check_verification_limit(context)?;

@@ -173,7 +173,7 @@ struct AtStreamLimit;
 /// because many clients may share one.
 fn acquire_permit(principal: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, AtStreamLimit> {
     match (&quotas.streams, principal) {
-        (Some(limiter), Some(Principal::Subject(subject))) => limiter.take(subject).map(Some).ok_or(AtStreamLimit),
+        (Some(limiter), Some(Principal::Subject(subject))) => limiter.acquire(subject).map(Some).ok_or(AtStreamLimit),
         _ => Ok(None),
     }
 }
