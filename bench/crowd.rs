@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use descriptor::{BYTES, Socket, one_worker};
-use esker::hub::{Hub, Position, TopicName};
-use esker::sse::{Framing, frames_from_text};
-use esker::stream::{BUDGET_PER_ITERATION, Close, Silence, Streams};
+use esker::internals::hub::{Hub, Position, TopicName};
+use esker::internals::sse::{Framing, frames_from_text};
+use esker::internals::stream::{BUDGET_PER_ITERATION, Close, Silence, Streams};
 use fastrand::Rng;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 

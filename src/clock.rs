@@ -56,6 +56,7 @@ impl ManualClock {
 enum Source {
     /// The system's clocks. Holds the time at which this clock was created.
     System(Instant),
+    #[cfg_attr(not(feature = "internals"), allow(dead_code, reason = "only a simulation creates it"))]
     Manual(Arc<ManualClock>),
 }
 
@@ -73,6 +74,7 @@ impl Clock {
     }
 
     /// Creates a clock that shows the times of `manual`.
+    #[cfg(feature = "internals")]
     pub fn manual(manual: Arc<ManualClock>) -> Self {
         Self { source: Source::Manual(manual), id_time: Arc::default() }
     }

@@ -1,5 +1,5 @@
-//! Loads keys: secrets from the configuration, and PEM files, which can be reloaded while the broker runs. Independent of what
-//! the keys verify.
+//! Loads keys: secrets from the configuration, and public keys from PEM files, which can be read again while the broker
+//! runs. Independent of what a key verifies.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use crate::auth::{Key, KeyError, Keyring, Role};
 use crate::config::KeySource;
 
-/// The maximum size of a key file in bytes, enough for the longest key and the text that openssl adds. The ASN.1 parser is
-/// recursive, so a longer file could overflow the stack.
+/// The largest key file, in bytes: enough for the longest key and the text that openssl adds. ASN.1 is parsed by recursion, so
+/// a larger file could overflow a thread's stack.
 const MAX_KEY_FILE: u64 = 8 << 10;
-/// The suffix of the name of the file with the previous key.
+/// The suffix of the file with the previous key.
 const PREVIOUS_SUFFIX: &str = ".previous";
 
-/// Why the keys of a role could not be loaded.
+/// Why a role's key file can't be used.
 #[derive(Debug)]
 pub struct KeyFileError {
     role: Role,
@@ -27,7 +27,7 @@ pub struct KeyFileError {
 #[derive(Debug)]
 enum Cause {
     Read(io::Error),
-    /// The file is not a regular one. Reading a pipe or a device could block forever.
+    /// It is not a regular file: reading a pipe or a device might never end.
     NotRegular,
     TooLong,
     Key(KeyError),
@@ -52,9 +52,29 @@ impl fmt::Display for KeyFileError {
     }
 }
 
-impl std::error::Error for KeyFileError {}
+impl std::error::Error for KeyFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Read(error) => Some(error),
+            Cause::Key(error) => Some(error),
+            Cause::NotRegular | Cause::TooLong => None,
+        }
+    }
+}
 
-/// Loads the keys of a role.
+impl KeyFileError {
+    /// Returns the role whose key it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Loads a role's current key, and the previous one if its file exists.
 pub fn load(role: Role, source: &KeySource) -> Result<Keyring, KeyFileError> {
     match source {
         KeySource::Secret(secret) => Ok(Keyring { current: Key::from_secret(secret), previous: None }),

@@ -5,9 +5,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use esker::StartError;
-use esker::cli::{self, Command, Environment, Launch, StoreTool, ToolEnd};
+use esker::cli::{self, Command, Environment, Launch, StoreTool, ToolEnd, ToolError};
 use esker::logging::{self, Logging};
-use esker::store::ToolError;
 
 /// glibc's allocator keeps what lies beneath the highest thing in use, and every thread its own: after a surge most of its
 /// peak stays. This one gives pages back by itself, wherever they lie. A program that embeds the library chooses its own.
@@ -45,7 +44,7 @@ fn run(launch: Launch) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.fail(&describe(&error));
-            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+            ExitCode::from(if cli::is_usage(&error) { 2 } else { 1 })
         }
     };
     logging.finish();
@@ -54,7 +53,7 @@ fn run(launch: Launch) -> ExitCode {
 
 /// Returns the message for an error, with advice if it is a usage error.
 fn describe(error: &StartError) -> String {
-    if error.is_usage() { with_advice(error, "esker --help") } else { error.to_string() }
+    if cli::is_usage(error) { with_advice(&cli::describe(error), "esker --help") } else { cli::describe(error) }
 }
 
 /// Runs a command on a data directory. Its output goes to standard output, and its summary to standard error.
@@ -94,6 +93,6 @@ fn print(text: &str) -> ExitCode {
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
     // The exit code reports the failure even if the message can't be written.
-    let _ = writeln!(std::io::stderr(), "esker: {error}");
+    let _ = writeln!(std::io::stderr(), "esker: {}", cli::describe(error));
     ExitCode::from(status)
 }

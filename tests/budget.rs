@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use descriptor::{BYTES, Socket, WRITES, one_worker};
-use esker::hub::{Hub, Position, TopicName};
-use esker::sse::{Framing, frames_from_text};
-use esker::stream::subscriber::Subscriber;
-use esker::stream::{Close, Streams};
+use esker::internals::hub::{Hub, Position, TopicName};
+use esker::internals::sse::{Framing, frames_from_text};
+use esker::internals::stream::subscriber::Subscriber;
+use esker::internals::stream::{Close, Streams};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -64,7 +64,7 @@ impl Fixture {
         let before = WRITES.load(Ordering::Relaxed);
         let Self { streams, now, clock_reads, .. } = self;
         while streams.has_work() {
-            streams.serve(esker::stream::BUDGET_PER_ITERATION, 0, &|| {
+            streams.serve(esker::internals::stream::BUDGET_PER_ITERATION, 0, &|| {
                 clock_reads.set(clock_reads.get() + 1);
                 *now
             });

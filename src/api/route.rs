@@ -6,6 +6,7 @@ use crate::http::Problem;
 use crate::http::target::Target;
 use crate::hub::TopicName;
 use crate::net::ListenerRole;
+use crate::store;
 
 /// A route, with the decoded parameter from its path.
 pub(super) enum Route<'a> {
@@ -26,8 +27,15 @@ impl<'a> Route<'a> {
     /// Returns the route of a target. Returns 404 if it doesn't exist, or isn't served on listeners of this role.
     pub(super) fn parse(target: &Target<'a>, role: ListenerRole, has_console: bool) -> Result<Self, Problem> {
         let is_served = |route: &Self| route.is_in(role) && (has_console || !matches!(route, Self::Console));
-        if let Some(route) = Self::find(target)?.filter(is_served) {
-            return Ok(route);
+        match Self::find(target)?.filter(is_served) {
+            Some(Self::Insert | Self::Events | Self::Audit(_)) if !store::IS_AVAILABLE => {
+                return Err(Problem::new(
+                    404,
+                    "this broker was built without records; publish with POST /publish/{topic}",
+                ));
+            }
+            Some(route) => return Ok(route),
+            None => {}
         }
         let shorter = target.path.trim_end_matches('/');
         let without_slash = Target { path: if shorter.is_empty() { "/" } else { shorter }, ..*target };

@@ -88,7 +88,7 @@ impl fmt::Display for KeyError {
                 "has {len} bytes, but a secret needs at least {MIN_SECRET}; generate one with: openssl rand -base64 48"
             ),
             Self::PemSecret => f.write_str(
-                "is a PEM key, not a secret; use --publisher-key or --subscriber-key with the file of a public key",
+                "is a PEM key, not a secret; use `publisher_key` or `subscriber_key` with the file of a public key",
             ),
             Self::Several => f.write_str(
                 "has several public keys; keep one, and move the previous one to a file with this name \

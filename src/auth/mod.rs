@@ -6,6 +6,7 @@ mod crypto;
 mod error;
 mod grant;
 mod key;
+#[cfg(any(feature = "cli", test))]
 mod mint;
 mod principal;
 mod token_cache;
@@ -16,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use error::AuthError;
 pub use grant::Grant;
 pub use key::{Key, KeyError, Keyring, Secret};
+#[cfg(any(feature = "cli", test))]
 pub use mint::mint;
 pub use principal::Principal;
 pub use token_cache::TokenCache;
@@ -34,24 +36,6 @@ pub enum Role {
     Publisher,
     /// Subscribing to topics and reading records.
     Subscriber,
-}
-
-impl Role {
-    /// The environment variable of its HMAC secret.
-    pub fn secret_variable(self) -> &'static str {
-        match self {
-            Self::Publisher => "ESKER_PUBLISHER_SECRET",
-            Self::Subscriber => "ESKER_SUBSCRIBER_SECRET",
-        }
-    }
-
-    /// The option of its key file.
-    pub fn key_option(self) -> &'static str {
-        match self {
-            Self::Publisher => "--publisher-key",
-            Self::Subscriber => "--subscriber-key",
-        }
-    }
 }
 
 impl fmt::Display for Role {

@@ -1,5 +1,5 @@
-//! From settings to what serves: hub, store and workers put together, whoever turns them. Refuses to know threads, listeners
-//! and the kernel.
+//! Creates the hub, its order for the store, and the workers. Independent of threads and sockets, so that a simulation can use
+//! it.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::{Opening, Record};
 use crate::worker::{Mailbox, Worker, WorkerParams};
 
 /// Creates the hub with the records that were found, and the workers' inboxes. All ids are larger than the high-water mark.
-pub(super) fn hub(
+pub(crate) fn hub(
     settings: &Settings,
     clock: &Clock,
     records: &mut Opening,
@@ -28,7 +28,7 @@ pub(super) fn hub(
     (Arc::new(hub), inboxes)
 }
 
-pub(super) fn hub_limits(settings: &Settings) -> HubLimits {
+pub(crate) fn hub_limits(settings: &Settings) -> HubLimits {
     HubLimits {
         events_per_topic: settings.history,
         age_micros: millis(settings.history_age).saturating_mul(1000),
@@ -44,7 +44,7 @@ fn frame_of(record: &Record) -> Arc<Frame> {
 }
 
 /// Gives the store ids from the hub, by the clock's time, and publishes its records there.
-pub(super) struct HubOrder {
+pub(crate) struct HubOrder {
     pub hub: Arc<Hub>,
     pub clock: Clock,
 }
@@ -64,7 +64,7 @@ impl Order<Record> for HubOrder {
 }
 
 /// Creates a worker on each reactor; the first one has the listeners.
-pub(super) fn workers<K: Reactor>(
+pub(crate) fn workers<K: Reactor>(
     service: &Arc<Service>,
     clock: &Clock,
     reactors: Vec<K>,

@@ -1,40 +1,33 @@
-//! Why a broker can't start, and why it does not take what it is given.
+//! Why a broker can't start, and why it does not accept an event or a record.
+//!
+//! Messages name a setting as the method of [`Config`](crate::Config) in backquotes; the binary replaces it with its option.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 
 use crate::config::{ConfigError, ListenAddress};
 use crate::hub::ParseTopicError;
 use crate::keys::KeyFileError;
-use crate::sse::EventError;
+use crate::sse::{EventError, MAX_EVENTS};
 use crate::store::{OpenError, StoreError};
 
 /// Why a broker can't start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration can't hold.
+    /// The configuration is invalid.
     Config(ConfigError),
     /// The records can't be opened.
     Store(OpenError),
     /// A key file can't be used.
     Key(KeyFileError),
-    /// The address can't be listened on.
+    /// An address can't be listened on.
     Bind(ListenAddress, io::Error),
-    /// A socket that the service manager handed over can't be listened on.
+    /// A socket that the service manager passed can't be listened on.
     InheritedListener(io::Error),
-    /// The system refused something else.
+    /// A system call failed.
     System(io::Error),
-}
-
-impl StartError {
-    /// Whether an option's value is the cause, rather than the system or the want of keys.
-    pub fn is_usage(&self) -> bool {
-        let is_lack = |error: &ConfigError| {
-            matches!(error, ConfigError::NoKeys | ConfigError::NoKey(_) | ConfigError::Descriptors)
-        };
-        matches!(self, Self::Config(error) if !is_lack(error))
-    }
 }
 
 impl fmt::Display for StartError {
@@ -47,10 +40,10 @@ impl fmt::Display for StartError {
                 f,
                 "can't listen on {address}: the address is in use (perhaps by another esker, or by another option \
                  of this one); stop the other program or change {}",
-                options(address)
+                settings_of(address)
             ),
             Self::Bind(address, error) => {
-                write!(f, "can't listen on {address}: {error}; change {}", options(address))
+                write!(f, "can't listen on {address}: {error}; change {}", settings_of(address))
             }
             Self::InheritedListener(error) => {
                 write!(
@@ -64,15 +57,25 @@ impl fmt::Display for StartError {
     }
 }
 
-/// Where an address to listen on comes from.
-fn options(address: &ListenAddress) -> &'static str {
+/// Returns the settings that an address to listen on comes from.
+fn settings_of(address: &ListenAddress) -> &'static str {
     match address {
-        ListenAddress::Tcp(_) => "--bind, --port, --listen or --admin",
-        ListenAddress::Unix(_) => "the path in --listen or --admin",
+        ListenAddress::Tcp(_) => "`bind`, `port`, `listen` or `admin`",
+        ListenAddress::Unix(_) => "the path in `listen` or `admin`",
     }
 }
 
-impl std::error::Error for StartError {}
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            // Their messages are the message of this error, so it has their source.
+            Self::Config(error) => error.source(),
+            Self::Store(error) => error.source(),
+            Self::Key(error) => error.source(),
+            Self::Bind(_, error) | Self::InheritedListener(error) | Self::System(error) => Some(error),
+        }
+    }
+}
 
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
@@ -98,16 +101,20 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// Why an event was not published. Nothing of it was delivered.
+/// Why events were not published. None of them was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The topic's name is none.
+    /// The topic's name is invalid.
     Topic(ParseTopicError),
-    /// The event can't go on the wire.
+    /// An event can't be sent.
     Event(EventError),
-    /// The broker can't take it now; try again a little later.
+    /// There is no event, or there are this many, which is too many.
+    Count(usize),
+    /// The broker can't accept them now; try again a little later.
     Full,
+    /// The topic is new, and the broker has as many topics as [`Config::max_topics`](crate::Config::max_topics) allows.
+    TooManyTopics,
     /// The broker is shutting down.
     Draining,
 }
@@ -117,23 +124,28 @@ impl fmt::Display for PublishError {
         match self {
             Self::Topic(error) => error.fmt(f),
             Self::Event(error) => error.fmt(f),
+            Self::Count(0) => f.write_str("there is no event to publish"),
+            Self::Count(count) => write!(f, "there are {count} events; publish at most {MAX_EVENTS} at a time"),
             Self::Full => f.write_str("the broker is overloaded with events of this topic; try again"),
+            Self::TooManyTopics => {
+                f.write_str("there are as many topics as `max_topics` allows; try again when some have expired")
+            }
             Self::Draining => f.write_str("the broker is shutting down"),
         }
     }
 }
 
-impl std::error::Error for PublishError {}
+impl Error for PublishError {}
 
 /// Why a record was not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertError {
-    /// The name or the data is no record's.
+    /// The name or the data is invalid; the text says how.
     Record(String),
-    /// The store did not take it.
+    /// The store did not accept it.
     Store(StoreError),
-    /// The newest records of all names take as much memory as they may.
+    /// The newest records of all names take as much memory as [`Config::latest_bytes`](crate::Config::latest_bytes) allows.
     Full,
     /// The broker is shutting down.
     Draining,
@@ -143,7 +155,7 @@ impl fmt::Display for InsertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str(
-                "the newest records of all names fill the memory limit (latest_bytes); raise it, or use fewer names",
+                "the newest records of all names fill the memory limit `latest_bytes`; raise it, or use fewer names",
             ),
             Self::Record(advice) => f.write_str(advice),
             Self::Store(error) => error.fmt(f),
@@ -152,4 +164,4 @@ impl fmt::Display for InsertError {
     }
 }
 
-impl std::error::Error for InsertError {}
+impl Error for InsertError {}

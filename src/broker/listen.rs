@@ -1,5 +1,5 @@
-//! Listening: binds what is configured, takes up what was given, and removes the files of Unix sockets again. Refuses to
-//! know what is served.
+//! Binds the configured addresses, takes inherited sockets, and removes the files of Unix sockets at the end. Independent of
+//! what is served.
 
 use std::fs;
 use std::io;
@@ -17,43 +17,43 @@ use crate::api::LoopbackOnly;
 use crate::config::{ConfigError, ListenAddress, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 use crate::net::{BoundListener, Listener, ListenerRole, VANISHED_MILLIS};
 
-/// Connections that the kernel holds until they are accepted; it lowers this to net.core.somaxconn.
+/// The length of the queue of connections that wait to be accepted. The kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
 
-/// A listening socket that came from elsewhere.
+/// A listening socket that the service manager passed to this process.
 #[derive(Debug)]
 pub(super) struct InheritedListener {
     pub socket: InheritedSocket,
     pub is_admin: bool,
 }
 
-/// See [`InheritedListener`].
+/// The socket of an [`InheritedListener`].
 #[derive(Debug)]
 pub(super) enum InheritedSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// Everything that is listened on.
+/// Everything that the broker listens on.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
-    /// For the first worker.
-    pub doors: Vec<BoundListener>,
-    /// Where clients come in, with the ports that were chosen.
+    /// The sockets, to be taken by the first worker.
+    pub listeners: Vec<BoundListener>,
+    /// The addresses for clients, with the ports that the system chose.
     pub public: Vec<ListenAddress>,
-    /// Where the administration does.
+    /// The addresses for administration.
     pub admin: Vec<ListenAddress>,
     files: Vec<SocketFile>,
 }
 
-/// The file of a Unix socket that was made here; removed when dropped, unless it is another one by now.
+/// The file of a Unix socket that was created here. Dropping it removes the file, unless another file has replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// What tells two files apart, whatever they are called.
+/// Identifies a file independent of its name.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -61,11 +61,11 @@ struct Identity {
 }
 
 impl Listening {
-    /// Listens on everything, or on nothing.
-    pub fn open(settings: &Settings, given: Vec<InheritedListener>) -> Result<Self, StartError> {
-        let given_admins = given.iter().filter(|given| given.is_admin).count();
-        let admins = given_admins + usize::from(settings.admin.is_some());
-        if given.len() - given_admins + settings.listen.len() > MAX_LISTENERS {
+    /// Listens on all addresses and inherited sockets. If one can't be used, none is.
+    pub fn open(settings: &Settings, inherited: Vec<InheritedListener>) -> Result<Self, StartError> {
+        let inherited_admins = inherited.iter().filter(|listener| listener.is_admin).count();
+        let admins = inherited_admins + usize::from(settings.admin.is_some());
+        if inherited.len() - inherited_admins + settings.listen.len() > MAX_LISTENERS {
             return Err(ConfigError::Addresses.into());
         }
         let public = match admins {
@@ -74,9 +74,9 @@ impl Listening {
             _ => return Err(ConfigError::Administrations.into()),
         };
         let mut listening = Self::default();
-        for given in given {
-            let role = if given.is_admin { ListenerRole::Administration } else { public };
-            listening.take_up(given.socket, role)?;
+        for listener in inherited {
+            let role = if listener.is_admin { ListenerRole::Administration } else { public };
+            listening.inherit(listener.socket, role)?;
         }
         for address in &settings.listen {
             listening.bind(address, public, settings)?;
@@ -87,13 +87,13 @@ impl Listening {
         Ok(listening)
     }
 
-    /// Removes the files of Unix sockets. To be called before the sockets are closed: from then on another broker may put its
-    /// own there, and the file system may give that the same number.
+    /// Removes the files of Unix sockets. Must be called before the sockets are closed: after that another broker may create its
+    /// own file there, which may have the same inode number.
     pub fn remove_files(&mut self) {
         self.files.clear();
     }
 
-    /// Whether only this machine comes in by TCP.
+    /// Returns whether only this machine can connect by TCP.
     pub fn loopback_only(&self) -> LoopbackOnly {
         let is_loopback = |address: &ListenAddress| match address {
             ListenAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -105,7 +105,7 @@ impl Listening {
         }
     }
 
-    /// In the log's words.
+    /// Formats the addresses for the log.
     pub fn describe(&self) -> String {
         let join =
             |addresses: &[ListenAddress]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
@@ -125,7 +125,7 @@ impl Listening {
         Ok(())
     }
 
-    /// The file's mode is set before anybody can connect.
+    /// Binds a Unix socket. The file's permissions are set before anybody can connect.
     fn bind_unix(&mut self, path: &Path, mode: u32) -> io::Result<UnixListener> {
         let address = SocketAddrUnix::new(path)?;
         remove_stale(path)?;
@@ -137,7 +137,7 @@ impl Listening {
         Ok(UnixListener::from(socket))
     }
 
-    fn take_up(&mut self, socket: InheritedSocket, role: ListenerRole) -> io::Result<()> {
+    fn inherit(&mut self, socket: InheritedSocket, role: ListenerRole) -> io::Result<()> {
         match &socket {
             InheritedSocket::Tcp(listener) => {
                 set_options(listener)?;
@@ -158,7 +158,7 @@ impl Listening {
                 (ListenAddress::Unix(path), Listener::Unix(mio::net::UnixListener::from_std(listener)))
             }
         };
-        self.doors.push(BoundListener { listener, role });
+        self.listeners.push(BoundListener { listener, role });
         match role {
             ListenerRole::All | ListenerRole::Public => self.public.push(address),
             ListenerRole::Administration => self.admin.push(address),
@@ -189,12 +189,13 @@ impl Drop for SocketFile {
     }
 }
 
-/// The descriptors that these sockets need: each its own, and the administration's those of its connections as well.
-pub(super) fn descriptors(given: &[InheritedListener]) -> usize {
-    given.iter().map(|given| if given.is_admin { 1 + MAX_ADMIN_CONNECTIONS } else { 1 }).sum()
+/// Returns the number of descriptors that inherited sockets need: one each, and those for administration also need one for
+/// each of their connections.
+pub(super) fn descriptors(inherited: &[InheritedListener]) -> usize {
+    inherited.iter().map(|listener| if listener.is_admin { 1 + MAX_ADMIN_CONNECTIONS } else { 1 }).sum()
 }
 
-/// What a broker that was killed has left: a socket that nobody listens on. Anything else stays where it is.
+/// Removes the file of a socket on which no process listens, as a killed broker leaves it. Anything else is an error.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -205,7 +206,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     match rustix::net::connect(socket(AddressFamily::UNIX)?, &SocketAddrUnix::new(path)?) {
-        // Not at once: its backlog is full.
+        // `AGAIN` means that its backlog is full.
         Ok(()) | Err(Errno::AGAIN) => Err(io::ErrorKind::AddrInUse.into()),
         Err(Errno::CONNREFUSED) => fs::remove_file(path),
         Err(error) => Err(error.into()),
@@ -230,11 +231,11 @@ fn bind_tcp(address: SocketAddr, all: &[ListenAddress]) -> io::Result<TcpListene
     Ok(TcpListener::from(socket))
 }
 
-/// Every accepted socket inherits these, so that they cost no system call each.
+/// Sets the options that accepted sockets inherit, so that they cost no system call per connection.
 fn set_options(socket: impl std::os::fd::AsFd) -> io::Result<()> {
-    // An event must not wait for the acknowledgement of the one before.
+    // An event must not wait for the acknowledgement of the previous one.
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // A peer that vanished without a word is noticed by what it does not acknowledge.
+    // A peer that vanished is noticed because it acknowledges nothing.
     sockopt::set_tcp_user_timeout(&socket, VANISHED_MILLIS)?;
     Ok(())
 }
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_addresses_and_unix_sockets_are_this_machines() {
+    fn only_loopback_addresses_and_unix_sockets_are_local() {
         let is_local = |addresses: &[&str]| {
             let public = addresses.iter().map(|text| text.parse().unwrap()).collect();
             Listening { public, ..Listening::default() }.loopback_only().clients
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_somebody_listens_on_and_a_file_that_is_none_stay() {
+    fn a_socket_in_use_and_a_file_that_is_not_a_socket_are_kept() {
         let folder = std::env::temp_dir().join(format!("esker-listen-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let (plain, used) = (folder.join("plain"), folder.join("used"));
@@ -271,9 +272,9 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
-    /// Its owner may hang, and no start is to hang with it.
+    /// Its owner may hang; the start must not hang with it.
     #[test]
-    fn a_socket_whose_backlog_is_full_is_used() {
+    fn a_socket_with_a_full_backlog_counts_as_in_use() {
         let path = std::env::temp_dir().join(format!("esker-backlog-{}", std::process::id()));
         let address = SocketAddrUnix::new(&path).unwrap();
         let listener = socket(AddressFamily::UNIX).unwrap();
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_come_in_the_place_of_ours_stays() {
+    fn a_file_that_has_replaced_ours_is_kept() {
         let path = std::env::temp_dir().join(format!("esker-file-{}", std::process::id()));
         fs::write(&path, "ours").unwrap();
         let ours = SocketFile::at(&path).unwrap();

@@ -1,4 +1,4 @@
-//! The broker as a process: signals, and the service systemd's sockets and news.
+//! Runs the broker as a process: signals, and the service manager's sockets and notifications.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,13 +9,13 @@ use signal_hook::iterator::Signals;
 use super::{Broker, StartError, systemd};
 use crate::config::Config;
 
-/// Starts a broker and blocks until SIGTERM or SIGINT, then drains it. A second signal exits at once.
-/// SIGHUP reads the key files again; SIGXFSZ, of a file that reaches its limit, is ignored.
+/// Starts a broker, blocks until SIGTERM or SIGINT, then drains it. A second signal exits immediately. SIGHUP reads the key
+/// files again; SIGXFSZ, which means that a file has reached its size limit, is ignored.
 ///
-/// Log calls are made by the threads that serve: the program's logger must not block, or a log that nobody reads stops them.
+/// The threads that serve clients call the program's logger, so it must not block.
 ///
-/// Sockets that a service systemd hands over (sd_listen_fds(3)) are listened on instead of the default address; one whose
-/// `FileDescriptorName` is `admin` is the administration's. The systemd is told when the broker serves and when it
+/// With the feature `cli`, the broker listens on sockets that systemd passes (sd_listen_fds(3)) instead of the default address;
+/// one whose `FileDescriptorName` is `admin` is for administration. Systemd is notified when the broker serves and when it
 /// drains (sd_notify(3)).
 ///
 /// ```no_run
@@ -23,33 +23,37 @@ use crate::config::Config;
 /// esker::run(esker::Config::new().no_auth(true).origin("*"))
 /// # }
 /// ```
+///
+/// # Errors
+///
+/// If the broker can't start: see [`Broker::start`].
 pub fn run(config: Config) -> Result<(), StartError> {
-    let given = systemd::sockets().map_err(StartError::InheritedListener)?;
-    let has_public = given.iter().any(|given| !given.is_admin);
-    let config = if has_public { config.given_sockets() } else { config };
+    let inherited = systemd::sockets().map_err(StartError::InheritedListener)?;
+    let has_public = inherited.iter().any(|listener| !listener.is_admin);
+    let config = if has_public { config.inherit_sockets() } else { config };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     ignore_file_size_signal()?;
-    let broker = Broker::start_with(&config, given)?;
+    let broker = Broker::start_with(&config, inherited)?;
     let status = format!("serves {}", broker.listening.describe());
-    systemd::tell_ready(&status);
+    systemd::notify_ready(&status);
     signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| {
-        systemd::tell_reloading();
+        systemd::notify_reloading();
         reload(&broker);
-        systemd::tell_ready(&status);
+        systemd::notify_ready(&status);
     });
     let is_second = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
     }
-    systemd::tell_stopping();
+    systemd::notify_stopping();
     log::info!("draining: streams end, within 10 s; a second signal exits immediately");
     broker.shutdown();
     log::info!("stopped");
     Ok(())
 }
 
-/// A write beyond the largest allowed file (`LimitFSIZE=`, `ulimit -f`) ends the process by default. With any handler it only
-/// fails, as one on a full disk does.
+/// Ignores SIGXFSZ. A write beyond the largest allowed file size (`LimitFSIZE=`, `ulimit -f`) ends the process by default; with
+/// any handler the write just fails, as on a full disk.
 fn ignore_file_size_signal() -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }

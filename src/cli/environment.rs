@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 
 use super::UsageError;
 use super::nearest::{did_you_mean, nearest};
@@ -14,6 +15,26 @@ const PREFIX: &str = "ESKER_";
 const OTHERS: [&str; 2] = ["PORT", "RUST_LOG"];
 /// Esker's variables that correspond to no option, without the secrets.
 const OWN: [&str; 1] = ["ESKER_LOG"];
+
+/// The value of an environment variable is invalid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvError(pub(super) String);
+
+impl fmt::Display for EnvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for EnvError {}
+
+/// Returns the environment variable that holds a role's HMAC secret.
+pub(super) fn secret_variable(role: Role) -> &'static str {
+    match role {
+        Role::Publisher => "ESKER_PUBLISHER_SECRET",
+        Role::Subscriber => "ESKER_SUBSCRIBER_SECRET",
+    }
+}
 
 /// The environment variables that concern Esker. An empty variable counts as unset, because configuration files for containers
 /// often set one with `${X:-}`.
@@ -50,7 +71,7 @@ impl Environment {
     /// Returns a warning for each variable that nothing reads, because its name may be misspelled. The warnings don't show
     /// values, which may be secrets.
     pub(super) fn unknown<'a>(&self, options: impl Iterator<Item = &'a str>) -> Vec<String> {
-        let secrets = [Role::Publisher, Role::Subscriber].map(|role| role.secret_variable());
+        let secrets = [Role::Publisher, Role::Subscriber].map(secret_variable);
         let known: Vec<_> = options.chain(secrets).chain(OWN).collect();
         let is_unknown =
             |name: &&String| name.starts_with(PREFIX) && !known.contains(&name.as_str()) && !is_service_variable(name);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::{Command, UsageError, read_environment, unknown_option, usage_error};
+use super::{Command, UsageError, describe, read_environment, unknown_option, usage_error};
 use crate::config::ListenAddress;
 
 /// The time limit for connecting, and for each pause in the response.
@@ -138,7 +138,7 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
 fn endpoint_from_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Endpoint, UsageError> {
     let config = read_environment(|name| if ADDRESS_VARIABLES.contains(&name) { get(name) } else { None })?.config;
     let port = get("PORT").and_then(|port| port.into_string().ok());
-    let address = config.health_address(port).map_err(|error| UsageError::new(error.to_string()))?;
+    let address = config.health_address(port).map_err(|error| UsageError::new(describe(&error)))?;
     match address {
         Some(ListenAddress::Unix(path)) => Ok(Endpoint::Unix(path)),
         Some(ListenAddress::Tcp(address)) if address.port() != 0 => Ok(Endpoint::Tcp(reachable_addresses(address))),

@@ -4,6 +4,7 @@
 mod commands;
 mod completions;
 mod environment;
+mod failure;
 mod health;
 mod levels;
 mod manual;
@@ -19,14 +20,16 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-pub use self::environment::Environment;
+pub use self::environment::{EnvError, Environment};
+pub use self::failure::{describe, is_usage};
 pub use self::health::HealthCheck;
 pub use self::token::{MintError, TokenRequest};
-pub use self::tools::{StoreTool, ToolEnd};
+pub use self::tools::{StoreTool, ToolEnd, ToolError};
 use crate::auth::{KeyError, Role, Secret};
 use crate::config::{Config, is_service_link};
 use crate::logging::LogOptions;
 use commands::COMMANDS;
+use environment::secret_variable;
 use nearest::{did_you_mean, nearest};
 use options::{Choices, Effect, OPTIONS, Opt, help_text};
 
@@ -98,10 +101,20 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 impl Config {
-    /// The defaults, changed by whatever `ESKER_…` variables are set (see `esker --help`).
-    pub fn from_env() -> Result<Self, UsageError> {
+    /// Reads the configuration from the environment: every option of the binary has an `ESKER_…` variable (see
+    /// `esker --help`). Settings without a variable have their default. Logs a warning for each unknown variable.
+    ///
+    /// ```
+    /// let config = esker::Config::from_env()?.no_auth(true);
+    /// # Ok::<(), esker::EnvError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the value of a variable is invalid; the message names the variable.
+    pub fn from_env() -> Result<Self, EnvError> {
         let environment = Environment::of_process();
-        let choices = read_environment(|name| environment.get(name))?;
+        let choices = read_environment(|name| environment.get(name)).map_err(|error| EnvError(error.text))?;
         warnings(&environment).iter().for_each(|warning| log::warn!("{warning}"));
         Ok(choices.config)
     }
@@ -134,7 +147,7 @@ fn warnings(environment: &Environment) -> Vec<String> {
 
 /// Returns a role's HMAC secret. There is no option for it, because all users of a machine can read command lines.
 fn secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> Option<Result<Secret, KeyError>> {
-    get(role.secret_variable()).map(|text| Secret::new(text.into_vec()))
+    get(secret_variable(role)).map(|text| Secret::new(text.into_vec()))
 }
 
 /// Parses a command line and the environment. The command line takes precedence.

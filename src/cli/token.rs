@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+use super::environment::secret_variable;
 use super::values::parse_duration;
 use super::{Command, UsageError, unknown_option, usage_error};
 use crate::auth::{KeyError, Role, Secret, mint};
@@ -59,9 +60,9 @@ impl fmt::Display for MintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSecret(role) => {
-                write!(f, "there is no secret to sign with; set {} to the broker's secret", role.secret_variable())
+                write!(f, "there is no secret to sign with; set {} to the broker's secret", secret_variable(*role))
             }
-            Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
+            Self::Secret(role, error) => write!(f, "{} {error}", secret_variable(*role)),
             Self::Sign(error) => write!(f, "the token could not be signed: {error}"),
         }
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 use super::{Command, UsageError, unknown_option, usage_error};
-use crate::store::{self, ToolError};
+use crate::store;
+pub use crate::store::ToolError;
 
 const HELP: &str = "\
 esker check, dump, load: check, export and import records

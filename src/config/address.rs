@@ -1,4 +1,4 @@
-//! Where a broker listens: what `--listen` and `--admin` take. Refuses to know sockets.
+//! Addresses to listen on. Independent of sockets.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,14 +18,14 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenAddress {
-    /// An IP address and a port, 0 for any free one. `[::]` takes IPv4 as well, unless `0.0.0.0` is listened on with the
+    /// An IP address and a port; 0 for any free port. `[::]` also accepts IPv4, unless the broker listens on `0.0.0.0` with the
     /// same port.
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// A text that is no address to listen on.
+/// A text is not an address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseAddressError;
 
@@ -42,7 +42,7 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
         match text.strip_prefix("unix:") {
-            // Elsewhere `@` is a name beside the file system; here it would be a file that nobody looks for.
+            // In other programs `@` begins an abstract socket's name. Here it would create a file that nobody looks for.
             Some(path) if path.is_empty() || path.starts_with('@') => Err(ParseAddressError),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text.parse().map(Self::Tcp).map_err(|_| ParseAddressError),
@@ -56,7 +56,7 @@ impl From<SocketAddr> for ListenAddress {
     }
 }
 
-/// As the log names it, and as clients can use it.
+/// Formats the address as the log and clients use it.
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,5 +1,5 @@
-//! What an operator can set. [`Config`] is what was asked for; [`Settings`] is what holds, with
-//! every default filled in: every bound has a name and a unit.
+//! Configuration. [`Config`] is what a program asks for; [`Settings`] is what holds, with every default filled in and every
+//! value checked.
 
 mod address;
 mod settings;
@@ -14,21 +14,30 @@ use crate::store::Location;
 
 pub use address::{ListenAddress, ParseAddressError};
 pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
+#[cfg(feature = "cli")]
 pub use settle::is_service_link;
 
-/// How a broker is to run. Everything has the default that `esker --help` shows.
+/// The configuration of a broker. Every setting has a default, and a method of the name of the binary's option. Values are
+/// checked by [`Broker::start`](crate::Broker::start).
 ///
 /// ```
 /// use std::time::Duration;
-/// let config = esker::Config::new().no_auth(true).port(0).heartbeat(Duration::from_secs(5)).origin("https://example.com");
+///
+/// let config = esker::Config::new()
+///     .publisher_secret("a secret of at least thirty-two bytes")
+///     .subscriber_secret("another secret of at least 32 bytes")
+///     .in_memory()
+///     .port(0)
+///     .heartbeat(Duration::from_secs(5))
+///     .origin("https://example.com");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     bind: Option<IpAddr>,
     port: Option<u16>,
     listen: Vec<ListenAddress>,
-    /// Sockets to listen on come from elsewhere.
-    is_given_sockets: bool,
+    /// Whether the process inherits sockets to listen on.
+    inherits_sockets: bool,
     unix_mode: u32,
     admin: Option<ListenAddress>,
     threads: Option<usize>,
@@ -57,7 +66,7 @@ pub struct Config {
     publish_burst: Option<usize>,
 }
 
-/// What was given for one role.
+/// The secret and the key file of one role.
 #[derive(Clone, Debug, Default)]
 struct RoleKeys {
     secret: Option<Result<Secret, KeyError>>,
@@ -70,7 +79,7 @@ impl Default for Config {
             bind: None,
             port: None,
             listen: Vec::new(),
-            is_given_sockets: false,
+            inherits_sockets: false,
             unix_mode: 0o660,
             admin: None,
             threads: None,
@@ -78,7 +87,7 @@ impl Default for Config {
             console: true,
             publisher: RoleKeys::default(),
             subscriber: RoleKeys::default(),
-            data: Location::Directory("esker-data".into()),
+            data: Location::default(),
             latest_bytes: 1 << 30,
             origins: Vec::new(),
             history: 256,
@@ -102,67 +111,70 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Creates a configuration with the default of every setting. It does not read the environment, but
+    /// [`Broker::start`](crate::Broker::start) reads `PORT` if no [port](Config::port) is set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The address to listen on; 127.0.0.1 by default.
+    /// Sets the IP address to listen on. Default: 127.0.0.1.
     #[must_use]
     pub fn bind(mut self, address: IpAddr) -> Self {
         self.bind = Some(address);
         self
     }
 
-    /// The port to listen on, 0 for any free one. By default the environment's `PORT` (unless that is a
-    /// container platform's `tcp://…`), else 3000.
+    /// Sets the port to listen on; 0 for any free one. Default: the environment variable `PORT`, unless it is a container
+    /// platform's `tcp://…`; otherwise 3000. A `PORT` that is not a port is a [`ConfigError::Port`].
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Another address to listen on. Repeatable; if no address or port is given beside it, only these are listened on.
+    /// Adds an address to listen on, 32 at most. Repeatable. If neither [`bind`](Config::bind) nor [`port`](Config::port) is
+    /// set, the broker listens only on these.
     #[must_use]
     pub fn listen(mut self, address: impl Into<ListenAddress>) -> Self {
         self.listen.push(address.into());
         self
     }
 
-    /// Sockets to listen on come from elsewhere: no default address is needed.
-    pub(crate) fn given_sockets(mut self) -> Self {
-        self.is_given_sockets = true;
+    /// Declares that the process inherits sockets to listen on, so that no default address is needed.
+    pub(crate) fn inherit_sockets(mut self) -> Self {
+        self.inherits_sockets = true;
         self
     }
 
-    /// The mode of the files of Unix sockets, 0o660 by default: whoever may write to one may connect.
+    /// Sets the permissions of the files of Unix sockets; who may write to the file may connect. Default: 0o660.
     #[must_use]
     pub fn unix_mode(mut self, mode: u32) -> Self {
         self.unix_mode = mode;
         self
     }
 
-    /// Takes `/metrics`, `/stats`, `/healthz` and `/livez` to an address of their own, where nothing else is served.
+    /// Moves `/metrics`, `/stats`, `/healthz` and `/livez` to an address of their own, where nothing else is served. Default:
+    /// none; they are served with everything else.
     #[must_use]
     pub fn admin(mut self, address: impl Into<ListenAddress>) -> Self {
         self.admin = Some(address.into());
         self
     }
 
-    /// The number of worker threads; by default that of the processor's cores.
+    /// Sets the number of worker threads, 1 to 1024. Default: the number of processor cores.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// The HMAC secret of publishers' tokens: at least 32 bytes.
+    /// Sets the HMAC secret of publishers' tokens, at least 32 bytes. Excludes [`publisher_key`](Config::publisher_key).
     #[must_use]
     pub fn publisher_secret(self, secret: impl Into<Vec<u8>>) -> Self {
         self.secret(Role::Publisher, Some(Secret::new(secret)))
     }
 
-    /// The HMAC secret of subscribers' tokens: at least 32 bytes.
+    /// Sets the HMAC secret of subscribers' tokens, at least 32 bytes. Excludes [`subscriber_key`](Config::subscriber_key).
     #[must_use]
     pub fn subscriber_secret(self, secret: impl Into<Vec<u8>>) -> Self {
         self.secret(Role::Subscriber, Some(Secret::new(secret)))
@@ -176,37 +188,40 @@ impl Config {
         self
     }
 
-    /// The file with the public key (PEM) of publishers' tokens. A file beside it whose name has
-    /// `.previous` at its end holds the key before, whose tokens are still accepted.
+    /// Sets the file that contains the public key of publishers' tokens in PEM. Tokens of the previous key, in a file of the
+    /// same name with `.previous` appended, are still accepted. [`Broker::reload_keys`](crate::Broker::reload_keys) reads the
+    /// files again. Excludes [`publisher_secret`](Config::publisher_secret).
     #[must_use]
     pub fn publisher_key(mut self, file: impl Into<PathBuf>) -> Self {
         self.publisher.file = Some(file.into());
         self
     }
 
-    /// The same for subscribers' tokens.
+    /// Sets the file that contains the public key of subscribers' tokens in PEM, as
+    /// [`publisher_key`](Config::publisher_key) does for publishers.
     #[must_use]
     pub fn subscriber_key(mut self, file: impl Into<PathBuf>) -> Self {
         self.subscriber.file = Some(file.into());
         self
     }
 
-    /// Lets everybody publish and subscribe, whatever keys there are.
+    /// Lets everybody publish and subscribe without a token, even if there are keys. Default: false.
     #[must_use]
     pub fn no_auth(mut self, no_auth: bool) -> Self {
         self.no_auth = no_auth;
         self
     }
 
-    /// Leaves the console at `GET /` out.
+    /// Leaves out the console at `GET /`. Default: false.
     #[must_use]
     pub fn no_console(mut self, no_console: bool) -> Self {
         self.console = !no_console;
         self
     }
 
-    /// The directory that records are kept in, `esker-data` by default; `:memory:` keeps them only as long as
-    /// the broker runs.
+    /// Sets the directory that stores the records; it is created if it is missing. `:memory:` has the effect of
+    /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory.
+    #[cfg(feature = "records")]
     #[must_use]
     pub fn data(mut self, place: impl Into<PathBuf>) -> Self {
         let place = place.into();
@@ -214,134 +229,144 @@ impl Config {
         self
     }
 
-    /// Bytes of memory for the newest record of every name; beyond it inserts are refused.
+    /// Stores records in memory only: they are lost when the broker stops.
+    #[cfg(feature = "records")]
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.data = Location::Memory;
+        self
+    }
+
+    /// Sets the bytes of memory for the newest record of every name; inserts beyond it are refused. Default: 1 GiB.
+    #[cfg(feature = "records")]
     #[must_use]
     pub fn latest_bytes(mut self, bytes: usize) -> Self {
         self.latest_bytes = bytes;
         self
     }
 
-    /// Lets pages of this origin read answers, and write if there is no authentication. Repeatable. Also takes
-    /// `https://*.example.com` for all subdomains, `null` for sandboxed pages, and `*` for every origin.
+    /// Adds an origin whose pages may read responses, and may write if authentication is off. Repeatable. Also accepts
+    /// `https://*.example.com` for all subdomains, `null` for sandboxed pages, and `*` alone for every origin.
     ///
-    /// The default is `*`. Without authentication it is the origins of this machine (`http://localhost` and the like), and a
-    /// broker that listens only on loopback addresses refuses requests for hosts other than this machine and those listed.
+    /// Default: `*`; without authentication, the origins of this machine (such as `http://localhost`). A broker without
+    /// authentication that listens only on loopback addresses then refuses requests for other hosts.
     #[must_use]
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origins.push(origin.into());
         self
     }
 
-    /// Events that each topic retains.
+    /// Sets the number of events that each topic retains. Default: 256.
     #[must_use]
     pub fn history(mut self, events: usize) -> Self {
         self.history = events;
         self
     }
 
-    /// Age after which an event is no longer retained.
+    /// Sets the age at which events are evicted from history. Default: 10 minutes.
     #[must_use]
     pub fn history_age(mut self, age: Duration) -> Self {
         self.history_age = age;
         self
     }
 
-    /// Bytes that all topics together retain.
+    /// Sets the bytes of memory for the history of all topics together. Default: 256 MiB.
     #[must_use]
     pub fn history_bytes(mut self, bytes: usize) -> Self {
         self.history_bytes = bytes;
         self
     }
 
-    /// Silence after which a subscriber gets a comment line.
+    /// Sets how long a stream may be silent before it gets a comment line, 10 ms to 24 h. Default: 15 s.
     #[must_use]
     pub fn heartbeat(mut self, silence: Duration) -> Self {
         self.heartbeat = silence;
         self
     }
 
-    /// The reconnection time that clients are told, give or take a third.
+    /// Sets the reconnection time that clients receive; each gets it changed by up to a third, at random. Default: 3 s.
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Time after which a stream whose socket takes no byte is closed, and a connection that takes an answer more slowly than
-    /// 8 KiB/s.
+    /// Sets how long a stream's socket may accept no byte before the connection is closed, 10 ms to 24 h. Also closes
+    /// connections that accept a response more slowly than 8 KiB/s. Default: 60 s.
     #[must_use]
     pub fn stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
         self
     }
 
-    /// Time that a request's head may take, and a body that is dropped; a body that is wanted may stand still for three times
-    /// as long.
+    /// Sets the time limit for a request's head, 10 ms to 24 h. A body may stall for three times as long. Default: 10 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// How long a connection is kept open for its next request; longer than proxies keep theirs, so that none sends a request
-    /// into a connection that is being closed.
+    /// Sets how long an idle connection is kept for its next request, 10 ms to 24 h. It should be longer than proxies keep
+    /// theirs, so that no proxy sends a request to a connection that is being closed. Default: 650 s.
     #[must_use]
     pub fn keep_alive(mut self, time: Duration) -> Self {
         self.keep_alive = time;
         self
     }
 
-    /// The largest request body in bytes.
+    /// Sets the largest size of a request body in bytes, at most 1 GiB. Default: 1 MiB.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
     }
 
-    /// Topics that retain an event or have a listener.
+    /// Sets the largest number of topics that retain an event or have a subscriber. Default: 1 000 000.
     #[must_use]
     pub fn max_topics(mut self, topics: usize) -> Self {
         self.max_topics = topics;
         self
     }
 
-    /// Subscribers; by default a few less than connections.
+    /// Sets the largest number of subscribers over HTTP. Default: 64 fewer than connections, or three quarters of them.
     #[must_use]
     pub fn max_subscribers(mut self, subscribers: usize) -> Self {
         self.max_subscribers = Some(subscribers);
         self
     }
 
-    /// Subscribers whose tokens have the same `sub`; unlimited by default. Those whose token has none are not counted.
+    /// Sets the largest number of subscribers whose tokens have the same `sub` claim; tokens without one don't count. Requires
+    /// authentication. Default: unlimited.
     #[must_use]
     pub fn max_subscribers_per_sub(mut self, subscribers: usize) -> Self {
         self.max_subscribers_per_sub = Some(subscribers);
         self
     }
 
-    /// Connections; by default what the descriptor limit allows.
+    /// Sets the largest number of connections. Default and upper bound: what the descriptor limit allows.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = Some(connections);
         self
     }
 
-    /// Connections from one address; unlimited by default.
+    /// Sets the largest number of connections from one IP address. Default: unlimited.
     #[must_use]
     pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
         self.max_connections_per_ip = Some(connections);
         self
     }
 
-    /// Events per second that may be published and inserted over HTTP with the tokens of one `sub`, or with one token that has
-    /// none; unlimited by default.
+    /// Sets how many events per second may be published and inserted over HTTP with the tokens of one `sub` claim, or with one
+    /// token that has none; 1 to 1 000 000. Requires authentication. Default: unlimited.
     #[must_use]
     pub fn publish_rate(mut self, events: usize) -> Self {
         self.publish_rate = Some(events);
         self
     }
 
-    /// Events that may be published at once after a pause; by default those of ten seconds.
+    /// Sets how many events may be published at once after a pause, 1 to 1 000 000. Requires
+    /// [`publish_rate`](Config::publish_rate). Default: ten seconds' worth.
     #[must_use]
     pub fn publish_burst(mut self, events: usize) -> Self {
         self.publish_burst = Some(events);

@@ -1,4 +1,4 @@
-//! What holds, and why it can't.
+//! The checked configuration, with every default filled in, and why a configuration is invalid.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,78 +10,78 @@ use crate::http::Origins;
 use crate::quota::Rate;
 use crate::store::Location;
 
-/// Addresses to listen on: each has a token of the first worker's poll.
+/// The largest number of addresses to listen on: each uses a token of the first worker's poller.
 pub const MAX_LISTENERS: usize = 32;
-/// Open connections to the administration's address. They are beside [`Settings::max_connections`], so that a full broker
-/// still says how it is.
+/// The largest number of connections to the address for administration. They don't count as [`Settings::max_connections`], so
+/// that a full broker can still be monitored.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
-/// The largest rate and burst of events.
+/// The largest rate, in events per second, and the largest burst, in events.
 pub const MAX_RATE: usize = 1_000_000;
 
 /// A configuration with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The addresses to listen on, beside sockets that come from elsewhere.
+    /// The addresses to listen on, besides inherited sockets.
     pub listen: Vec<ListenAddress>,
-    /// The mode of Unix sockets.
+    /// The permissions of the files of Unix sockets.
     pub unix_mode: u32,
-    /// The address of the administration's routes, if they have one of their own.
+    /// The address of the routes for administration, if they have one of their own.
     pub admin: Option<ListenAddress>,
-    /// Worker threads.
+    /// The number of worker threads.
     pub threads: usize,
-    /// Who is let in.
+    /// Whose requests are accepted.
     pub access: Access,
     /// Whether `GET /` has the console.
     pub console: bool,
-    /// Where records are kept.
+    /// Where records are stored.
     pub data: Location,
-    /// Bytes of the newest record of every name.
+    /// The bytes of memory for the newest record of every name.
     pub latest_bytes: usize,
-    /// Who may read answers from a page.
+    /// The origins whose pages may read responses.
     pub origins: Origins,
     /// Events retained per topic.
     pub history: usize,
     /// Age of the oldest event retained.
     pub history_age: Duration,
-    /// Bytes retained in all.
+    /// Bytes retained of all topics together.
     pub history_bytes: usize,
-    /// Silence after which a comment line is sent.
+    /// How long a stream may be silent before it gets a comment line.
     pub heartbeat: Duration,
-    /// Reconnection time.
+    /// The reconnection time that clients receive.
     pub retry: Duration,
-    /// Time after which a stream whose socket takes no byte is closed, and a connection that takes an answer too slowly.
+    /// How long a stream's socket may accept no byte, and how long a response may be accepted too slowly.
     pub stall: Duration,
-    /// Time that a request's head may take, and a body that is dropped.
+    /// The time limit for a request's head, and for a body that is discarded.
     pub request_timeout: Duration,
-    /// Time that a connection is kept for its next request.
+    /// How long an idle connection is kept.
     pub keep_alive: Duration,
-    /// Largest request body in bytes.
+    /// The largest request body in bytes.
     pub max_body: usize,
-    /// Topics that retain an event or have a listener.
+    /// The largest number of topics that retain an event or have a listener.
     pub max_topics: usize,
-    /// Subscribers.
+    /// The largest number of subscribers.
     pub max_subscribers: usize,
-    /// Subscribers whose tokens have the same `sub`.
+    /// The largest number of subscribers whose tokens have the same `sub`.
     pub max_subscribers_per_sub: Option<usize>,
-    /// Connections.
+    /// The largest number of connections.
     pub max_connections: usize,
-    /// Connections from one address.
+    /// The largest number of connections from one address.
     pub max_connections_per_ip: Option<usize>,
-    /// Events of one publisher.
+    /// The rate limit of one publisher.
     pub publish_rate: Option<Rate>,
 }
 
-/// Who is let in.
+/// Whose requests are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Everybody.
     Everybody,
-    /// Who shows a token that these verify.
+    /// Those with a token that these keys verify.
     Tokens {
-        /// For publishers.
+        /// Verifies publishers' tokens.
         publisher: KeySource,
-        /// For subscribers.
+        /// Verifies subscribers' tokens.
         subscriber: KeySource,
     },
 }
@@ -95,40 +95,43 @@ pub enum KeySource {
     File(PathBuf),
 }
 
-/// Why a broker can't start as configured.
+/// Why a configuration is invalid.
+///
+/// A setting is named as the method of [`Config`](crate::Config) that sets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConfigError {
-    /// Authentication is on and there are no keys.
+    /// Authentication is on, and there are no keys.
     NoKeys,
-    /// Authentication is on and this role has no key.
+    /// Authentication is on, and this role has no key.
     NoKey(Role),
-    /// This role has a secret and a key file.
+    /// This role has both a secret and a key file.
     TwoKeys(Role),
     /// This role's secret can't be used.
     Secret(Role, KeyError),
-    /// Not 1 to 1024 threads.
+    /// There are not 1 to 1024 threads.
     Threads,
     /// This duration is not between 10 ms and a day.
     Duration(&'static str),
-    /// More addresses to listen on than there may be.
+    /// There are more than 32 addresses to listen on.
     Addresses,
-    /// More than one address for the administration.
+    /// There is more than one address for administration.
     Administrations,
-    /// The environment's `PORT` is no port.
+    /// The environment's `PORT` is not a port.
     Port(String),
-    /// No origin such as a browser sends.
+    /// An origin is not written as browsers send it.
     Origin(String),
-    /// Every origin and single ones.
+    /// `*` was combined with other origins.
     MixedOrigins,
-    /// A body could be larger than an event may be.
+    /// `max_body` is larger than an event may be.
     Body,
-    /// With none of these the broker could not be used.
+    /// This limit is zero.
     Zero(&'static str),
-    /// More events per second, or at once, than there is any use in.
+    /// This rate or burst is larger than 1 000 000 events.
     Rate(&'static str),
-    /// There is no rate for this burst.
+    /// There is a burst, but no rate.
     NoRate,
-    /// This counts by token, and nobody is asked for one.
+    /// This limit counts per token, and authentication is off.
     NoTokens(&'static str),
     /// The descriptor limit leaves no connection.
     Descriptors,
@@ -138,53 +141,45 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoKeys => f.write_str(
-                "authentication is on, but there are no keys; set ESKER_PUBLISHER_SECRET and \
-                 ESKER_SUBSCRIBER_SECRET (at least 32 bytes each, for example from `openssl rand -base64 48`) or \
-                 use --publisher-key and --subscriber-key to verify tokens, or start with --no-auth to let \
-                 everybody publish and subscribe",
+                "authentication is on, but there are no keys; set `publisher_secret` and `subscriber_secret` (at \
+                 least 32 bytes each, for example from `openssl rand -base64 48`) or use `publisher_key` and \
+                 `subscriber_key` to verify tokens, or start with `no_auth` to let everybody publish and subscribe",
             ),
             Self::NoKey(role) => write!(
                 f,
-                "authentication is on, but the {role} key is missing; set {} or use {}, or start with --no-auth to \
-                 let everybody publish and subscribe",
-                role.secret_variable(),
-                role.key_option()
+                "authentication is on, but the {role} key is missing; set `{role}_secret` or use `{role}_key`, or \
+                 start with `no_auth` to let everybody publish and subscribe"
             ),
             Self::TwoKeys(role) => {
-                write!(
-                    f,
-                    "there are two {role} keys, {} and {}; set only one",
-                    role.secret_variable(),
-                    role.key_option()
-                )
+                write!(f, "there are two {role} keys, `{role}_secret` and `{role}_key`; set only one")
             }
-            Self::Secret(role, error) => write!(f, "{} {error}", role.secret_variable()),
-            Self::Threads => f.write_str("--threads must be between 1 and 1024"),
-            Self::Duration(name) => write!(f, "--{name} must be between 10ms and 24h"),
+            Self::Secret(role, error) => write!(f, "`{role}_secret` {error}"),
+            Self::Threads => f.write_str("`threads` must be between 1 and 1024"),
+            Self::Duration(name) => write!(f, "`{name}` must be between 10ms and 24h"),
             Self::Addresses => write!(
                 f,
-                "a broker listens on at most {MAX_LISTENERS} addresses; use fewer --listen options or pass fewer \
+                "a broker listens on at most {MAX_LISTENERS} addresses; use fewer `listen` options or pass fewer \
                  sockets"
             ),
             Self::Administrations => f.write_str(
-                "there are several addresses for administration; use either --admin or one socket named admin",
+                "there are several addresses for administration; use either `admin` or one socket named admin",
             ),
             Self::Port(text) => {
                 write!(f, "the environment variable PORT is {text:?}; set it to a port from 0 to 65535")
             }
             Self::Origin(text) => write!(
                 f,
-                "--origin {text:?} is not an origin as browsers send it; use scheme and host in lower case, and a \
+                "`origin` {text:?} is not an origin as browsers send it; use scheme and host in lower case, and a \
                  port only if it is not the scheme's default, such as https://example.com, https://*.example.com, \
                  null, or *"
             ),
-            Self::MixedOrigins => f.write_str("--origin * can't be combined with other origins; use one or the other"),
-            Self::Body => f.write_str("--max-body must be at most 1G"),
-            Self::Zero(name) => write!(f, "--{name} must be at least 1"),
-            Self::Rate(name) => write!(f, "--{name} must be at most {MAX_RATE}"),
-            Self::NoRate => f.write_str("--publish-burst requires --publish-rate; set both"),
+            Self::MixedOrigins => f.write_str("`origin` * can't be combined with other origins; use one or the other"),
+            Self::Body => f.write_str("`max_body` must be at most 1G"),
+            Self::Zero(name) => write!(f, "`{name}` must be at least 1"),
+            Self::Rate(name) => write!(f, "`{name}` must be at most {MAX_RATE}"),
+            Self::NoRate => f.write_str("`publish_burst` requires `publish_rate`; set both"),
             Self::NoTokens(name) => {
-                write!(f, "--{name} counts per token, but with --no-auth there are no tokens; leave one of the two out")
+                write!(f, "`{name}` counts per token, but with `no_auth` there are no tokens; leave one of the two out")
             }
             Self::Descriptors => {
                 f.write_str("the descriptor limit is too low for any connection; raise it (ulimit -n)")
@@ -193,4 +188,11 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Secret(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! From what was asked for to what holds: every default is filled in, and what can't hold is refused.
+//! Turns a [`Config`] into [`Settings`]: fills in the defaults and rejects invalid values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::http::origin::OriginPattern;
 use crate::quota::Rate;
 use crate::sse::MAX_DATA;
 
-/// Descriptors that are no connections: standard streams, the store's files, and some to spare.
+/// Descriptors that are not used for connections: standard streams, the store's files, and a few to spare.
 const RESERVED_DESCRIPTORS: usize = 31;
-/// Descriptors per worker: its poll and its waker.
+/// Descriptors per worker: its poller and its waker.
 const DESCRIPTORS_PER_WORKER: usize = 2;
-/// Where a broker listens that is not told otherwise.
+/// The default address.
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const PORT: u16 = 3000;
-/// A burst by default: what comes in at the rate in so many seconds.
+/// The default burst: the events of this many seconds at the rate.
 const BURST_SECONDS: usize = 10;
-/// Connections kept free of subscribers by default, so that publishers still get in.
+/// Connections that subscribers can't use by default, so that publishers can still connect.
 const CONNECTIONS_FOR_REQUESTS: usize = 64;
 
 impl Config {
-    /// Fills the defaults in, and refuses what can't hold. `descriptors` is the process's limit.
+    /// Fills in the defaults and checks all values. `descriptors` is the process's descriptor limit.
     pub(crate) fn settle(&self, descriptors: usize) -> Result<Settings, ConfigError> {
         let access = self.settle_access()?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -75,9 +75,9 @@ impl Config {
         })
     }
 
-    /// What counts by token would count nothing without.
+    /// Rejects limits per token if there are no tokens.
     fn check_tokens(&self) -> Result<(), ConfigError> {
-        let by_token = [("max-subscribers-per-sub", self.max_subscribers_per_sub), ("publish-rate", self.publish_rate)];
+        let by_token = [("max_subscribers_per_sub", self.max_subscribers_per_sub), ("publish_rate", self.publish_rate)];
         match by_token.into_iter().find(|(_, limit)| self.no_auth && limit.is_some()) {
             None => Ok(()),
             Some((name, _)) => Err(ConfigError::NoTokens(name)),
@@ -111,8 +111,8 @@ impl Config {
         for (name, duration) in [
             ("heartbeat", self.heartbeat),
             ("stall", self.stall),
-            ("request-timeout", self.request_timeout),
-            ("keep-alive", self.keep_alive),
+            ("request_timeout", self.request_timeout),
+            ("keep_alive", self.keep_alive),
         ] {
             if duration < Duration::from_millis(10) || duration > Duration::from_secs(86_400) {
                 return Err(ConfigError::Duration(name));
@@ -122,17 +122,17 @@ impl Config {
             return Err(ConfigError::Body);
         }
         for (name, limit) in [
-            ("max-connections", self.max_connections),
-            ("max-connections-per-ip", self.max_connections_per_ip),
-            ("max-subscribers-per-sub", self.max_subscribers_per_sub),
-            ("publish-rate", self.publish_rate),
-            ("publish-burst", self.publish_burst),
+            ("max_connections", self.max_connections),
+            ("max_connections_per_ip", self.max_connections_per_ip),
+            ("max_subscribers_per_sub", self.max_subscribers_per_sub),
+            ("publish_rate", self.publish_rate),
+            ("publish_burst", self.publish_burst),
         ] {
             if limit == Some(0) {
                 return Err(ConfigError::Zero(name));
             }
         }
-        for (name, limit) in [("publish-rate", self.publish_rate), ("publish-burst", self.publish_burst)] {
+        for (name, limit) in [("publish_rate", self.publish_rate), ("publish_burst", self.publish_burst)] {
             if limit.is_some_and(|limit| limit > MAX_RATE) {
                 return Err(ConfigError::Rate(name));
             }
@@ -140,8 +140,9 @@ impl Config {
         Ok(())
     }
 
-    /// Where the broker is to be asked how it is: at the administration's address, else at the first. `port` is the
-    /// environment's `PORT`.
+    /// Returns the address for health checks: that for administration, otherwise the first one. `port` is the environment's
+    /// `PORT`.
+    #[cfg(feature = "cli")]
     pub(crate) fn health_address(&self, port: Option<String>) -> Result<Option<ListenAddress>, ConfigError> {
         match &self.admin {
             Some(admin) => Ok(Some(admin.clone())),
@@ -151,7 +152,7 @@ impl Config {
 
     fn settle_addresses(&self, port: Option<String>) -> Result<Vec<ListenAddress>, ConfigError> {
         let port = self.settle_port(port)?;
-        let is_elsewhere = self.is_given_sockets || !self.listen.is_empty();
+        let is_elsewhere = self.inherits_sockets || !self.listen.is_empty();
         let default = match (self.bind, port) {
             (None, None) if is_elsewhere => None,
             (bind, port) => Some(SocketAddr::new(bind.unwrap_or(LOOPBACK), port.unwrap_or(PORT))),
@@ -228,8 +229,8 @@ mod tests {
         assert_eq!(settle(unix()), ["unix:/run/x"]);
         assert_eq!(settle(unix().port(0)), ["http://127.0.0.1:0", "unix:/run/x"]);
         assert_eq!(settle(unix().bind([0; 4].into())), ["http://0.0.0.0:3000", "unix:/run/x"]);
-        assert_eq!(settle(Config::new().given_sockets()), [""; 0]);
-        assert_eq!(settle(Config::new().given_sockets().port(1)), ["http://127.0.0.1:1"]);
+        assert_eq!(settle(Config::new().inherit_sockets()), [""; 0]);
+        assert_eq!(settle(Config::new().inherit_sockets().port(1)), ["http://127.0.0.1:1"]);
         assert_eq!(settle(Config::new()), ["http://127.0.0.1:3000"]);
     }
 
@@ -281,13 +282,13 @@ mod tests {
         assert_eq!(settle(Config::new().publish_rate(5).publish_burst(1)), Ok((None, rate(5, 1))));
         for (config, error) in [
             (Config::new().publish_burst(5), ConfigError::NoRate),
-            (Config::new().publish_rate(0), ConfigError::Zero("publish-rate")),
-            (Config::new().publish_rate(5).publish_burst(0), ConfigError::Zero("publish-burst")),
-            (Config::new().publish_rate(MAX_RATE + 1), ConfigError::Rate("publish-rate")),
-            (Config::new().publish_rate(1).publish_burst(usize::MAX), ConfigError::Rate("publish-burst")),
-            (Config::new().max_subscribers_per_sub(0), ConfigError::Zero("max-subscribers-per-sub")),
-            (Config::new().publish_rate(5).no_auth(true), ConfigError::NoTokens("publish-rate")),
-            (Config::new().max_subscribers_per_sub(5).no_auth(true), ConfigError::NoTokens("max-subscribers-per-sub")),
+            (Config::new().publish_rate(0), ConfigError::Zero("publish_rate")),
+            (Config::new().publish_rate(5).publish_burst(0), ConfigError::Zero("publish_burst")),
+            (Config::new().publish_rate(MAX_RATE + 1), ConfigError::Rate("publish_rate")),
+            (Config::new().publish_rate(1).publish_burst(usize::MAX), ConfigError::Rate("publish_burst")),
+            (Config::new().max_subscribers_per_sub(0), ConfigError::Zero("max_subscribers_per_sub")),
+            (Config::new().publish_rate(5).no_auth(true), ConfigError::NoTokens("publish_rate")),
+            (Config::new().max_subscribers_per_sub(5).no_auth(true), ConfigError::NoTokens("max_subscribers_per_sub")),
         ] {
             assert_eq!(settle(config), Err(error));
         }

@@ -1,6 +1,8 @@
 //! Fuzzes the check and the encoder of published bodies. An EventSource must dispatch the same events for the stream as for the
 //! body, publishing the stream again must not change it, and assigning an id must not reallocate a frame.
 
+use std::time::Duration;
+
 use super::input::Input;
 use super::naive::{dispatched, is_all_fields, unchunked};
 use crate::sse::{
@@ -95,7 +97,7 @@ fn has_bad_id(body: &str) -> bool {
 fn as_data(text: &str, choice: u8) {
     let mut parts = text.splitn(3, '\u{1f}');
     let (data, name, id) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    let mut event = Event::new(data).retry_millis(choice.into());
+    let mut event = Event::new(data).retry(Duration::from_millis(choice.into()));
     event.name = name.map(str::to_owned);
     event.id = id.map(str::to_owned);
     let Ok(frames) = frames_from_data(data, name, id) else {

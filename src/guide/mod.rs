@@ -18,61 +18,82 @@
 //! | [`faq`] | frequently asked questions |
 //! | [`comparison`] | what other servers do better, and what Esker does not do |
 
-// If a link is defined twice, the first definition counts: in rustdoc that is the one in links.md, in the Markdown files
-// the one at the end of the page.
+/// The targets of the links between pages. If a link is defined twice, the first definition counts: in rustdoc that is the
+/// one here, in the Markdown files the one at the end of the page.
+macro_rules! links {
+    () => {
+        "\
+[publishing]: crate::guide::publishing
+[resume]: crate::guide::resume
+[history]: crate::guide::history
+[records]: crate::guide::records
+[tokens]: crate::guide::tokens
+[proxies]: crate::guide::proxies
+[sizing]: crate::guide::sizing
+[options]: crate::guide::options
+[deploying]: crate::guide::deploying
+[backup]: crate::guide::backup
+[upgrading]: crate::guide::upgrading
+[library]: crate::guide::library
+[faq]: crate::guide::faq
+[comparison]: crate::guide::comparison
 
-#[doc = include_str!("links.md")]
+"
+    };
+}
+
+#[doc = links!()]
 #[doc = include_str!("publishing.md")]
 pub mod publishing {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("resume.md")]
 pub mod resume {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("history.md")]
 pub mod history {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("records.md")]
 pub mod records {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("tokens.md")]
 pub mod tokens {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("proxies.md")]
 pub mod proxies {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("sizing.md")]
 pub mod sizing {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("options.md")]
 pub mod options {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("deploying.md")]
 pub mod deploying {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("backup.md")]
 pub mod backup {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("upgrading.md")]
 pub mod upgrading {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("library.md")]
 pub mod library {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("faq.md")]
 pub mod faq {}
 
-#[doc = include_str!("links.md")]
+#[doc = links!()]
 #[doc = include_str!("comparison.md")]
 pub mod comparison {}

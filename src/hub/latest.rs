@@ -16,13 +16,9 @@ pub struct Latest {
 
 impl Latest {
     /// Returns the number of names.
+    #[expect(clippy::len_without_is_empty, reason = "nothing needs to know")]
     pub fn len(&self) -> usize {
         self.frames.len()
-    }
-
-    /// Returns whether there is no frame yet.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 
     /// Returns the bytes of memory that the frames take.
@@ -56,11 +52,6 @@ impl Latest {
     pub fn first_among(&self, names: &[Arc<str>], cursor: u64) -> Option<&Arc<Frame>> {
         let ids = names.iter().filter_map(|name| self.by_name.get(name)).filter(|id| **id > cursor);
         ids.min().and_then(|id| self.frames.get(id))
-    }
-
-    /// Returns the id of a name's frame.
-    pub fn id_of(&self, name: &str) -> Option<u64> {
-        self.by_name.get(name).copied()
     }
 
     /// Returns whether the frame with this id is still the newest of its name.
@@ -113,10 +104,10 @@ mod tests {
         let names = ["a", "b", "x"].map(Arc::from);
         assert_eq!(latest.first_among(&names, 0).map(|frame| frame.id()), Some(5));
         assert_eq!(latest.first_among(&names, 5).map(|frame| frame.id()), Some(9));
-        assert!(latest.contains(5) && !latest.contains(1) && latest.id_of("c") == Some(7));
+        assert!(latest.contains(5) && !latest.contains(1) && latest.by_name.get("c") == Some(&7));
         assert_eq!(latest.bytes(), latest.frames().map(|frame| frame.cost()).sum::<usize>());
         let mut restored = Latest::restore(latest.frames().cloned().collect());
-        assert_eq!((restored.bytes(), restored.newest(), restored.id_of("b")), (latest.bytes(), 9, Some(9)));
+        assert_eq!((restored.bytes(), restored.newest(), restored.by_name.get("b")), (latest.bytes(), 9, Some(&9)));
         assert_eq!(restored.push(record_frame(&Arc::from("b"), "2", 10)).map(|frame| frame.id()), Some(9));
     }
 }

@@ -21,6 +21,7 @@
 //! latest       the newest record of every name
 //! names        the record names that streams are limited to
 //! inbox        the channel from the hub to one worker
+//! local        subscribers inside this process
 //! worker_set   a set of workers
 //! evicted      which publisher ids are no longer retained
 //! tombstones   what was evicted from topics that no longer exist
@@ -31,6 +32,7 @@ mod feeds;
 mod inbox;
 mod join;
 mod latest;
+mod local;
 mod names;
 mod position;
 mod publish;
@@ -48,10 +50,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use feeds::{Feed, Feeds, Slot};
-pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_EVENTS, Outbox, WakeFn, inbox};
+pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, Outbox, WakeFn, inbox};
 pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
 pub use latest::Latest;
-pub use names::NameSet;
+pub use local::{ListenError, Listener, Listening, Taken, TopicFrame};
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
 pub use records::RecordStart;
@@ -61,6 +63,7 @@ pub use worker_set::WorkerId;
 
 use crate::engine::LocalSequencer;
 use evicted::{EvictedIds, EvictedNumbers};
+use local::Listeners;
 use records::Records;
 use tombstones::Tombstones;
 
@@ -138,6 +141,8 @@ struct State {
     /// What was evicted from topics that no longer exist.
     tombstones: Tombstones,
     subscribers: usize,
+    /// Subscribers inside this process.
+    listeners: Listeners,
     counters: Counters,
 }
 
@@ -169,6 +174,7 @@ impl Hub {
             evicted_ids: EvictedIds::default(),
             tombstones: Tombstones::default(),
             subscribers: 0,
+            listeners: Listeners::default(),
             counters: Counters::default(),
         };
         Self { limits, outboxes, state: Mutex::new(state), evicted_through: AtomicU64::new(0) }

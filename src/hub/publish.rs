@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::worker_set::WorkerSet;
-use super::{Delivery, FeedId, Hub, Slot, State, TopicId, TopicName, WorkerId};
+use super::{Delivery, FeedId, Hub, Slot, State, TopicId, TopicName, WorkerId, local};
 use crate::engine::MAX_CLOCK_LEAD;
 use crate::sse::{Frame, MAX_EVENTS, UnsequencedFrame};
 
@@ -17,12 +17,13 @@ const _: () = assert!((MAX_EVENTS as u64) < MAX_CLOCK_LEAD, "even the largest pu
 
 /// A publish that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Published {
     /// The id of the last event. If none was new, the id that the last one got the first time.
     pub id: u64,
     /// How many of the events were new.
     pub events: usize,
-    /// Subscribers of the topic at that moment.
+    /// Subscribers of the topic at that moment, inside this process and outside.
     pub subscribers: usize,
 }
 
@@ -88,9 +89,11 @@ impl Hub {
             Admission::TooManyTopics => return Err(Refused::TooManyTopics),
         };
         let slot = slot.unwrap_or_else(|| state.open(name, self.outboxes.len()));
+        let listeners = state.listeners.of(slot);
         let published = self.sequence(&mut state, slot, frames, now_micros, &listening);
         drop(state);
         self.wake_all(&listening, from);
+        local::wake(listeners.as_deref());
         Ok(published)
     }
 
@@ -124,7 +127,7 @@ impl Hub {
         listening: &WorkerSet,
     ) -> Published {
         let topic = state.topic_id(slot);
-        let subscribers = state.feeds.get(slot).meta.subscribers();
+        let subscribers = state.feeds.get(slot).meta.subscribers() + state.listeners.count(slot);
         let mut published = Published { id: 0, events: 0, subscribers };
         let mut original = None;
         for frame in frames {
@@ -150,6 +153,7 @@ impl Hub {
     fn append(&self, state: &mut State, topic: TopicId, frame: Arc<Frame>, listening: &WorkerSet) {
         debug_assert!(frame.id() <= state.ids.newest(), "an id is assigned before its event is appended");
         self.deliver(listening, FeedId::Topic(topic), &frame);
+        state.listeners.deliver(topic.slot, &frame);
         self.retain(state, topic.slot, frame);
     }
 

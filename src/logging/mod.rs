@@ -9,27 +9,19 @@ mod queue;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use env_logger::Target;
 use log::{Level, LevelFilter};
 
+use crate::metrics::DROPPED_LOG_LINES;
 pub use line::LogFormat;
 use queue::Queue;
 
 /// How long the process waits for the log to be written when it exits; twice this if the queue is full.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The number of lines dropped because the queue was full.
-static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
-
-/// Returns how many lines were dropped because the queue was full. 0 in programs with their own logger.
-pub(crate) fn dropped_lines() -> u64 {
-    DROPPED_LINES.load(Ordering::Relaxed)
-}
-
-/// The options of the binary's log.
+/// How the binary logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// The format of lines.
@@ -50,7 +42,7 @@ impl Logging {
     pub fn start(options: &LogOptions) -> io::Result<Self> {
         let LogOptions { format, filters } = options;
         let format = *format;
-        let queue = Queue::start(io::stderr(), format, &DROPPED_LINES)?;
+        let queue = Queue::start(io::stderr(), format, &DROPPED_LOG_LINES)?;
         let mut builder = env_logger::Builder::new();
         builder.filter_level(LevelFilter::Info);
         if !filters.is_empty() {
@@ -82,7 +74,7 @@ impl Logging {
 
 /// Reports why the process exits, if the log has not been started. Waits no longer than [`Logging::finish`].
 pub fn write_error(error: &dyn fmt::Display) {
-    match Queue::start(io::stderr(), LogFormat::Text, &DROPPED_LINES) {
+    match Queue::start(io::stderr(), LogFormat::Text, &DROPPED_LOG_LINES) {
         Ok(queue) => {
             queue.push(format!("esker: {error}\n").as_bytes());
             queue.finish(FLUSH_TIMEOUT);

@@ -10,6 +10,8 @@
 //! process     CPU time, memory and file descriptors of the process
 //! ```
 
+use std::sync::atomic::AtomicU64;
+
 mod counter;
 mod family;
 mod histogram;
@@ -23,6 +25,9 @@ pub use histogram::{Buckets, Histogram};
 pub use process::families as process;
 pub use prometheus::{Exposition, MEDIA_TYPE};
 pub use stats::stats;
+
+/// Lines that this process dropped because standard error took no more. Programs with a logger of their own drop none.
+pub static DROPPED_LOG_LINES: AtomicU64 = AtomicU64::new(0);
 
 /// Why a stream was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,9 @@ pub(crate) use socket::{ReadOutcome, read};
 pub(crate) use token::SocketKey;
 
 // What a simulation implements.
-pub use reactor::{Listen, Reactor, Readiness};
+#[cfg(feature = "internals")]
+pub use reactor::Listen;
+pub use reactor::{Reactor, Readiness};
 pub use socket::{Socket, Stream};
+#[cfg(feature = "internals")]
 pub use token::Token;

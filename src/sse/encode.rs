@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use super::check::{Check, PublishError};
-use super::event::{EventError, check_id, check_name, encode_data_line};
+use super::event::{check_id, encode_data_line};
 use super::frame::UnsequencedFrame;
 use super::parse::{Line, LineReader, Slice, range_of};
 
@@ -116,30 +115,14 @@ impl Encoder {
     }
 }
 
-/// Reads a whole body of SSE text at once.
-pub fn frames_from_text(text: &str) -> Result<Vec<UnsequencedFrame>, PublishError> {
-    let mut check = Check::new(text);
-    check.run(text, &mut Slice::unlimited())?;
-    Ok(encoded(Encoder::of_text(text, check.events(), None, None), text))
-}
-
-/// Encodes at once a body that is the data of one event.
-pub fn frames_from_data(body: &str, name: Option<&str>, id: Option<&str>) -> Result<Vec<UnsequencedFrame>, EventError> {
-    let (name, id) = (check_name(name)?.map(str::to_owned), check_id(id)?.map(str::to_owned));
-    Ok(encoded(Encoder::of_data(body, name, id), body))
-}
-
-fn encoded(mut encoder: Encoder, body: &str) -> Vec<UnsequencedFrame> {
-    encoder.run(body, &mut Slice::unlimited());
-    encoder.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::sse::Framing;
+    use crate::sse::whole::encode;
+    use crate::sse::{Check, EventError, frames_from_data, frames_from_text};
 
     fn wire(frames: Vec<UnsequencedFrame>) -> String {
         let mut text = String::new();
@@ -201,7 +184,7 @@ mod tests {
     fn defaults_fill_in_missing_names_and_ids() {
         let with_defaults = |body: &str| {
             let encoder = Encoder::of_text(body, 1, Some("n".into()), Some("i".into()));
-            wire(encoded(encoder, body))
+            wire(encode(encoder, body))
         };
         assert_eq!(with_defaults("data: x"), "event: n\ndata: x\nid: i\n\n");
         assert_eq!(with_defaults("event: own\nid: own\ndata: x"), "event: own\ndata: x\nid: own\n\n");

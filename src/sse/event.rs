@@ -1,19 +1,22 @@
-//! An event as a program builds it. Refuses to know how it travels.
+//! An event as an embedding program builds it. Independent of how it is delivered.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::frame::UnsequencedFrame;
 use super::parse::{LineReader, Slice};
 use super::position::{MAX_PUBLISHER_ID, position};
 
-/// The longest data of an event, in bytes; no request body may be larger, either.
+/// The longest data of an event, and the largest request body, in bytes.
 pub const MAX_DATA: usize = 1 << 30;
 
-/// One server-sent event, ready to publish.
+/// A server-sent event to be published. It is checked when it is published.
 ///
 /// ```
+/// use std::time::Duration;
 /// use esker::Event;
-/// let event = Event::new("21.5").name("temperature").id("reading-17");
+///
+/// let event = Event::new("21.5").name("temperature").id("reading-17").retry(Duration::from_secs(5));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
@@ -23,12 +26,13 @@ pub struct Event {
     pub(super) retry: Option<u64>,
 }
 
-/// Why an event can't be put on the wire.
+/// Why an event can't be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EventError {
-    /// The name has a CR, LF or NUL.
+    /// The name contains a CR, LF or NUL.
     Name,
-    /// The id has a control character.
+    /// The id contains a control character other than a tab.
     Id,
     /// The id is longer than 4096 bytes.
     LongId,
@@ -50,32 +54,35 @@ impl fmt::Display for EventError {
 impl std::error::Error for EventError {}
 
 impl Event {
-    /// An event with this data, each line of which becomes one `data:` line.
+    /// Creates an event with this data; each of its lines becomes one `data:` line.
     pub fn new(data: impl Into<String>) -> Self {
         Self { data: data.into(), ..Self::default() }
     }
 
-    /// Names it, so that `EventSource.addEventListener(name, …)` hears it.
+    /// Sets the event's name, by which `EventSource.addEventListener(name, …)` selects it. It must not contain CR, LF or NUL.
+    /// An empty name counts as none.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Gives it an id of your own, by which subscribers may resume and repetitions are noticed.
+    /// Sets an id of the publisher's own, at most 4096 bytes. Subscribers can resume from it, and publishing it again while the
+    /// topic retains it has no effect. An empty id counts as none.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Asks clients to wait so many milliseconds before they reconnect.
+    /// Sets the time that clients wait before they reconnect, in whole milliseconds.
     #[must_use]
-    pub fn retry_millis(mut self, millis: u64) -> Self {
-        self.retry = Some(millis);
+    pub fn retry(mut self, time: Duration) -> Self {
+        self.retry = Some(time.as_millis().try_into().unwrap_or(u64::MAX));
         self
     }
 
+    /// Checks and encodes the event.
     pub(crate) fn to_frame(&self) -> Result<UnsequencedFrame, EventError> {
         let name = check_name(self.name.as_deref())?;
         let id = check_id(self.id.as_deref())?;
@@ -142,7 +149,7 @@ mod tests {
         assert_eq!(wire(&Event::new("a\nb\r\nc\rd")), "data: a\ndata: b\ndata: c\ndata: d\nid: 9\n\n");
         assert_eq!(wire(&Event::new("")), "data: \nid: 9\n\n");
         assert_eq!(wire(&Event::new("a\n")), "data: a\ndata: \nid: 9\n\n");
-        let full = Event::new(" x").name("n").id("i").retry_millis(5);
+        let full = Event::new(" x").name("n").id("i").retry(Duration::from_millis(5));
         assert_eq!(wire(&full), "retry: 5\nevent: n\ndata:  x\nid: i\n\n");
     }
 

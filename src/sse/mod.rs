@@ -13,10 +13,14 @@ pub mod frame;
 pub mod parse;
 pub mod position;
 pub mod stream;
+#[cfg(feature = "internals")]
+mod whole;
 
 pub use check::{Check, Dataless, FieldScan, MAX_EVENTS, PublishError};
-pub use encode::{EVENT_COST, Encoder, frames_from_data, frames_from_text};
+pub use encode::{EVENT_COST, Encoder};
 pub use event::{Event, EventError, MAX_DATA, check_id, check_name};
 pub use frame::{Frame, Framing, UnsequencedFrame, record_frame};
 pub use parse::Slice;
 pub use position::{MAX_PUBLISHER_ID, position};
+#[cfg(feature = "internals")]
+pub use whole::{frames_from_data, frames_from_text};

@@ -66,6 +66,7 @@ enum Runner {
     /// A thread that receives requests and reports when one is finished.
     Thread { requests: Sender<()>, reports: Receiver<()>, thread: JoinHandle<()> },
     /// The writer, when it looks for the report, so that a simulation has a single thread.
+    #[cfg_attr(not(feature = "internals"), allow(dead_code, reason = "only a simulation creates it"))]
     Inline(Connection),
 }
 
@@ -97,6 +98,7 @@ impl Checkpointer {
     }
 
     /// Returns a checkpointer without a thread.
+    #[cfg(feature = "internals")]
     pub fn inline(connection: Connection, shared: &Arc<Shared>) -> Self {
         Self::new(Runner::Inline(connection), shared)
     }

@@ -8,55 +8,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
 
 use super::disk::shortage::Shortage;
-
-/// Why a record was not stored or a history could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// Too many requests are queued. Nothing was stored.
-    Busy,
-    /// Another program holds a lock on the database. Nothing was stored.
-    Locked,
-    /// The disk is full. Nothing was stored.
-    Full(Shortage),
-    /// The disk failed. Only the next start can tell whether the record is stored.
-    Failed,
-    /// The store is closed. Nothing was stored.
-    Closed,
-}
-
-impl StoreError {
-    /// The errors' names in metrics, by [`StoreError::index`].
-    pub(crate) const NAMES: [&str; 5] = ["busy", "locked", "full", "failed", "closed"];
-
-    /// Returns the error's index in [`StoreError::NAMES`].
-    pub(super) fn index(self) -> usize {
-        match self {
-            Self::Busy => 0,
-            Self::Locked => 1,
-            Self::Full(_) => 2,
-            Self::Failed => 3,
-            Self::Closed => 4,
-        }
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Busy => "the store is overloaded; try again in a moment",
-            Self::Locked => {
-                "another program, such as a backup or the sqlite3 shell, has locked the database; inserts resume automatically once it releases the lock"
-            }
-            Self::Full(shortage) => {
-                return write!(f, "{shortage}; free some space, and inserts resume automatically");
-            }
-            Self::Failed => "the store's disk has failed; see the broker's log, repair the disk, and restart the broker",
-            Self::Closed => "the store is closed; try again after the broker's restart",
-        })
-    }
-}
-
-impl std::error::Error for StoreError {}
+pub use super::report::StoreError;
 
 /// Why a store can't be opened.
 #[derive(Debug)]
@@ -104,17 +56,17 @@ impl fmt::Display for OpenError {
             Cause::Directory(error) => write!(f, "the data directory {path} can't be used: {error}"),
             Cause::Write(error) => write!(
                 f,
-                "the data directory {path} is not writable: {error}; choose another with --data, or use --data :memory: to store nothing"
+                "the data directory {path} is not writable: {error}; choose another with `data`, or use `in_memory` to store nothing"
             ),
-            Cause::Missing => write!(f, "{path} has no records; give the data directory (--data) of a broker"),
+            Cause::Missing => write!(f, "{path} has no records; give the data directory (`data`) of a broker"),
             Cause::LockedBy(Some(pid)) => write!(
                 f,
-                "the data directory {path} is used by another broker (process {pid}); stop it, or choose another directory with --data"
+                "the data directory {path} is used by another broker (process {pid}); stop it, or choose another directory with `data`"
             ),
             Cause::LockedBy(None) => {
                 write!(
                     f,
-                    "the data directory {path} is used by another broker; stop it, or choose another directory with --data"
+                    "the data directory {path} is used by another broker; stop it, or choose another directory with `data`"
                 )
             }
             Cause::InUse => write!(
@@ -122,7 +74,7 @@ impl fmt::Display for OpenError {
                 "another program, such as a backup or the sqlite3 shell, has locked the database in {path}; stop it, or wait for it"
             ),
             Cause::Foreign => {
-                write!(f, "the database in {path} was not created by Esker; choose another directory with --data")
+                write!(f, "the database in {path} was not created by Esker; choose another directory with `data`")
             }
             Cause::Newer { found, supported } => write!(
                 f,
@@ -143,7 +95,7 @@ impl fmt::Display for OpenError {
             ),
             Cause::NotRegularFile(file) => write!(
                 f,
-                "{} is a symbolic link or not a regular file; remove it, or choose another directory with --data",
+                "{} is a symbolic link or not a regular file; remove it, or choose another directory with `data`",
                 file.display()
             ),
             Cause::Full(shortage) => write!(f, "no space left in {path}: {shortage}; free some space and start again"),
@@ -153,7 +105,15 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Directory(error) | Cause::Write(error) | Cause::Thread(error) => Some(error),
+            Cause::Sqlite(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// Returns the shortage that made a call of SQLite's fail, if one did. Where SQLite does not report a full disk as such, errno
 /// decides, so the calling thread must not have made another system call since.

@@ -1,7 +1,9 @@
 //! A store without threads: its owner runs it step by step, so that a simulation is repeatable.
 
+#[cfg(feature = "internals")]
 use std::time::Duration;
 
+#[cfg(feature = "internals")]
 use super::Store;
 use super::disk::location::DataDir;
 use super::read::history::HistoryReader;
@@ -17,6 +19,7 @@ pub struct ManualStore {
     pub(super) data_dir: DataDir,
 }
 
+#[cfg(feature = "internals")]
 impl ManualStore {
     /// Commits all queued inserts, maintains index, high-water mark and WAL, reads one slice of one history, and runs one
     /// lookup.

@@ -3,7 +3,9 @@
 //! topics and subscribers.
 //!
 //! ```text
-//! record           a record, and the rule for its name
+//! record           a record, the rule for its name, and a page of its history
+//! report           the state of a store, and why it refuses a request
+//! absent           takes the place of all this in a build without records
 //! disk/            location   the data directory and the lock on it
 //!                  files      its files: private, no symbolic links, the user's own
 //!                  space      free space
@@ -48,8 +50,10 @@ mod opening;
 mod queue;
 mod read;
 mod record;
+mod report;
 mod state;
 mod tables;
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the binary has commands for it"))]
 mod tools;
 mod tuning;
 mod writer;
@@ -63,13 +67,14 @@ use std::thread::JoinHandle;
 
 pub use disk::location::Location;
 pub use disk::shortage::Shortage;
-pub use error::{OpenError, StoreError};
+pub use error::OpenError;
+#[cfg(feature = "internals")]
 pub use manual::ManualStore;
 pub use opening::Opening;
-pub use read::page::{Page, PageQuery};
-pub use record::{BadName, MAX_NAME, Record, check_name};
-pub use state::{Health, Status};
-pub use tools::{BadLine, Report, ToolError, check, dump, load};
+pub use record::{Page, PageQuery, Record, check_name};
+pub use report::{Health, Status, StoreError};
+#[cfg_attr(not(feature = "cli"), allow(unused_imports, reason = "only the binary has commands for it"))]
+pub use tools::{ToolError, check, dump, load};
 pub use tuning::Tuning;
 
 use disk::location::DataDir;
@@ -79,6 +84,9 @@ use read::lookup::LookupHandle;
 use state::{Mode, Shared};
 
 use crate::quota::{Client, PageReservation};
+
+/// Whether records can be stored: see the feature `records`.
+pub const IS_AVAILABLE: bool = true;
 
 /// A running store, to be shared between threads. Dropping it closes it.
 pub struct Store {

@@ -94,6 +94,7 @@ impl Opening {
     }
 
     /// Returns a store without threads, which the caller runs step by step.
+    #[cfg(feature = "internals")]
     pub fn start_manual(self, order: Box<dyn Order<Record>>, clock: Clock) -> Result<(Store, ManualStore), OpenError> {
         self.build(order, clock, |connection, shared| Ok(Checkpointer::inline(connection, shared)))
     }

@@ -1,4 +1,4 @@
-//! A record and the rule for its name.
+//! A record, the rule for its name, and a page of its history.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +15,26 @@ pub struct Record {
     pub name: Arc<str>,
     /// JSON text, stored as is.
     pub data: Box<str>,
+}
+
+/// Versions of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// `{"name_v_id":data,…}`, oldest first.
+    pub body: String,
+    /// The last id on the page, if more versions follow.
+    pub next: Option<u64>,
+}
+
+/// Which versions to read.
+#[derive(Clone, Debug)]
+pub struct PageQuery {
+    /// The record's name.
+    pub name: Arc<str>,
+    /// Only versions after this id.
+    pub after: u64,
+    /// The maximum number of versions.
+    pub limit: usize,
 }
 
 /// Why a name is rejected.

@@ -5,55 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::disk::shortage::Shortage;
-use super::error::StoreError;
+use super::report::{Health, Status, StoreError};
 use crate::engine::CoveredIds;
-use crate::metrics::{Buckets, Histogram};
-
-/// The state of a store, and its counters since the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Whether records can be inserted.
-    pub health: Health,
-    /// Transactions of inserts, each with one fsync.
-    pub commits: u64,
-    /// Records inserted.
-    pub records: u64,
-    /// Names in the store.
-    pub names: u64,
-    /// Pages of histories that were read.
-    pub pages: u64,
-    /// Queued inserts.
-    pub queued: u64,
-    /// Bytes of queued inserts.
-    pub queued_bytes: u64,
-    /// Records that the index is missing.
-    pub unindexed: u64,
-    /// Bytes of the WAL in use.
-    pub wal_bytes: u64,
-    /// How often the WAL has restarted from its beginning.
-    pub wal_restarts: u64,
-    /// Refused inserts, by [`StoreError`].
-    pub refused: [u64; StoreError::NAMES.len()],
-    /// The duration of the transactions, including their fsync.
-    pub commit_time: Buckets,
-}
-
-/// Whether records can be inserted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// They can.
-    Ready,
-    /// Not until space is freed.
-    Full(Shortage),
-    /// Not until the broker is restarted.
-    Failed {
-        /// What failed, and SQLite's error.
-        why: String,
-    },
-    /// The store is closed.
-    Closed,
-}
+use crate::metrics::Histogram;
 
 /// The state of a store, as a number that fits an atomic. A greater mode overrides a smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -34,7 +34,7 @@ mod write_batch;
 use std::sync::Arc;
 
 use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
-pub use crate::metrics::{Buckets, Close};
+pub use crate::metrics::Close;
 use crate::net::Socket;
 use crate::quota::Permit;
 use crate::sse::{Frame, Framing};
@@ -102,6 +102,7 @@ impl<S: Socket> Streams<S> {
     }
 
     /// Returns the number of subscribers with a socket.
+    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }

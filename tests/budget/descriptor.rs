@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use esker::hub::{Hub, HubLimits, inbox};
-use esker::stream::Streams;
+use esker::internals::hub::{Hub, HubLimits, inbox};
+use esker::internals::stream::Streams;
 
 pub static WRITES: AtomicUsize = AtomicUsize::new(0);
 pub static BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -22,7 +22,7 @@ impl Socket {
     }
 }
 
-impl esker::net::Socket for Socket {
+impl esker::internals::net::Socket for Socket {
     fn set_patient(&self, _: bool) {}
 }
 

@@ -6,7 +6,7 @@ use Broken::{CommonHeaders, Contract, Store};
 /// What a mutation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The invariant of `src/lib.rs` with this number.
+    /// The invariant of `ARCHITECTURE.md` with this number.
     CommonHeaders(u8),
     /// The invariant of `src/store/mod.rs` with this number.
     Store(u8),

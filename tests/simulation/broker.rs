@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use esker::stepped::{Ground, Stepped};
-use esker::store::{Health, Tuning};
+use esker::internals::sim;
+use esker::internals::store::{Health, Tuning};
 
 use super::net::SimKernel;
 use super::world::{World, trace};
@@ -26,8 +26,8 @@ impl World {
         // The workers, which make room, do not run in the meantime.
         tuning.reserve_attempts = 3;
         let (place, crashes) = (self.storage.place(), self.storage.crashes());
-        let ground = Ground { place: &place, tuning, dial: Arc::clone(&self.dial), kernels, listener };
-        let started = Stepped::start(&self.config, ground);
+        let env = sim::Env { location: &place, tuning, clock: Arc::clone(&self.dial), reactors: kernels, listener };
+        let started = sim::Broker::start(&self.config, env);
         (self.oracle.boot, self.oracle.boot_covered) = (self.oracle.boot + 1, self.oracle.covered);
         self.oracle.boot_newest = self.oracle.newest;
         if self.storage.crashes() > crashes {
@@ -74,15 +74,15 @@ impl World {
 
     pub(super) fn iterate(&mut self, worker: usize) {
         let Some(broker) = &mut self.broker else { return };
-        broker.turn(worker);
+        broker.step(worker);
         let millis = self.dial.elapsed_micros.load(Ordering::Relaxed) / 1000;
-        self.due[worker] = broker.patience(worker).map(|patience| millis + patience);
+        self.due[worker] = broker.timeout(worker).map(|timeout| millis + timeout);
     }
 
     pub(super) fn turn_store(&mut self) {
         let crashes = self.storage.crashes();
         if let Some(broker) = &mut self.broker {
-            broker.turn_store();
+            broker.step_store();
         }
         match self.health() {
             Some(Health::Ready) => self.oracle.covered = self.oracle.newest,

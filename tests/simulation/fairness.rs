@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker::Config;
-use esker::stepped::{Ground, ManualClock, Stepped};
-use esker::store::{Location, Tuning};
+use esker::internals::sim::{self, ManualClock};
+use esker::internals::store::{Location, Tuning};
 
 use super::net::{Shared, SimKernel};
 
@@ -22,17 +22,22 @@ const CALLS: u64 = 2;
 struct Harness {
     net: Shared,
     dial: Arc<ManualClock>,
-    broker: Stepped<SimKernel>,
+    broker: sim::Broker<SimKernel>,
 }
 
 impl Harness {
     fn new() -> Self {
         let (net, dial) = (Shared::default(), Arc::new(ManualClock::default()));
         let (kernels, listener) = net.restart(1);
-        let ground =
-            Ground { place: &Location::Memory, tuning: Tuning::default(), dial: Arc::clone(&dial), kernels, listener };
+        let env = sim::Env {
+            location: &Location::Memory,
+            tuning: Tuning::default(),
+            clock: Arc::clone(&dial),
+            reactors: kernels,
+            listener,
+        };
         let config = Config::new().data(":memory:").threads(1).port(0).no_auth(true);
-        let broker = Stepped::start(&config, ground).expect("it starts");
+        let broker = sim::Broker::start(&config, env).expect("it starts");
         Self { net, dial, broker }
     }
 
@@ -52,7 +57,7 @@ impl Harness {
     /// Runs one iteration. Returns its duration in microseconds.
     fn iterate(&mut self) -> u64 {
         let before = self.dial.elapsed_micros.load(Ordering::Relaxed);
-        self.broker.turn(0);
+        self.broker.step(0);
         self.dial.elapsed_micros.load(Ordering::Relaxed) - before
     }
 

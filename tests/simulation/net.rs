@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use esker::hub::WakeFn;
-use esker::net::{Listen, Reactor, Readiness, Socket, Stream, Token};
-use esker::stepped::ManualClock;
-use esker::stream::BUDGET_PER_ITERATION;
+use esker::internals::hub::WakeFn;
+use esker::internals::net::{Listen, Reactor, Readiness, Socket, Stream, Token};
+use esker::internals::sim::ManualClock;
+use esker::internals::stream::BUDGET_PER_ITERATION;
 
 /// The most reads, and writes, per socket and loop iteration: invariant 5.
 const CALLS_PER_TURN: usize = 12;

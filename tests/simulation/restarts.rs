@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use esker::stepped::Stepped;
-use esker::store::Health;
+use esker::internals::sim;
+use esker::internals::store::Health;
 
 use super::requester::Requester;
 use super::subscriber::Subscriber;
@@ -178,7 +178,7 @@ impl World {
         }
         let is_ready = self.broker.as_ref().is_some_and(|broker| broker.store().status().health == Health::Ready);
         let crashes = self.storage.crashes();
-        self.broker.take().into_iter().for_each(Stepped::close);
+        self.broker.take().into_iter().for_each(sim::Broker::close);
         self.observe();
         if is_ready && self.storage.crashes() == crashes {
             self.oracle.covered = self.oracle.newest;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker::Config;
-use esker::stepped::{Ground, ManualClock, Stepped};
-use esker::store::{Location, Tuning};
+use esker::internals::sim::{self, ManualClock};
+use esker::internals::store::{Location, Tuning};
 
 use super::net::{Shared, SimKernel, Watch};
 
@@ -19,7 +19,7 @@ const MAX_UNSENT: f64 = (64 << 20) as f64;
 struct Harness {
     net: Shared,
     dial: Arc<ManualClock>,
-    broker: Stepped<SimKernel>,
+    broker: sim::Broker<SimKernel>,
     watches: Vec<Watch>,
     due: Vec<Option<u64>>,
 }
@@ -30,10 +30,15 @@ impl Harness {
         dial.unix_micros.store(1_770_000_000_000_000, Ordering::Relaxed);
         let (kernels, listener) = net.restart(workers);
         let watches = kernels.iter().map(SimKernel::watch).collect();
-        let ground =
-            Ground { place: &Location::Memory, tuning: Tuning::default(), dial: Arc::clone(&dial), kernels, listener };
+        let env = sim::Env {
+            location: &Location::Memory,
+            tuning: Tuning::default(),
+            clock: Arc::clone(&dial),
+            reactors: kernels,
+            listener,
+        };
         let config = config.no_auth(true).port(0).threads(workers);
-        let broker = Stepped::start(&config, ground).expect("it starts");
+        let broker = sim::Broker::start(&config, env).expect("it starts");
         Self { net, dial, broker, watches, due: vec![Some(0); workers] }
     }
 
@@ -52,8 +57,8 @@ impl Harness {
                 return;
             }
             for id in waking {
-                self.broker.turn(id);
-                self.due[id] = self.broker.patience(id).map(|patience| now + patience);
+                self.broker.step(id);
+                self.due[id] = self.broker.timeout(id).map(|timeout| now + timeout);
             }
         }
     }

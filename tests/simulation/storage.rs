@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker::stepped::ManualClock;
-use esker::store::Location;
+use esker::internals::sim::ManualClock;
+use esker::internals::store::Location;
 use esker_disk::{Disk, Faults};
 use fastrand::Rng;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker::Config;
-use esker::stepped::{ManualClock, Stepped};
+use esker::internals::sim::{self, ManualClock};
 use fastrand::Rng;
 
 use super::backup::Backup;
@@ -84,7 +84,7 @@ pub struct World {
     pub(super) backup: Option<Backup>,
     pub(super) bounds: Bounds,
     pub(super) config: Config,
-    pub(super) broker: Option<Stepped<SimKernel>>,
+    pub(super) broker: Option<sim::Broker<SimKernel>>,
     pub(super) watches: Vec<Watch>,
     pub(super) oracle: Oracle,
     pub(super) requesters: Vec<Requester>,

@@ -1,11 +1,12 @@
 //! The table of the broker's metrics: their names in `/metrics` and `/stats`, their descriptions and their values. Independent
 //! of both formats.
 
+use std::sync::atomic::Ordering;
+
 use crate::hub::HubCounts;
-use crate::logging;
 use crate::metrics::{
-    BodyRefusal, CODES, Close, Family, InsertRefusal, Label, LimitedVerification, Metrics, Number, PublishRefusal,
-    Samples, TurnedAway, Unread, View, WorkerMetrics,
+    BodyRefusal, CODES, Close, DROPPED_LOG_LINES, Family, InsertRefusal, Label, LimitedVerification, Metrics, Number,
+    PublishRefusal, Samples, TurnedAway, Unread, View, WorkerMetrics,
 };
 use crate::quota::RateLimiter;
 use crate::store::{Health, Status, StoreError};
@@ -56,7 +57,7 @@ fn broker(context: Context<'_>) -> [Family; 6] {
         Family::counter(
             "esker_log_lines_dropped_total",
             "Log lines dropped because nothing read standard error fast enough.",
-            logging::dropped_lines(),
+            DROPPED_LOG_LINES.load(Ordering::Relaxed),
         )
         .shown_as("log_lines_dropped"),
     ]

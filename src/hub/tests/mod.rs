@@ -1,7 +1,11 @@
 //! Bounds, tombstones and back-pressure of the hub alone. The simulation tests order and resuming.
 
+mod local;
 mod position;
 
+use std::collections::VecDeque;
+
+use super::inbox::MAX_IN_FLIGHT_EVENTS;
 use super::*;
 use crate::engine::start_id;
 use crate::sse::{Frame, frames_from_text};

@@ -29,8 +29,19 @@ pub enum Location {
     Memory,
     /// On a simulated disk, registered with SQLite as a VFS of this name and used by one store at a time; `free_bytes` is
     /// called with the name and returns its free space.
-    #[doc(hidden)]
-    Vfs { name: String, free_bytes: fn(&str) -> Option<u64> },
+    #[cfg_attr(not(feature = "internals"), allow(dead_code, reason = "only a simulation creates it"))]
+    Vfs {
+        /// The name of the VFS.
+        name: String,
+        /// Returns the free bytes of the disk with this name.
+        free_bytes: fn(&str) -> Option<u64>,
+    },
+}
+
+impl Default for Location {
+    fn default() -> Self {
+        Self::Directory("esker-data".into())
+    }
 }
 
 /// A database that SQLite can open.

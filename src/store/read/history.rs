@@ -6,11 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-use super::page::{Page, PageBuilder, PageError, PageQuery, SliceOutcome};
+use super::page::{PageBuilder, PageError, SliceOutcome};
 use super::schedule::Schedule;
 use crate::quota::{Client, PageReservation};
 use crate::store::error::{Fault, StoreError};
 use crate::store::queue::Completion;
+use crate::store::record::{Page, PageQuery};
 use crate::store::state::Shared;
 
 /// The maximum number of waiting requests.
@@ -119,6 +120,7 @@ impl HistoryReader {
     }
 
     /// Reads a slice for one request, if one is waiting.
+    #[cfg(feature = "internals")]
     pub fn step(&mut self) {
         if let Some((client, request)) = self.requests.next(false) {
             self.read_slice(client, request);

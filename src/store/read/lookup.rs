@@ -67,6 +67,7 @@ impl LookupReader {
     }
 
     /// Runs one lookup, if one is waiting.
+    #[cfg(feature = "internals")]
     pub fn step(&self) {
         if let Ok(request) = self.requests.try_recv() {
             let _ = self.look_up(request);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
 use crate::quota::{Growth, PageReservation};
+use crate::store::record::{Page, PageQuery};
 use crate::store::tables::schema::{self, INDEXED_THROUGH};
 
 /// The maximum bytes of a page, unless a single version is larger.
@@ -21,26 +22,6 @@ const INDEXED: &str = "
     WHERE versions.name = ?1 AND versions.id > ?2 AND versions.id <= ?3 ORDER BY versions.id LIMIT ?4";
 /// Scans the records that the index is missing. They are few: see `Tuning::max_unindexed`.
 const UNINDEXED: &str = "SELECT id, data FROM records WHERE id > ?2 AND name = ?1 ORDER BY id LIMIT ?3";
-
-/// Versions of a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// `{"name_v_id":data,…}`, oldest first.
-    pub body: String,
-    /// The last id on the page, if more versions follow.
-    pub next: Option<u64>,
-}
-
-/// Which versions to read.
-#[derive(Clone, Debug)]
-pub struct PageQuery {
-    /// The record's name.
-    pub name: Arc<str>,
-    /// Only versions after this id.
-    pub after: u64,
-    /// The maximum number of versions.
-    pub limit: usize,
-}
 
 /// Why a page can't be built.
 #[derive(Debug)]

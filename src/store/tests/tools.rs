@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::*;
+use crate::store::tools::check::Report;
 
 fn dumped(directory: &Path, name: Option<&str>) -> String {
     let mut lines = Vec::new();

@@ -1,11 +1,11 @@
 //! Tools for a store that no broker has open: check, dump and load. A dump can also be made beside a running broker.
 
-mod check;
+pub(super) mod check;
 mod dump;
 mod error;
 mod load;
 
-pub use check::{Report, check};
+pub use check::check;
 pub use dump::dump;
-pub use error::{BadLine, ToolError};
+pub use error::ToolError;
 pub use load::load;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use crate::metrics::Buckets;
 use crate::sse::{Framing, UnsequencedFrame};
-use crate::stream::{BUDGET_PER_ITERATION, Buckets};
+use crate::stream::BUDGET_PER_ITERATION;
 
 /// Accepts everything, and counts the bytes.
 struct Sink(Rc<Cell<usize>>);

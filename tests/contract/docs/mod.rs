@@ -26,7 +26,7 @@ enum How {
     Proxy,
     /// In browsers, by `tests/browser/docs.test.mjs`, which finds it by this part of it.
     Browser(&'static str),
-    /// By rustdoc: README and guide are part of the library's documentation.
+    /// By rustdoc: the guide is part of the library's documentation.
     Doctest,
     /// Not as it stands there. What is tested instead, or why nothing is.
     NotHere(&'static str),
@@ -147,7 +147,13 @@ pub const PAGES: &[Page] = &[
         ]
     ),
     guide!("options.md", &[]),
-    guide!("library.md", &[("rust", "use esker::{Broker, Config, Event};", Doctest)]),
+    guide!(
+        "library.md",
+        &[
+            ("rust", "use esker::{Broker, Config, Event};", Doctest),
+            ("rust", "use esker::{Broker, Config, Event, Received, StartFrom};", Doctest),
+        ]
+    ),
     guide!(
         "backup.md",
         &[
@@ -305,16 +311,16 @@ fn every_link_leads_somewhere() {
     }
 }
 
-/// A reference without a definition would be shown as plain text where the file is read, and one that links.md does not have
+/// A reference without a definition would be shown as plain text where the file is read, and one that src/guide/mod.rs does not have
 /// would lead out of rustdoc's pages.
 #[test]
 fn the_guide_links_to_its_own_pages() {
-    let in_rustdoc = page::definitions(include_str!("../../../src/guide/links.md"));
+    let in_rustdoc = page::definitions(include_str!("../../../src/guide/mod.rs"));
     for page in PAGES.iter().filter(|page| page.name != "README.md") {
         let defined = page::definitions(page.text);
         for name in page::references(page.text) {
             assert!(defined.contains(&name), "{}: [{name}] is not defined at its end", page.name);
-            assert!(in_rustdoc.contains(&name), "{}: [{name}] is not in links.md", page.name);
+            assert!(in_rustdoc.contains(&name), "{}: [{name}] is not in src/guide/mod.rs", page.name);
         }
         for name in &defined {
             assert!(page.text.contains(&format!("[{name}]: {name}.md")), "{}: [{name}]", page.name);

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| esker::fuzz::json(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| esker::internals::fuzz::json(bytes));

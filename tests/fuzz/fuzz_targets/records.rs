@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| esker::fuzz::records(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| esker::internals::fuzz::records(bytes));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use esker::stream::{PendingSubscription, Streams};
+use esker::internals::stream::{PendingSubscription, Streams};
 
 use super::super::parser::{Stream, StreamItem};
 use super::history::{Event, History, TOPICS};

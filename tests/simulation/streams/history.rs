@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use esker::hub::HubLimits;
+use esker::internals::hub::HubLimits;
 
 pub const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];
 

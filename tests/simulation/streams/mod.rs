@@ -11,9 +11,9 @@ mod topics;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 
-use esker::hub::{Hub, HubLimits, inbox};
-use esker::sse::Framing;
-use esker::stream::Streams;
+use esker::internals::hub::{Hub, HubLimits, inbox};
+use esker::internals::sse::Framing;
+use esker::internals::stream::Streams;
 
 use self::socket::Socket;
 use super::parser::Stream;

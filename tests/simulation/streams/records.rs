@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker::hub::{Hub, HubLimits, RecordStart};
-use esker::sse::{Framing, record_frame};
-use esker::stream::{Close, Streams};
+use esker::internals::hub::{Hub, HubLimits, RecordStart};
+use esker::internals::sse::{Framing, record_frame};
+use esker::internals::stream::{Close, Streams};
 use fastrand::Rng;
 
 use super::super::parser::{Stream, StreamItem};

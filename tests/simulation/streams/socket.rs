@@ -44,7 +44,7 @@ impl Socket {
     }
 }
 
-impl esker::net::Socket for Socket {
+impl esker::internals::net::Socket for Socket {
     fn set_patient(&self, _: bool) {}
 }
 

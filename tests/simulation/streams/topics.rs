@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker::hub::{Hub, HubLimits, Position, TopicName};
-use esker::sse::{Framing, frames_from_text};
-use esker::stream::Silence;
-use esker::stream::{Close, StreamCounters, Streams};
+use esker::internals::hub::{Hub, HubLimits, Position, TopicName};
+use esker::internals::sse::{Framing, frames_from_text};
+use esker::internals::stream::Silence;
+use esker::internals::stream::{Close, StreamCounters, Streams};
 use fastrand::Rng;
 
 use super::client::Client;

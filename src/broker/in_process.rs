@@ -1,0 +1,143 @@
+//! What a program can do with its broker without a connection: publish, subscribe, insert.
+
+#[cfg(feature = "records")]
+use super::InsertError;
+use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
+#[cfg(feature = "records")]
+use crate::api::record::Record;
+use crate::hub::{Refused, TopicName};
+use crate::sse::{Event, MAX_EVENTS};
+
+impl Broker {
+    /// Publishes one event, as `POST /publish/{topic}` does, without waiting.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config, Event};
+    /// # let broker = Broker::start(Config::new().no_auth(true).in_memory().port(0))?;
+    /// let event = Event::new("21.5").name("temperature").id("reading-17");
+    /// assert!(!broker.publish("garden01", &event)?.is_duplicate());
+    /// assert!(broker.publish("garden01", &event)?.is_duplicate());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the topic's name or the event is invalid, the broker can't accept the event now, or it is shutting down. Nothing is
+    /// delivered then.
+    pub fn publish(&self, topic: &str, event: &Event) -> Result<Published, PublishError> {
+        self.publish_many(topic, [event])
+    }
+
+    /// Publishes several events together, in order, or none of them. No other event comes between them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config, Event};
+    /// # let broker = Broker::start(Config::new().no_auth(true).in_memory().port(0))?;
+    /// let events = ["ready", "steady", "go"].map(Event::new);
+    /// assert_eq!(broker.publish_many("countdown", &events)?.events, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::publish`], and [`PublishError::Count`] unless there are 1 to 10 000 events.
+    pub fn publish_many<'a>(
+        &self,
+        topic: &str,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<Published, PublishError> {
+        let topic = TopicName::parse(topic).map_err(PublishError::Topic)?;
+        let frames =
+            events.into_iter().map(Event::to_frame).collect::<Result<Vec<_>, _>>().map_err(PublishError::Event)?;
+        if !(1..=MAX_EVENTS).contains(&frames.len()) {
+            return Err(PublishError::Count(frames.len()));
+        }
+        let service = &self.service.0;
+        if service.is_draining() {
+            return Err(PublishError::Draining);
+        }
+        let published = service.publish(&topic, frames, self.clock.now().id_micros, None);
+        published.map_err(|refused| match refused {
+            Refused::Backpressure(_) => PublishError::Full,
+            Refused::TooManyTopics => PublishError::TooManyTopics,
+        })
+    }
+
+    /// Subscribes to topics, without a connection and without a token.
+    ///
+    /// A slow reader delays nobody. It catches up from the retained history, and gets a
+    /// [`Received::Gap`](crate::Received::Gap) if events it missed are no longer retained.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use esker::{Broker, Config, Event, Received, StartFrom};
+    ///
+    /// let broker = Broker::start(Config::new().no_auth(true).in_memory().port(0))?;
+    /// let subscription = broker.subscribe(["greeting1"], StartFrom::Now)?;
+    /// let reader = std::thread::spawn(move || {
+    ///     for received in subscription {
+    ///         match received {
+    ///             Received::Event(event) => println!("{}: {}", event.id(), event.data()),
+    ///             Received::Gap { .. } => println!("some events were missed"),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// });
+    /// broker.publish("greeting1", &Event::new("hello"))?;
+    /// broker.shutdown();
+    /// reader.join().expect("the reader ends with the broker");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no topic, a name is invalid, there are too many topics, or the broker is shutting down.
+    pub fn subscribe<T: AsRef<str>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+        from: StartFrom<'_>,
+    ) -> Result<Subscription, SubscribeError> {
+        let topics = topics.into_iter().map(|topic| TopicName::parse(topic.as_ref())).collect::<Result<Vec<_>, _>>();
+        Subscription::start(&self.service.0.hub, &topics.map_err(SubscribeError::Topic)?, from)
+    }
+
+    /// Stores one record, as `POST /insert` does, and publishes it. `json` is the record's data. Returns the record's id when
+    /// the record is on the disk.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config};
+    /// let broker = Broker::start(Config::new().no_auth(true).in_memory().port(0))?;
+    /// let first = broker.insert("user", r#"{ "name": "Ada" }"#)?;
+    /// assert!(broker.insert("user", "null")? > first);
+    /// assert!(broker.insert("user", "no JSON").is_err() && broker.insert("", "1").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the name or the data is invalid, the store can't accept the record, or the broker is shutting down.
+    #[cfg(feature = "records")]
+    pub fn insert(&self, name: &str, json: &str) -> Result<u64, InsertError> {
+        let service = &self.service.0;
+        if service.is_draining() {
+            return Err(InsertError::Draining);
+        }
+        if !service.hub.has_room_for_records() {
+            return Err(InsertError::Full);
+        }
+        let record = Record::new(name, json).map_err(|problem| InsertError::Record(problem.detail.into()))?;
+        let (sender, reply) = crossbeam_channel::bounded(1);
+        service.store.insert(record.name, record.data, move |stored| {
+            let _ = sender.send(stored);
+        });
+        let stored = reply.recv().map_err(|_| InsertError::Draining)?;
+        stored.map_err(InsertError::Store)
+    }
+}

@@ -1,0 +1,202 @@
+//! Subscribing from within the process: a blocking iterator over the events of some topics.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::received::ReceivedEvent;
+use crate::hub::{self, Hub, ListenError, Listener, Listening, ParseTopicError, Taken, TopicFrame, TopicName};
+
+/// Requests everything that is retained: see [`hub::Position`].
+const EVERYTHING: &str = "0";
+
+/// Where a [`Subscription`] starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartFrom<'a> {
+    /// With the next event.
+    #[default]
+    Now,
+    /// After the event with this id, which may be the broker's or a publisher's. If events after it are no longer retained,
+    /// or the id is unknown, the subscription starts with a [`Received::Gap`] and everything retained.
+    After(&'a str),
+    /// With the oldest event retained.
+    Oldest,
+}
+
+/// What a [`Subscription`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Received {
+    /// An event.
+    Event(ReceivedEvent),
+    /// Events were missed, because they are no longer retained. Everything that is still retained follows.
+    Gap {
+        /// The id of the oldest event still retained in these topics.
+        oldest: Option<u64>,
+    },
+}
+
+impl Received {
+    /// Returns the event. `None` for a gap.
+    pub fn into_event(self) -> Option<ReceivedEvent> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Gap { .. } => None,
+        }
+    }
+}
+
+/// Why a subscription has nothing to return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// There is no event yet.
+    Empty,
+    /// The broker has shut down, and everything published before was returned.
+    Closed,
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "there is no event yet",
+            Self::Closed => "the broker has shut down",
+        })
+    }
+}
+
+impl std::error::Error for ReceiveError {}
+
+/// Why a subscription can't start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// A topic's name is invalid.
+    Topic(ParseTopicError),
+    /// No topic was given.
+    NoTopic,
+    /// A topic is new, and the broker has as many topics as [`Config::max_topics`](crate::Config::max_topics) allows.
+    TooManyTopics,
+    /// The broker is shutting down.
+    Draining,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(error) => error.fmt(f),
+            Self::NoTopic => f.write_str("there is no topic to subscribe to; give at least one"),
+            Self::TooManyTopics => {
+                f.write_str("there are as many topics as `max_topics` allows; try again when some have expired")
+            }
+            Self::Draining => f.write_str("the broker is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for SubscribeError {}
+
+/// The events of one or several topics, in the broker's order: see [`Broker::subscribe`](crate::Broker::subscribe).
+///
+/// As an iterator it blocks until there is an event, and ends when the broker shuts down.
+#[derive(Debug)]
+#[must_use = "a subscription does nothing unless it is read"]
+pub struct Subscription {
+    hub: Shared,
+    listener: Arc<Listener>,
+    /// The id of the last event that was returned.
+    cursor: u64,
+    gap: Option<hub::Gap>,
+    frames: VecDeque<TopicFrame>,
+}
+
+/// The hub, which has nothing to show in a debug print.
+struct Shared(Arc<Hub>);
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hub")
+    }
+}
+
+impl Subscription {
+    pub(super) fn start(hub: &Arc<Hub>, topics: &[TopicName], from: StartFrom<'_>) -> Result<Self, SubscribeError> {
+        if topics.is_empty() {
+            return Err(SubscribeError::NoTopic);
+        }
+        let position = match from {
+            StartFrom::Now => hub::Position::Live,
+            StartFrom::After(id) => hub::Position::After(id),
+            StartFrom::Oldest => hub::Position::After(EVERYTHING),
+        };
+        let Listening { listener, cursor, gap } = hub.listen(topics, position).map_err(|error| match error {
+            ListenError::TooManyTopics => SubscribeError::TooManyTopics,
+            ListenError::Closed => SubscribeError::Draining,
+        })?;
+        Ok(Self { hub: Shared(Arc::clone(hub)), listener, cursor, gap, frames: VecDeque::new() })
+    }
+
+    /// Returns the next event without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError::Empty`] if there is none yet, [`ReceiveError::Closed`] if there will be none any more.
+    pub fn try_recv(&mut self) -> Result<Received, ReceiveError> {
+        loop {
+            if let Some(hub::Gap { oldest }) = self.gap.take() {
+                return Ok(Received::Gap { oldest });
+            }
+            if let Some((slot, frame)) = self.frames.pop_front() {
+                self.cursor = frame.id();
+                let topic = self.listener.topic(slot);
+                return Ok(Received::Event(ReceivedEvent::new(topic, &frame)));
+            }
+            match self.listener.take(&mut self.frames) {
+                Taken::Frames if self.frames.is_empty() => return Err(ReceiveError::Empty),
+                Taken::Frames => {}
+                Taken::Behind => self.gap = self.hub.0.catch_up(&self.listener, &mut self.cursor, &mut self.frames),
+                Taken::Closed => return Err(ReceiveError::Closed),
+            }
+        }
+    }
+
+    /// Waits for the next event, but no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError::Empty`] if there was none in time, [`ReceiveError::Closed`] if there will be none any more.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Received, ReceiveError> {
+        match self.try_recv() {
+            Err(ReceiveError::Empty) => {
+                self.listener.wait(Some(timeout));
+                self.try_recv()
+            }
+            received => received,
+        }
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Received;
+
+    /// Waits for the next event. `None` when the broker has shut down.
+    fn next(&mut self) -> Option<Received> {
+        loop {
+            match self.try_recv() {
+                Ok(received) => return Some(received),
+                Err(ReceiveError::Closed) => return None,
+                Err(ReceiveError::Empty) => self.listener.wait(None),
+            }
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Subscription {}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hub.0.stop_listening(&self.listener);
+    }
+}

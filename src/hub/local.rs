@@ -1,0 +1,267 @@
+//! Subscribers inside this process: threads of a program that embeds the broker.
+//!
+//! A listener has a bounded queue. Publishing puts frames into it without waiting or allocating. If the queue is full, the
+//! listener falls behind, and gets no more frames until it has caught up from the retained history, exactly as a network
+//! subscriber does whose socket was full. What is no longer retained by then is reported as a gap.
+//!
+//! ```text
+//! live ── queue full ──► behind ── catch_up until nothing is left ──► live
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Gap, Hub, Position, Slot, State, TopicName, position};
+use crate::sse::Frame;
+
+/// The most frames in a listener's queue, and the most frames that it catches up with at a time.
+const MAX_QUEUED: usize = 256;
+/// The most bytes in a listener's queue. A single larger frame is accepted if the queue is empty.
+const MAX_QUEUED_BYTES: usize = 1 << 20;
+
+/// A frame and the topic it was published to.
+pub type TopicFrame = (Slot, Arc<Frame>);
+
+/// Why a listener is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenError {
+    /// A topic is new, and [`HubLimits::topics`](super::HubLimits::topics) is reached.
+    TooManyTopics,
+    /// [`Hub::close_listeners`] was called.
+    Closed,
+}
+
+/// What a listener finds in its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Frames, or nothing yet.
+    Frames,
+    /// The queue is empty and was full: it must catch up.
+    Behind,
+    /// The queue is empty and stays so.
+    Closed,
+}
+
+/// A subscriber inside this process.
+#[derive(Debug)]
+pub struct Listener {
+    topics: Box<[(Slot, TopicName)]>,
+    queue: Mutex<Queue>,
+    arrival: Condvar,
+    /// Whether a thread waits for an arrival, so that publishing makes no syscall otherwise.
+    is_waiting: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Queue {
+    frames: VecDeque<TopicFrame>,
+    bytes: usize,
+    is_behind: bool,
+    is_closed: bool,
+}
+
+/// How a listener starts.
+#[derive(Debug)]
+pub struct Listening {
+    /// To be passed to [`Hub::stop_listening`] at the end.
+    pub listener: Arc<Listener>,
+    /// The listener is to get everything after this id.
+    pub cursor: u64,
+    /// To be reported before anything else.
+    pub gap: Option<Gap>,
+}
+
+/// All listeners, by the topics they listen to.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    by_topic: HashMap<Slot, Arc<[Arc<Listener>]>>,
+    is_closed: bool,
+}
+
+impl Listener {
+    fn new(topics: Box<[(Slot, TopicName)]>, is_behind: bool) -> Self {
+        let queue = Queue { frames: VecDeque::with_capacity(MAX_QUEUED), bytes: 0, is_behind, is_closed: false };
+        Self { topics, queue: Mutex::new(queue), arrival: Condvar::new(), is_waiting: AtomicBool::new(false) }
+    }
+
+    /// Returns the name of a topic it listens to.
+    pub fn topic(&self, slot: Slot) -> Option<TopicName> {
+        self.topics.iter().find(|(own, _)| *own == slot).map(|&(_, name)| name)
+    }
+
+    /// Moves the queued frames to `frames`, which must be empty.
+    pub fn take(&self, frames: &mut VecDeque<TopicFrame>) -> Taken {
+        let mut queue = self.lock();
+        if queue.frames.is_empty() && queue.is_behind {
+            return Taken::Behind;
+        }
+        if queue.frames.is_empty() && queue.is_closed {
+            return Taken::Closed;
+        }
+        std::mem::swap(&mut queue.frames, frames);
+        queue.frames.reserve(MAX_QUEUED);
+        queue.bytes = 0;
+        Taken::Frames
+    }
+
+    /// Waits until there is something to take, but no longer than `timeout`.
+    pub fn wait(&self, timeout: Option<Duration>) {
+        let is_idle = |queue: &mut Queue| {
+            let is_idle = queue.frames.is_empty() && !queue.is_behind && !queue.is_closed;
+            self.is_waiting.store(is_idle, Ordering::Relaxed);
+            is_idle
+        };
+        let queue = self.lock();
+        match timeout {
+            Some(timeout) => drop(self.arrival.wait_timeout_while(queue, timeout, is_idle)),
+            None => drop(self.arrival.wait_while(queue, is_idle)),
+        }
+    }
+
+    /// Adds a frame, unless the listener is behind or falls behind now.
+    fn push(&self, slot: Slot, frame: &Arc<Frame>) {
+        let mut queue = self.lock();
+        let is_full = queue.frames.len() >= MAX_QUEUED
+            || (!queue.frames.is_empty() && queue.bytes + frame.cost() > MAX_QUEUED_BYTES);
+        queue.is_behind |= is_full;
+        if !queue.is_behind {
+            queue.bytes += frame.cost();
+            queue.frames.push_back((slot, Arc::clone(frame)));
+        }
+    }
+
+    /// Wakes the thread that waits. Called without the hub's lock.
+    fn wake(&self) {
+        if self.is_waiting.swap(false, Ordering::Relaxed) {
+            self.arrival.notify_all();
+        }
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listeners {
+    /// Returns the listeners of a topic, to be woken when the hub's lock is released.
+    pub fn of(&self, slot: Slot) -> Option<Arc<[Arc<Listener>]>> {
+        self.by_topic.get(&slot).cloned()
+    }
+
+    /// Returns how many listen to a topic.
+    pub fn count(&self, slot: Slot) -> usize {
+        self.by_topic.get(&slot).map_or(0, |listeners| listeners.len())
+    }
+
+    /// Puts a frame into the queues of the topic's listeners.
+    pub fn deliver(&self, slot: Slot, frame: &Arc<Frame>) {
+        self.by_topic.get(&slot).into_iter().flat_map(|all| all.iter()).for_each(|listener| listener.push(slot, frame));
+    }
+
+    fn add(&mut self, listener: &Arc<Listener>) {
+        for (slot, _) in &listener.topics {
+            let others = self.by_topic.remove(slot).unwrap_or_default();
+            let all = others.iter().chain([listener]).map(Arc::clone).collect();
+            self.by_topic.insert(*slot, all);
+        }
+    }
+
+    fn remove(&mut self, listener: &Arc<Listener>) {
+        for (slot, _) in &listener.topics {
+            let all = self.by_topic.remove(slot).unwrap_or_default();
+            let others: Arc<[_]> = all.iter().filter(|other| !Arc::ptr_eq(other, listener)).map(Arc::clone).collect();
+            if !others.is_empty() {
+                self.by_topic.insert(*slot, others);
+            }
+        }
+    }
+}
+
+/// Wakes the listeners of a topic. Called without the hub's lock.
+pub(super) fn wake(listeners: Option<&[Arc<Listener>]>) {
+    listeners.into_iter().flatten().for_each(|listener| listener.wake());
+}
+
+impl Hub {
+    /// Admits a listener to these topics, resuming after `position`. Unless that is the newest event, it
+    /// starts behind and must catch up first.
+    pub fn listen(&self, names: &[TopicName], position: Position<'_>) -> Result<Listening, ListenError> {
+        let mut state = self.lock();
+        if state.listeners.is_closed {
+            return Err(ListenError::Closed);
+        }
+        let mut topics = Vec::with_capacity(names.len());
+        for name in names {
+            match self.find_or_open(&mut state, name) {
+                Some(slot) => topics.push((slot, *name)),
+                None => {
+                    topics.iter().for_each(|&(slot, _)| state.retire_if_idle(slot));
+                    return Err(ListenError::TooManyTopics);
+                }
+            }
+        }
+        topics.sort_unstable_by_key(|&(slot, _)| slot);
+        topics.dedup_by_key(|&mut (slot, _)| slot);
+        let slots: Vec<_> = topics.iter().map(|&(slot, _)| slot).collect();
+        let (cursor, gap) = position::resolve(&state, &slots, position);
+        let is_behind = cursor < state.ids.newest();
+        let listener = Arc::new(Listener::new(topics.into(), is_behind));
+        state.listeners.add(&listener);
+        Ok(Listening { listener, cursor, gap })
+    }
+
+    /// Removes a listener.
+    pub fn stop_listening(&self, listener: &Arc<Listener>) {
+        let mut state = self.lock();
+        state.listeners.remove(listener);
+        listener.topics.iter().for_each(|&(slot, _)| state.retire_if_idle(slot));
+    }
+
+    /// Appends retained frames after `cursor` to `frames`, in order and at most [`MAX_QUEUED`]. If none is left, the listener is
+    /// no longer behind. Returns the gap instead, and moves the cursor beyond it, if frames after the cursor are gone.
+    pub fn catch_up(&self, listener: &Listener, cursor: &mut u64, frames: &mut VecDeque<TopicFrame>) -> Option<Gap> {
+        let state = self.lock();
+        let windows = || listener.topics.iter().map(|&(slot, _)| (slot, &state.feeds.get(slot).window));
+        if windows().any(|(_, window)| window.evicted_through() > *cursor) {
+            let oldest = windows().filter_map(|(_, window)| window.oldest()).min();
+            *cursor = oldest.map_or(state.ids.newest(), |id| id - 1);
+            return Some(Gap { oldest });
+        }
+        let mut runs: Vec<_> = windows().map(|(slot, window)| (slot, window.after(*cursor).peekable())).collect();
+        for _ in 0..MAX_QUEUED {
+            let next = runs
+                .iter_mut()
+                .filter_map(|(slot, run)| Some((run.peek()?.id(), *slot, run)))
+                .min_by_key(|next| next.0);
+            let Some((slot, frame)) = next.and_then(|(_, slot, run)| Some((slot, run.next()?))) else {
+                listener.lock().is_behind = false;
+                break;
+            };
+            frames.push_back((slot, Arc::clone(frame)));
+        }
+        None
+    }
+
+    /// Lets all listeners end once they have received what is published by now.
+    pub fn close_listeners(&self) {
+        let mut state = self.lock();
+        state.listeners.is_closed = true;
+        let all: Vec<_> = state.listeners.by_topic.values().flat_map(|listeners| listeners.iter().cloned()).collect();
+        drop(state);
+        all.iter().for_each(|listener| listener.close());
+    }
+}
+
+impl State {
+    /// Returns whether a topic has a listener inside this process.
+    pub(super) fn has_listener(&self, slot: Slot) -> bool {
+        self.listeners.by_topic.contains_key(&slot)
+    }
+}

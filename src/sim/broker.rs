@@ -1,0 +1,104 @@
+//! A broker that does nothing by itself: each loop iteration of a worker and each step of the store is a call.
+
+use std::sync::Arc;
+
+use crate::api::Service;
+use crate::broker::builder::{self, HubOrder};
+use crate::broker::{StartError, open_auth};
+use crate::clock::{Clock, ManualClock};
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::net::{BoundListener, ListenerRole, Reactor};
+use crate::store::{Location, ManualStore, Store, Tuning};
+use crate::worker::Worker;
+
+/// The descriptor limit, which no simulation reaches.
+const DESCRIPTORS: usize = 1 << 20;
+
+/// A broker that is run step by step. Dropping it has the effect of killing its process.
+pub struct Broker<K: Reactor> {
+    service: Arc<Service>,
+    /// `None` for a worker that has ended.
+    workers: Vec<Option<Worker<K>>>,
+    store: ManualStore,
+}
+
+/// The simulated environment of a [`Broker`].
+pub struct Env<'a, K: Reactor> {
+    /// Where the records are stored.
+    pub location: &'a Location,
+    /// The store's limits.
+    pub tuning: Tuning,
+    /// The clock.
+    pub clock: Arc<ManualClock>,
+    /// One reactor for each worker.
+    pub reactors: Vec<K>,
+    /// Where connections are accepted.
+    pub listener: K::Listener,
+}
+
+impl<K: Reactor> Broker<K> {
+    /// Starts a broker as [`crate::Broker::start`] does, but without threads.
+    pub fn start(config: &Config, env: Env<'_, K>) -> Result<Self, StartError> {
+        let settings = config.settle(DESCRIPTORS)?;
+        let auth = open_auth(&settings.access)?;
+        let mut records = Store::open_tuned(env.location, env.tuning)?;
+        let clock = Clock::manual(env.clock);
+        let wakers = env.reactors.iter().map(Reactor::waker);
+        let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, wakers);
+        let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
+        let (store, manual_store) = records.start_manual(Box::new(order), clock.clone())?;
+        let metrics = Metrics::new(env.reactors.len(), clock.now().unix_millis);
+        let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
+        let listeners = vec![BoundListener { listener: env.listener, role: ListenerRole::All }];
+        let workers = builder::workers(&service, &clock, env.reactors, inboxes, listeners)?;
+        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), store: manual_store })
+    }
+
+    /// Returns the milliseconds until a worker must run even if nothing happens. `None` means that it waits for an event.
+    pub fn timeout(&self, worker: usize) -> Option<u64> {
+        self.workers[worker].as_ref()?.timeout()
+    }
+
+    /// Runs one loop iteration of a worker that has not ended.
+    pub fn step(&mut self, worker: usize) {
+        if let Some(running) = &mut self.workers[worker] {
+            running.iterate();
+            if running.is_over() {
+                self.workers[worker] = None;
+            }
+        }
+    }
+
+    /// Runs one step of the store.
+    pub fn step_store(&mut self) {
+        self.store.step();
+    }
+
+    /// Returns the hub, which counts retained events and subscribers.
+    pub fn hub(&self) -> &Hub {
+        &self.service.hub
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Store {
+        &self.service.store
+    }
+
+    /// Drains the broker, as SIGTERM does: it accepts nothing new, and streams end.
+    pub fn drain(&mut self) {
+        self.service.drain();
+        (0..self.workers.len()).for_each(|worker| self.service.hub.wake(worker));
+    }
+
+    /// Returns whether a worker has ended, as it does after a drain.
+    pub fn has_ended(&self, worker: usize) -> bool {
+        self.workers[worker].is_none()
+    }
+
+    /// Closes the store. Called when all workers have ended.
+    pub fn close(self) {
+        self.store.close(&self.service.store);
+    }
+}

@@ -1,0 +1,8 @@
+//! A whole broker without threads, clocks or sockets of its own, so that a simulation can drive it step by step from one
+//! thread and one seed. Compiled only with the feature `internals`.
+
+mod broker;
+
+pub use crate::clock::ManualClock;
+pub use crate::store::ManualStore;
+pub use broker::{Broker, Env};
