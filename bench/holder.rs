@@ -1,14 +1,14 @@
-//! Holds idle subscribers, as many as the descriptor limit lets one process have, and checks that each of them gets each
-//! event exactly once. Does what it is told on standard input, a word a line, and tells it on standard output, a line
-//! of `key=value` each; `bench/million` runs one or many of these. Starts no broker.
+//! Holds idle subscribers, as many as one process's descriptor limit allows, and checks that each of them gets each event
+//! exactly once. Reads commands from standard input, one word per line, and writes results to standard output as lines of
+//! `key=value`. `bench/million` runs one or more of these. Starts no broker.
 //!
 //! ```text
-//! event     publish one event, check that everybody gets it, tell the milliseconds
-//! await     the same for an event that somebody else publishes
-//! status    tell how many there are
+//! event     publish an event, check that every subscriber gets it, print the milliseconds
+//! await     wait for an event from another publisher, and check it like `event`
+//! status    print the counts
 //! farewell  wait until all streams have ended
 //! ```
-//! At the end of standard input it ends.
+//! Exits at the end of standard input.
 
 #[path = "holder/reader.rs"]
 mod reader;
@@ -25,16 +25,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lexopt::{Arg, ValueExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use shard::{Got, Shard};
+use shard::{Received, Shard};
 
 const USAGE: &str =
     "usage: holder ADDRESS:PORT COUNT [--topic NAME] [--source IP] [--in-flight N] [--patience SECONDS]";
 
-/// How long is waited for an event that comes twice.
+/// How long to wait for duplicates of an event.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What it was started with.
-struct Plan {
+/// The command line.
+struct Options {
     broker: SocketAddrV4,
     count: usize,
     topic: String,
@@ -44,25 +44,25 @@ struct Plan {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let plan = Plan::parse(std::env::args_os().skip(1))?;
+    let options = Options::parse(std::env::args_os().skip(1))?;
     raise_descriptor_limit()?;
-    let mut shard = Shard::new(plan.broker, &plan.topic, plan.source)?;
+    let mut shard = Shard::new(options.broker, &options.topic, options.source)?;
     let begin = Instant::now();
-    shard.connect(plan.count, plan.in_flight)?;
+    shard.connect(options.count, options.in_flight)?;
     println!("held {} seconds={:.3}", counts(&shard), begin.elapsed().as_secs_f64());
     let commands = commands(&shard)?;
     loop {
         match commands.try_recv() {
-            Ok(command) => obey(&command, &mut shard, plan.patience)?,
-            Err(TryRecvError::Empty) => shard.turn(Duration::from_secs(3600))?,
+            Ok(command) => run_command(&command, &mut shard, options.patience)?,
+            Err(TryRecvError::Empty) => shard.run(Duration::from_secs(3600))?,
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
     }
 }
 
-impl Plan {
+impl Options {
     fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, lexopt::Error> {
-        let mut plan = Self {
+        let mut options = Self {
             broker: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
             count: 0,
             topic: "million1".into(),
@@ -70,33 +70,33 @@ impl Plan {
             in_flight: 256,
             patience: Duration::from_secs(120),
         };
-        let mut places = 0;
+        let mut positional = 0;
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
             match argument {
-                Arg::Value(value) if places == 0 => plan.broker = value.parse()?,
-                Arg::Value(value) if places == 1 => plan.count = value.parse()?,
-                Arg::Long("topic") => plan.topic = parser.value()?.string()?,
-                Arg::Long("source") => plan.source = parser.value()?.parse()?,
-                Arg::Long("in-flight") => plan.in_flight = parser.value()?.parse()?,
-                Arg::Long("patience") => plan.patience = Duration::from_secs(parser.value()?.parse()?),
-                // Cargo says so to every bench.
+                Arg::Value(value) if positional == 0 => options.broker = value.parse()?,
+                Arg::Value(value) if positional == 1 => options.count = value.parse()?,
+                Arg::Long("topic") => options.topic = parser.value()?.string()?,
+                Arg::Long("source") => options.source = parser.value()?.parse()?,
+                Arg::Long("in-flight") => options.in_flight = parser.value()?.parse()?,
+                Arg::Long("patience") => options.patience = Duration::from_secs(parser.value()?.parse()?),
+                // Cargo passes this to every bench.
                 Arg::Long("bench") => continue,
                 _ => return Err(USAGE.into()),
             }
-            places += 1;
+            positional += 1;
         }
-        if plan.count == 0 { Err(USAGE.into()) } else { Ok(plan) }
+        if options.count == 0 { Err(USAGE.into()) } else { Ok(options) }
     }
 }
 
-/// Raises the soft limit to the hard one.
+/// Raises the soft limit to the hard limit.
 fn raise_descriptor_limit() -> io::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// The lines of standard input, each of which ends the shard's waiting; and so does their end.
+/// Reads the lines of standard input. Each line, and the end of input, wakes the shard.
 fn commands(shard: &Shard) -> io::Result<Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
     let waker = shard.waker()?;
@@ -108,47 +108,47 @@ fn commands(shard: &Shard) -> io::Result<Receiver<String>> {
             }
         }
         drop(sender);
-        // If that fails, nobody is left who waits.
+        // If this fails, no thread is waiting any more.
         let _ = waker.wake();
     });
     Ok(receiver)
 }
 
-fn obey(command: &str, shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Error>> {
+fn run_command(command: &str, shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Error>> {
     match command {
         "event" => {
             shard.publish()?;
             check(shard, patience)
         }
         "await" => {
-            shard.listen();
+            shard.start_counting();
             check(shard, patience)
         }
         "status" => {
             println!("status {}", counts(shard));
             Ok(())
         }
-        "farewell" => farewell(shard, patience),
+        "farewell" => wait_for_end(shard, patience),
         other => Err(format!("unknown command: {other}").into()),
     }
 }
 
-/// Waits until everybody has the event, and for a while after that, and tells what everybody got and when.
+/// Waits until all subscribers have the event, then for duplicates, and prints what they received and when.
 fn check(shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Error>> {
     let (begin, sent_at) = (Instant::now(), unix_micros());
     while shard.counts().reached < shard.counts().held && begin.elapsed() < patience {
-        shard.turn(Duration::from_millis(50))?;
+        shard.run(Duration::from_millis(50))?;
     }
     let end = Instant::now() + SETTLE;
     while Instant::now() < end {
-        shard.turn(Duration::from_millis(50))?;
+        shard.run(Duration::from_millis(50))?;
     }
     let expected = shard.published().map(|event| reader::hash(event.as_bytes()));
-    // Without an event of its own, all must have got what the first one got.
-    let expected = expected.or_else(|| shard.got().next().map(|got| got.hash));
-    let is_exact = |got: &Got| got.events == 1 && Some(got.hash) == expected;
-    let mut delays: Vec<_> = shard.got().filter(is_exact).map(|got| got.at).collect();
-    let missing = shard.got().filter(|got| got.events == 0).count();
+    // If this process published no event, all subscribers must have received the same as the first.
+    let expected = expected.or_else(|| shard.received().next().map(|received| received.hash));
+    let is_exact = |received: &Received| received.events == 1 && Some(received.hash) == expected;
+    let mut delays: Vec<_> = shard.received().filter(is_exact).map(|received| received.at).collect();
+    let missing = shard.received().filter(|received| received.events == 0).count();
     let (exact, held) = (delays.len(), shard.counts().held);
     delays.sort_unstable();
     let delay = |part: f64| {
@@ -168,11 +168,11 @@ fn check(shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits until all streams are over, and tells how.
-fn farewell(shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Error>> {
+/// Waits until all streams have ended, and prints the counts.
+fn wait_for_end(shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Error>> {
     let (begin, held, mut first) = (Instant::now(), shard.counts().held, None);
     while shard.counts().held > 0 && begin.elapsed() < patience {
-        shard.turn(Duration::from_millis(50))?;
+        shard.run(Duration::from_millis(50))?;
         if shard.counts().held < held {
             first.get_or_insert_with(Instant::now);
         }

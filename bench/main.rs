@@ -1,5 +1,5 @@
-//! Where the broker's claims are made and checked: `scripts/bench SCENE [OPTIONS]`; bench/README.md tells of each. This
-//! file knows the command line; what is measured is in `scenes/`, and `print` and `report` tell it.
+//! The benchmarks: `scripts/bench SCENE [OPTIONS]`; bench/README.md describes each. This file parses the command line,
+//! `scenes/` measures, and `print` and `report` present the results.
 
 mod load;
 mod print;
@@ -23,7 +23,7 @@ const USAGE: &str =
     [--subscribers N] [--stalled N] [--topics N] [--size BYTES] [--burst EVENTS] [--window BURSTS] [--rate EVENTS/S]
     [--connections N,…] [--seconds S] [--records N] [--rounds N] [--server-cores LIST] [--client-cores LIST]";
 
-/// Events in a burst, unless more are asked for.
+/// Events in a burst, unless the command line asks for more.
 const BURST: u32 = 64;
 
 fn main() -> ExitCode {
@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    if let Some(words) = words_of_a_test() {
-        return if picks_others(&words) { Ok(()) } else { smoke() };
+    if let Some(words) = test_arguments() {
+        return if selects_tests(&words) { Ok(()) } else { smoke() };
     }
     let (scene, setting) = arguments()?;
     match scene.as_str() {
@@ -67,19 +67,19 @@ fn compare_all(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What cargo was told for its tests, if it runs this as one: then it does not say what it says to every bench.
-fn words_of_a_test() -> Option<Vec<String>> {
+/// Returns the arguments if cargo runs this program as a test: only as a bench does it get the argument [`servers::IS_BENCH`].
+fn test_arguments() -> Option<Vec<String>> {
     let words: Vec<String> = env::args().skip(1).collect();
     let is_bench = words.iter().any(|word| word == servers::IS_BENCH);
     (!is_bench).then_some(words)
 }
 
-/// Whether some tests are asked for by name, or only listed; a name such as `publish` must not begin a measurement.
-fn picks_others(words: &[String]) -> bool {
+/// Returns whether some tests are selected by name, or only listed. A test name such as `publish` must not start a measurement.
+fn selects_tests(words: &[String]) -> bool {
     words.iter().any(|word| !word.starts_with('-') || word == "--list")
 }
 
-/// The scene and how it is set.
+/// Parses the scene and its settings.
 fn arguments() -> Result<(String, Setting), Failure> {
     let mut setting = Setting::default();
     let mut scene = None;
@@ -111,7 +111,7 @@ fn arguments() -> Result<(String, Setting), Failure> {
     Ok((scene.ok_or(USAGE)?, setting))
 }
 
-/// Every scene once and small: whether the load finds each event, once and in order.
+/// Runs every scene once with a small load, as a test of the load generator: every event must arrive once and in order.
 fn smoke() -> Result<(), Failure> {
     let scratch = Scratch::new()?;
     let small = Setting {

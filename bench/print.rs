@@ -1,9 +1,9 @@
-//! The scenes' figures as tables for people: each round, and the medians. Knows no measuring.
+//! Prints the results of scenes as tables: each round, and the medians. Independent of how they are measured.
 
-use crate::scenes::{Setting, comings, fanout, idle, median, requests, start};
+use crate::scenes::{Setting, arrivals, fanout, idle, median, requests, start};
 use crate::servers::Failure;
 
-/// Fan-out, with the ratio to the first server.
+/// Prints fan-out, with the ratio to the first server.
 pub fn fanout(setting: &Setting) -> Result<(), Failure> {
     println!("server            deliveries/s  µs each (user)  p50 µs   p99 µs  p99.9 µs  lost  × first");
     compare(setting, |name| {
@@ -15,7 +15,7 @@ pub fn fanout(setting: &Setting) -> Result<(), Failure> {
     })
 }
 
-/// Bursts of events, with the ratio to one at a time.
+/// Prints bursts of events, with the ratio to single events.
 pub fn burst(setting: &Setting) -> Result<(), Failure> {
     println!("server           events  µs each  × one at a time");
     for name in &setting.servers {
@@ -31,7 +31,7 @@ pub fn burst(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts with many records.
+/// Prints start times with many records.
 pub fn start(setting: &Setting) -> Result<(), Failure> {
     println!("{} records\nafter        s  private MB", setting.records);
     for (after, round) in start::measure(setting)? {
@@ -40,7 +40,7 @@ pub fn start(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Memory and processor time of idle subscribers.
+/// Prints memory and CPU time of idle subscribers.
 pub fn idle(setting: &Setting) -> Result<(), Failure> {
     println!("from {} to {} subscribers", idle::first(setting), setting.subscribers);
     println!("server           private bytes each  % of a core  × first");
@@ -50,7 +50,7 @@ pub fn idle(setting: &Setting) -> Result<(), Failure> {
     })
 }
 
-/// Publishes that nobody listens to.
+/// Prints publishes without subscribers.
 pub fn publish(setting: &Setting) -> Result<(), Failure> {
     for &connections in &setting.connections {
         println!("{connections} connections\nserver            requests/s  µs each  × first");
@@ -62,7 +62,7 @@ pub fn publish(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Durable inserts.
+/// Prints durable inserts.
 pub fn insert(setting: &Setting) -> Result<(), Failure> {
     println!("connections  inserts/s  per commit  floor/s  share");
     for &connections in &setting.connections {
@@ -78,17 +78,20 @@ pub fn insert(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Subscribers that come back all at once.
+/// Prints subscribers that all reconnect at once.
 pub fn storm(setting: &Setting) -> Result<(), Failure> {
-    comings(setting, comings::storm)
+    arrivals(setting, arrivals::storm)
 }
 
-/// Subscribers that come and go.
+/// Prints subscribers that connect and disconnect.
 pub fn churn(setting: &Setting) -> Result<(), Failure> {
-    comings(setting, comings::churn)
+    arrivals(setting, arrivals::churn)
 }
 
-fn comings(setting: &Setting, scene: fn(&str, &Setting) -> Result<comings::Comings, Failure>) -> Result<(), Failure> {
+fn arrivals(
+    setting: &Setting,
+    scene: fn(&str, &Setting) -> Result<arrivals::Arrivals, Failure>,
+) -> Result<(), Failure> {
     println!("server            streams  deliveries       s   µs a stream  private MB  × first");
     compare(setting, |name| {
         let round = scene(name, setting)?;
@@ -98,14 +101,14 @@ fn comings(setting: &Setting, scene: fn(&str, &Setting) -> Result<comings::Comin
     })
 }
 
-/// The latency of those that read, with and without others that don't.
+/// Prints the latency of subscribers that read, with and without others that don't.
 pub fn stalled(setting: &Setting) -> Result<(), Failure> {
     println!("server           stalled  p50 µs   p99 µs  p99.9 µs  p99 × without");
     for name in &setting.servers {
         let mut ratios = Vec::new();
         for _ in 0..setting.rounds {
-            let without = comings::beside_stalled(name, setting, 0)?;
-            let with = comings::beside_stalled(name, setting, setting.stalled)?;
+            let without = arrivals::beside_stalled(name, setting, 0)?;
+            let with = arrivals::beside_stalled(name, setting, setting.stalled)?;
             ratios.push(with.p99 as f64 / without.p99 as f64);
             for (stalled, round) in [(0, without), (setting.stalled, with)] {
                 let [p50, p99, p999] = [round.p50, round.p99, round.p999].map(|nanos| nanos as f64 / 1e3);
@@ -117,7 +120,7 @@ pub fn stalled(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Rounds of all servers in turn, so that a noisy machine is noisy for all; then the medians.
+/// Prints alternating rounds of all servers, so that noise on the machine affects all, then the medians.
 fn compare(setting: &Setting, mut round: impl FnMut(&str) -> Result<(String, f64), Failure>) -> Result<(), Failure> {
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); setting.servers.len()];
     for _ in 0..setting.rounds {

@@ -1,4 +1,4 @@
-//! What /proc tells of a server: the processor time and the memory of a process and all that descend from it.
+//! CPU time and memory of a process and all its descendants, from /proc.
 
 use std::fs;
 use std::ops::Sub;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 /// A tick of /proc/PID/stat: USER_HZ is 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Processor time.
+/// CPU time.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Cpu {
-    /// In all, to the nanosecond.
+    /// User and kernel time, in nanoseconds.
     pub total: Duration,
-    /// Outside the kernel, in ticks of 10 ms.
+    /// User time, in ticks of 10 ms.
     pub user: Duration,
-    /// In the kernel, in ticks of 10 ms.
+    /// Kernel time, in ticks of 10 ms.
     pub system: Duration,
 }
 
@@ -30,7 +30,7 @@ impl Sub for Cpu {
     }
 }
 
-/// Time that begins to be counted, by the clock and of a server.
+/// Measures wall time and a server's CPU time.
 pub struct Stopwatch {
     root: u32,
     begin: Instant,
@@ -38,38 +38,38 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Begins now.
+    /// Starts measuring.
     pub fn start(root: u32) -> Self {
         Self { root, begin: Instant::now(), before: cpu(root) }
     }
 
-    /// What was spent so far.
+    /// Returns the time spent so far.
     pub fn spent(&self) -> Spent {
         Spent { elapsed: self.begin.elapsed(), cpu: cpu(self.root) - self.before }
     }
 }
 
-/// Time that was spent.
+/// Time spent.
 pub struct Spent {
-    /// By the clock.
+    /// Wall time.
     pub elapsed: Duration,
-    /// Of the server's processor.
+    /// The server's CPU time.
     pub cpu: Cpu,
 }
 
 impl Spent {
-    /// Things per second, of so many.
+    /// Returns the rate per second of this many operations.
     pub fn rate(&self, count: u64) -> f64 {
         count as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The server's processor time for each of so many, in microseconds.
+    /// Returns the server's CPU time for each of this many operations, in microseconds.
     pub fn micros_each(&self, count: u64) -> f64 {
         self.cpu.total.as_secs_f64() * 1e6 / count as f64
     }
 }
 
-/// The processor time that a process and its descendants have used so far.
+/// Returns the CPU time that a process and its descendants have used so far.
 fn cpu(root: u32) -> Cpu {
     descendants(root).into_iter().fold(Cpu::default(), |sum, pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -82,7 +82,7 @@ fn cpu(root: u32) -> Cpu {
     })
 }
 
-/// Bytes of memory that a process and its descendants share with nobody.
+/// Returns the private dirty memory of a process and its descendants, in bytes.
 pub fn private_bytes(root: u32) -> u64 {
     let rollups = descendants(root).into_iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")));
     let dirty = |text: String| {
@@ -92,7 +92,7 @@ pub fn private_bytes(root: u32) -> u64 {
     rollups.filter_map(|text| dirty(text.ok()?)).sum::<u64>() * 1024
 }
 
-/// The names of the processes, as the results tell them.
+/// Returns the names of the processes, for the results.
 pub fn names(root: u32) -> Vec<String> {
     let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     descendants(root).into_iter().map(name).collect()
@@ -126,7 +126,7 @@ fn parent(pid: u32) -> Option<u32> {
     after_name(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).nth(1)?.parse().ok()
 }
 
-/// The fields after the name, which may hold spaces and brackets: state, parent, …
+/// Returns the fields after the name, which may contain spaces and parentheses: state, parent, …
 fn after_name(stat: &str) -> impl Iterator<Item = &str> {
     stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ')
 }

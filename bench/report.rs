@@ -1,4 +1,4 @@
-//! The comparison as a page (Markdown) and a picture (SVG). Knows no measuring.
+//! Writes the comparison as a page (Markdown) and a chart (SVG). Independent of how it is measured.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::{env, fs, io};
 use crate::scenes::compare::{CONNECTIONS, Comparison, IDLE, LARGE, Row};
 use crate::servers::{Failure, IS_BENCH};
 
-/// Of the picture, in pixels.
+/// Sizes in the chart, in pixels.
 const BAR: usize = 18;
 const ROW: usize = 26;
 const LABELS: usize = 150;
 const BARS: usize = 420;
 const WIDTH: usize = LABELS + BARS + 110;
 
-/// Writes both into a folder, named after the day; answers the page's path.
+/// Writes both to a directory, in files named after the day. Returns the page's path.
 pub fn write(comparison: &Comparison, folder: &Path) -> Result<PathBuf, Failure> {
     let date = output("date", &["+%F"])?;
     fs::create_dir_all(folder)?;
@@ -84,12 +84,12 @@ fn method(Comparison { rows, yardstick, rate, setting, .. }: &Comparison) -> Res
     ))
 }
 
-/// What this program was told, less what cargo adds.
+/// Returns this program's command line, without the arguments that cargo adds.
 fn command() -> String {
     env::args().skip(1).filter(|word| word != IS_BENCH).collect::<Vec<_>>().join(" ")
 }
 
-/// A figure is no number if every round failed.
+/// The figure is NaN if every round failed.
 fn ratio(figure: f64, floor: f64) -> String {
     if figure.is_finite() { format!("{:.2} ×", figure / floor) } else { "failed".to_owned() }
 }
@@ -110,7 +110,7 @@ fn output(program: &str, arguments: &[&str]) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Two groups of bars: processor time, and memory.
+/// Draws two groups of bars: CPU time and memory.
 fn picture(comparison: &Comparison) -> Result<String, Failure> {
     let rows = &comparison.rows;
     let floor = &rows[0];

@@ -1,5 +1,5 @@
-//! The sockets: opens connections at a bounded pace, each from a source address and port of its own, reads what comes,
-//! and publishes. One thread, one poll, 20 bytes per subscriber. Knows no command.
+//! The sockets: opens connections with bounded concurrency, each from its own source address and port, reads streams, and
+//! publishes. One thread, one poll, 20 bytes per subscriber. Independent of commands.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -16,51 +16,51 @@ use super::reader::Reader;
 const PUBLISHER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
-/// The source ports that are used of each address: above the usual services.
+/// The source ports used on each address, above those of usual services.
 const PORTS: std::ops::Range<u16> = 10_000..60_000;
-/// So many source addresses and ports in a row may be taken by others.
+/// How many source addresses and ports in a row may be in use by others.
 const TRIES: usize = 1000;
 /// The event's name and data.
 const EVENT: &str = "event: million\ndata: one of them\n";
 
 /// One connection.
 struct Subscriber {
-    /// Gone when the stream is over.
+    /// `None` once the stream is over.
     socket: Option<TcpStream>,
-    /// When the event came, in microseconds after it was published.
+    /// When the event arrived, in microseconds after it was published.
     at: u32,
     reader: Reader,
 }
 
-/// How many of what there were.
+/// Counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Streams that are open now.
     pub held: usize,
     /// Streams that ended with the last chunk.
     pub ended: usize,
-    /// Connections that were refused, reset, or ended without it.
+    /// Connections that were refused, reset, or ended without the last chunk.
     pub lost: usize,
-    /// Answers or streams that broke the contract.
+    /// Invalid responses or streams.
     pub bad: usize,
     /// Heartbeats.
     pub heartbeats: u64,
-    /// Subscribers that got an event since they were told to listen for one.
+    /// Subscribers that received an event since [`Shard::start_counting`].
     pub reached: usize,
 }
 
-/// What a subscriber got of one event.
+/// What a subscriber received of one event.
 #[derive(Clone, Copy, Debug)]
-pub struct Got {
-    /// How many events.
+pub struct Received {
+    /// The number of events.
     pub events: u8,
-    /// The hash of them all.
+    /// The hash of all events.
     pub hash: u32,
-    /// When the first one came, in microseconds after it was published.
+    /// When the first event arrived, in microseconds after it was published.
     pub at: u32,
 }
 
-/// See the module's page.
+/// The subscribers of this process, and their poll.
 pub struct Shard {
     poll: Poll,
     events: Events,
@@ -77,7 +77,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// No connections yet. They will come from `first_source` and the addresses after it.
+    /// Creates a shard without connections. Source addresses count up from `first_source`.
     pub fn new(broker: SocketAddrV4, topic: &str, first_source: Ipv4Addr) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
@@ -95,17 +95,17 @@ impl Shard {
         })
     }
 
-    /// Ends a turn's waiting from another thread.
+    /// Returns a waker that ends [`Shard::run`] from another thread.
     pub fn waker(&self) -> io::Result<Arc<Waker>> {
         Ok(Arc::new(Waker::new(self.poll.registry(), WAKER)?))
     }
 
-    /// How many of what there were.
+    /// Returns the counters.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Opens `count` streams, at most `in_flight` of them at once, and returns when each is open or has failed.
+    /// Opens `count` streams, at most `in_flight` of them at once. Returns when each is open or has failed.
     pub fn connect(&mut self, count: usize, in_flight: usize) -> io::Result<()> {
         self.subscribers.reserve_exact(count);
         let end = self.subscribers.len() + count;
@@ -113,13 +113,13 @@ impl Shard {
             while self.subscribers.len() < end && self.in_flight < in_flight {
                 self.open()?;
             }
-            self.turn(Duration::from_millis(50))?;
+            self.run(Duration::from_millis(50))?;
         }
         Ok(())
     }
 
-    /// One pass: waits for readiness and reads what there is.
-    pub fn turn(&mut self, patience: Duration) -> io::Result<()> {
+    /// Runs one iteration: waits for readiness and reads what has arrived.
+    pub fn run(&mut self, patience: Duration) -> io::Result<()> {
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -128,7 +128,7 @@ impl Shard {
         for event in &events {
             match event.token() {
                 WAKER => {}
-                PUBLISHER => self.read_answer()?,
+                PUBLISHER => self.read_response()?,
                 Token(key) => self.handle(key, event.is_writable(), event.is_read_closed() || event.is_error()),
             }
         }
@@ -136,14 +136,14 @@ impl Shard {
         Ok(())
     }
 
-    /// Forgets what was got, and counts from now on.
-    pub fn listen(&mut self) {
+    /// Forgets events received so far, and counts from now on.
+    pub fn start_counting(&mut self) {
         self.subscribers.iter_mut().for_each(|subscriber| subscriber.reader.forget_events());
         self.counts.reached = 0;
         self.epoch = Instant::now();
     }
 
-    /// Publishes one event on a connection of its own.
+    /// Publishes one event on a new connection.
     pub fn publish(&mut self) -> io::Result<()> {
         let mut socket = TcpStream::from_std(std::net::TcpStream::connect(self.broker).and_then(|socket| {
             socket.set_nonblocking(true)?;
@@ -153,13 +153,13 @@ impl Shard {
         let (topic, broker, length) = (&self.topic, self.broker, EVENT.len());
         let request =
             format!("POST /publish/{topic} HTTP/1.1\r\nHost: {broker}\r\nContent-Length: {length}\r\n\r\n{EVENT}");
-        self.listen();
+        self.start_counting();
         socket.write_all(request.as_bytes())?;
         self.publisher = Some((socket, Vec::new()));
         Ok(())
     }
 
-    /// The published event as subscribers should get it, once the broker has answered.
+    /// Returns the published event as subscribers should receive it, once the broker has responded.
     pub fn published(&self) -> Option<String> {
         let (_, answer) = self.publisher.as_ref()?;
         let (_, id) = std::str::from_utf8(answer).ok()?.split_once("\"id\":\"")?;
@@ -167,15 +167,15 @@ impl Shard {
         Some(format!("{EVENT}id: {id}\n\n"))
     }
 
-    /// What each open subscriber got since it listens.
-    pub fn got(&self) -> impl Iterator<Item = Got> {
+    /// Returns what each open subscriber has received since [`Shard::start_counting`].
+    pub fn received(&self) -> impl Iterator<Item = Received> {
         self.subscribers.iter().filter(|subscriber| subscriber.socket.is_some()).map(|subscriber| {
             let (events, hash) = subscriber.reader.events();
-            Got { events, hash, at: subscriber.at }
+            Received { events, hash, at: subscriber.at }
         })
     }
 
-    /// Begins a connection, from the first source that is free.
+    /// Starts a connection from the first source that is free.
     fn open(&mut self) -> io::Result<()> {
         for _ in 0..TRIES {
             let source = source(self.first_source, self.sources_used);
@@ -199,7 +199,7 @@ impl Shard {
 
     fn handle(&mut self, key: usize, is_writable: bool, has_ended: bool) {
         let Subscriber { socket: Some(socket), at, .. } = &mut self.subscribers[key] else { return };
-        // Writable for the first time means connected; it is not asked for again.
+        // Writable for the first time means connected; after that, the socket is no longer polled for writing.
         if is_writable && *at == u32::MAX {
             let request = format!("GET /subscribe/{} HTTP/1.1\r\nHost: {}\r\n\r\n", self.topic, self.broker);
             match socket.write(request.as_bytes()) {
@@ -222,13 +222,13 @@ impl Shard {
                 Err(_) => return self.close(key),
             };
             let is_first = subscriber.reader.events().0 == 0;
-            let news = subscriber.reader.take(&scratch[..count]);
-            counts.heartbeats += news.heartbeats;
-            if news.opened {
+            let parsed = subscriber.reader.take(&scratch[..count]);
+            counts.heartbeats += parsed.heartbeats;
+            if parsed.opened {
                 counts.held += 1;
                 self.in_flight -= 1;
             }
-            if news.events > 0 && is_first {
+            if parsed.events > 0 && is_first {
                 counts.reached += 1;
                 subscriber.at = u32::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u32::MAX - 1);
             }
@@ -257,7 +257,7 @@ impl Shard {
         }
     }
 
-    fn read_answer(&mut self) -> io::Result<()> {
+    fn read_response(&mut self) -> io::Result<()> {
         let Some((socket, answer)) = &mut self.publisher else { return Ok(()) };
         match socket.read(&mut self.scratch) {
             Ok(count) => answer.extend_from_slice(&self.scratch[..count]),
@@ -268,7 +268,7 @@ impl Shard {
     }
 }
 
-/// The source address and port number `index`, counted from `first` on.
+/// Returns the source address and port with this index, counted from `first`.
 fn source(first: Ipv4Addr, index: u32) -> SocketAddrV4 {
     let ports = u32::from(PORTS.end - PORTS.start);
     let port = PORTS.start + u16::try_from(index % ports).unwrap_or(0);
@@ -278,7 +278,7 @@ fn source(first: Ipv4Addr, index: u32) -> SocketAddrV4 {
 fn begin(source: SocketAddrV4, broker: SocketAddrV4) -> Result<TcpStream, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    // A connection of a run before, that is only waiting to be forgotten, is not in the way.
+    // Allows a source that an earlier run left in TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &source)?;
     match rustix::net::connect(&socket, &broker) {

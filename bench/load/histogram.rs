@@ -1,10 +1,10 @@
-//! Durations counted in buckets that are at most 1/64 wide of what they hold, so that a million of them cost nothing to
-//! keep and a percentile is right to 1.6 %. Knows no clock.
+//! A histogram of durations. Buckets are at most 1/64 as wide as their values, so a million durations take constant memory, and
+//! a percentile is accurate to 1.6 %. Independent of clocks.
 
 const SUB_BITS: u32 = 6;
 const BUCKETS: usize = (64 - SUB_BITS as usize + 1) << SUB_BITS;
 
-/// How many durations fell into which bucket.
+/// The number of durations in each bucket.
 #[derive(Clone)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -24,7 +24,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// Nanoseconds that this share (0 to 1) of all durations does not exceed.
+    /// Returns the nanoseconds that this share (0 to 1) of all durations doesn't exceed.
     pub fn quantile(&self, share: f64) -> u64 {
         let rank = ((self.total as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;

@@ -1,30 +1,30 @@
-//! What an event of the load carries: `@`, its number and the moment it was due, in hexadecimal, and padding. A reader
-//! finds it in the raw bytes of a stream, however a server frames them. Knows no socket and no clock.
+//! Markers in the data of events: `@`, the event's number, the time it was due, both in hexadecimal, and padding. The reader
+//! finds them in the raw bytes of a stream, however a server frames them. Independent of sockets and clocks.
 
 const SEQUENCE_DIGITS: u8 = 8;
 const NANOS_DIGITS: u8 = 16;
 
-/// The shortest data that holds a marker.
+/// The length of the shortest data that holds a marker.
 pub const SHORTEST: usize = 1 + (SEQUENCE_DIGITS + NANOS_DIGITS) as usize;
 
-/// Data of `size` bytes, at least [`SHORTEST`].
+/// Returns data of `size` bytes, at least [`SHORTEST`].
 pub fn data(sequence: u32, nanos: u64, size: usize) -> String {
     let mut data = format!("@{sequence:08x}{nanos:016x}");
     data.extend(std::iter::repeat_n('x', size.saturating_sub(SHORTEST)));
     data
 }
 
-/// Where in a marker a stream is; what it had of it so far.
+/// The reader's position in a marker, and the digits read so far.
 #[derive(Clone, Copy, Default)]
 pub struct Reader {
     nanos: u64,
     sequence: u32,
-    /// Digits read, one more than there are; none outside of a marker.
+    /// Digits read, including the `@`; zero outside a marker.
     begun: u8,
 }
 
 impl Reader {
-    /// Tells each marker that ends in these bytes.
+    /// Calls `found` for each marker that ends in these bytes.
     pub fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(u32, u64)) {
         while !bytes.is_empty() {
             bytes = if self.begun == 0 { self.seek(bytes) } else { self.digit(bytes, &mut found) };

@@ -1,5 +1,5 @@
-//! The load generator: one thread, one poll, subscribers of 32 bytes each that check every event they get, and
-//! keep-alive connections that publish. Knows the servers by their dialect alone.
+//! The load generator: one thread, one poll, subscribers of 32 bytes each that check every event, and keep-alive connections
+//! that publish. Independent of servers except for their dialect.
 
 mod histogram;
 mod marker;
@@ -21,30 +21,30 @@ pub use requester::{Requester, is_whole};
 use socket::connect_from_afar;
 use socket::connect_to;
 use subscriber::Subscriber;
-pub use subscriber::{Tally, ask};
+pub use subscriber::{Counters, send_request};
 
 use crate::servers::{Failure, Running};
 
-/// Data as an event of the load has it.
+/// Returns an event's data with a marker.
 pub fn data(size: usize) -> String {
     marker::data(0, 0, size)
 }
 
-/// The name of the topic with this number, which is there from now on.
+/// Returns the name of a topic by its number, after creating it if the server requires that.
 pub fn make_topic(server: &Running, index: usize) -> Result<String, Failure> {
     let name = format!("benchmark{index}");
     if let Some(prepare) = server.dialect.prepare {
-        ask(server.publish_at, &prepare(&name))?;
+        send_request(server.publish_at, &prepare(&name))?;
     }
     Ok(name)
 }
 
-/// How long something may be waited for that should come by itself.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Tokens from here on are publishers.
+/// The limit for everything that should happen by itself.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+/// Tokens from here on belong to publishers.
 const FIRST_PUBLISHER: usize = usize::MAX / 2;
 
-/// What should have come by itself did not come in time.
+/// Something took longer than [`TIMEOUT`].
 #[derive(Debug)]
 pub struct TooSlow(String);
 
@@ -56,11 +56,11 @@ impl fmt::Display for TooSlow {
 
 impl Error for TooSlow {}
 
-/// See the module's page.
+/// A load on one server.
 pub struct Load<'a> {
     server: &'a Running,
     topics: Vec<Topic>,
-    /// Bytes of an event's data.
+    /// The size of an event's data, in bytes.
     size: usize,
     poll: Poll,
     events: Events,
@@ -68,20 +68,20 @@ pub struct Load<'a> {
     epoch: Instant,
     subscribers: Vec<Subscriber>,
     stalled: Vec<TcpStream>,
-    pub tally: Tally,
+    pub counters: Counters,
 }
 
 struct Topic {
     name: String,
-    /// One for each topic, since two connections could overtake each other; from its first event on.
+    /// One for each topic, because two connections could overtake each other. Created for the first event.
     publisher: Option<Requester>,
-    /// The number of the next event; they begin with 1.
+    /// The number of the next event, counted from 1.
     published: u32,
     subscribers: u64,
 }
 
 impl<'a> Load<'a> {
-    /// A load of nobody yet, on as many topics.
+    /// Creates a load without subscribers, on this many topics.
     pub fn new(server: &'a Running, topics: usize, size: usize) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         let topics = (0..topics).map(|index| Topic::new(server, index)).collect::<Result<_, _>>()?;
@@ -95,11 +95,11 @@ impl<'a> Load<'a> {
             epoch: Instant::now(),
             subscribers: Vec::new(),
             stalled: Vec::new(),
-            tally: Tally::default(),
+            counters: Counters::default(),
         })
     }
 
-    /// Adds subscribers, dealt out over the topics, and waits until each is told that its stream begins.
+    /// Adds subscribers, spread over the topics, and waits until every stream has begun.
     pub fn subscribe(&mut self, count: usize) -> Result<(), Failure> {
         let goal = self.subscribers.len() + count;
         while self.subscribers.len() < goal {
@@ -108,25 +108,25 @@ impl<'a> Load<'a> {
                 self.connect()?;
             }
             let opened = self.subscribers.len() as u64;
-            self.turn_until("streams to begin", |load| load.tally.opened >= opened)?;
+            self.run_until("streams to begin", |load| load.counters.opened >= opened)?;
         }
         Ok(())
     }
 
-    /// Adds subscribers that ask for all that their topics retain, all of them at once; doesn't wait for anything.
+    /// Adds subscribers that request everything their topics retain, all at once. Waits for nothing.
     pub fn resume(&mut self, count: usize) -> Result<(), Failure> {
         let resume = self.server.dialect.resume.ok_or("this server resumes nothing")?;
         for _ in 0..count {
             let number = self.subscribers.len();
             let socket = self.open(number, resume)?;
             self.subscribers.push(Subscriber::new(socket, NonZeroU32::new(1)));
-            // What has come is read meanwhile, or the listen backlog would overflow.
-            self.turn(Duration::ZERO)?;
+            // Responses are read meanwhile, or the listen backlog would overflow.
+            self.run(Duration::ZERO)?;
         }
         Ok(())
     }
 
-    /// Lets a subscriber go and another one come in its place.
+    /// Disconnects a subscriber and connects another one in its place.
     pub fn replace(&mut self, index: usize) -> Result<(), Failure> {
         let socket = self.open(index, self.server.dialect.subscribe)?;
         self.subscribers[index] = Subscriber::new(socket, None);
@@ -159,7 +159,7 @@ impl<'a> Load<'a> {
         Ok(socket)
     }
 
-    /// Publishes events that are due at this moment, all at once; how many deliveries that should become.
+    /// Publishes events that are due now, all at once. Returns how many deliveries are expected.
     pub fn publish(&mut self, topic: usize, count: u32, due: Instant) -> Result<u64, Failure> {
         let nanos = u64::try_from(due.saturating_duration_since(self.epoch).as_nanos())?;
         let events: Vec<String> =
@@ -182,18 +182,18 @@ impl<'a> Load<'a> {
         topic.publisher.as_mut().ok_or_else(|| "no publisher".into())
     }
 
-    /// Publishes that are not answered yet.
+    /// Returns the number of publishes without a response.
     pub fn outstanding(&self) -> usize {
         self.topics.iter().flat_map(|topic| &topic.publisher).map(Requester::outstanding).sum()
     }
 
-    /// How many topics there are.
+    /// Returns the number of topics.
     pub fn topics(&self) -> usize {
         self.topics.len()
     }
 
-    /// Handles what comes within this time.
-    pub fn turn(&mut self, patience: Duration) -> Result<(), Failure> {
+    /// Handles events of the poll within this time.
+    pub fn run(&mut self, patience: Duration) -> Result<(), Failure> {
         if let Err(error) = self.poll.poll(&mut self.events, Some(patience))
             && error.kind() != io::ErrorKind::Interrupted
         {
@@ -204,30 +204,30 @@ impl<'a> Load<'a> {
                 Some(topic) => self.topics[topic].publisher.iter_mut().try_for_each(Requester::handle_readable)?,
                 None => {
                     let subscriber = &mut self.subscribers[event.token().0];
-                    subscriber.handle_readable(&mut self.scratch, self.epoch, &mut self.tally)?;
+                    subscriber.handle_readable(&mut self.scratch, self.epoch, &mut self.counters)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Handles what comes until something is true; an error if that takes longer than [`PATIENCE`].
-    pub fn turn_until(&mut self, what: &str, mut is_true: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
-        let end = Instant::now() + PATIENCE;
+    /// Handles events of the poll until the condition holds. Fails if that takes longer than [`TIMEOUT`].
+    pub fn run_until(&mut self, what: &str, mut is_true: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
+        let end = Instant::now() + TIMEOUT;
         while !is_true(self) {
-            self.turn(Duration::from_millis(100))?;
+            self.run(Duration::from_millis(100))?;
             if Instant::now() > end {
-                return Err(TooSlow(format!("waited {PATIENCE:?} for {what}; {}", self.tally)).into());
+                return Err(TooSlow(format!("waited {TIMEOUT:?} for {what}; {}", self.counters)).into());
             }
         }
         Ok(())
     }
 
-    /// Handles what comes for this long.
-    pub fn turn_for(&mut self, duration: Duration) -> Result<(), Failure> {
+    /// Handles events of the poll for this long.
+    pub fn run_for(&mut self, duration: Duration) -> Result<(), Failure> {
         let end = Instant::now() + duration;
         while let Some(rest) = end.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
-            self.turn(rest)?;
+            self.run(rest)?;
         }
         Ok(())
     }

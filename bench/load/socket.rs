@@ -1,5 +1,5 @@
-//! Sockets of the load: connected from addresses spread over 127.0.0.0/8, because one address has only some 28 000 ports,
-//! and one that was closed rests for a minute, which is longer than a round. Knows no HTTP.
+//! Connections from addresses spread over 127.0.0.0/8, because one address has only about 28 000 ports, and a closed one can't
+//! be used again for a minute, which is longer than a round. Independent of HTTP.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -8,25 +8,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
-/// Connections from one address: of the ports that Linux gives out (32768 to 60999), bind(2) takes one half first, and
-/// searches for milliseconds once that is used up.
+/// Connections from one address. Of Linux's ephemeral ports (32768 to 60999), bind(2) first uses one half, and then searches
+/// for milliseconds.
 const PER_ADDRESS: u32 = 10_000;
-/// Addresses for one process of the bench; the next one may begin before the ports of the last one have rested.
+/// Addresses for one process of the bench. The next process may begin before the last one's ports can be used again.
 const PER_PROCESS: u32 = 64;
 
-/// Connections that this process has made.
+/// Connections that this process has opened.
 static CONNECTED: AtomicU32 = AtomicU32::new(0);
 
-/// As over Ethernet. On loopback a segment has 64 KiB, and the server's kernel takes megabytes for a socket that nobody
-/// reads, where it takes some 150 KiB for one that is far away.
+/// The segment size of Ethernet. Loopback segments have 64 KiB, and with them the server's kernel buffers megabytes for a
+/// socket that is never read, instead of about 150 KiB for a remote one.
 const SEGMENT: u32 = 1448;
 
-/// A connection to this server.
+/// Opens a connection to this server.
 pub fn connect_to(server: SocketAddr) -> io::Result<TcpStream> {
     connect_with(server, |_| Ok(()))
 }
 
-/// The same with segments as they are between machines.
+/// Opens a connection with segments as small as between machines.
 pub fn connect_from_afar(server: SocketAddr) -> io::Result<TcpStream> {
     connect_with(server, |socket| socket2::SockRef::from(socket).set_tcp_mss(SEGMENT))
 }
@@ -41,7 +41,7 @@ fn connect_with(server: SocketAddr, set: impl FnOnce(&OwnedFd) -> io::Result<()>
     Ok(TcpStream::from(socket))
 }
 
-/// 127.0.0.1, 127.0.0.2, … 127.0.1.0, … from one on that depends on the process.
+/// Returns 127.0.0.1, 127.0.0.2, … 127.0.1.0, …, starting from an address that depends on the process.
 fn source() -> Ipv4Addr {
     let first = std::process::id() % (1 << 16) * PER_PROCESS;
     let number = CONNECTED.fetch_add(1, Ordering::Relaxed) / PER_ADDRESS % PER_PROCESS;

@@ -1,4 +1,4 @@
-//! One listener of the load: a socket, the number of the event it waits for, and how far into it the stream is.
+//! One subscriber of the load: a socket, the number of the next event, and the position in its marker.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,97 +9,102 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::marker::Reader;
-use super::{Histogram, PATIENCE, connect_to, is_whole};
+use super::{Histogram, TIMEOUT, connect_to, is_whole};
 use crate::servers::Failure;
 
-/// What all subscribers of a load saw.
+/// Counters of all subscribers of a load.
 #[derive(Default)]
-pub struct Tally {
+pub struct Counters {
     /// Streams that began.
     pub opened: u64,
-    /// Events that came, each once and in order.
+    /// Events that arrived once and in order.
     pub delivered: u64,
-    /// Events that were left out.
+    /// Events that were skipped.
     pub lost: u64,
-    /// Events that came again or too late.
-    pub doubled: u64,
+    /// Events that arrived again or too late.
+    pub duplicated: u64,
     /// Streams that ended.
     pub ended: u64,
-    /// From when an event was due until it was read.
+    /// Latency from when an event was due until it was read.
     pub latency: Histogram,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { opened, delivered, lost, doubled, ended, .. } = self;
-        write!(f, "{opened} opened, {delivered} delivered, {lost} lost, {doubled} doubled, {ended} ended")
+        let Self { opened, delivered, lost, duplicated, ended, .. } = self;
+        write!(f, "{opened} opened, {delivered} delivered, {lost} lost, {duplicated} duplicated, {ended} ended")
     }
 }
 
-impl Tally {
-    /// An error if an event came again or too late, or a stream ended.
+impl Counters {
+    /// Fails if an event arrived again or too late, or a stream ended.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.doubled + self.ended == 0 { Ok(()) } else { Err(format!("this should not be: {self}").into()) }
+        if self.duplicated + self.ended == 0 { Ok(()) } else { Err(format!("unexpected: {self}").into()) }
     }
 }
 
-/// See the module's page.
+/// A subscriber with an open stream.
 pub struct Subscriber {
     socket: TcpStream,
-    /// The number of the event that comes next, once that is known.
+    /// The number of the next event, once it is known.
     next: Option<NonZeroU32>,
     reader: Reader,
     is_open: bool,
 }
 
-/// Asks for a stream.
+/// Sends a request for a stream.
 pub fn open(mut socket: net::TcpStream, request: &str) -> Result<TcpStream, Failure> {
     socket.write_all(request.as_bytes())?;
     socket.set_nonblocking(true)?;
     Ok(TcpStream::from_std(socket))
 }
 
-/// Sends a request on a connection of its own, and waits for the whole answer.
-pub fn ask(server: SocketAddr, request: &str) -> Result<String, Failure> {
+/// Sends a request on a new connection, and waits for the complete response.
+pub fn send_request(server: SocketAddr, request: &str) -> Result<String, Failure> {
     let mut socket = connect_to(server)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     socket.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    while !is_whole(&answer)? {
+    let mut response = Vec::new();
+    while !is_whole(&response)? {
         let mut bytes = [0; 4096];
         let count = socket.read(&mut bytes)?;
         if count == 0 {
-            return Err(format!("the connection ended after {:?}", String::from_utf8_lossy(&answer)).into());
+            return Err(format!("the connection ended after {:?}", String::from_utf8_lossy(&response)).into());
         }
-        answer.extend_from_slice(&bytes[..count]);
+        response.extend_from_slice(&bytes[..count]);
     }
-    Ok(String::from_utf8(answer)?)
+    Ok(String::from_utf8(response)?)
 }
 
 impl Subscriber {
-    /// Whoever asked for a stream on this socket; its first event is `next`, or whichever comes.
+    /// Creates the subscriber for a stream requested on this socket. The first event must be `next`, if given.
     pub fn new(socket: TcpStream, next: Option<NonZeroU32>) -> Self {
         Self { socket, next, reader: Reader::default(), is_open: false }
     }
 
-    /// Reads all that is there.
-    pub fn handle_readable(&mut self, scratch: &mut [u8], epoch: Instant, tally: &mut Tally) -> Result<(), Failure> {
+    /// Reads everything that has arrived.
+    pub fn handle_readable(
+        &mut self,
+        scratch: &mut [u8],
+        epoch: Instant,
+        counters: &mut Counters,
+    ) -> Result<(), Failure> {
         loop {
             match self.socket.read(scratch) {
                 Ok(0) => {
-                    tally.ended += 1;
+                    counters.ended += 1;
                     return Ok(());
                 }
                 Ok(count) => {
-                    self.take(&scratch[..count], epoch, tally)?;
-                    // All that was there: more would be told by another edge.
+                    self.take(&scratch[..count], epoch, counters)?;
+                    // All bytes have been read; new ones cause another edge.
                     if count < scratch.len() {
                         return Ok(());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                    tally.ended += 1;
+                    counters.ended += 1;
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),
@@ -107,25 +112,25 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], epoch: Instant, tally: &mut Tally) -> Result<(), Failure> {
+    fn take(&mut self, bytes: &[u8], epoch: Instant, counters: &mut Counters) -> Result<(), Failure> {
         if !self.is_open {
             if !bytes.starts_with(b"HTTP/1.1 200") {
                 return Err(io::Error::other(String::from_utf8_lossy(bytes).into_owned()).into());
             }
             self.is_open = true;
-            tally.opened += 1;
+            counters.opened += 1;
         }
         let now = epoch.elapsed().as_nanos() as u64;
         let next = &mut self.next;
         self.reader.read(bytes, |sequence, due| {
-            tally.latency.add(now.saturating_sub(due));
+            counters.latency.add(now.saturating_sub(due));
             match sequence.checked_sub(next.map_or(sequence, NonZeroU32::get)) {
                 Some(left_out) => {
-                    tally.delivered += 1;
-                    tally.lost += u64::from(left_out);
+                    counters.delivered += 1;
+                    counters.lost += u64::from(left_out);
                     *next = NonZeroU32::new(sequence + 1);
                 }
-                None => tally.doubled += 1,
+                None => counters.duplicated += 1,
             }
         });
         Ok(())

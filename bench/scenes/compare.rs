@@ -1,4 +1,4 @@
-//! The broker and its rivals in one run: rounds of all of them in turn, so that a noisy machine is noisy for all.
+//! The broker and its rivals in one run, in alternating rounds, so that noise on the machine affects all.
 
 use std::time::Duration;
 
@@ -7,54 +7,54 @@ use crate::load::TooSlow;
 use crate::procs;
 use crate::servers::{self, Failure};
 
-/// Whose saturation the latency is measured at half of, if it takes part.
+/// Latency is measured at half of this server's saturation, if it takes part.
 const YARDSTICK: &str = "nchan";
-/// Bursts under way when a server is to be saturated.
+/// Bursts in flight when saturating a server.
 const SATURATING: u64 = 16;
-/// The larger fan-out and the crowd of idle ones, in multiples of the smaller fan-out.
+/// Multiples of the smaller fan-out's subscribers: for the larger fan-out, and for idle subscribers.
 pub const LARGE: usize = 10;
 pub const IDLE: usize = 8;
 pub const CONNECTIONS: usize = 64;
-/// Servers that may not fail.
+/// Servers that must not fail.
 const OWN: [&str; 2] = ["floor", "esker"];
-const REST: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// What was found out about one server.
+/// The results for one server.
 pub struct Row {
     pub name: String,
     pub version: String,
-    /// Its processes.
+    /// The names of its processes.
     pub processes: Vec<String>,
-    /// Microseconds of the server per delivery: the smaller fan-out, the larger one.
+    /// The server's CPU time per delivery in microseconds, for the smaller and the larger fan-out.
     pub micros_per_delivery: [f64; 2],
-    /// Private bytes per idle subscriber; the floors have no such thing.
+    /// Private bytes per idle subscriber; `None` for the floors.
     pub bytes_idle: Option<f64>,
-    /// Milliseconds from due to read, at half of the yardstick's saturation: median and 99th percentile.
+    /// Latency in milliseconds at half of the yardstick's saturation: median and 99th percentile.
     pub millis: [f64; 2],
-    /// Microseconds of the server per publish that nobody listens to.
+    /// The server's CPU time per publish without subscribers, in microseconds.
     pub micros_per_publish: f64,
 }
 
-/// All that was found out.
+/// All results.
 pub struct Comparison {
     pub rows: Vec<Row>,
-    /// Whose saturation that is half of.
+    /// The server whose saturation sets the rate.
     pub yardstick: String,
-    /// Events per second at which the latency was measured, to the smaller number of subscribers.
+    /// Events per second at which latency was measured, with the smaller number of subscribers.
     pub rate: f64,
     pub setting: Setting,
-    /// Rounds that rivals failed.
+    /// Rounds in which rivals failed.
     pub failures: Vec<String>,
 }
 
-/// Runs everything; tells on standard error how far it is.
+/// Runs everything, and reports progress on standard error.
 pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     let yardstick = setting.servers.iter().find(|name| *name == YARDSTICK).or(setting.servers.last());
     let yardstick = yardstick.ok_or("there is no server to compare")?;
     let rate = saturate(yardstick, setting)? / 2.0;
     let calm = Setting { rate: Some(rate), ..setting.clone() };
     let crowd = Setting { subscribers: LARGE * setting.subscribers, ..setting.clone() };
-    let resting = Setting { subscribers: IDLE * setting.subscribers, duration: REST, ..setting.clone() };
+    let resting = Setting { subscribers: IDLE * setting.subscribers, duration: PAUSE, ..setting.clone() };
     let mut rounds = Rounds { setting, failures: Vec::new() };
     let small = rounds.each("small fan-out", |name| Ok([fanout::round(name, setting)?.micros_each()]))?;
     let large = rounds.each("large fan-out", |name| Ok([fanout::round(name, &crowd)?.micros_each()]))?;
@@ -64,7 +64,7 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     })?;
     let bytes = rounds.each("idle subscribers", |name| Ok([idle::round(name, &resting)?.bytes_each]))?;
     let latency = rounds.each("latency", |name| match fanout::round(name, &calm) {
-        // Whoever can't keep up, or loses events, has no latency.
+        // A server that can't keep up, or loses events, has no latency.
         Err(failure) if failure.is::<TooSlow>() => Ok([f64::INFINITY; 2]),
         Ok(round) if round.lost > 0 => Ok([f64::INFINITY; 2]),
         round => round.map(|round| [round.p50, round.p99].map(|nanos| nanos as f64 / 1e6)),
@@ -85,7 +85,7 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     Ok(Comparison { rows, yardstick: yardstick.clone(), rate, setting: setting.clone(), failures: rounds.failures })
 }
 
-/// Events per second that a server delivers to its subscribers when it always has some to go on with.
+/// Returns the events per second that a server delivers when it is always busy.
 fn saturate(name: &str, setting: &Setting) -> Result<f64, Failure> {
     let full = Setting { window: SATURATING, ..setting.clone() };
     let rates = (0..setting.rounds).map(|_| Ok(fanout::round(name, &full)?.rate()));
@@ -93,14 +93,14 @@ fn saturate(name: &str, setting: &Setting) -> Result<f64, Failure> {
     Ok(median(rates) / setting.subscribers as f64)
 }
 
-/// Rounds of all servers in turn, and those that came to nothing.
+/// Alternating rounds of all servers, and failures.
 struct Rounds<'a> {
     setting: &'a Setting,
     failures: Vec<String>,
 }
 
 impl Rounds<'_> {
-    /// The medians of each server's rounds, for each figure of one. A round that a rival fails is told of and left out.
+    /// Returns the medians of each server's rounds, for each figure. A round that a rival fails is reported and left out.
     fn each<const N: usize>(
         &mut self,
         what: &str,

@@ -1,19 +1,19 @@
-//! Fan-out: events to many subscribers, at a rate that a clock sets or as fast as a window of events under way allows.
+//! Fan-out: events to many subscribers, at a fixed rate, or as fast as a window of events in flight allows.
 
 use std::time::{Duration, Instant};
 
 use super::Setting;
-use crate::load::{Load, PATIENCE};
+use crate::load::{Load, TIMEOUT};
 use crate::procs::{Spent, Stopwatch};
 use crate::servers::{self, Failure, Running};
 
-/// After the last stream began: some servers say so before they listen for it.
+/// Time after the last stream began. Some servers send the head before they subscribe.
 const SETTLING: Duration = Duration::from_millis(300);
-/// Shorter waits than this are spun through: a poll can't wait for less than a millisecond.
+/// Shorter waits than this spin, because a poll can't wait for less than a millisecond.
 const SPIN: Duration = Duration::from_millis(1);
 const WARMING: Duration = Duration::from_millis(300);
 
-/// What a round of fan-out was like.
+/// The results of one round.
 pub struct Fanout {
     pub delivered: u64,
     pub lost: u64,
@@ -25,17 +25,17 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Deliveries per second.
+    /// Returns deliveries per second.
     pub fn rate(&self) -> f64 {
         self.spent.rate(self.delivered)
     }
 
-    /// The server's processor time per delivery, in microseconds.
+    /// Returns the server's CPU time per delivery, in microseconds.
     pub fn micros_each(&self) -> f64 {
         self.spent.micros_each(self.delivered)
     }
 
-    /// What of it was spent outside the kernel.
+    /// Returns the user part of [`Fanout::micros_each`].
     pub fn user_micros_each(&self) -> f64 {
         let cpu = &self.spent.cpu;
         let share = cpu.user.as_secs_f64() / (cpu.user + cpu.system).as_secs_f64();
@@ -43,43 +43,43 @@ impl Fanout {
     }
 }
 
-/// One round with a new server.
+/// Runs one round with a new server.
 pub fn round(name: &str, setting: &Setting) -> Result<Fanout, Failure> {
     let round = measure(&servers::start(name, &setting.server_cores)?, setting)?;
-    // Others may promise less; what the broker accepts it delivers.
+    // Other servers may promise less, but the broker must deliver what it accepts.
     if name == "esker" && round.lost > 0 {
         return Err(format!("{} of {} events were lost", round.lost, round.lost + round.delivered).into());
     }
     Ok(round)
 }
 
-/// One round with a server that has no subscribers yet.
+/// Runs one round with a server that has no subscribers yet.
 pub fn measure(server: &Running, setting: &Setting) -> Result<Fanout, Failure> {
     let mut load = Load::new(server, setting.topics, setting.size)?;
     load.subscribe(setting.subscribers)?;
-    load.turn_for(SETTLING)?;
+    load.run_for(SETTLING)?;
     drive(&mut load, &Setting { duration: WARMING, ..setting.clone() })?;
-    load.tally = Default::default();
+    load.counters = Default::default();
     let stopwatch = Stopwatch::start(server.root.id());
     drive(&mut load, setting)?;
     let spent = stopwatch.spent();
-    let tally = &load.tally;
-    tally.check()?;
-    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| tally.latency.quantile(share));
-    Ok(Fanout { delivered: tally.delivered, lost: tally.lost, spent, p50, p99, p999 })
+    let counters = &load.counters;
+    counters.check()?;
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| counters.latency.quantile(share));
+    Ok(Fanout { delivered: counters.delivered, lost: counters.lost, spent, p50, p99, p999 })
 }
 
-/// Publishes for as long as asked, and waits for the last event.
+/// Publishes for the configured time, and waits for the last event.
 fn drive(load: &mut Load<'_>, setting: &Setting) -> Result<(), Failure> {
     let goal = match setting.rate {
         Some(rate) => by_clock(load, setting, rate)?,
         None => by_window(load, setting)?,
     };
-    load.turn_until("the last events", |load| load.tally.delivered + load.tally.lost >= goal)
+    load.run_until("the last events", |load| load.counters.delivered + load.counters.lost >= goal)
 }
 
 fn by_window(load: &mut Load<'_>, setting: &Setting) -> Result<u64, Failure> {
-    let mut goal = load.tally.delivered;
+    let mut goal = load.counters.delivered;
     let begin = Instant::now();
     for topic in (0..load.topics()).cycle() {
         if begin.elapsed() >= setting.duration {
@@ -88,27 +88,27 @@ fn by_window(load: &mut Load<'_>, setting: &Setting) -> Result<u64, Failure> {
         let under_way = load.publish(topic, setting.burst, Instant::now())?;
         goal += under_way;
         let slack = under_way * (setting.window - 1);
-        load.turn_until("an event to reach everybody", |load| {
-            load.tally.delivered + load.tally.lost + slack >= goal && (load.outstanding() as u64) < setting.window
+        load.run_until("an event to reach everybody", |load| {
+            load.counters.delivered + load.counters.lost + slack >= goal && (load.outstanding() as u64) < setting.window
         })?;
     }
     Ok(goal)
 }
 
-/// An event that is late is not left out, and its latency counts from when it was due.
+/// A late event is not skipped, and its latency counts from when it was due.
 fn by_clock(load: &mut Load<'_>, setting: &Setting, rate: f64) -> Result<u64, Failure> {
-    let mut goal = load.tally.delivered;
+    let mut goal = load.counters.delivered;
     let begin = Instant::now();
     let bursts = (setting.duration.as_secs_f64() * rate / f64::from(setting.burst)) as u32;
     for index in 0..bursts {
         let due = begin + Duration::from_secs_f64(f64::from(index) * f64::from(setting.burst) / rate);
         while let Some(rest) = due.checked_duration_since(Instant::now()) {
-            load.turn(if rest > SPIN { rest - SPIN } else { Duration::ZERO })?;
+            load.run(if rest > SPIN { rest - SPIN } else { Duration::ZERO })?;
         }
-        load.turn(Duration::ZERO)?;
+        load.run(Duration::ZERO)?;
         goal += load.publish(index as usize % load.topics(), setting.burst, due)?;
-        // A server that never catches up is told by the wait for the last events.
-        if begin.elapsed() > setting.duration + PATIENCE {
+        // A server that never catches up fails the wait for the last events.
+        if begin.elapsed() > setting.duration + TIMEOUT {
             break;
         }
     }

@@ -1,6 +1,6 @@
-//! What is measured: one file per scene. Each starts a server, puts a load on it, and answers figures.
+//! What is measured: one file per scene. Each starts a server, puts a load on it, and returns the results.
 
-pub mod comings;
+pub mod arrivals;
 pub mod compare;
 pub mod fanout;
 pub mod idle;
@@ -9,30 +9,30 @@ pub mod start;
 
 use std::time::Duration;
 
-/// What a run of a scene may be told.
+/// The settings of a scene.
 #[derive(Clone)]
 pub struct Setting {
-    /// Which servers, by name; none are those that suit the scene.
+    /// The servers by name; empty means those that suit the scene.
     pub servers: Vec<String>,
     pub subscribers: usize,
     pub topics: usize,
-    /// Bytes of an event's data.
+    /// The size of an event's data, in bytes.
     pub size: usize,
-    /// Events that are published at once.
+    /// Events published at once.
     pub burst: u32,
-    /// Bursts that may be under way at once.
+    /// Bursts in flight at once.
     pub window: u64,
-    /// Events per second, as a clock wants them; none: as soon as the window allows.
+    /// Events per second; `None` means as fast as the window allows.
     pub rate: Option<f64>,
     /// Keep-alive connections, one round for each number.
     pub connections: Vec<usize>,
     /// Subscribers that never read.
     pub stalled: usize,
-    /// Records that a store has when a broker starts on it.
+    /// Records in the store when a broker starts.
     pub records: usize,
     pub duration: Duration,
     pub rounds: usize,
-    /// The cores that a server runs on, as taskset takes them; the load has another one.
+    /// The cores that a server runs on, in taskset's syntax. The load has another core.
     pub server_cores: String,
     pub client_cores: String,
 }
@@ -59,7 +59,7 @@ impl Default for Setting {
 }
 
 impl Setting {
-    /// With these servers, unless others were named.
+    /// Returns the settings with these servers, unless others were given.
     pub fn with(&self, servers: &[&str]) -> Self {
         let mut setting = self.clone();
         if setting.servers.is_empty() {
@@ -69,7 +69,7 @@ impl Setting {
     }
 }
 
-/// The middle of these figures.
+/// Returns the median.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! Requests on keep-alive connections, each sent as soon as the one before on its connection is answered: publishes to
-//! topics that nobody listens to, and inserts beside a bare append and fdatasync of the same bytes in the same batches.
+//! Requests on keep-alive connections, each sent as soon as the previous one has its response: publishes to topics without
+//! subscribers, and inserts beside a bare append and fdatasync of the same bytes in the same batches.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,28 +13,28 @@ use crate::procs::{Spent, Stopwatch};
 use crate::servers::{self, Failure, Running};
 
 const WARMING: Duration = Duration::from_millis(300);
-/// Names that records are inserted under.
+/// Names of records.
 const NAMES: u64 = 1000;
 
-/// What a round of requests was like.
+/// The results of a round.
 pub struct Requests {
     pub answered: u64,
     pub spent: Spent,
 }
 
 impl Requests {
-    /// Requests per second.
+    /// Returns requests per second.
     pub fn rate(&self) -> f64 {
         self.spent.rate(self.answered)
     }
 
-    /// The server's processor time per request, in microseconds.
+    /// Returns the server's CPU time per request, in microseconds.
     pub fn micros_each(&self) -> f64 {
         self.spent.micros_each(self.answered)
     }
 }
 
-/// Publishes to a topic per connection, with a new server.
+/// Publishes to one topic per connection, with a new server.
 pub fn publish(name: &str, setting: &Setting, connections: usize) -> Result<Requests, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
     let topics = (0..connections).map(|index| load::make_topic(&server, index)).collect::<Result<Vec<_>, _>>()?;
@@ -43,14 +43,14 @@ pub fn publish(name: &str, setting: &Setting, connections: usize) -> Result<Requ
     drive(&server, connections, setting.duration, |number| publish(&topics[number as usize % connections], &data))
 }
 
-/// What a round of inserts was like, and what the disk alone can do.
+/// The results of a round of inserts, and of the disk alone.
 pub struct Inserts {
     pub rate: f64,
     pub per_commit: f64,
     pub floor: f64,
 }
 
-/// Inserts, with a new broker, and then the floor on the same disk.
+/// Inserts with a new broker, and then appends on the same disk.
 pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure> {
     let server = servers::start("esker", &setting.server_cores)?;
     let data = "x".repeat(setting.size);
@@ -68,7 +68,7 @@ pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure>
     Ok(Inserts { rate, per_commit, floor: commits * per_commit })
 }
 
-/// Appends and fdatasyncs per second.
+/// Returns appends with fdatasync per second.
 fn append(file: &mut File, batch: &[u8], duration: Duration) -> io::Result<f64> {
     let begin = Instant::now();
     let mut count = 0;
@@ -118,7 +118,7 @@ fn drive(
     let answered = run(duration)?;
     let spent = stopwatch.spent();
     if answered == 0 {
-        return Err("no request was answered".into());
+        return Err("no response arrived".into());
     }
     Ok(Requests { answered, spent })
 }

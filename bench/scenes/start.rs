@@ -1,4 +1,4 @@
-//! How soon a broker that has many records serves, after a clean stop and after it was killed.
+//! How soon a broker with many records serves, after a clean stop and after a kill.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -9,20 +9,20 @@ use super::Setting;
 use crate::procs;
 use crate::servers::{Failure, Scratch, esker};
 
-/// Names that records are of.
+/// Distinct names of records.
 const NAMES: usize = 1000;
-/// The first one's id; any moment of the past does.
+/// The first record's id; any time in the past works.
 const FIRST_ID: u64 = 1_700_000_000_000_000;
 
 /// One start.
 pub struct Start {
-    /// From when the process was made until it listened.
+    /// Time from creating the process until it listens.
     pub elapsed: Duration,
     /// Private memory right after that.
     pub private_bytes: u64,
 }
 
-/// Loads records, and then starts a broker on them: after a clean stop, and after a kill, in turn.
+/// Loads records, and starts a broker with them: alternately after a clean stop and after a kill.
 pub fn measure(setting: &Setting) -> Result<Vec<(&'static str, Start)>, Failure> {
     let scratch = Scratch::new()?;
     let data = scratch.path().join("data");
@@ -30,7 +30,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<(&'static str, Start)>, Failure>
     let mut starts = Vec::new();
     for _ in 0..setting.rounds {
         starts.push(("clean", start(&data, setting, false)?));
-        // The one before was stopped cleanly; this one is killed, and the next starts from what it left.
+        // The previous broker was stopped cleanly; this one is killed, and the next one starts from what it left.
         start(&data, setting, true)?;
         starts.push(("killed", start(&data, setting, false)?));
     }
@@ -56,8 +56,8 @@ fn start(data: &Path, setting: &Setting, kills: bool) -> Result<Start, Failure> 
     let mut server = esker::start_on(data, &setting.server_cores)?;
     let elapsed = begin.elapsed();
     let private_bytes = procs::private_bytes(server.root.id());
-    // So that there is something in the log that the next one finds.
-    crate::load::ask(server.publish_at, &esker::post("/insert", r#"{"event":"name0","data":1}"#))?;
+    // Leaves something in the log that the next start finds.
+    crate::load::send_request(server.publish_at, &esker::post("/insert", r#"{"event":"name0","data":1}"#))?;
     if kills {
         server.root.kill()?;
     }

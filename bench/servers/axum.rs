@@ -1,5 +1,5 @@
-//! The broker that one writes by hand: `bench/axum`, axum over tokio's broadcast channels, one tokio worker for each
-//! core. It retains nothing for those who come later. Knows nothing of loads and measures nothing.
+//! A broker written by hand: `bench/axum`, axum with tokio's broadcast channels, one tokio worker per core. It retains nothing
+//! for later subscribers.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn publish(topic: &str, data: &str) -> String {
     format!("POST /publish/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{data}")
 }
 
-/// The versions of what it is made of, as its lock file says.
+/// Returns the versions of its main dependencies, from its lock file.
 fn version() -> Result<String, Failure> {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/axum/Cargo.lock"))?;
     let parts = ["axum", "tokio", "hyper"].map(|name| Some(format!("{name} {}", locked_version(&lock, name)?)));

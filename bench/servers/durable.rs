@@ -1,5 +1,5 @@
-//! durable-streams-server: one process, one tokio worker for each core, streams in memory, which is its default and its
-//! fastest storage; a stream must be made before it is read. Knows nothing of loads and measures nothing.
+//! durable-streams-server: one process, one tokio worker per core, streams in memory, which is its default and its fastest
+//! storage. A stream must be created before it is read.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ fn resume(topic: &str) -> String {
     subscribe(topic).replacen("offset=now", "offset=-1", 1)
 }
 
-/// Answered with 204, which has neither a body nor a length.
+/// The response is 204, which has neither a body nor a length.
 fn publish(topic: &str, data: &str) -> String {
     let length = data.len();
     format!(
@@ -59,8 +59,8 @@ fn publish(topic: &str, data: &str) -> String {
     )
 }
 
-/// Its defaults, but for: the limits of its profile `prod`, since a stream never forgets and refuses what is beyond them;
-/// streams that last (it would end those that are silent for a minute); and no log line for each request.
+/// Its defaults, except for: the limits of its profile `prod`, because a stream never evicts events and refuses more than its
+/// limits; streams without an idle timeout (the default is one minute); and no log line per request.
 fn configuration(address: SocketAddr) -> String {
     format!(
         r#"

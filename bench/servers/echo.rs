@@ -1,5 +1,5 @@
-//! The floor for requests: an epoll loop that reads what is there and writes an answer of the broker's length. Each read
-//! is taken for one whole request, which it is where the other side waits for the answer.
+//! The baseline for requests: an epoll loop that reads what has arrived and writes a response as long as the broker's. Each
+//! read counts as one complete request, which is true when the client waits for each response.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -16,7 +16,7 @@ pub fn start(cores: &str) -> Result<Running, Failure> {
     super::start_self(cores, "echo", "read(2) and write(2)")
 }
 
-/// What that process does.
+/// Runs in that process.
 pub fn run() -> io::Result<()> {
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     eprintln!("the echo listens on http://{}", listener.local_addr()?);
@@ -31,7 +31,7 @@ pub fn run() -> io::Result<()> {
             if event.token() == LISTENER {
                 accept(&listener, &poll, &mut sockets)?;
             } else {
-                answer(&mut sockets[event.token().0], &mut request);
+                respond(&mut sockets[event.token().0], &mut request);
             }
         }
     }
@@ -51,14 +51,14 @@ fn accept(listener: &TcpListener, poll: &Poll, sockets: &mut Vec<TcpStream>) -> 
     }
 }
 
-fn answer(socket: &mut TcpStream, request: &mut [u8]) {
+fn respond(socket: &mut TcpStream, request: &mut [u8]) {
     let answered = match socket.read(request) {
-        Ok(length) if length < floor::TOO_LARGE => length == 0 || socket.write_all(floor::ANSWER).is_ok(),
+        Ok(length) if length < floor::TOO_LARGE => length == 0 || socket.write_all(floor::RESPONSE).is_ok(),
         Ok(_) => false,
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     };
     if !answered {
-        // Whoever has hung up already is no failure.
+        // A client that has disconnected is not an error.
         let _ = socket.shutdown(Shutdown::Both);
     }
 }

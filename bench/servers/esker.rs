@@ -1,20 +1,20 @@
-//! The broker of this tree, in its release build.
+//! The broker of this tree, as a release build.
 
 use std::path::Path;
 use std::process::Command;
 
-use super::{Dialect, Failure, Running, Scratch, pinned, spawn_told};
+use super::{Dialect, Failure, Running, Scratch, pinned, spawn_and_read_address};
 use crate::load;
 
-/// The broker of this tree.
+/// The binary of this tree.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
 
-/// The program itself.
+/// Returns the binary as a command.
 pub fn program() -> Command {
     Command::new(PROGRAM)
 }
 
-/// Starts this program on these cores, with a worker for each, and an empty store.
+/// Starts this binary on these cores, with one worker per core and an empty store.
 pub fn start(program: &str, cores: &str) -> Result<Running, Failure> {
     let scratch = Scratch::new()?;
     let data = scratch.path().join("data");
@@ -29,12 +29,12 @@ pub fn start_on(data: &Path, cores: &str) -> Result<Running, Failure> {
 fn start_in(scratch: Scratch, program: &str, data: &Path, cores: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, program);
     command.args(["--no-auth", "--origin", "*", "--port", "0", "--data"]).arg(data);
-    let (root, address) = spawn_told(command)?;
+    let (root, address) = spawn_and_read_address(command)?;
     let version = concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned();
     Ok(Running { version, root, scratch, subscribe_at: address, publish_at: address, dialect: dialect() })
 }
 
-/// How the broker is spoken to.
+/// Returns the broker's dialect.
 pub fn dialect() -> Dialect {
     Dialect {
         prepare: None,
@@ -49,15 +49,15 @@ pub fn dialect() -> Dialect {
     }
 }
 
-/// What `/stats` tells, by the names of its members.
+/// Returns the members of `/stats` by name.
 pub fn stats(server: &Running) -> Result<impl Fn(&str) -> f64, Failure> {
-    let answer = load::ask(server.publish_at, "GET /stats HTTP/1.1\r\nHost: bench\r\n\r\n")?;
-    let body = answer.split_once("\r\n\r\n").ok_or("no body")?.1;
+    let response = load::send_request(server.publish_at, "GET /stats HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+    let body = response.split_once("\r\n\r\n").ok_or("no body")?.1;
     let members: serde_json::Value = serde_json::from_str(body)?;
     Ok(move |name: &str| members[name].as_f64().unwrap_or(f64::NAN))
 }
 
-/// A whole POST.
+/// Returns a complete POST request.
 pub fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }

@@ -1,6 +1,6 @@
-//! The least that a server can do with the same bytes: a loop of send(2) to every subscriber in turn, a read and a write
-//! for every request. It parses nothing, keeps nothing and resumes nothing; what a server needs beyond it is its own cost.
-//! The code here is both: what starts it, and what runs in its process.
+//! The least that a server can do with the same bytes: one send(2) per subscriber in a loop, and one read and write per
+//! request. It parses, keeps and resumes nothing; what a server needs beyond it is its own cost. This file both starts the
+//! process and runs in it.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,12 +9,12 @@ use super::{Failure, Running};
 
 const OPENING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
     Transfer-Encoding: chunked\r\n\r\nd\r\n:\nretry: 3000\n\r\n";
-/// As long as the broker's.
-pub const ANSWER: &[u8] =
+/// As long as the broker's response.
+pub const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nDate: Sun, 22 Nov 2026 01:02:52 GMT\r\nAccess-Control-Allow-Origin: *\r\n\
     Access-Control-Expose-Headers: Link\r\nContent-Type: application/json\r\nContent-Length: 52\r\n\
     Cache-Control: no-store\r\n\r\n{\"id\":\"1795309372850067\",\"events\":1,\"subscribers\":0}";
-/// A request of the load must be smaller, so that one read takes it whole.
+/// The load's requests are smaller, so that one read returns a whole one.
 pub const TOO_LARGE: usize = 64 << 10;
 
 /// Starts it in a process of its own.
@@ -22,7 +22,7 @@ pub fn start(cores: &str) -> Result<Running, Failure> {
     super::start_self(cores, "floor", "send(2) in a loop")
 }
 
-/// What that process does: whoever says GET is a subscriber; who says POST is served alone until it goes.
+/// Runs in that process: a connection that sends GET is a subscriber; one that sends POST is served alone until it closes.
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     eprintln!("the floor listens on http://{}", listener.local_addr()?);
@@ -37,19 +37,19 @@ pub fn run() -> io::Result<()> {
             socket.set_nonblocking(true)?;
             subscribers.push(socket);
         } else {
-            // A publisher that hangs up is no failure.
+            // A publisher that disconnects is not an error.
             let _ = serve(socket, &mut request, length, &mut subscribers);
         }
     }
 }
 
-/// Takes each read for one whole request, which it is where the other side waits for the answer; hangs up on one that
-/// is too large for that.
+/// Counts each read as one complete request, which is true when the client waits for each response. Disconnects a client whose
+/// request is too large for that.
 fn serve(mut publisher: TcpStream, request: &mut [u8], first: usize, subscribers: &mut [TcpStream]) -> io::Result<()> {
     let mut frame = Vec::new();
     let mut length = first;
     while length > 0 && length < TOO_LARGE {
-        publisher.write_all(ANSWER)?;
+        publisher.write_all(RESPONSE)?;
         if !subscribers.is_empty() {
             encode(&request[..length], &mut frame)?;
             for subscriber in &mut *subscribers {
@@ -62,7 +62,7 @@ fn serve(mut publisher: TcpStream, request: &mut [u8], first: usize, subscribers
     Ok(())
 }
 
-/// The bytes that the broker would send: the body as one chunk, with an id.
+/// Encodes the bytes that the broker would send: the body as one chunk, with an id.
 fn encode(request: &[u8], frame: &mut Vec<u8>) -> io::Result<()> {
     let body = request.windows(4).position(|four| four == b"\r\n\r\n").map_or(&[][..], |at| &request[at + 4..]);
     let id = b"\nid: 1795309372850067\n\n";

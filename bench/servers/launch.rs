@@ -1,6 +1,5 @@
-//! What it takes to start any rival: free ports, a process that is pinned to its cores and may open all the descriptors
-//! that there are, and the wait until an event has gone the whole way through it. Knows no rival by name, and installs
-//! none: that is `bench/rivals`.
+//! Starts rival servers: free ports, a process pinned to its cores with as many descriptors as possible, and the wait until an
+//! event has been delivered through it. Independent of the individual rivals, which `bench/rivals` installs.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,38 +11,38 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, Running, Scratch};
 
-/// How long a server may take until it delivers; Pushpin's processes need a second or two to find each other.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long a server may take until it delivers. Pushpin's processes need a second or two to find each other.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long one response may take.
+const RESPONSE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 const PROBE_TOPIC: &str = "probe0000";
 const PROBE_DATA: &str = "@probe";
 
-/// A file that `bench/rivals` builds.
+/// Returns the path of a file that `bench/rivals` builds.
 pub fn built(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/rivals").join(path)
 }
 
-/// Addresses on which nothing listens. Another process could take one before the server does; the server then fails to
-/// start, and says so.
+/// Returns addresses with free ports. Another process could take one before the server does; the server then fails to start,
+/// with an error.
 pub fn free_addresses<const N: usize>() -> Result<[SocketAddr; N], Failure> {
     let listeners = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
     addresses.try_into().map_err(|_| "no address".into())
 }
 
-/// How many cores there are in a list as `taskset -c` takes it.
+/// Returns the number of cores in a list in taskset's syntax.
 pub fn count_cores(core: &str) -> Result<usize, Failure> {
     Ok(output(Command::new("taskset").args(["-c", core, "nproc"]))?.parse()?)
 }
 
-/// The version of an installed Debian package.
+/// Returns the version of an installed Debian package.
 pub fn package_version(package: &str) -> Result<String, Failure> {
     output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]))
 }
 
-/// What a command prints.
+/// Returns what a command prints.
 pub fn output(command: &mut Command) -> Result<String, Failure> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}; see bench/rivals"))?;
     if !output.status.success() {
@@ -52,8 +51,8 @@ pub fn output(command: &mut Command) -> Result<String, Failure> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// A command that runs the program on these cores, with as many descriptors as the hard limit allows. What it prints
-/// goes to the file `log` in its scratch folder.
+/// Returns a command that runs the program on these cores, with as many descriptors as the hard limit allows. Its output goes
+/// to the file `log` in its scratch directory.
 pub fn command(core: &str, scratch: &Scratch, program: &Path) -> Result<Command, Failure> {
     let log = File::create(log_of(scratch))?;
     let mut command = Command::new("taskset");
@@ -68,7 +67,7 @@ pub fn command(core: &str, scratch: &Scratch, program: &Path) -> Result<Command,
     Ok(command)
 }
 
-/// Debian keeps nginx where not every PATH leads.
+/// Debian keeps nginx in a directory that isn't in every PATH.
 fn path_with_sbin() -> String {
     format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
@@ -77,22 +76,22 @@ fn log_of(scratch: &Scratch) -> PathBuf {
     scratch.path().join("log")
 }
 
-/// Waits until an event that is published arrives at a subscriber.
+/// Waits until a published event arrives at a subscriber.
 pub fn delivering(mut running: Running) -> Result<Running, Failure> {
     let begin = Instant::now();
     while let Err(failure) = deliver_one(&running) {
         if let Some(status) = running.root.try_wait()? {
-            return Err(told(&running, &format!("ended with {status}")));
+            return Err(failed(&running, &format!("ended with {status}")));
         }
-        if begin.elapsed() > PATIENCE {
-            return Err(told(&running, &format!("delivers nothing: {failure}")));
+        if begin.elapsed() > TIMEOUT {
+            return Err(failed(&running, &format!("delivers nothing: {failure}")));
         }
         sleep(PAUSE);
     }
     Ok(running)
 }
 
-fn told(running: &Running, what: &str) -> Failure {
+fn failed(running: &Running, what: &str) -> Failure {
     let log = fs::read_to_string(log_of(&running.scratch)).unwrap_or_default();
     format!("{} {what}\n{log}", running.version).into()
 }
@@ -109,13 +108,13 @@ fn deliver_one(running: &Running) -> Result<(), Failure> {
 }
 
 fn send(address: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
+    let mut stream = TcpStream::connect_timeout(&address, RESPONSE)?;
+    stream.set_read_timeout(Some(RESPONSE))?;
     stream.write_all(request.as_bytes())?;
     Ok(stream)
 }
 
-/// Reads until this has come.
+/// Reads until this text has arrived.
 fn read_until(stream: &mut TcpStream, expected: &str) -> Result<(), Failure> {
     let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
     loop {

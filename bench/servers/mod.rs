@@ -1,4 +1,4 @@
-//! The servers under load: how each is started, stopped and spoken to. Knows nothing of what is measured.
+//! The servers under load: how to start and stop each, and its dialect. Independent of what is measured.
 
 mod axum;
 mod durable;
@@ -17,40 +17,40 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 pub use scratch::Scratch;
 
-/// Words for whoever runs the bench.
+/// An error for the user of the bench.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// What cargo says to a bench that is no test; so does this program when it starts itself as a server.
+/// Cargo passes this argument to benches but not to tests. This program also passes it when it starts itself as a server.
 pub const IS_BENCH: &str = "--bench";
-/// The names that `--servers` takes.
+/// The names that `--servers` accepts.
 pub const NAMES: [&str; 7] = ["floor", "echo", "esker", "nchan", "pushpin", "durable", "axum"];
-/// A broker from elsewhere, as `esker=PATH`: the build before a change, for one.
+/// Another build of the broker, as `esker=PATH`.
 const ANOTHER_BUILD: &str = "esker=";
-/// So many that wait for their stream to begin overflow no listen backlog.
+/// Streams opening at once; few enough for every listen backlog.
 const CONNECTING: usize = 256;
 
-/// How a server is spoken to.
+/// The requests that a server understands.
 pub struct Dialect {
-    /// The whole request that makes a topic, where topics must be made before they are used.
+    /// Returns the request that creates a topic, if topics must be created before use.
     pub prepare: Option<fn(topic: &str) -> String>,
-    /// The whole request that opens a stream.
+    /// Returns the request that opens a stream.
     pub subscribe: fn(topic: &str) -> String,
-    /// The whole request that opens a stream with all that the topic retains, where there is one.
+    /// Returns the request that opens a stream with everything that the topic retains, if there is one.
     pub resume: Option<fn(topic: &str) -> String>,
-    /// The whole request that publishes one event with this data.
+    /// Returns the request that publishes one event with this data.
     pub publish: fn(topic: &str, data: &str) -> String,
-    /// The whole request that publishes several events at once, where there is one.
+    /// Returns the request that publishes several events at once, if there is one.
     pub publish_many: Option<fn(topic: &str, events: &[String]) -> String>,
-    /// Connections that may wait for their stream to begin at once.
+    /// Streams that may be opening at once.
     pub connecting: usize,
 }
 
-/// A server that runs, with all its processes; it ends when it is dropped.
+/// A running server with all its processes; stopped when dropped.
 pub struct Running {
     pub version: String,
-    /// The process that all others descend from.
+    /// The ancestor of all its processes.
     pub root: Child,
-    /// Its configuration, logs and data.
+    /// The directory of its configuration, logs and data.
     pub scratch: Scratch,
     pub subscribe_at: SocketAddr,
     pub publish_at: SocketAddr,
@@ -59,15 +59,15 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Once it has been waited for, its id may be another process's.
+        // Once the process has been waited for, its id may belong to another process.
         let Ok(None) = self.root.try_wait() else { return };
-        // It may end by itself right now; there is nobody left to tell.
+        // The process may exit by itself at this moment, and then the error doesn't matter.
         let _ = kill_process(Pid::from_child(&self.root), Signal::TERM);
         let _ = self.root.wait();
     }
 }
 
-/// Starts the server of this name on these cores.
+/// Starts the server with this name on these cores.
 pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
     match name {
         "floor" => floor::start(cores),
@@ -82,11 +82,11 @@ pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
     }
 }
 
-/// Starts a floor, which is this program again, called with the floor's name.
+/// Starts this program again as one of the floors.
 fn start_self(cores: &str, name: &str, what: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, std::env::current_exe()?);
     command.args([IS_BENCH, name]);
-    let (root, address) = spawn_told(command)?;
+    let (root, address) = spawn_and_read_address(command)?;
     Ok(Running {
         version: what.to_owned(),
         root,
@@ -97,26 +97,26 @@ fn start_self(cores: &str, name: &str, what: &str) -> Result<Running, Failure> {
     })
 }
 
-/// A command that runs on these cores.
+/// Returns a command that runs on these cores.
 pub fn pinned(cores: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(cores).arg(program);
     command
 }
 
-/// Starts a server that says its address as `…http://IP:PORT…` in a line of its standard error, and reads that line.
-pub fn spawn_told(mut command: Command) -> Result<(Child, SocketAddr), Failure> {
+/// Starts a server that prints its address as `…http://IP:PORT…` in a line of its standard error, and reads that line.
+pub fn spawn_and_read_address(mut command: Command) -> Result<(Child, SocketAddr), Failure> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let mut log = BufReader::new(child.stderr.take().ok_or("no standard error")?);
     let mut line = String::new();
     while log.read_line(&mut line)? > 0 {
-        let told = line.split_once("http://").map(|(_, rest)| rest.trim_end());
-        if let Some(address) = told.and_then(|text| text.split(['/', ' ', ',']).next()?.parse().ok()) {
-            // Somebody must read on, or the server's log would fill the pipe.
+        let address = line.split_once("http://").map(|(_, rest)| rest.trim_end());
+        if let Some(address) = address.and_then(|text| text.split(['/', ' ', ',']).next()?.parse().ok()) {
+            // Keeps reading, or the server's log would fill the pipe.
             std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
             return Ok((child, address));
         }
         line.clear();
     }
-    Err(format!("{command:?} ended without telling its address").into())
+    Err(format!("{command:?} exited without printing its address").into())
 }

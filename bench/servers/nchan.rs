@@ -1,5 +1,5 @@
-//! nchan: nginx with Debian's libnginx-mod-nchan, one worker process for each core, events in its shared memory, a
-//! location for subscribers and one for publishers as its manual shows. Knows nothing of loads and measures nothing.
+//! nchan: nginx with Debian's libnginx-mod-nchan, one worker process per core, events in shared memory, and one location each
+//! for subscribers and publishers, as its manual shows.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -45,8 +45,8 @@ fn publish(topic: &str, data: &str) -> String {
     format!("POST /publish/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{data}")
 }
 
-/// As Debian's, but for: no access log, as many connections as there are descriptors, publishers' connections that last
-/// (nginx would end them after 1 000 requests), retained events and heartbeats as Esker has by default.
+/// Debian's configuration, except for: no access log, as many connections as descriptors, publishers' connections without a
+/// limit of requests (nginx closes them after 1 000), and Esker's defaults for retained events and heartbeats.
 fn configuration(scratch: &Path, address: SocketAddr, workers: usize) -> String {
     let scratch = scratch.display();
     format!(

@@ -1,8 +1,7 @@
-//! Pushpin: its runner with condure (connections), pushpin-proxy, pushpin-handler (channels) and zurl (requests to the
-//! origin), and an nginx beside it. Pushpin serves no stream of its own accord: for each subscriber it asks an origin,
-//! whose answer names the channel; the nginx gives that answer out of its configuration. Pushpin's port for publishing
-//! closes the connection after each request, so publishers reach it through the nginx, too, which keeps theirs open.
-//! Knows nothing of loads and measures nothing.
+//! Pushpin: its runner with condure (connections), pushpin-proxy, pushpin-handler (channels) and zurl (requests to the origin),
+//! beside an nginx. Pushpin serves no streams by itself: for each subscriber it asks an origin, whose response names the
+//! channel; here, nginx responds from its configuration. Pushpin's port for publishing closes the connection after each
+//! request, so publishers also go through nginx, which keeps their connections open.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,13 +10,13 @@ use std::path::Path;
 use super::launch;
 use super::{Dialect, Failure, Running, Scratch};
 
-/// With more connections that open at once, some of them get their head and never an event.
+/// With more connections opening at once, some get their head but never an event.
 const GENTLY: usize = 10;
 
 const DIALECT: Dialect =
     Dialect { prepare: None, subscribe, resume: None, publish, publish_many: None, connecting: GENTLY };
 
-/// Keeps both in the foreground, and ends both.
+/// Keeps both in the foreground, and stops both.
 const BOTH: &str = r#"
 nginx -c "$1/nginx.conf" & origin=$!
 pushpin --config "$1/pushpin.conf" & proxy=$!
@@ -59,11 +58,11 @@ fn publish(topic: &str, data: &str) -> String {
     )
 }
 
-/// Debian's pushpin.conf, but for: its own zurl in its own folder; inner sockets in that folder, too; no log line for each
-/// request; no limit of 2 500 deliveries a second, which would make ten thousand subscribers wait four seconds for each
-/// event; and room for more connections than descriptors allow, since condure's inner queues have a twentieth of that
-/// (halved between its two workers): where an event is for more subscribers than they hold, messages are lost and streams
-/// cut. That room costs some 200 MB once and nothing per subscriber.
+/// Debian's pushpin.conf, except for: its own zurl in its own directory; internal sockets in that directory as well; no log
+/// line per request; no limit of 2 500 deliveries a second, which would delay an event to ten thousand subscribers by four
+/// seconds; and room for more connections than descriptors allow, because condure's internal queues hold a twentieth of that
+/// (half in each of its two workers): if an event has more subscribers than that, messages are lost and streams are cut. This
+/// room costs about 200 MB once, and nothing per subscriber.
 fn configuration(scratch: &Path, address: SocketAddr, control: SocketAddr) -> String {
     let (scratch, host, port) = (scratch.display(), control.ip(), control.port());
     format!(
@@ -123,8 +122,8 @@ stats_format=tnetstring
     )
 }
 
-/// The smallest origin there is: answers out of the configuration, one worker. A heartbeat of 15 seconds as Esker has
-/// by default.
+/// The smallest possible origin: responds from its configuration, with one worker. The heartbeat is 15 seconds, Esker's
+/// default.
 fn origin_configuration(scratch: &Path, origin: SocketAddr, control: SocketAddr) -> String {
     let scratch = scratch.display();
     format!(

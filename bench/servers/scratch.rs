@@ -1,4 +1,4 @@
-//! A folder that is gone when it is dropped.
+//! A temporary directory that is removed when dropped.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,11 +6,11 @@ use std::{env, fs, io, process};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// See the module's page.
+/// The directory.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new folder under TMPDIR, else under /var/tmp, which unlike /tmp is on a disk.
+    /// Creates a directory in TMPDIR, or else in /var/tmp, which unlike /tmp is on a disk.
     pub fn new() -> io::Result<Self> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let parent = env::var_os("TMPDIR").unwrap_or_else(|| "/var/tmp".into());
@@ -19,7 +19,7 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -27,7 +27,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What can't be removed stays in the temporary folder.
+        // What can't be removed stays in the temporary directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,17 +1,17 @@
-// The support itself: a page of another origin hears an event.
+// Tests the test support: a page of another origin receives an event.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PATIENCE, publish, startBroker, startBrowser } from "./support.mjs";
+import { TIMEOUT, publish, startBroker, startBrowser } from "./support.mjs";
 
-test("a page hears an event", { timeout: PATIENCE * 2 }, async () => {
-  // The page is blank: its origin is null.
+test("a page receives an event", { timeout: TIMEOUT * 2 }, async () => {
+  // The page is blank, so its origin is null.
   const broker = await startBroker({ arguments: ["--origin", "null"] });
   const browser = await startBrowser();
   try {
     const page = await browser.newPage();
-    const heard = page.evaluate(
+    const received = page.evaluate(
       (url) =>
         new Promise((resolve) => {
           const source = new EventSource(url);
@@ -20,7 +20,7 @@ test("a page hears an event", { timeout: PATIENCE * 2 }, async () => {
       `${broker.url}/subscribe/greeting?last_event_id=0`,
     );
     await publish(broker, "greeting", "data: hello");
-    assert.equal(await heard, "hello");
+    assert.equal(await received, "hello");
   } finally {
     await browser.close();
     await broker.stop();

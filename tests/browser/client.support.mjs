@@ -1,4 +1,4 @@
-// What the tests of the client module have in common: tabs of one person that keep what they are told, and a network that can fail.
+// Shared by the client module's tests: tabs of one person that record what they receive, and a network that can fail.
 
 import assert from "node:assert/strict";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -8,9 +8,9 @@ import path from "node:path";
 import { after, before } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { PATIENCE, publish, root, serveFolder, startBroker, startBrowser } from "./support.mjs";
+import { TIMEOUT, publish, root, serveFolder, startBroker, startBrowser } from "./support.mjs";
 
-export const LIMIT = { timeout: PATIENCE * 3 };
+export const LIMIT = { timeout: TIMEOUT * 3 };
 export const TOPIC = "greeting";
 
 let folder;
@@ -31,7 +31,7 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
-/** A broker that remembers `history` events, the tabs of a person, and what closes both. */
+/** Runs `play` with a broker that retains `history` events and the tabs of a person, and closes both. */
 export async function scene({ history = 1_000, ...how }, play) {
   const common = ["--retry", "200ms", "--history", String(history)];
   const broker = await startBroker({ ...how, arguments: [...common, ...(how.arguments ?? [])] });
@@ -44,7 +44,7 @@ export async function scene({ history = 1_000, ...how }, play) {
   }
 }
 
-/** Opens a tab with a stream, all of which it is told is kept in `told`. */
+/** Opens a tab with a stream that records everything in `received`. */
 export async function openTab(context, url, options = {}) {
   const page = await context.newPage();
   await page.goto(site.url);
@@ -52,35 +52,35 @@ export async function openTab(context, url, options = {}) {
   return page;
 }
 
-/** In the page. */
+/** Runs in the page. */
 async function listen([url, { asksForToken, ...options }]) {
   const { connect } = await import("/esker.js");
-  const told = { events: [], ids: [], gaps: [], errors: [], states: [], expired: 0, reasons: [] };
+  const received = { events: [], ids: [], gaps: [], errors: [], states: [], expired: 0, reasons: [] };
   const token = (reason) => {
-    told.reasons.push(reason);
+    received.reasons.push(reason);
     return globalThis.freshToken();
   };
-  globalThis.told = told;
+  globalThis.received = received;
   globalThis.stream = connect(url, {
     ...options,
     ...(asksForToken && { token }),
-    onEvent: (event) => (told.events.push(event.data), told.ids.push(event.id)),
-    onGap: (gap) => told.gaps.push(gap),
-    onExpired: () => (told.expired += 1),
-    onError: ({ status, detail, isFinal }) => told.errors.push({ status, detail, isFinal }),
-    onState: (state) => told.states.push(state),
+    onEvent: (event) => (received.events.push(event.data), received.ids.push(event.id)),
+    onGap: (gap) => received.gaps.push(gap),
+    onExpired: () => (received.expired += 1),
+    onError: ({ status, detail, isFinal }) => received.errors.push({ status, detail, isFinal }),
+    onState: (state) => received.states.push(state),
   });
 }
 
-export const told = (page) => page.evaluate(() => globalThis.told);
-export const events = async (page) => (await told(page)).events;
+export const received = (page) => page.evaluate(() => globalThis.received);
+export const events = async (page) => (await received(page)).events;
 export const role = (page) => page.evaluate(() => globalThis.stream.role);
 export const state = (page) => page.evaluate(() => globalThis.stream.state);
 export const stats = async (broker) => (await fetch(`${broker.url}/stats`)).json();
 
-/** Waits until `look()` is `wanted`; shows the difference if it never is. */
+/** Waits until `look()` returns `wanted`; fails with the difference. */
 export async function eventually(wanted, look) {
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + TIMEOUT;
   for (;;) {
     const seen = await look();
     try {
@@ -109,7 +109,7 @@ export async function threeTabs(context, url, options) {
   return pages;
 }
 
-/** The pages, the leader's first. */
+/** Returns the pages, the leader's first. */
 export async function leaderFirst(pages) {
   const roles = await Promise.all(pages.map(role));
   assert.equal(roles.filter((it) => it === "leader").length, 1, roles.join());
@@ -117,7 +117,7 @@ export async function leaderFirst(pages) {
   return [pages[at], ...pages.filter((_, other) => other !== at)];
 }
 
-/** A TCP proxy whose connections can be cut, kept from coming, and frozen, so that no byte passes. */
+/** Starts a TCP proxy whose connections can be cut, held back, or frozen, so that no byte passes. */
 export async function startProxy(url) {
   const { port } = new URL(url);
   const sockets = new Set();

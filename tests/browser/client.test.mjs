@@ -1,5 +1,5 @@
-// The client module in a browser, as the tabs of one person have it: one connection for all of them, and whoever closes,
-// crashes, hangs, or loses the network, each tab gets each event once and in order.
+// The client module in a browser, with the tabs of one person: all tabs share one connection, and each gets every event once
+// and in order, whichever tab closes, crashes, hangs or loses the network.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,11 +7,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import {
   LIMIT, TOPIC, all, events, eventually, leaderFirst, numbers, openTab, opened, publishNumbers, role, same, scene,
-  startProxy, state, stats, threeTabs, told,
+  startProxy, state, stats, threeTabs, received,
 } from "./client.support.mjs";
 import { BROWSER, publish, startBroker } from "./support.mjs";
 
-test("three tabs have one connection and each event once", LIMIT, () =>
+test("three tabs share one connection and get each event once", LIMIT, () =>
   scene({}, async (broker, context) => {
     const pages = await threeTabs(context, broker.url);
     await publishNumbers(broker, 1, 200);
@@ -21,7 +21,7 @@ test("three tabs have one connection and each event once", LIMIT, () =>
   }),
 );
 
-test("a leader that closes while events come is followed by another, without loss or double", LIMIT, () =>
+test("when the leader closes during publishing, another tab takes over with nothing lost or duplicated", LIMIT, () =>
   scene({}, async (broker, context) => {
     const [leader, ...others] = await leaderFirst(await threeTabs(context, broker.url));
     const published = publishNumbers(broker, 1, 400);
@@ -33,7 +33,7 @@ test("a leader that closes while events come is followed by another, without los
   }),
 );
 
-test("so is a leader that crashes", { ...LIMIT, skip: BROWSER !== "chromium" && "only Chromium has a page that crashes" }, () =>
+test("when the leader crashes, another tab takes over", { ...LIMIT, skip: BROWSER !== "chromium" && "only Chromium has a page that crashes" }, () =>
   scene({}, async (broker, context) => {
     const [leader, ...others] = await leaderFirst(await threeTabs(context, broker.url));
     const crashed = new Promise((resolve) => leader.once("crash", resolve));
@@ -48,7 +48,7 @@ test("so is a leader that crashes", { ...LIMIT, skip: BROWSER !== "chromium" && 
   }),
 );
 
-test("a leader that hangs is deposed, and gets what it missed when it wakes", LIMIT, () =>
+test("a leader that hangs is replaced, and gets what it missed when it resumes", LIMIT, () =>
   scene({}, async (broker, context) => {
     const pages = await leaderFirst(await threeTabs(context, broker.url));
     const [leader, ...others] = pages;
@@ -69,13 +69,13 @@ test("a leader that hangs is deposed, and gets what it missed when it wakes", LI
   }),
 );
 
-test("a tab that comes late with a position of its own gets what it is owed, and joins", LIMIT, () =>
+test("a tab that opens later with its own position gets what it missed, and joins", LIMIT, () =>
   scene({}, async (broker, context) => {
     const early = await openTab(context, broker.url);
     await opened([early]);
     await publishNumbers(broker, 1, 20);
     await eventually(numbers(1, 20), () => events(early));
-    const third = (await told(early)).ids[2];
+    const third = (await received(early)).ids[2];
     const fromThird = await openTab(context, broker.url, { position: third });
     const fromAll = await openTab(context, broker.url, { position: "0" });
     const live = await openTab(context, broker.url);
@@ -90,7 +90,7 @@ test("a tab that comes late with a position of its own gets what it is owed, and
   }),
 );
 
-test("publishers' own ids, which are in no order, do as well", LIMIT, () =>
+test("publishers' own ids work as well, though they are not ordered", LIMIT, () =>
   scene({}, async (broker, context) => {
     const pages = await leaderFirst(await threeTabs(context, broker.url));
     const [leader, ...others] = pages;
@@ -105,7 +105,7 @@ test("publishers' own ids, which are in no order, do as well", LIMIT, () =>
   }),
 );
 
-test("tabs with different topics hear theirs alone, and a set that changes loses nothing", LIMIT, () =>
+test("tabs receive only their own topics, and changing topics loses nothing", LIMIT, () =>
   scene({}, async (broker, context) => {
     const both = { topics: [TOPIC, "Farewell1"] };
     const pages = [await openTab(context, broker.url, both), await openTab(context, broker.url, { topics: ["farewell1", TOPIC] })];
@@ -145,11 +145,11 @@ test("handlers get the events of their name", LIMIT, () =>
     await opened([page]);
     await publish(broker, TOPIC, "event: greeting\ndata: 1\n\ndata: 2\n\nevent: gap\ndata: 3\n\nevent: other\ndata: 4\n\nevent: greeting\ndata: 5");
     await eventually([["greeting", "1"], ["message", "2"], ["gap", "3"], ["greeting", "5"]], () => page.evaluate(() => globalThis.byName));
-    assert.deepEqual((await told(page)).gaps, []);
+    assert.deepEqual((await received(page)).gaps, []);
   }),
 );
 
-test("a gap is told to every tab", LIMIT, () =>
+test("every tab gets a gap", LIMIT, () =>
   scene({ history: 5 }, async (broker, context) => {
     const proxy = await startProxy(broker.url);
     try {
@@ -160,8 +160,8 @@ test("a gap is told to every tab", LIMIT, () =>
       await publishNumbers(broker, 4, 20);
       proxy.unblock();
       await eventually(same(pages, [...numbers(1, 3), ...numbers(16, 20)]), all(pages, events));
-      const gaps = (await Promise.all(pages.map(told))).map(({ gaps }) => gaps);
-      const { ids } = await told(pages[0]);
+      const gaps = (await Promise.all(pages.map(received))).map(({ gaps }) => gaps);
+      const { ids } = await received(pages[0]);
       assert.deepEqual(gaps, same(pages, [{ after: ids[2], oldest: ids[3] }]));
     } finally {
       await proxy.close();
@@ -169,7 +169,7 @@ test("a gap is told to every tab", LIMIT, () =>
   }),
 );
 
-test("a network that goes and comes loses nothing", LIMIT, () =>
+test("a network outage loses nothing", LIMIT, () =>
   scene({}, async (broker, context) => {
     const proxy = await startProxy(broker.url);
     try {
@@ -192,14 +192,14 @@ test("a network that goes and comes loses nothing", LIMIT, () =>
   }),
 );
 
-test("a connection that has gone silent is replaced", LIMIT, () =>
+test("a silent connection is replaced", LIMIT, () =>
   scene({ arguments: ["--heartbeat", "300ms"] }, async (broker, context) => {
     const proxy = await startProxy(broker.url);
     try {
       const page = await openTab(context, proxy.url, { silence: 1_500 });
       await opened([page]);
       await sleep(2_500);
-      assert.deepEqual((await told(page)).errors, [], "heartbeats are a sign of life");
+      assert.deepEqual((await received(page)).errors, [], "heartbeats are a sign of life");
       proxy.freeze();
       await publishNumbers(broker, 1, 5);
       await eventually(numbers(1, 5), () => events(page));
@@ -209,7 +209,7 @@ test("a connection that has gone silent is replaced", LIMIT, () =>
   }),
 );
 
-test("the broker starts anew", LIMIT, () =>
+test("the broker restarts", LIMIT, () =>
   scene({}, async (broker, context) => {
     const pages = await threeTabs(context, broker.url);
     await publishNumbers(broker, 1, 5);
@@ -218,7 +218,7 @@ test("the broker starts anew", LIMIT, () =>
     await broker.stop({ keep: true });
     const again = await startBroker({ port, home: broker.home });
     try {
-      await eventually(same(pages, 1), all(pages, async (page) => (await told(page)).gaps.length));
+      await eventually(same(pages, 1), all(pages, async (page) => (await received(page)).gaps.length));
       await publishNumbers(again, 6, 10);
       await eventually(same(pages, numbers(1, 10)), all(pages, events));
     } finally {
@@ -227,7 +227,7 @@ test("the broker starts anew", LIMIT, () =>
   }),
 );
 
-test("records: every tab has the newest state, whenever it comes, and what is new", LIMIT, () =>
+test("records: every tab gets the newest state, whenever it opens, and new records", LIMIT, () =>
   scene({}, async (broker, context) => {
     const insert = (event, data) =>
       fetch(`${broker.url}/insert`, { method: "POST", body: JSON.stringify({ event, data }), headers: { "Content-Type": "application/json" } });
@@ -250,7 +250,7 @@ test("records: every tab has the newest state, whenever it comes, and what is ne
   }),
 );
 
-test("nothing kept is no position, and nobody's records are none", LIMIT, () =>
+test("no stored position means none, and an empty list of records means none", LIMIT, () =>
   scene({}, async (broker, context) => {
     await publishNumbers(broker, 1, 2);
     const pages = [];
@@ -258,19 +258,19 @@ test("nothing kept is no position, and nobody's records are none", LIMIT, () =>
     await opened(pages);
     await publishNumbers(broker, 3, 3);
     await eventually(same(pages, ["3"]), all(pages, events));
-    assert.deepEqual(await Promise.all(pages.map(async (page) => (await told(page)).gaps)), [[], []]);
+    assert.deepEqual(await Promise.all(pages.map(async (page) => (await received(page)).gaps)), [[], []]);
     const none = await openTab(context, broker.url, { records: [] });
     assert.equal(await state(none), "idle");
     assert.equal((await stats(broker)).subscribers, 2);
   }),
 );
 
-test("a page that goes and comes back from the back-forward cache goes on where it was", LIMIT, () =>
+test("a page restored from the back-forward cache continues where it was", LIMIT, () =>
   scene({}, async (broker, context) => {
     const [leader, ...others] = await leaderFirst(await threeTabs(context, broker.url));
     await publishNumbers(broker, 1, 3);
     await eventually(numbers(1, 3), () => events(leader));
-    // What the browser says on these occasions; headless Chromium keeps no page.
+    // Simulates the browser's page events, because headless Chromium has no back-forward cache.
     await leader.evaluate(() => dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })));
     await publishNumbers(broker, 4, 6);
     await eventually(same(others, numbers(1, 6)), all(others, events));
@@ -281,7 +281,7 @@ test("a page that goes and comes back from the back-forward cache goes on where 
   }),
 );
 
-test("without locks each tab has a connection; close() and a signal end it", LIMIT, () =>
+test("without locks each tab has its own connection; close() and a signal end it", LIMIT, () =>
   scene({}, async (broker, context) => {
     await context.addInitScript(() => Object.defineProperty(navigator, "locks", { value: undefined }));
     const pages = await threeTabs(context, broker.url);

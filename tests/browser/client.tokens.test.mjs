@@ -1,4 +1,4 @@
-// The client module and tokens: they expire, are refused, and are replaced, without loss; and the pages' cookies.
+// The client module and tokens: they expire, are refused, and are replaced with nothing lost; and cookies of pages.
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import {
-  LIMIT, TOPIC, all, events, eventually, numbers, openTab, opened, role, same, scene, site, state, threeTabs, told,
+  LIMIT, TOPIC, all, events, eventually, numbers, openTab, opened, role, same, scene, site, state, threeTabs, received,
 } from "./client.support.mjs";
 
 const SECRET = "a secret of thirty-two bytes or more";
@@ -41,7 +41,7 @@ for (const tokenIn of ["header", "query"]) {
         await sleep(100);
       }
       await eventually(same(pages, numbers(1, 60)), all(pages, events));
-      const reports = await Promise.all(pages.map(told));
+      const reports = await Promise.all(pages.map(received));
       const total = (pick) => reports.map(pick).reduce((sum, it) => sum + it);
       assert.ok(total(({ expired }) => expired) >= 2);
       assert.ok(total(({ reasons }) => reasons.filter((it) => it === "expired").length) >= 2);
@@ -49,13 +49,13 @@ for (const tokenIn of ["header", "query"]) {
   );
 }
 
-test("a refused token is asked for again, one of another topic is the end", LIMIT, () =>
+test("a refused token is requested again; a token for another topic ends the stream", LIMIT, () =>
   scene({ tokens: true, environment: ENVIRONMENT }, async (broker, context) => {
     const tokens = [subscriberToken(-5), subscriberToken(-5), subscriberToken(60)];
     await context.exposeFunction("freshToken", async () => tokens.shift());
     const page = await openTab(context, broker.url, { asksForToken: true });
     await opened([page]);
-    const { reasons, errors } = await told(page);
+    const { reasons, errors } = await received(page);
     assert.deepEqual(reasons, ["start", "refused", "refused"]);
     assert.deepEqual(errors.map(({ status, isFinal }) => [status, isFinal]), [[401, false], [401, false]]);
     assert.match(errors[0].detail, /expired/);
@@ -63,14 +63,14 @@ test("a refused token is asked for again, one of another topic is the end", LIMI
     const foreign = mint(ENVIRONMENT.ESKER_SUBSCRIBER_SECRET, ["elsewhere"], 60);
     const refused = await openTab(context, broker.url, { token: foreign });
     await eventually("closed", () => state(refused));
-    assert.deepEqual((await told(refused)).errors.map(({ status, isFinal }) => [status, isFinal]), [[403, true]]);
+    assert.deepEqual((await received(refused)).errors.map(({ status, isFinal }) => [status, isFinal]), [[403, true]]);
     const bad = await openTab(context, broker.url, { token: subscriberToken(-5) });
     await eventually("closed", () => state(bad));
-    assert.deepEqual((await told(bad)).errors.map(({ status, isFinal }) => [status, isFinal]), [[401, true]]);
+    assert.deepEqual((await received(bad)).errors.map(({ status, isFinal }) => [status, isFinal]), [[401, true]]);
   }),
 );
 
-test("the tabs of one person share, and nobody gets what another person may hear", LIMIT, () =>
+test("the tabs of one person share a connection, and nobody gets another person's events", LIMIT, () =>
   scene({ tokens: true, environment: ENVIRONMENT }, async (broker, context) => {
     const ada = () => subscriberToken(60, { user: "Ada", jti: String(Math.random()) });
     await context.exposeFunction("freshToken", async () => ada());
@@ -90,7 +90,7 @@ test("the tabs of one person share, and nobody gets what another person may hear
   }),
 );
 
-test("a tab whose next token is another person's leaves those of the first", LIMIT, () =>
+test("a tab whose next token is another person's stops sharing", LIMIT, () =>
   scene({ tokens: true, environment: ENVIRONMENT }, async (broker, context) => {
     await context.exposeFunction("freshToken", async () => subscriberToken(4, { user: "Ada" }));
     const [leader, follower] = [await openTab(context, broker.url, { asksForToken: true }), await openTab(context, broker.url, { asksForToken: true })];
@@ -106,7 +106,7 @@ test("a tab whose next token is another person's leaves those of the first", LIM
   }),
 );
 
-test("a cookie is a token, too", LIMIT, () =>
+test("a cookie works as a token", LIMIT, () =>
   scene({ tokens: true, environment: ENVIRONMENT, arguments: ["--origin", site.url] }, async (broker, context) => {
     await context.addCookies([{ name: "esker_token", value: subscriberToken(60), url: broker.url }]);
     const page = await openTab(context, broker.url, { credentials: "include" });

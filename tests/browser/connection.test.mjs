@@ -1,4 +1,4 @@
-// The client module's connection, without a browser and without a broker: when it asks again, and when not at all.
+// The client module's connection, without a browser and a broker: when it reconnects, and when it doesn't.
 
 import assert from "node:assert/strict";
 import path from "node:path";
@@ -15,10 +15,10 @@ const { connect } = await load("esker.js");
 
 const SINK = { event() {}, moved() {}, gap() {}, expired() {}, state() {}, failed() {} };
 const PROBLEM = { "Content-Type": "application/problem+json" };
-/** More milliseconds than a timer can wait. */
+/** Milliseconds; longer than a timer can wait. */
 const MONTHS = 4_000_000_000;
 
-/** How often a connection asks in a short time, if it is answered like that. */
+/** Returns how often a connection sends requests in a short time if it gets this response. */
 async function attempts(answer, millis = 200) {
   let count = 0;
   const fetch = async () => ((count += 1), answer());
@@ -31,20 +31,20 @@ async function attempts(answer, millis = 200) {
 
 const stream = (text) => () => new Response(text, { headers: { "Content-Type": "text/event-stream" } });
 
-test("whoever is told to come back in months does not come back at once", async () => {
+test("a reconnection time of months is respected", async () => {
   assert.equal(await attempts(stream(`retry: ${MONTHS}\n\n`)), 1);
   assert.equal(await attempts(() => new Response("", { status: 503, headers: { "Retry-After": String(MONTHS / 1000) } })), 1);
-  assert.ok((await attempts(stream("retry: 100\n\n"), 400)) > 1, "and whoever is told to come back soon does");
+  assert.ok((await attempts(stream("retry: 100\n\n"), 400)) > 1, "a short reconnection time is used");
 });
 
-test("whoever is told to come back at once waits all the same, and longer each time", async () => {
+test("with a reconnection time of zero the client still waits, and longer each time", async () => {
   for (const answer of [stream("retry: 0\n\n"), stream("retry: 0\ndata: again\n\n")]) {
     const count = await attempts(answer, 1000);
     assert.ok(count >= 2 && count <= 4, `asked ${count} times in a second`);
   }
 });
 
-/** Answers a connection with each of these in turn, then with nothing; returns what it reported of each, and for which reason it asked for a token. */
+/** Gives a connection each of these responses in turn, then none. Returns what it reported for each, and its reasons for requesting a token. */
 async function outcomes(answers, token) {
   const [reported, reasons] = [[], []];
   const connection = await new Promise((resolve) => {
@@ -61,7 +61,7 @@ async function outcomes(answers, token) {
 
 const PROXY_TYPES = ["text/html", "text/plain; charset=utf-8", "application/json", null];
 
-test("what a proxy answers is reported and tried again", async () => {
+test("a proxy's response is reported and retried", async () => {
   for (const token of [undefined, "asked for"]) {
     for (const status of [400, 401, 403, 404, 405, 407, 410, 500, 502, 503, 504]) {
       const answers = PROXY_TYPES.map((type) => () => {
@@ -79,7 +79,7 @@ test("what a proxy answers is reported and tried again", async () => {
 
 const problem = (status) => () => new Response('{"title":"no","detail":"why"}', { status, headers: PROBLEM });
 
-test("what the broker refuses is final, unless it may pass or another token may help", async () => {
+test("a refusal is final, unless it is temporary or another token may help", async () => {
   for (const status of [400, 401, 403, 404, 405]) {
     const { reported, unasked } = await outcomes([problem(status), problem(status)]);
     assert.deepEqual([reported, unasked], [[{ status, detail: "why", isFinal: true }], 1]);
@@ -93,24 +93,24 @@ test("what the broker refuses is final, unless it may pass or another token may 
   assert.deepEqual(reasons, ["start", "refused", "refused"]);
 });
 
-/** How often a stream that is to be shared asks, if whoever is told its role closes it at this one. */
+/** Returns how often a shared stream sends requests if the handler closes it in this role. */
 async function attemptsOfOneWhoClosesAs(wanted) {
-  const told = [];
+  const roles = [];
   let count = 0;
   const fetch = async (_, { signal }) => ((count += 1), never(signal));
-  const onRole = (role) => (told.push(role), role === wanted && stream.close());
+  const onRole = (role) => (roles.push(role), role === wanted && stream.close());
   const stream = connect("http://broker/", { topics: ["greeting"], shared: true, fetch, onRole });
   await sleep(100);
   stream.close();
-  return { count, told };
+  return { count, roles };
 }
 
-test("a stream that is closed when its role is told has no connection", async () => {
-  // A lock is never granted at once.
+test("a stream closed while its role is reported opens no connection", async () => {
+  // A lock is never granted immediately.
   const locks = { request: async (_name, _how, act) => (await null, act()) };
   const leave = enterPage({ locks });
-  assert.deepEqual(await attemptsOfOneWhoClosesAs("follower"), { count: 0, told: ["follower"] });
-  assert.deepEqual(await attemptsOfOneWhoClosesAs("leader"), { count: 0, told: ["follower", "leader"] });
-  assert.deepEqual(await attemptsOfOneWhoClosesAs("none"), { count: 1, told: ["follower", "leader"] });
+  assert.deepEqual(await attemptsOfOneWhoClosesAs("follower"), { count: 0, roles: ["follower"] });
+  assert.deepEqual(await attemptsOfOneWhoClosesAs("leader"), { count: 0, roles: ["follower", "leader"] });
+  assert.deepEqual(await attemptsOfOneWhoClosesAs("none"), { count: 1, roles: ["follower", "leader"] });
   leave();
 });

@@ -1,10 +1,10 @@
-// What the console's tests have in common: pages of it in which nothing may go wrong, and the words for using them.
+// Shared by the console's tests: pages of it in which no error may occur, and helpers for using them.
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { after, before, test } from "node:test";
 
-import { PATIENCE, startBroker, startBrowser } from "./support.mjs";
+import { TIMEOUT, startBroker, startBrowser } from "./support.mjs";
 
 export const SECRETS = { ESKER_PUBLISHER_SECRET: "p".repeat(40), ESKER_SUBSCRIBER_SECRET: "s".repeat(40) };
 export const WIDE = { width: 1440, height: 900 };
@@ -12,13 +12,13 @@ export const PHONE = { width: 360, height: 740 };
 
 let browser;
 
-/** Closed after each test, so that no page goes on asking a broker that is gone. */
+/** Closed after each test, so that no page keeps sending requests to a broker that has stopped. */
 const contexts = [];
 
 before(async () => (browser = await startBrowser()));
 after(() => browser.close());
 
-/** Opens the console in a context of its own; `faults` gathers what must not happen. */
+/** Opens the console in a context of its own; `faults` collects errors. */
 export async function open(url, { hash = "", viewport = WIDE, expected = [], ...how } = {}) {
   const context = await browser.newContext({ viewport, ...how });
   contexts.push(context);
@@ -32,7 +32,7 @@ export async function open(url, { hash = "", viewport = WIDE, expected = [], ...
   page.on("request", (request) => {
     if (!request.url().startsWith(url) && !request.url().startsWith("data:")) faults.push(`asked ${request.url()}`);
   });
-  page.setDefaultTimeout(PATIENCE);
+  page.setDefaultTimeout(TIMEOUT);
   await page.goto(`${url}${hash}`);
   return { page, faults };
 }
@@ -43,11 +43,11 @@ export const tab = (page, name) => page.getByRole("tab", { name }).click();
 export const field = (page, formName, name) => form(page, formName).locator(`[name=${name}]`);
 export const rows = (page) => page.locator("#rows > li");
 
-/** Waits until an element says so. */
+/** Waits until an element contains this text. */
 export async function says(page, selector, part) {
   const place = page.locator(selector).first();
   const is = (text) => (part instanceof RegExp ? part.test(text) : text.includes(part));
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + TIMEOUT;
   let text = "";
   while (Date.now() < end) {
     text = (await place.textContent().catch(() => "")) ?? "";
@@ -67,7 +67,7 @@ export async function insert(broker, event, data) {
   assert.equal((await fetch(`${broker.url}/insert`, how)).status, 200);
 }
 
-/** A token by hand, as a backend would make it. */
+/** Makes a token as a backend would. */
 export function token(secret, claims) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
@@ -83,9 +83,9 @@ export async function closePages() {
   }
 }
 
-/** A broker for the time of one test. */
+/** Runs a test with a broker of its own. */
 export function withBroker(name, how, body) {
-  test(name, { timeout: PATIENCE * 3 }, async () => {
+  test(name, { timeout: TIMEOUT * 3 }, async () => {
     const broker = await startBroker(how);
     try {
       await body(broker);

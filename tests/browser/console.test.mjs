@@ -1,4 +1,4 @@
-// The console, driven as a person would: streams and what is published, also behind a proxy, and that it asks nobody else.
+// The console, used as a person would: streams and publishing, also behind a proxy, and without requests to other hosts.
 
 import assert from "node:assert/strict";
 import { createServer, request as forward } from "node:http";
@@ -6,13 +6,13 @@ import { createServer, request as forward } from "node:http";
 import { closePages, field, insert, open, press, rows, says, subscribe, tab, withBroker } from "./console.mjs";
 import { publish } from "./support.mjs";
 
-withBroker("who presses two buttons sees an event", {}, async (broker) => {
+withBroker("pressing two buttons shows an event", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await says(page, "#advice", "Press Subscribe");
   await subscribe(page);
   await press(page, "Publish");
-  const told = await says(page, "#publish .answer", "reached 1 subscriber");
-  const id = /id (\d{16})/.exec(told)[1];
+  const shown = await says(page, "#publish .answer", "reached 1 subscriber");
+  const id = /id (\d{16})/.exec(shown)[1];
   assert.equal(await rows(page).first().locator(".id").textContent(), id);
   assert.deepEqual(await rows(page).first().locator(".name, .data, .source").allTextContents(), ["greeting", "greeting", "hello"]);
   await says(page, "#position", id);
@@ -25,7 +25,7 @@ withBroker("who presses two buttons sees an event", {}, async (broker) => {
   assert.deepEqual(faults, []);
 });
 
-withBroker("kinds of content, names, ids and what the broker has to object", {}, async (broker) => {
+withBroker("content types, names, ids and the broker's errors", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting", expected: ["400"] });
   await says(page, "#state", "Live");
   await page.getByText("JSON", { exact: true }).first().click();
@@ -60,7 +60,7 @@ withBroker("kinds of content, names, ids and what the broker has to object", {},
   assert.deepEqual(faults, []);
 });
 
-withBroker("links lead into the page", {}, async (broker) => {
+withBroker("links open parts of the page", {}, async (broker) => {
   await publish(broker, "weather1", "data: earlier");
   await insert(broker, "user", 1);
   const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=weather1,greeting&after=0&audit=user" });
@@ -102,7 +102,7 @@ withBroker("several topics, the filter, pause and clear", {}, async (broker) => 
   assert.deepEqual(faults, []);
 });
 
-withBroker("what publishers send is text, whatever it looks like", {}, async (broker) => {
+withBroker("what publishers send is shown as text, even if it looks like markup", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
   await says(page, "#state", "Live");
   const evil = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>';
@@ -121,7 +121,7 @@ withBroker("what publishers send is text, whatever it looks like", {}, async (br
   assert.deepEqual(faults, []);
 });
 
-withBroker("what turns the order of letters is seen in names and stays inside its data", {}, async (broker) => {
+withBroker("bidirectional control characters are shown in names and confined to their data", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting" });
   await says(page, "#state", "Live");
   await publish(broker, "greeting", "event: pay\u202etxt\nid: a\u2066b\ndata: one\u202etwo\ndata: שלום");
@@ -142,7 +142,7 @@ withBroker("what turns the order of letters is seen in names and stays inside it
   assert.deepEqual(faults, []);
 });
 
-/** A proxy that serves the broker under a prefix and nothing beside it; `strays` are requests that left the prefix. */
+/** Starts a proxy that serves the broker below a prefix and nothing else; `strays` are requests outside the prefix. */
 async function startProxy(broker, prefix) {
   const strays = [];
   const { port } = new URL(broker.url);
@@ -170,7 +170,7 @@ async function startProxy(broker, prefix) {
   return { url: `http://127.0.0.1:${server.address().port}${prefix}`, strays, close };
 }
 
-withBroker("it works where a proxy has put it, with or without the last slash", {}, async (broker) => {
+withBroker("the console works behind a proxy's prefix, with and without the trailing slash", {}, async (broker) => {
   const proxy = await startProxy(broker, "/tools/esker");
   try {
     for (const slash of ["", "/"]) {

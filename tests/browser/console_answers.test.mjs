@@ -1,4 +1,4 @@
-// The console's answers: what it says when none comes, and when the last one no longer holds.
+// The console's messages about responses: what it says when none arrives, and when the last one is outdated.
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,7 +7,7 @@ import { SECRETS, field, form, open, press, rows, says, subscribe, tab, withBrok
 
 const ADVICE = "six connections per host; close other tabs";
 
-withBroker("what is not answered says so, and what may help", {}, async (broker) => {
+withBroker("a missing response is reported with advice", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await says(page, "#about", "up");
   for (const path of ["stats", "publish/*", "insert", "audit\\?*", "subscribe/*"]) await page.route(`**/${path}`, () => {});
@@ -47,17 +47,17 @@ withBroker("a second press does not publish twice, and the button keeps the focu
   assert.deepEqual(faults, []);
 });
 
-withBroker("a stream without a byte for a minute is told of", { arguments: ["--heartbeat", "10m"] }, async (broker) => {
+withBroker("a stream without a byte for a minute is reported", { arguments: ["--heartbeat", "10m"] }, async (broker) => {
   const { page, faults } = await open("about:blank");
   await page.clock.install();
   await page.goto(`${broker.url}/`);
   await page.evaluate(() => {
-    window.told = [];
-    const watch = new MutationObserver(() => window.told.push(document.querySelector("#state").textContent));
+    window.states = [];
+    const watch = new MutationObserver(() => window.states.push(document.querySelector("#state").textContent));
     watch.observe(document.querySelector("#state"), { childList: true });
   });
   await subscribe(page);
-  assert.deepEqual(await page.evaluate(() => window.told), ["Connecting…", "Live"]);
+  assert.deepEqual(await page.evaluate(() => window.states), ["Connecting…", "Live"]);
   await page.clock.fastForward(50_000);
   assert.equal(await page.locator("#state").textContent(), "Live");
   await page.clock.fastForward(20_000);
@@ -69,7 +69,7 @@ withBroker("a stream without a byte for a minute is told of", { arguments: ["--h
   assert.deepEqual(faults.filter((fault) => !fault.startsWith("asked")), []);
 });
 
-withBroker("an answer goes when something else is asked for", {}, async (broker) => {
+withBroker("a response disappears when another request is made", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await press(page, "Publish");
   await says(page, "#publish .answer", "reached");

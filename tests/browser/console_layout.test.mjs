@@ -1,12 +1,12 @@
-// The console's layout and what it says about itself: nothing moves when a stream begins, columns have names, an outage has an end,
-// charts are of use from the first seconds, and a broker without tokens is asked for none.
+// The console's layout and explanations: nothing moves when a stream begins, columns have headings, outages are marked, charts
+// are useful from the first seconds, and a broker without tokens doesn't show token fields.
 
 import assert from "node:assert/strict";
 
 import { PHONE, SECRETS, open, press, rows, says, subscribe, tab, withBroker } from "./console.mjs";
 import { publish, shoot } from "./support.mjs";
 
-/** Where the parts of the page lie that must not move: left, top, width. */
+/** Returns the positions of the parts of the page that must not move: left, top, width. */
 const places = (page) =>
   page.evaluate(() =>
     ["header", "#figures", "#listen", "#listen .primary", ".bar", "#list", "#side", "#publish .primary"].map((selector) => {
@@ -26,7 +26,7 @@ for (const viewport of [{ width: 1280, height: 800 }, { width: 1101, height: 720
     await says(page, "#rows .name", "resumed");
     await says(page, "#position", "last id");
     const isBelow = ([selector]) => viewport.width <= 1100 && ["#figures", "#side", "#publish .primary"].includes(selector);
-    // Where everything lies in one column, rows push down what is below them.
+    // In a single-column layout, rows push down what is below them.
     const fixed = (list) => list.filter((place) => !isBelow(place));
     assert.deepEqual(fixed(await places(page)), fixed(before), "resumed");
     await press(page, "Stop");
@@ -36,11 +36,11 @@ for (const viewport of [{ width: 1280, height: 800 }, { width: 1101, height: 720
   });
 }
 
-/** The left edges of a row's cells that are seen. */
+/** Returns the left edges of a row's visible cells. */
 const edges = (page, selector) =>
   page.locator(selector).first().evaluate((row) => [...row.children].filter((cell) => cell.checkVisibility()).map((cell) => Math.round(cell.getBoundingClientRect().left)));
 
-withBroker("columns have names, which stand above them", {}, async (broker) => {
+withBroker("columns have headings above them", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { viewport: { width: 1280, height: 800 } });
   assert.equal(await page.locator("#heads").isVisible(), false);
   await subscribe(page);
@@ -63,7 +63,7 @@ withBroker("columns have names, which stand above them", {}, async (broker) => {
   assert.deepEqual(faults, []);
 });
 
-withBroker("an outage has an end, which says how long it was and what was missed", { arguments: ["--retry", "2s"] }, async (broker) => {
+withBroker("the end of an outage shows its duration and what was missed", { arguments: ["--retry", "2s"] }, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await subscribe(page);
   const { id } = await publish(broker, "greeting", "data: before");
@@ -73,8 +73,8 @@ withBroker("an outage has an end, which says how long it was and what was missed
   for (const number of [1, 2, 3]) await publish(broker, "greeting", `data: missed ${number}`);
   await press(page, "Reconnect now");
   await says(page, "#rows .data", "missed 3");
-  const told = await says(page, "#rows > li:nth-child(4) .data", "followed immediately");
-  assert.match(told, new RegExp(`^Live again after [\\d.]+ (ms|s), resumed after ${id}; 3 events followed immediately\\.$`));
+  const text = await says(page, "#rows > li:nth-child(4) .data", "followed immediately");
+  assert.match(text, new RegExp(`^Live again after [\\d.]+ (ms|s), resumed after ${id}; 3 events followed immediately\\.$`));
   assert.deepEqual((await rows(page).locator(".name").allTextContents()).slice(3), ["resumed", "waiting", "message"]);
   await press(page, "Disconnect");
   await says(page, "#rows .name", "waiting");
@@ -84,7 +84,7 @@ withBroker("an outage has an end, which says how long it was and what was missed
   assert.deepEqual(faults, []);
 });
 
-withBroker("what a proxy answers is tried again, and Retry-After is kept to", {}, async (broker) => {
+withBroker("a proxy's response is retried after its Retry-After", {}, async (broker) => {
   const expected = ["404", "502", "503"];
   const { page, faults } = await open(`${broker.url}/`, { expected });
   const answers = [404, 502, 403, 200].map((status) => ({ status, contentType: "text/html", body: "<h1>A proxy</h1>" }));
@@ -104,7 +104,7 @@ withBroker("what a proxy answers is tried again, and Retry-After is kept to", {}
   assert.deepEqual(faults.filter((fault) => !fault.includes("403")), []);
 });
 
-withBroker("charts say something from the first second, and nothing of the page's own questions", {}, async (broker) => {
+withBroker("charts are useful from the first second, and exclude the page's own requests", {}, async (broker) => {
   const { page, faults } = await open("about:blank");
   let asked = 0;
   let answer = () => {};
@@ -129,7 +129,7 @@ withBroker("charts say something from the first second, and nothing of the page'
   assert.deepEqual(faults.filter((fault) => !fault.startsWith("asked")), []);
 });
 
-withBroker("a broker without tokens is asked for none", {}, async (broker) => {
+withBroker("no token fields are shown for a broker without tokens", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await says(page, "#about", "up");
   assert.equal(await page.locator("#token-state").isVisible(), false);
@@ -139,7 +139,7 @@ withBroker("a broker without tokens is asked for none", {}, async (broker) => {
   assert.deepEqual(faults, []);
 });
 
-withBroker("a broker with tokens is, once it has refused", { tokens: true, environment: SECRETS }, async (broker) => {
+withBroker("token fields are shown once a broker has refused a request", { tokens: true, environment: SECRETS }, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { expected: ["401"] });
   await says(page, "#token-state", "No token");
   assert.equal(await page.locator("#token-state").isVisible(), true);

@@ -1,4 +1,4 @@
-// The console in a hurry, by keyboard, on a phone, light and dark: what it looks like, and what its parts do alone.
+// The console under load, by keyboard, on a phone, light and dark: its appearance, and its parts in isolation.
 
 import assert from "node:assert/strict";
 
@@ -53,7 +53,7 @@ withBroker("events of very many lines don't freeze the page", {}, async (broker)
   assert.deepEqual(faults, []);
 });
 
-withBroker("it can be used by keyboard alone", {}, async (broker) => {
+withBroker("the console can be used by keyboard alone", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.name || document.activeElement.textContent);
   const tabTo = async (wanted) => {
@@ -98,7 +98,7 @@ withBroker("it can be used by keyboard alone", {}, async (broker) => {
   assert.deepEqual(faults, []);
 });
 
-withBroker("it says what it can't do without, and draws latency if there is any", {}, async (broker) => {
+withBroker("the console reports missing browser features, and draws latency if there is any", {}, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   await page.route("**/stats", (route) => route.fulfill({ status: 404, contentType: "application/problem+json", body: '{"detail":"nothing"}' }));
   await says(page, "#stats-note", "a broker started with --admin serves its statistics there");
@@ -127,7 +127,7 @@ withBroker("it says what it can't do without, and draws latency if there is any"
   }
 });
 
-withBroker("its parser is the standard's, however the bytes are cut", {}, async (broker) => {
+withBroker("the parser conforms to the standard, however the bytes are split", {}, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   const text =
     "\uFEFFid: 1\r\ndata:a\rdata: b\r\r\nevent:  x\ndata\n\nid: \0bad\nid2: 7\nretry: 5x\nretry: 250\ndata: é€😀\n\n" +
@@ -146,7 +146,7 @@ withBroker("its parser is the standard's, however the bytes are cut", {}, async 
   assert.deepEqual(found, [JSON.stringify([events, [250], "9"])]);
 });
 
-withBroker("its sizes and latencies have no exponents", {}, async (broker) => {
+withBroker("sizes and latencies have no exponents", {}, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   const sizes = await page.evaluate(() => [1, 1023, 1024, 1_022_976, 1_023_900, 1_048_575, 1_048_576, 2 ** 51].map(bytes));
   assert.deepEqual(sizes, ["1 B", "1023 B", "1.00 KiB", "999 KiB", "1000 KiB", "1024 KiB", "1.00 MiB", "2048 TiB"]);
@@ -155,7 +155,7 @@ withBroker("its sizes and latencies have no exponents", {}, async (broker) => {
 
 for (const colorScheme of ["light", "dark"]) {
   for (const [size, viewport] of [["wide", WIDE], ["narrow", PHONE]]) {
-    withBroker(`it looks finished, ${size} and ${colorScheme}`, {}, async (broker) => {
+    withBroker(`the layout is complete, ${size} and ${colorScheme}`, {}, async (broker) => {
       const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=greeting,weather1", viewport, colorScheme });
       await says(page, "#state", "Live");
       for (let hour = 0; hour < 12; hour += 1) {
@@ -193,7 +193,7 @@ for (const colorScheme of ["light", "dark"]) {
   }
 }
 
-/** From now on the page's `longest` is the longest time between two frames, in milliseconds. */
+/** Records the longest time between two frames, in milliseconds, as the page's `longest`. */
 function watchFrames(page) {
   return page.evaluate(() => {
     window.longest = 0;
@@ -207,7 +207,7 @@ function watchFrames(page) {
   });
 }
 
-/** What must be seen whole, and is not: the figures, at their longest, and the times of events. */
+/** Returns texts that must be completely visible and aren't: figures, at their longest, and times of events. */
 function cutTexts(page) {
   return page.evaluate(() => {
     document.querySelector("#chart-latency .now").textContent = "888 µs · 888 µs";
@@ -218,7 +218,7 @@ function cutTexts(page) {
   });
 }
 
-/** Texts whose contrast with what is behind them is less than WCAG 2.2 AA demands. */
+/** Returns texts whose contrast with their background is less than WCAG 2.2 AA requires. */
 function faintTexts(page) {
   return page.evaluate(() => {
     const channels = (color) => color.match(/[\d.]+/g).map(Number);

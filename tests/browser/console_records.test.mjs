@@ -1,4 +1,4 @@
-// The console's records: inserting them, their stream, and their history page by page.
+// The console's records: inserting, streaming, and browsing their history page by page.
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -50,7 +50,7 @@ withBroker("records, their stream and their history page by page", {}, async (br
   assert.deepEqual(faults, []);
 });
 
-withBroker("answers that come late are not mixed with others", {}, async (broker) => {
+withBroker("late responses are not mixed with others", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   for (let number = 1; number <= 12; number += 1) await insert(broker, "slow", number);
   await insert(broker, "quick", 0);

@@ -1,13 +1,13 @@
-// The console's streams when they break: when it asks again, and from where.
+// The console's streams when they break: when they reconnect, and from which position.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { closePages, field, open, press, rows, says, subscribe, withBroker } from "./console.mjs";
-import { PATIENCE, publish, shoot, startBroker } from "./support.mjs";
+import { TIMEOUT, publish, shoot, startBroker } from "./support.mjs";
 
-test("a stream resumes after the broker was started again, and a gap is told", { timeout: PATIENCE * 3 }, async () => {
+test("a stream resumes after the broker restarts, and a gap is shown", { timeout: TIMEOUT * 3 }, async () => {
   const short = { arguments: ["--retry", "300ms"] };
   let broker = await startBroker(short);
   const port = Number(new URL(broker.url).port);
@@ -51,7 +51,7 @@ test("a stream resumes after the broker was started again, and a gap is told", {
   }
 });
 
-withBroker("who is told to come back in months does not come back at once", {}, async (broker) => {
+withBroker("a reconnection time of months is respected", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await subscribe(page);
   await publish(broker, "greeting", "retry: 4000000000\ndata: later");
@@ -65,7 +65,7 @@ withBroker("who is told to come back in months does not come back at once", {}, 
   assert.deepEqual(faults, []);
 });
 
-withBroker("who is told to come back at once waits all the same, and longer each time", {}, async (broker) => {
+withBroker("with a reconnection time of zero the console still waits, and longer each time", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   let asked = 0;
   await page.route("**/subscribe/**", (route) => {

@@ -1,4 +1,4 @@
-// Tokens in the console: pasted, made, kept, refused, expired, and in the commands that it shows.
+// Tokens in the console: pasted, made, stored, refused, expired, and in the curl commands that it shows.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,7 +10,7 @@ import { shoot } from "./support.mjs";
 
 const run = promisify(execFile);
 
-withBroker("the curl commands do the same", { tokens: true, environment: SECRETS }, async (broker) => {
+withBroker("the curl commands have the same effect", { tokens: true, environment: SECRETS }, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   await tab(page, "Tokens");
   await page.locator("#token-publisher").fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(60) }));
@@ -31,7 +31,7 @@ withBroker("the curl commands do the same", { tokens: true, environment: SECRETS
   assert.match(stdout, /^:\nretry: \d+\nid: \d+\n\n/);
 });
 
-withBroker("a token that is given while the numbers are refused is used", { tokens: true, environment: SECRETS }, async (broker) => {
+withBroker("a token entered while /stats is refused is used", { tokens: true, environment: SECRETS }, async (broker) => {
   const { page } = await open("about:blank");
   await page.route("**/stats", async (route) => {
     const response = await route.fetch();
@@ -43,7 +43,7 @@ withBroker("a token that is given while the numbers are refused is used", { toke
   await says(page, "#about", " up ");
 });
 
-withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, environment: SECRETS }, async (broker) => {
+withBroker("tokens: refused, pasted, expired, made, stored", { tokens: true, environment: SECRETS }, async (broker) => {
   const expected = ["401", "403"];
   const { page, faults } = await open(`${broker.url}/`, { expected });
   assert.match(await says(page, "#stats-note", "Statistics require"), /^Statistics require a publisher token for the name stats. Tokens…Try again$/);
@@ -51,10 +51,10 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   const asked = [];
   page.on("request", (request) => asked.push(request.url()));
   await page.waitForTimeout(2500);
-  assert.deepEqual(asked, [], "a refused question is not repeated");
+  assert.deepEqual(asked, [], "a refused request is not repeated");
   await press(page, "Subscribe");
   assert.equal(await says(page, "#state", "Rejected"), "Rejected: A subscriber token is required. Tokens…");
-  assert.equal(await rows(page).count(), 0, "which is not said twice");
+  assert.equal(await rows(page).count(), 0, "the refusal is shown once");
   await page.locator("#state button").click();
   await page.locator("#token-subscriber").fill("nonsense");
   await says(page, "#expiry-subscriber", "not a token");
@@ -87,7 +87,7 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   await tab(page, "Publish");
   await press(page, "Publish");
   await says(page, "#publish .answer", "reached 1 subscriber");
-  assert.ok(asked.every((url) => !/token|%22|eyJ/.test(url)), "no token travels in a URL");
+  assert.ok(asked.every((url) => !/token|%22|eyJ/.test(url)), "no token appears in a URL");
 
   await page.reload();
   await says(page, "#token-state", "No token");
@@ -98,11 +98,11 @@ withBroker("tokens: refused, pasted, expired, made here, kept", { tokens: true, 
   await page.reload();
   await says(page, "#token-state", /Tokens: publisher \d+ s/);
   assert.deepEqual(faults, []);
-  // Playwright hides the caret by a style, which Firefox reports as forbidden.
+  // Playwright hides the caret with a style, which Firefox reports as a violation of the policy.
   await shoot(page, "console-tokens");
 });
 
-withBroker("tokens are kept for one broker, and what can't be read is not", { tokens: true, environment: SECRETS }, async (broker) => {
+withBroker("tokens are stored per broker, and unreadable ones are not", { tokens: true, environment: SECRETS }, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { hash: "#tab=tokens", expected: ["401"] });
   const good = token(SECRETS.ESKER_PUBLISHER_SECRET, { sub: "stats", exp: inSeconds(600) });
   for (const text of ["{broken", "5", "null", "[]", '{"publisher":7,"stranger":"x"}']) {
@@ -118,7 +118,7 @@ withBroker("tokens are kept for one broker, and what can't be read is not", { to
   assert.deepEqual(faults, []);
 });
 
-withBroker("a token that can't be right is told in words", { tokens: true, environment: SECRETS }, async (broker) => {
+withBroker("an invalid token is explained", { tokens: true, environment: SECRETS }, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`, { hash: "#tab=tokens", expected: ["401"] });
   const place = page.locator("#token-subscriber");
   const signed = (claims) => token(SECRETS.ESKER_SUBSCRIBER_SECRET, { sub: "greeting", ...claims });

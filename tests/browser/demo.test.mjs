@@ -1,14 +1,14 @@
-// The demo in two windows of two people: what one types the other sees, a reload shows the newest, the history has every
-// version, and a broker that starts anew is found again. Its pictures are to be looked at.
+// The demo in two windows of two people: each sees what the other types, a reload shows the newest values, the history has
+// every version, and the page reconnects to a restarted broker. Its pictures are for visual review.
 
 import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { BROWSER, PATIENCE, serveFolder, shoot, startBroker, startBrowser } from "./support.mjs";
+import { BROWSER, TIMEOUT, serveFolder, shoot, startBroker, startBrowser } from "./support.mjs";
 
-const LIMIT = { timeout: PATIENCE * 3 };
+const LIMIT = { timeout: TIMEOUT * 3 };
 const demo = path.join(import.meta.dirname, "demo");
 
 let browser;
@@ -22,7 +22,7 @@ before(async () => {
   browser = await startBrowser();
   process.env.VITE_ESKER_URL = broker.url;
   vite = await import(path.join(demo, "node_modules/vite/dist/node/index.js"));
-  // As `make client` does it, but for the port.
+  // As in `make client`, except for the port.
   server = await vite.createServer({ root: demo, logLevel: "warn", server: { host: "127.0.0.1", port: 0 } });
   await server.listen();
   url = `http://127.0.0.1:${server.httpServer.address().port}/`;
@@ -34,12 +34,12 @@ after(async () => {
   await broker?.stop();
 });
 
-/** The window of another person, with no errors. */
+/** Opens another person's window, in which no error may occur. */
 async function openWindow(at = url, look = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", ...look });
   const page = await context.newPage();
   page.errors = [];
-  // Firefox reports a refused connection like this, which the page's own code has caught.
+  // Firefox reports a refused connection like this, though the page's own code handles it.
   const isNetwork = (error) => String(error).includes("Cross-Origin Request Blocked");
   page.on("pageerror", (error) => isNetwork(error) || page.errors.push(String(error)));
   await page.goto(at);
@@ -55,7 +55,7 @@ async function closeWindows(...pages) {
 }
 
 const input = (page, label) => page.getByRole("form").getByLabel(label, { exact: true });
-/** Replaces what is in a field, as pasting does: React does not notice a value that WebDriver BiDi sets, nor has Firefox keys for that. */
+/** Replaces a field's content as pasting does: React doesn't notice a value set through WebDriver BiDi, and Firefox has no keys for that. */
 const write = (page, label, text) =>
   input(page, label).evaluate((field, text) => {
     field.select();
@@ -65,7 +65,7 @@ const write = (page, label, text) =>
 const versions = (page) => page.locator(".history li");
 
 async function eventually(wanted, look) {
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + TIMEOUT;
   let seen = await look();
   while (seen !== wanted && Date.now() < end) {
     await sleep(30);
@@ -76,7 +76,7 @@ async function eventually(wanted, look) {
 
 const shows = (page, label, value) => eventually(value, () => input(page, label).inputValue());
 
-/** What the page says of a field's value, but for the time. */
+/** Returns what the page says about a field's value, without the time. */
 const fate = (page, name, words) =>
   eventually(words, async () => (await page.locator(`[data-name="${name}"] .save-state`).textContent()).replace(/ \d.*/, ""));
 
@@ -86,7 +86,7 @@ async function insert(event, data) {
   assert.equal(response.status, 200);
 }
 
-test("what is done in one window is seen in the other, and after a reload", LIMIT, async () => {
+test("changes in one window appear in the other, and after a reload", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
   await input(one, "Name").pressSequentially("Grace Hopper", { delay: 30 });
@@ -110,7 +110,7 @@ test("what is done in one window is seen in the other, and after a reload", LIMI
   await closeWindows(one, other);
 });
 
-test("each tab says in a visitor's words how it is connected", LIMIT, async () => {
+test("each tab explains how it is connected", LIMIT, async () => {
   const one = await openWindow();
   await one.getByText("Connected to the broker for all your tabs of this page").waitFor();
   const other = await one.context().newPage();
@@ -119,10 +119,10 @@ test("each tab says in a visitor's words how it is connected", LIMIT, async () =
   await closeWindows(one);
 });
 
-test("typing is not disturbed by what arrives, and the newest wins in the end", LIMIT, async () => {
+test("incoming values don't disturb typing, and the newest value wins", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
-  // Each letter comes when the one before it is being stored, so that every echo is of an older value.
+  // Each letter is typed while the previous one is being stored, so that every echo carries an older value.
   const email = "somebody@example.org";
   await input(one, "E-mail").pressSequentially(email, { delay: 355 });
   assert.equal(await input(one, "E-mail").inputValue(), email);
@@ -144,7 +144,7 @@ test("typing is not disturbed by what arrives, and the newest wins in the end", 
   await closeWindows(one, other);
 });
 
-test("what is typed last is stored even if the window is closed at once", LIMIT, async () => {
+test("the last input is stored even if the window closes immediately", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
   await write(one, "Name", "gone at once");
@@ -153,7 +153,7 @@ test("what is typed last is stored even if the window is closed at once", LIMIT,
   await closeWindows(one, other);
 });
 
-test("the history has every version, page by page, and brings one back", LIMIT, async () => {
+test("the history has every version, page by page, and can restore one", LIMIT, async () => {
   for (let version = 1; version <= 230; version++) await insert("form.nights", version % 8);
   const one = await openWindow();
   await one.getByRole("button", { name: "History of Nights" }).click();
@@ -174,7 +174,7 @@ test("the history has every version, page by page, and brings one back", LIMIT, 
   await closeWindows(one);
 });
 
-test("a broker that starts anew is found again, and what was typed meanwhile is stored", LIMIT, async () => {
+test("the page reconnects to a restarted broker, and input in the meantime is stored", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
   const { port } = new URL(broker.url);
@@ -189,7 +189,7 @@ test("a broker that starts anew is found again, and what was typed meanwhile is 
   await closeWindows(one, other);
 });
 
-test("it is there in light and dark, wide and narrow", { ...LIMIT, skip: BROWSER !== "chromium" && "only Chromium is asked for a colour scheme" }, async () => {
+test("the demo renders in light and dark, wide and narrow", { ...LIMIT, skip: BROWSER !== "chromium" && "only Chromium is asked for a colour scheme" }, async () => {
   const names = ["Ada", "Ada Lovel", "Ada Lovelace", "Augusta Ada King", "Ada Lovelace"];
   for (const name of names) await insert("form.name", name);
   await insert("form.email", "ada@example.org");
@@ -205,7 +205,7 @@ test("it is there in light and dark, wide and narrow", { ...LIMIT, skip: BROWSER
   }
 });
 
-test("built, it is the same", LIMIT, async () => {
+test("the built demo behaves the same", LIMIT, async () => {
   await insert("form.name", "Ada Lovelace");
   const outDir = path.join(demo, "dist");
   await vite.build({ root: demo, logLevel: "warn", build: { outDir } });

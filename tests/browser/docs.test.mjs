@@ -1,5 +1,5 @@
-// What README and guide show for pages is run in a browser as it stands there; only the broker's port is another one.
-// tests/contract/docs/ checks that no such block is left out here.
+// Runs README's and the guide's code for pages unchanged in a browser, except for the broker's port. tests/contract/docs/
+// checks that no such block is missing here.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -8,7 +8,7 @@ import { createServer } from "node:http";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
-import { PATIENCE, publish, root, startBroker, startBrowser } from "./support.mjs";
+import { TIMEOUT, publish, root, startBroker, startBrowser } from "./support.mjs";
 
 const SECRETS = {
   ESKER_PUBLISHER_SECRET: "the publisher's secret, of 32 bytes or more",
@@ -21,7 +21,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-/** A page's only block in this language that has this in it. */
+/** Returns a page's only block in this language that contains `part`. */
 function block(page, language, part) {
   const file = page === "README.md" ? page : path.join("src/guide", page);
   const text = readFileSync(path.join(root, file), "utf8");
@@ -31,7 +31,7 @@ function block(page, language, part) {
   return fitting[0];
 }
 
-/** A page of an origin of its own, which is `localhost`, so that its cookies are the broker's as well; what it logs is kept. */
+/** Opens a page on `localhost` with an origin of its own, so that its cookies are sent to the broker as well. Its log is kept. */
 async function open(html) {
   const server = createServer((_, response) => response.writeHead(200, { "Content-Type": "text/html" }).end(html));
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -50,14 +50,14 @@ async function open(html) {
 }
 
 async function until(what, is) {
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + TIMEOUT;
   while (!(await is())) {
     if (Date.now() > end) assert.fail(`never: ${what()}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-/** Waits until the page has logged a line with this in it. */
+/** Waits until the page has logged a line that contains `part`. */
 const logged = (site, part) => until(() => `${part} in ${site.log.join("\n")}`, () => site.log.some((line) => line.includes(part)));
 
 const subscribed = async (broker, count) => {
@@ -65,7 +65,7 @@ const subscribed = async (broker, count) => {
   await until(() => `${count} subscribers`, async () => (await count_now()) === count);
 };
 
-/** A token as `esker token` makes it. */
+/** Makes a token with `esker token`. */
 function mint(...names) {
   return execFileSync(process.env.ESKER, ["token", ...names], { env: { ...process.env, ...SECRETS }, encoding: "utf8" }).trim();
 }
@@ -77,7 +77,7 @@ async function publishWithToken(broker, text) {
   return response.json();
 }
 
-test("the README's page hears events, named and not, and of a gap", { timeout: 4 * PATIENCE }, async () => {
+test("the README's page receives unnamed and named events, and a gap", { timeout: 4 * TIMEOUT }, async () => {
   const code = block("README.md", "html", "new EventSource(\"http://127.0.0.1:3000/subscribe/greeting?prime\")");
   let broker = await startBroker({ arguments: ["--retry", "50ms"] });
   const site = await open(code.replace("http://127.0.0.1:3000", broker.url));
@@ -98,7 +98,7 @@ test("the README's page hears events, named and not, and of a gap", { timeout: 4
   }
 });
 
-test("the guide's page shows events, loads all at a gap, and gives up when refused", { timeout: 4 * PATIENCE }, async () => {
+test("the guide's page shows events, reloads after a gap, and gives up when refused", { timeout: 4 * TIMEOUT }, async () => {
   const code = block("resume.md", "js", "loadEverything()");
   const helpers = 'const show = (data) => console.log("shown", data), loadEverything = () => console.log("all"), giveUp = () => console.log("gave up");';
   let broker = await startBroker({ arguments: ["--retry", "50ms"] });
@@ -122,7 +122,7 @@ test("the guide's page shows events, loads all at a gap, and gives up when refus
   }
 });
 
-test("the guide's page makes a new EventSource when a refused reconnection has ended the old one", { timeout: 4 * PATIENCE }, async () => {
+test("the guide's page makes a new EventSource when a refused reconnection has ended the old one", { timeout: 4 * TIMEOUT }, async () => {
   const code = block("upgrading.md", "js", "setTimeout(listen, 3000, position)");
   let broker = await startBroker({ arguments: ["--retry", "50ms"] });
   const script = `const show = (data) => console.log("shown", data); ${code.replace("http://127.0.0.1:3000", broker.url)}`;
@@ -132,7 +132,7 @@ test("the guide's page makes a new EventSource when a refused reconnection has e
     await subscribed(broker, 1);
     await publish(broker, "greeting", "data: hello");
     await logged(site, "shown hello");
-    // The stream's own end is no failure; the first reconnection is.
+    // The end of the stream is not a failure; the first reconnection is.
     const refused = site.page.waitForEvent("requestfailed");
     await broker.stop({ keep: true });
     await refused;
@@ -145,7 +145,7 @@ test("the guide's page makes a new EventSource when a refused reconnection has e
   }
 });
 
-test("the guide's page listens with a cookie", { timeout: 4 * PATIENCE }, async () => {
+test("the guide's page subscribes with a cookie", { timeout: 4 * TIMEOUT }, async () => {
   const code = block("tokens.md", "js", "withCredentials: true");
   const site = await open("");
   const broker = await startBroker({ tokens: true, environment: SECRETS, arguments: ["--origin", site.origin] });
@@ -166,7 +166,7 @@ test("the guide's page listens with a cookie", { timeout: 4 * PATIENCE }, async 
   }
 });
 
-test("the guide's page gets a new token when its own expires, and loses nothing", { timeout: 4 * PATIENCE }, async () => {
+test("the guide's page gets a new token when the old one expires, and loses nothing", { timeout: 4 * TIMEOUT }, async () => {
   const code = block("tokens.md", "js", "async function listen(position)");
   const site = await open("");
   const broker = await startBroker({ tokens: true, environment: SECRETS, arguments: ["--origin", site.origin] });
@@ -174,7 +174,7 @@ test("the guide's page gets a new token when its own expires, and loses nothing"
     let minted = 0;
     await site.page.route("**/token", (route) => {
       minted += 1;
-      // The first ones last no longer than the page needs to be cut off by them.
+      // The first tokens expire soon, so that the page is disconnected by them.
       return route.fulfill({ body: mint("--subscribe", "greeting", "--ttl", minted < 3 ? "2s" : "1h") });
     });
     await site.page.goto(site.origin);
@@ -188,10 +188,10 @@ test("the guide's page gets a new token when its own expires, and loses nothing"
     });
     await publishWithToken(broker, "data: last");
     await logged(site, "last");
-    const heard = site.log.filter((line) => /^\d+$/.test(line));
-    // What was published before the page listened is not its own.
-    assert.deepEqual(heard, published.slice(published.indexOf(heard[0])));
-    assert.ok(heard.length > 3, heard.join());
+    const received = site.log.filter((line) => /^\d+$/.test(line));
+    // Events published before the page subscribed don't count.
+    assert.deepEqual(received, published.slice(published.indexOf(received[0])));
+    assert.ok(received.length > 3, received.join());
   } finally {
     await site.close();
     await broker.stop();

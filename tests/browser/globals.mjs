@@ -1,4 +1,4 @@
-// Globals of other environments, for tests of the client module in Node.js itself.
+// Globals of other environments, for tests of the client module in Node.js.
 
 /** Replaces globals; returns a function that restores them. */
 export function replaceGlobals(values) {
@@ -12,8 +12,8 @@ export function replaceGlobals(values) {
   };
 }
 
-/** What a page has that a process has not; returns a function that takes it away again. */
+/** Adds the globals that a page has and a process lacks; returns a function that removes them. */
 export const enterPage = ({ locks }) => replaceGlobals({ window: globalThis, document: { defaultView: globalThis }, navigator: { locks } });
 
-/** The answer of a `fetch` that waits until it is aborted. */
+/** Returns the response of a `fetch` that never arrives: a promise that rejects when aborted. */
 export const never = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));

@@ -1,4 +1,5 @@
-// The client module's parser, without a browser: what the WHATWG HTML standard says of event streams, split at every byte.
+// The client module's parser, without a browser: the WHATWG HTML standard's rules for event streams, with every split of the
+// bytes.
 
 import assert from "node:assert/strict";
 import path from "node:path";
@@ -9,7 +10,7 @@ import { root } from "./support.mjs";
 
 const { Parser } = await import(pathToFileURL(path.join(root, "scripts/client/parser.js")));
 
-/** What a stream says that comes in these pieces. */
+/** Parses a stream that arrives in these pieces, and returns what it reports. */
 function read(pieces, position) {
   const said = [];
   const parser = new Parser(
@@ -60,6 +61,6 @@ for (const [what, text, expected] of CASES) {
   });
 }
 
-test("a position that stays until the stream says another", () => {
+test("a position remains until the stream sets another one", () => {
   assert.deepEqual(read([bytes("data: a\n\n")], "42"), [["message", "a", "42", false]]);
 });

@@ -1,5 +1,5 @@
-// A restart of the broker, seen by a page of another origin with a plain EventSource. As long as somebody listens meanwhile, as
-// systemd does by esker.socket, every browser reconnects and gets every event. Without that Firefox gives the stream up.
+// A restart of the broker, seen by a page of another origin with a plain EventSource. If a listening socket stays open
+// meanwhile, as with systemd's esker.socket, every browser reconnects and gets every event. Without it, Firefox gives up.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,14 +10,14 @@ import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { PATIENCE, publish, serveFolder, startBroker, startBrowser } from "./support.mjs";
+import { TIMEOUT, publish, serveFolder, startBroker, startBrowser } from "./support.mjs";
 
 const ARGUMENTS = ["--retry", "100ms"];
 const RESTARTS = 3;
 
 /**
- * What systemd does for a socket unit and its service: it listens all the time, and hands its socket to each broker that it starts
- * (sd_listen_fds(3)). systemd-socket-activate won't do: it becomes the program, and stops listening with it.
+ * Does what systemd does for a socket unit and its service: listens all the time, and passes its socket to each broker that it
+ * starts (sd_listen_fds(3)). systemd-socket-activate won't do: it executes the program, and stops listening with it.
  */
 const SOCKET_UNIT = `
 import os, socket, subprocess, sys
@@ -40,7 +40,7 @@ if broker and broker.poll() is None:
     broker.wait()
 `;
 
-/** A broker behind a socket unit: `start()` and `stop()` as systemctl does, `end()` for both units. */
+/** Starts a broker behind a socket unit: `start()` and `stop()` work like systemctl, `end()` ends both units. */
 async function startSocketUnit() {
   const home = await mkdtemp(path.join(tmpdir(), "esker-unit-"));
   const command = ["-I", "-c", SOCKET_UNIT, process.env.ESKER, "--no-auth", ...ARGUMENTS];
@@ -63,7 +63,7 @@ async function startSocketUnit() {
   };
 }
 
-/** A page of another origin whose EventSource listens at `url`. */
+/** Opens a page of another origin whose EventSource subscribes to `url`. */
 async function openPage(browser, url) {
   const folder = await mkdtemp(path.join(tmpdir(), "esker-page-"));
   await writeFile(path.join(folder, "index.html"), "<!doctype html><title>another origin</title>");
@@ -89,7 +89,7 @@ async function openPage(browser, url) {
 }
 
 async function until(what, is) {
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + TIMEOUT;
   while (!(await is())) {
     if (Date.now() > end) assert.fail(`never: ${what}`);
     await sleep(20);
@@ -97,7 +97,7 @@ async function until(what, is) {
 }
 
 for (const name of ["chromium", "firefox"]) {
-  test(`${name} loses nothing when the broker restarts behind systemd's socket unit`, { timeout: PATIENCE * 4 }, async () => {
+  test(`${name} loses nothing when the broker restarts behind systemd's socket unit`, { timeout: TIMEOUT * 4 }, async () => {
     const [unit, browser] = [await startSocketUnit(), await startBrowser(name)];
     const { page, seen, states, close } = await openPage(browser, unit.url);
     try {
@@ -117,7 +117,7 @@ for (const name of ["chromium", "firefox"]) {
         await until("open again", async () => (await states()).at(-1) === 1 && (await states()).length === 3 + 2 * restart);
       }
       await until("all seen", async () => (await seen()).length >= published.length);
-      // Publishes at the same time have any order, and nothing comes twice.
+      // Concurrent publishes may arrive in any order, but nothing may arrive twice.
       assert.deepEqual((await seen()).sort((a, b) => a - b), published.map((_, at) => String(at + 1)));
       const [open, again] = [[1], Array.from({ length: RESTARTS }, () => [0, 1])];
       assert.deepEqual(await states(), [...open, ...again.flat()], "it was never refused");
@@ -129,9 +129,9 @@ for (const name of ["chromium", "firefox"]) {
   });
 }
 
-/** What browsers do where nobody listens meanwhile: reported, since it is theirs to change. */
+/** What browsers do without a listening socket: only reported, because it depends on the browser. */
 for (const name of ["chromium", "firefox"]) {
-  test(`${name} and a restart without a socket unit`, { timeout: PATIENCE * 4 }, async (t) => {
+  test(`${name} and a restart without a socket unit`, { timeout: TIMEOUT * 4 }, async (t) => {
     const broker = await startBroker({ arguments: ARGUMENTS });
     const browser = await startBrowser(name);
     const { page, states, close } = await openPage(browser, broker.url);

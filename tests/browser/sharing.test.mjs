@@ -1,5 +1,4 @@
-// Which streams of the client module share a connection: tested without a browser, by the locks that they ask for and the requests
-// that they send.
+// Which streams of the client module share a connection: tested without a browser, by the locks and requests that they make.
 
 import assert from "node:assert/strict";
 import path from "node:path";
@@ -15,7 +14,7 @@ const { connect } = await import(pathToFileURL(path.join(root, "scripts/client/e
 const BROKER = "http://broker.test/";
 const TOPICS = { topics: ["greeting"] };
 
-/** Grants each lock to the first who asks. */
+/** Grants each lock to the first caller. */
 function fakeLocks() {
   const names = [];
   const request = (name) => new Promise(() => names.push(name));
@@ -29,7 +28,7 @@ async function until(is) {
   }
 }
 
-/** Runs `act` with a `fetch` that keeps each request and never answers. */
+/** Runs `act` with a `fetch` that records each request and never responds. */
 async function withRequests(act) {
   const requests = [];
   const fetch = (url, { headers, signal }) => (requests.push([String(url), headers.Authorization]), never(signal));
@@ -71,7 +70,7 @@ for (const [name, globals] of Object.entries(SERVERS)) {
   );
 }
 
-/** An unsigned JWT: only the broker looks at signatures. */
+/** Makes an unsigned JWT: only the broker checks signatures. */
 const jwt = (claims) => ["{}", JSON.stringify(claims), "x"].map((part) => Buffer.from(part).toString("base64url")).join(".");
 const renewed = (claims) => {
   let count = 0;
@@ -79,7 +78,7 @@ const renewed = (claims) => {
 };
 const ADA = { sub: "greeting", user: "Ada Lovelace, née Byron ÿ?" };
 
-/** Pairs of streams, as `[broker, options]` each or options alone, that share or do not. */
+/** Pairs of streams, each as `[broker, options]` or only options, and whether they share a connection. */
 const PAIRS = [
   ["the same", true, TOPICS, TOPICS],
   ["topics in another order and case", true, { topics: ["greeting", "Farewell1"] }, { topics: ["farewell1", "GREETING"] }],
@@ -106,7 +105,7 @@ const PAIRS = [
   ["one group, other tokens", false, { ...TOPICS, shared: "a", token: "a" }, { ...TOPICS, shared: "a", token: "b" }],
 ];
 
-/** Returns the locks that a page's streams ask for. */
+/** Returns the locks that a page's streams request. */
 async function locksOf(streams) {
   const locks = fakeLocks();
   const leave = enterPage({ locks });
@@ -131,14 +130,14 @@ for (const [what, shares, one, other] of PAIRS) {
   });
 }
 
-test("a lock's name shows no token", async () => {
+test("a lock's name contains no token", async () => {
   const secret = "the.secret.token";
   for (const name of await locksOf([{ ...TOPICS, token: secret }, { ...TOPICS, token: () => secret }])) {
     assert.ok(!name.includes("secret"), name);
   }
 });
 
-test("a stream with a fetch of its own is alone unless it is told to share", async () => {
+test("a stream with its own fetch doesn't share unless configured to", async () => {
   const leave = enterPage({ locks: fakeLocks() });
   try {
     let asked = 0;
@@ -152,7 +151,7 @@ test("a stream with a fetch of its own is alone unless it is told to share", asy
   }
 });
 
-test("a token that can't be had is reported by a connection of the stream's own", () =>
+test("a failing token function is reported by the stream's own connection", () =>
   withRequests(async () => {
     const leave = enterPage({ locks: fakeLocks() });
     try {
@@ -168,7 +167,7 @@ test("a token that can't be had is reported by a connection of the stream's own"
   }),
 );
 
-test("a stream that is closed while it is asked for its token has no connection", () =>
+test("a stream closed while its token is requested opens no connection", () =>
   withRequests(async (requests) => {
     const locks = fakeLocks();
     const leave = enterPage({ locks });

@@ -1,5 +1,5 @@
-// What the browser's tests have in common: a broker on a free port, Chromium or Firefox, a plain file server, and pictures.
-// Independent of any page.
+// Shared by the browser tests: a broker on a free port, Chromium or Firefox, a file server, and pictures. Independent of any
+// page.
 
 import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
@@ -11,11 +11,11 @@ import { createInterface } from "node:readline";
 
 import { chromium, firefox } from "playwright-core";
 
-/** The repository. */
+/** The repository's directory. */
 export const root = process.env.ESKER_ROOT;
 
-/** Nothing that a page shows takes longer, or the test fails: in milliseconds. */
-export const PATIENCE = 30_000;
+/** Milliseconds; a test fails if a page takes longer to show something. */
+export const TIMEOUT = 30_000;
 
 /** The browser that the tests drive: "chromium" or "firefox". */
 export const BROWSER = process.env.ESKER_BROWSER ?? "chromium";
@@ -24,7 +24,7 @@ const FIREFOX = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 
 /**
- * Starts a broker on a free port, without tokens unless `tokens` says so; `stop()` ends it. Each has a directory of its own.
+ * Starts a broker on a free port, without tokens unless `tokens` is set; `stop()` ends it. Each has a directory of its own.
  * @param {{arguments?: string[], environment?: Record<string, string>, tokens?: boolean, port?: number, home?: string}} [how]
  */
 export async function startBroker(how = {}) {
@@ -50,7 +50,7 @@ export async function startBroker(how = {}) {
     url,
     home,
     child,
-    /** Ends it; its directory is kept if it is to be started again there. */
+    /** Stops the broker; its directory is kept if it is to be restarted there. */
     async stop({ keep = false } = {}) {
       child.kill("SIGTERM");
       await ended;
@@ -59,16 +59,16 @@ export async function startBroker(how = {}) {
   };
 }
 
-/** Starts a browser; `close()` ends it. All pages of one context share cookies and storage, as the tabs of a person do. */
+/** Starts a browser; `close()` ends it. All pages of a context share cookies and storage, as the tabs of a person do. */
 export async function startBrowser(name = BROWSER) {
   if (name === "firefox") return startFirefox();
-  // The pages are the tests' own, and root can't have the sandbox; nothing but the pages may use the network.
+  // The pages are the tests' own, and the sandbox is unavailable to root; only the pages may use the network.
   const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"];
   const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
   return chromium.launch({ executablePath: await installed(CHROMIUM), args: [...args, ...quiet] });
 }
 
-/** The distribution's own Firefox, by WebDriver BiDi. */
+/** Starts the distribution's own Firefox, controlled through WebDriver BiDi. */
 const startFirefox = async () => firefox.launch({ channel: "moz-firefox", executablePath: await installed(FIREFOX) });
 
 /** Returns the first of these files that exists. */
@@ -80,7 +80,7 @@ async function installed(files) {
   return file;
 }
 
-/** Serves the files of a folder on a free port; `close()` ends it. */
+/** Serves the files of a directory on a free port; `close()` ends it. */
 export async function serveFolder(folder) {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
@@ -101,12 +101,12 @@ export async function serveFolder(folder) {
   return { url: `http://127.0.0.1:${server.address().port}`, close };
 }
 
-/** Keeps a picture of the page, to be looked at: target/browser/shots/NAME.png. */
+/** Saves a picture of the page for visual review: target/browser/shots/NAME.png. */
 export function shoot(page, name) {
   return page.screenshot({ path: path.join(process.env.ESKER_SHOTS, `${name}.png`), fullPage: true });
 }
 
-/** Publishes SSE text and answers what the broker said. */
+/** Publishes SSE text and returns the broker's response. */
 export async function publish(broker, topic, text) {
   const response = await fetch(`${broker.url}/publish/${topic}`, { method: "POST", body: text, headers: { "Content-Type": "text/event-stream" } });
   if (response.status !== 200) throw new Error(`publish: ${response.status} ${await response.text()}`);

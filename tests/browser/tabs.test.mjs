@@ -1,6 +1,6 @@
-// The agreement of the tabs, in many simulated lives: tabs come and go, crash, freeze and lose messages, connections are
-// cut, leaders are deposed, and each tab must have every event after its start once and in order. Time, locks, channels
-// and the broker are made of chance with a seed, which a failure tells.
+// The agreement between tabs, in many simulated runs: tabs open, close, crash, freeze and lose messages, connections are cut,
+// leaders are replaced, and each tab must get every event after its start once and in order. Time, locks, channels and the
+// broker are random, with a seed that a failure prints.
 
 import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -15,10 +15,10 @@ const { Member } = await import(pathToFileURL(path.join(root, "scripts/client/ta
 const LIVES = Number(process.env.LIVES ?? 200);
 const FIRST_SEED = Number(process.env.SEED ?? 1);
 const encoder = new TextEncoder();
-/** Whose code is running. */
+/** The tab whose code is running. */
 const running = new AsyncLocalStorage();
 
-/** A seeded source of chance (mulberry32). */
+/** Returns a seeded random number generator (mulberry32). */
 function chance(seed) {
   const next = () => {
     seed = (seed + 0x6d2b79f5) | 0;
@@ -39,16 +39,16 @@ class World {
   log = [];
   streams = new Set();
   depositions = 0;
-  /** Nobody leaves any more. */
+  /** No tab closes from now on. */
   isCalm = false;
-  /** What a tab that was closed was told or asked for all the same. */
+  /** Calls into or by a tab after it was closed. */
   faults = [];
 
   constructor(seed) {
     this.chance = chance(seed);
   }
 
-  /** Has `act` done later, unless `tab` is dead then; a frozen one does it when it thaws. */
+  /** Runs `act` later, unless `tab` is dead then. A frozen tab runs it when it thaws. */
   later(millis, act, tab) {
     const due = { at: this.now + millis, act, tab, isCancelled: false };
     this.agenda.push(due);
@@ -83,7 +83,7 @@ class World {
     for (const stream of this.streams) stream.pump();
   }
 
-  /** Where in the log a position is. */
+  /** Returns the index of a position in the log. */
   find(position) {
     if (position === "0") return 0;
     if (position.startsWith("primed-")) return Number(position.slice(7));
@@ -164,11 +164,11 @@ class World {
     tab.position = position;
     tab.member = new Member("group", settings, position, {
       event: ({ id, data }) => {
-        if (tab.isDead) this.faults.push("is told after its end");
+        if (tab.isDead) this.faults.push("is notified after its end");
         tab.start ??= Number(data);
         tab.got.push(Number(data));
         tab.position = id;
-        // A page may have seen enough.
+        // A page may close its stream.
         if (!this.isCalm && this.chance.next() < 0.01) this.close(tab);
       },
       moved: (id) => {
@@ -183,7 +183,7 @@ class World {
     });
   }
 
-  /** Without a word: what it has posted still arrives, its lock is free, its connection is gone. */
+  /** Crashes a tab: its posted messages still arrive, its lock is released, its connection is closed. */
   crash(tab) {
     tab.isDead = true;
     for (const stream of [...this.streams]) if (stream.tab === tab) this.streams.delete(stream);
@@ -201,7 +201,7 @@ class World {
 
   thaw(tab) {
     tab.isFrozen = false;
-    // A page that was put away may have lost what was posted to it.
+    // A frozen page may have lost messages posted to it.
     for (const act of tab.kept.splice(0)) this.later(this.chance.below(5), act, tab);
     this.later(6, () => tab.member.nudge(), tab);
   }
@@ -228,7 +228,7 @@ class World {
   }
 }
 
-/** A body that is being read; it goes at the pace of chance, in pieces cut anywhere. */
+/** A response body being read, at a random pace, in pieces split anywhere. */
 class Stream {
   pieces = [];
   waiting = null;
@@ -280,7 +280,7 @@ class Stream {
   }
 }
 
-/** What a Member finds in a browser, of this world. */
+/** Provides the browser APIs that a Member uses, from this world. */
 function inhabit(world) {
   class Channel {
     last = 0;
@@ -293,7 +293,7 @@ function inhabit(world) {
     postMessage(message) {
       for (const other of world.channels) {
         if (other === this || other.tab.isDead) continue;
-        // In order between two tabs, and not among three.
+        // In order between two tabs, but not among three.
         const at = Math.max(world.now + world.chance.below(25), this[`to${world.tabs.indexOf(other.tab)}`] ?? 0);
         this[`to${world.tabs.indexOf(other.tab)}`] = at + 0.001;
         world.later(at - world.now, () => other.isClosed || other.tab.isDeaf || other.onmessage({ data: structuredClone(message) }), other.tab);
@@ -336,7 +336,7 @@ async function live(seed) {
       if (tab.isFrozen && !tab.isDead) world.thaw(tab);
     }
     await world.run(60_000);
-    // What a tab has lost it finds without anything new, and connections of its own end with the next event at the latest.
+    // A tab notices what it has lost without new events, and its own connections end with the next event at the latest.
     check(world, seed);
     world.publish();
     await world.run(60_000);
@@ -347,7 +347,7 @@ async function live(seed) {
   }
 }
 
-/** The living have everything since their start; the dead had it until they died. */
+/** Asserts that living tabs have every event since their start, and dead tabs every event until they died. */
 function check({ tabs, log, faults }, seed) {
   assert.deepEqual(faults, [], `seed ${seed}`);
   for (const [at, tab] of tabs.entries()) {
@@ -357,7 +357,7 @@ function check({ tabs, log, faults }, seed) {
   }
 }
 
-test(`each tab has every event once and in order, in ${LIVES} lives`, { timeout: 280_000 }, async () => {
+test(`each tab has every event once and in order, in ${LIVES} runs`, { timeout: 280_000 }, async () => {
   let deliveries = 0;
   let depositions = 0;
   for (let seed = FIRST_SEED; seed < FIRST_SEED + LIVES; seed++) {
@@ -370,7 +370,7 @@ test(`each tab has every event once and in order, in ${LIVES} lives`, { timeout:
   assert.ok(deliveries > LIVES * 50 && depositions > LIVES / 10, "enough has happened to show something");
 });
 
-test("a tab that asks for the lock twice, because the first answer is late, has one connection", { timeout: 60_000 }, async () => {
+test("a tab that requests the lock twice, because the first response is late, has one connection", { timeout: 60_000 }, async () => {
   const LATE = 10_000;
   const world = new World(FIRST_SEED);
   let rob = () => {};

@@ -1,8 +1,8 @@
-"""Runs foreign clients against the broker on a line that is cut, and judges what they hand to their users.
+"""Runs third-party clients against the broker over a connection that is cut, and checks what they report to their users.
 
-Each client is a small program in python/ or node/ that is given a stream's address, writes each event it is handed as one
-line of JSON, [name, id, data], and ends at the event named `end`. It must see every event once and in order and nothing
-else: neither the opening nor heartbeats nor half an event may become one.
+Each client is a small program in python/ or node/ that gets a stream's URL, writes each event as one line of JSON,
+[name, id, data], and exits at the event named `end`. It must report every event once and in order and nothing else:
+neither the opening nor heartbeats nor half an event may become an event.
 """
 
 import http.client
@@ -17,15 +17,15 @@ import threading
 import time
 import traceback
 
-# No step takes longer, or the client has failed.
+# A client fails if a step takes longer.
 PATIENCE = 30
 HERE = pathlib.Path(__file__).parent
-# These take white space from the data, against the standard: more than one space before a line, and line ends at the end.
+# These strip whitespace from the data, contrary to the standard: more than one space before a line, and trailing newlines.
 TRIMMING = {"with_aiohttp_sse_client2.py"}
 
 
 class Broker:
-    """The broker, started on a free port with fast heartbeats and a quick return."""
+    """The broker on a free port, with frequent heartbeats and a short reconnection time."""
 
     def __init__(self, binary):
         options = ["--no-auth", "--port", "0", "--data", ":memory:", "--heartbeat", "100ms", "--retry", "50ms"]
@@ -47,7 +47,7 @@ class Broker:
         return json.loads(text)
 
     def publish(self, topic, data, name=None, own_id=None):
-        """Publishes, and says what a client must see."""
+        """Publishes an event and returns what a client must report."""
         fields = [("event", name), ("id", own_id), *(("data", line) for line in data.split("\n"))]
         body = "".join(f"{field}: {value}\n" for field, value in fields if value is not None)
         answer = self.ask("POST", f"/publish/{topic}", body.encode())
@@ -62,7 +62,7 @@ class Broker:
 
 
 class Line:
-    """A TCP proxy that cuts its connections on command, at once or in the middle of what comes next."""
+    """A TCP proxy that cuts its connections on command, immediately or in the middle of the next data."""
 
     def __init__(self, port):
         self.target = ("127.0.0.1", port)
@@ -71,7 +71,7 @@ class Line:
         self.sockets = []
         self.free = threading.Event()
         self.free.set()
-        # How many bytes may still pass towards the client.
+        # How many more bytes are forwarded to the client.
         self.allowance = None
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -99,7 +99,7 @@ class Line:
             shut(end)
 
     def cut_and_hold(self):
-        """Cuts all connections; whoever comes waits for `release`."""
+        """Cuts all connections; new ones wait for `release`."""
         self.free.clear()
         while self.sockets:
             shut(self.sockets.pop())
@@ -117,7 +117,7 @@ def shut(end):
 
 
 class Client:
-    """A client's process and what it has seen so far."""
+    """A client's process and what it has reported so far."""
 
     def __init__(self, command, is_trimming):
         self.is_trimming = is_trimming
@@ -142,7 +142,7 @@ class Client:
     def must_see_nothing(self, seconds):
         time.sleep(seconds)
         if not self.lines.empty():
-            raise RuntimeError(f"saw {self.lines.get()}, which is no event")
+            raise RuntimeError(f"saw {self.lines.get()}, which is not an event")
 
 
 def trimmed(data):
@@ -150,7 +150,7 @@ def trimmed(data):
 
 
 def judge(broker, line, client, topic):
-    """Takes a client through opening, silence, events, cuts and the end."""
+    """Tests a client: opening, heartbeats, events, cuts and the end."""
     broker.wait_for_subscribers(1)
     client.must_see_nothing(0.5)
     client.must_see(
@@ -174,7 +174,7 @@ def judge(broker, line, client, topic):
 
 
 def away(broker, line, client, topic):
-    """Cuts the client off, and publishes before it is back: it resumes by the last id it saw."""
+    """Cuts the client off, and publishes before it reconnects: it must resume after the last id it saw."""
     line.cut_and_hold()
     broker.wait_for_subscribers(0)
     missed = [broker.publish(topic, "while away"), broker.publish(topic, "and\nagain", name="greeting")]
@@ -184,7 +184,7 @@ def away(broker, line, client, topic):
 
 
 def half_an_event(broker, line, client, topic):
-    """Cuts in the middle of an event, which is then to be seen once and whole."""
+    """Cuts in the middle of an event, which must then be reported once and completely."""
     line.allowance = 500
     event = broker.publish(topic, "\n".join("x" * 90 for _ in range(10)))
     broker.wait_for_subscribers(0)
@@ -194,7 +194,7 @@ def half_an_event(broker, line, client, topic):
 
 
 def programs(place):
-    """The command of every client, by name."""
+    """Returns the command of every client by name."""
     python = {path.name: [sys.executable, path] for path in HERE.glob("python/*.py")}
     node = {path.name: ["node", place / "node" / path.name] for path in HERE.glob("node/*.mjs")}
     return dict(sorted((python | node).items()))

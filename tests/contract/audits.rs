@@ -1,4 +1,5 @@
-//! Audits of many at once: those who read slowly take memory, and those who read much take time, from nobody else.
+//! History pages requested by many clients at once: slow readers must not use up the memory, nor eager readers the time, of
+//! others.
 
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -7,11 +8,11 @@ use std::time::Instant;
 use super::records::insert;
 use super::support::{Broker, Connection, connect_small};
 
-/// More than the memory for pages holds at 8 MiB each.
+/// More pages of 8 MiB than the memory reserved for pages holds.
 const SLOW_READERS: usize = 60;
 
 #[test]
-fn slow_readers_of_large_pages_leave_room_for_others() {
+fn slow_readers_of_large_pages_leave_memory_for_others() {
     let broker = Broker::start(&["--stall", "10m"]);
     for _ in 0..20 {
         insert(&broker, "large", &format!("\"{}\"", "x".repeat(700_000)));
@@ -21,31 +22,31 @@ fn slow_readers_of_large_pages_leave_room_for_others() {
         .map(|_| {
             let mut socket = connect_small(broker.address);
             socket.write_all(b"GET /audit/large HTTP/1.1\r\nHost: h\r\n\r\n").expect("it can be sent");
-            // By then the page has been read.
+            // The page has been read from disk by then.
             let mut begin = [0; 12];
-            socket.read_exact(&mut begin).expect("an answer comes");
+            socket.read_exact(&mut begin).expect("a response arrives");
             assert_eq!(&begin, b"HTTP/1.1 200");
             socket
         })
         .collect();
-    let held = broker.metrics().of("esker_audit_page_bytes");
+    let held = broker.metrics().value("esker_audit_page_bytes");
     assert!(held > f64::from(64 << 20) && held <= f64::from(256 << 20), "{held}");
     let page = broker.get("/audit/small");
     assert_eq!((page.status, page.text()), (200, format!("{{\"small_v_{small}\":1}}\n")), "a small page");
-    // Shorter than it could be, and what is left out follows on the next.
+    // The page is shorter than it could be; what is left out follows on the next page.
     let page = broker.get("/audit/large");
     assert_eq!(page.status, 200, "{page:?}");
     let versions = page.json().as_object().expect("an object").len();
     assert!((1..11).contains(&versions) && page.field("Link").is_some(), "{versions}");
     drop(slow);
-    broker.metrics_once("rid of the pages", |metrics| metrics.of("esker_audit_page_bytes") == 0.0);
+    broker.metrics_once("free of pages", |metrics| metrics.value("esker_audit_page_bytes") == 0.0);
     let page = broker.get("/audit/large");
     assert_eq!(page.json().as_object().expect("an object").len(), 11, "8 MiB again");
 }
 
-/// All of one address, each asking for its next page as soon as it has one.
+/// All clients share one address, and each requests its next page as soon as it has the last one.
 #[test]
-fn nobody_is_refused_among_two_hundred_auditors() {
+fn two_hundred_history_readers_are_all_served() {
     let broker = Broker::start(&[]);
     for _ in 0..100 {
         insert(&broker, "large", &format!("\"{}\"", "x".repeat(20_000)));
@@ -53,7 +54,7 @@ fn nobody_is_refused_among_two_hundred_auditors() {
     insert(&broker, "small", "1");
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let auditors: Vec<_> = (0..200)
+        let readers: Vec<_> = (0..200)
             .map(|_| {
                 let mut connection = Connection::open(broker.address);
                 let is_over = &is_over;
@@ -76,12 +77,12 @@ fn nobody_is_refused_among_two_hundred_auditors() {
         });
         eprintln!("the slowest small page took {:?}", times.max());
         is_over.store(true, SeqCst);
-        assert!(auditors.into_iter().all(|auditor| auditor.join().expect("it ends well") > 0));
+        assert!(readers.into_iter().all(|reader| reader.join().expect("the thread succeeds") > 0));
     });
 }
 
 #[test]
-fn a_name_is_what_follows_audit_decoded_once() {
+fn record_names_in_paths_are_decoded_once() {
     let broker = Broker::start(&[]);
     for name in ["a/b", "b", "a%2Fb", "a//b", "..", "a/../b", "ü /"] {
         insert(&broker, name, &format!("\"{name}\""));
@@ -112,7 +113,7 @@ fn a_name_is_what_follows_audit_decoded_once() {
 }
 
 #[test]
-fn segments_that_others_resolve_are_refused_in_a_path() {
+fn dot_segments_in_paths_are_refused() {
     let broker = Broker::start(&[]);
     insert(&broker, "b", "1");
     for name in ["a%2F..%2Fb", "a/../b", ".", "..", "%2e%2E", "./b", "a/.", "a%2f%2e", "../audit/b"] {
@@ -139,7 +140,7 @@ fn segments_that_others_resolve_are_refused_in_a_path() {
 }
 
 #[test]
-fn the_link_to_the_next_page_has_the_form_that_was_asked_for() {
+fn the_next_link_has_the_form_of_the_request() {
     let broker = Broker::start(&[]);
     let ids: Vec<_> = (0..3).map(|number| insert(&broker, "a/b&c", &number.to_string())).collect();
     for (target, next) in [

@@ -1,5 +1,5 @@
-//! The console as it comes over the wire: one document that needs nothing else, and a policy that allows exactly its own
-//! blocks. What it does is tested in a browser, in tests/browser.
+//! The console's HTTP response: one self-contained document, and a policy that allows exactly the document's own blocks. Its
+//! behavior is tested in browsers, in tests/browser.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use super::support::tokens::SECRETS;
 use super::support::{Broker, Response};
 
-/// What stands between the first two of these marks.
+/// Returns the text between `begin` and the next `end`.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
     let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{begin} is missing"));
     rest.split_once(end).unwrap_or_else(|| panic!("{end} is missing")).0
@@ -20,7 +20,7 @@ fn directive<'a>(policy: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn the_policy_allows_the_pages_own_blocks_and_nothing_else() {
+fn the_policy_allows_only_the_pages_own_blocks() {
     let response = Broker::start(&[]).get("/");
     assert_eq!((response.status, response.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
     let (policy, html) = (response.field("Content-Security-Policy").expect("a policy"), response.text());
@@ -36,7 +36,7 @@ fn the_policy_allows_the_pages_own_blocks_and_nothing_else() {
 }
 
 #[test]
-fn the_page_needs_nothing_from_anywhere_and_tells_nobody() {
+fn the_page_loads_and_sends_nothing_elsewhere() {
     let response = Broker::start(&[]).get("/");
     assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"));
     assert_eq!(response.field("Referrer-Policy"), Some("no-referrer"));
@@ -63,7 +63,7 @@ fn the_page_needs_nothing_from_anywhere_and_tells_nobody() {
 }
 
 #[test]
-fn it_is_there_for_get_and_head_only() {
+fn the_console_allows_only_get_and_head() {
     let broker = Broker::start(&[]);
     let mut connection = broker.connect();
     connection.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -73,7 +73,7 @@ fn it_is_there_for_get_and_head_only() {
     assert_eq!((head.status, whole.status), (200, 200));
     assert_eq!(head.field("Content-Length"), Some(whole.body.len().to_string().as_str()));
     for method in ["POST", "PUT", "DELETE"] {
-        let refused = broker.ask(format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"));
+        let refused = broker.request(format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"));
         assert_eq!((refused.status, refused.field("Allow")), (405, Some("GET, HEAD, OPTIONS")), "{method}");
     }
     assert_eq!(broker.get("//").status, 404);
@@ -81,21 +81,21 @@ fn it_is_there_for_get_and_head_only() {
 }
 
 #[test]
-fn it_asks_for_no_token() {
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn the_console_requires_no_token() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     assert_eq!(broker.get("/").status, 200);
     assert_eq!(broker.get("/stats").status, 401);
 }
 
 #[test]
-fn no_console_leaves_nothing_at_its_place() {
+fn without_the_console_its_path_is_not_found() {
     for broker in [Broker::start(&["--no-console"]), Broker::start_with(&[], &[("ESKER_NO_CONSOLE", "1")])] {
         for method in ["GET", "POST"] {
-            let response = broker.ask(format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"));
+            let response = broker.request(format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"));
             assert_eq!((response.status, response.field("Content-Security-Policy")), (404, None), "{method}");
         }
-        let options = broker.ask("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(options.field("Allow"), broker.ask("OPTIONS /none HTTP/1.1\r\nHost: h\r\n\r\n").field("Allow"));
-        broker.assert_well();
+        let options = broker.request("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(options.field("Allow"), broker.request("OPTIONS /none HTTP/1.1\r\nHost: h\r\n\r\n").field("Allow"));
+        broker.assert_healthy();
     }
 }

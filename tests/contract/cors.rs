@@ -1,11 +1,11 @@
-//! Who may read answers from a page of another origin: on every answer, the refusals included.
+//! CORS: which origins may read responses, on every response including errors.
 
 use super::support::tokens::{self, SECRETS, bearer, cookie};
 use super::support::{Broker, Response};
 
 const LISTED: [&str; 2] = ["https://one.example", "http://two.example:8080"];
 
-/// Requests of each kind of answer, without the empty line: an answer, an error, refused heads, a stream, a preflight.
+/// Requests for each kind of response, without the final empty line: a success, an error, refused heads, a stream, a preflight.
 fn requests() -> Vec<(String, u16)> {
     let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n");
     vec![
@@ -28,8 +28,9 @@ fn requests() -> Vec<(String, u16)> {
     ]
 }
 
-/// The answer's head to a request with these fields first, where a head that is too long has room for them.
-fn ask(broker: &Broker, request: &str, status: u16, fields: &str) -> Response {
+/// Sends a request with these fields first, and returns the response's head. The fields come first because a head that is too
+/// long leaves no room for more.
+fn send_request(broker: &Broker, request: &str, status: u16, fields: &str) -> Response {
     let (line, rest) = request.split_once("\r\n").expect("a request line");
     let mut connection = broker.connect();
     connection.send(format!("{line}\r\n{fields}{rest}\r\n"));
@@ -43,11 +44,11 @@ fn has_cors(response: &Response) -> bool {
 }
 
 #[test]
-fn every_origin_may_read_without_credentials() {
+fn any_origin_may_read_without_credentials() {
     let broker = Broker::start(&["--origin", "*"]);
     for (request, status) in requests() {
         for fields in ["", "Origin: https://any.example\r\n", "Origin: null\r\n"] {
-            let response = ask(&broker, &request, status, fields);
+            let response = send_request(&broker, &request, status, fields);
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{request:.60}");
             assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
             assert_eq!(response.field("Access-Control-Allow-Credentials"), None);
@@ -62,7 +63,7 @@ fn a_listed_origin_is_echoed_with_credentials() {
     let broker = Broker::start(&["--origin", LISTED[0], "--origin", LISTED[1]]);
     for (request, status) in requests() {
         for origin in LISTED {
-            let response = ask(&broker, &request, status, &format!("oRIGIN:{origin}\r\n"));
+            let response = send_request(&broker, &request, status, &format!("oRIGIN:{origin}\r\n"));
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some(origin), "{request:.60}");
             assert_eq!(response.field("Access-Control-Allow-Credentials"), Some("true"));
             assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
@@ -72,24 +73,24 @@ fn a_listed_origin_is_echoed_with_credentials() {
 }
 
 #[test]
-fn other_origins_get_nothing_and_caches_are_told() {
+fn other_origins_get_no_cors_fields_but_vary() {
     let broker = Broker::start_with(&[], &[("ESKER_ORIGIN", "https://one.example, http://two.example:8080")]);
     let others =
         ["https://one.example.evil", "http://one.example", "https://one.example:443", "https://one.exampl", "null"];
-    // Without tokens these origins may not even write.
+    // Without tokens, these origins are not even allowed to write.
     let is_safe = |(request, _): &(String, u16)| !request.starts_with("POST") && !request.starts_with("DELETE");
     for (request, status) in requests().into_iter().filter(is_safe) {
         for origin in others {
-            let response = ask(&broker, &request, status, &format!("Origin: {origin}\r\n"));
+            let response = send_request(&broker, &request, status, &format!("Origin: {origin}\r\n"));
             assert!(!has_cors(&response), "{origin}: {response:?}");
             assert_eq!(response.field("Vary"), Some("Origin"));
         }
-        assert!(!has_cors(&ask(&broker, &request, status, "")));
+        assert!(!has_cors(&send_request(&broker, &request, status, "")));
     }
 }
 
-/// Requests whose token is missing, bad, or for another name: without the empty line, as above.
-fn denied() -> Vec<(String, u16)> {
+/// Requests whose token is missing, invalid, or for another name, without the final empty line.
+fn denied_requests() -> Vec<(String, u16)> {
     let other = tokens::publisher("topictwo2");
     let mut all = Vec::new();
     for line in
@@ -104,35 +105,35 @@ fn denied() -> Vec<(String, u16)> {
     all
 }
 
-/// A page must be able to read why it was refused.
+/// A page must be able to read why its request was refused.
 #[test]
-fn who_shows_no_good_token_gets_the_same_fields() {
-    let open = Broker::start_secured(&[], &SECRETS);
-    let listed = Broker::start_secured(&["--origin", LISTED[0], "--origin", LISTED[1]], &SECRETS);
-    for (request, status) in denied() {
-        let response = ask(&open, &request, status, "Origin: https://any.example\r\n");
+fn responses_without_a_valid_token_have_the_same_cors_fields() {
+    let open = Broker::start_with_tokens(&[], &SECRETS);
+    let listed = Broker::start_with_tokens(&["--origin", LISTED[0], "--origin", LISTED[1]], &SECRETS);
+    for (request, status) in denied_requests() {
+        let response = send_request(&open, &request, status, "Origin: https://any.example\r\n");
         assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{request:.60}");
         assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
         assert_eq!((response.field("Access-Control-Allow-Credentials"), response.field("Vary")), (None, None));
         for origin in LISTED {
-            let response = ask(&listed, &request, status, &format!("Origin: {origin}\r\n"));
+            let response = send_request(&listed, &request, status, &format!("Origin: {origin}\r\n"));
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some(origin), "{request:.60}");
             assert_eq!(response.field("Access-Control-Allow-Credentials"), Some("true"));
             assert_eq!(response.field("Vary"), Some("Origin"));
         }
         for fields in ["Origin: https://evil.example\r\n", ""] {
-            let response = ask(&listed, &request, status, fields);
+            let response = send_request(&listed, &request, status, fields);
             assert!(!has_cors(&response), "{response:?}");
             assert_eq!(response.field("Vary"), Some("Origin"));
         }
     }
 }
 
-/// A browser sends cookies whichever page asks; what else carries a token, a page must have been given.
+/// A browser sends cookies whichever page makes the request. Any other token was given to the page.
 #[test]
-fn only_pages_of_listed_origins_and_the_brokers_own_publish_with_a_cookie() {
-    let open = Broker::start_secured(&[], &SECRETS);
-    let listed = Broker::start_secured(&["--origin", LISTED[0], "--origin", "https://*.three.example"], &SECRETS);
+fn only_listed_origins_and_the_broker_itself_publish_with_a_cookie() {
+    let open = Broker::start_with_tokens(&[], &SECRETS);
+    let listed = Broker::start_with_tokens(&["--origin", LISTED[0], "--origin", "https://*.three.example"], &SECRETS);
     let token = tokens::publisher("topicone1");
     let publish = |broker: &Broker, target: &str, fields: &str| broker.post(target, fields, "data: x").status;
     let (bare, queried) = ("/publish/topicone1", format!("/publish/topicone1?token={token}"));
@@ -151,7 +152,7 @@ fn only_pages_of_listed_origins_and_the_brokers_own_publish_with_a_cookie() {
         ("Origin: https://events.example\r\nSec-Fetch-Site: none\r\n", [403, 403]),
         ("Sec-Fetch-Site: same-origin\r\n", [200, 200]),
         ("Sec-Fetch-Site: cross-site\r\n", [403, 403]),
-        // Browsers that say neither are old, and their pages may be anybody's.
+        // Browsers that send neither field are old, and the page may be of any origin.
         ("", [403, 403]),
     ] {
         let fields = format!("{page}{}", cookie(&token));
@@ -163,13 +164,13 @@ fn only_pages_of_listed_origins_and_the_brokers_own_publish_with_a_cookie() {
     }
 }
 
-/// What a page may read it is told by CORS; that it asks at all needs no origin.
+/// CORS controls whether a page may read the response. The request itself needs no listed origin.
 #[test]
-fn a_cookie_is_good_for_reading_whichever_page_asks() {
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn a_cookie_allows_reading_from_any_page() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     let fields =
         format!("Origin: https://evil.example\r\nSec-Fetch-Site: cross-site\r\n{}", cookie(&tokens::subscriber("*")));
-    assert_eq!(tokens::knock(&broker, "/subscribe/topicone1", &fields).status, 200);
+    assert_eq!(tokens::try_subscribe(&broker, "/subscribe/topicone1", &fields).status, 200);
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn subdomains_and_null_can_be_listed() {
         "http://*.two.example:81",
     ]);
     let allowed = |origin: &str| {
-        let response = broker.ask(format!("GET /stats HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"));
+        let response = broker.request(format!("GET /stats HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"));
         assert_eq!(response.field("Vary"), Some("Origin"));
         response.field("Access-Control-Allow-Origin").map(str::to_owned)
     };
@@ -207,16 +208,16 @@ fn subdomains_and_null_can_be_listed() {
     }
 }
 
-/// What follows a refused head is not looked at, for nobody knows what it is.
+/// Bytes after a refused head are not parsed, because their meaning is unknown.
 #[test]
-fn an_origin_after_a_refused_head_is_not_the_heads() {
+fn an_origin_after_a_refused_head_is_ignored() {
     let broker = Broker::start(&["--origin", LISTED[0]]);
     let request = format!("GET /%zz HTTP/1.1\r\nHost: localhost\r\n\r\nOrigin: {}\r\n", LISTED[0]);
-    assert!(!has_cors(&ask(&broker, &request, 400, "")));
+    assert!(!has_cors(&send_request(&broker, &request, 400, "")));
 }
 
 #[test]
-fn a_preflight_says_what_is_allowed() {
+fn a_preflight_lists_what_is_allowed() {
     for arguments in [&[][..], &["--origin", LISTED[0]]] {
         let broker = Broker::start(arguments);
         for (target, allow) in [
@@ -226,7 +227,7 @@ fn a_preflight_says_what_is_allowed() {
             ("/subscribe/topicone1", "GET, HEAD, OPTIONS"),
             ("/livez", "GET, HEAD, OPTIONS"),
         ] {
-            let response = ask_before(&broker, target, "authorization,last-event-id");
+            let response = preflight(&broker, target, "authorization,last-event-id");
             assert_eq!((response.status, response.field("Allow")), (204, Some(allow)), "{target}");
             assert_eq!(response.field("Access-Control-Allow-Methods"), Some("GET, POST, DELETE"));
             assert_eq!(response.field("Access-Control-Max-Age"), Some("3600"));
@@ -235,22 +236,22 @@ fn a_preflight_says_what_is_allowed() {
     }
 }
 
-/// A preflight's answer.
-fn ask_before(broker: &Broker, target: &str, headers: &str) -> Response {
+/// Sends a preflight and returns the response.
+fn preflight(broker: &Broker, target: &str, headers: &str) -> Response {
     let fields = format!("Origin: {}\r\nAccess-Control-Request-Method: POST\r\n", LISTED[0]);
-    broker.ask(format!(
+    broker.request(format!(
         "OPTIONS {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Access-Control-Request-Headers:{headers}\r\n\r\n"
     ))
 }
 
 /// Tracing libraries and frameworks add fields of their own to every request.
 #[test]
-fn a_preflight_allows_whatever_headers_it_asks_for() {
+fn a_preflight_allows_every_requested_header() {
     let long = "x".repeat(5000);
     for arguments in [&[][..], &["--origin", LISTED[0]]] {
         let broker = Broker::start(arguments);
         let granted = |headers: &str| {
-            let response = ask_before(&broker, "/publish/topicone1", headers);
+            let response = preflight(&broker, "/publish/topicone1", headers);
             assert!(response.head.contains("\r\nVary: Access-Control-Request-Headers\r\n"), "{}", response.head);
             response.field("Access-Control-Allow-Headers").map(str::to_owned)
         };
@@ -264,7 +265,7 @@ fn a_preflight_allows_whatever_headers_it_asks_for() {
 }
 
 #[test]
-fn a_stream_may_be_read_by_the_same_origins() {
+fn streams_may_be_read_by_the_same_origins() {
     let broker = Broker::start(&["--origin", LISTED[0]]);
     let stream = broker.subscribe("/subscribe/topicone1", &format!("Origin: {}\r\n", LISTED[0]));
     assert!(stream.head.contains("Access-Control-Allow-Origin: https://one.example\r\n"), "{}", stream.head);

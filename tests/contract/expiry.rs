@@ -1,10 +1,12 @@
-//! A stream ends in the second in which its token expires: told so, by the book, and nobody else with it. Seconds are
-//! what the contract names here, so they are measured, in turn with the tests at scale.
+//! A stream ends in the second in which its token expires, with an `expired` event, and no other stream ends with it. Seconds
+//! are part of the contract, so these tests measure them, and share a lock with the tests in `scale`.
 
 use std::time::SystemTime;
 
-use super::scale::turn;
-use super::support::tokens::{self, SECRETS, assert_denied, assert_in_time, bearer, knock, now, subscriber_until};
+use super::scale::lock_machine;
+use super::support::tokens::{
+    self, SECRETS, assert_denied, assert_in_time, bearer, now, subscriber_until, try_subscribe,
+};
 use super::support::{Broker, Crowd, EXPIRED, Stream, connect_small};
 
 fn subscribe(broker: &Broker, token: &str) -> Stream {
@@ -13,15 +15,15 @@ fn subscribe(broker: &Broker, token: &str) -> Stream {
     stream
 }
 
-/// Publishes as who may.
+/// Publishes with a publisher's token.
 fn publish(broker: &Broker, body: &str) {
     broker.publish(&format!("topicone1?token={}", tokens::publisher("topicone1")), body);
 }
 
 #[test]
-fn a_stream_is_told_of_the_end_of_its_token_and_ends_with_it() {
-    let _turn = turn();
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn a_stream_gets_an_expired_event_and_ends_with_its_token() {
+    let _lock = lock_machine();
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     let expires = now() + 2;
     let token = subscriber_until("topicone1", expires);
     let mut stream = subscribe(&broker, &token);
@@ -36,49 +38,49 @@ fn a_stream_is_told_of_the_end_of_its_token_and_ends_with_it() {
     assert_in_time(expires, SystemTime::now());
     assert_eq!(stream.chunk(), None, "the last chunk");
     assert!(stream.connection.is_closed());
-    let rest = String::from_utf8(plain.rest()).expect("streams are UTF-8");
+    let rest = String::from_utf8(plain.read_to_end()).expect("streams are UTF-8");
     assert_in_time(expires, SystemTime::now());
     assert!(rest.ends_with(&format!("\n\n{EXPIRED}")), "without chunks: {rest:?}");
 
     publish(&broker, "data: later");
     assert_eq!(longer.data(2), ["in time", "later"]);
-    let again = knock(&broker, "/subscribe/topicone1", &bearer(&token));
+    let again = try_subscribe(&broker, "/subscribe/topicone1", &bearer(&token));
     assert_denied(&again, 401, "the token expired at");
     broker.wait_for("counted", |stats| {
         stats["streams_expired"] == 2 && stats["subscribers"] == 1 && stats["requests_denied"] == 1
     });
 }
 
-/// How many seconds a full socket has after its token's expiry.
+/// Seconds that a full socket stays open after its token has expired.
 const GRACE: u64 = 2;
 
-/// There is no room to tell it anything, and yet its connection ends in time.
+/// The socket has no room for an `expired` event, but the connection still closes in time.
 #[test]
-fn a_stream_that_reads_nothing_ends_as_well() {
-    let _turn = turn();
-    let broker = Broker::start_secured(&[], &SECRETS);
-    // What it takes to fill the socket's buffers takes its time on a busy machine.
+fn an_unread_stream_ends_with_its_token() {
+    let _lock = lock_machine();
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
+    // Filling the socket's buffers may take long on a busy machine.
     let expires = now() + 6;
     let target = format!("/subscribe/topicone1?token={}", subscriber_until("topicone1", expires));
     let mut crowd = Crowd::new();
-    crowd.join_deaf(1, &target, || connect_small(broker.address));
+    crowd.join_paused(1, &target, || connect_small(broker.address));
     broker.wait_for("joined", |stats| stats["subscribers"] == 1);
     let large = format!("data: {}", "x".repeat(500_000));
     while broker.stats()["subscribers_stalled"] == 0 {
-        assert!(now() < expires, "nothing fills this socket");
+        assert!(now() < expires, "the socket never fills");
         publish(&broker, &large);
     }
-    // The client that remains is the one that asks.
+    // The remaining client is the one that requests the metrics.
     broker.wait_for("closed", |stats| {
         stats["clients"] == 1 && stats["subscribers_stalled"] == 0 && stats["streams_expired"] == 1
     });
     assert_in_time(expires + GRACE, SystemTime::now());
 }
 
-/// Its socket is full when its token expires, and has some seconds for the frame that it is in the middle of.
+/// The socket is full when the token expires, and the reader has some seconds to read the current frame to its end.
 #[test]
-fn a_slow_reader_gets_a_whole_frame_and_the_last_word() {
-    let broker = Broker::start_secured(&["--history", "1000"], &SECRETS);
+fn a_slow_reader_gets_the_current_frame_and_the_expired_event() {
+    let broker = Broker::start_with_tokens(&["--history", "1000"], &SECRETS);
     let large = format!("data: {}", "x".repeat(700_000));
     (0..20).for_each(|_| publish(&broker, &large));
     let expires = now() + 2;
@@ -96,13 +98,13 @@ fn a_slow_reader_gets_a_whole_frame_and_the_last_word() {
 }
 
 #[test]
-fn streams_of_a_crowd_end_each_in_its_own_second() {
+fn many_streams_end_each_in_its_own_second() {
     const EACH: usize = 200;
-    let _turn = turn();
-    let broker = Broker::start_secured(&["--threads", "2"], &SECRETS);
+    let _lock = lock_machine();
+    let broker = Broker::start_with_tokens(&["--threads", "2"], &SECRETS);
     let first = now() + 4;
     let mut crowd = Crowd::new();
-    // One after the other in four seconds, and one in five has a token that outlives the test.
+    // Tokens expire within four seconds, and every fifth one outlives the test.
     let expiry = |number: usize| first + [0, 1, 2, 3, 3600][number % 5];
     crowd.join(broker.address, 5 * EACH, |number| {
         format!("/subscribe/topicone1?token={}", subscriber_until("topicone1", expiry(number)))
@@ -117,7 +119,7 @@ fn streams_of_a_crowd_end_each_in_its_own_second() {
     for (number, member) in crowd.all().iter().enumerate().filter(|(number, _)| number % 5 < 4) {
         assert!(member.is_expired && member.has_ended, "{number}");
         assert_in_time(expiry(number), member.ended_at.expect("it has ended"));
-        assert!((1..=number % 5 + 1).contains(&member.received), "nothing came after its end");
+        assert!((1..=number % 5 + 1).contains(&member.received), "events arrived after the stream's end");
     }
     broker.publish(&publisher, "data: 4");
     let outlives = |number: usize| number % 5 == 4;

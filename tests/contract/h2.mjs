@@ -1,6 +1,6 @@
-// What a browser does over HTTP/2 and TLS, through a proxy that is set up by a recipe: one connection, many streams. Started by
-// recipes.rs with: the site's HTTPS port, its HTTP port, the broker's address, the certificate, a publisher's and a subscriber's
-// token. Ends with 0 if all holds.
+// Acts as a browser over HTTP/2 and TLS, through a proxy set up by a recipe: one connection, many streams. recipes.rs starts it
+// with the site's HTTPS port, its HTTP port, the broker's address, the certificate, a publisher's token and a subscriber's token.
+// Exits with 0 if everything works.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -10,9 +10,9 @@ import { connect, constants } from "node:http2";
 const [port, plainPort, broker, certificate, publisher, subscriber] = process.argv.slice(2);
 const NAME = "events.example.com";
 const SITE = `https://${NAME}:${port}`;
-/** Far more than a delivery takes, and less than anything holds back on purpose, in milliseconds. */
-const AT_ONCE = 150;
-const PATIENCE = 20_000;
+/** Milliseconds: far more than a delivery takes, and less than any intentional delay. */
+const MAX_DELAY = 150;
+const TIMEOUT = 20_000;
 
 const lookup = (_name, options, found) =>
   options.all ? found(null, [{ address: "127.0.0.1", family: 4 }]) : found(null, "127.0.0.1", 4);
@@ -25,7 +25,7 @@ function open() {
   });
 }
 
-/** A stream as text that grows; `until` waits for what the text must have. */
+/** A stream as growing text; `until` waits for a condition on the text. */
 class Stream {
   text = "";
   #waiting = [];
@@ -43,7 +43,7 @@ class Stream {
 
   until(what, has) {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`never ${what}: ${this.text.slice(-300)}`)), PATIENCE);
+      const timer = setTimeout(() => reject(new Error(`never ${what}: ${this.text.slice(-300)}`)), TIMEOUT);
       const look = () => {
         if (!has(this.text)) return;
         clearTimeout(timer);
@@ -64,7 +64,7 @@ async function subscribe(session, path, fields) {
   return stream;
 }
 
-/** Publishes as a page of the site does, with its cookie; the event's id. */
+/** Publishes as a page of the site does, with its cookie. Returns the event's id. */
 async function publish(session, data, prefix = "") {
   const cookie = `esker_token=${publisher}`;
   const fields = { ":method": "POST", ":path": `${prefix}/publish/topicone1`, "content-type": "text/plain", origin: SITE, cookie };
@@ -78,9 +78,9 @@ async function publish(session, data, prefix = "") {
   return id;
 }
 
-async function deliversAtOnce(session) {
+async function deliversWithoutDelay(session) {
   const stream = await subscribe(session, "/subscribe/topicone1");
-  await isListenedToBy(1);
+  await hasSubscribers(1);
   const ids = [];
   const times = [];
   for (let number = 0; number < 30; number += 1) {
@@ -92,9 +92,9 @@ async function deliversAtOnce(session) {
     ids.push(id);
   }
   times.sort((one, other) => one - other);
-  assert.ok(times[20] < AT_ONCE, `most took up to ${times[20]} ms`);
+  assert.ok(times[20] < MAX_DELAY, `two thirds took up to ${times[20]} ms`);
   stream.stream.close(constants.NGHTTP2_CANCEL);
-  await isListenedToBy(0);
+  await hasSubscribers(0);
   return { ids, median: times[15] };
 }
 
@@ -103,8 +103,8 @@ async function resumes(session, ids) {
   await stream.until("the last event", (text) => text.includes(`id: ${ids[29]}\n\n`));
   const seen = [...stream.text.matchAll(/^id: (\d+)$/gm)].map((match) => match[1]);
   assert.deepEqual(seen, ids.slice(21));
-  const id = await publish(session, "by the prefix", "/live");
-  await stream.until("an event by the prefix", (text) => text.includes(`id: ${id}\n`));
+  const id = await publish(session, "with the prefix", "/live");
+  await stream.until("an event with the prefix", (text) => text.includes(`id: ${id}\n`));
   stream.stream.close(constants.NGHTTP2_CANCEL);
 }
 
@@ -112,26 +112,26 @@ async function passesHeartbeats(session) {
   const stream = await subscribe(session, "/subscribe/topicone1");
   await stream.until("4 heartbeats", (text) => (text.match(/^:$/gm) ?? []).length >= 4);
   stream.stream.close(constants.NGHTTP2_CANCEL);
-  await isListenedToBy(0);
+  await hasSubscribers(0);
 }
 
 async function carriesManyStreams(session) {
   const streams = await Promise.all(Array.from({ length: 100 }, () => subscribe(session, "/subscribe/topicone1")));
-  await isListenedToBy(100);
+  await hasSubscribers(100);
   const begin = performance.now();
   const id = await publish(session, "to all");
   await Promise.all(streams.map((stream) => stream.until("the event for all", (text) => text.includes(`id: ${id}\n\n`))));
   const took = performance.now() - begin;
   for (const stream of streams.slice(0, 60)) stream.stream.close(constants.NGHTTP2_CANCEL);
-  await isListenedToBy(40);
-  // As if the cable were cut: the proxy notices that the connection is gone, and the broker that its streams are.
+  await hasSubscribers(40);
+  // As if the network failed: the proxy must notice the lost connection, and the broker the lost streams.
   session.destroy();
-  await isListenedToBy(0);
+  await hasSubscribers(0);
   return took;
 }
 
-/** Status and body of an answer, asked for with the subscriber's cookie. */
-async function ask(session, path) {
+/** Sends a GET request with the subscriber's cookie. Returns the response's status and body. */
+async function fetchText(session, path) {
   const request = session.request({ ":path": path, cookie: `esker_token=${subscriber}` });
   request.setEncoding("utf8");
   const head = await new Promise((resolve, reject) => request.once("response", resolve).once("error", reject));
@@ -140,12 +140,12 @@ async function ask(session, path) {
   return { status: head[":status"], text };
 }
 
-/** The name of a record passes as it was sent, with the prefix or without it. */
+/** The name of a record arrives unchanged, with and without the prefix. */
 async function keepsNames(session) {
   const headers = { authorization: `Bearer ${publisher}`, "content-type": "application/json" };
   for (const event of ["b", "a/b", "a%2Fb", "é?"]) {
-    const answer = await fetch(`http://${broker}/insert`, { method: "POST", headers, body: JSON.stringify({ event, data: event }) });
-    assert.equal(answer.status, 200);
+    const response = await fetch(`http://${broker}/insert`, { method: "POST", headers, body: JSON.stringify({ event, data: event }) });
+    assert.equal(response.status, 200);
   }
   for (const prefix of ["", "/live"]) {
     for (const [path, name] of [
@@ -157,14 +157,14 @@ async function keepsNames(session) {
       ["/audit?event=a%2Fb", "a/b"],
       ["/audit?event=a%252Fb", "a%2Fb"],
     ]) {
-      const { status, text } = await ask(session, prefix + path);
+      const { status, text } = await fetchText(session, prefix + path);
       assert.equal(status, 200, `${prefix}${path}: ${text}`);
       assert.deepEqual(Object.values(JSON.parse(text)), [name], prefix + path);
     }
-    // Between slashes that are sent as such anybody may resolve them (RFC 3986 section 6.2.2.3), but not these.
+    // Dot segments between literal slashes may be resolved by every recipient (RFC 3986 section 6.2.2.3), but not these.
     for (const path of ["/audit/a%2F..%2Fb", "/audit/a%2f%2e%2E%2fb", "/x/..%2Faudit/b", "/..%2Faudit/b", "/audit/.%2Fb"]) {
-      const { status, text } = await ask(session, prefix + path);
-      assert.ok([400, 404].includes(status), `${prefix}${path} is answered ${status}: ${text}`);
+      const { status, text } = await fetchText(session, prefix + path);
+      assert.ok([400, 404].includes(status), `${prefix}${path} got ${status}: ${text}`);
     }
   }
 }
@@ -178,13 +178,13 @@ async function redirects() {
   assert.ok(response.headers.location.startsWith(`https://${NAME}`), response.headers.location);
 }
 
-async function isListenedToBy(count) {
+async function hasSubscribers(count) {
   const begin = performance.now();
   for (;;) {
-    const answer = await fetch(`http://${broker}/stats`, { headers: { authorization: `Bearer ${publisher}` } });
-    const { subscribers } = await answer.json();
+    const response = await fetch(`http://${broker}/stats`, { headers: { authorization: `Bearer ${publisher}` } });
+    const { subscribers } = await response.json();
     if (subscribers === count) return;
-    assert.ok(performance.now() - begin < PATIENCE, `${subscribers} listen instead of ${count}`);
+    assert.ok(performance.now() - begin < TIMEOUT, `${subscribers} subscribers instead of ${count}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
@@ -192,9 +192,9 @@ async function isListenedToBy(count) {
 await redirects();
 const session = await open();
 assert.equal(session.alpnProtocol, "h2");
-const { ids, median } = await deliversAtOnce(session);
+const { ids, median } = await deliversWithoutDelay(session);
 await resumes(session, ids);
-await isListenedToBy(0);
+await hasSubscribers(0);
 await passesHeartbeats(session);
 await keepsNames(session);
 const took = await carriesManyStreams(session);

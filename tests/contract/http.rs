@@ -1,4 +1,4 @@
-//! HTTP by the book: persistence, pipelining, versions, targets, expectations and bodies.
+//! HTTP semantics: persistence, pipelining, versions, targets, expectations and bodies.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,13 +7,13 @@ use super::support::{Broker, Connection, Pieces, Response};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// A publish with a chunked body.
+/// Returns a publish request with a chunked body.
 fn chunked(fields: &str, body: &str) -> String {
     format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{fields}Transfer-Encoding: chunked\r\n\r\n{body}")
 }
 
-/// A publish with a body of known length.
-fn lengthy(fields: &str, body: &str) -> String {
+/// Returns a publish request with Content-Length.
+fn with_length(fields: &str, body: &str) -> String {
     format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
@@ -27,8 +27,8 @@ fn assert_problem(response: &Response, status: u16) {
     }
 }
 
-/// Whether the next request on this connection is answered.
-fn goes_on(connection: &mut Connection) -> bool {
+/// Returns whether the next request on this connection gets a response.
+fn is_kept_alive(connection: &mut Connection) -> bool {
     connection.send(HEALTH);
     !connection.is_closed() && connection.response().text() == "ok"
 }
@@ -39,12 +39,12 @@ fn pipelined_requests_are_answered_in_order() {
     let requests = [
         (HEALTH.to_owned(), 200),
         ("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 404),
-        (lengthy("", "data: 1"), 200),
+        (with_length("", "data: 1"), 200),
         (chunked("", "7\r\ndata: 2\r\n0\r\n\r\n"), 200),
         ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 204),
         ("GET /publish/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 405),
         ("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 411),
-        (lengthy("", "no data"), 400),
+        (with_length("", "no data"), 400),
         ("GET /stats HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".to_owned(), 200),
         (HEALTH.to_owned(), 0),
     ];
@@ -53,20 +53,20 @@ fn pipelined_requests_are_answered_in_order() {
     for (text, status) in requests.iter().take(9) {
         assert_eq!(connection.response().status, *status, "{text}");
     }
-    assert!(connection.is_closed(), "nothing is answered after Connection: close");
+    assert!(connection.is_closed(), "no response after Connection: close");
 }
 
-/// More requests than the broker answers at once, from a client that has said all it will ever say.
+/// More requests than the broker handles in one loop iteration, from a client that has shut down its sending side.
 #[test]
-fn a_long_pipeline_is_answered_to_its_end_though_the_client_has_closed_its_side() {
+fn a_long_pipeline_is_answered_after_a_half_close() {
     const REQUESTS: usize = 20_000;
     let broker = Broker::start(&[]);
     let mut connection = broker.connect();
-    let mut sender = Connection::over(connection.socket.try_clone().expect("sockets can be cloned"));
+    let mut sender = Connection::from_socket(connection.socket.try_clone().expect("sockets can be cloned"));
     std::thread::scope(|scope| {
         scope.spawn(move || {
             sender.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS));
-            sender.finish_sending();
+            sender.shutdown_write();
         });
         for number in 0..REQUESTS {
             assert_eq!(connection.response().status, 200, "{number}");
@@ -76,13 +76,13 @@ fn a_long_pipeline_is_answered_to_its_end_though_the_client_has_closed_its_side(
 }
 
 #[test]
-fn requests_may_be_cut_at_every_byte() {
+fn requests_may_be_split_at_every_byte() {
     let mut pieces = Pieces::start();
     let mut stream = pieces.broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
     let first = "\r\nPOST http://h:80/publish/topicONE%31?x=%20 HTTP/1.1\r\nHost: [::1]:80\r\nX-Empty:\r\n\
                  Transfer-Encoding:\t Chunked \r\n\r\n6;a=\"b c\" ; d\r\ndata: \r\n0001\r\nx\r\n0;e\r\nA: b\r\nC:\r\n\r\n";
-    let text = [first, &lengthy("Expect: \t100-continue\r\n", "data: y"), HEALTH].concat();
+    let text = [first, &with_length("Expect: \t100-continue\r\n", "data: y"), HEALTH].concat();
     for cut in 1..text.len() {
         let mut connection = pieces.broker.connect();
         pieces.send(&mut connection, &[&text[..cut], &text[cut..]]);
@@ -97,13 +97,13 @@ fn requests_may_be_cut_at_every_byte() {
 }
 
 #[test]
-fn http_1_0_closes_unless_it_is_asked_not_to() {
+fn http_1_0_closes_unless_keep_alive_is_requested() {
     let broker = Broker::start(&[]);
     let mut connection = broker.connect();
     connection.send("GET /healthz HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
     let response = connection.response();
     assert_eq!((response.text().as_str(), response.field("Connection")), ("ok", Some("keep-alive")));
-    // The expectation of a 1.0 client is ignored: it would not understand the answer.
+    // An HTTP/1.0 client's expectation is ignored: it would not understand the interim response.
     connection.send("POST /publish/topicone1 HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n");
     assert!(connection.is_silent(Duration::from_millis(50)));
     connection.send("data: x");
@@ -114,7 +114,7 @@ fn http_1_0_closes_unless_it_is_asked_not_to() {
 }
 
 #[test]
-fn the_connection_closes_when_asked_to_and_says_so() {
+fn the_connection_closes_on_request_and_says_so() {
     let broker = Broker::start(&[]);
     for fields in ["Connection: close\r\n", "Connection: x, CLOSE\r\n", "Connection: x\r\nconnection:close\r\n"] {
         let mut connection = broker.connect();
@@ -129,7 +129,7 @@ fn the_connection_closes_when_asked_to_and_says_so() {
         connection.send(format!("GET /healthz HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
         let response = connection.response();
         assert_eq!((response.status, response.field("Connection")), (200, None), "{fields}");
-        assert!(goes_on(&mut connection), "{fields}");
+        assert!(is_kept_alive(&mut connection), "{fields}");
     }
 }
 
@@ -142,7 +142,7 @@ fn head_is_get_without_the_body() {
         let head = Response::without_body(connection.head());
         assert_eq!(head.status, status);
         assert!(length.is_none() || head.field("Content-Length") == length, "{head:?}");
-        assert!(goes_on(&mut connection), "{target}");
+        assert!(is_kept_alive(&mut connection), "{target}");
     }
     connection.send("HEAD /%zz HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(Response::without_body(connection.head()).status, 400);
@@ -150,7 +150,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn who_expects_100_is_told_to_go_on_or_why_not() {
+fn expect_100_gets_100_or_the_error() {
     let broker = Broker::start(&["--max-body", "100"]);
     let head = |target: &str, length: usize| {
         format!("POST {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-CONTINUE\r\nContent-Length: {length}\r\n\r\n")
@@ -164,28 +164,28 @@ fn who_expects_100_is_told_to_go_on_or_why_not() {
     connection.send(head("/publish/topicone1", 7) + "data: y");
     assert_eq!(connection.final_response().status, 200);
     connection.send(head("/publish/topicone1", 7).replace("100-CONTINUE", ", 100-continue,\r\nExpect:"));
-    assert_eq!(connection.response().status, 100, "empty elements of a list are none");
+    assert_eq!(connection.response().status, 100, "empty list elements are ignored");
     connection.send("data: z");
     assert_eq!(connection.response().status, 200);
     for (target, length, status) in [("/publish/bad", 7, 400), ("/nothing", 7, 404), ("/publish/topicone1", 101, 413)] {
         let mut connection = broker.connect();
         connection.send(head(target, length));
         assert_problem(&connection.response(), status);
-        assert!(connection.is_closed(), "the body that was not asked for can't be told from a request");
+        assert!(connection.is_closed(), "an unrequested body can't be told apart from a request");
     }
 }
 
 #[test]
-fn other_expectations_fail() {
+fn unknown_expectations_get_417() {
     let broker = Broker::start(&[]);
     for expect in ["200-ok", "100-continue, x", "100-continue\r\nExpect: y", "100-continue=1"] {
-        assert_problem(&broker.ask(lengthy(&format!("Expect: {expect}\r\n"), "data: x")), 417);
+        assert_problem(&broker.request(with_length(&format!("Expect: {expect}\r\n"), "data: x")), 417);
     }
     assert_eq!(broker.stats()["events_published"], 0);
 }
 
 #[test]
-fn the_forms_of_a_target() {
+fn request_targets_have_absolute_or_origin_form() {
     let broker = Broker::start(&[]);
     for (target, status) in [
         ("/healthz", 200),
@@ -221,10 +221,10 @@ fn the_forms_of_a_target() {
 }
 
 #[test]
-fn one_good_host_is_demanded() {
+fn exactly_one_valid_host_is_required() {
     let broker = Broker::start(&[]);
-    for good in ["h", "h:", "h:80", "", "127.0.0.1:3000", "[::1]:80", "a_b.c-d~e", "%41"] {
-        assert_eq!(broker.ask(format!("GET /healthz HTTP/1.1\r\nHost:{good}\r\n\r\n")).status, 200, "{good}");
+    for valid in ["h", "h:", "h:80", "", "127.0.0.1:3000", "[::1]:80", "a_b.c-d~e", "%41"] {
+        assert_eq!(broker.request(format!("GET /healthz HTTP/1.1\r\nHost:{valid}\r\n\r\n")).status, 200, "{valid}");
     }
     for bad in
         ["a b", "h:80:80", "h:8a", "u@h", "h/", "h?x", "[::1", "::1", "[]", "[::1]x", "caf\u{e9}", "h\r\nHost: h"]
@@ -234,11 +234,11 @@ fn one_good_host_is_demanded() {
         assert_problem(&connection.response(), 400);
         assert!(connection.is_closed(), "{bad}");
     }
-    assert_problem(&broker.ask("GET http://h/healthz HTTP/1.1\r\n\r\n"), 400);
+    assert_problem(&broker.request("GET http://h/healthz HTTP/1.1\r\n\r\n"), 400);
 }
 
 #[test]
-fn bodies_that_nobody_needs_are_read_and_dropped() {
+fn unneeded_bodies_are_read_and_dropped() {
     let broker = Broker::start(&[]);
     let mut connection = broker.connect();
     for framing in
@@ -256,9 +256,9 @@ fn bodies_that_nobody_needs_are_read_and_dropped() {
 }
 
 #[test]
-fn a_refused_request_with_a_short_body_does_not_end_its_connection() {
+fn a_refused_short_body_keeps_the_connection_open() {
     let open = Broker::start(&["--max-topics", "1"]);
-    let secured = Broker::start_secured(&[], &SECRETS);
+    let secured = Broker::start_with_tokens(&[], &SECRETS);
     let other = bearer(&tokens::publisher("topictwo2"));
     open.publish("topicone1", "data: x");
     for (broker, request, fields, status) in [
@@ -278,51 +278,51 @@ fn a_refused_request_with_a_short_body_does_not_end_its_connection() {
                 format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"),
             ] {
                 connection.send(format!("{request} HTTP/1.1\r\nHost: h\r\n{fields}{framing}"));
-                let answer = connection.response();
-                assert_eq!((answer.status, answer.field("Connection")), (status, None), "{request} {answer:?}");
+                let response = connection.response();
+                assert_eq!((response.status, response.field("Connection")), (status, None), "{request} {response:?}");
             }
         }
-        assert!(goes_on(&mut connection), "{request}");
+        assert!(is_kept_alive(&mut connection), "{request}");
     }
 }
 
-/// It may not be sent, and a body that was not sent can't be told from the next request.
+/// The body may never be sent, and then the next request can't be told apart from a body.
 #[test]
-fn who_asks_whether_to_send_what_nobody_wants_is_answered_and_closed() {
+fn expect_100_with_an_unneeded_body_gets_a_response_and_a_close() {
     let broker = Broker::start(&[]);
     for body in ["", "GET /never HTTP/1.1\r\nHost: h\r\n\r\n"] {
         let mut connection = broker.connect();
         connection.send(format!(
             "GET /healthz HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 34\r\n\r\n{body}"
         ));
-        let answer = connection.response();
-        assert_eq!((answer.status, answer.field("Connection")), (200, Some("close")));
+        let response = connection.response();
+        assert_eq!((response.status, response.field("Connection")), (200, Some("close")));
         assert!(connection.is_closed());
     }
 }
 
 #[test]
-fn empty_lines_before_a_request_are_no_request() {
+fn empty_lines_before_a_request_are_ignored() {
     let broker = Broker::start(&["--request-timeout", "400ms"]);
     let mut connection = broker.connect();
-    connection.send(lengthy("", "data: x") + "\r\n");
+    connection.send(with_length("", "data: x") + "\r\n");
     assert_eq!(connection.response().status, 200);
-    // An old client's extra line after its body does not begin a head that could come too late.
+    // An old client's extra CRLF after a body must not start the time limit of a request head.
     assert!(connection.is_silent(Duration::from_millis(1000)));
     connection.send("\r\n\r\n");
-    assert!(goes_on(&mut connection));
+    assert!(is_kept_alive(&mut connection));
     connection.send("\n");
     assert_problem(&connection.response(), 400);
     assert!(connection.is_closed());
 }
 
 #[test]
-fn every_answer_has_a_date() {
+fn every_response_has_a_date() {
     let broker = Broker::start(&[]);
     for request in
         [HEALTH, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "GET /no HTTP/1.0\r\n\r\n", "no HTTP at all\r\n\r\n"]
     {
-        let response = broker.ask(request);
+        let response = broker.request(request);
         let date = response.field("Date").expect("a Date");
         let time = httpdate::parse_http_date(date).expect("an IMF-fixdate");
         assert_eq!(httpdate::fmt_http_date(time), date);
@@ -332,9 +332,9 @@ fn every_answer_has_a_date() {
     }
 }
 
-/// A browser must not take an event or an error for a script or a page.
+/// A browser must not interpret an event or an error as a script or a page.
 #[test]
-fn every_answer_says_that_its_type_is_meant() {
+fn every_response_forbids_content_sniffing() {
     let broker = Broker::start(&[]);
     let requests = [
         HEALTH,
@@ -356,7 +356,7 @@ fn every_answer_says_that_its_type_is_meant() {
 }
 
 #[test]
-fn methods_that_a_resource_does_not_have() {
+fn unsupported_methods_get_405() {
     let broker = Broker::start(&[]);
     for (method, target, allow) in [
         ("GET", "/publish/topicone1", "POST, OPTIONS"),
@@ -372,7 +372,7 @@ fn methods_that_a_resource_does_not_have() {
         let response = connection.response();
         assert_problem(&response, 405);
         assert_eq!(response.field("Allow"), Some(allow), "{method} {target}");
-        assert!(goes_on(&mut connection), "{method} {target}");
+        assert!(is_kept_alive(&mut connection), "{method} {target}");
     }
     for (line, status) in [
         ("PUT /nothing", 404),
@@ -381,12 +381,12 @@ fn methods_that_a_resource_does_not_have() {
         ("get /healthz", 501),
         ("PRI /healthz", 501),
     ] {
-        assert_problem(&broker.ask(format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n")), status);
+        assert_problem(&broker.request(format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n")), status);
     }
 }
 
 #[test]
-fn what_is_too_long_is_told_which() {
+fn oversized_parts_get_distinct_errors() {
     let broker = Broker::start(&["--max-body", "10"]);
     let get = |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let long = |count: usize| "a".repeat(count);
@@ -400,8 +400,8 @@ fn what_is_too_long_is_told_which() {
         (get("/healthz", &format!("X: {}\r\n", long(16_000))), 200),
         (get("/healthz", &format!("X: {}\r\n", long(16_384))), 431),
         (format!("GET / HTTP/1.1\r\n{}", long(16_400)), 431),
-        (lengthy("", "data: 4567"), 200),
-        (lengthy("", "data: 45678"), 413),
+        (with_length("", "data: 4567"), 200),
+        (with_length("", "data: 45678"), 413),
         (get("/healthz", "Content-Length: 11\r\n"), 413),
         (get("/healthz", "Content-Length: 99999999999999999999999999\r\n"), 413),
         (chunked("", "6\r\ndata: \r\n4\r\n4567\r\n0\r\n\r\n"), 200),
@@ -410,7 +410,7 @@ fn what_is_too_long_is_told_which() {
         (chunked("", &format!("1;{}", long(17_000))), 431),
         (chunked("", &format!("0\r\nX: {}", long(17_000))), 431),
     ] {
-        let response = broker.ask(&request);
+        let response = broker.request(&request);
         assert_eq!(response.status, status, "{:.60}", request);
         if status >= 400 {
             assert_problem(&response, status);
@@ -419,12 +419,12 @@ fn what_is_too_long_is_told_which() {
 }
 
 #[test]
-fn versions() {
+fn http_versions_are_checked() {
     let broker = Broker::start(&[]);
     for (version, status) in
         [("HTTP/2.0", 505), ("HTTP/3", 505), ("HTTP/0.9", 505), ("HTTP/x", 400), ("http/1.1", 400), ("HTTP/1.1 ", 400)]
     {
-        assert_problem(&broker.ask(format!("GET /healthz {version}\r\nHost: h\r\n\r\n")), status);
+        assert_problem(&broker.request(format!("GET /healthz {version}\r\nHost: h\r\n\r\n")), status);
     }
     for preface in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2"] {
         let mut connection = broker.connect();

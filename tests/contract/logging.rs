@@ -1,4 +1,4 @@
-//! The log: what chooses its lines and how they look, and that a reader who reads nothing stops nobody.
+//! The log: levels and formats, and that a blocked log reader blocks no worker.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::support::tokens::{self, SECRETS, bearer};
-use super::support::{Broker, PATIENCE, Stream, Unread, command, finish, run};
+use super::support::{Broker, Stream, TIMEOUT, UnreadLog, command, finish, run};
 
-/// Asks so often without a token, which is a line of the log at level debug.
-fn be_denied(broker: &Broker, count: usize) {
+/// Sends this many requests without a token, each of which logs a line at level debug.
+fn send_denied_requests(broker: &Broker, count: usize) {
     let mut connection = broker.connect();
     for _ in 0..count {
         connection.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -21,30 +21,30 @@ fn subscribe(broker: &Broker) -> Stream {
     broker.subscribe("/subscribe/topicone1", &bearer(&tokens::subscriber("topicone1")))
 }
 
-fn dropped(broker: &Broker) -> f64 {
-    broker.metrics().of("esker_log_lines_dropped_total")
+fn dropped_lines(broker: &Broker) -> f64 {
+    broker.metrics().value("esker_log_lines_dropped_total")
 }
 
 #[test]
-fn a_log_that_nobody_reads_blocks_no_worker_and_no_drain() {
-    let (broker, unread) = Broker::start_unread(&["--threads", "1"], &[("ESKER_LOG", "debug")]);
-    assert_eq!(dropped(&broker), 0.0);
+fn an_unread_log_blocks_neither_workers_nor_the_drain() {
+    let (broker, unread) = Broker::start_with_unread_log(&["--threads", "1"], &[("ESKER_LOG", "debug")]);
+    assert_eq!(dropped_lines(&broker), 0.0);
     let mut stream = subscribe(&broker);
-    be_denied(&broker, 2_000);
+    send_denied_requests(&broker, 2_000);
     broker.publish(&format!("topicone1?token={}", tokens::publisher("topicone1")), "data: x");
     assert_eq!(stream.data(1), ["x"]);
-    assert!(dropped(&broker) >= 900.0, "{}", dropped(&broker));
-    assert_eq!(broker.stats()["log_lines_dropped"].as_f64(), Some(dropped(&broker)));
+    assert!(dropped_lines(&broker) >= 900.0, "{}", dropped_lines(&broker));
+    assert_eq!(broker.stats()["log_lines_dropped"].as_f64(), Some(dropped_lines(&broker)));
     broker.signal("TERM");
     assert_eq!(stream.next(), None, "the streams end");
     assert_eq!(broker.wait().0, Some(0));
     drop(unread);
 }
 
-/// At level info only the lines of the drain itself are in the way.
+/// At level info, only the lines about the drain fill the pipe.
 #[test]
-fn a_full_pipe_keeps_no_broker_from_ending() {
-    let (broker, unread) = Broker::start_unread(&[], &[]);
+fn a_full_pipe_does_not_prevent_stopping() {
+    let (broker, unread) = Broker::start_with_unread_log(&[], &[]);
     let mut stream = subscribe(&broker);
     broker.signal("TERM");
     assert_eq!(stream.next(), None);
@@ -53,25 +53,25 @@ fn a_full_pipe_keeps_no_broker_from_ending() {
 }
 
 #[test]
-fn a_log_that_is_read_again_says_what_is_missing_and_goes_on() {
-    let (broker, mut unread) = Broker::start_unread(&["--threads", "1"], &[("ESKER_LOG", "debug")]);
-    be_denied(&broker, 2_000);
-    let missing = dropped(&broker);
-    let notice = unread.find(|line| line.contains("were dropped")).expect("the log says so");
+fn a_log_read_again_reports_dropped_lines_and_continues() {
+    let (broker, mut unread) = Broker::start_with_unread_log(&["--threads", "1"], &[("ESKER_LOG", "debug")]);
+    send_denied_requests(&broker, 2_000);
+    let missing = dropped_lines(&broker);
+    let notice = unread.find(|line| line.contains("were dropped")).expect("the log reports dropped lines");
     assert!(notice.contains(&format!("{missing} log lines")) && notice.contains(" WARN "), "{notice}");
-    be_denied(&broker, 1);
-    assert!(unread.next().is_some_and(|line| line.contains("401 to 127.0.0.1")), "it goes on");
+    send_denied_requests(&broker, 1);
+    assert!(unread.next().is_some_and(|line| line.contains("401 to 127.0.0.1")), "logging continues");
     broker.signal("TERM");
     assert!(unread.any(|line| line.contains("stopped")), "the last line is written");
     assert_eq!((broker.wait().0, unread.next()), (Some(0), None));
 }
 
-fn ends(mut child: Child) -> Option<i32> {
+fn exit_code(mut child: Child) -> Option<i32> {
     let begin = Instant::now();
     loop {
         match child.try_wait().expect("the child can be waited for") {
             Some(status) => return status.code(),
-            None if begin.elapsed() > PATIENCE => {
+            None if begin.elapsed() > TIMEOUT => {
                 let _ = (child.kill(), child.wait());
                 return None;
             }
@@ -81,11 +81,11 @@ fn ends(mut child: Child) -> Option<i32> {
 }
 
 #[test]
-fn a_full_pipe_hides_no_exit_code() {
+fn a_full_pipe_does_not_change_the_exit_code() {
     let elsewhere = ["--no-auth", "--port", "0", "--bind", "192.0.2.1"];
     for (arguments, code) in [(&elsewhere[..], 1), (&["--no-auth", "--threads", "0"], 2), (&["--nonsense"], 2)] {
-        let (child, unread) = Unread::spawn_full(command(&[]).args(arguments));
-        assert_eq!(ends(child), Some(code), "{arguments:?}");
+        let (child, unread) = UnreadLog::spawn_full(command(&[]).args(arguments));
+        assert_eq!(exit_code(child), Some(code), "{arguments:?}");
         assert_eq!(unread.count(), 0);
     }
 }
@@ -104,10 +104,10 @@ fn lines_have_time_and_level() {
 }
 
 #[test]
-fn json_lines_are_objects_and_so_is_the_reason_of_an_end() {
+fn json_log_lines_and_the_final_error_are_objects() {
     let environment = [&SECRETS[..], &[("ESKER_LOG", "debug")]].concat();
-    let broker = Broker::start_secured(&["--log-format", "json"], &environment);
-    be_denied(&broker, 1);
+    let broker = Broker::start_with_tokens(&["--log-format", "json"], &environment);
+    send_denied_requests(&broker, 1);
     broker.signal("TERM");
     let (_, log) = broker.wait();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -126,7 +126,7 @@ fn json_lines_are_objects_and_so_is_the_reason_of_an_end() {
 }
 
 #[test]
-fn a_level_that_does_not_exist_is_wrong_usage() {
+fn an_unknown_level_is_a_usage_error() {
     for (levels, part) in [("warning", "did you mean warn?"), ("loud", "off, error, warn, info"), ("esker=x", "\"x\"")]
     {
         let (code, out, err) = run(&["--no-auth", "--port", "0"], &[("ESKER_LOG", levels)]);
@@ -135,9 +135,9 @@ fn a_level_that_does_not_exist_is_wrong_usage() {
     }
 }
 
-/// The levels, and the warnings at the start.
+/// The levels, and the warnings at startup.
 #[test]
-fn what_is_not_named_stays_at_info() {
+fn unnamed_targets_stay_at_info() {
     for (environment, warnings) in [
         (&[("ESKER_LOG", "esker::api=debug")][..], 0),
         (&[("RUST_LOG", "hyper=debug")], 0),
@@ -148,14 +148,14 @@ fn what_is_not_named_stays_at_info() {
         broker.signal("TERM");
         let (code, log) = broker.wait();
         assert!(code == Some(0) && log.contains("stopped"), "{environment:?}: {log}");
-        assert_eq!(log.matches(" WARN ").count(), 0, "they come first: {log}");
+        assert_eq!(log.matches(" WARN ").count(), 0, "warnings come first: {log}");
         let (_, _, err) = finish(command(environment).args(["--no-auth", "--port=0", "--bind=192.0.2.1"]));
         assert_eq!(err.matches(" WARN ").count(), warnings, "{environment:?}: {err}");
     }
 }
 
 #[test]
-fn variables_that_nothing_reads_are_warned_about() {
+fn unknown_variables_are_warned_about() {
     let links = [
         ("ESKER_SERVICE_HOST", "10.96.0.17"),
         ("ESKER_SERVICE_PORT", "3000"),

@@ -1,45 +1,46 @@
-//! The contract, word by word: black-box tests that start the real binary on a free port and speak
-//! sockets to it. One module per behaviour; `support` knows how to start, ask and listen.
+//! Black-box tests: they start the real binary on a free port and talk to it over sockets. One module per behavior; `support`
+//! starts brokers, sends requests and reads streams.
 
+mod abusive_clients;
 mod audits;
+mod backup;
 mod browser;
 mod console;
 mod cors;
-mod directory;
+mod data_directory;
+mod disk_faults;
+mod disk_space;
 mod docs;
+mod error_details;
 mod expiry;
-mod faults;
-mod flood;
-mod forgeries;
+mod foreign_pages;
 mod health;
-mod hostile;
 mod http;
+mod invalid_tokens;
 mod keys;
 mod limits;
-mod listening;
+mod listeners;
 mod load;
 mod logging;
-mod manager;
 mod memory_release;
 mod metrics;
-mod minting;
-mod mistakes;
 mod observe;
-mod open;
-mod patience;
+mod open_broker;
+mod process;
 mod proxies;
 mod publish;
 mod quotas;
 mod recipes;
 mod records;
+mod request_smuggling;
 mod resume;
-mod running;
 mod scale;
 mod scripts;
-mod shortage;
+mod service_manager;
 mod storage;
-mod strangers;
 mod subscribe;
 mod support;
+mod timeouts;
+mod token_command;
 mod tokens;
-mod verification;
+mod verification_limits;

@@ -1,33 +1,33 @@
-//! Behind nginx, HAProxy and Caddy as their manuals set up a plain reverse proxy: nothing is held
-//! back on the way, positions and heartbeats pass, and the broker notices who leaves.
+//! nginx, HAProxy and Caddy as plain reverse proxies, configured as their manuals say: nothing is buffered, Last-Event-ID and
+//! heartbeats pass, and the broker notices disconnects.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, Connection, Folder, PATIENCE, Program, Stream};
+use super::support::{Broker, Connection, Program, Stream, TIMEOUT, TempDir};
 
-/// Far more than a delivery takes, and less than a kernel holds back what an application has it collect.
-const AT_ONCE: Duration = Duration::from_millis(150);
+/// Far more than a delivery takes, and less than the kernel's delay when an application asks it to coalesce packets.
+const MAX_DELAY: Duration = Duration::from_millis(150);
 
 /// A reverse proxy in front of a broker.
-struct Front {
+struct RunningProxy {
     address: SocketAddr,
-    // In this order: the program ends before its folder goes.
+    // Fields are dropped in this order: the program ends before its directory is removed.
     _program: Program,
-    _home: Folder,
+    _home: TempDir,
 }
 
-/// How a proxy is set up and started; `{listen}` and `{broker}` stand for the ports.
-struct Kind {
+/// How to configure and start a proxy. `{listen}` and `{broker}` stand for the ports.
+struct ProxyKind {
     name: &'static str,
     arguments: &'static [&'static str],
     config: &'static str,
 }
 
-const NGINX: Kind = Kind {
+const NGINX: ProxyKind = ProxyKind {
     name: "nginx",
     arguments: &["-e", "stderr", "-p", ".", "-c", "config"],
-    // The first lines make it one process that a test can run; the server is the manual's.
+    // The first lines make it a single process that a test can run; the server block is the manual's.
     config: "
         daemon off;
         master_process off;
@@ -50,7 +50,7 @@ const NGINX: Kind = Kind {
     ",
 };
 
-const HAPROXY: Kind = Kind {
+const HAPROXY: ProxyKind = ProxyKind {
     name: "haproxy",
     arguments: &["-db", "-f", "config"],
     config: "
@@ -67,9 +67,9 @@ const HAPROXY: Kind = Kind {
     ",
 };
 
-/// HAProxy tells the kernel that after a chunk more will follow, and the kernel waits for it, for
-/// 200 ms. This option is made against that.
-const HAPROXY_WITHOUT_DELAY: Kind = Kind {
+/// HAProxy announces to the kernel that more data follows a chunk, and the kernel waits for it for 200 ms. This option disables
+/// the delay.
+const HAPROXY_WITHOUT_DELAY: ProxyKind = ProxyKind {
     config: "
         defaults
             mode http
@@ -86,7 +86,7 @@ const HAPROXY_WITHOUT_DELAY: Kind = Kind {
     ..HAPROXY
 };
 
-const CADDY: Kind = Kind {
+const CADDY: ProxyKind = ProxyKind {
     name: "caddy",
     arguments: &["run", "--adapter", "caddyfile", "--config", "config"],
     config: "
@@ -100,11 +100,11 @@ const CADDY: Kind = Kind {
     ",
 };
 
-impl Kind {
-    /// Starts it on a free port. Another program may take the port in between: then on another one.
-    fn start(&self, broker: &Broker) -> Front {
+impl ProxyKind {
+    /// Starts the proxy on a free port, and tries another one if a program takes the port in the meantime.
+    fn start(&self, broker: &Broker) -> RunningProxy {
         for _ in 0..10 {
-            let home = Folder::new();
+            let home = TempDir::new();
             let address = free_address();
             let config = self
                 .config
@@ -114,7 +114,7 @@ impl Kind {
                 .expect("a file can be written");
             let mut program = Program::start(&[self.name], self.arguments, &home);
             if listens(&mut program, address) {
-                return Front { address, _program: program, _home: home };
+                return RunningProxy { address, _program: program, _home: home };
             }
             eprintln!("{}: {}", self.name, home.log());
         }
@@ -122,12 +122,12 @@ impl Kind {
     }
 }
 
-impl Front {
+impl RunningProxy {
     fn subscribe(&self, fields: &str) -> Stream {
         Stream::open(Connection::open(self.address), "/subscribe/topicone1", fields)
     }
 
-    /// Publishes through the proxy; the event's id.
+    /// Publishes through the proxy and returns the event's id.
     fn publish(&self, data: &str) -> String {
         let mut connection = Connection::open(self.address);
         let length = data.len();
@@ -145,10 +145,10 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("a listener has an address")
 }
 
-/// Waits until it listens; false if it has ended instead.
+/// Waits until the program listens. Returns false if it has exited instead.
 pub fn listens(program: &mut Program, address: SocketAddr) -> bool {
     let begin = Instant::now();
-    while begin.elapsed() < PATIENCE && program.ended().is_none() {
+    while begin.elapsed() < TIMEOUT && program.ended().is_none() {
         if TcpStream::connect(address).is_ok() {
             return program.ended().is_none();
         }
@@ -157,16 +157,17 @@ pub fn listens(program: &mut Program, address: SocketAddr) -> bool {
     false
 }
 
-/// All that the contract promises to whoever listens through a proxy; how long most deliveries took at most.
-fn works_through(kind: &Kind) -> Duration {
+/// Checks everything that subscribers behind a proxy are promised. Returns the time within which two thirds of the events were
+/// delivered.
+fn assert_works(kind: &ProxyKind) -> Duration {
     let broker = Broker::start(&["--heartbeat", "500ms"]);
     let front = kind.start(&broker);
-    let (ids, mut times): (Vec<_>, Vec<_>) = delivers_each_event_before_the_next(&broker, &front).into_iter().unzip();
-    resumes(&front, &ids);
-    passes_heartbeats(&front);
-    broker.wait_for("rid of those who left", |stats| stats["subscribers"] == 0);
+    let (ids, mut times): (Vec<_>, Vec<_>) = deliver_one_by_one(&broker, &front).into_iter().unzip();
+    assert_resumes(&front, &ids);
+    assert_passes_heartbeats(&front);
+    broker.wait_for("free of subscribers", |stats| stats["subscribers"] == 0);
     let mut stream = front.subscribe("");
-    broker.wait_for("listened to", |stats| stats["subscribers"] == 1);
+    broker.wait_for("subscribed to", |stats| stats["subscribers"] == 1);
     broker.signal("TERM");
     assert_eq!(stream.next(), None, "the end of the stream passes");
     assert_eq!(broker.wait().0, Some(0));
@@ -174,10 +175,10 @@ fn works_through(kind: &Kind) -> Duration {
     times[times.len() * 2 / 3]
 }
 
-/// The events' ids, and how long each took.
-fn delivers_each_event_before_the_next(broker: &Broker, front: &Front) -> Vec<(String, Duration)> {
+/// Publishes events one by one, and returns their ids and delivery times.
+fn deliver_one_by_one(broker: &Broker, front: &RunningProxy) -> Vec<(String, Duration)> {
     let mut stream = front.subscribe("");
-    broker.wait_for("listened to", |stats| stats["subscribers"] == 1);
+    broker.wait_for("subscribed to", |stats| stats["subscribers"] == 1);
     let long = "x".repeat(100_000);
     let deliver = |number: usize| {
         let data = if number == 7 { format!("{number} {long}") } else { number.to_string() };
@@ -190,38 +191,38 @@ fn delivers_each_event_before_the_next(broker: &Broker, front: &Front) -> Vec<(S
     (0..30).map(deliver).collect()
 }
 
-fn resumes(front: &Front, ids: &[String]) {
+fn assert_resumes(front: &RunningProxy, ids: &[String]) {
     let mut stream = front.subscribe(&format!("Last-Event-ID: {}\r\n", ids[20]));
     for id in &ids[21..] {
         assert_eq!(stream.event().id.as_ref(), Some(id));
     }
 }
 
-fn passes_heartbeats(front: &Front) {
+fn assert_passes_heartbeats(front: &RunningProxy) {
     let mut stream = front.subscribe("");
     let mut text = String::new();
     while text.matches(":\n").count() < 4 {
-        text += &stream.chunk().expect("the stream goes on");
+        text += &stream.chunk().expect("the stream continues");
     }
     assert!(!text.contains("\n\n"), "{text:?}");
 }
 
 #[test]
-fn nginx_holds_nothing_back() {
-    assert!(works_through(&NGINX) < AT_ONCE);
+fn nginx_buffers_nothing() {
+    assert!(assert_works(&NGINX) < MAX_DELAY);
 }
 
 #[test]
 fn haproxy_delivers_each_event_before_the_next() {
-    works_through(&HAPROXY);
+    assert_works(&HAPROXY);
 }
 
 #[test]
-fn haproxy_holds_nothing_back_if_told_so() {
-    assert!(works_through(&HAPROXY_WITHOUT_DELAY) < AT_ONCE);
+fn haproxy_buffers_nothing_if_configured() {
+    assert!(assert_works(&HAPROXY_WITHOUT_DELAY) < MAX_DELAY);
 }
 
 #[test]
-fn caddy_holds_nothing_back() {
-    assert!(works_through(&CADDY) < AT_ONCE);
+fn caddy_buffers_nothing() {
+    assert!(assert_works(&CADDY) < MAX_DELAY);
 }

@@ -1,13 +1,13 @@
-//! `POST /publish/{topic}`: what is taken, what is refused, and what subscribers then see.
+//! `POST /publish/{topic}`: which bodies are accepted or refused, and what subscribers receive.
 
 use super::support::{Broker, Stream};
 
-/// What a fresh subscriber gets for a body.
+/// Publishes a body and returns what a new subscriber receives.
 fn delivered(broker: &Broker, topic: &str, body: &str) -> Vec<String> {
     let mut stream = broker.subscribe(&format!("/subscribe/{topic}"), "");
     stream.opening();
-    let answer = broker.publish(topic, body);
-    let count = answer["events"].as_u64().expect("a number of events");
+    let response = broker.publish(topic, body);
+    let count = response["events"].as_u64().expect("a number of events");
     (0..count).map(|_| stream.event().text).collect()
 }
 
@@ -18,22 +18,22 @@ fn without_id(texts: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn curls_default_content_type_is_sse_text() {
+fn curls_default_content_type_means_sse_text() {
     let broker = Broker::start(&[]);
     let mut stream = broker.subscribe("/subscribe/greeting", "");
     stream.opening();
     let fields = "Content-Type: application/x-www-form-urlencoded\r\n";
     let response = broker.post("/publish/greeting", fields, "event: greeting\ndata: hello");
-    let answer = response.json();
+    let published = response.json();
     let event = stream.event();
     assert_eq!((event.name.as_deref(), event.data.as_deref()), (Some("greeting"), Some("hello")));
-    assert_eq!(answer["id"].as_str(), event.id.as_deref());
-    assert_eq!((answer["events"].as_u64(), answer["subscribers"].as_u64()), (Some(1), Some(1)));
-    assert_eq!(answer.get("duplicate"), None);
+    assert_eq!(published["id"].as_str(), event.id.as_deref());
+    assert_eq!((published["events"].as_u64(), published["subscribers"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(published.get("duplicate"), None);
 }
 
 #[test]
-fn lines_are_read_by_the_standard_and_written_in_the_contracts_order() {
+fn lines_are_parsed_by_the_standard_and_written_in_a_fixed_order() {
     let broker = Broker::start(&[]);
     let body = "\u{feff}id: own\r\ndata:a\rdata:  b\nfoo: bar\nevent: n\n: note\nretry: 7\nbare\n\n\n";
     let texts = delivered(&broker, "topicone1", body);
@@ -56,9 +56,9 @@ fn json_and_text_bodies_are_the_data() {
         assert_eq!(stream.event().data.as_deref(), Some(text));
     }
     for value in ["1e999", "\"\\ud800\"", "[01]", "{}x"] {
-        let answer = broker.post("/publish/topicone1", json, value);
+        let response = broker.post("/publish/topicone1", json, value);
         let is_json = !value.contains("01") && !value.contains('x');
-        assert_eq!(answer.status, if is_json { 200 } else { 400 }, "{value}");
+        assert_eq!(response.status, if is_json { 200 } else { 400 }, "{value}");
         if is_json {
             assert_eq!(stream.event().data.as_deref(), Some(value));
         }
@@ -66,7 +66,7 @@ fn json_and_text_bodies_are_the_data() {
 }
 
 #[test]
-fn the_query_gives_a_single_event_what_it_lacks() {
+fn the_query_adds_missing_fields_to_a_single_event() {
     let broker = Broker::start(&[]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
@@ -76,7 +76,7 @@ fn the_query_gives_a_single_event_what_it_lacks() {
     let again = publish("event=paid&id=a", ": note\ndata: 1").json();
     assert_eq!((again["events"].as_u64(), &again["duplicate"]), (Some(0), &true.into()), "a retry is safe");
     assert_eq!(publish("event=paid&id=b", "id: b\nevent: paid\ndata: 2").status, 200, "they agree");
-    assert_eq!(publish("event=&id=", "event: own\ndata: 3\n\ndata: 4").status, 200, "they say nothing");
+    assert_eq!(publish("event=&id=", "event: own\ndata: 3\n\ndata: 4").status, 200, "empty parameters are ignored");
     assert_eq!(stream.data(3), ["2", "3", "4"]);
     for (query, body, part) in [
         ("event=x", "data: 1\n\ndata: 2", "the body has 2"),
@@ -84,9 +84,9 @@ fn the_query_gives_a_single_event_what_it_lacks() {
         ("event=x", "event: y\ndata: 1", "`event: …`"),
         ("id=x", "id: y\ndata: 1", "`id: …`"),
     ] {
-        let answer = publish(query, body);
-        assert_eq!(answer.status, 400, "{query} {body}");
-        assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains(part)), "{answer:?}");
+        let response = publish(query, body);
+        assert_eq!(response.status, 400, "{query} {body}");
+        assert!(response.json()["detail"].as_str().is_some_and(|detail| detail.contains(part)), "{response:?}");
     }
     assert_eq!(broker.stats()["events_published"], 4);
 }
@@ -106,9 +106,9 @@ fn a_body_has_at_most_ten_thousand_events() {
     assert_eq!(stream.data(10_000), (0..10_000).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
-/// The first publish is worked on in many slices, and what follows it on its connection waits for it.
+/// The first publish is processed in many slices, and the next request on its connection waits for it.
 #[test]
-fn answers_keep_their_order_behind_a_body_that_takes_long() {
+fn responses_keep_their_order_after_a_slow_body() {
     let broker = Broker::start(&["--threads", "1"]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
@@ -125,9 +125,9 @@ fn answers_keep_their_order_behind_a_body_that_takes_long() {
     assert_eq!(stream.data(3), ["slow", "next", "last"]);
 }
 
-/// They go while their bodies are worked on, by an orderly end or by a reset.
+/// The publishers disconnect while their bodies are being processed, with a FIN or with a reset.
 #[test]
-fn publishers_that_vanish_leave_the_broker_well() {
+fn disconnecting_publishers_do_no_harm() {
     let broker = Broker::start(&["--threads", "1", "--history", "10"]);
     let body = "data: a small event among many\n\n".repeat(10_000);
     let request =
@@ -140,7 +140,7 @@ fn publishers_that_vanish_leave_the_broker_well() {
             rustix::net::sockopt::set_socket_linger(&connection.socket, linger).expect("an option");
         }
     }
-    broker.wait_for("left alone", |stats| stats["clients"] == 1);
+    broker.wait_for("free of publishers", |stats| stats["clients"] == 1);
     assert_eq!(broker.publish("topicone1", "data: x")["events"], 1);
 }
 
@@ -149,15 +149,15 @@ fn an_event_is_one_chunk_with_the_id_last() {
     let broker = Broker::start(&[]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
-    let answer = broker.publish("topicone1", "event: n\ndata: x\n\ndata: y");
+    let response = broker.publish("topicone1", "event: n\ndata: x\n\ndata: y");
     let first = stream.chunk().expect("a chunk");
     let second = stream.chunk().expect("a chunk");
     assert!(first.starts_with("event: n\ndata: x\nid: ") && first.ends_with("\n\n"), "{first:?}");
-    assert_eq!(second, format!("data: y\nid: {}\n\n", answer["id"].as_str().expect("an id")));
+    assert_eq!(second, format!("data: y\nid: {}\n\n", response["id"].as_str().expect("an id")));
 }
 
 #[test]
-fn bad_bodies_are_refused_whole() {
+fn invalid_bodies_are_refused_completely() {
     let broker = Broker::start(&[]);
     let data = "Content-Type: text/plain\r\n";
     for (target, fields, body, part) in [
@@ -197,7 +197,7 @@ fn topics_are_case_insensitive_and_may_be_percent_encoded() {
 }
 
 #[test]
-fn a_retained_id_is_not_delivered_again() {
+fn an_event_with_a_retained_id_is_not_delivered_again() {
     let broker = Broker::start(&["--history", "2"]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
@@ -206,7 +206,7 @@ fn a_retained_id_is_not_delivered_again() {
     assert_eq!((&again["id"], again["events"].as_u64(), &again["duplicate"]), (&first["id"], Some(0), &true.into()));
     let mixed = broker.publish("topicone1", "id: a\ndata: 1\n\nid: b\ndata: 2\n\nid: b\ndata: 2");
     assert_eq!((mixed["events"].as_u64(), mixed.get("duplicate")), (Some(1), None));
-    // Another topic knows nothing of it, and what has left the history may come again.
+    // Another topic's ids don't matter, and an id that has been evicted may be used again.
     assert_eq!(broker.publish("topictwo2", "id: a\ndata: 1")["events"], 1);
     broker.publish("topicone1", "id: c\ndata: 3");
     assert_eq!(broker.publish("topicone1", "id: a\ndata: 4")["events"], 1);
@@ -214,16 +214,16 @@ fn a_retained_id_is_not_delivered_again() {
 }
 
 #[test]
-fn ids_grow_over_all_topics() {
+fn ids_increase_across_topics() {
     let broker = Broker::start(&["--threads", "3"]);
     let id = |topic: &str| broker.publish(topic, "data: x")["id"].as_str().and_then(|id| id.parse::<u64>().ok());
     let ids: Vec<_> = (0..30).map(|round| id(["topicone1", "topictwo2", "topicthree3"][round % 3])).collect();
     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
 }
 
-/// The batch is longer than the history, and yet whoever listens gets all of it.
+/// The batch is longer than the history, but subscribers still get all of it.
 #[test]
-fn a_batch_longer_than_the_history_reaches_those_who_listen() {
+fn a_batch_longer_than_the_history_reaches_subscribers() {
     let broker = Broker::start(&["--history", "5"]);
     let mut streams: Vec<Stream> = (0..3).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
     streams.iter_mut().for_each(|stream| drop(stream.opening()));
@@ -236,7 +236,7 @@ fn a_batch_longer_than_the_history_reaches_those_who_listen() {
     assert_eq!(broker.stats()["history_events"], 5);
 }
 
-/// 8 publishers and 5 subscribers, spread over the workers: all see one order.
+/// 8 publishers and 5 subscribers are spread over the workers, and all see one order.
 #[test]
 fn all_subscribers_see_one_order() {
     let broker = Broker::start(&["--threads", "4"]);

@@ -1,16 +1,16 @@
-//! The recipes of `scripts/proxy`, run as they stand there but for ports and files, with HTTP/2 and TLS as a browser has it:
-//! the program `h2.mjs` is the browser.
+//! The configurations in `scripts/proxy`, run unchanged except for ports and files, with HTTP/2 and TLS as browsers use them.
+//! `h2.mjs` acts as the browser.
 
 use std::net::SocketAddr;
 use std::process::Command;
 
 use super::proxies::{free_address, listens};
 use super::support::tokens::{self, SECRETS};
-use super::support::{Broker, Folder, Program, finish, openssl};
+use super::support::{Broker, Program, TempDir, finish, openssl};
 
 const NAME: &str = "events.example.com";
 
-/// A recipe, how its program is started, and what of it differs in a test; `{…}` stands for what is known only then.
+/// A configuration, how to start its program, and what a test replaces in it. `{…}` stands for values known only at run time.
 struct Recipe {
     program: &'static str,
     arguments: &'static [&'static str],
@@ -77,8 +77,8 @@ const CADDY: Recipe = Recipe {
 };
 
 impl Recipe {
-    /// The recipe with this test's ports and files.
-    fn adapted(&self, broker: SocketAddr, [port, plain]: [u16; 2], home: &str) -> String {
+    /// Returns the configuration with this test's ports and files.
+    fn config(&self, broker: SocketAddr, [port, plain]: [u16; 2], home: &str) -> String {
         let adapted = self.changes.iter().fold(self.text.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{} has no {from:?}", self.program);
             text.replace(from, to)
@@ -87,13 +87,13 @@ impl Recipe {
         adapted.replace("{port}", &port.to_string()).replace("{plain}", &plain.to_string())
     }
 
-    /// Starts it on free ports. Another program may take one in between: then on others.
-    fn start(&self, broker: &Broker, certificate: &Certificate) -> (Program, Folder, [u16; 2]) {
+    /// Starts the program on free ports, and tries others if a program takes one in the meantime.
+    fn start(&self, broker: &Broker, certificate: &Certificate) -> (Program, TempDir, [u16; 2]) {
         for _ in 0..10 {
-            let home = Folder::new();
+            let home = TempDir::new();
             let addresses = [free_address(), free_address()];
             let ports = addresses.map(|address| address.port());
-            let config = self.adapted(broker.address, ports, &certificate.home.path.display().to_string());
+            let config = self.config(broker.address, ports, &certificate.home.path.display().to_string());
             std::fs::write(home.path.join("config"), config).expect("a file can be written");
             let mut program = Program::start(&[self.program], self.arguments, &home);
             if addresses.iter().all(|&address| listens(&mut program, address)) {
@@ -105,14 +105,14 @@ impl Recipe {
     }
 }
 
-/// A certificate for the recipes' name.
+/// A certificate for the host name in the configurations.
 struct Certificate {
-    home: Folder,
+    home: TempDir,
 }
 
 impl Certificate {
     fn new() -> Self {
-        let home = Folder::new();
+        let home = TempDir::new();
         let names = format!("subjectAltName=DNS:{NAME}");
         let request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
         let files = ["-keyout", "private.pem", "-out", "certificate.pem", "-subj", "/CN=esker", "-addext", &names];
@@ -124,8 +124,8 @@ impl Certificate {
     }
 }
 
-fn serves_a_browser(recipe: &Recipe) {
-    let broker = Broker::start_secured(&["--heartbeat", "500ms"], &SECRETS);
+fn assert_serves_browsers(recipe: &Recipe) {
+    let broker = Broker::start_with_tokens(&["--heartbeat", "500ms"], &SECRETS);
     let certificate = Certificate::new();
     let (_program, home, [port, plain]) = recipe.start(&broker, &certificate);
     let mut browser = Command::new("node");
@@ -140,16 +140,16 @@ fn serves_a_browser(recipe: &Recipe) {
 }
 
 #[test]
-fn nginx_by_its_recipe() {
-    serves_a_browser(&NGINX);
+fn the_nginx_recipe_works() {
+    assert_serves_browsers(&NGINX);
 }
 
 #[test]
-fn haproxy_by_its_recipe() {
-    serves_a_browser(&HAPROXY);
+fn the_haproxy_recipe_works() {
+    assert_serves_browsers(&HAPROXY);
 }
 
 #[test]
-fn caddy_by_its_recipe() {
-    serves_a_browser(&CADDY);
+fn the_caddy_recipe_works() {
+    assert_serves_browsers(&CADDY);
 }

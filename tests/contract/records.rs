@@ -1,17 +1,17 @@
-//! Records: inserted once, everybody sees the newest, every version stays.
+//! Records: every subscriber sees the newest record of each name, and every version is kept.
 
 use serde_json::{Value, json};
 
 use super::support::tokens::{self, SECRETS, assert_denied, bearer};
 use super::support::{Broker, Response, Stream};
 
-/// Inserts, and demands 200; the id.
+/// Inserts a record, requires status 200, and returns its id.
 pub fn insert(broker: &Broker, name: &str, data: &str) -> u64 {
-    let answer = post(broker, &format!("{{\"event\":{},\"data\":{data}}}", Value::from(name)));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let answer = answer.json();
-    let id = answer["id"].as_str().expect("an id").to_owned();
-    assert_eq!(answer, json!({"event": name, "id": id, "key": format!("{name}_v_{id}")}));
+    let response = post(broker, &format!("{{\"event\":{},\"data\":{data}}}", Value::from(name)));
+    assert_eq!(response.status, 200, "{response:?}");
+    let response = response.json();
+    let id = response["id"].as_str().expect("an id").to_owned();
+    assert_eq!(response, json!({"event": name, "id": id, "key": format!("{name}_v_{id}")}));
     id.parse().expect("an id is a number")
 }
 
@@ -19,8 +19,8 @@ fn post(broker: &Broker, body: &str) -> Response {
     broker.post("/insert", "Content-Type: application/json\r\n", body)
 }
 
-/// The next records of a stream: name, id, data.
-fn take(stream: &mut Stream, count: usize) -> Vec<(String, u64, String)> {
+/// Returns the next records of a stream as name, id and data.
+fn next_records(stream: &mut Stream, count: usize) -> Vec<(String, u64, String)> {
     let next = |_| {
         let event = stream.event();
         let id = event.number();
@@ -29,30 +29,30 @@ fn take(stream: &mut Stream, count: usize) -> Vec<(String, u64, String)> {
     (0..count).map(next).collect()
 }
 
-fn seen(name: &str, id: u64, data: &str) -> (String, u64, String) {
+fn record(name: &str, id: u64, data: &str) -> (String, u64, String) {
     (name.to_owned(), id, data.to_owned())
 }
 
 #[test]
-fn everybody_sees_the_newest_of_each_name_and_then_what_is_new() {
+fn subscribers_get_the_newest_of_each_name_and_then_new_records() {
     let broker = Broker::start(&[]);
     let mut early = broker.subscribe("/events", "");
     let first = insert(&broker, "user", "{\"n\":1}");
     let order = insert(&broker, "order", "[1,2]");
     let user = insert(&broker, "user", "{\"n\":2}");
     assert!(first < order && order < user);
-    let all = [seen("user", first, "{\"n\":1}"), seen("order", order, "[1,2]"), seen("user", user, "{\"n\":2}")];
-    assert_eq!(take(&mut early, 3), all);
+    let all = [record("user", first, "{\"n\":1}"), record("order", order, "[1,2]"), record("user", user, "{\"n\":2}")];
+    assert_eq!(next_records(&mut early, 3), all);
     let mut late = broker.subscribe("/events", "");
-    assert_eq!(take(&mut late, 2), all[1..]);
+    assert_eq!(next_records(&mut late, 2), all[1..]);
     let other = insert(&broker, "ü/b c", "null");
-    assert_eq!(take(&mut late, 1), [seen("ü/b c", other, "null")]);
-    assert_eq!(take(&mut early, 1), [seen("ü/b c", other, "null")]);
+    assert_eq!(next_records(&mut late, 1), [record("ü/b c", other, "null")]);
+    assert_eq!(next_records(&mut early, 1), [record("ü/b c", other, "null")]);
 }
 
-/// However many of one name a commit brings.
+/// However many versions of a name one commit contains.
 #[test]
-fn every_version_comes_to_those_who_read_at_once() {
+fn subscribers_that_keep_up_get_every_version() {
     const CLIENTS: usize = 16;
     let broker = Broker::start(&[]);
     let (mut all, mut one) = (broker.subscribe("/events", ""), broker.subscribe("/events?event=user&event=last", ""));
@@ -64,45 +64,45 @@ fn every_version_comes_to_those_who_read_at_once() {
     ids.push(insert(&broker, "last", "1"));
     ids.sort_unstable();
     for stream in [&mut all, &mut one] {
-        let mut told = vec![stream.event()];
-        while told.last().is_some_and(|event| event.name.as_deref() != Some("last")) {
-            told.push(stream.event());
+        let mut received = vec![stream.event()];
+        while received.last().is_some_and(|event| event.name.as_deref() != Some("last")) {
+            received.push(stream.event());
         }
-        assert_eq!(told.iter().map(|event| event.number()).collect::<Vec<_>>(), ids);
+        assert_eq!(received.iter().map(|event| event.number()).collect::<Vec<_>>(), ids);
     }
 }
 
 #[test]
-fn a_position_brings_what_is_newer() {
+fn resuming_delivers_newer_records() {
     let broker = Broker::start(&[]);
     let ids: Vec<_> = ["a", "b", "a", "c"].iter().map(|name| insert(&broker, name, "1")).collect();
     let after = |position: &str| broker.subscribe("/events", &format!("Last-Event-ID: {position}\r\n"));
-    assert_eq!(take(&mut after(&ids[1].to_string()), 2), [seen("a", ids[2], "1"), seen("c", ids[3], "1")]);
-    assert_eq!(take(&mut after("0"), 3).len(), 3);
+    assert_eq!(next_records(&mut after(&ids[1].to_string()), 2), [record("a", ids[2], "1"), record("c", ids[3], "1")]);
+    assert_eq!(next_records(&mut after("0"), 3).len(), 3);
     let mut present = broker.subscribe(&format!("/events?last_event_id={}", ids[3]), "");
     let new = insert(&broker, "b", "2");
-    assert_eq!(take(&mut present, 1), [seen("b", new, "2")]);
+    assert_eq!(next_records(&mut present, 1), [record("b", new, "2")]);
     for nonsense in ["nonsense", "18446744073709551615", "-1"] {
         let mut stream = after(nonsense);
         let gap = stream.event();
         assert_eq!((gap.name.as_deref(), gap.id), (Some("gap"), None));
-        let told: Value = serde_json::from_str(&gap.data.expect("data")).expect("JSON");
-        assert_eq!(told, json!({"after": nonsense, "oldest": ids[2].to_string()}));
-        assert_eq!(take(&mut stream, 3).last(), Some(&seen("b", new, "2")));
+        let gap_data: Value = serde_json::from_str(&gap.data.expect("data")).expect("JSON");
+        assert_eq!(gap_data, json!({"after": nonsense, "oldest": ids[2].to_string()}));
+        assert_eq!(next_records(&mut stream, 3).last(), Some(&record("b", new, "2")));
     }
 }
 
 #[test]
-fn names_can_be_chosen() {
+fn subscribers_can_choose_names() {
     let broker = Broker::start(&[]);
     insert(&broker, "a", "1");
     insert(&broker, "b c", "2");
     let mut stream = broker.subscribe("/events?event=b+c&event=d&event=d", "");
-    assert_eq!(take(&mut stream, 1)[0].2, "2");
+    assert_eq!(next_records(&mut stream, 1)[0].2, "2");
     insert(&broker, "a", "3");
     insert(&broker, "d", "4");
     insert(&broker, "b c", "5");
-    let data: Vec<_> = take(&mut stream, 2).into_iter().map(|record| record.2).collect();
+    let data: Vec<_> = next_records(&mut stream, 2).into_iter().map(|record| record.2).collect();
     assert_eq!(data, ["4", "5"]);
     for bad in ["/events?event=", "/events?event=a%0ab", &format!("/events?{}", "event=a&".repeat(65))] {
         assert_eq!(broker.get(bad).status, 400, "{bad:.30}");
@@ -110,7 +110,7 @@ fn names_can_be_chosen() {
 }
 
 #[test]
-fn data_is_kept_as_it_was_written() {
+fn data_is_stored_verbatim() {
     let broker = Broker::start(&[]);
     let mut stream = broker.subscribe("/events", "");
     let mut audit = Vec::new();
@@ -122,16 +122,16 @@ fn data_is_kept_as_it_was_written() {
         "true",
     ] {
         let id = insert(&broker, "verbatim", data);
-        assert_eq!(take(&mut stream, 1), [seen("verbatim", id, data)]);
+        assert_eq!(next_records(&mut stream, 1), [record("verbatim", id, data)]);
         audit.push(format!("\"verbatim_v_{id}\":{data}"));
     }
     assert_eq!(broker.get("/audit/verbatim").text(), format!("{{{}}}\n", audit.join(",")));
     insert(&broker, "spaced", " { \"a\" :\r\n\t[ 1 , \" \" ] } ");
-    assert_eq!(take(&mut stream, 1)[0].2, r#"{"a":[1," "]}"#);
+    assert_eq!(next_records(&mut stream, 1)[0].2, r#"{"a":[1," "]}"#);
 }
 
 #[test]
-fn every_version_stays_and_is_read_page_by_page() {
+fn every_version_is_kept_and_read_page_by_page() {
     let broker = Broker::start(&[]);
     let ids: Vec<_> = (0..25).map(|number| insert(&broker, "a/b ü", &number.to_string())).collect();
     insert(&broker, "other", "1");
@@ -160,7 +160,7 @@ fn every_version_stays_and_is_read_page_by_page() {
 }
 
 #[test]
-fn what_is_no_record_is_refused_and_nothing_of_it_is_shown() {
+fn invalid_records_are_refused_completely() {
     let broker = Broker::start(&["--max-body", "1K"]);
     let deep = format!("{{\"event\":\"a\",\"data\":{}{}}}", "[".repeat(129), "]".repeat(129));
     for bad in
@@ -170,29 +170,29 @@ fn what_is_no_record_is_refused_and_nothing_of_it_is_shown() {
     }
     let body = "{\"event\":\"a\",\"data\":1}";
     for (content_type, status) in [("text/plain", 415), ("application/x-www-form-urlencoded", 415), ("", 415)] {
-        let answer = broker.post("/insert", &format!("Content-Type: {content_type}\r\n"), body);
-        assert_eq!(answer.status, status, "{content_type}");
+        let response = broker.post("/insert", &format!("Content-Type: {content_type}\r\n"), body);
+        assert_eq!(response.status, status, "{content_type}");
     }
     let large = format!("{{\"event\":\"a\",\"data\":\"{}\"}}", "x".repeat(2000));
     assert_eq!(post(&broker, &large).status, 413);
-    assert_eq!(broker.ask("POST /insert HTTP/1.1\r\nHost: h\r\n\r\n").status, 411);
+    assert_eq!(broker.request("POST /insert HTTP/1.1\r\nHost: h\r\n\r\n").status, 411);
     let wrong = broker.get("/insert");
     assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("POST, OPTIONS")));
     assert_eq!(broker.get("/audit/a").text(), "{}\n");
-    // What is right is: without a type, with a charset, and in chunks.
+    // Valid bodies: without a type, with a charset, and in chunks.
     assert_eq!(broker.post("/insert", "", body).status, 200);
     assert_eq!(broker.post("/insert", "Content-Type: Application/JSON; charset=utf-8\r\n", body).status, 200);
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 #[test]
-fn the_newest_records_have_a_bound() {
+fn the_newest_records_are_bounded() {
     let broker = Broker::start(&["--latest-bytes", "2K"]);
     let statuses: Vec<_> =
         (0..20).map(|name| post(&broker, &format!("{{\"event\":\"n{name}\",\"data\":1}}")).status).collect();
     let accepted = statuses.iter().take_while(|status| **status == 200).count();
     assert!((5..20).contains(&accepted) && statuses[accepted..].iter().all(|status| *status == 503), "{statuses:?}");
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn inserts_are_answered_in_order_on_one_connection() {
 }
 
 #[test]
-fn records_and_topics_have_one_order_of_ids() {
+fn records_and_topics_share_one_order_of_ids() {
     let broker = Broker::start(&[]);
     let mut newest = 0;
     for number in 0..20 {
@@ -229,37 +229,39 @@ fn records_and_topics_have_one_order_of_ids() {
 }
 
 #[test]
-fn heads_have_no_body_and_streams_of_records_none_at_all() {
+fn head_responses_of_record_routes_have_no_body() {
     let broker = Broker::start(&[]);
     insert(&broker, "a", "1");
     let mut connection = broker.connect();
-    connection.send("HEAD /audit/a HTTP/1.1\r\nHost: h\r\n\r\nHEAD /events HTTP/1.1\r\nHost: h\r\n\r\nGET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    for request in ["HEAD /audit/a", "HEAD /events", "GET /healthz"] {
+        connection.send(format!("{request} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    }
     assert!(connection.head().contains("Content-Type: application/json"));
     assert!(connection.head().contains("Content-Type: text/event-stream"));
     assert_eq!(connection.response().text(), "ok");
 }
 
 #[test]
-fn records_need_tokens_for_events() {
-    let broker = Broker::start_secured(&[], &SECRETS);
-    let ask = |method: &str, target: &str, token: &str| {
+fn records_require_tokens_for_events() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
+    let send_request = |method: &str, target: &str, token: &str| {
         let body = "{\"event\":\"a\",\"data\":1}";
         let fields = if token.is_empty() { String::new() } else { bearer(token) };
-        broker.ask(format!(
+        broker.request(format!(
             "{method} {target} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {}\r\n\r\n{body}",
             body.len()
         ))
     };
     let (publisher, subscriber) = (tokens::publisher("events"), tokens::subscriber("events"));
-    assert_eq!(ask("POST", "/insert", &publisher).status, 200);
-    assert_eq!(ask("GET", "/audit/a", &subscriber).status, 200);
+    assert_eq!(send_request("POST", "/insert", &publisher).status, 200);
+    assert_eq!(send_request("GET", "/audit/a", &subscriber).status, 200);
     broker.subscribe("/events", &bearer(&subscriber));
     broker.subscribe("/events", &bearer(&tokens::subscriber("*")));
     for (method, target) in [("POST", "/insert"), ("GET", "/audit/a"), ("GET", "/events")] {
-        assert_denied(&ask(method, target, ""), 401, "a token is required");
+        assert_denied(&send_request(method, target, ""), 401, "a token is required");
         let (own, other) = if method == "POST" { (&publisher, &subscriber) } else { (&subscriber, &publisher) };
-        assert_denied(&ask(method, target, other), 401, "signature");
-        let foreign = if own == &publisher { tokens::publisher("topicone1") } else { tokens::subscriber("ev*") };
-        assert_denied(&ask(method, target, &foreign), 403, "events");
+        assert_denied(&send_request(method, target, other), 401, "signature");
+        let other_token = if own == &publisher { tokens::publisher("topicone1") } else { tokens::subscriber("ev*") };
+        assert_denied(&send_request(method, target, &other_token), 403, "events");
     }
 }

@@ -1,4 +1,4 @@
-//! Resuming: from every position, without loss and without double, and honestly where events are gone.
+//! Resuming: from every position with nothing lost or duplicated, and with a `gap` where events are gone.
 
 use super::support::{Broker, Event, Stream};
 
@@ -19,7 +19,7 @@ fn gap(event: &Event) -> serde_json::Value {
 }
 
 #[test]
-fn from_every_position_of_a_history() {
+fn resuming_works_from_every_position() {
     let broker = Broker::start(&[]);
     let ids = publish_numbered(&broker, "topicone1", 0..20);
     for (number, id) in ids.iter().enumerate() {
@@ -32,7 +32,7 @@ fn from_every_position_of_a_history() {
 }
 
 #[test]
-fn the_position_may_come_by_query_and_the_header_counts_first() {
+fn the_position_may_be_in_the_query_but_the_header_takes_precedence() {
     let broker = Broker::start(&[]);
     let ids = publish_numbered(&broker, "topicone1", 0..3);
     for name in ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "evs_last_event_id"] {
@@ -49,9 +49,9 @@ fn the_position_may_come_by_query_and_the_header_counts_first() {
     assert_eq!(by_query.data(2), ["1", "2"]);
 }
 
-/// A polyfill appends its own name to what the page wrote, and changes only its own.
+/// A polyfill appends its own parameter to the page's query, and updates only its own.
 #[test]
-fn the_last_position_of_the_query_counts() {
+fn the_last_position_in_the_query_counts() {
     let broker = Broker::start(&["--heartbeat", "1h"]);
     let ids = publish_numbered(&broker, "topicone1", 0..3);
     let (first, second) = (&ids[0], &ids[1]);
@@ -77,7 +77,7 @@ fn the_last_position_of_the_query_counts() {
 }
 
 #[test]
-fn an_empty_position_is_none() {
+fn an_empty_position_counts_as_none() {
     let broker = Broker::start(&[]);
     publish_numbered(&broker, "topicone1", 0..3);
     let mut stream = broker.subscribe("/subscribe/topicone1?last_event_id=", "Last-Event-ID:\r\n");
@@ -87,20 +87,20 @@ fn an_empty_position_is_none() {
 }
 
 #[test]
-fn what_has_left_the_history_is_told_by_a_gap() {
+fn evicted_events_are_reported_by_a_gap() {
     let broker = Broker::start(&["--history", "3"]);
     let ids = publish_numbered(&broker, "topicone1", 0..6);
     let mut whole = resumed(&broker, "topicone1", &ids[2]);
-    assert_eq!(whole.data(3), ["3", "4", "5"], "nothing after that position is lost");
+    assert_eq!(whole.data(3), ["3", "4", "5"], "the position is right before the oldest event");
     let mut lossy = resumed(&broker, "topicone1", &ids[1]);
     assert_eq!(gap(&lossy.event()), serde_json::json!({"after": ids[1], "oldest": ids[3]}));
     assert_eq!(lossy.data(3), ["3", "4", "5"]);
     let mut all = resumed(&broker, "topicone1", "0");
-    assert_eq!(all.data(3), ["3", "4", "5"], "0 asks for what there is");
+    assert_eq!(all.data(3), ["3", "4", "5"], "0 asks for the whole history");
 }
 
 #[test]
-fn unknown_garbage_future_and_ancient_positions_are_told_by_a_gap() {
+fn unknown_invalid_future_and_ancient_positions_get_a_gap() {
     let broker = Broker::start(&[]);
     for position in
         ["nonsense", "-1", "1.5", "+1", "18446744073709551615", "99999999999999999999", "1000", "caf\u{e9}\"\\"]
@@ -122,7 +122,7 @@ fn unknown_garbage_future_and_ancient_positions_are_told_by_a_gap() {
 }
 
 #[test]
-fn a_position_from_another_topic_or_a_priming_is_a_moment_in_the_one_order() {
+fn a_position_from_another_topic_or_a_priming_is_valid() {
     let broker = Broker::start(&[]);
     let opening = broker.subscribe("/subscribe/topicone1?prime", "").opening();
     let primed = opening.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").to_owned();
@@ -134,7 +134,7 @@ fn a_position_from_another_topic_or_a_priming_is_a_moment_in_the_one_order() {
 }
 
 #[test]
-fn publishers_own_ids_are_positions_and_the_earliest_counts() {
+fn publishers_own_ids_are_positions_and_the_earliest_match_counts() {
     let broker = Broker::start(&[]);
     for (topic, id, data) in
         [("topicone1", "a", "1"), ("topicone1", "b", "2"), ("topictwo2", "b", "3"), ("topicone1", "c", "4")]
@@ -147,13 +147,13 @@ fn publishers_own_ids_are_positions_and_the_earliest_counts() {
 }
 
 #[test]
-fn an_own_id_that_the_broker_gave_another_event_skips_nothing() {
+fn an_own_id_equal_to_a_brokers_id_skips_nothing() {
     let broker = Broker::start(&["--heartbeat", "1h"]);
     let ids = publish_numbered(&broker, "topictwo2", 0..3);
     broker.publish("topicone1", &format!("id: {}\ndata: foreign", ids[0]));
     broker.publish("topictwo2", "data: 3");
     assert_eq!(resumed(&broker, "topicone1,topictwo2", &ids[0]).data(4), ["1", "2", "foreign", "3"]);
-    // The same for a publisher's id, and for one that the other topic has lost.
+    // This holds for a publisher's id as well, and for one that the other topic has evicted.
     let broker = Broker::start(&["--history", "2", "--heartbeat", "1h"]);
     for (topic, id, data) in [("topictwo2", "a", "0"), ("topictwo2", "b", "1"), ("topicone1", "a", "foreign")] {
         broker.publish(topic, &format!("id: {id}\ndata: {data}"));
@@ -166,10 +166,10 @@ fn an_own_id_that_the_broker_gave_another_event_skips_nothing() {
 }
 
 #[test]
-fn an_own_id_like_the_time_is_exact_while_it_is_retained() {
+fn an_own_id_that_looks_like_a_time_is_exact_while_retained() {
     let broker = Broker::start(&["--heartbeat", "1h"]);
     let publish = |topic| publish_numbered(&broker, topic, 0..1)[0].parse::<u64>().expect("a number");
-    // No event has this number, though it lies among those that events have.
+    // No event has this number, though it lies between ids of events.
     let mut own = publish("topicone1") + 1;
     loop {
         let next = publish("topictwo2");
@@ -183,9 +183,9 @@ fn an_own_id_like_the_time_is_exact_while_it_is_retained() {
     assert_eq!(resumed(&broker, "topicone1", &own.to_string()).data(1), ["2"]);
 }
 
-/// The ids are microseconds of a clock that is ahead, which the broker's has reached when the last event comes.
+/// The ids are microseconds of a clock that runs ahead. The broker's clock has reached them when the last event is published.
 #[test]
-fn an_evicted_own_id_that_looks_like_the_brokers_is_a_gap() {
+fn an_evicted_own_id_that_looks_like_a_brokers_id_gets_a_gap() {
     let broker = Broker::start(&["--history", "5", "--heartbeat", "1h"]);
     let begin: u64 = publish_numbered(&broker, "topictwo2", 0..1)[0].parse().expect("a number");
     let own = |number: u64| (begin + 300_000 + number).to_string();
@@ -197,11 +197,11 @@ fn an_evicted_own_id_that_looks_like_the_brokers_is_a_gap() {
     let mut stream = resumed(&broker, "topicone1", &own(2));
     assert_eq!(gap(&stream.event())["after"], own(2));
     assert_eq!(stream.data(5), ["3", "4", "5", "6", "7"]);
-    assert_eq!(resumed(&broker, "topicone1", &own(5)).data(2), ["6", "7"], "a retained one is exact");
+    assert_eq!(resumed(&broker, "topicone1", &own(5)).data(2), ["6", "7"], "a retained id is exact");
 }
 
 #[test]
-fn an_evicted_own_number_is_a_gap_be_it_0() {
+fn an_evicted_own_number_gets_a_gap_even_0() {
     let broker = Broker::start(&["--history", "5", "--heartbeat", "1h"]);
     for number in 0..=10 {
         broker.publish("topicone1", &format!("id: {number}\ndata: {number}"));
@@ -210,17 +210,21 @@ fn an_evicted_own_number_is_a_gap_be_it_0() {
         let mut stream = resumed(&broker, "topicone1", position);
         let oldest = gap(&stream.event())["oldest"].as_str().expect("an id").to_owned();
         assert_eq!(stream.data(5), ["6", "7", "8", "9", "10"], "after {position}");
-        assert_eq!(resumed(&broker, "topicone1", &oldest).data(4), ["7", "8", "9", "10"], "the broker's own is exact");
+        assert_eq!(
+            resumed(&broker, "topicone1", &oldest).data(4),
+            ["7", "8", "9", "10"],
+            "an id that the broker assigned is exact"
+        );
     }
     assert_eq!(resumed(&broker, "topicone1", "7").data(3), ["8", "9", "10"]);
-    // While its own is retained, 0 asks for everything all the same.
+    // While its own event is retained, 0 still asks for everything.
     broker.publish("topictwo2", "data: first");
     broker.publish("topictwo2", "id: 0\ndata: zero");
     assert_eq!(resumed(&broker, "topictwo2", "0").data(2), ["first", "zero"]);
 }
 
 #[test]
-fn several_topics_resume_merged_and_without_double_after_a_gap_in_one() {
+fn several_topics_resume_merged_without_duplicates_after_a_gap_in_one() {
     let broker = Broker::start(&["--history", "2"]);
     let first = broker.publish("topicone1", "data: old one");
     for number in 0..4 {
@@ -228,7 +232,7 @@ fn several_topics_resume_merged_and_without_double_after_a_gap_in_one() {
     }
     broker.publish("topicone1", "data: new one");
     let first = first["id"].as_str().expect("an id");
-    // topictwo2 has lost events that topicone1's oldest one is older than.
+    // topictwo2 has evicted events that are newer than topicone1's oldest one.
     let mut stream = resumed(&broker, "topicone1,topictwo2", "1000");
     assert_eq!(gap(&stream.event()), serde_json::json!({"after": "1000", "oldest": first}));
     assert_eq!(stream.data(4), ["old one", "2", "3", "new one"]);
@@ -237,7 +241,7 @@ fn several_topics_resume_merged_and_without_double_after_a_gap_in_one() {
 }
 
 #[test]
-fn history_ends_by_age_and_by_bytes() {
+fn history_is_bounded_by_age_and_bytes() {
     let by_age = Broker::start(&["--history-age", "300ms"]);
     let ids = publish_numbered(&by_age, "topicone1", 0..3);
     by_age.wait_for("aged", |stats| stats["history_events"] == 0 && stats["topics"] == 0);
@@ -256,9 +260,9 @@ fn history_ends_by_age_and_by_bytes() {
     assert_eq!(gap(&resumed(&by_bytes, "topicnumber0", "5").event())["oldest"], serde_json::Value::Null);
 }
 
-/// One publisher goes on and on; clients cut and resume at whatever they saw last.
+/// A publisher never pauses, while clients disconnect and resume from whatever they saw last.
 #[test]
-fn resuming_while_publishing_goes_on_loses_and_doubles_nothing() {
+fn resuming_during_publishing_loses_and_duplicates_nothing() {
     const EVENTS: usize = 3000;
     let broker = Broker::start(&["--history", "100000", "--threads", "3"]);
     let begin = broker.publish("topicone1", "data: begin")["id"].as_str().expect("an id").to_owned();
@@ -293,7 +297,7 @@ fn resuming_while_publishing_goes_on_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn white_space_around_an_own_id_does_not_survive_http_and_does_not_count() {
+fn whitespace_around_an_own_id_is_ignored() {
     let broker = Broker::start(&[]);
     let mut live = broker.subscribe("/subscribe/topicone1", "");
     live.opening();

@@ -1,5 +1,5 @@
-//! Records on the disk: what was acknowledged outlives kills and restarts, and disks that are full,
-//! torn, taken or strange make an honest answer.
+//! Durability: acknowledged records survive kills and restarts, and a full, corrupt, locked or foreign data directory is
+//! reported clearly.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,25 +12,25 @@ use rusqlite::Connection as Database;
 use serde_json::Value;
 
 use super::records::insert;
-use super::support::{Broker, Connection, Folder, PATIENCE, Stream, command, on_small_disk, run};
+use super::support::{Broker, Connection, Stream, TIMEOUT, TempDir, on_small_disk, run};
 
-fn start(folder: &Folder) -> Broker {
-    Broker::start(&["--data", &data(folder)])
+pub fn start_broker(dir: &TempDir) -> Broker {
+    Broker::start(&["--data", &data_path(dir)])
 }
 
-fn data(folder: &Folder) -> String {
-    folder.path.join("data").display().to_string()
+pub fn data_path(dir: &TempDir) -> String {
+    dir.path.join("data").display().to_string()
 }
 
-/// The only file of a store that holds records.
-fn database(folder: &Folder) -> std::path::PathBuf {
-    let files = std::fs::read_dir(folder.path.join("data")).expect("there is a directory");
+/// Returns the path of the only file that holds records.
+pub fn database(dir: &TempDir) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir.path.join("data")).expect("the data directory exists");
     let is_database = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3\0"));
-    files.filter_map(|file| Some(file.ok()?.path())).find(|path| is_database(path)).expect("there is a database")
+    files.filter_map(|file| Some(file.ok()?.path())).find(|path| is_database(path)).expect("the database exists")
 }
 
-/// All versions of a name.
-fn versions(broker: &Broker, name: &str) -> Vec<(u64, String)> {
+/// Returns all versions of a name.
+pub fn versions(broker: &Broker, name: &str) -> Vec<(u64, String)> {
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
         let page = broker.get(&format!("/audit/{name}?after={after}&limit=10000"));
@@ -49,27 +49,27 @@ fn versions(broker: &Broker, name: &str) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn nobody_else_reads_the_records() {
-    let folder = Folder::new();
-    let _broker = start(&folder);
-    let mode = std::fs::metadata(folder.path.join("data")).expect("it is there").permissions().mode();
+fn records_are_readable_only_by_their_owner() {
+    let dir = TempDir::new();
+    let _broker = start_broker(&dir);
+    let mode = std::fs::metadata(dir.path.join("data")).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]
-fn records_outlive_the_broker_and_ids_go_on() {
-    let folder = Folder::new();
-    let broker = start(&folder);
+fn records_and_ids_survive_a_restart() {
+    let dir = TempDir::new();
+    let broker = start_broker(&dir);
     let ids: Vec<_> =
         (0..5).map(|number| insert(&broker, if number == 2 { "b" } else { "a" }, &number.to_string())).collect();
     let newest = broker.publish("topicone1", "data: x")["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
     broker.signal("TERM");
     assert_eq!(broker.wait().0, Some(0));
-    let broker = start(&folder);
+    let broker = start_broker(&dir);
     let mut stream = broker.subscribe("/events", "");
     let seen = |stream: &mut Stream| stream.event().number();
     assert_eq!([seen(&mut stream), seen(&mut stream)], [ids[2], ids[4]]);
-    // A position from before the restart is as good as any.
+    // A position from before the restart is still valid.
     let mut resumed = broker.subscribe("/events", &format!("Last-Event-ID: {}\r\n", ids[3]));
     assert_eq!(seen(&mut resumed), ids[4]);
     let new = insert(&broker, "a", "5");
@@ -78,79 +78,38 @@ fn records_outlive_the_broker_and_ids_go_on() {
     assert_eq!(versions(&broker, "a").len(), 5);
 }
 
-/// What a client has seen and a restored copy has not is unknown, whatever was inserted since.
+/// Behaves as if the clock had been set back by an hour between two runs.
 #[test]
-fn a_position_of_a_record_that_a_restored_backup_lacks_is_a_gap() {
-    let folder = Folder::new();
-    let broker = start(&folder);
-    let first = insert(&broker, "user", "1");
-    let no_record =
-        broker.publish("topicone1", "data: x")["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-    let superseded = insert(&broker, "user", "2");
-    let kept = insert(&broker, "user", "3");
-    let copy = folder.path.join("copy.db");
-    let live = Database::open(database(&folder)).expect("it opens");
-    live.execute("VACUUM INTO ?1", [copy.to_str().expect("UTF-8")]).expect("it is copied");
-    drop(live);
-    let lost = insert(&broker, "user", "4");
-    broker.signal("TERM");
-    assert_eq!(broker.wait().0, Some(0));
-    let place = database(&folder);
-    std::fs::remove_dir_all(folder.path.join("data")).expect("it goes");
-    std::fs::create_dir(folder.path.join("data")).expect("it comes");
-    std::fs::rename(copy, place).expect("it is restored");
-    let broker = Broker::start(&["--data", &data(&folder), "--heartbeat", "1h"]);
-    let after = |id: u64| broker.subscribe("/events", &format!("Last-Event-ID: {id}\r\n"));
-    let assert_unknown = |id: u64, newest: &[u64]| {
-        let mut stream = after(id);
-        let gap = stream.event();
-        let told: Value = serde_json::from_str(&gap.data.expect("data")).expect("JSON");
-        assert_eq!((gap.name.as_deref(), told["after"].as_str()), (Some("gap"), Some(id.to_string().as_str())));
-        assert_eq!(told["oldest"].as_str(), Some(newest[0].to_string().as_str()));
-        newest.iter().for_each(|id| assert_eq!(stream.event().number(), *id));
-    };
-    assert_unknown(lost, &[kept]);
-    let others = [insert(&broker, "other", "1"), insert(&broker, "other", "2")];
-    for unknown in [lost, lost + 1, first - 1, no_record] {
-        assert_unknown(unknown, &[kept, others[1]]);
-    }
-    for (known, next) in [(first, kept), (superseded, kept), (kept, others[1]), (others[0], others[1])] {
-        assert_eq!(after(known).event().number(), next, "after {known}");
-    }
-}
-
-/// As if the clock had been set back by an hour between two runs.
-#[test]
-fn ids_go_on_from_the_mark_on_the_disk() {
-    let folder = Folder::new();
-    let broker = start(&folder);
+fn ids_continue_from_the_stored_high_water_mark() {
+    let dir = TempDir::new();
+    let broker = start_broker(&dir);
     let old = insert(&broker, "a", "1");
     broker.signal("TERM");
     assert_eq!(broker.wait().0, Some(0));
     let far = old + 3_600_000_000;
-    let database = Database::open(database(&folder)).expect("it opens");
+    let database = Database::open(database(&dir)).expect("it opens");
     database.execute("UPDATE records SET id = ?1", [i64::try_from(far).expect("it fits")]).expect("there is a table");
     drop(database);
-    let broker = start(&folder);
+    let broker = start_broker(&dir);
     let published: u64 =
         broker.publish("topicone1", "data: x")["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
     assert!(published > far, "{published} after {far}");
     assert!(insert(&broker, "a", "2") > published);
 }
 
-/// The first kill leaves a mark ahead of the clock; the second comes before anything was noted again.
+/// The first kill leaves a stored id ahead of the clock; the second kill comes before another one is stored.
 #[test]
-fn ids_ascend_over_kills_in_quick_succession() {
-    let folder = Folder::new();
+fn ids_increase_across_kills_in_quick_succession() {
+    let dir = TempDir::new();
     let mut last = 0;
     for round in 0..6 {
-        let broker = start(&folder);
+        let broker = start_broker(&dir);
         if round == 0 {
             last = insert(&broker, "a", "1");
         }
         for _ in 0..10 {
-            let answer = broker.publish("topicone1", "data: x");
-            let id: u64 = answer["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+            let response = broker.publish("topicone1", "data: x");
+            let id: u64 = response["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
             assert!(id > last, "{id} after {last} in round {round}");
             last = id;
         }
@@ -160,32 +119,32 @@ fn ids_ascend_over_kills_in_quick_succession() {
 }
 
 #[test]
-fn a_directory_that_is_no_store_is_refused_in_words() {
-    let refused = |folder: &Folder, part: &str| {
-        let (code, _, err) = run(&["--no-auth", "--port", "0", "--data", &data(folder)], &[]);
+fn a_directory_that_is_not_a_store_is_refused() {
+    let refused = |dir: &TempDir, part: &str| {
+        let (code, _, err) = run(&["--no-auth", "--port", "0", "--data", &data_path(dir)], &[]);
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains("data") && err.contains(part), "{part}: {err}");
         assert!(!err.contains("panicked"), "{err}");
     };
-    let folder = Folder::new();
-    let broker = start(&folder);
+    let dir = TempDir::new();
+    let broker = start_broker(&dir);
     insert(&broker, "a", "1");
-    refused(&folder, "another");
-    assert_eq!(insert(&broker, "a", "2").to_string().len(), 16, "the first one is not disturbed");
+    refused(&dir, "another");
+    assert_eq!(insert(&broker, "a", "2").to_string().len(), 16, "the first broker still works");
     broker.signal("TERM");
     broker.wait();
-    let path = database(&folder);
+    let path = database(&dir);
     let database = Database::open(&path).expect("it opens");
     let format: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("it has a version");
     assert!(format > 0, "the format carries a version");
     database.execute_batch("PRAGMA user_version = 999").expect("it can be set");
     drop(database);
-    refused(&folder, "newer");
+    refused(&dir, "newer");
     let mut bytes = std::fs::read(&path).expect("it can be read");
     bytes.iter_mut().skip(16).for_each(|byte| *byte = 0xa5);
     std::fs::write(&path, bytes).expect("it can be written");
-    refused(&folder, "");
-    let file = Folder::new();
+    refused(&dir, "");
+    let file = TempDir::new();
     std::fs::write(file.path.join("data"), "a file").expect("it can be written");
     refused(&file, "");
     let (code, _, err) = run(&["--no-auth", "--port", "0", "--data", "/proc/nowhere"], &[]);
@@ -193,48 +152,48 @@ fn a_directory_that_is_no_store_is_refused_in_words() {
     assert!(err.contains("/proc/nowhere"), "{err}");
 }
 
-/// What writers were told and what a listener saw.
+/// What inserts were acknowledged, and what a subscriber received.
 #[derive(Default)]
-struct Told {
+struct Observed {
     acknowledged: Mutex<Vec<(u64, String, String)>>,
     seen: Mutex<Vec<(u64, String, String)>>,
 }
 
-/// Inserts one after the other until the connection breaks.
-fn write_until_the_end(mut connection: Connection, name: &str, round: usize, told: &Told) {
+/// Inserts records one after the other until the connection breaks.
+fn insert_until_disconnected(mut connection: Connection, name: &str, round: usize, observed: &Observed) {
     for number in 0.. {
         let data = format!("\"{round}/{number}\"");
         let body = format!("{{\"event\":\"{name}\",\"data\":{data}}}");
         connection.send(format!("POST /insert HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
-        let Some(answer) = connection.response_or_end() else { return };
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let id = answer.json()["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-        told.acknowledged.lock().expect("nobody panics").push((id, name.to_owned(), data));
+        let Some(response) = connection.response_or_end() else { return };
+        assert_eq!(response.status, 200, "{response:?}");
+        let id = response.json()["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        observed.acknowledged.lock().expect("no thread panicked").push((id, name.to_owned(), data));
     }
 }
 
 #[test]
-fn what_was_acknowledged_or_seen_outlives_every_kill() {
+fn acknowledged_and_delivered_records_survive_every_kill() {
     const ROUNDS: usize = 12;
     const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let (folder, told) = (Folder::new(), Arc::new(Told::default()));
+    let (dir, observed) = (TempDir::new(), Arc::new(Observed::default()));
     for round in 0..ROUNDS {
-        let broker = start(&folder);
+        let broker = start_broker(&dir);
         let (address, quota) = (broker.address, 150 * (round + 1));
         let writers: Vec<_> = NAMES
             .iter()
             .map(|name| {
-                // Here, not in the thread, which may begin only after the kill.
-                let (connection, told) = (Connection::open(address), Arc::clone(&told));
-                std::thread::spawn(move || write_until_the_end(connection, name, round, &told))
+                // Counted here, not in the thread, which may start only after the kill.
+                let (connection, observed) = (Connection::open(address), Arc::clone(&observed));
+                std::thread::spawn(move || insert_until_disconnected(connection, name, round, &observed))
             })
             .collect();
         let listener = {
-            let (mut stream, told) = (broker.subscribe("/events?last_event_id=0", ""), Arc::clone(&told));
+            let (mut stream, observed) = (broker.subscribe("/events?last_event_id=0", ""), Arc::clone(&observed));
             std::thread::spawn(move || {
-                while let Some(event) = stream.event_within(PATIENCE) {
+                while let Some(event) = stream.event_within(TIMEOUT) {
                     let id = event.number();
-                    told.seen.lock().expect("nobody panics").push((
+                    observed.seen.lock().expect("no thread panicked").push((
                         id,
                         event.name.expect("a name"),
                         event.data.expect("data"),
@@ -243,27 +202,27 @@ fn what_was_acknowledged_or_seen_outlives_every_kill() {
             })
         };
         let begin = Instant::now();
-        while told.acknowledged.lock().expect("nobody panics").len() < quota {
-            assert!(begin.elapsed() < PATIENCE, "inserts don't go on");
+        while observed.acknowledged.lock().expect("no thread panicked").len() < quota {
+            assert!(begin.elapsed() < TIMEOUT, "inserts don't resume");
             std::thread::sleep(Duration::from_millis(1));
         }
         broker.signal("KILL");
         assert_eq!(broker.wait().0, None);
-        writers.into_iter().chain([listener]).for_each(|thread| thread.join().expect("it ends well"));
+        writers.into_iter().chain([listener]).for_each(|thread| thread.join().expect("the thread succeeds"));
     }
-    let broker = start(&folder);
+    let broker = start_broker(&dir);
     let stored: BTreeMap<u64, (String, String)> = NAMES
         .iter()
         .flat_map(|name| versions(&broker, name).into_iter().map(move |(id, data)| (id, ((*name).to_owned(), data))))
         .collect();
-    for (what, told) in [("acknowledged", &told.acknowledged), ("seen", &told.seen)] {
-        let told = told.lock().expect("nobody panics");
-        assert!(told.len() >= ROUNDS * 100, "{what}: {}", told.len());
-        for (id, name, data) in told.iter() {
-            assert_eq!(stored.get(id), Some(&(name.clone(), data.clone())), "{what} and gone: {id}");
+    for (what, observed) in [("acknowledged", &observed.acknowledged), ("seen", &observed.seen)] {
+        let observed = observed.lock().expect("no thread panicked");
+        assert!(observed.len() >= ROUNDS * 100, "{what}: {}", observed.len());
+        for (id, name, data) in observed.iter() {
+            assert_eq!(stored.get(id), Some(&(name.clone(), data.clone())), "{what} but missing: {id}");
         }
     }
-    // One after the other, as each writer wrote them, and none twice.
+    // Each writer's records are in the order it wrote them, and none is duplicated.
     for name in NAMES {
         let numbers: Vec<Vec<usize>> = stored
             .values()
@@ -275,12 +234,12 @@ fn what_was_acknowledged_or_seen_outlives_every_kill() {
 }
 
 #[test]
-fn readers_that_come_and_go_among_writers_end_with_the_newest() {
+fn reconnecting_readers_end_with_the_newest_records() {
     const WRITERS: usize = 16;
     const READERS: usize = 50;
     const EACH: usize = 40;
-    let folder = Folder::new();
-    let broker = Arc::new(start(&folder));
+    let dir = TempDir::new();
+    let broker = Arc::new(start_broker(&dir));
     let left = Arc::new(AtomicUsize::new(WRITERS));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -304,10 +263,10 @@ fn readers_that_come_and_go_among_writers_end_with_the_newest() {
                 let (mut newest, mut position) = (BTreeMap::new(), String::new());
                 let mut is_last = false;
                 while !is_last {
-                    // The last visit begins once all is written.
+                    // The last subscription begins once everything is written.
                     is_last = left.load(SeqCst) == 0;
                     let mut stream = broker.subscribe("/events", &format!("Last-Event-ID: {position}\r\n"));
-                    visit(&mut stream, if is_last { usize::MAX } else { 7 }, &mut newest, &mut position);
+                    read_events(&mut stream, if is_last { usize::MAX } else { 7 }, &mut newest, &mut position);
                 }
                 newest
             })
@@ -315,18 +274,18 @@ fn readers_that_come_and_go_among_writers_end_with_the_newest() {
         .collect();
     let mut expected = BTreeMap::new();
     for writer in writers {
-        for (name, id) in writer.join().expect("it ends well") {
+        for (name, id) in writer.join().expect("the thread succeeds") {
             let newest = expected.entry(name).or_insert(0);
             *newest = id.max(*newest);
         }
     }
     for reader in readers {
-        assert_eq!(reader.join().expect("it ends well"), expected);
+        assert_eq!(reader.join().expect("the thread succeeds"), expected);
     }
 }
 
-/// Reads so many events, or until nothing more comes.
-fn visit(stream: &mut Stream, count: usize, newest: &mut BTreeMap<String, u64>, position: &mut String) {
+/// Reads this many events, or until no more arrive.
+fn read_events(stream: &mut Stream, count: usize, newest: &mut BTreeMap<String, u64>, position: &mut String) {
     for _ in 0..count {
         let Some(event) = stream.event_within(Duration::from_millis(300)) else { return };
         let id = event.number();
@@ -338,116 +297,67 @@ fn visit(stream: &mut Stream, count: usize, newest: &mut BTreeMap<String, u64>, 
 
 #[test]
 #[should_panic(expected = "but:\nno such luck\n")]
-fn a_command_that_never_becomes_a_broker_is_quoted() {
+fn output_of_a_command_that_starts_no_broker_is_shown() {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "echo no such luck >&2; exit 1"]);
-    Broker::start_as(command, &[]);
+    Broker::start_command(command, &[]);
 }
 
-/// A disk of a few megabytes, in a mount namespace of the broker's own.
+/// The broker's disk has a few megabytes, in a mount namespace of its own.
 #[test]
-fn a_full_disk_is_told_and_recovered_from() {
-    let folder = Folder::new();
-    let place = data(&folder);
-    std::fs::create_dir_all(&place).expect("a folder can be made");
-    let broker = Broker::start_as(on_small_disk(&place, "100M"), &["--data", &place]);
+fn a_full_disk_refuses_inserts_and_recovers() {
+    let dir = TempDir::new();
+    let mount_point = data_path(&dir);
+    std::fs::create_dir_all(&mount_point).expect("a directory can be made");
+    let broker = Broker::start_command(on_small_disk(&mount_point, "100M"), &["--data", &mount_point]);
     let mut stream = broker.subscribe("/events", "");
     let big = format!("\"{}\"", "x".repeat(900_000));
     let mut stored = Vec::new();
     let refused = loop {
         let body = format!("{{\"event\":\"a\",\"data\":{big}}}");
-        let answer = broker.post("/insert", "", &body);
-        if answer.status != 200 {
-            break answer;
+        let response = broker.post("/insert", "", &body);
+        if response.status != 200 {
+            break response;
         }
-        stored.push(answer.json()["id"].as_str().and_then(|id| id.parse::<u64>().ok()).expect("an id"));
+        stored.push(response.json()["id"].as_str().and_then(|id| id.parse::<u64>().ok()).expect("an id"));
         assert_eq!(stream.event().number(), *stored.last().expect("just stored"));
-        assert!(stored.len() < 200, "the disk does not get full");
+        assert!(stored.len() < 200, "the disk never fills up");
     };
     assert_eq!(refused.status, 503);
     assert!(refused.field("Retry-After").is_some() && refused.text().contains("full"), "{refused:?}");
     assert_eq!((broker.get("/healthz").status, broker.get("/livez").text().as_str()), (503, "ok"));
     let metrics = broker.metrics();
-    assert_eq!(["ready", "full"].map(|state| metrics.by("esker_store_state", "state", state)), [0.0, 1.0]);
-    assert_eq!(metrics.by("esker_store_refusals_total", "reason", "full"), 1.0);
-    // What does not need the disk goes on.
+    assert_eq!(["ready", "full"].map(|state| metrics.labeled("esker_store_state", "state", state)), [0.0, 1.0]);
+    assert_eq!(metrics.labeled("esker_store_refusals_total", "reason", "full"), 1.0);
+    // Everything that doesn't need the disk still works.
     broker.publish("topicone1", "data: x");
     assert_eq!(versions(&broker, "a").len(), stored.len());
-    let inside = format!("/proc/{}/root{place}", broker.pid());
-    assert!(make_room(&inside), "the disk can be made larger");
+    let inside = format!("/proc/{}/root{mount_point}", broker.pid());
+    assert!(enlarge_disk(&inside), "the disk can be made larger");
     let begin = Instant::now();
     loop {
-        let answer = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
-        if answer.status == 200 {
+        let response = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
+        if response.status == 200 {
             break;
         }
-        assert!(begin.elapsed() < PATIENCE, "inserts don't go on by themselves: {answer:?}");
+        assert!(begin.elapsed() < TIMEOUT, "inserts don't resume: {response:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(broker.get("/healthz").status, 200);
-    assert_eq!(stream.event().data.as_deref(), Some("1"), "nothing that was refused was shown");
+    assert_eq!(stream.event().data.as_deref(), Some("1"), "a refused record was delivered");
     assert_eq!(versions(&broker, "a").len(), stored.len() + 1);
 }
 
-/// Lets the broker's disk grow.
-fn make_room(inside: &str) -> bool {
-    let place = inside.split("/root").nth(1).expect("a path");
+/// Enlarges the broker's disk.
+fn enlarge_disk(inside: &str) -> bool {
+    let mount_point = inside.split("/root").nth(1).expect("a path");
     let pid = inside.split('/').nth(2).expect("a process");
-    let flags = ["-t", pid, "-m", "mount", "-o", "remount,size=300M", place];
+    let flags = ["-t", pid, "-m", "mount", "-o", "remount,size=300M", mount_point];
     std::process::Command::new("nsenter").args(flags).status().is_ok_and(|status| status.success())
 }
 
 #[test]
-fn a_running_store_is_backed_up_as_the_readme_says() {
-    let folder = Folder::new();
-    let broker = start(&folder);
-    let ids: Vec<_> = (0..20).map(|number| insert(&broker, "a", &number.to_string())).collect();
-    let backup = folder.path.join("backup");
-    std::fs::create_dir(&backup).expect("a folder can be made");
-    let running = Database::open(database(&folder)).expect("it opens");
-    let into = backup.join("records.db").display().to_string();
-    running.execute("VACUUM INTO ?1", [&into]).expect("it is backed up");
-    let later = insert(&broker, "a", "20");
-    let restored = Broker::start(&["--data", &backup.display().to_string()]);
-    assert_eq!(versions(&restored, "a").iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
-    assert!(insert(&restored, "a", "21") > ids[19]);
-    assert_eq!(versions(&broker, "a").last().map(|(id, _)| *id), Some(later));
-}
-
-#[test]
-fn what_is_dumped_can_be_loaded() {
-    let folder = Folder::new();
-    let broker = start(&folder);
-    let ids: Vec<_> = ["a", "b c", "a"].iter().map(|name| insert(&broker, name, r#"{"b":1e99,"a":[]}"#)).collect();
-    let (code, _, err) = run(&["check", &data(&folder)], &[]);
-    assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("another"), "a broker runs on it: {err}");
-    broker.signal("TERM");
-    broker.wait();
-    let (code, lines, err) = run(&["dump", &data(&folder)], &[]);
-    assert_eq!(code, Some(0), "{err}");
-    let line =
-        |id: u64, name: &str| format!("{{\"id\":\"{id}\",\"event\":\"{name}\",\"data\":{{\"b\":1e99,\"a\":[]}}}}\n");
-    assert_eq!(lines, line(ids[0], "a") + &line(ids[1], "b c") + &line(ids[2], "a"));
-    assert_eq!(run(&["dump", &data(&folder), "--event", "b c"], &[]).1, line(ids[1], "b c"));
-    let (file, other) = (folder.path.join("lines"), folder.path.join("other").display().to_string());
-    std::fs::write(&file, &lines).expect("it can be written");
-    let load = || {
-        let input = std::fs::File::open(&file).expect("it can be read");
-        command(&[]).args(["load", &other]).stdin(input).output().expect("it runs")
-    };
-    let loaded = load();
-    assert!(loaded.status.success(), "{loaded:?}");
-    assert_eq!(run(&["dump", &other], &[]).1, lines);
-    assert_eq!(load().status.code(), Some(1), "what is there is not loaded twice");
-    let (code, _, err) = run(&["check", &other], &[]);
-    assert_eq!(code, Some(0), "{err}");
-    let broker = Broker::start(&["--data", &other]);
-    assert!(insert(&broker, "a", "1") > ids[2]);
-}
-
-#[test]
-fn numbers_of_the_store_are_told() {
+fn metrics_of_the_store_are_reported() {
     let broker = Broker::start(&[]);
     for number in 0..3 {
         insert(&broker, "a", &number.to_string());

@@ -1,4 +1,4 @@
-//! `GET /subscribe/{topic},…`: the head, the opening, silence, the end, and who is turned away.
+//! `GET /subscribe/{topic},…`: the head, the opening, heartbeats, the end of a stream, and refusals.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ fn retry_of(opening: &str) -> u64 {
 }
 
 #[test]
-fn the_head_is_the_contracts_and_comes_with_the_opening() {
+fn the_head_is_sent_together_with_the_opening() {
     let broker = Broker::start(&[]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     for field in [
@@ -29,7 +29,7 @@ fn the_head_is_the_contracts_and_comes_with_the_opening() {
 }
 
 #[test]
-fn retry_is_drawn_per_connection() {
+fn retry_is_random_per_connection() {
     let broker = Broker::start(&["--retry", "30s"]);
     let drawn: std::collections::BTreeSet<_> =
         (0..20).map(|_| retry_of(&broker.subscribe("/subscribe/topicone1", "").opening())).collect();
@@ -44,24 +44,24 @@ fn http_1_0_gets_the_same_bytes_without_chunks() {
     connection.send("GET /subscribe/topicone1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let head = connection.head();
     assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close\r\n"), "{head}");
-    let answer = broker.publish("topicone1", "data: x");
+    let response = broker.publish("topicone1", "data: x");
     broker.signal("TERM");
-    let text = String::from_utf8(connection.rest()).expect("UTF-8");
+    let text = String::from_utf8(connection.read_to_end()).expect("UTF-8");
     let (_, event) = text.split_once("\ndata").expect("an event");
-    assert_eq!(event, format!(": x\nid: {}\n\n", answer["id"].as_str().expect("an id")));
+    assert_eq!(event, format!(": x\nid: {}\n\n", response["id"].as_str().expect("an id")));
 }
 
 #[test]
-fn prime_gives_the_newest_id_without_an_event() {
+fn prime_sends_the_newest_id_without_an_event() {
     let broker = Broker::start(&[]);
-    let answer = broker.publish("topictwo2", "data: elsewhere");
+    let response = broker.publish("topictwo2", "data: elsewhere");
     let opening = broker.subscribe("/subscribe/topicone1?prime", "").opening();
     let lines: Vec<_> = opening.split('\n').collect();
     assert_eq!(
         (lines[0], lines[2], &lines[3..]),
-        (":", &*format!("id: {}", answer["id"].as_str().expect("an id")), &["", ""][..])
+        (":", &*format!("id: {}", response["id"].as_str().expect("an id")), &["", ""][..])
     );
-    // Whoever resumes is not primed.
+    // Resuming subscribers are not primed.
     let opening = broker.subscribe("/subscribe/topicone1?prime", "Last-Event-ID: 0\r\n").opening();
     assert_eq!(opening.lines().count(), 2, "{opening:?}");
 }
@@ -81,7 +81,7 @@ fn several_topics_are_one_stream() {
 }
 
 #[test]
-fn bad_topics_get_their_400() {
+fn invalid_topics_get_400() {
     let broker = Broker::start(&[]);
     for topics in
         ["", "short", "topicone1,", ",topicone1", "topicone1,,topictwo2", "with-dash1", "%00abcdefgh", "t%C3%BCpicone"]
@@ -94,7 +94,7 @@ fn bad_topics_get_their_400() {
 }
 
 #[test]
-fn silence_is_broken_by_a_comment_without_a_blank_line() {
+fn a_heartbeat_is_a_comment_without_a_blank_line() {
     let broker = Broker::start(&["--heartbeat", "200ms"]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
@@ -106,7 +106,7 @@ fn silence_is_broken_by_a_comment_without_a_blank_line() {
 }
 
 #[test]
-fn head_gets_the_head_and_the_connection_goes_on() {
+fn a_head_request_gets_the_head_and_keeps_the_connection() {
     let broker = Broker::start(&[]);
     let mut connection = broker.connect();
     connection.send("HEAD /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\nGET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -116,35 +116,35 @@ fn head_gets_the_head_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_full_broker_says_come_back_with_200() {
+fn a_full_broker_sends_a_reconnection_time_with_200() {
     let broker = Broker::start(&["--max-subscribers", "2"]);
-    let seated: Vec<Stream> = (0..2).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
+    let others: Vec<Stream> = (0..2).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
     let mut turned_away = broker.subscribe("/subscribe/topicone1", "");
     let retry = retry_of(&turned_away.opening());
     assert!((5_000..=15_000).contains(&retry), "{retry}");
     assert_eq!(turned_away.chunk(), None);
     assert!(turned_away.connection.is_closed());
-    drop(seated);
+    drop(others);
     broker.wait_for("empty", |stats| stats["subscribers"] == 0);
     let opening = broker.subscribe("/subscribe/topicone1", "").opening();
     assert!(retry_of(&opening) < 5_000);
 }
 
 #[test]
-fn what_a_subscriber_still_says_is_dropped_and_its_end_is_noticed() {
+fn subscribers_input_is_dropped_and_their_disconnect_noticed() {
     let broker = Broker::start(&[]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     stream.opening();
     stream.connection.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n");
     broker.publish("topicone1", "data: x");
     assert_eq!(stream.data(1), ["x"]);
-    stream.connection.finish_sending();
+    stream.connection.shutdown_write();
     assert!(stream.connection.is_closed());
-    broker.wait_for("gone", |stats| stats["subscribers"] == 0);
+    broker.wait_for("disconnected", |stats| stats["subscribers"] == 0);
 }
 
 #[test]
-fn comers_and_goers_leave_nothing_behind() {
+fn connecting_and_disconnecting_subscribers_leak_nothing() {
     let broker = Broker::start(&[]);
     let is_empty =
         |stats: &serde_json::Value| stats["subscribers"] == 0 && stats["topics"] == 0 && stats["clients"] == 1;
@@ -153,7 +153,7 @@ fn comers_and_goers_leave_nothing_behind() {
             let target = |number: usize| format!("/subscribe/topic{:04}x,topicshared", (round * 20 + number) % 3000);
             let streams: Vec<Stream> = (0..20).map(|number| broker.subscribe(&target(number), "")).collect();
             drop(streams);
-            // Or a slow machine's broker would have more of them at once in one half than in the other.
+            // Otherwise a slow machine might have more of them at once in one half than in the other.
             if round % 10 == 9 {
                 broker.wait_for("empty", is_empty);
             }
@@ -162,6 +162,6 @@ fn comers_and_goers_leave_nothing_behind() {
     };
     let before = churn(100);
     let after = churn(400);
-    // A topic left behind by each of the 8000 would be twice that.
+    // A topic leaked for each of the 8000 would take twice as much.
     assert!(after < before + (1 << 20), "{before} then {after} bytes");
 }

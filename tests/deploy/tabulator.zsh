@@ -1,8 +1,8 @@
-# Prints what stands on a zsh's command line after the tabulator: tabulator.zsh COMPLETIONS LINE FOLDER
-# The zsh at the pseudo-terminal tells it by a file in that folder: the terminal itself shows far more than that.
+# Prints zsh's command line after Tab: tabulator.zsh COMPLETIONS LINE FOLDER
+# The zsh in the pseudo-terminal writes it to a file in that directory, because the terminal shows far more.
 zmodload zsh/zpty
-ready=$3/ready told=$3/told
-rm -f $ready $told
+ready=$3/ready result=$3/result
+rm -f $ready $result
 
 await() {
     local shown
@@ -17,10 +17,10 @@ await() {
 
 zpty -b shell zsh -f -i
 zpty -w shell "PS1=; autoload -U compinit; compinit -D -u; source ${(q)1}"
-zpty -w shell "tell() { zle complete-word; print -r -- \"\$BUFFER\" > ${(q)told}.new; mv ${(q)told}.new ${(q)told}; }"
-zpty -w shell "zle -N tell; bindkey '^I' tell; : > ${(q)ready}"
+zpty -w shell "report() { zle complete-word; print -r -- \"\$BUFFER\" > ${(q)result}.new; mv ${(q)result}.new ${(q)result}; }"
+zpty -w shell "zle -N report; bindkey '^I' report; : > ${(q)ready}"
 await $ready
 zpty -n -w shell "$2"$'\t'
-await $told
-cat $told
+await $result
+cat $result
 zpty -d shell

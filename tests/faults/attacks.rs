@@ -1,5 +1,5 @@
-//! One client that takes all it can get, in each of the ways that have harmed others: forged tokens, bodies of very many events,
-//! bodies and answers that are held, connections that are held. Meanwhile honest clients are served in time and none is refused.
+//! One client that takes as much as it can: forged tokens, bodies with very many events, and bodies, responses and connections
+//! that are held open. Honest clients must still be served in time, and none is refused.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -13,35 +13,35 @@ use rustix::net::sockopt;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use super::honest::{Credentials, Honest, TOPIC};
+use super::honest_clients::{Credentials, HonestClients, TOPIC};
+use super::lock_machine;
 use super::support::openssl::KeyPair;
-use super::support::{Broker, Connection, Folder, PATIENCE, tokens};
-use super::turn;
+use super::support::{Broker, Connection, TIMEOUT, TempDir, tokens};
 
 /// How long an attack lasts.
 const ROUND: Duration = Duration::from_secs(4);
-/// Where attackers connect from; honest clients come from 127.0.0.1.
+/// The source address of attackers; honest clients connect from 127.0.0.1.
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
-/// Connects from the attacker's address. `None` if the broker takes no connection now.
+/// Connects from the attacker's address. Returns `None` if the broker accepts no connection now.
 fn attack(address: SocketAddr) -> Option<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
     socket.bind(&SocketAddr::new(ATTACKER, 0).into()).expect("all of 127.0.0.0/8 is this machine");
     socket.connect_timeout(&address.into(), Duration::from_secs(2)).ok()?;
     let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
     Some(socket)
 }
 
-/// The same with a small receive buffer, for a peer that reads little.
-fn attack_deaf(address: SocketAddr) -> Option<TcpStream> {
+/// Connects like [`attack`], with a small receive buffer, for a peer that reads little.
+fn attack_with_small_buffer(address: SocketAddr) -> Option<TcpStream> {
     let socket = attack(address)?;
     sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a buffer can be small");
     Some(socket)
 }
 
-/// Runs an attack in several threads, each again and again until the round is over. Returns how often all together ran it.
-fn rounds(threads: usize, honest: &Honest, attack: impl Fn() + Sync) -> usize {
+/// Repeats an attack in several threads until the round is over. Returns the total number of runs.
+fn rounds(threads: usize, honest: &HonestClients, attack: impl Fn() + Sync) -> usize {
     let (is_over, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let begin = Instant::now();
     thread::scope(|scope| {
@@ -62,11 +62,11 @@ fn rounds(threads: usize, honest: &Honest, attack: impl Fn() + Sync) -> usize {
     count.into_inner()
 }
 
-/// A token that looks right in every way and has a signature of random bytes.
+/// Returns a token that is well-formed but has a signature of random bytes.
 fn forged() -> String {
     let message = tokens::message(
         &json!({"alg": "ES384", "typ": "JWT"}).to_string(),
-        &tokens::allowing("*", tokens::now() + 600).to_string(),
+        &tokens::topic_claims("*", tokens::now() + 600).to_string(),
     );
     let signature: Vec<u8> = (0..96).map(|_| fastrand::u8(..)).collect();
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
@@ -74,38 +74,38 @@ fn forged() -> String {
 
 #[test]
 fn forged_tokens_harm_nobody() {
-    let _turn = turn();
-    let (keys, folder) = (KeyPair::ec("P-384"), Folder::new());
-    let file = folder.path.join("key.pem");
+    let _lock = lock_machine();
+    let (keys, dir) = (KeyPair::ec("P-384"), TempDir::new());
+    let file = dir.path.join("key.pem");
     std::fs::write(&file, keys.public_pem()).expect("a file can be written");
     let file = file.display().to_string();
-    let broker = Broker::start_secured(&["--subscriber-key", &file, "--heartbeat", "1s"], &tokens::SECRETS[..1]);
-    let listens = keys.sign("ES384", &tokens::allowing(TOPIC, tokens::now() + 600));
+    let broker = Broker::start_with_tokens(&["--subscriber-key", &file, "--heartbeat", "1s"], &tokens::SECRETS[..1]);
+    let listens = keys.sign("ES384", &tokens::topic_claims(TOPIC, tokens::now() + 600));
     let credentials = Credentials { publisher: Some(tokens::publisher(TOPIC)), subscriber: Some(listens) };
-    let honest = Honest::start(&broker, &credentials);
+    let honest = HonestClients::start(&broker, &credentials);
     let address = broker.address;
     let forgeries = rounds(8, &honest, || {
         let Some(mut socket) = attack(address) else { return };
         let request =
             || format!("GET /subscribe/{TOPIC} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", tokens::bearer(&forged()));
         let _ = socket.write_all((0..50).map(|_| request()).collect::<String>().as_bytes());
-        let mut answers = Vec::new();
-        let _ = socket.read_to_end(&mut answers);
-        let answers = String::from_utf8_lossy(&answers).matches("HTTP/1.1 ").count();
-        assert!(answers <= 1, "the connection closes after a forged token; {answers} were answered");
+        let mut responses = Vec::new();
+        let _ = socket.read_to_end(&mut responses);
+        let responses = String::from_utf8_lossy(&responses).matches("HTTP/1.1 ").count();
+        assert!(responses <= 1, "the connection closes after a forged token; {responses} were answered");
     });
-    // A token that this broker has never seen, from elsewhere, is served while the attacker's forgeries still wait.
+    // A token that the broker has never seen, from another address, is accepted while the attacker's forgeries still wait.
     let fresh = keys.sign("ES384", &json!({"exp": tokens::now() + 500, "topics": [TOPIC]}));
-    let response = tokens::knock(&broker, &format!("/subscribe/{TOPIC}"), &tokens::bearer(&fresh));
+    let response = tokens::try_subscribe(&broker, &format!("/subscribe/{TOPIC}"), &tokens::bearer(&fresh));
     assert_eq!(response.status, 200, "{response:?}");
     honest.finish(&format!("{forgeries} connections with forged tokens"));
 }
 
 #[test]
-fn bodies_of_very_many_events_harm_nobody() {
-    let _turn = turn();
+fn bodies_with_very_many_events_harm_nobody() {
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "1s"]);
-    let honest = Honest::start(&broker, &Credentials::default());
+    let honest = HonestClients::start(&broker, &Credentials::default());
     let bodies = ["data\n\n".repeat((1 << 20) / 6), "data: x\n\n".repeat(10_000)];
     let begin = Instant::now();
     let mut sent = 0;
@@ -116,8 +116,8 @@ fn bodies_of_very_many_events_harm_nobody() {
     honest.finish(&format!("{sent} bodies of 174 762 or 10 000 events"));
 }
 
-/// Sends this many bodies on as many connections, all but a byte of each, and then all the last bytes at once. Waits for the
-/// answers and returns how many came.
+/// Sends this many bodies on as many connections, first all but their last byte, and then all the last bytes at once. Returns
+/// how many responses arrived.
 fn send_at_once(address: SocketAddr, bodies: &[String], count: usize) -> usize {
     let begin = |body: &String| {
         let mut socket = attack(address)?;
@@ -131,32 +131,32 @@ fn send_at_once(address: SocketAddr, bodies: &[String], count: usize) -> usize {
     };
     let mut sockets: Vec<_> = bodies.iter().cycle().take(count).filter_map(begin).collect();
     sockets.iter_mut().for_each(|socket| drop(socket.write(b"\n")));
-    let answers = sockets.iter_mut().map(|socket| socket.read(&mut [0; 4096]));
-    answers.filter(|answer| answer.as_ref().is_ok_and(|&count| count > 0)).count()
+    let responses = sockets.iter_mut().map(|socket| socket.read(&mut [0; 4096]));
+    responses.filter(|response| response.as_ref().is_ok_and(|&count| count > 0)).count()
 }
 
 #[test]
-fn bodies_that_are_held_harm_nobody() {
-    let _turn = turn();
+fn incomplete_bodies_harm_nobody() {
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "1s"]);
-    let honest = Honest::start(&broker, &Credentials::default());
+    let honest = HonestClients::start(&broker, &Credentials::default());
     let address = broker.address;
-    // Smaller ones fill what the large ones leave.
+    // Smaller bodies fill the memory that the large ones leave.
     let sizes = [(290, (1 << 20) - 4096), (40, 128 << 10)];
     let held: Vec<_> =
         sizes.iter().flat_map(|&(count, size)| (0..count).filter_map(move |_| hold_body(address, size))).collect();
     let begin = Instant::now();
     while begin.elapsed() < ROUND {
         honest.await_more(1);
-        // Large bodies of others are taken, as far as the room for all of them allows.
+        // Other addresses can still send large bodies, within the limit for all bodies.
         let large = format!("data: {}", "y".repeat(1_000_000));
-        let answer = broker.post("/publish/largetopic", "", large);
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = broker.post("/publish/largetopic", "", large);
+        assert_eq!(response.status, 200, "{response:?}");
     }
     honest.finish(&format!("{} bodies held", held.len()));
 }
 
-/// Sends this much of a body of 1 MiB, and leaves the rest for later.
+/// Sends this much of a body of 1 MiB, and keeps the connection open.
 fn hold_body(address: SocketAddr, size: usize) -> Option<TcpStream> {
     let mut socket = attack(address)?;
     let head =
@@ -167,10 +167,10 @@ fn hold_body(address: SocketAddr, size: usize) -> Option<TcpStream> {
 }
 
 #[test]
-fn connections_that_are_held_by_unwanted_bodies_are_closed() {
-    let _turn = turn();
+fn connections_held_by_unneeded_bodies_are_closed() {
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "1s", "--request-timeout", "1s"]);
-    let honest = Honest::start(&broker, &Credentials::default());
+    let honest = HonestClients::start(&broker, &Credentials::default());
     let hold = |_| {
         let mut socket = attack(broker.address).expect("the broker accepts");
         socket
@@ -180,44 +180,44 @@ fn connections_that_are_held_by_unwanted_bodies_are_closed() {
     };
     let mut held: Vec<_> = (0..500).map(hold).collect();
     let begin = Instant::now();
-    // The honest ones' 101 connections, and the one that asks.
+    // The honest clients' 101 connections, and the one that requests `/stats`.
     while broker.stats()["clients"].as_u64() > Some(102) {
-        assert!(begin.elapsed() < PATIENCE, "they are never closed: {}", broker.stats());
+        assert!(begin.elapsed() < TIMEOUT, "the held connections are never closed: {}", broker.stats());
         held.iter_mut().for_each(|socket| drop(socket.write(b"x")));
         honest.await_more(1);
     }
     honest.finish("500 connections held by unwanted bodies");
 }
 
-/// Stores so many versions of 1 MB under a name.
+/// Stores this many versions of 1 MB under a name.
 fn store_large(broker: &Broker, name: &str, versions: usize) {
     let body = format!(r#"{{"event":"{name}","data":"{}"}}"#, "x".repeat(1_000_000));
     for _ in 0..versions {
-        let answer = broker.post("/insert", "", &body);
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = broker.post("/insert", "", &body);
+        assert_eq!(response.status, 200, "{response:?}");
     }
 }
 
-/// Reads a page, which must be had.
+/// Reads a history page, which must be returned. Returns the time it took.
 fn read_page(connection: &mut Connection, name: &str) -> Duration {
     let begin = Instant::now();
     connection.send(format!("GET /audit/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    let answer = connection.response();
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = connection.response();
+    assert_eq!(response.status, 200, "{response:?}");
     begin.elapsed()
 }
 
 #[test]
 fn readers_of_large_histories_harm_nobody() {
-    let _turn = turn();
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "1s", "--stall", "2s"]);
     store_large(&broker, "large", 10);
     store_large(&broker, "medium", 5);
     assert_eq!(broker.post("/insert", "", r#"{"event":"small","data":1}"#).status, 200);
-    let honest = Honest::start(&broker, &Credentials::default());
+    let honest = HonestClients::start(&broker, &Credentials::default());
     let request = b"GET /audit/large?limit=10000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    // Pages that are held: a kilobyte now and then.
-    let mut slow: Vec<_> = (0..40).filter_map(|_| attack_deaf(broker.address)).collect();
+    // Held pages: read at a kilobyte now and then.
+    let mut slow: Vec<_> = (0..40).filter_map(|_| attack_with_small_buffer(broker.address)).collect();
     slow.iter_mut().for_each(|socket| drop(socket.write(request)));
     let mut connection = broker.connect();
     let mut worst = Duration::ZERO;
@@ -233,7 +233,7 @@ fn readers_of_large_histories_harm_nobody() {
     }
     eprintln!("small pages while 40 large ones are held: {worst:?} at most");
     drop(slow);
-    // Pages that are read as fast as they come, by 200 at once.
+    // Pages read as fast as they arrive, by 200 clients at once.
     let address = broker.address;
     let over = AtomicBool::new(false);
     let mut worst = Duration::ZERO;
@@ -259,22 +259,22 @@ fn readers_of_large_histories_harm_nobody() {
 }
 
 #[test]
-fn answers_that_nobody_reads_have_a_bound() {
+fn unread_responses_use_bounded_memory() {
     const CONNECTIONS: usize = 4000;
-    /// What all unsent answers together, and 4 000 connections beside them, may take.
+    /// Limit for the memory of all unsent responses together with 4 000 connections.
     const BOUND: usize = 160 << 20;
-    let _turn = turn();
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "1s"]);
-    let honest = Honest::start(&broker, &Credentials::default());
+    let honest = HonestClients::start(&broker, &Credentials::default());
     let before = broker.private_bytes();
     let requests = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
-    let mut deaf: Vec<_> = (0..CONNECTIONS).filter_map(|_| attack_deaf(broker.address)).collect();
-    deaf.iter_mut().for_each(|socket| drop(socket.write(requests.as_bytes())));
+    let mut unread: Vec<_> = (0..CONNECTIONS).filter_map(|_| attack_with_small_buffer(broker.address)).collect();
+    unread.iter_mut().for_each(|socket| drop(socket.write(requests.as_bytes())));
     honest.await_more(100);
     let grown = broker.private_bytes().saturating_sub(before);
-    eprintln!("{} connections that read nothing take {} MiB", deaf.len(), grown >> 20);
+    eprintln!("{} connections that read nothing use {} MiB", unread.len(), grown >> 20);
     assert!(grown < BOUND, "{grown} bytes");
-    // The console is still served to others.
+    // Other clients still get the console.
     assert_eq!(broker.get("/").status, 200);
-    honest.finish("answers that nobody reads");
+    honest.finish("unread responses");
 }

@@ -1,41 +1,41 @@
-//! What the broker holds when it has come to rest: memory and descriptors, before a fault and after it. The first round of a
-//! fault only warms up: what is reserved then for good, such as the slabs, is no leak. What grows with every round is; there are
-//! two, or as many as `ESKER_FAULT_ROUNDS` says.
+//! Memory and descriptors of an idle broker, compared before and after a fault. The first round of a fault warms up: memory
+//! that stays allocated from then on, such as slabs, is not a leak, but memory that grows with every round is. There are two
+//! rounds, or as many as `ESKER_FAULT_ROUNDS` says.
 
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, PATIENCE};
+use super::support::{Broker, TIMEOUT};
 
-/// It has come to rest when nothing has changed for so long.
-const REST: Duration = Duration::from_millis(400);
-/// Memory that comes and goes with a request or two.
-const RIPPLE: usize = 64 << 10;
-/// What an allocator may hold back of what was given to it, beside 2 %: more where events were large, or maps grew.
+/// The broker is idle when nothing has changed for this long.
+const IDLE_TIME: Duration = Duration::from_millis(400);
+/// Bytes that vary with a request or two.
+const TOLERANCE: usize = 64 << 10;
+/// Bytes that an allocator may keep in addition to 2 %; larger where events are large or maps grow.
 pub const SLACK: usize = 1 << 20;
 
-/// What it holds.
+/// The broker's memory and descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
+pub struct Usage {
     pub memory: usize,
     pub descriptors: usize,
 }
 
-impl Holding {
-    fn of(broker: &Broker) -> Self {
+impl Usage {
+    fn measure(broker: &Broker) -> Self {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", broker.pid())).expect("the broker runs").count();
         Self { memory: broker.private_bytes(), descriptors }
     }
 
-    /// Once nothing changes any more, and only these clients are there.
-    pub fn at_rest(broker: &Broker, clients: usize) -> Self {
-        // One more is the one who asks.
-        broker.wait_for("left alone", |stats| stats["clients"] == clients + 1);
+    /// Waits until nothing changes and only these clients are connected, then measures.
+    pub fn when_idle(broker: &Broker, clients: usize) -> Self {
+        // The connection that requests `/stats` counts as well.
+        broker.wait_for("idle", |stats| stats["clients"] == clients + 1);
         let begin = Instant::now();
-        let (mut last, mut since) = (Self::of(broker), Instant::now());
-        while since.elapsed() < REST && begin.elapsed() < PATIENCE {
+        let (mut last, mut since) = (Self::measure(broker), Instant::now());
+        while since.elapsed() < IDLE_TIME && begin.elapsed() < TIMEOUT {
             std::thread::sleep(Duration::from_millis(50));
-            let now = Self::of(broker);
-            if now.descriptors != last.descriptors || now.memory.abs_diff(last.memory) > RIPPLE {
+            let now = Self::measure(broker);
+            if now.descriptors != last.descriptors || now.memory.abs_diff(last.memory) > TOLERANCE {
                 since = Instant::now();
                 last = now;
             }
@@ -43,8 +43,8 @@ impl Holding {
         last
     }
 
-    /// Demands that it is what it was before, but for so many more descriptors.
-    pub fn assert_like(self, what: &str, before: Self, more: isize, slack: usize) {
+    /// Asserts that the broker holds what it held before, except for this many more descriptors.
+    pub fn assert_unchanged(self, what: &str, before: Self, more: isize, slack: usize) {
         let percent = self.memory as f64 * 100.0 / before.memory as f64 - 100.0;
         let (was, is) = (before.memory >> 10, self.memory >> 10);
         eprintln!(
@@ -57,18 +57,18 @@ impl Holding {
     }
 }
 
-/// Does a fault again and again, and demands that the broker each time holds what it held after the first. `clients` stay all
-/// the time.
-pub fn survives(what: &str, broker: &Broker, clients: usize, slack: usize, mut fault: impl FnMut()) {
+/// Repeats a fault, and asserts that the broker holds the same after each round as after the first. `clients` stay connected
+/// all the time.
+pub fn assert_survives(what: &str, broker: &Broker, clients: usize, slack: usize, mut fault: impl FnMut()) {
     let mut round = || {
         fault();
-        Holding::at_rest(broker, clients)
+        Usage::when_idle(broker, clients)
     };
     let before = round();
     for _ in 1..rounds() {
-        round().assert_like(what, before, 0, slack);
+        round().assert_unchanged(what, before, 0, slack);
     }
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 fn rounds() -> usize {

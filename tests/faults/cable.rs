@@ -1,29 +1,29 @@
-//! Peers that vanish without a word: their cable is pulled. What is half open then costs nothing for ever, and whoever comes
-//! back in time has lost nothing.
+//! Peers that vanish without closing their connections, as if their network cable were pulled. Half-open connections are
+//! eventually closed, and clients that return in time have lost nothing.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::baseline::{Holding, SLACK};
-use super::fast::Fast;
-use super::net::{HERE, Machine, Net};
+use super::baseline::{SLACK, Usage};
+use super::fast_subscribers::FastSubscribers;
+use super::network::{BROKER_ADDRESS, Machine, Network};
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
 use super::support::{Broker, Connection, Crowd};
 
-/// So many peers of each kind.
+/// The number of peers of each kind.
 const PEERS: usize = 100;
-/// Fewer than are published while nobody hears them.
+/// Fewer events than are published while the cable is unplugged.
 const RETAINED: &str = "32";
-/// The kernel gives a peer up that has acknowledged nothing for three minutes; and some more, for a slow machine.
+/// The kernel closes a connection whose peer has acknowledged nothing for three minutes. Longer, for a slow machine.
 const GIVEN_UP: Duration = Duration::from_secs(300);
 
-/// Takes no turn, for nearly all of its time it waits: the others run meanwhile, for it is the first by its name.
+/// Doesn't take the lock: it waits nearly all the time, so the other tests run meanwhile. Its name makes it one of the first.
 #[test]
-fn peers_whose_cable_is_pulled_are_given_up_and_nobody_else_suffers() {
-    let net = Net::new();
-    net.on(Machine::Brokers, || {
-        let bind = HERE.to_string();
+fn unplugged_peers_are_closed_and_others_unaffected() {
+    let net = Network::new();
+    net.run_on(Machine::Brokers, || {
+        let bind = BROKER_ADDRESS.to_string();
         let arguments = [
             "--bind",
             &bind,
@@ -39,20 +39,20 @@ fn peers_whose_cable_is_pulled_are_given_up_and_nobody_else_suffers() {
             RETAINED,
         ];
         let broker = Broker::start(&arguments);
-        let fast = Fast::start(&broker, 50);
+        let fast = FastSubscribers::start(&broker, 50);
         let mut busy = Publisher::new(broker.address, "topicbusy1", &Ledger::new());
         let ledger = Ledger::new();
-        let oracle = net.on(Machine::Peers, || Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager));
-        drop(net.on(Machine::Peers, || join(&broker)));
-        // What is retained of them is the same before and after.
+        let oracle = net.run_on(Machine::Peers, || Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager));
+        drop(net.run_on(Machine::Peers, || join(&broker)));
+        // The retained events are the same before and after.
         (0..40).for_each(|_| publish_much(&mut busy));
-        let before = Holding::at_rest(&broker, 50 + 1 + 2);
+        let before = Usage::when_idle(&broker, 50 + 1 + 2);
         pull_for_a_moment(&net, &broker, &ledger);
-        let peers = net.on(Machine::Peers, || join(&broker));
-        net.cut();
+        let peers = net.run_on(Machine::Peers, || join(&broker));
+        net.unplug();
         let mut publisher = Publisher::new(broker.address, "topicone1", &ledger);
         let begin = Instant::now();
-        // The oracle's is among those that are given up; the publishers and who asks are not.
+        // The oracle's connection is among those closed; the publisher's and that of `/stats` requests are not.
         while broker.stats()["clients"] != 50 + 1 + 2 + 1 {
             assert!(begin.elapsed() < GIVEN_UP, "{}", broker.stats());
             publisher.publish(&format!("in the dark {}", fastrand::u64(..)));
@@ -61,14 +61,14 @@ fn peers_whose_cable_is_pulled_are_given_up_and_nobody_else_suffers() {
         }
         eprintln!("given up after {:?}, {}", begin.elapsed(), broker.stats());
         drop(publisher);
-        net.mend();
+        net.plug_in();
         let verdict = oracle.judge();
         drop(peers);
-        // The oracle has left, too.
-        let after = Holding::at_rest(&broker, 50 + 1 + 1);
-        after.assert_like("half-open peers", before, -1, SLACK);
-        eprintln!("{verdict}; each of the fast got {}", fast.finish());
-        assert!(verdict.connections > 1, "its connection was given up as well");
+        // The oracle has disconnected as well.
+        let after = Usage::when_idle(&broker, 50 + 1 + 1);
+        after.assert_unchanged("half-open peers", before, -1, SLACK);
+        eprintln!("{verdict}; each fast subscriber got {}", fast.finish());
+        assert!(verdict.connections > 1, "the oracle's connection was never closed");
     });
 }
 
@@ -76,21 +76,21 @@ fn publish_much(busy: &mut Publisher) {
     assert!(busy.publish(&format!("{} {}", fastrand::u64(..), "x".repeat(100_000))));
 }
 
-/// Short enough for all streams to outlast it.
-fn pull_for_a_moment(net: &Net, broker: &Broker, ledger: &std::sync::Arc<Ledger>) {
-    let mut stream = net.on(Machine::Peers, || broker.subscribe("/subscribe/topicone1", ""));
+/// Cuts the connection too briefly for streams to end.
+fn pull_for_a_moment(net: &Network, broker: &Broker, ledger: &std::sync::Arc<Ledger>) {
+    let mut stream = net.run_on(Machine::Peers, || broker.subscribe("/subscribe/topicone1", ""));
     stream.opening();
-    net.cut();
+    net.unplug();
     let mut publisher = Publisher::new(broker.address, "topicone1", ledger);
     for number in 0..50 {
         assert!(publisher.publish(&number.to_string()));
     }
     thread::sleep(Duration::from_secs(2));
-    net.mend();
+    net.plug_in();
     assert!((0..50).all(|number| stream.event().data == Some(number.to_string())));
 }
 
-/// Connections of all kinds.
+/// Connections of every kind.
 struct Peers {
     _idle: Crowd,
     _busy: Crowd,

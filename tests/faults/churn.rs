@@ -1,5 +1,5 @@
-//! Subscribers that come and go, a thousand a second and more, some of them with a reset, while others resume all the time.
-//! `ESKER_FAULT_SECONDS` makes a round longer than the few seconds it takes by itself.
+//! A thousand subscribers a second connect and disconnect, some with a reset, while others keep resuming. `ESKER_FAULT_SECONDS`
+//! sets the length of a round.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use super::baseline::{SLACK, survives};
-use super::fast::Fast;
+use super::baseline::{SLACK, assert_survives};
+use super::fast_subscribers::FastSubscribers;
+use super::lock_machine;
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
-use super::support::{Broker, Folder};
-use super::turn;
+use super::support::{Broker, TempDir};
 
-/// They come at this pace, unless the machine is too slow for it.
+/// Subscribers connect at this rate, unless the machine is too slow.
 const PER_SECOND: u32 = 1000;
 const THREADS: u32 = 2;
 
@@ -26,18 +26,18 @@ fn round() -> Duration {
 }
 
 #[test]
-fn a_thousand_subscribers_a_second_come_and_go() {
-    let _turn = turn();
+fn a_thousand_subscribers_a_second_connect_and_disconnect() {
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "1s"]);
-    let (fast, ledger, came) = (Fast::start(&broker, 100), Ledger::new(), AtomicUsize::new(0));
+    let (fast, ledger, connected) = (FastSubscribers::start(&broker, 100), Ledger::new(), AtomicUsize::new(0));
     let start = |pace| Oracle::start(broker.address, "topicone1", &ledger, pace);
     let oracles = [start(Pace::Eager), start(Pace::Fickle(2000)), start(Pace::Fickle(100))];
-    survives("come and go", &broker, 100 + 1 + 3, SLACK, || {
+    assert_survives("churn", &broker, 100 + 1 + 3, SLACK, || {
         let end = Instant::now() + round();
         thread::scope(|scope| {
-            let (address, came) = (broker.address, &came);
+            let (address, connected) = (broker.address, &connected);
             for _ in 0..THREADS {
-                scope.spawn(move || come_and_go(address, end, came));
+                scope.spawn(move || connect_repeatedly(address, end, connected));
             }
             let mut publisher = Publisher::new(address, "topicone1", &ledger);
             while Instant::now() < end {
@@ -45,24 +45,25 @@ fn a_thousand_subscribers_a_second_come_and_go() {
                 thread::sleep(Duration::from_millis(2));
             }
         });
-        broker.wait_for("alone", |stats| stats["subscribers"].as_u64() <= Some(103) && stats["topics"] == 2);
+        broker.wait_for("the only client", |stats| stats["subscribers"].as_u64() <= Some(103) && stats["topics"] == 2);
     });
-    eprintln!("{} came and went; each of the fast got {}", came.into_inner(), fast.finish());
+    eprintln!("{} connected and disconnected; each fast subscriber got {}", connected.into_inner(), fast.finish());
     oracles.into_iter().for_each(|oracle| eprintln!("{}", oracle.judge()));
 }
 
-fn come_and_go(address: SocketAddr, end: Instant, came: &AtomicUsize) {
+fn connect_repeatedly(address: SocketAddr, end: Instant, connected: &AtomicUsize) {
     let (begin, mut count) = (Instant::now(), 0);
     while Instant::now() < end {
         visit(address, count);
-        came.fetch_add(1, SeqCst);
+        connected.fetch_add(1, SeqCst);
         count += 1;
         let due = begin + Duration::from_secs(1) * count * THREADS / PER_SECOND;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
 }
 
-/// Leaves before the request is whole, before the answer, after it, or amid the events; politely or not.
+/// Disconnects before the request is complete, before the response, after it, or in the middle of events, with a FIN or a
+/// reset.
 fn visit(address: SocketAddr, number: u32) {
     let mut socket = TcpStream::connect(address).expect("the broker accepts");
     let request =
@@ -77,9 +78,9 @@ fn visit(address: SocketAddr, number: u32) {
     }
 }
 
-/// Resets at every stage of what a connection can be at.
+/// Resets connections in every state that a connection can be in.
 #[test]
-fn thousands_of_resets_leave_nothing_behind() {
+fn thousands_of_resets_leak_nothing() {
     const RESETS: usize = 5000;
     const STAGES: [&str; 8] = [
         "",
@@ -91,14 +92,14 @@ fn thousands_of_resets_leave_nothing_behind() {
         "GET /events HTTP/1.1\r\nHost: h\r\n\r\n",
         "no HTTP at all\r\n\r\n",
     ];
-    let _turn = turn();
-    let folder = Folder::new();
-    let data = folder.path.join("data").display().to_string();
+    let _lock = lock_machine();
+    let dir = TempDir::new();
+    let data = dir.path.join("data").display().to_string();
     let broker = Broker::start(&["--heartbeat", "1s", "--data", &data]);
-    let (fast, ledger) = (Fast::start(&broker, 100), Ledger::new());
+    let (fast, ledger) = (FastSubscribers::start(&broker, 100), Ledger::new());
     let oracle = Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager);
     let mut publisher = Publisher::new(broker.address, "topicone1", &ledger);
-    survives("resets", &broker, 100 + 1 + 2, SLACK, || {
+    assert_survives("resets", &broker, 100 + 1 + 2, SLACK, || {
         for number in 0..RESETS {
             let mut socket = TcpStream::connect(broker.address).expect("the broker accepts");
             sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).expect("a close can be a reset");
@@ -112,5 +113,5 @@ fn thousands_of_resets_leave_nothing_behind() {
         }
     });
     drop(publisher);
-    eprintln!("{}; each of the fast got {}", oracle.judge(), fast.finish());
+    eprintln!("{}; each fast subscriber got {}", oracle.judge(), fast.finish());
 }

@@ -1,20 +1,20 @@
-//! The system's clock is set forward and back, by hours and by years, while the broker runs and while it does not. The
-//! monotonic clock is not touched by that.
+//! The system clock is set forward and back, by hours and by years, while the broker runs and while it doesn't. The monotonic
+//! clock is unaffected.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::baseline::{SLACK, survives};
-use super::fast::Fast;
+use super::baseline::{SLACK, assert_survives};
+use super::fast_subscribers::FastSubscribers;
+use super::lock_machine;
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
 use super::records::{Inserter, Stored};
-use super::support::{Broker, Folder, Stream, command, shim, tokens};
-use super::turn;
+use super::support::{Broker, Stream, TempDir, command, shim, tokens};
 
-/// The system's clock plus as many seconds as the first eight bytes of a file say.
+/// Adds the number of seconds in the first eight bytes of a file to the system clock.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -45,52 +45,52 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
 
-/// A clock that can be set.
-struct SetClock {
-    folder: Folder,
+/// A clock that the test can set.
+struct TestClock {
+    dir: TempDir,
     shim: PathBuf,
     offset: File,
 }
 
-impl SetClock {
+impl TestClock {
     fn new() -> Self {
-        let folder = Folder::new();
-        let shim = shim::build(&folder.path, SHIM);
-        let offset = File::create(folder.path.join("offset")).expect("it can be written");
-        let clock = Self { folder, shim, offset };
+        let dir = TempDir::new();
+        let shim = shim::build(&dir.path, SHIM);
+        let offset = File::create(dir.path.join("offset")).expect("it can be written");
+        let clock = Self { dir, shim, offset };
         clock.set(0);
         clock
     }
 
-    /// So many seconds from the real one.
+    /// Sets the clock to this many seconds from the real time.
     fn set(&self, seconds: i64) {
         self.offset.write_all_at(&seconds.to_ne_bytes(), 0).expect("it can be written");
     }
 
     fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Broker {
         let mut command = command(environment);
-        command.env("LD_PRELOAD", &self.shim).env("CLOCK_OFFSET", self.folder.path.join("offset"));
+        command.env("LD_PRELOAD", &self.shim).env("CLOCK_OFFSET", self.dir.path.join("offset"));
         match environment {
-            [] => Broker::start_as(command, arguments),
-            _ => Broker::start_secured_as(command, arguments),
+            [] => Broker::start_command(command, arguments),
+            _ => Broker::start_command_with_tokens(command, arguments),
         }
     }
 
     fn data(&self) -> String {
-        self.folder.path.join("data").display().to_string()
+        self.dir.path.join("data").display().to_string()
     }
 }
 
 #[test]
-fn events_and_records_keep_their_order_however_the_clock_is_set() {
-    let _turn = turn();
-    let clock = SetClock::new();
+fn events_and_records_keep_their_order_when_the_clock_is_set() {
+    let _lock = lock_machine();
+    let clock = TestClock::new();
     let data = clock.data();
     let arguments = ["--data", &data, "--heartbeat", "300ms", "--history-age", "1h"];
     let broker = clock.start(&arguments, &[]);
-    let (fast, ledger, stored) = (Fast::start(&broker, 100), Ledger::new(), Stored::new());
+    let (fast, ledger, stored) = (FastSubscribers::start(&broker, 100), Ledger::new(), Stored::new());
     let oracle = Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager);
-    survives("clock set", &broker, 100 + 1 + 1, SLACK, || {
+    assert_survives("clock set", &broker, 100 + 1 + 1, SLACK, || {
         let mut publisher = Publisher::new(broker.address, "topicone1", &ledger);
         let mut inserter = Inserter::new(broker.address, "a", &stored);
         for offset in [0, 2 * HOUR, -2 * HOUR, 10 * YEAR, 0, -20 * YEAR, -200 * YEAR, HOUR, 0] {
@@ -101,33 +101,33 @@ fn events_and_records_keep_their_order_however_the_clock_is_set() {
             }
             let mut idle = broker.subscribe("/subscribe/topicidle1", "");
             idle.opening();
-            assert_eq!(idle.chunk().as_deref(), Some(":\n"), "heartbeats come as before");
+            assert_eq!(idle.chunk().as_deref(), Some(":\n"), "heartbeats continue");
             fast.await_more(20);
         }
     });
     let newest = *ledger.entries().accepted.iter().max().expect("some are accepted");
-    stored.assert_kept(&broker);
-    // The mark is raised once a second.
+    stored.assert_all_stored(&broker);
+    // The high-water mark of ids is written once a second.
     std::thread::sleep(Duration::from_secs(3));
-    eprintln!("{}; each of the fast got {}; {} records", oracle.judge(), fast.finish(), stored.len());
+    eprintln!("{}; each fast subscriber got {}; {} records", oracle.judge(), fast.finish(), stored.len());
     broker.signal("KILL");
     broker.wait();
     clock.set(-HOUR);
     let broker = clock.start(&arguments, &[]);
-    stored.assert_kept(&broker);
+    stored.assert_all_stored(&broker);
     let mut publisher = Publisher::new(broker.address, "topicone1", &ledger);
     assert!(publisher.publish("after the restart"));
     let after = *ledger.entries().accepted.iter().max().expect("some are accepted");
     assert!(after > newest, "{after} after {newest}");
     assert!(Inserter::new(broker.address, "a", &stored).insert());
-    stored.assert_kept(&broker);
+    stored.assert_all_stored(&broker);
 }
 
-/// What a token says is said of the system's clock, whichever way it goes.
+/// Tokens expire by the system clock, whichever way it is set.
 #[test]
-fn a_token_expires_when_the_clock_says_so() {
-    let _turn = turn();
-    let clock = SetClock::new();
+fn tokens_expire_by_the_system_clock() {
+    let _lock = lock_machine();
+    let clock = TestClock::new();
     let broker = clock.start(&["--heartbeat", "1s"], &tokens::SECRETS);
     let subscribe = |expires: u64| -> Stream {
         let token = tokens::bearer(&tokens::subscriber_until("topicone1", expires));

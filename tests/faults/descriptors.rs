@@ -1,42 +1,43 @@
-//! Descriptors run out though the broker reckoned with more: whoever is inside is served in every way, the store reads and
-//! writes, and whoever waits outside comes in as soon as there are some again.
+//! The process runs out of descriptors unexpectedly: existing connections are served in every way, the store reads and writes,
+//! and waiting connections are accepted once descriptors are available again.
 
 use rustix::process::{Resource, getrlimit};
 
-use super::baseline::{SLACK, survives};
-use super::fast::Fast;
+use super::baseline::{SLACK, assert_survives};
+use super::fast_subscribers::FastSubscribers;
+use super::lock_machine;
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
 use super::records::{Inserter, Stored};
-use super::support::{Broker, Connection, Folder};
-use super::turn;
+use super::support::{Broker, Connection, TempDir};
 
-/// So many come while there are none.
+/// Connections opened while there are no descriptors.
 const WAITING: usize = 500;
-/// And so many are there, and have nothing to ask.
+/// Idle connections beside them.
 const IDLE: usize = 200;
 
 #[test]
-fn without_descriptors_those_inside_miss_nothing_and_those_outside_wait() {
-    let _turn = turn();
-    let folder = Folder::new();
-    let data = folder.path.join("data").display().to_string();
+fn without_descriptors_open_connections_work_and_new_ones_wait() {
+    let _lock = lock_machine();
+    let dir = TempDir::new();
+    let data = dir.path.join("data").display().to_string();
     let broker = Broker::start(&["--data", &data, "--heartbeat", "1s"]);
     let all = getrlimit(Resource::Nofile).maximum.expect("there is a limit");
-    let (fast, stored, ledger) = (Fast::start(&broker, 100), Stored::new(), Ledger::new());
+    let (fast, stored, ledger) = (FastSubscribers::start(&broker, 100), Stored::new(), Ledger::new());
     let oracle = Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager);
-    // Another one that tries to come back all the time.
+    // Another oracle that keeps reconnecting.
     let fickle = Oracle::start(broker.address, "topicone1", &ledger, Pace::Fickle(1000));
-    survives("no descriptors", &broker, 100 + 1 + 2, SLACK, || {
-        // Idle connections are closed for those who wait, now and then and the longest idle first: these are enough for a while.
+    assert_survives("no descriptors", &broker, 100 + 1 + 2, SLACK, || {
+        // Idle connections are closed to make room, one at a time, the longest idle first. There are enough of them for a
+        // while.
         let mut idle: Vec<_> = (0..IDLE).map(|_| broker.connect()).collect();
-        idle.iter_mut().for_each(|connection| ask(connection, "/healthz"));
+        idle.iter_mut().for_each(|connection| send_request(connection, "/healthz"));
         let mut inside: Vec<_> = (0..10).map(|_| broker.connect()).collect();
-        inside.iter_mut().for_each(|connection| ask(connection, "/healthz"));
+        inside.iter_mut().for_each(|connection| send_request(connection, "/healthz"));
         let mut publisher = Publisher::new(broker.address, "topicone1", &ledger);
         let mut inserter = Inserter::new(broker.address, "a", &stored);
         assert!(publisher.publish(&fastrand::u64(..).to_string()) && inserter.insert());
-        // Fewer than are open, so that one that leaves makes no room.
+        // The limit is below the number of open descriptors, so a closed connection makes no room.
         broker.limit_descriptors(50);
         let mut waiting: Vec<_> = (0..WAITING).map(|_| broker.connect()).collect();
         waiting.iter_mut().for_each(|connection| connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"));
@@ -44,18 +45,18 @@ fn without_descriptors_those_inside_miss_nothing_and_those_outside_wait() {
             assert!(publisher.publish(&fastrand::u64(..).to_string()));
             assert!(inserter.insert());
             for (connection, path) in inside.iter_mut().zip(["/stats", "/metrics", "/healthz", "/audit/a", "/"]) {
-                ask(connection, path);
+                send_request(connection, path);
             }
         }
         fast.await_more(50);
         broker.limit_descriptors(all);
         assert!(waiting.iter_mut().all(|connection| connection.response().status == 200));
     });
-    stored.assert_kept(&broker);
-    eprintln!("{}; {}; each of the fast got {}", oracle.judge(), fickle.judge(), fast.finish());
+    stored.assert_all_stored(&broker);
+    eprintln!("{}; {}; each fast subscriber got {}", oracle.judge(), fickle.judge(), fast.finish());
 }
 
-fn ask(connection: &mut Connection, path: &str) {
+fn send_request(connection: &mut Connection, path: &str) {
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
     assert_eq!(connection.response().status, 200, "{path}");
 }

@@ -1,7 +1,7 @@
-//! Faults on the real binary, one after the other: the machine runs out of something, the clock jumps, the disk or the line
-//! fails, peers attack, come and go. After each: everything accepted was delivered or announced by `gap`, everything acknowledged
-//! is stored, subscribers that read were all served meanwhile, and memory and descriptors are back where they were.
-//! Needs root, for namespaces, and fails without. No time is asserted but with a lot of patience.
+//! Faults on the real binary, one at a time: resources run out, the clock jumps, disk or network fail, peers attack, connect
+//! and disconnect. After each, everything accepted has been delivered or reported by a `gap`, everything acknowledged is
+//! stored, subscribers that read were served all the time, and memory and descriptors are back to normal. Needs root for
+//! namespaces, and fails without. Time limits are generous.
 
 mod attacks;
 mod baseline;
@@ -11,26 +11,26 @@ mod churn;
 mod clock;
 mod descriptors;
 mod disk;
-mod fast;
+mod fast_subscribers;
 mod flood;
-mod honest;
-mod loris;
+mod honest_clients;
 mod memory;
-mod net;
+mod network;
 mod oracle;
 mod pause;
 mod publisher;
 mod records;
-#[allow(dead_code, unused_imports, reason = "the contract's tests use the rest of it")]
+mod slow_clients;
+#[allow(dead_code, unused_imports, reason = "the contract tests use the rest")]
 #[path = "../contract/support/mod.rs"]
 mod support;
 mod topics;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-static TURN: Mutex<()> = Mutex::new(());
+static MACHINE: Mutex<()> = Mutex::new(());
 
-/// Each of them wants the machine for itself.
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the machine for one test, because each needs it to itself.
+fn lock_machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }

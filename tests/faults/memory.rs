@@ -1,34 +1,34 @@
-//! Memory runs out. A broker that gets none ends at once, as a whole, rather than go on in part: whoever starts it again finds
-//! every acknowledged record, and subscribers are told what is gone.
+//! Memory runs out. A broker whose allocation fails aborts as a whole instead of continuing in part. After a restart, every
+//! acknowledged record is there, and subscribers get a `gap` for lost events.
 
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use super::lock_machine;
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
 use super::records::{Inserter, Stored};
-use super::support::{Broker, Folder};
-use super::turn;
+use super::support::{Broker, TempDir};
 
-/// What it may take beyond what it has.
+/// Bytes the broker may allocate beyond what it has.
 const MORE: u64 = 40 << 20;
 
 fn limit_memory(broker: &Broker) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).expect("the broker runs");
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB"));
-    let kilobytes: u64 = size.and_then(|size| size.trim().parse().ok()).expect("the kernel says how large it is");
+    let kilobytes: u64 = size.and_then(|size| size.trim().parse().ok()).expect("the kernel reports the size");
     let limit = Some((kilobytes << 10) + MORE);
     let pid = Pid::from_raw(broker.pid().cast_signed());
     prlimit(pid, Resource::As, Rlimit { current: limit, maximum: limit }).expect("limits can be lowered");
 }
 
 #[test]
-fn a_broker_that_gets_no_memory_ends_and_nothing_acknowledged_is_lost() {
-    let _turn = turn();
-    let folder = Folder::new();
-    let data = folder.path.join("data").display().to_string();
+fn running_out_of_memory_loses_nothing_acknowledged() {
+    let _lock = lock_machine();
+    let dir = TempDir::new();
+    let data = dir.path.join("data").display().to_string();
     let start = || Broker::start(&["--data", &data, "--heartbeat", "1s", "--history", "100000"]);
     let (stored, ledger, mut broker) = (Stored::new(), Ledger::new(), start());
     let eager = Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager);
@@ -45,19 +45,19 @@ fn a_broker_that_gets_no_memory_ends_and_nothing_acknowledged_is_lost() {
             }
         });
         let (code, log) = broker.wait();
-        assert_eq!(code, None, "it is ended by a signal: {log}");
+        assert_eq!(code, None, "a signal ends the process: {log}");
         assert!(log.contains("memory allocation"), "{log}");
         broker = start();
-        stored.assert_kept(&broker);
+        stored.assert_all_stored(&broker);
         eprintln!("{round}: {} events accepted, {} records kept", ledger.accepted(), stored.len());
-        eager.moves_to(broker.address);
-        slow.moves_to(broker.address);
+        eager.reconnect_to(broker.address);
+        slow.reconnect_to(broker.address);
     }
     eprintln!("no memory: {}; {}", eager.judge(), slow.judge());
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
-/// Until the broker ends.
+/// Publishes until the broker ends.
 fn flood(publisher: &mut Publisher) {
     let filling = "x".repeat(100_000);
     let is_there = |publisher: &mut Publisher| {

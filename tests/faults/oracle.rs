@@ -1,5 +1,5 @@
-//! The oracle: a subscriber that resumes whenever its stream breaks and notes all it is told. In the end every accepted event
-//! was received once and in order, or a `gap` event said that it is gone. Refuses to know what was done to the broker.
+//! A subscriber that resumes whenever its stream breaks and records everything it receives. In the end, every accepted event
+//! must have been received once and in order, or reported as gone by a `gap` event. Independent of the fault.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,43 +13,43 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::publisher::{Ledger, Publisher};
 use super::support::crowd::split_chunk;
-use super::support::{Event, PATIENCE};
+use super::support::{Event, TIMEOUT};
 
 /// The data of the event after which the oracle judges.
 const LAST: &str = "the last one";
 
-/// After so long without a byte it hangs up and comes again, as a client does that knows of heartbeats: these brokers send one
-/// every second or two.
+/// After this long without a byte, the oracle reconnects, as clients that rely on heartbeats do: the brokers in these tests
+/// send one every second or two.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Within so long there is a stream again, whatever happened. Longer than a cable is pulled.
+/// A stream must be available again within this time, whatever the fault. Longer than a cable stays unplugged.
 const LONGEST: Duration = Duration::from_secs(400);
 
-/// How it reads.
+/// How the oracle reads.
 #[derive(Clone, Copy)]
 pub enum Pace {
-    /// All there is, at once.
+    /// Everything available, immediately.
     Eager,
-    /// So many bytes, and then it sleeps.
+    /// This many bytes, followed by a pause.
     Slow(usize, Duration),
-    /// It hangs up after so many bytes, and comes again.
+    /// Reconnects after this many bytes.
     Fickle(usize),
 }
 
-/// See the module's page.
+/// A running oracle.
 pub struct Oracle {
     address: Arc<Mutex<SocketAddr>>,
     topic: String,
     ledger: Arc<Ledger>,
-    thread: JoinHandle<Diary>,
+    thread: JoinHandle<Journal>,
 }
 
-/// What the oracle found.
+/// The oracle's result.
 pub struct Verdict {
     pub accepted: usize,
     pub received: usize,
     pub gaps: usize,
-    /// Accepted events that a gap announced as gone.
+    /// Accepted events that a gap reported as gone.
     pub announced: usize,
     pub connections: usize,
 }
@@ -61,17 +61,17 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What a stream says that matters.
+/// The parts of a stream that matter to the oracle.
 enum Note {
     Event { id: u64, data: String },
     Gap { after: u64, oldest: Option<u64> },
 }
 
 #[derive(Default)]
-struct Diary {
-    /// To be told when it has begun.
+struct Journal {
+    /// Notified when the stream is primed.
     primed: Option<Sender<()>>,
-    /// Everything after it is owed.
+    /// Every event after this id must be received.
     begin: u64,
     last: u64,
     notes: Vec<Note>,
@@ -80,66 +80,66 @@ struct Diary {
 }
 
 impl Oracle {
-    /// Subscribes; all that is accepted after this returns is owed to it.
+    /// Subscribes. Every event accepted after this returns must be received.
     pub fn start(address: SocketAddr, topic: &str, ledger: &Arc<Ledger>, pace: Pace) -> Self {
         let (primed, is_primed) = bounded(1);
         let shared = Arc::new(Mutex::new(address));
-        let (place, name) = (Arc::clone(&shared), topic.to_owned());
+        let (current, name) = (Arc::clone(&shared), topic.to_owned());
         let thread = thread::spawn(move || {
-            let mut diary = Diary { primed: Some(primed), ..Diary::default() };
+            let mut journal = Journal { primed: Some(primed), ..Journal::default() };
             let mut progress = Instant::now();
-            while !diary.has_ended {
-                let address = *place.lock().expect("nobody panics with an address in hand");
-                if visit(&mut diary, address, &name, pace).is_some() {
+            while !journal.has_ended {
+                let address = *current.lock().expect("no thread panicked while holding the lock");
+                if visit(&mut journal, address, &name, pace).is_some() {
                     progress = Instant::now();
                 } else {
                     thread::sleep(Duration::from_millis(20));
                 }
-                assert!(progress.elapsed() < LONGEST, "no stream of {name} is to be had");
+                assert!(progress.elapsed() < LONGEST, "no stream of {name} can be opened");
             }
-            diary
+            journal
         });
-        assert!(is_primed.recv_timeout(PATIENCE).is_ok(), "the oracle never subscribed");
+        assert!(is_primed.recv_timeout(TIMEOUT).is_ok(), "the oracle never subscribed");
         Self { address: shared, topic: topic.to_owned(), ledger: Arc::clone(ledger), thread }
     }
 
-    /// The broker has been started again, elsewhere.
-    pub fn moves_to(&self, address: SocketAddr) {
-        *self.address.lock().expect("nobody panics with an address in hand") = address;
+    /// Reconnects to a restarted broker at another address.
+    pub fn reconnect_to(&self, address: SocketAddr) {
+        *self.address.lock().expect("no thread panicked while holding the lock") = address;
     }
 
-    /// Publishes a last event, waits for it and judges.
+    /// Publishes a last event, waits for it, and judges.
     pub fn judge(self) -> Verdict {
-        let address = *self.address.lock().expect("nobody panics with an address in hand");
+        let address = *self.address.lock().expect("no thread panicked while holding the lock");
         let mut publisher = Publisher::new(address, &self.topic, &self.ledger);
         let begin = Instant::now();
         while !publisher.publish(LAST) {
-            assert!(begin.elapsed() < PATIENCE, "the last event is never accepted");
+            assert!(begin.elapsed() < TIMEOUT, "the last event is never accepted");
             thread::sleep(Duration::from_millis(20));
         }
-        let diary = self.thread.join().expect("the oracle reads to the end");
-        diary.judge(&self.ledger)
+        let journal = self.thread.join().expect("the oracle reads to the end");
+        journal.judge(&self.ledger)
     }
 }
 
-/// One connection, until it ends; `None` if none was to be had.
-fn visit(diary: &mut Diary, address: SocketAddr, topic: &str, pace: Pace) -> Option<()> {
+/// Reads one connection until it ends; returns `None` if none could be opened.
+fn visit(journal: &mut Journal, address: SocketAddr, topic: &str, pace: Pace) -> Option<()> {
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
-    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out can be set");
-    let position = if diary.begin > 0 { format!("Last-Event-ID: {}\r\n", diary.last) } else { String::new() };
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout can be set");
+    let position = if journal.begin > 0 { format!("Last-Event-ID: {}\r\n", journal.last) } else { String::new() };
     let request = format!("GET /subscribe/{topic}?prime HTTP/1.1\r\nHost: h\r\n{position}\r\n");
     socket.write_all(request.as_bytes()).ok()?;
-    diary.connections += 1;
+    journal.connections += 1;
     let (mut reader, mut buffer) = (Reader::default(), vec![0; 64 << 10]);
     let (mut total, mut news) = (0, Instant::now());
-    while !diary.has_ended {
+    while !journal.has_ended {
         let limit = match pace {
             Pace::Eager => buffer.len(),
             Pace::Slow(bytes, pause) => {
                 thread::sleep(pause);
                 bytes
             }
-            Pace::Fickle(bytes) if total >= bytes && diary.begin > 0 => break,
+            Pace::Fickle(bytes) if total >= bytes && journal.begin > 0 => break,
             Pace::Fickle(_) => 512,
         };
         match socket.read(&mut buffer[..limit]) {
@@ -147,7 +147,7 @@ fn visit(diary: &mut Diary, address: SocketAddr, topic: &str, pace: Pace) -> Opt
             Ok(count) => {
                 total += count;
                 news = Instant::now();
-                reader.take(&buffer[..count], |event| diary.note(event));
+                reader.take(&buffer[..count], |event| journal.note(event));
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 if news.elapsed() > SILENCE {
@@ -161,13 +161,13 @@ fn visit(diary: &mut Diary, address: SocketAddr, topic: &str, pace: Pace) -> Opt
     reader.is_open.then_some(())
 }
 
-impl Diary {
+impl Journal {
     fn note(&mut self, event: &Event) {
         match event.name.as_deref() {
             None if event.data.is_none() => {
                 self.begin = event.number();
                 self.last = self.begin;
-                self.primed.take().into_iter().for_each(|primed| primed.send(()).expect("somebody waits for it"));
+                self.primed.take().into_iter().for_each(|primed| primed.send(()).expect("the receiver waits"));
             }
             None => self.note_event(event),
             Some("gap") => self.note_gap(event.data.as_deref().unwrap_or_default()),
@@ -187,11 +187,11 @@ impl Diary {
         let gap: serde_json::Value = serde_json::from_str(data).expect("a gap is JSON");
         let number = |member: &str| gap[member].as_str().and_then(|id| id.parse().ok());
         let after = number("after").expect("a gap begins somewhere");
-        assert!(after <= self.last, "a gap after {after} leaves out what follows {}", self.last);
+        assert!(after <= self.last, "a gap after {after} omits events that follow {}", self.last);
         self.notes.push(Note::Gap { after, oldest: number("oldest") });
     }
 
-    /// What gaps announced as gone, as ranges that include neither end.
+    /// Returns the ids that gaps reported as gone, as ranges that exclude both ends.
     fn gone(&self) -> Vec<(u64, u64)> {
         let mut next = u64::MAX;
         let mut gone = Vec::new();
@@ -212,11 +212,11 @@ impl Diary {
             received.insert(*id);
             assert!(!entries.refused.contains(data), "{data} was refused, and delivered");
         }
-        // What came after its last event is for other oracles of the topic.
+        // Events after the oracle's last one belong to other oracles of the topic.
         let owed = entries.accepted.iter().filter(|id| (self.begin + 1..=self.last).contains(id));
         let missing: Vec<u64> = owed.filter(|id| !received.contains(*id)).copied().collect();
         let lost = missing.iter().find(|id| !gone.iter().any(|(after, oldest)| after < *id && *id < oldest));
-        assert_eq!(lost, None, "accepted, and neither delivered nor announced; {} are missing", missing.len());
+        assert_eq!(lost, None, "accepted, but neither delivered nor reported by a gap; {} are missing", missing.len());
         Verdict {
             accepted: entries.accepted.len(),
             received: received.len(),
@@ -227,7 +227,7 @@ impl Diary {
     }
 }
 
-/// Makes events of a stream's bytes.
+/// Parses a stream's bytes into events.
 #[derive(Default)]
 struct Reader {
     unread: Vec<u8>,

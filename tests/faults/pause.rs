@@ -1,18 +1,18 @@
-//! The whole process is stopped for a while, as by a debugger, a suspended machine or a hypervisor, and goes on.
+//! The whole process is stopped for a while, as by a debugger or a suspended machine, and then continues.
 
 use std::thread;
 use std::time::Duration;
 
-use super::baseline::{SLACK, survives};
-use super::fast::Fast;
+use super::baseline::{SLACK, assert_survives};
+use super::fast_subscribers::FastSubscribers;
+use super::lock_machine;
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
 use super::support::{Broker, Connection};
-use super::turn;
 
-/// More than a worker takes from its poll at once.
+/// More than a worker takes from one poll.
 const CLIENTS: usize = 3000;
-/// Longer than any patience of this broker's.
+/// Longer than every timeout of this broker.
 const PAUSE: Duration = Duration::from_secs(4);
 
 fn pause(broker: &Broker, meanwhile: impl FnOnce()) {
@@ -22,15 +22,15 @@ fn pause(broker: &Broker, meanwhile: impl FnOnce()) {
     broker.signal("CONT");
 }
 
-/// What came while the broker slept came in time.
+/// Requests that arrived while the broker was stopped count as arrived in time.
 #[test]
-fn nobody_is_blamed_for_the_time_in_which_the_broker_was_stopped() {
-    let _turn = turn();
+fn no_client_times_out_while_the_broker_is_stopped() {
+    let _lock = lock_machine();
     let broker = Broker::start(&["--heartbeat", "500ms", "--stall", "1s", "--request-timeout", "2s"]);
-    let fast = Fast::start(&broker, 100);
+    let fast = FastSubscribers::start(&broker, 100);
     let ledger = Ledger::new();
     let oracle = Oracle::start(broker.address, "topicone1", &ledger, Pace::Eager);
-    survives("SIGSTOP, SIGCONT", &broker, 100 + 1 + 1, SLACK, || {
+    assert_survives("SIGSTOP, SIGCONT", &broker, 100 + 1 + 1, SLACK, || {
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| broker.connect()).collect();
         for (number, client) in clients.iter_mut().enumerate() {
             client.send(BEGIN[number % BEGIN.len()]);
@@ -49,7 +49,7 @@ fn nobody_is_blamed_for_the_time_in_which_the_broker_was_stopped() {
         assert_eq!(accepted, 20);
         fast.await_more(10);
     });
-    eprintln!("{}; each of the fast got {}", oracle.judge(), fast.finish());
+    eprintln!("{}; each fast subscriber got {}", oracle.judge(), fast.finish());
 }
 
 /// Half a head, half a body, nothing.
@@ -58,7 +58,7 @@ const BEGIN: [&str; 3] =
 const END: [&str; 3] = ["st: h\r\n\r\n", "ta: x", "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"];
 
 fn assert_answered(client: &mut Connection) {
-    let answer = client.response_or_end();
-    let status = answer.map(|answer| answer.status);
-    assert_eq!(status, Some(200), "a client that said all in time");
+    let response = client.response_or_end();
+    let status = response.map(|response| response.status);
+    assert_eq!(status, Some(200), "a client that sent its request in time");
 }

@@ -1,4 +1,4 @@
-//! A publisher that keeps book: what the broker accepted, what it refused, and what it left without an answer.
+//! A publisher that records which events the broker accepted, which it refused, and which got no response.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::support::Connection;
 
-/// What the broker said to the publishers of one topic. Each event's data is said once only.
+/// The broker's responses to the publishers of one topic. Each event's data is unique.
 #[derive(Default)]
 pub struct Ledger {
     entries: Mutex<Entries>,
@@ -15,11 +15,11 @@ pub struct Ledger {
 
 #[derive(Default)]
 pub struct Entries {
-    /// The ids of accepted events.
+    /// Ids of accepted events.
     pub accepted: HashSet<u64>,
-    /// The data of refused ones.
+    /// Data of refused events.
     pub refused: HashSet<String>,
-    /// Events whose answer never came: they may have been accepted.
+    /// Events without a response: they may have been accepted.
     pub unknown: usize,
 }
 
@@ -29,7 +29,7 @@ impl Ledger {
     }
 
     pub fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().expect("nobody panics with the book in hand")
+        self.entries.lock().expect("no thread panicked while holding the lock")
     }
 
     pub fn accepted(&self) -> usize {
@@ -37,7 +37,7 @@ impl Ledger {
     }
 }
 
-/// See the module's page.
+/// A publisher to one topic that reconnects when needed.
 pub struct Publisher {
     address: SocketAddr,
     topic: String,
@@ -50,12 +50,12 @@ impl Publisher {
         Self { address, topic: topic.to_owned(), ledger: Arc::clone(ledger), connection: None }
     }
 
-    /// Publishes one event; true if it was accepted.
+    /// Publishes one event; returns whether it was accepted.
     pub fn publish(&mut self, data: &str) -> bool {
         let request = request(&self.topic, data);
-        let answer = self.connect().and_then(|connection| ask(connection, &request));
+        let response = self.connect().and_then(|connection| send_request(connection, &request));
         let mut entries = self.ledger.entries();
-        match answer {
+        match response {
             Some((200, Some(id))) => {
                 assert!(entries.accepted.insert(id), "two events have the id {id}");
                 return true;
@@ -63,7 +63,7 @@ impl Publisher {
             Some((503, _)) => {
                 entries.refused.insert(data.to_owned());
             }
-            Some(answer) => panic!("a publish is answered {answer:?}"),
+            Some(response) => panic!("unexpected response to a publish: {response:?}"),
             None => {
                 entries.unknown += 1;
                 self.connection = None;
@@ -72,14 +72,14 @@ impl Publisher {
         false
     }
 
-    /// Whether the last event was answered.
+    /// Returns whether the last event got a response.
     pub fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
 
     fn connect(&mut self) -> Option<&mut Connection> {
         if self.connection.is_none() {
-            self.connection = TcpStream::connect(self.address).ok().map(Connection::over);
+            self.connection = TcpStream::connect(self.address).ok().map(Connection::from_socket);
         }
         self.connection.as_mut()
     }
@@ -90,10 +90,10 @@ fn request(topic: &str, data: &str) -> String {
     format!("{head}Content-Length: {}\r\n\r\n{data}", data.len())
 }
 
-/// The answer's status, and the id in it.
-fn ask(connection: &mut Connection, request: &str) -> Option<(u16, Option<u64>)> {
+/// Returns the response's status and the id in its body.
+fn send_request(connection: &mut Connection, request: &str) -> Option<(u16, Option<u64>)> {
     connection.socket.write_all(request.as_bytes()).ok()?;
-    let answer = connection.response_or_end()?;
-    let id = (answer.status == 200).then(|| answer.json()["id"].as_str().and_then(|id| id.parse().ok())).flatten();
-    Some((answer.status, id))
+    let response = connection.response_or_end()?;
+    let id = (response.status == 200).then(|| response.json()["id"].as_str().and_then(|id| id.parse().ok())).flatten();
+    Some((response.status, id))
 }

@@ -1,27 +1,27 @@
-//! The deliberate breakages: each is a small change as a real defect would be, in one file, of text that is there once.
-//! Refuses to know how they are tried.
+//! The mutations: each changes a piece of text that occurs once in a file, as a real defect might. Independent of how they are
+//! tried.
 
-use Broken::{CommonHeaders, Contract, Store};
+use Broken::{Broker, Contract, Store};
 
 /// What a mutation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The invariant of `ARCHITECTURE.md` with this number.
-    CommonHeaders(u8),
+    /// The invariant of `src/lib.rs` with this number.
+    Broker(u8),
     /// The invariant of `src/store/mod.rs` with this number.
     Store(u8),
-    /// What clients are promised.
+    /// A promise to clients.
     Contract(&'static str),
 }
 
-/// See the module's page.
+/// A defect to put into the sources.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutation {
     pub name: &'static str,
     pub breaks: Broken,
-    /// Within `src`.
+    /// The path below `src`.
     pub file: &'static str,
-    /// What is there, and what it becomes.
+    /// Pieces of source text, each with its replacement.
     pub edits: &'static [(&'static str, &'static str)],
 }
 
@@ -35,40 +35,40 @@ const fn change(
 }
 
 pub const MUTATIONS: &[Mutation] = &[
-    // Ids grow, each feed ascends, a replica is complete.
+    // Ids increase, each feed ascends, each replica is complete.
     change(
-        "stamp-without-next",
-        CommonHeaders(1),
+        "id-without-increment",
+        Broker(1),
         "hub/mod.rs",
         &[("now_micros.max(self.last_id + 1)", "now_micros.max(self.last_id)")],
     ),
     change(
-        "reserve-overlaps",
-        CommonHeaders(1),
+        "reserved-ids-overlap",
+        Broker(1),
         "hub/records.rs",
         &[("state.last_id = first + count as u64 - 1;", "state.last_id = first;")],
     ),
     change(
-        "start-without-mark",
-        CommonHeaders(1),
+        "start-ignores-high-water-mark",
+        Broker(1),
         "broker/builder.rs",
         &[("    clock.advance_ids(records.ids_through);\n", "")],
     ),
     change(
-        "mark-of-records-alone",
-        CommonHeaders(1),
+        "high-water-mark-of-records-only",
+        Broker(1),
         "store/high_water_mark.rs",
         &[("before: ceiling.max(newest_record)", "before: newest_record")],
     ),
     change(
-        "close-notes-an-old-mark",
-        CommonHeaders(1),
+        "close-writes-an-old-mark",
+        Broker(1),
         "store/high_water_mark.rs",
         &[("let exact = newest.max(self.before);", "let exact = self.before;")],
     ),
     change(
         "inbox-after-serving",
-        CommonHeaders(1),
+        Broker(1),
         "worker/mod.rs",
         &[
             ("        self.streams.take_inbox();\n", ""),
@@ -80,20 +80,20 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "join-without-backlog",
-        CommonHeaders(1),
+        Broker(1),
         "hub/mod.rs",
         &[("is_first.then(|| window.frames().cloned().collect())", "is_first.then(Vec::new)")],
     ),
     change(
         "topics-out-of-order",
-        CommonHeaders(1),
+        Broker(1),
         "stream/replica.rs",
         &[("heads.min_by_key(|frame| frame.id())", "heads.last()")],
     ),
-    // What is acknowledged is kept, and nothing is shown that is not on the disk.
+    // Everything acknowledged is kept, and only records on the disk are delivered.
     change(
-        "answer-before-commit",
-        CommonHeaders(2),
+        "reply-before-commit",
+        Broker(2),
         "store/writer.rs",
         &[(
             "        match self.commit(&mut records) {
@@ -109,8 +109,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "shown-before-commit",
-        CommonHeaders(2),
+        "delivered-before-commit",
+        Broker(2),
         "store/writer.rs",
         &[
             (
@@ -130,13 +130,13 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("Sync::Full => \"FULL\"", "Sync::Full => \"NORMAL\"")],
     ),
     change(
-        "fsync-not-turned-on-again",
+        "fsync-not-reenabled",
         Store(1),
         "store/index.rs",
         &[("schema::set_sync(connection, Sync::Full)?;", "schema::set_sync(connection, Sync::Later)?;")],
     ),
     change(
-        "yes-though-the-disk-is-full",
+        "success-though-the-disk-is-full",
         Store(1),
         "store/writer.rs",
         &[(
@@ -145,63 +145,63 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "names-not-forgotten",
+        "names-not-removed",
         Store(1),
         "store/commit.rs",
         &[("    if written.is_err() {\n        names.forget(&added);\n    }\n", "")],
     ),
     // Every event after the cursor once, in order, or a gap.
     change(
-        "notice-taken-twice",
-        CommonHeaders(3),
+        "delivery-taken-twice",
+        Broker(3),
         "stream/mod.rs",
         &[("if frame.id() > self.replica.feeds.get(slot).window.newest() {", "if frame.id() > 0 {")],
     ),
     change(
         "resume-without-gap",
-        CommonHeaders(3),
+        Broker(3),
         "hub/position.rs",
         &[("self.is_whole_after(earliest).then_some(Meaning::After(earliest))", "Some(Meaning::After(earliest))")],
     ),
     change(
-        "foreign-id-read-as-its-own",
-        CommonHeaders(3),
+        "brokers-id-read-as-own-id",
+        Broker(3),
         "hub/position.rs",
         &[("own.into_iter().chain(given).min()?", "own.or(given)?")],
     ),
     change(
-        "evicted-id-read-as-another-topics",
-        CommonHeaders(3),
+        "evicted-own-id-not-remembered",
+        Broker(3),
         "hub/retain.rs",
         &[("            self.evicted_ids.put(&topic.name, own);\n", "")],
     ),
     change(
         "record-position-judged-by-range",
-        CommonHeaders(3),
+        Broker(3),
         "hub/records.rs",
         &[("RecordStart::AfterStored(id),\n            _ => ", "RecordStart::After(id),\n            _ => ")],
     ),
     change(
-        "lookup-not-heeded",
-        CommonHeaders(3),
+        "lookup-result-ignored",
+        Broker(3),
         "hub/records.rs",
         &[("Self::AfterStored(id) if exists => Self::After(id),", "Self::AfterStored(id) => Self::After(id),")],
     ),
     change(
-        "gap-though-nothing-is-lost",
-        CommonHeaders(3),
+        "gap-without-a-loss",
+        Broker(3),
         "hub/position.rs",
         &[("feed.window.evicted_through() <= id", "feed.window.evicted_through() < id")],
     ),
     change(
         "gap-not-remembered",
-        CommonHeaders(3),
+        Broker(3),
         "stream/catch_up.rs",
         &[("..Backlog::begin(windows().map(|window| window.evicted_through()), *cursor) }", "..Backlog::default() }")],
     ),
     change(
         "cursor-beyond-a-short-write",
-        CommonHeaders(3),
+        Broker(3),
         "stream/fanout.rs",
         &[(
             "                    break PassEnd::Departs(seated, Departure::Blocked(rest));",
@@ -209,14 +209,14 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "rest-forgets-its-first-part",
-        CommonHeaders(3),
+        "partial-write-forgets-its-offset",
+        Broker(3),
         "stream/subscriber.rs",
         &[("Self::Frame(frame, offset + written)", "Self::Frame(frame, offset.max(written))")],
     ),
     change(
-        "rest-begins-a-byte-late",
-        CommonHeaders(3),
+        "partial-write-one-byte-late",
+        Broker(3),
         "stream/catch_up.rs",
         &[(
             "(PartialWrite::Frame(Arc::clone(cut), offset), frames as u64 + 1)",
@@ -224,14 +224,14 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "frame-at-the-cursor-again",
-        CommonHeaders(3),
+        "frame-at-the-cursor-resent",
+        Broker(3),
         "hub/window.rs",
         &[("partition_point(|frame| frame.id() <= cursor)", "partition_point(|frame| frame.id() < cursor)")],
     ),
     change(
-        "superseded-not-kept",
-        CommonHeaders(3),
+        "superseded-frame-dropped",
+        Broker(3),
         "stream/replica.rs",
         &[(
             "        if let Some(superseded) = self.latest.push(frame) {
@@ -241,8 +241,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "worker-not-rung",
-        CommonHeaders(3),
+        "worker-not-woken",
+        Broker(3),
         "hub/mod.rs",
         &[(
             "for worker in heard.iter().filter(|&worker| Some(worker) != from) {",
@@ -250,58 +250,53 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "answer-not-rung",
-        CommonHeaders(3),
+        "store-reply-without-wakeup",
+        Broker(3),
         "worker/driver.rs",
         &[("            service.hub.ring(worker);\n", "            let _ = &service;\n")],
     ),
-    // Each turn is bounded and resumable.
+    // Each loop iteration is bounded and resumable.
     change(
         "reads-without-end",
-        CommonHeaders(5),
+        Broker(5),
         "worker/driver.rs",
         &[("for _ in 0..READS_PER_ITERATION {", "for _ in 0..READS_PER_ITERATION * 100 {")],
     ),
     change(
         "budget-ignored",
-        CommonHeaders(5),
+        Broker(5),
         "stream/fanout.rs",
         &[("        budget - (slice - left)\n", "        let _ = left;\n        budget\n")],
     ),
+    change("accepts-without-end", Broker(5), "net/acceptor.rs", &[("for _ in 0..ACCEPTS_PER_ITERATION {", "loop {")]),
     change(
-        "accepts-without-end",
-        CommonHeaders(5),
-        "net/acceptor.rs",
-        &[("for _ in 0..ACCEPTS_PER_ITERATION {", "loop {")],
-    ),
-    change(
-        "turn-not-resumed",
-        CommonHeaders(5),
+        "iteration-not-resumed",
+        Broker(5),
         "worker/driver.rs",
         &[("            self.queue_of(key).push_back(key);\n", "")],
     ),
     change(
-        "slice-of-a-publish-not-resumed",
-        CommonHeaders(5),
+        "publish-slice-not-resumed",
+        Broker(5),
         "worker/driver.rs",
         &[("            Step::Work => {}\n", "            Step::Work => return GoesOn::WhenReady,\n")],
     ),
     change(
         "paused-pass-forgotten",
-        CommonHeaders(5),
+        Broker(5),
         "stream/fanout.rs",
         &[("PassEnd::Paused => self.due.push_back(key),", "PassEnd::Paused => {}")],
     ),
-    // Bounds have names and are kept.
+    // Bounds are named and enforced.
     change(
         "history-without-count",
-        CommonHeaders(6),
+        Broker(6),
         "hub/retain.rs",
         &[("        while state.feeds.has_surplus(slot) {\n            state.evict(slot);\n        }\n", "")],
     ),
     change(
         "history-without-bytes",
-        CommonHeaders(6),
+        Broker(6),
         "hub/retain.rs",
         &[(
             "        while state.feeds.bytes() > self.limits.bytes {\n            self.evict_oldest(state, slot);\n        }\n",
@@ -310,15 +305,20 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "one-connection-too-many",
-        CommonHeaders(6),
+        Broker(6),
         "net/connection_limiter.rs",
         &[("        if open.load(Ordering::SeqCst) < max {", "        if open.load(Ordering::SeqCst) <= max {")],
     ),
-    change("debt-never-settled", CommonHeaders(6), "stream/fanout.rs", &[("            self.inbox.settle();\n", "")]),
-    // Seated, hungry, blocked or gone.
     change(
-        "room-not-asked-for",
-        CommonHeaders(7),
+        "in-flight-never-acknowledged",
+        Broker(6),
+        "stream/fanout.rs",
+        &[("            self.inbox.settle();\n", "")],
+    ),
+    // After a write, a socket is drained, blocked, requeued or gone.
+    change(
+        "subscriber-not-registered-for-writing",
+        Broker(7),
         "worker/driver.rs",
         &[(
             "self.kernel.register_both(&mut socket, subscriber.token())",
@@ -326,20 +326,20 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "room-for-an-answer-not-asked-for",
-        CommonHeaders(7),
+        "response-not-registered-for-writing",
+        Broker(7),
         "worker/driver.rs",
         &[("kernel.register_both(&mut connection.socket,", "kernel.register(&mut connection.socket,")],
     ),
     change(
-        "hungry-not-queued-again",
-        CommonHeaders(7),
+        "catch-up-not-requeued",
+        Broker(7),
         "stream/catch_up.rs",
         &[("                    hungry.push_back(key);\n", "")],
     ),
     change(
-        "room-ignored",
-        CommonHeaders(7),
+        "writability-ignored",
+        Broker(7),
         "stream/mod.rs",
         &[(
             "        if self.absences.rouse(key) {\n            self.hungry.push_back(key);\n        }",
@@ -347,8 +347,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "blocked-keeps-its-seat",
-        CommonHeaders(7),
+        "blocked-stays-in-ready-set",
+        Broker(7),
         "stream/fanout.rs",
         &[(
             "    pub(super) fn block(&mut self, key: SubscriberKey, rest: PartialWrite) {\n        self.give_up_seat(key);\n",
@@ -357,7 +357,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "readiness-ignored",
-        CommonHeaders(7),
+        Broker(7),
         "worker/events.rs",
         &[(
             "connection.is_readable |= seen.is_readable || seen.has_ended;",
@@ -365,15 +365,15 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "full-read-taken-for-the-last",
-        CommonHeaders(7),
+        "full-read-taken-as-last",
+        Broker(7),
         "conn/connection.rs",
         &[("self.is_readable = count == buffer.len() || self.has_ended;", "self.is_readable = self.has_ended;")],
     ),
-    // Accepting goes on by itself.
+    // Accepting resumes by itself.
     change(
-        "door-stays-shut",
-        CommonHeaders(8),
+        "listener-stays-paused",
+        Broker(8),
         "net/acceptor.rs",
         &[(
             "shut.for_each(|entrance| entrance.state = Accepting::More);",
@@ -381,14 +381,14 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "place-not-given-back",
-        CommonHeaders(8),
+        "connection-slot-not-released",
+        Broker(8),
         "net/connection_limiter.rs",
         &[("        self.places(scope).0.fetch_sub(1, Ordering::SeqCst);\n", "        let _ = scope;\n")],
     ),
     change(
-        "nobody-told-of-a-place",
-        CommonHeaders(8),
+        "waiting-listener-not-woken",
+        Broker(8),
         "net/connection_limiter.rs",
         &[(
             "self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)",
@@ -398,7 +398,7 @@ pub const MUTATIONS: &[Mutation] = &[
     // Tokens and payloads never reach a log.
     change(
         "token-in-the-log",
-        CommonHeaders(9),
+        Broker(9),
         "conn/exchange.rs",
         &[(
             "            Ok(Parsed::Complete(head, len)) => {\n",
@@ -407,16 +407,16 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "payload-in-the-log",
-        CommonHeaders(9),
+        Broker(9),
         "store/writer.rs",
         &[(
             "        self.index.add(versions);\n",
             "        self.index.add(versions);\n        log::trace!(\"stored {records:?}\");\n",
         )],
     ),
-    // The index is complete up to its mark, and says nothing of its own.
+    // The index is complete up to its mark, and derived from the records only.
     change(
-        "index-marked-before-it-is-whole",
+        "index-marked-before-complete",
         Store(2),
         "store/index.rs",
         &[(
@@ -432,7 +432,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     // After a failure nothing more is written, and the opening moves the log.
     change(
-        "goes-on-after-a-failed-commit",
+        "continues-after-a-failed-commit",
         Store(3),
         "store/writer.rs",
         &[(
@@ -448,7 +448,7 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     // An id of an insert that failed is never given again.
     change(
-        "failed-ids-given-again",
+        "failed-ids-reused",
         Store(4),
         "hub/records.rs",
         &[
@@ -473,7 +473,7 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("            if second > now {", "            if second > now + 1 {")],
     ),
     change(
-        "drain-forgets-what-is-owed",
+        "drain-drops-pending-events",
         Contract("Whatever was accepted is delivered before the end"),
         "worker/housekeeping.rs",
         &[("            && !self.streams.has_work()\n", "")],
@@ -485,7 +485,7 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("!self.parts.service.is_inserting()\n            && ", "")],
     ),
     change(
-        "publish-taken-in-a-drain",
+        "publish-accepted-in-a-drain",
         Contract("Whatever was accepted is delivered before the end"),
         "api/publish.rs",
         &[(

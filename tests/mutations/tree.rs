@@ -1,4 +1,4 @@
-//! A copy of the package in which one source file at a time is changed, and its builds. Refuses to know what they show.
+//! Builds copies of the package with one changed source file. Independent of running them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,42 +10,45 @@ use serde_json::Value;
 
 use super::list::Mutation;
 
-/// The copy's name, so that it and the package are not one to cargo.
+/// The copy's name, so that cargo doesn't take it for the package.
 const NAME: &str = "esker-mutated";
-/// As a release is built, but for the time that it takes.
+/// Like a release, but faster to build.
 const PROFILE: &str =
     "\n[profile.dev.package.esker-mutated]\ndebug = false\ndebug-assertions = false\noverflow-checks = false\n";
 
-/// See the module's page.
+/// The copy.
 pub struct Tree {
-    place: PathBuf,
+    path: PathBuf,
     target: PathBuf,
 }
 
-/// What building came to.
+/// The result of a build.
 pub struct Built {
-    /// The simulation, or what the compiler said.
+    /// The simulation's executable, or the compiler's errors.
     pub simulation: Result<PathBuf, String>,
     pub took: Duration,
 }
 
-/// The package that is tested.
+/// Returns the directory of the package under test.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The text with the mutation in it.
+/// Returns the text with the mutation applied.
 pub fn apply(mutation: &Mutation, text: &str) -> String {
     let Mutation { name, file, edits, .. } = mutation;
     edits.iter().fold(text.to_owned(), |text, (from, to)| {
         let count = text.matches(from).count();
-        assert_eq!(count, 1, "{name}: src/{file} has this {count} times, see to it that it fits again:\n{from}");
+        assert_eq!(
+            count, 1,
+            "{name}: src/{file} contains this {count} times instead of once; quote the current text:\n{from}"
+        );
         text.replacen(from, to, 1)
     })
 }
 
 impl Tree {
-    /// A fresh copy. All but the sources and the manifest is the package's own.
+    /// Creates a new copy. Only the sources and the manifest are copied; the rest are links.
     pub fn new() -> Self {
         let target = root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
         let place = target.join("mutations/tree");
@@ -57,7 +60,7 @@ impl Tree {
         copy_sources(&root().join("src"), &place.join("src"));
         // Only the library is needed.
         fs::remove_file(place.join("src/main.rs")).expect("the binary's source");
-        let tree = Self { place, target };
+        let tree = Self { path: place, target };
         tree.write_manifest();
         tree
     }
@@ -68,17 +71,17 @@ impl Tree {
         let manifest = read("Cargo.toml")
             .replacen("members = [\"tests/disk\"]", "", 1)
             .replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1)
-            // By its own path: within the copy it would be in the way of the package's own.
+            // An absolute path, because a copy of it would conflict with the package's own.
             .replacen("path = \"tests/disk\"", &format!("path = {:?}", disk.display().to_string()), 1);
         let library = "\n[lib]\nname = \"esker\"\n";
         let lock = read("Cargo.lock").replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1);
-        fs::write(self.place.join("Cargo.toml"), manifest + library + PROFILE).expect("the copy's manifest");
-        fs::write(self.place.join("Cargo.lock"), lock).expect("the copy's lock file");
+        fs::write(self.path.join("Cargo.toml"), manifest + library + PROFILE).expect("the copy's manifest");
+        fs::write(self.path.join("Cargo.lock"), lock).expect("the copy's lock file");
     }
 
-    /// Builds it with the mutation, and takes that back.
+    /// Builds the copy with the mutation, then restores the source.
     pub fn build_with(&self, mutation: &Mutation) -> Built {
-        let path = self.place.join("src").join(mutation.file);
+        let path = self.path.join("src").join(mutation.file);
         let text = fs::read_to_string(&path).expect("a source file");
         fs::write(&path, apply(mutation, &text)).expect("the copy can be written to");
         let built = self.build(mutation.name);
@@ -86,20 +89,20 @@ impl Tree {
         built
     }
 
-    /// Builds it as it is. The simulation has this name, for the next one may be built while it runs.
+    /// Builds the copy. The executable gets this name, because the next one may be built while it runs.
     pub fn build(&self, name: &str) -> Built {
         let begin = Instant::now();
         let output = Command::new(env!("CARGO"))
             .args(["test", "--offline", "--no-run", "--message-format=json", "--test", "simulation"])
-            .current_dir(&self.place)
+            .current_dir(&self.path)
             .env("CARGO_TARGET_DIR", &self.target)
             .output()
             .expect("cargo runs");
-        let told = String::from_utf8_lossy(&output.stdout);
-        let simulation = told.lines().filter_map(executable).next_back();
+        let messages_json = String::from_utf8_lossy(&output.stdout);
+        let simulation = messages_json.lines().filter_map(executable).next_back();
         let simulation = match simulation.filter(|_| output.status.success()) {
             Some(built) => Ok(self.keep(&built, name)),
-            None => Err(format!("{}{}", errors(&told), String::from_utf8_lossy(&output.stderr))),
+            None => Err(format!("{}{}", errors(&messages_json), String::from_utf8_lossy(&output.stderr))),
         };
         Built { simulation, took: begin.elapsed() }
     }
@@ -128,9 +131,9 @@ fn executable(line: &str) -> Option<PathBuf> {
     Some(message["executable"].as_str()?.into())
 }
 
-/// What the compiler had against it.
-fn errors(told: &str) -> String {
-    let messages = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+/// Returns the compiler's errors.
+fn errors(messages_json: &str) -> String {
+    let messages = messages_json.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let errors = messages.filter(|message| message["message"]["level"] == "error");
     errors.filter_map(|message| Some(message["message"]["rendered"].as_str()?.to_owned())).collect()
 }

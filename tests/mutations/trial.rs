@@ -1,4 +1,4 @@
-//! A run of a simulation that was built with a mutation, and what it came to. Refuses to know what was changed.
+//! Runs a simulation that was built with a mutation, and returns a verdict. Independent of what was changed.
 
 use std::fmt;
 use std::fs;
@@ -9,39 +9,39 @@ use std::time::{Duration, Instant};
 
 use super::tree::Built;
 
-/// The one test that all seeds are run by.
+/// The test that runs all seeds.
 const TEST: &str = "the_whole_broker_keeps_its_invariants";
-/// Three times what all seeds take; beyond that it goes round in circles.
+/// Three times what all seeds take; longer runs count as endless.
 const CPU_SECONDS: u64 = 60;
-/// The signal at the end of them.
+/// The signal sent at this limit.
 const SIGXCPU: i32 = 24;
-/// So much of a message is enough to know it by.
+/// Messages are truncated to this length.
 const MESSAGE_CHARS: usize = 110;
 
-/// A run under way.
+/// A run in progress.
 pub struct Trial(JoinHandle<Verdict>);
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub enum Verdict {
-    Noticed {
+    Detected {
         seeds: u64,
         message: String,
         built: Duration,
         ran: Duration,
     },
-    Unnoticed {
+    Undetected {
         seeds: u64,
     },
     Endless,
     DoesNotCompile(String),
-    /// It failed, and not by a seed.
+    /// The run failed for another reason than a seed.
     Unclear(String),
 }
 
 impl Trial {
-    /// Runs so many seeds, until one fails.
-    pub fn of(built: Built, seeds: u64) -> Self {
+    /// Runs this many seeds, until one fails.
+    pub fn start(built: Built, seeds: u64) -> Self {
         Self(thread::spawn(move || run(built, seeds)))
     }
 
@@ -67,25 +67,28 @@ fn run(built: Built, seeds: u64) -> Verdict {
         .output()
         .expect("a shell runs it");
     let _ = fs::remove_file(&simulation);
-    let said = String::from_utf8_lossy(&output.stderr);
-    match (output.status.success(), output.status.signal(), failing_seed(&said)) {
-        (true, ..) => Verdict::Unnoticed { seeds },
+    let output_text = String::from_utf8_lossy(&output.stderr);
+    match (output.status.success(), output.status.signal(), failing_seed(&output_text)) {
+        (true, ..) => Verdict::Undetected { seeds },
         (_, Some(SIGXCPU), _) => Verdict::Endless,
-        (_, _, Some(seed)) => {
-            Verdict::Noticed { seeds: seed + 1, message: message(&said), built: built.took, ran: begin.elapsed() }
-        }
-        _ => Verdict::Unclear(format!("{}: {said}", output.status)),
+        (_, _, Some(seed)) => Verdict::Detected {
+            seeds: seed + 1,
+            message: message(&output_text),
+            built: built.took,
+            ran: begin.elapsed(),
+        },
+        _ => Verdict::Unclear(format!("{}: {output_text}", output.status)),
     }
 }
 
-fn failing_seed(said: &str) -> Option<u64> {
-    let (_, rest) = said.split_once("scripts/sim --seed ")?;
+fn failing_seed(output_text: &str) -> Option<u64> {
+    let (_, rest) = output_text.split_once("scripts/sim --seed ")?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// Where the first panic was, and its first line.
-fn message(said: &str) -> String {
-    let mut lines = said.lines().skip_while(|line| !line.contains(" panicked at "));
+/// Returns the location of the first panic, and the first line of its message.
+fn message(output_text: &str) -> String {
+    let mut lines = output_text.lines().skip_while(|line| !line.contains(" panicked at "));
     let place = lines.next().and_then(|line| line.rsplit('/').next()).unwrap_or_default();
     let place = place.split(':').next().unwrap_or_default();
     let words: String = lines.next().unwrap_or_default().chars().take(MESSAGE_CHARS).collect();
@@ -93,21 +96,21 @@ fn message(said: &str) -> String {
 }
 
 impl Verdict {
-    pub fn is_noticed(&self) -> bool {
-        matches!(self, Self::Noticed { .. })
+    pub fn is_detected(&self) -> bool {
+        matches!(self, Self::Detected { .. })
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Noticed { seeds, message, built, ran } => {
+            Self::Detected { seeds, message, built, ran } => {
                 write!(f, "{seeds:3} seeds  {:3.0}+{:2.0} s  {message}", built.as_secs_f64(), ran.as_secs_f64())
             }
-            Self::Unnoticed { seeds } => write!(f, "NOT NOTICED in {seeds} seeds"),
-            Self::Endless => write!(f, "NOT NOTICED: it runs without end"),
+            Self::Undetected { seeds } => write!(f, "NOT DETECTED in {seeds} seeds"),
+            Self::Endless => write!(f, "NOT DETECTED: runs endlessly"),
             Self::DoesNotCompile(errors) => write!(f, "DOES NOT COMPILE\n{errors}"),
-            Self::Unclear(said) => write!(f, "UNCLEAR: {said}"),
+            Self::Unclear(output_text) => write!(f, "UNCLEAR: {output_text}"),
         }
     }
 }

@@ -239,7 +239,7 @@ fn take_audit(name: usize, expected: &[usize], body: &[u8], oracle: &mut Oracle)
         assert!(shown.last().is_none_or(|&(last, _)| id > last), "versions are out of order: {text}");
         let item = &oracle.items[number];
         // A lying disk may have left anything.
-        assert!(item.feed == Feed::Name(name) || item.is_doubtful, "{item:?} is no version of {}", NAMES[name]);
+        assert!(item.feed == Feed::Name(name) || item.is_doubtful, "{item:?} is not a version of {}", NAMES[name]);
         oracle.show(number, Some(id));
         shown.push((id, number));
     }

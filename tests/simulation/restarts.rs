@@ -157,7 +157,7 @@ impl World {
         self.heal();
         self.start_requests();
         self.observe();
-        let heard: BTreeSet<_> = self.subscribers.iter().filter(|one| is_served(one)).map(|one| one.pipe).collect();
+        let due: BTreeSet<_> = self.subscribers.iter().filter(|one| is_served(one)).map(|one| one.pipe).collect();
         self.scenario.is_ending = true;
         let Some(mut broker) = self.broker.take() else { return };
         broker.drain();
@@ -173,7 +173,7 @@ impl World {
             self.dial.advance(20_000);
         }
         // Everything accepted, even in the last moment of the drain, was delivered before the streams ended.
-        for subscriber in self.ended.iter().filter(|one| is_served(one) && heard.contains(&one.pipe)) {
+        for subscriber in self.ended.iter().filter(|one| is_served(one) && due.contains(&one.pipe)) {
             subscriber.log.assert_complete(&self.oracle, true, &subscriber.description());
         }
         let is_ready = self.broker.as_ref().is_some_and(|broker| broker.store().status().health == Health::Ready);

@@ -159,7 +159,7 @@ impl<'w> Client<'w> {
         loop {
             let line = self.read_until(|bytes| memchr::memmem::find(bytes, b"\r\n"))?;
             let digits = String::from_utf8_lossy(&self.unread[..line]).into_owned();
-            let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("{digits:?} is no chunk size"))?;
+            let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("{digits:?} is not a chunk size"))?;
             self.read_until(|bytes| (bytes.len() >= line + size + 4).then_some(0))?;
             body.extend_from_slice(&self.unread[line + 2..line + 2 + size]);
             self.unread.drain(..line + size + 4);

@@ -1,6 +1,6 @@
-//! The broker that one writes by hand in an afternoon: one broadcast channel for each topic, one task for each
-//! connection. `GET /subscribe/{topic}` is the stream, `POST /publish/{topic}` sends the body as one event's data.
-//! It knows no ids, no resuming, no tokens; a subscriber that falls 256 events behind misses what it has not read.
+//! A minimal broker: one broadcast channel per topic, one task per connection. `GET /subscribe/{topic}` is the stream; `POST
+//! /publish/{topic}` sends the body as one event's data. It has no ids, resume or tokens. A subscriber that falls 256 events
+//! behind misses what it hasn't read.
 //!
 //! Usage: broadcast ADDRESS:PORT
 
@@ -24,7 +24,7 @@ use tokio_stream::wrappers::BroadcastStream;
 /// Events that a topic keeps for subscribers that are behind.
 const RETAINED: usize = 256;
 
-/// The channel of each topic that ever had a subscriber; an event is shared by all its receivers.
+/// The channel of each topic that has ever had a subscriber. All receivers share an event.
 #[derive(Clone, Default)]
 struct Topics(Arc<RwLock<HashMap<String, Sender<Arc<str>>>>>);
 
@@ -37,7 +37,7 @@ impl Topics {
     fn send(&self, topic: &str, data: Arc<str>) {
         let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = topics.get(topic) {
-            // An error means that nobody listens, which is no error of the publisher's.
+            // An error means that there are no subscribers, which is not the publisher's error.
             let _ = sender.send(data);
         }
     }
@@ -60,7 +60,7 @@ async fn publish(State(topics): State<Topics>, Path(topic): Path<String>, data: 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).ok_or("usage: broadcast ADDRESS:PORT")?;
-    // Without it an event that follows another closely would wait for the acknowledgement of that one.
+    // Without it, an event that closely follows another one would wait for that one's acknowledgement.
     let listener = TcpListener::bind(address).await?.tap_io(|socket| {
         let _ = socket.set_nodelay(true);
     });

@@ -1,4 +1,4 @@
-// The package eventsource is the standard's EventSource for Node, and comes back by itself.
+// The package eventsource implements the standard's EventSource for Node, and reconnects by itself.
 import { EventSource } from "eventsource";
 
 const source = new EventSource(process.argv[2]);

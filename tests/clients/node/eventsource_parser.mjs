@@ -1,4 +1,4 @@
-// eventsource-parser reads text; fetching and coming back is its user's business.
+// eventsource-parser parses text; its user must send requests and reconnect.
 import { EventSourceParserStream } from "eventsource-parser/stream";
 
 let lastId;

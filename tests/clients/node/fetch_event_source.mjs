@@ -1,5 +1,5 @@
-// @microsoft/fetch-event-source comes back by itself. It is made for browsers: it sets timers by the window, and asks the document
-// whether it is seen.
+// @microsoft/fetch-event-source reconnects by itself. It is made for browsers: it uses the window's timers, and the document's
+// visibility.
 globalThis.window = globalThis;
 globalThis.document = new EventTarget();
 const { fetchEventSource } = await import("@microsoft/fetch-event-source");

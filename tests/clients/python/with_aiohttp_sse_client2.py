@@ -1,4 +1,4 @@
-"""aiohttp-sse-client2 comes back by itself where a stream ends, but where one breaks it is its user's business."""
+"""aiohttp-sse-client2 reconnects by itself when a stream ends, but not when a connection breaks."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""httpx-sse reads one response; coming back is its user's business."""
+"""httpx-sse reads one response; its user must reconnect."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""sseclient-py reads what requests streams; coming back is its user's business."""
+"""sseclient-py reads a response of requests; its user must reconnect."""
 
 import json
 import sys

@@ -1,12 +1,12 @@
-//! Whatever README and guide show has been run. Every fenced block has a line in a register here, which says how; one
-//! without fails, and so does a link that leads nowhere.
+//! Runs everything that README and the guide show. Every fenced block must have an entry here that says how it is run, and
+//! every link must have a target.
 
-mod listeners;
 mod page;
 mod proxies;
 mod publishers;
 mod security;
 mod shell;
+mod subscribers;
 mod tokens;
 
 use page::Block;
@@ -14,37 +14,37 @@ use shell::Shell;
 
 /// How a block is run.
 enum How {
-    /// In bash, with a broker that runs, or one that the block starts.
+    /// In bash, with a broker that is already running or that the block starts.
     Shell(Shell),
-    /// As a program that listens: see `listeners.rs`.
-    Listener,
-    /// As a program that publishes: see `publishers.rs`.
+    /// As a program that subscribes, see `subscribers.rs`.
+    Subscriber,
+    /// As a program that publishes, see `publishers.rs`.
     Publisher,
-    /// As a program that signs tokens: see `tokens.rs`.
+    /// As a program that signs tokens, see `tokens.rs`.
     Signer,
-    /// As a proxy's configuration: see `proxies.rs`.
+    /// As a proxy's configuration, see `proxies.rs`.
     Proxy,
-    /// In browsers, by `tests/browser/docs.test.mjs`, which finds it by this part of it.
+    /// In browsers, by `tests/browser/docs.test.mjs`, which finds the block by this part of it.
     Browser(&'static str),
     /// By rustdoc: the guide is part of the library's documentation.
     Doctest,
-    /// Not as it stands there. What is tested instead, or why nothing is.
+    /// Not as it is. Says what is tested instead, or why nothing is.
     NotHere(&'static str),
 }
 
-use How::{Browser, Doctest, Listener, NotHere, Proxy, Publisher, Signer};
+use How::{Browser, Doctest, NotHere, Proxy, Publisher, Signer, Subscriber};
 
-/// A broker runs already.
-const SERVED: How = after(&[]);
-/// The block starts its own.
+/// A broker is already running.
+const RUNNING: How = after(&[]);
+/// The block starts its own broker.
 const ALONE: How = How::Shell(Shell { after: &[], has_broker: false });
 
-/// In the terminal in which these blocks of the page were run before, and with a broker that runs already.
+/// In the terminal in which these blocks of the page were run before, with a broker that is already running.
 const fn after(after: &'static [usize]) -> How {
     How::Shell(Shell { after, has_broker: true })
 }
 
-/// The same where one of those has started its own broker.
+/// In the terminal in which these blocks were run before, one of which has started a broker.
 const fn on(after: &'static [usize]) -> How {
     How::Shell(Shell { after, has_broker: false })
 }
@@ -68,7 +68,7 @@ const README: Page = Page {
     blocks: &[
         ("sh", "scripts/run ", ALONE),
         ("sh", "scripts/package", NotHere("minutes; tests/deploy builds and unpacks the packages")),
-        ("sh", "curl -N http", SERVED),
+        ("sh", "curl -N http", RUNNING),
         ("text", "event: greeting", NotHere("`the_first_event_looks_as_shown` compares it")),
         ("html", "<script>", Browser("new EventSource(\"http://127.0.0.1:3000/subscribe/greeting?prime\")")),
     ],
@@ -79,7 +79,7 @@ pub const PAGES: &[Page] = &[
     guide!(
         "publishing.md",
         &[
-            ("sh", "curl -d $'event: price", SERVED),
+            ("sh", "curl -d $'event: price", RUNNING),
             ("js", "// Publishes one event", Publisher),
             ("python", "# Publishes one event", Publisher),
             ("php", "<?php", Publisher),
@@ -88,22 +88,22 @@ pub const PAGES: &[Page] = &[
     guide!(
         "resume.md",
         &[
-            ("sh", "curl -d $'data: one", SERVED),
-            ("sh", "curl -N 'http", SERVED),
+            ("sh", "curl -d $'data: one", RUNNING),
+            ("sh", "curl -N 'http", RUNNING),
             ("sh", "curl -N 'http", after(&[0])),
-            ("sh", "curl -d $'id: order-17", SERVED),
+            ("sh", "curl -d $'id: order-17", RUNNING),
             ("js", "const source", Browser("loadEverything()")),
-            ("js", "// Events from a URL", Listener),
-            ("python", "# Events from a URL", Listener),
+            ("js", "// Events from a URL", Subscriber),
+            ("python", "# Events from a URL", Subscriber),
         ]
     ),
     guide!(
         "history.md",
-        &[("sh", "esker --no-auth --history 6000", ALONE), ("sh", "curl -d \"data: $(printf", SERVED)]
+        &[("sh", "esker --no-auth --history 6000", ALONE), ("sh", "curl -d \"data: $(printf", RUNNING)]
     ),
     guide!(
         "records.md",
-        &[("sh", "curl -d '{\"event\": \"user\"", SERVED), ("sh", "curl -d '{\"event\": \"door\"", SERVED)]
+        &[("sh", "curl -d '{\"event\": \"user\"", RUNNING), ("sh", "curl -d '{\"event\": \"door\"", RUNNING)]
     ),
     guide!(
         "tokens.md",
@@ -129,21 +129,21 @@ pub const PAGES: &[Page] = &[
             ("haproxy", "defaults", Proxy),
             ("nginx", "# In http { }", Proxy),
             ("caddy", "handle_path", Proxy),
-            ("sh", "curl -N http", SERVED),
+            ("sh", "curl -N http", RUNNING),
         ]
     ),
-    guide!("sizing.md", &[("sh", "sysctl fs.nr_open", SERVED)]),
+    guide!("sizing.md", &[("sh", "sysctl fs.nr_open", RUNNING)]),
     guide!(
         "deploying.md",
         &[
-            ("sh", "cargo build --release", SERVED),
+            ("sh", "cargo build --release", RUNNING),
             ("sh", "scripts/package", NotHere("root, and minutes; tests/deploy builds and unpacks the packages")),
             ("sh", "docker build", NotHere("a registry; tests/deploy builds the last stage and runs it")),
-            ("yaml", "livenessProbe:", NotHere("Kubernetes; health.rs asks both")),
+            ("yaml", "livenessProbe:", NotHere("Kubernetes; health.rs tests both")),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
-            ("sh", "curl http://127.0.0.1:3000/healthz", SERVED),
-            ("sh", "curl http://127.0.0.1:3000/metrics", SERVED),
+            ("sh", "curl http://127.0.0.1:3000/healthz", RUNNING),
+            ("sh", "curl http://127.0.0.1:3000/metrics", RUNNING),
         ]
     ),
     guide!("options.md", &[]),
@@ -157,8 +157,8 @@ pub const PAGES: &[Page] = &[
     guide!(
         "backup.md",
         &[
-            ("sh", "curl -d '{\"event\": \"user\"", SERVED),
-            // As if the broker had been stopped: the copy is one that has none.
+            ("sh", "curl -d '{\"event\": \"user\"", RUNNING),
+            // As if the broker had been stopped: the copy has no broker.
             (
                 "sh",
                 "esker check esker-data",
@@ -169,7 +169,7 @@ pub const PAGES: &[Page] = &[
     guide!(
         "upgrading.md",
         &[
-            ("sh", "curl -N http", SERVED),
+            ("sh", "curl -N http", RUNNING),
             ("js", "function listen(position) {", Browser("setTimeout(listen, 3000, position)")),
         ]
     ),
@@ -181,37 +181,37 @@ fn page(name: &str) -> &'static Page {
     PAGES.iter().find(|page| page.name == name).expect("the page is registered")
 }
 
-/// A page's only block in this language that has this in it.
+/// Returns a page's only block in this language that contains `part`.
 fn block(name: &str, language: &str, part: &str) -> String {
     let blocks = page::blocks(page(name).text);
     let mut fitting = blocks.into_iter().filter(|block| block.language == language && block.text.contains(part));
     let block = fitting.next().unwrap_or_else(|| panic!("{name} has no {language} with {part:?}"));
-    assert!(fitting.next().is_none(), "{name} has two of {language} with {part:?}");
+    assert!(fitting.next().is_none(), "{name} has two blocks of {language} with {part:?}");
     block.text
 }
 
-/// A page's first block in this language.
+/// Returns a page's first block in this language.
 fn first_block(name: &str, language: &str) -> String {
     let mut blocks = page::blocks(page(name).text).into_iter();
     blocks.find(|block| block.language == language).expect("the page has one").text
 }
 
 #[test]
-fn every_block_is_accounted_for() {
+fn every_block_has_an_entry() {
     let browser = include_str!("../../browser/docs.test.mjs");
     for page in PAGES {
         let shown = page::blocks(page.text);
-        let is_in_register = |(block, (language, beginning, _)): (&Block<'_>, &(&str, &str, How))| {
+        let has_entry = |(block, (language, beginning, _)): (&Block<'_>, &(&str, &str, How))| {
             block.language == *language && block.first_line().starts_with(beginning)
         };
-        let odd = shown.iter().zip(page.blocks).find(|&pair| !is_in_register(pair));
+        let mismatch = shown.iter().zip(page.blocks).find(|&pair| !has_entry(pair));
         assert!(
-            odd.is_none(),
-            "{}: tests/contract/docs/mod.rs expects another block than {:?}",
+            mismatch.is_none(),
+            "{}: tests/contract/docs/mod.rs has no entry for the block {:?}",
             page.name,
-            odd.map(|odd| odd.0)
+            mismatch.map(|mismatch| mismatch.0)
         );
-        assert_eq!(shown.len(), page.blocks.len(), "{}: blocks shown, and in the register", page.name);
+        assert_eq!(shown.len(), page.blocks.len(), "{}: blocks on the page and entries here", page.name);
         for (block, (language, _, how)) in shown.iter().zip(page.blocks) {
             match how {
                 Browser(part) => {
@@ -223,17 +223,17 @@ fn every_block_is_accounted_for() {
                 NotHere(why) => {
                     assert!(!why.is_empty());
                     if *language == "sh" {
-                        shell::assert_reads(&block.text);
+                        shell::assert_syntax(&block.text);
                     }
                 }
-                How::Shell(_) | Listener | Publisher | Signer | Proxy => {}
+                How::Shell(_) | Subscriber | Publisher | Signer | Proxy => {}
             }
         }
     }
 }
 
 #[test]
-fn every_shell_block_goes_as_shown() {
+fn every_shell_block_works_as_shown() {
     for page in PAGES {
         let shown = page::blocks(page.text);
         for (at, (_, _, how)) in page.blocks.iter().enumerate() {
@@ -246,7 +246,7 @@ fn every_shell_block_goes_as_shown() {
     }
 }
 
-/// What the first terminal shows is beside the commands, not in them.
+/// The output of the first terminal is next to the commands, not in them.
 #[test]
 fn the_first_event_looks_as_shown() {
     let shown = page::blocks(page("README.md").text);
@@ -254,7 +254,7 @@ fn the_first_event_looks_as_shown() {
     shell::run(&[&shown[2].text, &comments], true);
 }
 
-/// The second block of the page on backup is of a broker that has ended.
+/// The second block of the page on backup requires a broker that has stopped.
 #[test]
 fn a_store_is_dumped_and_loaded_as_shown() {
     let shown = page::blocks(page("backup.md").text);
@@ -262,9 +262,9 @@ fn a_store_is_dumped_and_loaded_as_shown() {
     shell::run(&["esker --no-auth\n", &shown[0].text, stop, &shown[1].text], false);
 }
 
-/// Those of the network are to be seen in the machine's own namespace alone, and those of a firewall where it runs.
+/// Network settings are visible only in the machine's own namespace, and those of a firewall only where it runs.
 #[test]
-fn the_kernel_has_the_settings_that_are_named() {
+fn the_kernel_has_the_named_settings() {
     let root = std::path::Path::new("/proc/sys");
     let is_first = root.join("net/ipv4/tcp_mem").exists();
     let words = page("sizing.md").text.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
@@ -293,7 +293,7 @@ const DOCUMENTS: [&str; 11] = [
 ];
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = PAGES.iter().map(|page| page.name).filter(|name| !DOCUMENTS.contains(name));
     for name in guide.map(|name| format!("src/guide/{name}")).chain(DOCUMENTS.map(str::to_owned)) {

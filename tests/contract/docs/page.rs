@@ -1,5 +1,5 @@
-//! Reads a page of documentation: its fenced blocks, its headings' anchors, its links. Knows as much of Markdown as the
-//! pages use, and refuses to know what a block is for.
+//! Parses a page of documentation: its fenced blocks, anchors of headings, and links. Supports only the Markdown that the pages
+//! use. Independent of how blocks are run.
 
 /// A fenced block.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ impl Block<'_> {
     }
 }
 
-/// The fenced blocks, in order.
+/// Returns the fenced blocks, in order.
 pub fn blocks(page: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let mut open: Option<Block<'_>> = None;
@@ -30,13 +30,13 @@ pub fn blocks(page: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// What is outside of fenced blocks.
+/// Returns the text outside fenced blocks.
 pub fn prose(page: &str) -> String {
     let outside = |(at, part): (usize, &str)| (at.is_multiple_of(2)).then(|| part.to_owned());
     page.split("```").enumerate().filter_map(outside).collect()
 }
 
-/// The anchors that headings have: small letters, digits, hyphens for spaces.
+/// Returns the anchors of headings: lower-case letters, digits, and hyphens for spaces.
 pub fn anchors(page: &str) -> Vec<String> {
     let text = prose(page);
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -47,7 +47,7 @@ pub fn anchors(page: &str) -> Vec<String> {
     headings.map(slug).collect()
 }
 
-/// The targets of links, and of the definitions of reference links.
+/// Returns the targets of links and of reference definitions.
 pub fn links(page: &str) -> Vec<String> {
     let text = prose(page);
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned);
@@ -55,16 +55,16 @@ pub fn links(page: &str) -> Vec<String> {
     inline.chain(defined.map(|(_, target)| target.to_owned())).collect()
 }
 
-/// The names of reference links: `[text][name]`, and `[name]` alone.
+/// Returns the names of reference links: `[text][name]`, and `[name]` alone.
 pub fn references(page: &str) -> Vec<String> {
     let text = prose(page);
     let uses: String = text.lines().filter(|line| !is_definition(line)).map(|line| without_code(line) + "\n").collect();
     let brackets = uses.match_indices('[').filter_map(|(at, _)| uses[at + 1..].split_once(']'));
-    // The text of a link is followed by its target; what is followed by neither is its own name.
+    // A link's text is followed by its target; text followed by neither a target nor a name is its own name.
     brackets.filter(|(_, after)| !after.starts_with(['(', '['])).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The names that the page defines links for.
+/// Returns the names that the page defines links for.
 pub fn definitions(page: &str) -> Vec<String> {
     let defined = page.lines().filter(|line| is_definition(line)).filter_map(|line| line[1..].split_once("]: "));
     defined.map(|(name, _)| name.to_owned()).collect()

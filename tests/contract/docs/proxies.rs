@@ -1,16 +1,16 @@
-//! The guide's configurations of proxies, in the least that makes a program of each: an event published through them comes
-//! through them, at once.
+//! The guide's proxy configurations, each completed to a minimal file: an event published through the proxy arrives through it
+//! immediately.
 
 use super::super::records::insert;
-use super::super::support::{Broker, Connection, Folder, PATIENCE, Program, Stream};
+use super::super::support::{Broker, Connection, Program, Stream, TIMEOUT, TempDir};
 use super::{block, first_block};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Far more than a delivery takes, and less than a kernel holds back what it is told to collect.
-const AT_ONCE: Duration = Duration::from_millis(150);
+/// Far more than a delivery takes, and less than the kernel's delay when an application asks it to coalesce packets.
+const MAX_DELAY: Duration = Duration::from_millis(150);
 
-/// What comes before the location belongs outside of the server.
+/// Directives before the location belong outside the server block.
 fn nginx(shown: &str, listen: SocketAddr) -> String {
     let (http, location) = shown.split_at(shown.find("location").expect("there is a location"));
     format!(
@@ -33,19 +33,20 @@ fn haproxy(config: &str, listen: SocketAddr) -> String {
     config.replace("127.0.0.1:8080", &listen.to_string())
 }
 
-struct Kind {
+struct ProxyKind {
     program: &'static str,
     arguments: &'static [&'static str],
     config: fn(&str, SocketAddr) -> String,
 }
 
-const NGINX: Kind = Kind { program: "nginx", arguments: &["-e", "stderr", "-p", ".", "-c", "config"], config: nginx };
-const CADDY: Kind =
-    Kind { program: "caddy", arguments: &["run", "--adapter", "caddyfile", "--config", "config"], config: caddy };
-const HAPROXY: Kind = Kind { program: "haproxy", arguments: &["-db", "-f", "config"], config: haproxy };
+const NGINX: ProxyKind =
+    ProxyKind { program: "nginx", arguments: &["-e", "stderr", "-p", ".", "-c", "config"], config: nginx };
+const CADDY: ProxyKind =
+    ProxyKind { program: "caddy", arguments: &["run", "--adapter", "caddyfile", "--config", "config"], config: caddy };
+const HAPROXY: ProxyKind = ProxyKind { program: "haproxy", arguments: &["-db", "-f", "config"], config: haproxy };
 
-/// Five events through the proxy; the quickest tells whether it holds them back, for the machine may be busy.
-fn assert_works(kind: &Kind, shown: &str, prefix: &str) {
+/// Publishes five events through the proxy. The fastest one shows whether the proxy buffers, because the machine may be busy.
+fn assert_works(kind: &ProxyKind, shown: &str, prefix: &str) {
     let broker = Broker::start(&[]);
     let (address, _front) = start(kind, &shown.replace("127.0.0.1:3000", &broker.address.to_string()));
     let mut stream = Stream::open(Connection::open(address), &format!("{prefix}/subscribe/greeting"), "");
@@ -63,12 +64,12 @@ fn assert_works(kind: &Kind, shown: &str, prefix: &str) {
         begin.elapsed()
     };
     let quickest = (0..5).map(deliver).min().expect("five of them");
-    assert!(quickest < AT_ONCE, "{}: {quickest:?}", kind.program);
-    keeps_names(&broker, address, prefix);
+    assert!(quickest < MAX_DELAY, "{}: {quickest:?}", kind.program);
+    assert_keeps_names(&broker, address, prefix);
 }
 
-/// The name of a record arrives as it was sent.
-fn keeps_names(broker: &Broker, address: SocketAddr, prefix: &str) {
+/// The name of a record arrives unchanged.
+fn assert_keeps_names(broker: &Broker, address: SocketAddr, prefix: &str) {
     let id = insert(broker, "a/b", "1");
     insert(broker, "b", "2");
     let audit = |name: &str| {
@@ -80,10 +81,10 @@ fn keeps_names(broker: &Broker, address: SocketAddr, prefix: &str) {
     assert_eq!(audit("a%2F..%2Fb").status, 400);
 }
 
-/// On a free port; another program may take it in between: then on another one.
-fn start(kind: &Kind, shown: &str) -> (SocketAddr, (Program, Folder)) {
+/// Starts the program on a free port, and tries another one if a program takes it in the meantime.
+fn start(kind: &ProxyKind, shown: &str) -> (SocketAddr, (Program, TempDir)) {
     for _ in 0..10 {
-        let home = Folder::new();
+        let home = TempDir::new();
         let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = free.local_addr().expect("a listener has an address");
         drop(free);
@@ -94,7 +95,7 @@ fn start(kind: &Kind, shown: &str) -> (SocketAddr, (Program, Folder)) {
             if TcpStream::connect(address).is_ok() {
                 return (address, (program, home));
             }
-            assert!(begin.elapsed() < PATIENCE, "{} never listens: {}", kind.program, home.log());
+            assert!(begin.elapsed() < TIMEOUT, "{} never listens: {}", kind.program, home.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -102,26 +103,26 @@ fn start(kind: &Kind, shown: &str) -> (SocketAddr, (Program, Folder)) {
 }
 
 #[test]
-fn the_guides_nginx_passes_on_at_once() {
+fn the_guides_nginx_buffers_nothing() {
     assert_works(&NGINX, &block("proxies.md", "nginx", "location / {"), "");
 }
 
 #[test]
-fn the_guides_nginx_takes_a_prefix_away() {
+fn the_guides_nginx_strips_a_prefix() {
     assert_works(&NGINX, &block("proxies.md", "nginx", "map $request_uri"), "/live");
 }
 
 #[test]
-fn the_guides_caddy_passes_on_at_once() {
+fn the_guides_caddy_buffers_nothing() {
     assert_works(&CADDY, &first_block("proxies.md", "caddy"), "");
 }
 
 #[test]
-fn the_guides_caddy_takes_a_prefix_away() {
+fn the_guides_caddy_strips_a_prefix() {
     assert_works(&CADDY, &block("proxies.md", "caddy", "handle_path"), "/live");
 }
 
 #[test]
-fn the_guides_haproxy_passes_on_at_once() {
+fn the_guides_haproxy_buffers_nothing() {
     assert_works(&HAPROXY, &block("proxies.md", "haproxy", "option http-no-delay"), "");
 }

@@ -1,4 +1,4 @@
-//! The guide's publishers publish, and publish again with the same id until the event is accepted.
+//! The guide's publisher programs publish, and retry with the same id until the event is accepted.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::support::{Broker, Connection, finish};
 use super::block;
 
-/// The guide's publishers, by language: the program that runs them and its arguments before the code.
+/// The guide's publisher programs by language: the program that runs them, and its arguments before the code.
 const PUBLISHERS: [(&str, &str, &[&str]); 3] = [
     ("js", "node", &["--input-type=module", "-e"]),
     ("python", "python3", &["-I", "-c"]),
@@ -40,14 +40,14 @@ fn the_guides_publishers_publish() {
 }
 
 #[test]
-fn the_guides_publishers_try_again_with_the_same_id() {
+fn the_guides_publishers_retry_with_the_same_id() {
     for publisher in PUBLISHERS {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let program = thread::spawn(move || run(publisher, &address));
-        let answers =
+        let responses =
             ["503 Service Unavailable\r\nRetry-After: 0", "", "429 Too Many Requests\r\nRetry-After: 0", "200 OK"];
-        let requests = answers.map(|answer| answer_one(&listener, answer));
+        let requests = responses.map(|response| answer_one(&listener, response));
         assert!(requests.iter().all(|request| *request == requests[0]), "{publisher:?}: {requests:?}");
         let (status, out, err) = program.join().expect("the program ends");
         assert_eq!(status, Some(0), "{publisher:?}: {out} {err}");
@@ -55,7 +55,7 @@ fn the_guides_publishers_try_again_with_the_same_id() {
 }
 
 #[test]
-fn the_guides_publishers_give_up_where_trying_again_is_in_vain() {
+fn the_guides_publishers_give_up_when_retrying_is_useless() {
     for publisher in PUBLISHERS {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
@@ -69,20 +69,21 @@ fn the_guides_publishers_give_up_where_trying_again_is_in_vain() {
     }
 }
 
-/// Takes one request and answers it, or closes without an answer if there is none. Returns the request line and the body.
-fn answer_one(listener: &TcpListener, answer: &str) -> (String, Vec<u8>) {
+/// Accepts one request and answers it, or closes without a response if `answer` is empty. Returns the request line and the
+/// body.
+fn answer_one(listener: &TcpListener, response: &str) -> (String, Vec<u8>) {
     let (socket, _) = listener.accept().expect("the program connects");
-    let mut connection = Connection::over(socket);
+    let mut connection = Connection::from_socket(socket);
     let head = connection.head();
     let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let body = connection.take(length.expect("a request with a length"));
-    if !answer.is_empty() {
+    if !response.is_empty() {
         let json = r#"{"id":"1","events":1,"subscribers":0,"detail":"too large"}"#;
         let text = format!(
-            "HTTP/1.1 {answer}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
+            "HTTP/1.1 {response}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
             json.len()
         );
-        connection.socket.write_all(text.as_bytes()).expect("the program waits for the answer");
+        connection.socket.write_all(text.as_bytes()).expect("the program waits for the response");
     }
     (head.lines().next().unwrap_or_default().to_owned(), body)
 }

@@ -1,11 +1,10 @@
-//! What SECURITY.md claims has a test, and the options it names are there. Refuses to know whether the tests show what is
-//! claimed: that is for whoever reads them.
+//! Every test, option and path that SECURITY.md names exists. Whether a test shows what is claimed is for readers to check.
 
 use std::path::Path;
 
 const PAGE: &str = include_str!("../../../SECURITY.md");
 
-/// What stands between single backticks.
+/// Returns the text between single backticks.
 fn quoted() -> impl Iterator<Item = &'static str> {
     PAGE.split('`').skip(1).step_by(2)
 }
@@ -15,7 +14,7 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 #[test]
-fn every_test_that_is_named_is_one() {
+fn every_named_test_exists() {
     let names: Vec<_> = quoted().filter(|name| name.len() > 2).filter_map(|name| name.split_once("::")).collect();
     assert!(names.len() > 30, "{names:?}");
     for (module, test) in names {
@@ -25,7 +24,7 @@ fn every_test_that_is_named_is_one() {
 }
 
 #[test]
-fn every_option_that_is_named_is_one() {
+fn every_named_option_exists() {
     let table = read("src/guide/options.md");
     let options: Vec<_> = quoted().filter(|name| name.starts_with("--")).collect();
     assert!(options.len() > 10, "{options:?}");
@@ -35,7 +34,7 @@ fn every_option_that_is_named_is_one() {
 }
 
 #[test]
-fn every_path_that_is_named_is_there() {
+fn every_named_path_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let roots = ["scripts/", "tests/", ".cargo/", "src/"];
     for path in quoted().filter(|name| roots.iter().any(|root| name.starts_with(root))) {

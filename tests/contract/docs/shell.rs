@@ -1,6 +1,6 @@
-//! Runs a page's shell block as it stands there, in bash, in a folder of its own. Only the port is another one. Streams and
-//! brokers, which a reader leaves running in a terminal, are put into the background; what `# {…` and the like show as
-//! output must come, with other ids.
+//! Runs a page's shell blocks unchanged in bash, in a temporary directory. Only the port differs. Streams and brokers, which a
+//! reader leaves running in a terminal, run in the background. Output that `# {…` and the like show must appear, with other
+//! ids.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::support::{Broker, Folder, PATIENCE};
+use super::super::support::{Broker, TIMEOUT, TempDir};
 
-/// What stands in the place of the programs that a reader has: the broker as it was built for this test, in the background
-/// and waited for; cargo's part of building is done already; curl's streams in the background, until their first byte.
+/// Replaces the programs that a reader has: the broker built for this test, run in the background until it listens; cargo's
+/// build, which is done already; and curl, whose streams run in the background after their first byte.
 const PRELUDE: &str = r#"
 esker() {
     case "${1:-}" in
@@ -54,16 +54,16 @@ curl() {
 
 /// How a block is run.
 pub struct Shell {
-    /// The page's blocks that come before it in the same terminal, by their place in the registry.
+    /// Blocks of the page that run before it in the same terminal, by their index in the list.
     pub after: &'static [usize],
-    /// Whether a broker runs already: none if the blocks start their own.
+    /// Whether a broker is already running; false if the blocks start their own.
     pub has_broker: bool,
 }
 
 /// Runs the texts in one bash.
 pub fn run(texts: &[&str], has_broker: bool) {
-    let home = Folder::new();
-    // With a directory for records, as readers have it.
+    let home = TempDir::new();
+    // With a data directory, as readers have it.
     let data = home.path.join("esker-data");
     let broker = has_broker.then(|| Broker::start(&["--data", &data.display().to_string()]));
     if let Some(broker) = &broker {
@@ -73,19 +73,19 @@ pub fn run(texts: &[&str], has_broker: bool) {
     let script: String = texts.iter().map(|text| in_background(text)).collect();
     let script = script.replace("127.0.0.1:3000", &format!("127.0.0.1:{port}"));
     let mut terminal = Terminal::open(&home, &format!("{PRELUDE}{script}"), port);
-    terminal.assert_done();
+    terminal.assert_succeeds();
     for line in texts.iter().flat_map(|text| text.lines()).filter_map(shown) {
-        terminal.assert_shows(line);
+        terminal.assert_prints(line);
     }
 }
 
-/// What can't be run here is at least a script.
-pub fn assert_reads(text: &str) {
+/// Checks only the syntax of a block that can't be run here.
+pub fn assert_syntax(text: &str) {
     let status = Command::new("bash").args(["-nc", text]).status().expect("bash starts");
     assert!(status.success(), "{text}");
 }
 
-/// The prelude puts into the background what must be there, and waits for its first sign.
+/// Puts commands that keep running into the background, and waits for their first output.
 fn in_background(text: &str) -> String {
     text.lines().fold(String::new(), |mut script, line| {
         let _ = writeln!(script, "{}", line.strip_suffix(" &").unwrap_or(line));
@@ -93,7 +93,7 @@ fn in_background(text: &str) -> String {
     })
 }
 
-/// The output that a comment shows; other comments are words.
+/// Returns the output that a comment shows. Other comments are explanations.
 fn shown(line: &str) -> Option<&str> {
     const BEGINNINGS: [&str; 10] =
         ["{", "esker_", "event: ", "data: ", "id: ", "HTTP/", "Link: ", "\"", "ok", "esker 0"];
@@ -102,14 +102,14 @@ fn shown(line: &str) -> Option<&str> {
     (is_number(text) || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))).then_some(text)
 }
 
-/// Ids are others each time: every run of ten digits or more is one zero. Counts are compared.
+/// Ids differ between runs, so every run of ten digits or more becomes one zero. Counts are compared.
 fn shape(text: &str) -> String {
     let runs = text.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
     let is_id = |run: &[u8]| run.len() >= 10 && run[0].is_ascii_digit();
     runs.map(|run| if is_id(run) { "0".into() } else { String::from_utf8_lossy(run) }).collect()
 }
 
-/// Below those that the kernel gives to whoever connects: other tests have thousands of connections at the same time.
+/// Returns a port below the kernel's ephemeral range: other tests have thousands of connections at the same time.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = std::process::id() as u16;
@@ -119,14 +119,14 @@ fn free_port() -> u16 {
     candidates.take(1000).find(is_free).expect("a port is free")
 }
 
-/// A bash and all that it has started; killed when dropped.
+/// A bash and all its children; killed when dropped.
 struct Terminal<'a> {
-    home: &'a Folder,
+    home: &'a TempDir,
     child: Child,
 }
 
 impl<'a> Terminal<'a> {
-    fn open(home: &'a Folder, script: &str, port: u16) -> Self {
+    fn open(home: &'a TempDir, script: &str, port: u16) -> Self {
         fs::write(home.path.join("script"), script).expect("a file can be written");
         let out = fs::File::create(home.path.join("out")).expect("a file can be made");
         let child = Command::new("bash")
@@ -136,7 +136,7 @@ impl<'a> Terminal<'a> {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &home.path)
             .env("ESKER", env!("CARGO_BIN_EXE_esker"))
-            // What a broker takes its port from if no option says it.
+            // The variable from which a broker takes its port unless an option sets it.
             .env("PORT", port.to_string())
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a file can be cloned"))
@@ -147,30 +147,30 @@ impl<'a> Terminal<'a> {
         Self { home, child }
     }
 
-    /// The script ends by itself, with success.
-    fn assert_done(&mut self) {
+    /// Waits for the script to end successfully.
+    fn assert_succeeds(&mut self) {
         let begin = Instant::now();
         loop {
             match self.child.try_wait().expect("the child can be waited for") {
                 Some(status) => return assert!(status.success(), "{status}: {}", self.output()),
-                None => assert!(begin.elapsed() < 2 * PATIENCE, "it does not end: {}", self.output()),
+                None => assert!(begin.elapsed() < 2 * TIMEOUT, "the script does not end: {}", self.output()),
             }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// A line of this shape comes, perhaps after a while.
-    fn assert_shows(&self, line: &str) {
+    /// Waits for a line of this shape.
+    fn assert_prints(&self, line: &str) {
         let (begin, shape_of_line) = (Instant::now(), shape(line));
         while !self.output().lines().any(|line| shape(line) == shape_of_line) {
-            assert!(begin.elapsed() < PATIENCE, "{line:?} is shown, but never comes: {}", self.output());
+            assert!(begin.elapsed() < TIMEOUT, "{line:?} is documented, but never printed: {}", self.output());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// All that was printed, by the script and by streams.
+    /// Returns everything that the script and streams have printed.
     fn output(&self) -> String {
-        let entries = fs::read_dir(&self.home.path).expect("the folder is there").flatten().map(|entry| entry.path());
+        let entries = fs::read_dir(&self.home.path).expect("the directory exists").flatten().map(|entry| entry.path());
         let is_output = |path: &std::path::PathBuf| {
             path.file_name().is_some_and(|name| name == "out" || name.to_string_lossy().starts_with("stream."))
         };
@@ -179,7 +179,7 @@ impl<'a> Terminal<'a> {
 }
 
 impl Drop for Terminal<'_> {
-    /// The whole group: streams and brokers are its children.
+    /// Kills the whole process group: streams and brokers are its children.
     fn drop(&mut self) {
         let _ =
             Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).stderr(Stdio::null()).status();
@@ -188,7 +188,7 @@ impl Drop for Terminal<'_> {
 }
 
 #[test]
-fn shapes_have_no_ids() {
+fn shapes_contain_no_ids() {
     assert_eq!(shape("{\"id\":\"1795291405909714\",\"events\":3}"), "{\"id\":\"0\",\"events\":3}");
     assert_eq!(shape("user_v_1795304931401202 é 12"), "user_v_0 é 12");
     assert_eq!(shown("# {\"a\":1}"), Some("{\"a\":1}"));

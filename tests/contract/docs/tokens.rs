@@ -1,4 +1,4 @@
-//! The languages in which the guide signs tokens make good ones.
+//! The guide's token-signing code in every language makes valid tokens.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use super::super::support::Broker;
 use super::super::support::tokens::{SECRETS, SUBSCRIBER};
 use super::block;
 
-/// What a program prints to standard output.
+/// Returns what a program prints to standard output.
 fn run(command: &mut Command) -> String {
     let output = command.envs(SECRETS).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
@@ -16,16 +16,16 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("it prints text")
 }
 
-fn assert_listens(broker: &Broker, token: &str) {
+fn assert_can_subscribe(broker: &Broker, token: &str) {
     let fields = format!("Authorization: Bearer {}\r\n", token.trim());
     broker.subscribe("/subscribe/greeting", &fields);
-    let refused = broker.ask(format!("GET /subscribe/greeting2 HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+    let refused = broker.request(format!("GET /subscribe/greeting2 HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
     assert_eq!(refused.status, 403, "{refused:?}");
 }
 
 #[test]
-fn every_language_signs_tokens_that_are_good() {
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn every_language_signs_valid_tokens() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     for (program, flag, language, part) in [
         ("node", "--input-type=module", "js", "// Node"),
         ("python3", "-I", "python", "def esker_token"),
@@ -40,11 +40,11 @@ fn every_language_signs_tokens_that_are_good() {
             "-c"
         };
         let code = code.strip_prefix("<?php\n").unwrap_or(&code);
-        assert_listens(&broker, &run(Command::new(program).args([flag, run_flag, code])));
+        assert_can_subscribe(&broker, &run(Command::new(program).args([flag, run_flag, code])));
     }
 }
 
-// As the guide has it, word by word.
+// Copied verbatim from the guide.
 fn esker_token(secret: &str, topics: &[&str], seconds: u64) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is set").as_secs();
     let claims = serde_json::json!({"topics": topics, "exp": now + seconds}).to_string();
@@ -54,9 +54,9 @@ fn esker_token(secret: &str, topics: &[&str], seconds: u64) -> String {
 }
 
 #[test]
-fn rust_signs_tokens_that_are_good() {
+fn rust_signs_valid_tokens() {
     let shown = block("tokens.md", "rust", "fn esker_token");
     let function = &shown[shown.find("fn esker_token").expect("it is in there")..];
-    assert!(include_str!("tokens.rs").contains(function), "this test runs another function than the guide's");
-    assert_listens(&Broker::start_secured(&[], &SECRETS), &esker_token(SUBSCRIBER, &["greeting"], 60));
+    assert!(include_str!("tokens.rs").contains(function), "this test's function differs from the guide's");
+    assert_can_subscribe(&Broker::start_with_tokens(&[], &SECRETS), &esker_token(SUBSCRIBER, &["greeting"], 60));
 }

@@ -1,5 +1,5 @@
-//! Thousands of subscribers on one poll, each of which checks that the numbers it is sent ascend
-//! without loss and without double, unless a `gap` event came before.
+//! Thousands of subscribers on one poll. Each checks that the numbers it receives ascend with nothing lost or duplicated,
+//! unless a `gap` event came before.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::stream::EXPIRED;
 
-/// Connections made before the answers are read; the backlog holds more than so many.
+/// Connections opened before the responses are read. The listen backlog holds more than this.
 const BATCH: usize = 500;
 
-/// See the module's page.
+/// A set of subscribers, driven by the thread that calls it.
 pub struct Crowd {
     poll: Poll,
     events: Events,
@@ -25,33 +25,33 @@ pub struct Crowd {
 
 /// The numbers of one publisher.
 #[derive(Clone, Copy, Default)]
-struct Lane {
+struct Sequence {
     last: Option<u64>,
-    /// Whether the next number need not follow the last one.
+    /// Whether the next number may skip some.
     may_jump: bool,
 }
 
-/// A subscriber of events whose data is `<number>` or `<number>@<publisher>` and, after a space, whatever.
+/// A subscriber to events whose data is `<number>` or `<number>@<publisher>`, optionally followed by a space and padding.
 #[derive(Default)]
 pub struct Member {
     socket: Option<mio::net::TcpStream>,
     unread: Vec<u8>,
-    /// Whether the head of its stream has come.
+    /// Whether the response head has been read.
     pub is_open: bool,
-    lanes: Vec<Lane>,
-    /// Events with a number that it got.
+    sequences: Vec<Sequence>,
+    /// Numbered events received.
     pub received: usize,
-    /// Gap events that it got.
+    /// Gap events received.
     pub gaps: usize,
-    /// Heartbeats that it got.
+    /// Heartbeats received.
     pub heartbeats: usize,
-    /// Whether it was told that its token has expired.
+    /// Whether an `expired` event has been received.
     pub is_expired: bool,
-    /// Whether its stream has ended with the last chunk.
+    /// Whether the last chunk has been received.
     pub has_ended: bool,
-    /// When that was read.
+    /// When the last chunk was read.
     pub ended_at: Option<SystemTime>,
-    /// Whether its connection has ended.
+    /// Whether the connection has been closed.
     pub is_closed: bool,
 }
 
@@ -69,7 +69,7 @@ impl Crowd {
         &self.members
     }
 
-    /// So many more subscribers; their indices. Each has its opening when this returns.
+    /// Adds this many subscribers and returns their indices. Each has received its opening when this returns.
     pub fn join(&mut self, address: SocketAddr, count: usize, target: impl Fn(usize) -> String) -> Range<usize> {
         let begin = self.members.len();
         while self.members.len() < begin + count {
@@ -80,15 +80,15 @@ impl Crowd {
                 self.add(socket, &target(index - begin));
             }
             for index in first..first + batch {
-                self.listen(index);
+                self.start_reading(index);
             }
             self.read_until("opened", |crowd| crowd.members[first..].iter().all(|member| member.is_open));
         }
         begin..self.members.len()
     }
 
-    /// So many more who read nothing before [`Crowd::listen`].
-    pub fn join_deaf(&mut self, count: usize, target: &str, connect: impl Fn() -> TcpStream) -> Range<usize> {
+    /// Adds this many subscribers that read nothing before [`Crowd::start_reading`].
+    pub fn join_paused(&mut self, count: usize, target: &str, connect: impl Fn() -> TcpStream) -> Range<usize> {
         let begin = self.members.len();
         for _ in 0..count {
             self.add(connect(), target);
@@ -104,29 +104,29 @@ impl Crowd {
         self.members.push(Member { socket: Some(socket), ..Member::default() });
     }
 
-    /// From now on this one reads.
-    pub fn listen(&mut self, index: usize) {
+    /// Makes this subscriber read from now on.
+    pub fn start_reading(&mut self, index: usize) {
         let socket = self.members[index].socket.as_mut().expect("the member is connected");
         self.poll.registry().register(socket, Token(index), Interest::READABLE).expect("a socket can be polled");
     }
 
-    /// These hang up.
-    pub fn leave(&mut self, range: Range<usize>) {
+    /// Disconnects these subscribers.
+    pub fn disconnect(&mut self, range: Range<usize>) {
         self.members[range].iter_mut().for_each(|member| member.socket = None);
     }
 
-    /// Reads whatever comes until it is so.
+    /// Reads until the condition holds.
     pub fn read_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let mut progress = Instant::now();
         while !is_so(self) {
             if self.read_once(Duration::from_millis(50)) {
                 progress = Instant::now();
             }
-            assert!(progress.elapsed() < PATIENCE, "never {what}: {}", self.summary());
+            assert!(progress.elapsed() < TIMEOUT, "never {what}: {}", self.summary());
         }
     }
 
-    /// Reads whatever comes for so long.
+    /// Reads for this long.
     pub fn read_for(&mut self, time: Duration) {
         let begin = Instant::now();
         while begin.elapsed() < time {
@@ -134,7 +134,7 @@ impl Crowd {
         }
     }
 
-    /// Reads once from each that has something, so that nobody falls behind for somebody else.
+    /// Reads once from each readable socket, so that no subscriber falls behind because of another.
     fn read_once(&mut self, timeout: Duration) -> bool {
         let Self { poll, events, scratch, members } = self;
         poll.poll(events, Some(timeout)).expect("the poll works");
@@ -163,16 +163,16 @@ impl Crowd {
 impl Member {
     /// The last number of the first publisher.
     pub fn last(&self) -> Option<u64> {
-        self.lanes.first().and_then(|lane| lane.last)
+        self.sequences.first().and_then(|sequence| sequence.last)
     }
 
-    /// Reads once. Answers whether there may be more.
+    /// Reads once. Returns whether there may be more.
     fn read(&mut self, scratch: &mut [u8]) -> bool {
         let Some(socket) = &mut self.socket else { return false };
         match socket.read(scratch) {
             Ok(0) => self.is_closed = true,
             Ok(count) => {
-                self.understand(&scratch[..count]);
+                self.parse(&scratch[..count]);
                 return true;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -182,7 +182,7 @@ impl Member {
         false
     }
 
-    fn understand(&mut self, fresh: &[u8]) {
+    fn parse(&mut self, fresh: &[u8]) {
         let mut joined = std::mem::take(&mut self.unread);
         let mut bytes = fresh;
         if !joined.is_empty() {
@@ -205,11 +205,11 @@ impl Member {
     fn take_chunk(&mut self, chunk: &[u8]) {
         if let Some(data) = chunk.strip_prefix(b"data: ") {
             let (number, rest) = number(data);
-            let lane = rest.strip_prefix(b"@").map_or(0, |rest| self::number(rest).0);
-            self.take_number(number, lane as usize);
+            let sequence = rest.strip_prefix(b"@").map_or(0, |rest| self::number(rest).0);
+            self.take_number(number, sequence as usize);
         } else if chunk.starts_with(b"event: gap\n") {
             self.gaps += 1;
-            self.lanes.iter_mut().for_each(|lane| lane.may_jump = true);
+            self.sequences.iter_mut().for_each(|sequence| sequence.may_jump = true);
         } else if chunk == EXPIRED.as_bytes() {
             self.is_expired = true;
         } else if chunk.is_empty() {
@@ -222,25 +222,25 @@ impl Member {
         }
     }
 
-    fn take_number(&mut self, number: u64, lane: usize) {
-        if self.lanes.len() <= lane {
-            self.lanes.resize(lane + 1, Lane::default());
+    fn take_number(&mut self, number: u64, sequence: usize) {
+        if self.sequences.len() <= sequence {
+            self.sequences.resize(sequence + 1, Sequence::default());
         }
-        let lane = &mut self.lanes[lane];
-        if let (Some(last), false) = (lane.last, lane.may_jump) {
+        let sequence = &mut self.sequences[sequence];
+        if let (Some(last), false) = (sequence.last, sequence.may_jump) {
             assert_eq!(number, last + 1, "after {} events and {} gaps", self.received, self.gaps);
         }
-        assert!(lane.last < Some(number), "{number} after {:?}", lane.last);
-        *lane = Lane { last: Some(number), may_jump: false };
+        assert!(sequence.last < Some(number), "{number} after {:?}", sequence.last);
+        *sequence = Sequence { last: Some(number), may_jump: false };
         self.received += 1;
     }
 }
 
-/// The first chunk's data, if all of it is there, and what follows.
+/// Returns the data of the first chunk, if it is complete, and the bytes after it.
 pub fn split_chunk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = bytes.iter().take(10).position(|&byte| byte == b'\n')?;
     let digits = std::str::from_utf8(&bytes[..line - 1]).expect("a chunk size is ASCII");
-    let size = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is no chunk size"));
+    let size = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is not a chunk size"));
     let rest = &bytes[line + 1..];
     if rest.len() < size + 2 {
         return None;
@@ -249,7 +249,7 @@ pub fn split_chunk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&rest[..size], &rest[size + 2..]))
 }
 
-/// The number at the beginning, and what follows.
+/// Returns the number at the beginning, and the bytes after it.
 fn number(data: &[u8]) -> (u64, &[u8]) {
     let digits = data.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(data.len());
     let value = data[..digits].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
@@ -260,7 +260,7 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 
-/// A connection that can take in but a few kilobytes unread.
+/// Opens a connection that buffers only a few kilobytes of unread data.
 pub fn connect_small(address: SocketAddr) -> TcpStream {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket can be made");
     sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a buffer can be small");

@@ -1,9 +1,8 @@
-//! A disk that fails or takes its time: a library put before the system's makes every write or fsync fail, wait or hang while
-//! a file says so.
+//! A disk that fails or is slow: a preloaded library makes every write or fsync fail, wait or hang while a file exists.
 
 use std::path::PathBuf;
 
-use super::{Broker, Folder, command, shim};
+use super::{Broker, TempDir, command, shim};
 
 const SHIM: &str = r#"
 #define _GNU_SOURCE
@@ -14,9 +13,9 @@ const SHIM: &str = r#"
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int is(const char *trouble) {
+static int is(const char *fault) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", getenv("DISK_TROUBLE"), trouble);
+    snprintf(path, sizeof path, "%s/%s", getenv("DISK_TROUBLE"), fault);
     return access(path, F_OK) == 0;
 }
 
@@ -54,9 +53,9 @@ ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
 }
 "#;
 
-/// What is the matter with it.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug)]
-pub enum Trouble {
+pub enum DiskFault {
     /// Each fsync takes 200 ms.
     Slow,
     /// No fsync returns.
@@ -67,39 +66,39 @@ pub enum Trouble {
     Refusing,
 }
 
-/// See the module's page.
-pub struct Disk {
-    folder: Folder,
+/// A data directory on a disk whose faults a test controls.
+pub struct FaultyDisk {
+    dir: TempDir,
     shim: PathBuf,
 }
 
-impl Disk {
-    /// One that is well.
+impl FaultyDisk {
+    /// Makes a disk without faults.
     pub fn new() -> Self {
-        let folder = Folder::new();
-        let shim = shim::build(&folder.path, SHIM);
-        Self { folder, shim }
+        let dir = TempDir::new();
+        let shim = shim::build(&dir.path, SHIM);
+        Self { dir, shim }
     }
 
-    /// From now on it has this.
-    pub fn begin(&self, trouble: Trouble) {
-        std::fs::write(self.sign(trouble), "").expect("it can be written");
+    /// Injects a fault.
+    pub fn inject(&self, fault: DiskFault) {
+        std::fs::write(self.flag(fault), "").expect("it can be written");
     }
 
-    /// It no longer has it.
-    pub fn end(&self, trouble: Trouble) {
-        std::fs::remove_file(self.sign(trouble)).expect("it is there");
+    /// Removes a fault.
+    pub fn remove(&self, fault: DiskFault) {
+        std::fs::remove_file(self.flag(fault)).expect("it is there");
     }
 
-    fn sign(&self, trouble: Trouble) -> PathBuf {
-        self.folder.path.join(format!("{trouble:?}").to_lowercase())
+    fn flag(&self, fault: DiskFault) -> PathBuf {
+        self.dir.path.join(format!("{fault:?}").to_lowercase())
     }
 
-    /// A broker whose records are on it.
+    /// Starts a broker whose data directory is on this disk.
     pub fn start(&self, arguments: &[&str]) -> Broker {
         let mut command = command(&[]);
-        command.env("LD_PRELOAD", &self.shim).env("DISK_TROUBLE", &self.folder.path);
-        let data = self.folder.path.join("data").display().to_string();
-        Broker::start_as(command, &[&["--data", &data], arguments].concat())
+        command.env("LD_PRELOAD", &self.shim).env("DISK_TROUBLE", &self.dir.path);
+        let data = self.dir.path.join("data").display().to_string();
+        Broker::start_command(command, &[&["--data", &data], arguments].concat())
     }
 }

@@ -1,17 +1,17 @@
-//! A client connection: sends bytes as they are, and reads answers by the book.
+//! A client connection that sends bytes unchanged, and parses responses strictly.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 pub struct Connection {
     pub socket: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// An answer with its whole body, chunks joined.
+/// A response with its whole body, chunks joined.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: u16,
@@ -20,12 +20,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// An answer to HEAD.
+    /// Makes a response to HEAD.
     pub fn without_body(head: String) -> Self {
         Self { status: status(&head), head, body: Vec::new() }
     }
 
-    /// A field's value; names are compared without regard to case.
+    /// Returns a field's value; names are case-insensitive.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -44,26 +44,26 @@ impl Response {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).expect("the broker accepts"))
+        Self::from_socket(TcpStream::connect(address).expect("the broker accepts"))
     }
 
-    pub fn over(socket: TcpStream) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        // A Unix socket has no such thing.
+    pub fn from_socket(socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+        // Unix sockets have no such option.
         let _ = socket.set_nodelay(true);
         Self { socket, buffer: Vec::new() }
     }
 
-    /// Sends bytes; a peer that has closed is no failure here, for reading will show it.
+    /// Sends bytes. Ignores a closed connection, because reading will show it.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.socket.write_all(bytes.as_ref());
     }
 
-    pub fn finish_sending(&mut self) {
+    pub fn shutdown_write(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// One answer to a request that was not HEAD.
+    /// Reads one response to a request that was not HEAD.
     pub fn response(&mut self) -> Response {
         let head = self.head();
         let mut response = Response::without_body(head);
@@ -74,14 +74,14 @@ impl Connection {
         } else if let Some(length) = response.field("Content-Length") {
             response.body = self.take(length.parse().expect("a length is a number"));
         } else if response.status != 204 && response.status >= 200 {
-            response.body = self.rest();
+            response.body = self.read_to_end();
         }
         response
     }
 
-    /// One answer, or none if the connection ends before it is whole.
+    /// Reads one response, or returns `None` if the connection ends before it is complete.
     pub fn response_or_end(&mut self) -> Option<Response> {
-        while !self.has_whole_answer() {
+        while !self.has_whole_response() {
             if !self.fill() {
                 return None;
             }
@@ -89,15 +89,15 @@ impl Connection {
         Some(self.response())
     }
 
-    fn has_whole_answer(&self) -> bool {
+    fn has_whole_response(&self) -> bool {
         let Some(end) = position(&self.buffer, b"\r\n\r\n") else { return false };
         let head = String::from_utf8_lossy(&self.buffer[..end + 2]).into_owned();
         let length = Response::without_body(head).field("Content-Length").and_then(|length| length.parse().ok());
         self.buffer.len() >= end + 4 + length.unwrap_or(0)
     }
 
-    /// Waits for a whole chunk; false if the connection ends before, or nothing comes for so long.
-    pub fn awaits_chunk(&mut self, patience: Duration) -> bool {
+    /// Waits for a complete chunk. Returns false if the connection ends first, or nothing arrives within the limit.
+    pub fn has_chunk_within(&mut self, patience: Duration) -> bool {
         loop {
             let size = position(&self.buffer, b"\r\n").map(|end| (end, String::from_utf8_lossy(&self.buffer[..end])));
             let whole = size.and_then(|(end, text)| Some(end + 4 + usize::from_str_radix(&text, 16).ok()?));
@@ -110,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// The next answer that is more than the word to go on.
+    /// Reads the next response that isn't 100 (Continue).
     pub fn final_response(&mut self) -> Response {
         loop {
             let response = self.response();
@@ -120,36 +120,36 @@ impl Connection {
         }
     }
 
-    /// A head alone, with its last CRLF but without the empty line.
+    /// Reads only a response head, with its last CRLF but without the empty line.
     pub fn head(&mut self) -> String {
         let end = self.find(b"\r\n\r\n");
         let head = self.take(end + 4);
         String::from_utf8(head[..end + 2].to_vec()).expect("heads are ASCII")
     }
 
-    /// The next chunk's data; none for the last chunk.
+    /// Reads the next chunk's data; `None` for the last chunk.
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let end = self.find(b"\r\n");
         let line = self.take(end + 2);
         let size = std::str::from_utf8(&line[..end]).expect("a chunk size is ASCII");
-        let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("{size:?} is no chunk size"));
+        let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("{size:?} is not a chunk size"));
         let data = self.take(size);
         assert_eq!(self.take(2), b"\r\n", "a chunk ends with CRLF");
         (size > 0).then_some(data)
     }
 
-    /// Everything until the peer closes.
-    pub fn rest(&mut self) -> Vec<u8> {
+    /// Reads until the peer closes the connection.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.buffer)
     }
 
-    /// Whether the peer has closed, with nothing more to read.
+    /// Returns whether the peer has closed the connection without sending anything more.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.fill()
     }
 
-    /// Whether nothing comes for so long.
+    /// Returns whether nothing arrives for this long.
     pub fn is_silent(&mut self, time: Duration) -> bool {
         self.buffer.is_empty() && self.has_nothing_for(time)
     }
@@ -157,12 +157,12 @@ impl Connection {
     fn has_nothing_for(&self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).expect("a timeout can be set");
         let peeked = uninterrupted(|| self.socket.peek(&mut [0]));
-        self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        self.socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
         peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
-    /// Reads until so many bytes are kept, and leaves them there.
-    pub fn take_ahead(&mut self, count: usize) {
+    /// Reads until this many bytes are buffered, and leaves them in the buffer.
+    pub fn buffer_bytes(&mut self, count: usize) {
         while self.buffer.len() < count {
             assert!(self.fill(), "the connection ended early, after {} bytes", self.buffer.len());
         }
@@ -185,7 +185,7 @@ impl Connection {
         }
     }
 
-    /// Reads once; false at the end.
+    /// Reads once; returns false at the end.
     fn fill(&mut self) -> bool {
         let mut bytes = [0; 65_536];
         match uninterrupted(|| self.socket.read(&mut bytes)) {
@@ -199,7 +199,7 @@ impl Connection {
     }
 }
 
-/// A machine that is put to sleep for a moment interrupts whoever waits with a time-out.
+/// Retries a call that was interrupted, as happens to reads with a timeout when a suspended machine resumes.
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -218,7 +218,7 @@ fn status(head: &str) -> u16 {
     word.parse().unwrap_or_else(|_| panic!("{head:?} has no status"))
 }
 
-/// As much of some bytes as a failure needs to show.
+/// Returns as much of the bytes as a failure message needs.
 fn beginning(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
 }

@@ -1,5 +1,5 @@
-//! Starts the binary, and speaks HTTP and server-sent events to it in the plainest way there is, so
-//! that what is tested is the broker and not a client's kindness. Every wait has a bound.
+//! Starts the binary, and speaks HTTP and server-sent events to it with the simplest possible client, so that no client library
+//! hides what the broker does. Every wait has a limit.
 
 pub mod crowd;
 mod disk;
@@ -24,27 +24,27 @@ use crossbeam_channel::{Receiver, unbounded};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 pub use crowd::{Crowd, connect_small};
-pub use disk::{Disk, Trouble};
+pub use disk::{DiskFault, FaultyDisk};
 pub use http::{Connection, Response};
 pub use metrics::Metrics;
 pub use pieces::Pieces;
-pub use program::{Folder, Program};
+pub use program::{Program, TempDir};
 pub use proxy::Proxy;
 pub use small_disk::on_small_disk;
 pub use stream::{EXPIRED, Event, Stream};
-pub use unread::Unread;
+pub use unread::UnreadLog;
 
-/// No answer takes longer, or the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// A test fails if a response takes longer.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running broker; killed when dropped.
 pub struct Broker {
     child: Child,
     pub address: SocketAddr,
-    /// All IP addresses in the order of its log, that of the administration last.
+    /// All IP addresses in the order in which the log names them, the admin address last.
     pub addresses: Vec<SocketAddr>,
     log: Receiver<String>,
-    /// The field with which `/stats` is asked for.
+    /// The Authorization field for requests of `/stats`.
     pass: String,
 }
 
@@ -55,18 +55,18 @@ impl Broker {
         Self::start_with(arguments, &[])
     }
 
-    /// The same with environment variables.
+    /// Starts the binary like [`Broker::start`], with environment variables.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_as(command(environment), arguments)
+        Self::start_command(command(environment), arguments)
     }
 
-    /// The same by a command that becomes the binary.
-    pub fn start_as(command: Command, arguments: &[&str]) -> Self {
+    /// Starts the binary like [`Broker::start`], by a command that executes it.
+    pub fn start_command(command: Command, arguments: &[&str]) -> Self {
         let arguments = [&["--port", "0"], arguments].concat();
         Self::start_listening(command, &arguments)
     }
 
-    /// The same, but where it listens is for the arguments to say.
+    /// Starts the binary like [`Broker::start_command`], but lets the arguments choose the address.
     pub fn start_listening(command: Command, arguments: &[&str]) -> Self {
         let lists_origins =
             arguments.contains(&"--origin") || command.get_envs().any(|(name, _)| name == "ESKER_ORIGIN");
@@ -74,28 +74,28 @@ impl Broker {
         Self::spawn(command, &[&["--no-auth"], origin, arguments].concat())
     }
 
-    /// Starts the binary without authentication and with the default for origins: it serves this machine.
-    pub fn start_guarded(arguments: &[&str]) -> Self {
+    /// Starts the binary without authentication and with the default origins: it serves only this machine.
+    pub fn start_with_default_origins(arguments: &[&str]) -> Self {
         Self::spawn(command(&[]), &[&["--no-auth"], arguments].concat())
     }
 
-    /// Starts the binary with tokens, whose keys are among the arguments or in the environment. `/stats` is asked for
-    /// with a token of [`tokens::PUBLISHER`].
-    pub fn start_secured(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_secured_as(command(environment), arguments)
+    /// Starts the binary with tokens. The arguments or the environment contain the keys. Requests of `/stats` use a token
+    /// signed with [`tokens::PUBLISHER`].
+    pub fn start_with_tokens(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_command_with_tokens(command(environment), arguments)
     }
 
-    /// The same by a command that becomes the binary.
-    pub fn start_secured_as(command: Command, arguments: &[&str]) -> Self {
+    /// Starts the binary with tokens, by a command that executes it.
+    pub fn start_command_with_tokens(command: Command, arguments: &[&str]) -> Self {
         let mut broker = Self::spawn(command, &[&["--port", "0"], arguments].concat());
         broker.pass = tokens::bearer(&tokens::publisher("stats"));
         broker
     }
 
-    /// The same with a log that nobody reads after its first line: the pipe is full.
-    pub fn start_unread(arguments: &[&str], environment: &[(&str, &str)]) -> (Self, Unread) {
+    /// Starts the binary with tokens and a log that is never read after its first line: the pipe is full.
+    pub fn start_with_unread_log(arguments: &[&str], environment: &[(&str, &str)]) -> (Self, UnreadLog) {
         let mut command = command(environment);
-        let (child, mut unread) = Unread::spawn(command.envs(tokens::SECRETS).args(["--port", "0"]).args(arguments));
+        let (child, mut unread) = UnreadLog::spawn(command.envs(tokens::SECRETS).args(["--port", "0"]).args(arguments));
         let (sender, log) = unbounded();
         sender.send(unread.next().expect("a first line")).expect("the receiver is here");
         let mut broker = Self::await_address(child, log);
@@ -112,24 +112,24 @@ impl Broker {
     }
 
     fn await_address(child: Child, log: Receiver<String>) -> Self {
-        // Made before anything is waited for, so that a failure kills the child.
+        // Created before the first wait, so that a failure kills the child.
         let nowhere = SocketAddr::from(([0; 4], 0));
         let mut broker = Self { child, address: nowhere, addresses: Vec::new(), log, pass: String::new() };
-        let line = broker.logged("listens on");
-        // The first, if there is one: it may listen on Unix sockets only.
+        let line = broker.wait_for_log("listens on");
+        // The first address, if any: the broker may listen only on Unix sockets.
         broker.addresses = addresses(&line);
         broker.address = broker.addresses.first().copied().unwrap_or(nowhere);
         broker
     }
 
-    /// The next line of the log with this part; it must come.
-    pub fn logged(&self, part: &str) -> String {
+    /// Waits for a line of the log that contains `part`, and returns it.
+    pub fn wait_for_log(&self, part: &str) -> String {
         let mut before = String::new();
         loop {
-            match self.log.recv_timeout(PATIENCE) {
+            match self.log.recv_timeout(TIMEOUT) {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before += &line,
-                Err(error) => panic!("the log never says {part:?} ({error}), but:\n{before}"),
+                Err(error) => panic!("the log never contains {part:?} ({error}), but:\n{before}"),
             }
         }
     }
@@ -138,55 +138,57 @@ impl Broker {
         self.child.id()
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
 
-    /// One request on a connection of its own.
-    pub fn ask(&self, request: impl AsRef<[u8]>) -> Response {
+    /// Sends one request on a new connection, and returns the response.
+    pub fn request(&self, request: impl AsRef<[u8]>) -> Response {
         let mut connection = self.connect();
         connection.send(request);
         connection.response()
     }
 
     pub fn get(&self, path: &str) -> Response {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        self.request(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
-    /// Posts SSE text, and demands 200.
+    /// Publishes SSE text, and requires status 200.
     pub fn publish(&self, topic: &str, body: &str) -> serde_json::Value {
         let response = self.post(&format!("/publish/{topic}"), "", body);
         assert_eq!(response.status, 200, "{response:?}");
         response.json()
     }
 
-    /// Posts with header fields such as `"Content-Type: text/plain\r\n"`.
+    /// Sends a POST request with header fields such as `"Content-Type: text/plain\r
+    /// "`.
     pub fn post(&self, target: &str, fields: &str, body: impl AsRef<[u8]>) -> Response {
         let body = body.as_ref();
         let head =
             format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-        self.ask([head.as_bytes(), body].concat())
+        self.request([head.as_bytes(), body].concat())
     }
 
-    /// Opens a stream, and demands 200; `fields` are header fields such as `"Last-Event-ID: 5\r\n"`.
+    /// Opens a stream, and requires status 200; `fields` are header fields such as `"Last-Event-ID: 5\r
+    /// "`.
     pub fn subscribe(&self, target: &str, fields: &str) -> Stream {
         Stream::open(self.connect(), target, fields)
     }
 
     pub fn stats(&self) -> serde_json::Value {
         let Self { pass, .. } = self;
-        self.ask(format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{pass}\r\n")).json()
+        self.request(format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{pass}\r\n")).json()
     }
 
     pub fn metrics(&self) -> Metrics {
         let Self { pass, .. } = self;
-        let response = self.ask(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{pass}\r\n"));
+        let response = self.request(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{pass}\r\n"));
         assert_eq!(response.status, 200, "{response:?}");
         Metrics::parse(&response.text())
     }
 
-    /// The same once they say so.
+    /// Waits until the condition holds, and returns the metrics.
     pub fn metrics_once(&self, what: &str, is_so: impl Fn(&Metrics) -> bool) -> Metrics {
         let begin = Instant::now();
         loop {
@@ -194,12 +196,12 @@ impl Broker {
             if is_so(&metrics) {
                 return metrics;
             }
-            assert!(begin.elapsed() < PATIENCE, "never {what}: {metrics:?}");
+            assert!(begin.elapsed() < TIMEOUT, "never {what}: {metrics:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Waits until `/stats` says so.
+    /// Waits until `/stats` fulfills the condition.
     pub fn wait_for(&self, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
         let begin = Instant::now();
         loop {
@@ -207,13 +209,13 @@ impl Broker {
             if is_so(&stats) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "never {what}: {stats}");
+            assert!(begin.elapsed() < TIMEOUT, "never {what}: {stats}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Still serves: asked after every attack.
-    pub fn assert_well(&self) {
+    /// Asserts that the broker still serves requests. Called after every attack.
+    pub fn assert_healthy(&self) {
         let response = self.get("/healthz");
         assert_eq!((response.status, response.text().as_str()), (200, "ok"));
     }
@@ -224,27 +226,27 @@ impl Broker {
         assert!(done.expect("kill runs").success());
     }
 
-    /// Waits for the process to end by itself; its exit code and what it still logged.
+    /// Waits for the process to exit; returns its exit code and the rest of its log.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let begin = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 break status;
             }
-            assert!(begin.elapsed() < PATIENCE, "the broker does not end");
+            assert!(begin.elapsed() < TIMEOUT, "the broker does not stop");
             std::thread::sleep(Duration::from_millis(5));
         };
         (status.code(), self.log.iter().collect())
     }
 
-    /// From now on it may have so many descriptors, though more may be open already.
+    /// Limits the broker's descriptors, even if more are open already.
     pub fn limit_descriptors(&self, limit: u64) {
         let pid = Pid::from_raw(self.pid().cast_signed());
         let limit = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nofile).maximum };
         prlimit(pid, Resource::Nofile, limit).expect("limits can be lowered");
     }
 
-    /// Processor time it has taken, in hundredths of a second.
+    /// Returns the CPU time used, in hundredths of a second.
     pub fn cpu_ticks(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the kernel has stat");
         let (_, fields) = text.rsplit_once(')').expect("the name is in parentheses");
@@ -252,19 +254,19 @@ impl Broker {
         fields.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
     }
 
-    /// From now on no file may grow beyond this many bytes.
+    /// Limits the size of files that the broker writes, in bytes.
     pub fn limit_file_size(&self, bytes: u64) {
         let pid = Pid::from_raw(self.pid().cast_signed());
         prlimit(pid, Resource::Fsize, Rlimit { current: Some(bytes), maximum: None }).expect("limits can be lowered");
     }
 
-    /// How many descriptors it has.
+    /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the kernel has fd").count()
     }
 
-    /// Memory of its own in bytes, from the kernel's sums. Not the private dirty pages: those of a
-    /// binary that has just been built count as dirty until they are on the disk.
+    /// Returns the private memory in bytes. Private dirty pages would not do: those of a freshly built binary count as dirty
+    /// until they are written to disk.
     pub fn private_bytes(&self) -> usize {
         let path = format!("/proc/{}/smaps_rollup", self.pid());
         let text = std::fs::read_to_string(path).expect("the kernel has smaps_rollup");
@@ -280,33 +282,33 @@ impl Drop for Broker {
     }
 }
 
-/// The IP addresses in a line of the log.
+/// Returns the IP addresses in a line of the log.
 pub fn addresses(line: &str) -> Vec<SocketAddr> {
     let texts = line.split("http://").skip(1).filter_map(|rest| rest.split_whitespace().next());
     texts.map(|text| text.parse().expect("an address")).collect()
 }
 
-/// The binary, in an environment without options of the developer's own.
+/// Returns the binary as a command, in an environment without the developer's own options.
 pub fn command(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
     command.env_clear().env("ESKER_DATA", ":memory:").envs(environment.iter().copied()).stdin(Stdio::null());
     command
 }
 
-/// Exit code, standard output and standard error of a run that must end by itself.
+/// Returns the exit code, standard output and standard error of a run that must exit by itself.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     finish(command(environment).args(arguments))
 }
 
-/// The same of any program.
+/// Runs any program that must exit by itself, like [`run`].
 pub fn finish(command: &mut Command) -> (Option<i32>, String, String) {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
     let begin = Instant::now();
     while child.try_wait().expect("the child can be waited for").is_none() {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIMEOUT {
             let _ = child.kill();
-            panic!("it does not end: {command:?}");
+            panic!("the program does not exit: {command:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -315,7 +317,7 @@ pub fn finish(command: &mut Command) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// What a process says, line by line until it ends; read all the time, so that a full pipe stops nobody.
+/// Returns the lines that a process prints. A thread reads them all the time, so that a full pipe doesn't block the process.
 fn lines(stderr: ChildStderr) -> Receiver<String> {
     let (sender, lines) = unbounded();
     std::thread::spawn(move || {

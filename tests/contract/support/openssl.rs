@@ -1,23 +1,23 @@
-//! Key files and signatures by the `openssl` program: what an operator has at hand, and foreign to the broker.
+//! Key files and signatures made by the `openssl` program: what operators use, and independent of the broker's code.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Folder, tokens};
+use super::{TempDir, tokens};
 
-/// A private key in a temporary folder of its own.
+/// A private key in a temporary directory.
 pub struct KeyPair {
-    home: Folder,
-    /// As `openssl genpkey -algorithm` names it.
+    home: TempDir,
+    /// The name for `openssl genpkey -algorithm`.
     kind: &'static str,
 }
 
 impl KeyPair {
-    /// A new key; `option` is what `-pkeyopt` takes, or empty.
+    /// Generates a key; `option` is the argument of `-pkeyopt`, or empty.
     pub fn new(kind: &'static str, option: &str) -> Self {
-        let home = Folder::new();
+        let home = TempDir::new();
         let mut arguments = vec!["genpkey", "-algorithm", kind, "-out", "private.pem"];
         if !option.is_empty() {
             arguments.extend(["-pkeyopt", option]);
@@ -38,7 +38,7 @@ impl KeyPair {
         Self::new("ED25519", "")
     }
 
-    /// What `openssl` answers to a command about this key, which is in `private.pem`.
+    /// Runs an `openssl` command on this key, which is in `private.pem`, and returns the output.
     pub fn openssl(&self, arguments: &[&str]) -> Vec<u8> {
         openssl(arguments, &self.home.path)
     }
@@ -47,11 +47,12 @@ impl KeyPair {
         self.openssl(&["pkey", "-in", "private.pem", "-pubout"])
     }
 
-    /// A token whose header names an algorithm. Signed by it if this key can; otherwise as it can.
+    /// Returns a token whose header names an algorithm, signed with that algorithm if the key supports it, or else with the
+    /// key's own.
     pub fn sign(&self, algorithm: &str, claims: &Value) -> String {
         let message = tokens::message(&json!({"alg": algorithm, "typ": "JWT"}).to_string(), &claims.to_string());
         std::fs::write(self.home.path.join("message"), &message).expect("a file can be written");
-        tokens::joined(&message, &self.signature(algorithm))
+        tokens::join(&message, &self.signature(algorithm))
     }
 
     fn signature(&self, algorithm: &str) -> Vec<u8> {
@@ -70,8 +71,8 @@ impl KeyPair {
     }
 }
 
-/// An ECDSA signature as tokens have it, `r` and `s` of one length each (RFC 7518 section 3.4), of what OpenSSL makes:
-/// DER, a sequence of two integers.
+/// Converts an ECDSA signature from OpenSSL's DER, a sequence of two integers, to the form of tokens, `r` and `s` with fixed
+/// lengths (RFC 7518 section 3.4).
 fn fixed(der: &[u8], length: usize) -> Vec<u8> {
     let (r, rest) = integer(&der[2..]);
     let (s, rest) = integer(rest);
@@ -84,15 +85,15 @@ fn integer(der: &[u8]) -> (&[u8], &[u8]) {
     der[2..].split_at(der[1].into())
 }
 
-/// Leading zeros are a matter of DER's sign bit.
+/// DER may add a zero for the sign bit, or omit leading zeros.
 fn padded(number: &[u8], length: usize) -> Vec<u8> {
     let digits = &number[number.iter().take_while(|&&byte| byte == 0).count()..];
     [vec![0; length.saturating_sub(digits.len())], digits.to_vec()].concat()
 }
 
-/// Runs `openssl` in a folder; what it answers.
-pub fn openssl(arguments: &[&str], folder: &Path) -> Vec<u8> {
-    let output = Command::new("openssl").args(arguments).current_dir(folder).stdin(Stdio::null()).output();
+/// Runs `openssl` in a directory, and returns the output.
+pub fn openssl(arguments: &[&str], dir: &Path) -> Vec<u8> {
+    let output = Command::new("openssl").args(arguments).current_dir(dir).stdin(Stdio::null()).output();
     let output = output.expect("openssl is installed; scripts/test installs it");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl {arguments:?}: {complaint}");

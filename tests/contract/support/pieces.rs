@@ -1,9 +1,9 @@
-//! Sends bytes in pieces that the broker is sure to see one by one.
+//! Sends bytes in pieces that the broker reads one by one.
 
 use super::{Broker, Connection};
 
-/// A broker with one worker, and a connection to it: the answer there proves that the worker has
-/// looked at all that was sent elsewhere before.
+/// A broker with one worker, and a second connection to it. A response there proves that the worker has read everything sent
+/// before.
 pub struct Pieces {
     pub broker: Broker,
     probe: Connection,

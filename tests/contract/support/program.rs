@@ -1,4 +1,4 @@
-//! Foreign programs: found in the PATH, run in the foreground, and killed with the test.
+//! Other programs: found in the PATH, run in the foreground, and killed with the test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,9 +11,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the first of the names that is installed, at home in a folder of its own. One that is missing fails the
-    /// test: what is skipped is not tested.
-    pub fn start(names: &[&str], arguments: &[&str], home: &Folder) -> Self {
+    /// Starts the first of the programs that is installed, in a directory of its own. A missing program fails the test instead
+    /// of skipping it.
+    pub fn start(names: &[&str], arguments: &[&str], home: &TempDir) -> Self {
         let program = names.iter().find_map(|name| find(name));
         let program = program.unwrap_or_else(|| panic!("{} is not installed; scripts/test installs it", names[0]));
         let log = std::fs::File::create(home.path.join("log")).expect("a file can be made");
@@ -32,14 +32,14 @@ impl Program {
         Self { child }
     }
 
-    /// Whether it has ended by itself.
+    /// Returns the exit status if the program has exited by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child can be waited for")
     }
 }
 
 impl Drop for Program {
-    /// Asks first, so that a program with children of its own can end them.
+    /// Sends SIGTERM first, so that a program can stop its own children.
     fn drop(&mut self) {
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let begin = Instant::now();
@@ -51,28 +51,28 @@ impl Drop for Program {
     }
 }
 
-/// A new temporary folder, removed when dropped.
-pub struct Folder {
+/// A new temporary directory, removed when dropped.
+pub struct TempDir {
     pub path: PathBuf,
 }
 
-impl Folder {
+impl TempDir {
     pub fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("esker-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder can be made");
+        std::fs::create_dir_all(&path).expect("a directory can be made");
         Self { path }
     }
 
-    /// What the program at home here has said.
+    /// Returns what the program in this directory has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path.join("log")).unwrap_or_default()
     }
 }
 
-impl Drop for Folder {
-    /// Twice, for a program that was just ended may have had a last file to write.
+impl Drop for TempDir {
+    /// Tries twice, because a program that has just been stopped may have written a last file.
     fn drop(&mut self) {
         if std::fs::remove_dir_all(&self.path).is_err() {
             std::thread::sleep(Duration::from_millis(200));
@@ -81,9 +81,9 @@ impl Drop for Folder {
     }
 }
 
-/// Looks where a system administrator's PATH leads as well: Debian keeps its servers there.
+/// Searches the directories of a system administrator's PATH as well, where Debian keeps servers.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(name)).find(|file| Path::is_file(file))
+    folders.map(|dir| dir.join(name)).find(|file| Path::is_file(file))
 }

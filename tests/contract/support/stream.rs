@@ -1,11 +1,11 @@
-//! A subscriber: reads a stream chunk by chunk, and chunks as the events they are.
+//! A subscriber: reads a stream chunk by chunk, and parses chunks into events.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::http::Connection;
 
-/// What a stream ends with when its token expires.
+/// The end of a stream whose token has expired.
 pub const EXPIRED: &str = "event: expired\ndata: {\"reason\":\"token expired\"}\n\n";
 
 pub struct Stream {
@@ -16,7 +16,7 @@ pub struct Stream {
     unread: String,
 }
 
-/// A block of lines; what a dispatching client makes of it is in the fields.
+/// A block of lines. Its fields are what a client would dispatch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     pub name: Option<String>,
@@ -31,7 +31,7 @@ impl Stream {
         Self::begin(connection)
     }
 
-    /// Reads the head of an answer that is a stream.
+    /// Reads the response head of a stream.
     pub fn begin(mut connection: Connection) -> Self {
         let head = connection.head();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -39,19 +39,19 @@ impl Stream {
         Self { connection, head, is_chunked, pending: VecDeque::new(), unread: String::new() }
     }
 
-    /// The next chunk as text, or one byte's worth of an unchunked stream; none at the end.
+    /// Returns the next chunk as text, or the next byte of an unchunked stream; `None` at the end.
     pub fn chunk(&mut self) -> Option<String> {
         assert!(self.is_chunked, "this stream has no chunks");
         let chunk = self.connection.chunk()?;
         Some(String::from_utf8(chunk).expect("streams are UTF-8"))
     }
 
-    /// The opening chunk's lines.
+    /// Returns the lines of the opening chunk.
     pub fn opening(&mut self) -> String {
         self.chunk().expect("a stream opens with a chunk")
     }
 
-    /// The next block that has a field beyond `retry`, or none at the end of the stream.
+    /// Returns the next block that has a field other than `retry`; `None` at the end of the stream.
     pub fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -62,11 +62,11 @@ impl Stream {
         }
     }
 
-    /// The next event; none if the stream is cut off before, or nothing comes for so long.
+    /// Returns the next event; `None` if the stream is cut off first, or nothing arrives within the limit.
     pub fn event_within(&mut self, patience: Duration) -> Option<Event> {
-        // A chunk may hold less than an event: the opening does.
+        // A chunk may hold less than an event; the opening does.
         while self.pending.is_empty() {
-            if !self.connection.awaits_chunk(patience) {
+            if !self.connection.has_chunk_within(patience) {
                 return None;
             }
             let chunk = self.chunk()?;
@@ -84,19 +84,19 @@ impl Stream {
         }
     }
 
-    /// The next event, which must come.
+    /// Returns the next event, which must arrive.
     pub fn event(&mut self) -> Event {
         self.next().expect("an event comes before the stream ends")
     }
 
-    /// The data of so many events.
+    /// Returns the data of this many events.
     pub fn data(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.event().data.expect("the event has data")).collect()
     }
 }
 
 impl Event {
-    /// A block of lines with the empty line that ends it.
+    /// Parses a block of lines, including the empty line that ends it.
     pub fn parse(block: &str) -> Self {
         assert!(!block.contains('\r'), "line ends are LF only");
         let mut event = Self { text: block.to_owned(), ..Self::default() };
@@ -115,8 +115,11 @@ impl Event {
         event
     }
 
-    /// The id as the number it is unless a publisher gave it.
+    /// Returns the id as a number, which it is unless a publisher chose it.
     pub fn number(&self) -> u64 {
-        self.id.as_deref().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{self:?} has no broker's id"))
+        self.id
+            .as_deref()
+            .and_then(|id| id.parse().ok())
+            .unwrap_or_else(|| panic!("{self:?} has no id assigned by the broker"))
     }
 }

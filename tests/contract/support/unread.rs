@@ -1,4 +1,4 @@
-//! A log that nobody reads: standard error is a full pipe.
+//! A log that is not read: standard error is a full pipe.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
@@ -6,21 +6,21 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
 
-/// The reader's end of a program's standard error.
-pub struct Unread {
+/// The reading end of a program's standard error.
+pub struct UnreadLog {
     reader: BufReader<PipeReader>,
     writer: Option<PipeWriter>,
 }
 
-impl Unread {
-    /// Starts the command with its standard error in a pipe that has room.
+impl UnreadLog {
+    /// Starts the command with standard error as a pipe that has room.
     pub fn spawn(command: &mut Command) -> (Child, Self) {
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         let child = command.stderr(writer.try_clone().expect("it can be cloned")).spawn();
         (child.expect("the binary starts"), Self { reader: BufReader::new(reader), writer: Some(writer) })
     }
 
-    /// Starts the command with a pipe that is full.
+    /// Starts the command with standard error as a full pipe.
     pub fn spawn_full(command: &mut Command) -> (Child, Self) {
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         fill(&writer);
@@ -34,17 +34,17 @@ impl Unread {
     }
 }
 
-impl Iterator for Unread {
+impl Iterator for UnreadLog {
     type Item = String;
 
-    /// Makes room again: the next line that is not empty, or the program's end.
+    /// Makes room: returns the next line that is not empty, or `None` once the program has exited.
     fn next(&mut self) -> Option<String> {
         let mut lines = self.reader.by_ref().lines().map(|line| line.expect("the log is UTF-8"));
         lines.find(|line| !line.is_empty())
     }
 }
 
-/// Writes empty lines until there is no room, through an open file of its own: only this one is in non-blocking mode.
+/// Writes empty lines until the pipe is full, through an open file description of its own: only this one is non-blocking.
 fn fill(writer: &PipeWriter) {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());

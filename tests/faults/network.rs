@@ -1,5 +1,5 @@
-//! Two machines and a switch between them, as network namespaces: one for the broker and one for its peers, whose cable can be
-//! pulled. Nobody is told of that, neither by a reset nor by a lost carrier. Removed when dropped.
+//! Two virtual machines and a switch between them, as network namespaces: one for the broker and one for its peers, whose cable
+//! can be pulled. Neither side sees a reset or a lost carrier. Removed when dropped.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -10,15 +10,15 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The broker's address.
-pub const HERE: Ipv4Addr = Ipv4Addr::new(10, 213, 77, 1);
-const THERE: Ipv4Addr = Ipv4Addr::new(10, 213, 77, 2);
+pub const BROKER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 213, 77, 1);
+const PEER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 213, 77, 2);
 
-/// See the module's page.
-pub struct Net {
+/// The two machines and the switch.
+pub struct Network {
     name: String,
 }
 
-/// Which of the machines.
+/// One of the machines.
 #[derive(Clone, Copy)]
 pub enum Machine {
     Brokers,
@@ -34,14 +34,14 @@ impl Machine {
     }
 }
 
-impl Net {
+impl Network {
     pub fn new() -> Self {
         let net = Self { name: format!("esker{}", std::process::id()) };
         let switch = net.switch();
         ip(&format!("netns add {switch}"));
         ip(&format!("-n {switch} link add bridge type bridge"));
         ip(&format!("-n {switch} link set bridge up"));
-        for (machine, address) in [(Machine::Brokers, HERE), (Machine::Peers, THERE)] {
+        for (machine, address) in [(Machine::Brokers, BROKER_ADDRESS), (Machine::Peers, PEER_ADDRESS)] {
             let (there, port) = (net.namespace(machine), port(machine));
             ip(&format!("netns add {there}"));
             ip(&format!("-n {there} link add eth type veth peer name {port} netns {switch}"));
@@ -61,22 +61,22 @@ impl Net {
         format!("{}{}", self.name, machine.suffix())
     }
 
-    /// Pulls the peers' cable out of the switch.
-    pub fn cut(&self) {
+    /// Unplugs the peers' cable from the switch.
+    pub fn unplug(&self) {
         ip(&format!("-n {} link set {} down", self.switch(), port(Machine::Peers)));
     }
 
-    /// Puts it in again.
-    pub fn mend(&self) {
+    /// Plugs the cable in again.
+    pub fn plug_in(&self) {
         ip(&format!("-n {} link set {} up", self.switch(), port(Machine::Peers)));
     }
 
-    /// Does something on one of the machines. Threads, children and sockets made there stay there.
-    pub fn on<T: Send>(&self, machine: Machine, act: impl FnOnce() -> T + Send) -> T {
-        let place = format!("/run/netns/{}", self.namespace(machine));
+    /// Runs a closure on one of the machines. Threads, children and sockets created there stay there.
+    pub fn run_on<T: Send>(&self, machine: Machine, act: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.namespace(machine));
         thread::scope(|scope| {
             let visitor = scope.spawn(move || {
-                let namespace = File::open(place).expect("the namespace was made");
+                let namespace = File::open(path).expect("the namespace was made");
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter");
                 act()
             });
@@ -85,8 +85,8 @@ impl Net {
     }
 }
 
-impl Drop for Net {
-    /// Namespaces that somebody is still in go when they end.
+impl Drop for Network {
+    /// Namespaces still in use are removed when their last process ends.
     fn drop(&mut self) {
         for name in [self.switch(), self.namespace(Machine::Brokers), self.namespace(Machine::Peers)] {
             let _ = Command::new("ip").args(["netns", "delete", &name]).status();
@@ -94,7 +94,7 @@ impl Drop for Net {
     }
 }
 
-/// The switch's end of a machine's cable.
+/// Returns the name of the switch's end of a machine's cable.
 fn port(machine: Machine) -> String {
     format!("port{}", machine.suffix())
 }

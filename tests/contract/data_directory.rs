@@ -1,18 +1,18 @@
-//! The data directory: who may read what is created in it, whose files are taken, and which names it may have.
+//! The data directory: permissions of created files, ownership checks, and names.
 
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use super::records::insert;
-use super::support::{Broker, Folder, command, finish, run};
+use super::support::{Broker, TempDir, command, finish, run};
 
-/// The mode of a file or directory.
+/// Returns the mode of a file or directory.
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
-/// The binary, started by a shell that runs this first.
+/// Returns a command that runs the script in a shell and then the binary.
 fn after(script: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.env_clear().env("PATH", "/usr/bin:/bin").args(["-c", &format!("{script}; exec \"$0\" \"$@\"")]);
@@ -21,17 +21,18 @@ fn after(script: &str) -> Command {
 }
 
 #[test]
-fn no_umask_lets_others_read_the_records() {
+fn records_are_private_with_any_umask() {
     for umask in ["000", "022", "277"] {
-        let folder = Folder::new();
-        // One that is made, and one that is there and open to everybody.
-        let (made, found) = (folder.path.join("made"), folder.path.join("found"));
-        std::fs::create_dir(&found).expect("a folder can be made");
+        let dir = TempDir::new();
+        // One directory that the broker creates, and one that exists and is open to everybody.
+        let (made, found) = (dir.path.join("made"), dir.path.join("found"));
+        std::fs::create_dir(&found).expect("a directory can be made");
         std::fs::set_permissions(&found, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-        for place in [&made, &found] {
-            let broker = Broker::start_as(after(&format!("umask {umask}")), &["--data", &place.display().to_string()]);
+        for data_dir in [&made, &found] {
+            let broker =
+                Broker::start_command(after(&format!("umask {umask}")), &["--data", &data_dir.display().to_string()]);
             insert(&broker, "a", "1");
-            let files: Vec<_> = std::fs::read_dir(place).expect("it can be read").flatten().collect();
+            let files: Vec<_> = std::fs::read_dir(data_dir).expect("it can be read").flatten().collect();
             assert!(files.len() >= 4, "database, log, the log's index and lock: {files:?}");
             for file in files {
                 assert_eq!(mode(&file.path()), 0o600, "umask {umask}: {file:?}");
@@ -42,13 +43,13 @@ fn no_umask_lets_others_read_the_records() {
 }
 
 #[test]
-fn a_link_named_lock_is_refused_and_its_target_stays_whole() {
-    let folder = Folder::new();
-    let (place, target) = (folder.path.join("data"), folder.path.join("target"));
-    std::fs::create_dir(&place).expect("a folder can be made");
+fn a_symlink_named_lock_is_refused_and_its_target_unchanged() {
+    let dir = TempDir::new();
+    let (data_dir, target) = (dir.path.join("data"), dir.path.join("target"));
+    std::fs::create_dir(&data_dir).expect("a directory can be made");
     std::fs::write(&target, "precious").expect("it can be written");
-    symlink(&target, place.join("lock")).expect("it can be made");
-    let (code, _, err) = run(&["--no-auth", "--port", "0", "--data", &place.display().to_string()], &[]);
+    symlink(&target, data_dir.join("lock")).expect("it can be made");
+    let (code, _, err) = run(&["--no-auth", "--port", "0", "--data", &data_dir.display().to_string()], &[]);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("lock is a symbolic link") && err.contains("remove it"), "{err}");
     assert_eq!(std::fs::read_to_string(&target).expect("it is there"), "precious");
@@ -59,13 +60,13 @@ fn another_users_directory_or_database_is_refused() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("only root can give files away: not tried");
     }
-    let folder = Folder::new();
-    let place = folder.path.join("data");
-    let data = place.display().to_string();
+    let dir = TempDir::new();
+    let data_dir = dir.path.join("data");
+    let data = data_dir.display().to_string();
     let start = || run(&["--no-auth", "--port", "0", "--data", &data], &[]);
     drop(Broker::start(&["--data", &data]));
     for name in ["records.db", "."] {
-        let path = place.join(name);
+        let path = data_dir.join(name);
         chown(&path, Some(65_534), None).expect("root may");
         let (code, _, err) = start();
         assert_eq!(code, Some(1), "{err}");
@@ -77,19 +78,19 @@ fn another_users_directory_or_database_is_refused() {
 }
 
 #[test]
-fn the_directorys_name_is_a_path_whatever_it_looks_like() {
-    let folder = Folder::new();
+fn the_directory_name_is_always_a_path() {
+    let dir = TempDir::new();
     for name in ["file:x", "file:y?mode=memory", "file:///z?vfs=none#f", "a%41?b=c"] {
         let mut esker = command(&[]);
-        esker.current_dir(&folder.path);
-        let broker = Broker::start_as(esker, &["--data", name]);
+        esker.current_dir(&dir.path);
+        let broker = Broker::start_command(esker, &["--data", name]);
         insert(&broker, "a", "1");
-        let database = folder.path.join(name).join("records.db");
+        let database = dir.path.join(name).join("records.db");
         assert!(database.metadata().is_ok_and(|file| file.len() > 0), "{name}: {}", database.display());
         broker.signal("TERM");
         broker.wait();
         let mut dump = command(&[]);
-        let (code, lines, err) = finish(dump.current_dir(&folder.path).args(["dump", name]));
+        let (code, lines, err) = finish(dump.current_dir(&dir.path).args(["dump", name]));
         assert_eq!((code, lines.lines().count()), (Some(0), 1), "{name}: {err}");
     }
 }

@@ -1,13 +1,13 @@
-//! The process: usage, environment, refusing to start, draining and ending.
+//! The process: usage, environment, failing to start, draining and stopping.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, Connection, Folder, Stream, command, run};
+use super::support::{Broker, Connection, Stream, TempDir, command, run};
 
 #[test]
-fn help_and_version_go_to_standard_output() {
+fn help_and_version_are_printed_to_standard_output() {
     for arguments in [&["--help"][..], &["-h"], &["--port", "0", "--help", "--nonsense"]] {
         let (code, out, err) = run(arguments, &[]);
         assert_eq!((code, err.as_str()), (Some(0), ""));
@@ -20,9 +20,9 @@ fn help_and_version_go_to_standard_output() {
     }
 }
 
-/// As `esker --help | head -1` does: nobody reads what is said, and the exit code is the same.
+/// `esker --help | head -1` closes the pipe early; the exit code stays the same.
 #[test]
-fn a_closed_pipe_is_no_crash() {
+fn a_closed_pipe_does_not_crash_help() {
     for (argument, expected) in [("--help", 0), ("--version", 0), ("--nonsense", 2), ("--port=0", 1)] {
         let mut child = command(&[])
             .arg(argument)
@@ -36,7 +36,7 @@ fn a_closed_pipe_is_no_crash() {
 }
 
 #[test]
-fn wrong_usage_exits_2_with_advice() {
+fn usage_errors_exit_2_with_advice() {
     for (arguments, environment, part) in [
         (&["--nonsense"][..], &[][..], "--nonsense"),
         (&["-x"], &[], "-x"),
@@ -70,7 +70,7 @@ fn wrong_usage_exits_2_with_advice() {
 }
 
 #[test]
-fn without_keys_it_says_both_ways_out() {
+fn without_keys_both_alternatives_are_named() {
     for environment in [&[][..], &[("ESKER_NO_AUTH", "false")], &[("ESKER_NO_AUTH", "0")]] {
         let (code, out, err) = run(&["--port", "0"], environment);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
@@ -81,7 +81,7 @@ fn without_keys_it_says_both_ways_out() {
 }
 
 #[test]
-fn every_option_has_a_twin_and_the_command_line_wins() {
+fn every_option_has_a_variable_and_the_command_line_takes_precedence() {
     let environment = [
         ("ESKER_NO_AUTH", "yes"),
         ("ESKER_BIND", "127.0.0.2"),
@@ -100,19 +100,19 @@ fn every_option_has_a_twin_and_the_command_line_wins() {
     let retry = opening.lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok()).expect("a retry");
     assert!((66_000..=134_000).contains(&retry), "{retry}");
     let allowed = |origin: &str| {
-        let response = broker.ask(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"));
+        let response = broker.request(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"));
         response.field("Access-Control-Allow-Origin").is_some()
     };
     assert_eq!(
         (allowed("https://one.example"), allowed("https://two.example")),
         (false, true),
-        "replaced, not added to"
+        "the option replaces the variable's list"
     );
 }
 
-/// A port that is taken, so that whoever tries it says which one it tried.
+/// The port is taken, so that the error names the port that the broker tried.
 #[test]
-fn the_port_is_the_options_then_its_twins_then_the_platforms() {
+fn the_port_comes_from_the_option_then_its_variable_then_port() {
     let first = Broker::start(&[]);
     let taken = first.address.port().to_string();
     let tries = |arguments: &[&str], environment: &[(&str, &str)]| {
@@ -125,32 +125,32 @@ fn the_port_is_the_options_then_its_twins_then_the_platforms() {
     tries(&[&format!("-p{taken}")], &[]);
     tries(&[], &[("ESKER_PORT", &taken), ("PORT", "1")]);
     tries(&[], &[("PORT", &taken)]);
-    first.assert_well();
+    first.assert_healthy();
 }
 
 #[test]
-fn an_address_that_is_not_ours_exits_1() {
+fn an_unavailable_address_exits_1() {
     let (code, _, err) = run(&["--no-auth", "--port", "0", "--bind", "192.0.2.1"], &[]);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("192.0.2.1") && err.contains("--bind"), "{err}");
 }
 
 #[test]
-fn it_listens_on_ipv6_as_well() {
+fn the_broker_listens_on_ipv6() {
     let broker = Broker::start(&["--bind", "::1"]);
     assert!(broker.address.is_ipv6());
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 #[test]
-fn the_log_goes_to_standard_error_and_has_levels() {
+fn the_log_is_written_to_standard_error_and_has_levels() {
     let quiet = command(&[("ESKER_LOG", "error"), ("RUST_LOG", "info")])
         .args(["--no-auth", "--port", "0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let mut quiet = quiet.expect("the binary starts");
-    // It says nothing, so the kernel is asked whether it listens: a signal before that would just kill it.
+    // The log is silent, so the test asks the kernel whether the broker handles signals; one sent before that would kill it.
     let handled = || std::fs::read_to_string(format!("/proc/{}/status", quiet.id())).expect("it runs");
     let catches = |status: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim().to_owned();
@@ -166,21 +166,21 @@ fn the_log_goes_to_standard_error_and_has_levels() {
     assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
 }
 
-fn listening(broker: &Broker, count: usize) -> Vec<Stream> {
+fn open_streams(broker: &Broker, count: usize) -> Vec<Stream> {
     let mut streams: Vec<_> = (0..count).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
     streams.iter_mut().for_each(|stream| drop(stream.opening()));
     streams
 }
 
 #[test]
-fn a_signal_ends_streams_by_the_book() {
+fn a_signal_ends_streams_properly() {
     for signal in ["TERM", "INT"] {
         let broker = Broker::start(&["--threads", "2"]);
         let mut idle = broker.connect();
         let mut kept = broker.connect();
         kept.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(kept.response().status, 200);
-        let mut streams = listening(&broker, 5);
+        let mut streams = open_streams(&broker, 5);
         broker.publish("topicone1", "data: last");
         broker.signal(signal);
         for stream in &mut streams {
@@ -195,9 +195,9 @@ fn a_signal_ends_streams_by_the_book() {
     }
 }
 
-/// A request that has begun before the drain is still answered; one that comes after it is not taken in.
+/// A request that began before the drain is completed; a new connection is not accepted.
 #[test]
-fn half_a_request_is_waited_for_while_draining() {
+fn a_drain_waits_for_incomplete_requests() {
     let broker = Broker::start(&["--threads", "1"]);
     let mut asking = broker.connect();
     asking.send("GET /healthz HT");
@@ -205,25 +205,25 @@ fn half_a_request_is_waited_for_while_draining() {
     publishing.send("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata:");
     let mut subscribing = broker.connect();
     subscribing.send("GET /subscribe/topicone1 HTTP/1.1\r\n");
-    let mut stream = listening(&broker, 1).remove(0);
+    let mut stream = open_streams(&broker, 1).remove(0);
     broker.signal("TERM");
     assert_eq!(stream.chunk(), None);
     assert_draining(&mut asking, "TP/1.1\r\nHost: h\r\n\r\n");
     assert_draining(&mut publishing, " x");
     subscribing.send("Host: h\r\n\r\n");
-    let mut told = Stream::begin(subscribing);
-    let retry = told.opening().lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
+    let mut subscriber = Stream::begin(subscribing);
+    let retry = subscriber.opening().lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
     assert!(retry.is_some_and(|retry| (5_000..=15_000).contains(&retry)), "{retry:?}");
-    assert_eq!(told.chunk(), None);
-    assert!(told.connection.is_closed());
-    drop(told);
+    assert_eq!(subscriber.chunk(), None);
+    assert!(subscriber.connection.is_closed());
+    drop(subscriber);
     let address = broker.address;
-    assert!(std::net::TcpStream::connect(address).is_err(), "nothing new is taken in");
+    assert!(std::net::TcpStream::connect(address).is_err(), "no new connection is accepted");
     drop((asking, publishing, stream));
     assert_eq!(broker.wait().0, Some(0));
 }
 
-/// The rest of a request gets 503, advice when to come back, and the end.
+/// Sends the rest of a request, and expects 503, a Retry-After, and the end of the connection.
 fn assert_draining(connection: &mut Connection, rest: &str) {
     connection.send(rest);
     let response = connection.response();
@@ -234,20 +234,20 @@ fn assert_draining(connection: &mut Connection, rest: &str) {
 }
 
 #[test]
-fn a_second_signal_exits_at_once() {
+fn a_second_signal_exits_immediately() {
     let broker = Broker::start(&["--threads", "1"]);
     let mut half = broker.connect();
     half.send("GET /healthz HT");
-    let mut stream = listening(&broker, 1).remove(0);
+    let mut stream = open_streams(&broker, 1).remove(0);
     broker.signal("TERM");
     assert_eq!(stream.chunk(), None, "it drains");
-    assert!(half.is_silent(Duration::from_millis(50)), "and waits for what has begun");
+    assert!(half.is_silent(Duration::from_millis(50)), "and waits for requests in progress");
     broker.signal("INT");
     let (code, log) = broker.wait();
     assert_eq!(code, Some(1), "{log}");
 }
 
-/// Half a request, a subscriber and a client that take nothing: none of them keeps the broker.
+/// Half a request, and a subscriber and a client that read nothing: none of them keeps the broker running.
 #[test]
 fn a_drain_ends_after_ten_seconds_whatever_peers_do() {
     let broker = Broker::start(&["--request-timeout", "60s", "--max-body", "8M"]);
@@ -258,19 +258,19 @@ fn a_drain_ends_after_ten_seconds_whatever_peers_do() {
     broker.wait_for("subscribed", |stats| stats["subscribers"] == 1);
     broker.publish("topicone1", &format!("data: {}", "x".repeat(7 << 20)));
     broker.wait_for("stalled", |stats| stats["subscribers_stalled"] == 1);
-    let mut deaf = broker.connect();
-    deaf.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n".repeat(5000));
+    let mut unread = broker.connect();
+    unread.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n".repeat(5000));
     let begin = Instant::now();
     broker.signal("TERM");
     let (code, log) = broker.wait();
     assert_eq!(code, Some(0), "{log}");
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
-    drop((half, stalled, deaf));
+    drop((half, stalled, unread));
 }
 
-/// A burst lets ids run ahead of the clock; a broker that starts right after is beyond them all the same.
+/// In a burst, ids run ahead of the clock. A broker that starts right after must continue beyond them.
 #[test]
-fn ids_grow_across_a_restart_even_after_a_burst() {
+fn ids_increase_across_a_restart_even_after_a_burst() {
     let burst = "data\n\n".repeat(10_000);
     let first = Broker::start(&[]);
     (0..50).for_each(|_| drop(first.publish("topicone1", &burst)));
@@ -286,13 +286,13 @@ fn ids_grow_across_a_restart_even_after_a_burst() {
 }
 
 #[test]
-fn a_refused_body_may_go_on_for_a_moment_though_the_broker_drains() {
+fn a_refused_body_is_still_dropped_during_a_drain() {
     let broker = Broker::start(&["--threads", "1"]);
     let mut refused = broker.connect();
-    // A longer body than is dropped, so that the answer does not wait for it.
+    // The body is longer than what the broker drops, so the response doesn't wait for its end.
     refused.send("POST /nothing HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n");
-    assert!(!refused.is_silent(Duration::from_secs(5)), "it is answered");
-    // Keeps the broker from ending at once.
+    assert!(!refused.is_silent(Duration::from_secs(5)), "no response within 5 s");
+    // An open connection keeps the broker from stopping immediately.
     let mut half = broker.connect();
     half.send("GET /healthz HT");
     assert!(half.is_silent(Duration::from_millis(20)));
@@ -306,16 +306,16 @@ fn a_refused_body_may_go_on_for_a_moment_though_the_broker_drains() {
     assert_eq!(broker.wait().0, Some(0));
 }
 
-/// By default the kernel ends a process whose file reaches the limit of `LimitFSIZE=` or `ulimit -f`.
+/// By default, the kernel ends a process that exceeds the file size limit of `LimitFSIZE=` or `ulimit -f`.
 #[test]
-fn a_file_that_reaches_its_limit_ends_neither_the_process_nor_its_streams() {
-    let folder = Folder::new();
-    let broker = Broker::start(&["--data", &folder.path.join("data").display().to_string()]);
+fn the_file_size_limit_ends_neither_the_process_nor_its_streams() {
+    let dir = TempDir::new();
+    let broker = Broker::start(&["--data", &dir.path.join("data").display().to_string()]);
     let mut stream = broker.subscribe("/subscribe/topicone1", "");
     broker.limit_file_size(1 << 20);
     let body = format!("{{\"event\":\"a\",\"data\":\"{}\"}}", "x".repeat(200_000));
     let refused =
-        std::iter::repeat_with(|| broker.post("/insert", "", &body)).take(20).find(|answer| answer.status != 200);
+        std::iter::repeat_with(|| broker.post("/insert", "", &body)).take(20).find(|response| response.status != 200);
     assert_eq!(refused.expect("the limit is reached").status, 503);
     broker.publish("topicone1", "data: x");
     assert_eq!(stream.data(1), ["x"]);
@@ -324,9 +324,9 @@ fn a_file_that_reaches_its_limit_ends_neither_the_process_nor_its_streams() {
     assert_eq!(broker.wait().0, Some(0));
 }
 
-/// The history ends with the process: what was accepted is owed to those who still take bytes.
+/// The history ends with the process, so accepted events must reach subscribers that still read.
 #[test]
-fn a_slow_reader_gets_all_that_was_accepted_before_the_drain() {
+fn a_slow_reader_gets_everything_accepted_before_the_drain() {
     let broker = Broker::start(&[]);
     let large = format!("data: {}", "x".repeat(700_000));
     for _ in 0..20 {

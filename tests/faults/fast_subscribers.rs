@@ -1,5 +1,5 @@
-//! The fast subscribers: a crowd that reads all it is sent, on a thread of its own, and a publisher that goes on as long as
-//! they do. Whatever happens to the broker meanwhile, each of them gets every event, in order and without a gap.
+//! A crowd of subscribers that read everything immediately, on a thread of their own, with a publisher that never pauses.
+//! Whatever happens to the broker, each of them must get every event, in order and without a gap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -7,21 +7,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::publisher::{Ledger, Publisher};
-use super::support::{Broker, Crowd, PATIENCE};
+use super::support::{Broker, Crowd, TIMEOUT};
 
 /// Their topic.
 const TOPIC: &str = "fasttopic1";
 
-/// See the module's page.
-pub struct Fast {
+/// A running crowd of fast subscribers.
+pub struct FastSubscribers {
     is_over: Arc<AtomicBool>,
-    /// Events that all of them have.
+    /// Events that all subscribers have received.
     served: Arc<AtomicUsize>,
     thread: JoinHandle<usize>,
 }
 
-impl Fast {
-    /// So many of them; they have joined when this returns.
+impl FastSubscribers {
+    /// Starts this many subscribers; all have joined when this returns.
     pub fn start(broker: &Broker, count: usize) -> Self {
         let (address, is_over, served) = (broker.address, Arc::default(), Arc::default());
         let (over, served_so_far): (Arc<AtomicBool>, Arc<AtomicUsize>) = (Arc::clone(&is_over), Arc::clone(&served));
@@ -31,7 +31,7 @@ impl Fast {
             let ledger = Ledger::new();
             let mut publisher = Publisher::new(address, TOPIC, &ledger);
             while !over.load(SeqCst) {
-                // What was refused was not delivered, so its number is free.
+                // Refused events were not delivered, so their numbers can be used again.
                 publisher.publish(&ledger.accepted().to_string());
                 crowd.read_for(Duration::from_millis(5));
                 assert_eq!(ledger.entries().unknown, 0, "the publisher's connection broke");
@@ -40,25 +40,28 @@ impl Fast {
             }
             let accepted = ledger.accepted();
             crowd.read_until("served", |crowd| crowd.all().iter().all(|member| member.received == accepted));
-            assert!(crowd.all().iter().all(|member| member.gaps == 0 && !member.is_closed), "nobody fell behind");
+            assert!(
+                crowd.all().iter().all(|member| member.gaps == 0 && !member.is_closed),
+                "a fast subscriber fell behind"
+            );
             accepted
         });
         Self { is_over, served, thread }
     }
 
-    /// Waits until all of them got so many more events.
+    /// Waits until all have received this many more events.
     pub fn await_more(&self, count: usize) {
         let wanted = self.served.load(SeqCst) + count;
         let begin = std::time::Instant::now();
         while self.served.load(SeqCst) < wanted {
-            assert!(begin.elapsed() < PATIENCE && !self.thread.is_finished(), "the fast are not served");
+            assert!(begin.elapsed() < TIMEOUT && !self.thread.is_finished(), "fast subscribers are not served");
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// The number of events that each of them got: all that were accepted.
+    /// Stops the publisher, and returns the number of events that each subscriber got: all that were accepted.
     pub fn finish(self) -> usize {
         self.is_over.store(true, SeqCst);
-        self.thread.join().expect("the fast were all served")
+        self.thread.join().expect("fast subscribers are served")
     }
 }

@@ -1,4 +1,4 @@
-//! What keeps the store from writing, and goes by itself: no room of one kind or another, and a program that holds the database.
+//! Temporary write failures of the store: a file size limit, and another program that locks the database.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,22 +7,22 @@ use rusqlite::Connection as Database;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::records::insert;
-use super::support::{Broker, Folder, PATIENCE, command};
+use super::support::{Broker, TIMEOUT, TempDir, command};
 
-/// Inserts until it works again.
+/// Retries inserts until one succeeds.
 fn await_inserts(broker: &Broker) {
     let begin = Instant::now();
     loop {
-        let answer = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
-        if answer.status == 200 {
+        let response = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
+        if response.status == 200 {
             return;
         }
-        assert!(begin.elapsed() < PATIENCE, "inserts don't go on by themselves: {answer:?}");
+        assert!(begin.elapsed() < TIMEOUT, "inserts don't resume: {response:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Sets the largest size of files that the process may write.
+/// Sets the limit of file sizes of the broker's process.
 fn limit_files(broker: &Broker, bytes: Option<u64>) {
     let pid = Pid::from_raw(broker.pid().cast_signed());
     let limit = Rlimit { current: bytes, maximum: getrlimit(Resource::Fsize).maximum };
@@ -30,62 +30,62 @@ fn limit_files(broker: &Broker, bytes: Option<u64>) {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_no_broken_disk() {
-    let folder = Folder::new();
-    let data = folder.path.join("data").display().to_string();
+fn a_file_size_limit_does_not_count_as_a_broken_disk() {
+    let dir = TempDir::new();
+    let data = dir.path.join("data").display().to_string();
     let mut shell = Command::new("sh");
-    // The signal would end the process; the write's error is what counts.
+    // The signal must not end the process; the write fails with an error instead.
     shell.env_clear().env("PATH", "/usr/bin:/bin").args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
     shell.arg(command(&[]).get_program());
-    let broker = Broker::start_as(shell, &["--data", &data]);
+    let broker = Broker::start_command(shell, &["--data", &data]);
     let mut stream = broker.subscribe("/events", "");
     limit_files(&broker, Some(4_000_000));
     let body = format!("{{\"event\":\"a\",\"data\":\"{}\"}}", "x".repeat(900_000));
     let mut stored = 0;
     let refused = loop {
-        let answer = broker.post("/insert", "", &body);
-        if answer.status != 200 {
-            break answer;
+        let response = broker.post("/insert", "", &body);
+        if response.status != 200 {
+            break response;
         }
         stored += 1;
         stream.event();
-        assert!(stored < 20, "the limit is never met");
+        assert!(stored < 20, "the limit is never reached");
     };
     assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")));
     let text = refused.text();
     assert!(text.contains("EFBIG") && text.contains(&data), "{text}");
     let health = broker.get("/healthz");
     assert!(health.status == 503 && health.text().contains("EFBIG"), "{health:?}");
-    assert!(!health.text().contains(&data), "whoever asks for health need not know where the records are");
+    assert!(!health.text().contains(&data), "health responses don't reveal the data directory");
     assert_eq!(broker.stats()["store"], "full");
-    let line = broker.logged("inserts are rejected until there is space");
+    let line = broker.wait_for_log("inserts are rejected until there is space");
     assert!(line.contains("EFBIG") && line.contains(&data), "{line}");
     broker.publish("topicone1", "data: x");
     limit_files(&broker, getrlimit(Resource::Fsize).maximum);
     await_inserts(&broker);
     assert_eq!(broker.get("/healthz").status, 200);
-    assert_eq!(stream.event().data.as_deref(), Some("1"), "nothing that was refused was shown");
-    broker.logged("there is space in");
+    assert_eq!(stream.event().data.as_deref(), Some("1"), "a refused record was delivered");
+    broker.wait_for_log("there is space in");
 }
 
 #[test]
-fn a_program_that_holds_the_database_is_named_and_waited_for() {
-    let folder = Folder::new();
-    let place = folder.path.join("data");
-    let broker = Broker::start(&["--data", &place.display().to_string()]);
+fn a_locked_database_is_reported_and_waited_for() {
+    let dir = TempDir::new();
+    let data_dir = dir.path.join("data");
+    let broker = Broker::start(&["--data", &data_dir.display().to_string()]);
     insert(&broker, "a", "0");
-    let other = Database::open(place.join("records.db")).expect("it opens");
-    other.execute_batch("BEGIN IMMEDIATE").expect("nobody else writes now");
+    let other = Database::open(data_dir.join("records.db")).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the database is not locked");
     for _ in 0..2 {
         let refused = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
         assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")), "{refused:?}");
         assert!(refused.text().contains("has locked the database"), "{refused:?}");
     }
-    assert_eq!(broker.metrics().by("esker_store_refusals_total", "reason", "locked"), 2.0);
+    assert_eq!(broker.metrics().labeled("esker_store_refusals_total", "reason", "locked"), 2.0);
     assert_eq!(broker.stats()["store"], "ready");
     broker.publish("topicone1", "data: x");
-    assert_eq!(broker.get("/audit/a").status, 200, "reading goes on");
-    other.execute_batch("COMMIT").expect("it lets go");
+    assert_eq!(broker.get("/audit/a").status, 200, "reading still works");
+    other.execute_batch("COMMIT").expect("the lock is released");
     await_inserts(&broker);
     broker.signal("TERM");
     let (code, log) = broker.wait();

@@ -1,6 +1,6 @@
-//! The honest clients that an attack must not harm: 100 subscribers that read all they are sent, and a publisher whose every
-//! event arrives in two packets. Measures how long each event takes from the moment it was due to the last subscriber, so that
-//! a pause of the broker counts for every event that fell into it.
+//! Honest clients that an attack must not harm: 100 subscribers that read everything, and a publisher whose every event arrives
+//! in two packets. Latency is measured from the moment an event is due to the last subscriber, so that a pause of the broker
+//! counts for every event that falls into it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, Connection, Crowd, PATIENCE, tokens};
+use super::support::{Broker, Connection, Crowd, TIMEOUT, tokens};
 
 /// Their topic.
 pub const TOPIC: &str = "honesttopic";
 const SUBSCRIBERS: usize = 100;
-/// How often an event is due.
+/// An event is due at this interval.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// What 99 of 100 deliveries stay under during an attack, though client and broker share two cores. The goal is 250 ms for a
-/// release build on an idle machine; before attacks were fended off, deliveries took up to ten seconds in such a build.
+/// The 99th percentile of delivery times during an attack must stay below this, though client and broker share two cores. The
+/// goal is 250 ms for a release build on an idle machine; before the defenses existed, deliveries took up to ten seconds in
+/// such a build.
 const P99: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
 
-/// The tokens of honest clients, where the broker asks for any.
+/// The tokens of honest clients, if the broker requires any.
 #[derive(Clone, Default)]
 pub struct Credentials {
     pub publisher: Option<String>,
@@ -27,14 +28,14 @@ pub struct Credentials {
 }
 
 /// A thread of honest clients.
-pub struct Honest {
+pub struct HonestClients {
     is_over: Arc<AtomicBool>,
     delivered: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Duration>>,
 }
 
-impl Honest {
-    /// Subscribes and begins to publish. All have joined when this returns.
+impl HonestClients {
+    /// Subscribes and starts publishing. All subscribers have joined when this returns.
     pub fn start(broker: &Broker, credentials: &Credentials) -> Self {
         let (address, credentials) = (broker.address, credentials.clone());
         let mut crowd = Crowd::new();
@@ -53,7 +54,10 @@ impl Honest {
                 count.store(latencies.len(), SeqCst);
                 due += INTERVAL;
             }
-            assert!(crowd.all().iter().all(|member| member.gaps == 0 && !member.is_closed), "no subscriber is harmed");
+            assert!(
+                crowd.all().iter().all(|member| member.gaps == 0 && !member.is_closed),
+                "an honest subscriber was harmed"
+            );
             latencies
         });
         Self { is_over, delivered, thread }
@@ -63,12 +67,12 @@ impl Honest {
     pub fn await_more(&self, count: usize) {
         let (wanted, begin) = (self.delivered.load(SeqCst) + count, Instant::now());
         while self.delivered.load(SeqCst) < wanted {
-            assert!(begin.elapsed() < PATIENCE && !self.thread.is_finished(), "honest clients are not served");
+            assert!(begin.elapsed() < TIMEOUT && !self.thread.is_finished(), "honest clients are not served");
             thread::sleep(INTERVAL);
         }
     }
 
-    /// Prints how long deliveries took and requires that they were in time.
+    /// Prints the delivery times, and asserts that they are within the limit.
     pub fn finish(self, attack: &str) {
         self.is_over.store(true, SeqCst);
         let mut latencies = self.thread.join().expect("every event was accepted and delivered");
@@ -92,7 +96,7 @@ impl Publisher {
         Self { connection: Connection::open(address), authorization }
     }
 
-    /// Publishes a number and waits until everybody has it. Head and body are sent apart, as most clients do.
+    /// Publishes a number and waits until all have received it. Head and body are sent separately, as most clients do.
     fn publish(&mut self, number: usize, crowd: &mut Crowd) {
         let (body, fields) = (format!("data: {number}"), &self.authorization);
         let head = format!(
@@ -101,8 +105,8 @@ impl Publisher {
         );
         self.connection.send(head);
         self.connection.send(body);
-        let answer = self.connection.response();
-        assert_eq!(answer.status, 200, "an honest publish is refused: {answer:?}");
+        let response = self.connection.response();
+        assert_eq!(response.status, 200, "an honest publish is refused: {response:?}");
         crowd.read_until("delivered", |crowd| crowd.all().iter().all(|member| member.received == number + 1));
     }
 }

@@ -1,12 +1,12 @@
-//! Requests that could be understood in two ways, made by combining fragments: each gets its one
-//! refusal and the end of the connection, and what it tried to smuggle is neither answered nor done.
+//! Request smuggling: combinations of fragments that recipients could interpret in different ways. Each is refused with one
+//! error and a closed connection, and the smuggled request is neither answered nor executed.
 
 use super::support::Broker;
 
-/// What an attacker hopes that somebody takes for a request of its own.
+/// The request that the attacker tries to smuggle.
 const SMUGGLED: &str = "POST /publish/smuggled1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
 
-/// Ways to say chunked that are none, and what they get.
+/// Invalid ways to say `chunked`, with the expected status.
 const CODINGS: &[(&str, u16)] = &[
     ("gzip", 501),
     ("identity", 501),
@@ -36,7 +36,7 @@ const CODINGS: &[(&str, u16)] = &[
     ("\r\n chunked", 400),
 ];
 
-/// Lengths that are none.
+/// Invalid values of Content-Length, with the expected status.
 const LENGTHS: &[(&str, u16)] = &[
     ("", 400),
     ("+5", 400),
@@ -59,12 +59,12 @@ const LENGTHS: &[(&str, u16)] = &[
     ("9999999999999999999999999999999999999999", 413),
 ];
 
-/// Names that a lenient reader takes for the name before them in its list.
+/// Malformed field names, where `N` stands for a valid name that a lenient parser reads instead.
 const MISNAMES: &[&str] = &[
     "N ", "N\t", " N", "\tN", "N\0", "N\u{b}", "N\u{7f}", "N\u{a0}", "X\r\n N", "X: y\rN", "N:\0", "(N", "N\r", "\rN",
 ];
 
-/// Fields that are malformed in themselves.
+/// Malformed field lines.
 const FIELDS: &[&str] = &[
     "X",
     ": x",
@@ -88,7 +88,7 @@ const FIELDS: &[&str] = &[
     "\u{feff}X: y",
 ];
 
-/// What may follow: nothing, a body of either kind, and each way to end one.
+/// What may follow a head: nothing, a body of either kind, and each way to end one.
 const BODIES: &[&str] = &["", "hello", "0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"];
 
 const LINES: &[(&str, u16)] = &[
@@ -128,7 +128,7 @@ const LINES: &[(&str, u16)] = &[
     ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}", 400),
 ];
 
-/// Chunked bodies that are none.
+/// Malformed chunked bodies.
 const CHUNKS: &[&str] = &[
     "\r\n",
     "\n",
@@ -192,7 +192,7 @@ const CHUNKS: &[&str] = &[
     "0\r\nA: b\rC: d\r\n\r\n",
 ];
 
-/// Sends an attack whole and in two parts; the one answer must have this status.
+/// Sends an attack in one piece and in two parts. There must be one response, with this status.
 fn assert_refused(broker: &Broker, attack: &str, status: u16) {
     let middle = attack.char_indices().nth(attack.chars().count() / 2).map_or(0, |(at, _)| at);
     for cut in [0, middle] {
@@ -203,9 +203,9 @@ fn assert_refused(broker: &Broker, attack: &str, status: u16) {
         assert_eq!(response.status, status, "{attack:?}: {response:?}");
         assert_eq!(response.field("Connection"), Some("close"), "{attack:?}");
         assert_eq!(response.field("Content-Type"), Some("application/problem+json"), "{attack:?}");
-        assert!(connection.is_closed(), "{attack:?} has a second answer");
+        assert!(connection.is_closed(), "{attack:?} got a second response");
     }
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 fn assert_nothing_was_smuggled(broker: &Broker) {
@@ -213,7 +213,7 @@ fn assert_nothing_was_smuggled(broker: &Broker) {
     assert_eq!((&stats["events_published"], &stats["topics"]), (&0.into(), &0.into()), "{stats}");
 }
 
-/// A field of framing or any other, with everything that may come before and after it.
+/// Tries the header fields with each request line and with everything that may follow.
 fn assert_fields_are_refused<'a>(cases: impl Iterator<Item = (String, u16)> + 'a) {
     let broker = Broker::start(&[]);
     for (fields, status) in cases {
@@ -228,19 +228,19 @@ fn assert_fields_are_refused<'a>(cases: impl Iterator<Item = (String, u16)> + 'a
 }
 
 #[test]
-fn transfer_codings() {
+fn invalid_transfer_codings_are_refused() {
     let names = ["Transfer-Encoding", "tRANSFER-eNCODING"].into_iter();
     let all = names.flat_map(|name| CODINGS.iter().map(move |(coding, status)| (format!("{name}: {coding}"), *status)));
     assert_fields_are_refused(all);
 }
 
 #[test]
-fn lengths() {
+fn invalid_lengths_are_refused() {
     assert_fields_are_refused(LENGTHS.iter().map(|(length, status)| (format!("Content-Length: {length}"), *status)));
 }
 
 #[test]
-fn lengths_with_transfer_codings() {
+fn lengths_with_transfer_codings_are_refused() {
     let codings = ["chunked", "CHUNKED", "gzip", "identity", ""].into_iter();
     let both = codings.flat_map(|coding| {
         ["0", "5", "44"].into_iter().flat_map(move |length| {
@@ -252,7 +252,7 @@ fn lengths_with_transfer_codings() {
 }
 
 #[test]
-fn names_that_are_nearly_right() {
+fn malformed_names_of_framing_fields_are_refused() {
     let names = ["Transfer-Encoding", "Content-Length", "Host"].into_iter();
     let all = names.flat_map(|name| MISNAMES.iter().map(move |misname| misname.replace('N', name)));
     let values = all.flat_map(|name| ["chunked", "5", "h"].map(|value| (format!("{name}: {value}"), 400)));
@@ -260,7 +260,7 @@ fn names_that_are_nearly_right() {
 }
 
 #[test]
-fn malformed_fields() {
+fn malformed_fields_are_refused() {
     assert_fields_are_refused(FIELDS.iter().flat_map(|field| {
         let framed = format!("{field}\r\nContent-Length: 5");
         [((*field).to_owned(), 400), (framed, 400)]
@@ -268,7 +268,7 @@ fn malformed_fields() {
 }
 
 #[test]
-fn request_lines() {
+fn malformed_request_lines_are_refused() {
     let broker = Broker::start(&[]);
     for (line, status) in LINES {
         for fields in ["Host: h\r\n", "Host: h\r\nContent-Length: 5\r\n"] {
@@ -279,7 +279,7 @@ fn request_lines() {
 }
 
 #[test]
-fn chunks() {
+fn malformed_chunks_are_refused() {
     let broker = Broker::start(&[]);
     for line in ["POST /publish/smuggled1", "GET /healthz", "OPTIONS *", "GET /subscribe/smuggled1"] {
         for before in ["", "7;x\r\ndata: y\r\n", "7 ; x = \"y\\\"z\";a\r\ndata: y\r\n"] {
@@ -292,9 +292,9 @@ fn chunks() {
     assert_nothing_was_smuggled(&broker);
 }
 
-/// A front end that speaks 1.0 does not know chunks, and passes them on as what follows.
+/// An HTTP/1.0 front end doesn't know chunks, and passes them on as the next request.
 #[test]
-fn chunks_of_http_1_0() {
+fn chunks_in_http_1_0_are_refused() {
     let broker = Broker::start(&[]);
     for connection in ["", "Connection: keep-alive\r\n"] {
         for body in BODIES {
@@ -305,15 +305,15 @@ fn chunks_of_http_1_0() {
     assert_nothing_was_smuggled(&broker);
 }
 
-/// The body of a request that is refused before it is read is not taken for a request.
+/// The body of a request that is refused before it is read must not be parsed as a request.
 #[test]
-fn bodies_of_refused_requests() {
+fn bodies_of_refused_requests_are_not_requests() {
     let broker = Broker::start(&["--max-body", "40"]);
     let length = SMUGGLED.len();
     let roomy = Broker::start(&[]);
     for (line, status) in [("POST /nothing", 404), ("POST /publish/bad", 400), ("POST /healthz", 405)] {
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n");
-        // Dropped, whatever it looks like, and the connection goes on behind it.
+        // The body is dropped, whatever it contains, and the connection stays usable.
         let mut connection = roomy.connect();
         for framed in [
             format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n"),
@@ -324,7 +324,7 @@ fn bodies_of_refused_requests() {
         }
         connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(connection.response().text(), "ok", "{line}");
-        // Too long to be dropped, malformed, or perhaps not to be sent at all: nothing behind it is read.
+        // Bodies too long to drop, malformed, or possibly never sent: nothing after the head is read.
         let large = format!("{head}Transfer-Encoding: chunked\r\n\r\n10001\r\n{SMUGGLED}");
         assert_refused(&roomy, &large, status);
         assert_refused(&roomy, &format!("{head}Content-Length: 65537\r\n\r\n{SMUGGLED}"), status);
@@ -341,19 +341,19 @@ fn bodies_of_refused_requests() {
     assert_nothing_was_smuggled(&roomy);
 }
 
-/// Nothing that a client says after it has asked for a stream is a request.
+/// Bytes that a client sends after it has requested a stream are never parsed as a request.
 #[test]
-fn words_to_a_stream() {
+fn bytes_sent_on_a_stream_are_not_requests() {
     let broker = Broker::start(&[]);
     for version in ["1.0", "1.1"] {
         let mut connection = broker.connect();
         connection.send(format!("GET /subscribe/listener1 HTTP/{version}\r\nHost: h\r\n\r\n{SMUGGLED}"));
         assert!(connection.head().contains("text/event-stream"));
         connection.send(SMUGGLED);
-        broker.assert_well();
+        broker.assert_healthy();
         assert_eq!(broker.stats()["events_published"], 0);
-        connection.finish_sending();
-        let rest = String::from_utf8(connection.rest()).expect("a stream is UTF-8");
+        connection.shutdown_write();
+        let rest = String::from_utf8(connection.read_to_end()).expect("a stream is UTF-8");
         assert!(!rest.contains("HTTP/") && rest.contains("retry: "), "{rest}");
     }
 }

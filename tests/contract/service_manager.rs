@@ -1,4 +1,4 @@
-//! Under a service manager: sockets that are handed over (sd_listen_fds(3)), and what is told in return (sd_notify(3)).
+//! Service managers: inherited sockets (sd_listen_fds(3)) and notifications (sd_notify(3)).
 
 use std::io::{BufRead as _, BufReader};
 use std::os::linux::net::SocketAddrExt as _;
@@ -6,11 +6,11 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use super::support::{Broker, Connection, Folder, PATIENCE, addresses, command, finish};
+use super::support::{Broker, Connection, TIMEOUT, TempDir, addresses, command, finish};
 
-/// Becomes the binary with these sockets as a manager hands them over: `tcp`, `unix:PATH`, and for wrong ones `file` and
-/// `mute`, which does not listen.
-const HAND_OVER: &str = "
+/// Executes the binary with sockets passed as a service manager passes them: `tcp`, `unix:PATH`, and the invalid kinds `file`
+/// and `mute`, which doesn't listen.
+const PASS_SOCKETS: &str = "
 import os, socket, sys
 kinds, names, binary = sys.argv[1].split(), sys.argv[2], sys.argv[3:]
 def make(kind):
@@ -32,28 +32,28 @@ os.environ.update(LISTEN_FDS=str(len(made)), LISTEN_PID=str(os.getpid()), LISTEN
 os.execv(binary[0], binary)
 ";
 
-fn handing_over(kinds: &str, names: &str, arguments: &[&str]) -> Command {
+fn command_with_sockets(kinds: &str, names: &str, arguments: &[&str]) -> Command {
     let binary = command(&[]);
     let mut python = Command::new("python3");
     python.env_clear().env("ESKER_DATA", ":memory:").env("PATH", std::env::var_os("PATH").unwrap_or_default());
     python
-        .args(["-I", "-c", HAND_OVER, kinds, names])
+        .args(["-I", "-c", PASS_SOCKETS, kinds, names])
         .arg(binary.get_program())
         .args(["--no-auth", "--origin", "*"])
         .args(arguments);
     python
 }
 
-/// A broker to which sockets were handed over, and the line of its log that says where it listens.
-struct Handed {
+/// A broker with inherited sockets, and the line of its log that names its addresses.
+struct SocketActivated {
     child: Child,
     line: String,
     _log: BufReader<ChildStderr>,
 }
 
-impl Handed {
+impl SocketActivated {
     fn start(kinds: &str, names: &str, arguments: &[&str]) -> Self {
-        let child = handing_over(kinds, names, arguments).stderr(Stdio::piped()).spawn();
+        let child = command_with_sockets(kinds, names, arguments).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("python3 is installed");
         let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let mut line = String::new();
@@ -62,7 +62,7 @@ impl Handed {
     }
 }
 
-impl Drop for Handed {
+impl Drop for SocketActivated {
     fn drop(&mut self) {
         let _ = (self.child.kill(), self.child.wait());
     }
@@ -74,55 +74,55 @@ fn get(mut connection: Connection, target: &str) -> u16 {
 }
 
 #[test]
-fn sockets_that_are_handed_over_take_the_place_of_the_default_address() {
-    let home = Folder::new();
+fn inherited_sockets_replace_the_default_address() {
+    let home = TempDir::new();
     let unix = format!("unix:{}", home.path.join("given").display());
-    let handed = Handed::start(&format!("tcp {unix}"), "esker.socket:esker.socket", &[]);
-    let [address] = addresses(&handed.line)[..] else { panic!("{}", handed.line) };
-    assert!(handed.line.contains(&format!(" and {unix} with")), "{}", handed.line);
+    let activated = SocketActivated::start(&format!("tcp {unix}"), "esker.socket:esker.socket", &[]);
+    let [address] = addresses(&activated.line)[..] else { panic!("{}", activated.line) };
+    assert!(activated.line.contains(&format!(" and {unix} with")), "{}", activated.line);
     assert_eq!(get(Connection::open(address), "/healthz"), 200);
-    let beside = Handed::start("tcp", "", &["--port", "0"]);
+    let beside = SocketActivated::start("tcp", "", &["--port", "0"]);
     assert_eq!(addresses(&beside.line).len(), 2, "{}", beside.line);
 }
 
 #[test]
-fn a_socket_named_admin_is_the_administrations() {
-    let handed = Handed::start("tcp tcp", "http:admin", &[]);
-    let [public, admin] = addresses(&handed.line)[..] else { panic!("{}", handed.line) };
-    assert!(handed.line.contains("and for administration on"), "{}", handed.line);
+fn a_socket_named_admin_serves_admin_routes() {
+    let activated = SocketActivated::start("tcp tcp", "http:admin", &[]);
+    let [public, admin] = addresses(&activated.line)[..] else { panic!("{}", activated.line) };
+    assert!(activated.line.contains("and for administration on"), "{}", activated.line);
     assert_eq!((get(Connection::open(public), "/healthz"), get(Connection::open(admin), "/healthz")), (404, 200));
-    // With the administration's alone, the default address is where it was.
-    let alone = Handed::start("tcp", "admin", &["--port", "0"]);
+    // With only an inherited admin socket, the broker still listens on the default address.
+    let alone = SocketActivated::start("tcp", "admin", &["--port", "0"]);
     assert_eq!(addresses(&alone.line).len(), 2, "{}", alone.line);
 }
 
 #[test]
-fn what_is_no_listening_socket_is_refused_in_words() {
+fn inherited_descriptors_that_do_not_listen_are_refused() {
     for kind in ["file", "mute"] {
-        let ended = finish(&mut handing_over(kind, "", &[]));
+        let ended = finish(&mut command_with_sockets(kind, "", &[]));
         assert!(ended.0 == Some(1) && ended.2.contains("listening stream socket"), "{kind}: {ended:?}");
     }
 }
 
 #[test]
-fn more_sockets_than_there_may_be_are_refused() {
+fn too_many_inherited_sockets_are_refused() {
     for (kinds, names, part) in [
         (vec!["tcp"; 33].join(" "), "", "at most 32"),
         ("tcp tcp".into(), "admin:admin", "several addresses for administration"),
     ] {
-        let ended = finish(&mut handing_over(&kinds, names, &[]));
+        let ended = finish(&mut command_with_sockets(&kinds, names, &[]));
         assert!(ended.0 == Some(2) && ended.2.contains(part), "{ended:?}");
     }
 }
 
-/// The file of a socket that somebody else has made is not the broker's to remove.
+/// A socket file that another process has created isn't removed.
 #[test]
-fn a_unix_socket_that_was_handed_over_stays_after_the_stop() {
-    let home = Folder::new();
+fn an_inherited_unix_socket_is_kept_after_the_stop() {
+    let home = TempDir::new();
     let path = home.path.join("given");
-    let mut handed = Handed::start(&format!("unix:{}", path.display()), "", &[]);
-    terminate(&handed.child);
-    assert!(handed.child.wait().expect("it ends").success());
+    let mut activated = SocketActivated::start(&format!("unix:{}", path.display()), "", &[]);
+    terminate(&activated.child);
+    assert!(activated.child.wait().expect("it ends").success());
     assert!(path.exists());
 }
 
@@ -131,7 +131,7 @@ fn terminate(child: &Child) {
     assert!(done.expect("kill runs").success());
 }
 
-/// The manager's end of sd_notify(3).
+/// The receiving end of sd_notify(3).
 struct Manager {
     socket: UnixDatagram,
 }
@@ -142,84 +142,84 @@ impl Manager {
     }
 
     fn with(socket: UnixDatagram) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
         Self { socket }
     }
 
-    /// The next news.
-    fn hears(&self) -> String {
+    /// Returns the next notification.
+    fn next_notification(&self) -> String {
         let mut bytes = [0; 4096];
-        let count = self.socket.recv(&mut bytes).expect("there is news");
+        let count = self.socket.recv(&mut bytes).expect("a notification arrives");
         String::from_utf8(bytes[..count].to_vec()).expect("UTF-8")
     }
 }
 
 #[test]
-fn the_manager_is_told_of_start_reload_and_stop() {
-    let home = Folder::new();
+fn the_manager_is_notified_of_start_reload_and_stop() {
+    let home = TempDir::new();
     let path = home.path.join("notify");
     let manager = Manager::at(&path);
     let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &path.display().to_string())]);
     let status = format!("STATUS=serves http://{}\n", broker.address);
-    assert_eq!(manager.hears(), format!("READY=1\n{status}"));
+    assert_eq!(manager.next_notification(), format!("READY=1\n{status}"));
     broker.signal("HUP");
-    let reloading = manager.hears();
+    let reloading = manager.next_notification();
     let moment = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").map(str::trim_end);
     assert!(moment.is_some_and(|moment| moment.parse::<u64>().is_ok_and(|micros| micros > 0)), "{reloading}");
-    assert_eq!(manager.hears(), format!("READY=1\n{status}"));
+    assert_eq!(manager.next_notification(), format!("READY=1\n{status}"));
     broker.signal("TERM");
-    assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=draining\n");
+    assert_eq!(manager.next_notification(), "STOPPING=1\nSTATUS=draining\n");
     assert_eq!(broker.wait().0, Some(0));
 }
 
-/// A name that begins with `@` is one beside the file system, sd_notify(3).
+/// A name that begins with `@` is in the abstract namespace, sd_notify(3).
 #[test]
-fn a_manager_with_an_abstract_name_is_told() {
+fn a_manager_with_an_abstract_socket_is_notified() {
     let name = format!("esker-manager-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let manager = Manager::with(UnixDatagram::bind_addr(&address).expect("a socket can be bound"));
     let _broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &format!("@{name}"))]);
-    assert!(manager.hears().starts_with("READY=1\n"));
+    assert!(manager.next_notification().starts_with("READY=1\n"));
 }
 
-/// It neither keeps the broker from serving nor from ending.
+/// A full notification socket delays neither the start nor the stop.
 #[test]
-fn a_manager_that_reads_nothing_is_not_waited_for() {
-    let home = Folder::new();
+fn a_manager_that_reads_nothing_delays_nothing() {
+    let home = TempDir::new();
     let path = home.path.join("notify");
     let _manager = Manager::at(&path);
     let flood = UnixDatagram::unbound().expect("a socket");
     flood.set_nonblocking(true).expect("it can be");
     while flood.send_to(b"full", &path).is_ok() {}
     let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &path.display().to_string())]);
-    broker.logged("can't notify the service manager");
-    broker.assert_well();
+    broker.wait_for_log("can't notify the service manager");
+    broker.assert_healthy();
     broker.signal("TERM");
     assert_eq!(broker.wait().0, Some(0));
 }
 
 #[test]
-fn a_variable_that_is_empty_is_not_set() {
+fn an_empty_variable_counts_as_unset() {
     let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", "")]);
     broker.signal("TERM");
     let (status, log) = broker.wait();
     assert!(status == Some(0) && !log.contains("WARN"), "{log}");
 }
 
-/// What another process was handed over is not ours.
+/// `LISTEN_PID` names another process, so its sockets are ignored.
 #[test]
-fn sockets_of_another_process_are_left_alone() {
+fn sockets_for_another_process_are_ignored() {
     for pid in ["", "1", "abc"] {
         let broker = Broker::start_with(&[], &[("LISTEN_FDS", "1"), ("LISTEN_PID", pid)]);
-        broker.assert_well();
+        broker.assert_healthy();
     }
-    Broker::start_with(&[], &[("LISTEN_FDS", "1")]).assert_well();
+    Broker::start_with(&[], &[("LISTEN_FDS", "1")]).assert_healthy();
 }
 
 #[test]
-fn a_manager_that_is_gone_is_no_reason_not_to_serve() {
-    let home = Folder::new();
+fn a_missing_manager_does_not_prevent_serving() {
+    let home = TempDir::new();
     let broker = Broker::start_with(&[], &[("NOTIFY_SOCKET", &home.path.join("gone").display().to_string())]);
-    broker.logged("can't notify the service manager");
-    broker.assert_well();
+    broker.wait_for_log("can't notify the service manager");
+    broker.assert_healthy();
 }

@@ -1,25 +1,25 @@
-//! How long the broker waits for a peer, and how it ends with one that was too slow or said too much.
+//! Time limits: how long the broker waits for a peer, and how it closes a connection that is too slow or sends too much.
 
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, Connection, PATIENCE};
+use super::support::{Broker, Connection, TIMEOUT};
 
-const HURRY: [&str; 2] = ["--request-timeout", "500ms"];
+const SHORT_TIMEOUT: [&str; 2] = ["--request-timeout", "500ms"];
 
-/// Sends a byte now and then until the broker says something or closes; how long that took.
+/// Sends a byte now and then until the broker responds or closes the connection. Returns the time it took.
 fn drip(connection: &mut Connection, byte: &str) -> Duration {
     let begin = Instant::now();
     while connection.is_silent(Duration::from_millis(20)) {
         connection.send(byte);
-        assert!(begin.elapsed() < PATIENCE, "the broker waits for ever");
+        assert!(begin.elapsed() < TIMEOUT, "the broker never closes the connection");
     }
     begin.elapsed()
 }
 
 #[test]
-fn a_head_that_drips_is_answered_408() {
-    let broker = Broker::start(&HURRY);
+fn a_dripping_head_gets_408() {
+    let broker = Broker::start(&SHORT_TIMEOUT);
     for head in ["G", "GET /healthz HTTP/1.1\r\nHost: h\r\nX: "] {
         let mut connection = broker.connect();
         connection.send(head);
@@ -30,12 +30,12 @@ fn a_head_that_drips_is_answered_408() {
         assert_eq!(response.json()["status"], 408);
         assert!(connection.is_closed());
     }
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 #[test]
-fn the_head_of_a_later_request_may_not_drip_either() {
-    let broker = Broker::start(&HURRY);
+fn the_head_of_a_later_request_may_not_drip() {
+    let broker = Broker::start(&SHORT_TIMEOUT);
     let mut connection = broker.connect();
     connection.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /healthz");
     assert_eq!(connection.response().text(), "ok");
@@ -45,8 +45,8 @@ fn the_head_of_a_later_request_may_not_drip_either() {
 }
 
 #[test]
-fn a_body_may_stand_still_three_times_as_long() {
-    let broker = Broker::start(&HURRY);
+fn a_body_may_stall_three_times_as_long() {
+    let broker = Broker::start(&SHORT_TIMEOUT);
     let framings = ["Content-Length: 100\r\n\r\ndata: ", "Transfer-Encoding: chunked\r\n\r\n64\r\ndata: "];
     let begin = Instant::now();
     for mut connection in framings.map(|framing| {
@@ -62,8 +62,8 @@ fn a_body_may_stand_still_three_times_as_long() {
 }
 
 #[test]
-fn a_body_that_moves_may_take_its_time() {
-    let broker = Broker::start(&HURRY);
+fn a_slow_body_may_take_longer_than_a_head() {
+    let broker = Broker::start(&SHORT_TIMEOUT);
     let mut connection = broker.connect();
     connection.send("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\n\r\ndata: ");
     for byte in ["1", "2", "3", "4", "5"] {
@@ -75,13 +75,13 @@ fn a_body_that_moves_may_take_its_time() {
 }
 
 #[test]
-fn a_body_that_nobody_wants_is_dropped_in_time_or_not_waited_for() {
-    let broker = Broker::start(&HURRY);
-    // It is too long to be dropped: the answer comes at once, and the end after it.
+fn an_unneeded_body_is_dropped_in_time_or_not_read() {
+    let broker = Broker::start(&SHORT_TIMEOUT);
+    // The body is too long to be dropped: the response comes immediately, and then the connection closes.
     let mut long = broker.connect();
     long.send("GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 1048576\r\n\r\n");
-    let answer = long.response();
-    assert_eq!((answer.status, answer.field("Connection")), (200, Some("close")));
+    let response = long.response();
+    assert_eq!((response.status, response.field("Connection")), (200, Some("close")));
     assert!(long.is_closed());
     for (request, status) in [("GET /healthz", 200), ("POST /nowhere", 404), ("GET /audit/a", 200)] {
         for framing in ["Content-Length: 60000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nea60\r\n"] {
@@ -89,16 +89,16 @@ fn a_body_that_nobody_wants_is_dropped_in_time_or_not_waited_for() {
             connection.send(format!("{request} HTTP/1.1\r\nHost: h\r\n{framing}"));
             let time = drip(&mut connection, "x");
             assert!((450..10_000).contains(&time.as_millis()), "{time:?}");
-            let answer = connection.response();
-            assert_eq!((answer.status, answer.field("Connection")), (status, Some("close")), "{request} {framing}");
+            let response = connection.response();
+            assert_eq!((response.status, response.field("Connection")), (status, Some("close")), "{request} {framing}");
             assert!(connection.is_closed());
         }
     }
-    broker.wait_for("alone", |stats| stats["clients"] == 1);
+    broker.wait_for("the only client", |stats| stats["clients"] == 1);
 }
 
 #[test]
-fn a_connection_is_kept_for_its_next_request_as_long_as_it_is_told_to() {
+fn a_connection_is_kept_alive_as_long_as_configured() {
     let (brief, long) = (Broker::start(&["--keep-alive", "300ms"]), Broker::start(&["--keep-alive", "1h"]));
     let mut connections = [brief.connect(), long.connect()];
     for connection in &mut connections {
@@ -114,8 +114,8 @@ fn a_connection_is_kept_for_its_next_request_as_long_as_it_is_told_to() {
 }
 
 #[test]
-fn a_connection_that_never_says_a_word_is_closed_without_one() {
-    let broker = Broker::start(&HURRY);
+fn a_silent_connection_is_closed_without_a_response() {
+    let broker = Broker::start(&SHORT_TIMEOUT);
     let begin = Instant::now();
     assert!(broker.connect().is_closed());
     assert!(begin.elapsed() > Duration::from_millis(450), "{:?}", begin.elapsed());
@@ -124,23 +124,23 @@ fn a_connection_that_never_says_a_word_is_closed_without_one() {
     assert!(only_lines.is_closed());
 }
 
-/// It has asked for more than sockets hold and takes nothing: saying more does not keep it.
+/// The client has requested more than sockets hold and reads nothing. Sending more must not keep the connection open.
 #[test]
-fn a_client_that_takes_no_byte_is_closed_though_it_talks_on() {
+fn a_client_that_only_sends_is_closed() {
     let broker = Broker::start(&["--stall", "500ms"]);
     let mut connection = broker.connect();
     rustix::net::sockopt::set_socket_recv_buffer_size(&connection.socket, 4096).expect("buffers can be small");
     connection.send("GET /stats HTTP/1.1\r\nHost: h\r\n\r\n".repeat(3000));
     let begin = Instant::now();
     while connection.socket.write_all(b"G").is_ok() {
-        assert!(begin.elapsed() < PATIENCE, "the broker waits for ever");
+        assert!(begin.elapsed() < TIMEOUT, "the broker never closes the connection");
         std::thread::sleep(Duration::from_millis(20));
     }
     broker.wait_for("closed", |stats| stats["clients"] == 1);
 }
 
-/// Sends a refused body to its end, whatever the broker says meanwhile, and only then reads.
-fn assert_answer_is_read(broker: &Broker, head: &str, body: &[u8], status: u16) {
+/// Sends a refused body to its end without reading the response, and only then reads.
+fn assert_response_is_read(broker: &Broker, head: &str, body: &[u8], status: u16) {
     let mut connection = broker.connect();
     connection.send(head);
     for part in body.chunks(50_000) {
@@ -150,11 +150,11 @@ fn assert_answer_is_read(broker: &Broker, head: &str, body: &[u8], status: u16) 
     let response = connection.final_response();
     assert_eq!((response.status, response.field("Connection")), (status, Some("close")), "{head}");
     assert!(connection.is_closed(), "{head}");
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
 #[test]
-fn the_answer_to_a_refused_body_is_read_and_no_reset() {
+fn the_response_to_a_refused_body_arrives_instead_of_a_reset() {
     const SIZE: usize = 6 << 20;
     let broker = Broker::start(&[]);
     let body = vec![b'x'; SIZE];
@@ -163,24 +163,24 @@ fn the_answer_to_a_refused_body_is_read_and_no_reset() {
     for expect in ["", "Expect: 100-continue\r\n"] {
         for (target, status) in [("/publish/topicone1", 413), ("/publish/bad", 413), ("/healthz", 413)] {
             let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\n{expect}Content-Length: {SIZE}\r\n\r\n");
-            assert_answer_is_read(&broker, &head, &body, status);
+            assert_response_is_read(&broker, &head, &body, status);
         }
         for (target, status) in [("/publish/topicone1", 413), ("/publish/bad", 400), ("/nothing", 404)] {
             let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\n{expect}Transfer-Encoding: chunked\r\n\r\n");
-            assert_answer_is_read(&broker, &head, &chunks, status);
+            assert_response_is_read(&broker, &head, &chunks, status);
         }
     }
     let head = "POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_answer_is_read(&broker, head, &small_chunks, 413);
-    assert_answer_is_read(&broker, "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", &body, 400);
-    assert_answer_is_read(&broker, &format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000)), &body, 414);
+    assert_response_is_read(&broker, head, &small_chunks, 413);
+    assert_response_is_read(&broker, "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", &body, 400);
+    assert_response_is_read(&broker, &format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000)), &body, 414);
     assert_eq!(broker.stats()["events_published"], 0);
 }
 
 #[test]
-fn a_refused_client_that_never_ends_is_cut_off() {
+fn a_refused_client_that_keeps_sending_is_cut_off() {
     let broker = Broker::start(&[]);
-    // One that neither speaks nor leaves after its answer.
+    // A client that neither sends nor disconnects after its response.
     let mut silent = broker.connect();
     silent.send("no HTTP at all\r\n\r\n");
     assert_eq!(silent.response().status, 400);
@@ -192,22 +192,22 @@ fn a_refused_client_that_never_ends_is_cut_off() {
         if let Err(error) = endless.socket.write_all(&part) {
             break error;
         }
-        assert!(begin.elapsed() < PATIENCE, "the broker reads for ever");
+        assert!(begin.elapsed() < TIMEOUT, "the broker never stops reading");
     };
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
-    broker.wait_for("alone", |stats| stats["clients"] == 1);
+    broker.wait_for("the only client", |stats| stats["clients"] == 1);
 }
 
-/// A full socket tells of room only once a good part of it is free, which may take longer than `--stall`.
+/// A full socket becomes writable only once a good part of its buffer is free, which may take longer than `--stall`.
 #[test]
-fn a_subscriber_that_reads_slowly_all_the_time_is_not_stalled() {
-    // The slower one's window is closed nearly always, which the kernel must not take for its absence.
+fn a_slow_but_steady_reader_does_not_count_as_stalled() {
+    // The slower reader's window is closed nearly always, which the kernel must not mistake for a vanished peer.
     for (per_20_ms, stall) in [(8_000, "1s"), (2_000, "3s")] {
-        reads_slowly(per_20_ms, stall);
+        assert_slow_reader_is_kept(per_20_ms, stall);
     }
 }
 
-fn reads_slowly(per_20_ms: usize, stall: &str) {
+fn assert_slow_reader_is_kept(per_20_ms: usize, stall: &str) {
     const SIZE: usize = 7 << 20;
     let broker = Broker::start(&["--stall", stall, "--max-body", "8M"]);
     broker.publish("topicone1", &format!("data: {}", "x".repeat(SIZE)));
@@ -216,7 +216,7 @@ fn reads_slowly(per_20_ms: usize, stall: &str) {
     stream.opening();
     let (begin, mut count) = (Instant::now(), 1);
     while begin.elapsed() < Duration::from_secs(6) {
-        stream.connection.take_ahead(count * per_20_ms);
+        stream.connection.buffer_bytes(count * per_20_ms);
         count += 1;
         std::thread::sleep(Duration::from_millis(20));
     }

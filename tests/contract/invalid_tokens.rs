@@ -1,9 +1,9 @@
-//! Whatever else is shown as a token is refused with the reason, harms nothing, and leaves no trace of itself.
+//! Invalid tokens of every kind are refused with the reason, cause no harm, and never appear in logs or responses.
 
 use ring::hmac::{HMAC_SHA256, HMAC_SHA512};
 use serde_json::{Value, json};
 
-use super::support::tokens::{self, PUBLISHER, SECRETS, SUBSCRIBER, assert_denied, bearer, hs, now, signed};
+use super::support::tokens::{self, PUBLISHER, SECRETS, SUBSCRIBER, assert_denied, bearer, now, sign_hmac, sign_raw};
 use super::support::{Broker, Response};
 
 const HS256: &str = r#"{"alg":"HS256"}"#;
@@ -12,20 +12,20 @@ fn publish(broker: &Broker, fields: &str) -> Response {
     broker.post("/publish/topicone1", fields, "data: x")
 }
 
-/// A publisher's token with one claim beside a good one's.
-fn with(name: &str, value: Value) -> String {
-    let mut claims = tokens::allowing("topicone1", now() + 60);
+/// Returns a publisher's token with one extra claim.
+fn token_with_claim(name: &str, value: Value) -> String {
+    let mut claims = tokens::topic_claims("topicone1", now() + 60);
     claims[name] = value;
-    hs("HS256", &claims, PUBLISHER)
+    sign_hmac("HS256", &claims, PUBLISHER)
 }
 
-/// Tokens whose parts are not what a token is made of, and a word of what each is told.
-fn malformed() -> Vec<(String, &'static str)> {
-    let good = tokens::publisher("topicone1");
-    let claims = tokens::allowing("topicone1", now() + 60).to_string();
-    let (message, signature) = good.rsplit_once('.').expect("a signature");
+/// Tokens with malformed parts, each with a part of the expected error.
+fn malformed_tokens() -> Vec<(String, &'static str)> {
+    let valid = tokens::publisher("topicone1");
+    let claims = tokens::topic_claims("topicone1", now() + 60).to_string();
+    let (message, signature) = valid.rsplit_once('.').expect("a signature");
     let (_, payload) = message.split_once('.').expect("claims");
-    let sign = |header: &str, claims: &str| signed(header, claims, HMAC_SHA256, PUBLISHER);
+    let sign = |header: &str, claims: &str| sign_raw(header, claims, HMAC_SHA256, PUBLISHER);
     let deep = format!("{{\"exp\":1,\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let twice = format!("{{\"exp\":1,{}", &claims[1..]);
     let is = "not a supported signed JWT";
@@ -35,12 +35,12 @@ fn malformed() -> Vec<(String, &'static str)> {
         ("..".into(), is),
         (message.into(), is),
         (format!(".{payload}.{signature}"), is),
-        (format!("{good}.{payload}"), is),
+        (format!("{valid}.{payload}"), is),
         (format!("{message}.{payload}.{signature}.{signature}"), is),
-        (format!("{good}="), is),
+        (format!("{valid}="), is),
         (format!("{message}.+/+/"), is),
-        (format!("\"{good}\""), is),
-        (format!("{good} {good}"), is),
+        (format!("\"{valid}\""), is),
+        (format!("{valid} {valid}"), is),
         (format!("{message}.\u{e9}\u{1f980}"), is),
         (sign("no JSON", &claims), is),
         (sign("[]", &claims), is),
@@ -62,24 +62,24 @@ fn malformed() -> Vec<(String, &'static str)> {
     ]
 }
 
-/// Tokens that somebody else made, or for another algorithm.
-fn forged() -> Vec<(String, &'static str)> {
-    let good = tokens::publisher("topicone1");
-    let claims = tokens::allowing("topicone1", now() + 60);
-    let (message, signature) = good.rsplit_once('.').expect("a signature");
+/// Tokens signed with another key, or for another algorithm.
+fn forged_tokens() -> Vec<(String, &'static str)> {
+    let valid = tokens::publisher("topicone1");
+    let claims = tokens::topic_claims("topicone1", now() + 60);
+    let (message, signature) = valid.rsplit_once('.').expect("a signature");
     let (header, _) = message.split_once('.').expect("claims");
     let unsigned = |algorithm: &str| tokens::message(&json!({ "alg": algorithm }).to_string(), &claims.to_string());
     let mut all = vec![
-        (hs("HS256", &claims, "some other secret, of 32 bytes or more"), "signature"),
-        (hs("HS256", &claims, ""), "signature"),
-        (hs("HS256", &claims, SUBSCRIBER), "signature"),
+        (sign_hmac("HS256", &claims, "some other secret, of 32 bytes or more"), "signature"),
+        (sign_hmac("HS256", &claims, ""), "signature"),
+        (sign_hmac("HS256", &claims, SUBSCRIBER), "signature"),
         (format!("{header}.{}.{signature}", tokens::base64url(r#"{"topics":["*"],"exp":99999999999}"#)), "signature"),
         (format!("{message}.{}", &signature[..20]), "signature"),
         (format!("{message}."), "signature"),
         (format!("{header}..{signature}"), "signature"),
         (format!("{message}=.{signature}"), "signature"),
-        (signed(HS256, &claims.to_string(), HMAC_SHA512, PUBLISHER), "signature"),
-        (signed(r#"{"alg":"HS512"}"#, &claims.to_string(), HMAC_SHA256, PUBLISHER), "signature"),
+        (sign_raw(HS256, &claims.to_string(), HMAC_SHA512, PUBLISHER), "signature"),
+        (sign_raw(r#"{"alg":"HS512"}"#, &claims.to_string(), HMAC_SHA256, PUBLISHER), "signature"),
     ];
     for none in ["none", "None", "NONE", "nOnE"] {
         all.push((unsigned(none) + ".", "never none"));
@@ -87,100 +87,102 @@ fn forged() -> Vec<(String, &'static str)> {
     }
     for other in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"] {
         let header = json!({ "alg": other }).to_string();
-        all.push((signed(&header, &claims.to_string(), HMAC_SHA256, PUBLISHER), "HS256, HS384 or HS512"));
+        all.push((sign_raw(&header, &claims.to_string(), HMAC_SHA256, PUBLISHER), "HS256, HS384 or HS512"));
     }
     all
 }
 
-/// Genuine tokens whose claims are no good.
-fn ill_claimed() -> Vec<(String, &'static str)> {
+/// Correctly signed tokens with invalid claims.
+fn tokens_with_invalid_claims() -> Vec<(String, &'static str)> {
     let no_number =
         [json!("9999999999"), json!(9e9), json!(9_999_999_999.5), json!(null), json!(true), json!([9]), json!({})];
     let mut all = vec![
-        (hs("HS256", &json!({"topics": ["topicone1"]}), PUBLISHER), "must have `exp`"),
-        // How long ago in seconds depends on when the request arrives.
-        (with("exp", json!(now() - 90)), " s ago; get a new one"),
-        (with("exp", json!(now())), "expired at"),
-        (with("exp", json!(0)), "01 Jan 1970"),
-        (with("exp", json!(-1)), "expired at"),
-        (with("nbf", json!(now() + 90)), "not valid before"),
-        (with("nbf", json!(u64::MAX)), "not valid before"),
-        (with("aud", json!("another")), "`aud`"),
-        (with("aud", json!(["another"])), "`aud`"),
+        (sign_hmac("HS256", &json!({"topics": ["topicone1"]}), PUBLISHER), "must have `exp`"),
+        // The number of seconds depends on when the request arrives.
+        (token_with_claim("exp", json!(now() - 90)), " s ago; get a new one"),
+        (token_with_claim("exp", json!(now())), "expired at"),
+        (token_with_claim("exp", json!(0)), "01 Jan 1970"),
+        (token_with_claim("exp", json!(-1)), "expired at"),
+        (token_with_claim("nbf", json!(now() + 90)), "not valid before"),
+        (token_with_claim("nbf", json!(u64::MAX)), "not valid before"),
+        (token_with_claim("aud", json!("another")), "`aud`"),
+        (token_with_claim("aud", json!(["another"])), "`aud`"),
     ];
     for value in no_number {
-        all.push((with("exp", value.clone()), "`exp`"));
-        all.push((with("nbf", value), "`nbf`"));
+        all.push((token_with_claim("exp", value.clone()), "`exp`"));
+        all.push((token_with_claim("nbf", value), "`nbf`"));
     }
     for value in [json!(5), json!(["topicone1"]), json!(null), json!({"topicone1": 1})] {
-        all.push((with("sub", value), "`sub`"));
+        all.push((token_with_claim("sub", value), "`sub`"));
     }
     for value in [json!("topicone1"), json!("*"), json!(["topicone1", 5]), json!(null), json!({"topicone1": 1})] {
-        all.push((with("topics", value), "`topics`"));
+        all.push((token_with_claim("topics", value), "`topics`"));
     }
     all
 }
 
 #[test]
-fn whatever_is_no_good_token_is_refused_with_the_reason() {
-    let broker = Broker::start_secured(&[], &SECRETS);
-    let bad = [malformed(), forged(), ill_claimed()].concat();
+fn invalid_tokens_are_refused_with_the_reason() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
+    let bad = [malformed_tokens(), forged_tokens(), tokens_with_invalid_claims()].concat();
     for (token, part) in &bad {
         assert_denied(&publish(&broker, &bearer(token)), 401, part);
     }
-    // The same in a query, as far as it fits there.
+    // The same token in a query, if it fits there.
     for (token, part) in bad.iter().filter(|(token, _)| token.len() < 2000) {
         let encoded: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let response = broker.post(&format!("/publish/topicone1?token={encoded}"), "", "data: x");
         assert_denied(&response, 401, part);
     }
-    broker.assert_well();
+    broker.assert_healthy();
     let stats = broker.stats();
     assert_eq!(stats["events_published"], 0);
     assert!(stats["requests_denied"].as_u64() >= Some(bad.len() as u64), "{stats}");
 }
 
 #[test]
-fn a_bad_signature_ends_the_connection_and_nothing_else_that_is_wrong_with_a_token_does() {
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn only_a_bad_signature_closes_the_connection() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     let mut connection = broker.connect();
-    let mut ask = |query: &str, fields: &str| {
+    let mut send_request = |query: &str, fields: &str| {
         connection.send(format!("GET /stats{query} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
         let response = connection.response();
         assert_eq!(response.field("Connection"), None, "{fields}");
         response.status
     };
-    assert_eq!(ask("", ""), 401);
-    for (token, _) in malformed().iter().filter(|(token, _)| token.len() < 8000).chain(&ill_claimed()) {
-        assert_eq!(ask("", &bearer(token)), 401, "{token}");
+    assert_eq!(send_request("", ""), 401);
+    for (token, _) in
+        malformed_tokens().iter().filter(|(token, _)| token.len() < 8000).chain(&tokens_with_invalid_claims())
+    {
+        assert_eq!(send_request("", &bearer(token)), 401, "{token}");
     }
-    assert_eq!(ask("", &bearer(&tokens::publisher("topicone1"))), 403);
-    assert_eq!(ask("", &bearer(&tokens::publisher("stats"))), 200);
+    assert_eq!(send_request("", &bearer(&tokens::publisher("topicone1"))), 403);
+    assert_eq!(send_request("", &bearer(&tokens::publisher("stats"))), 200);
 
-    let forged = hs("HS256", &tokens::allowing("stats", now() + 60), SUBSCRIBER);
-    let places = [
+    let forged = sign_hmac("HS256", &tokens::topic_claims("stats", now() + 60), SUBSCRIBER);
+    let requests = [
         (String::new(), bearer(&forged)),
         (format!("?token={forged}"), String::new()),
         (String::new(), tokens::cookie(&forged)),
     ];
-    for (query, fields) in places {
+    for (query, fields) in requests {
         let mut connection = broker.connect();
-        // A pipeline: of what follows nothing is answered.
+        // In a pipeline, nothing after the forged token gets a response.
         connection.send(format!("GET /stats{query} HTTP/1.1\r\nHost: h\r\n{fields}\r\n").repeat(3));
         let response = connection.response();
         assert_denied(&response, 401, "signature");
         assert_eq!(response.field("Connection"), Some("close"));
         assert!(connection.is_closed());
     }
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
-/// Nothing that fits into a head is too long, and what does not is refused as any head is.
+/// A token may be as long as a head allows; beyond that, the head is refused like any other.
 #[test]
-fn large_tokens_are_tokens_and_larger_ones_are_large_heads() {
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn a_token_may_be_as_large_as_a_head_allows() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     let many: Vec<_> = (0..500).map(|number| format!("topic{number:05}")).chain(["topicone1".into()]).collect();
-    let token = hs("HS256", &json!({"exp": now() + 60, "topics": many}), PUBLISHER);
+    let token = sign_hmac("HS256", &json!({"exp": now() + 60, "topics": many}), PUBLISHER);
     assert!(token.len() > 8000);
     assert_eq!(publish(&broker, &bearer(&token)).status, 200);
     for token in ["x".repeat(20_000), "x".repeat(1 << 20), "\u{0}".into(), "a\rb".into()] {
@@ -190,15 +192,15 @@ fn large_tokens_are_tokens_and_larger_ones_are_large_heads() {
     assert_eq!(broker.get(&format!("/stats?token={}", "x".repeat(9000))).status, 414);
     let twice = bearer(&tokens::publisher("stats")).repeat(2);
     assert_eq!(
-        broker.ask(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{twice}\r\n")).status,
+        broker.request(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{twice}\r\n")).status,
         400,
-        "which of two counts is anybody's guess"
+        "with two tokens in one query it is unclear which one counts"
     );
-    broker.assert_well();
+    broker.assert_healthy();
 }
 
-/// Request lines with a token in the query, good and malformed, and fields.
-fn lines_with(token: &str) -> Vec<(String, &'static str)> {
+/// Request lines with a valid or malformed token in the query, each with header fields.
+fn requests_with_token(token: &str) -> Vec<(String, &'static str)> {
     vec![
         (format!("POST /publish/topicone1?token={token}"), "Content-Length: 7\r\n"),
         (
@@ -224,11 +226,11 @@ fn lines_with(token: &str) -> Vec<(String, &'static str)> {
     ]
 }
 
-/// The log is at its most talkative, and all kinds of answers are asked for.
+/// Logs at the most verbose level, and provokes every kind of response.
 #[test]
-fn a_tokens_text_is_in_no_log_and_no_answer() {
+fn tokens_never_appear_in_logs_or_responses() {
     let environment = [&SECRETS[..], &[("ESKER_LOG", "trace")]].concat();
-    let broker = Broker::start_secured(&[], &environment);
+    let broker = Broker::start_with_tokens(&[], &environment);
     let tokens = [
         tokens::publisher("*"),
         tokens::subscriber("*"),
@@ -237,19 +239,19 @@ fn a_tokens_text_is_in_no_log_and_no_answer() {
         "s3cretgarbage".to_owned(),
         "s3cret.garbage.%F0%9F%A6%80".to_owned(),
     ];
-    // The header is everybody's; the claims and the signature are the token's own.
+    // The header is the same for many tokens; the claims and the signature are secret.
     let parts: Vec<_> = tokens.iter().flat_map(|token| token.split('.')).filter(|part| part.len() > 5).collect();
     let is_own = |part: &&str| !tokens::base64url(r#"{"alg":"HS256","typ":"JWT"}"#).eq(part);
     let assert_hidden =
         |text: &str| parts.iter().filter(|part| is_own(part)).for_each(|part| assert!(!text.contains(*part), "{text}"));
     for token in &tokens {
-        for (line, fields) in lines_with(token) {
+        for (line, fields) in requests_with_token(token) {
             let mut connection = broker.connect();
             connection.send(format!("{line} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\ndata: x"));
-            assert_hidden(&String::from_utf8_lossy(&connection.rest()));
+            assert_hidden(&String::from_utf8_lossy(&connection.read_to_end()));
         }
     }
-    broker.assert_well();
+    broker.assert_healthy();
     assert_hidden(&broker.stats().to_string());
     broker.signal("TERM");
     let (_, log) = broker.wait();

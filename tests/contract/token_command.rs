@@ -1,17 +1,17 @@
-//! `esker token`: what it makes is what the broker takes.
+//! `esker token`: the broker accepts the tokens it makes.
 
 use std::time::{Instant, SystemTime};
 
-use super::scale::turn;
-use super::support::tokens::{SECRETS, assert_denied, assert_in_time, bearer, claims_of, knock, now};
+use super::scale::lock_machine;
+use super::support::tokens::{SECRETS, assert_denied, assert_in_time, bearer, decode_claims, now, try_subscribe};
 use super::support::{Broker, EXPIRED, Response, run};
 
-/// A token from the secrets that the broker has.
-fn mint(arguments: &[&str]) -> String {
+/// Makes a token with the broker's own secrets.
+fn make_token(arguments: &[&str]) -> String {
     let (code, out, err) = run(&[&["token"], arguments].concat(), &SECRETS);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}");
     let token = out.strip_suffix('\n').expect("a line").to_owned();
-    assert!(!token.contains(char::is_whitespace), "one line and no more: {out:?}");
+    assert!(!token.contains(char::is_whitespace), "more than one line: {out:?}");
     token
 }
 
@@ -19,54 +19,54 @@ fn publish(broker: &Broker, topic: &str, token: &str) -> Response {
     broker.post(&format!("/publish/{topic}"), &bearer(token), "data: x")
 }
 
-/// Whether a stream is opened.
-fn listens(broker: &Broker, topics: &str, token: &str) -> bool {
-    let status = knock(broker, &format!("/subscribe/{topics}"), &bearer(token)).status;
+/// Returns whether the broker opens a stream.
+fn can_subscribe(broker: &Broker, topics: &str, token: &str) -> bool {
+    let status = try_subscribe(broker, &format!("/subscribe/{topics}"), &bearer(token)).status;
     assert!([200, 403].contains(&status), "{status}");
     status == 200
 }
 
 #[test]
-fn a_minted_token_is_good_for_what_it_was_asked_for() {
-    let broker = Broker::start_secured(&[], &SECRETS);
-    let one = mint(&["--publish", "TopicOne1"]);
+fn a_token_allows_what_was_requested() {
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
+    let one = make_token(&["--publish", "TopicOne1"]);
     assert_eq!(publish(&broker, "topicone1", &one).status, 200);
     assert_denied(&publish(&broker, "topictwo2", &one), 403, "topictwo2");
-    let several = mint(&["--publish", "topicone1", "--publish=topictwo2", "--publish", "stats"]);
+    let several = make_token(&["--publish", "topicone1", "--publish=topictwo2", "--publish", "stats"]);
     assert_eq!(
         ["topicone1", "topictwo2", "topicthree3"].map(|topic| publish(&broker, topic, &several).status),
         [200, 200, 403]
     );
-    assert_eq!(broker.ask(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(&several))).status, 200);
+    assert_eq!(broker.request(format!("GET /stats HTTP/1.1\r\nHost: h\r\n{}\r\n", bearer(&several))).status, 200);
 
-    let prefix = mint(&["--subscribe", "news*", "--subscribe", "topicone1"]);
-    assert!(listens(&broker, "newspaper1,topicone1,news1234", &prefix));
-    assert!(!listens(&broker, "topictwo2", &prefix));
-    assert!(listens(&broker, "topicone1,whatever1", &mint(&["--subscribe", "*"])));
-    assert_denied(&publish(&broker, "topicone1", &mint(&["--subscribe", "*"])), 401, "publisher key");
-    broker.assert_well();
+    let prefix = make_token(&["--subscribe", "news*", "--subscribe", "topicone1"]);
+    assert!(can_subscribe(&broker, "newspaper1,topicone1,news1234", &prefix));
+    assert!(!can_subscribe(&broker, "topictwo2", &prefix));
+    assert!(can_subscribe(&broker, "topicone1,whatever1", &make_token(&["--subscribe", "*"])));
+    assert_denied(&publish(&broker, "topicone1", &make_token(&["--subscribe", "*"])), 401, "publisher key");
+    broker.assert_healthy();
 }
 
 #[test]
-fn a_minted_token_is_good_for_an_hour_or_as_long_as_asked() {
+fn a_token_is_valid_for_an_hour_or_as_requested() {
     for (arguments, seconds) in
         [(&[][..], 3600), (&["--ttl", "90s"], 90), (&["--ttl=2h"], 7200), (&["--ttl", "1ms"], 0)]
     {
         let before = now();
-        let expires = claims_of(&mint(&[&["--publish", "topicone1"], arguments].concat()))["exp"]
+        let expires = decode_claims(&make_token(&[&["--publish", "topicone1"], arguments].concat()))["exp"]
             .as_u64()
             .expect("whole seconds");
-        // A moment to hand it over is added, and then it is rounded up.
+        // A margin for passing the token on is added, and the result is rounded up.
         assert!((before + seconds..=now() + seconds + 2).contains(&expires), "{arguments:?}: {expires} at {before}");
     }
 }
 
 #[test]
-fn a_stream_with_a_token_of_three_seconds_lasts_for_these() {
-    let _turn = turn();
-    let broker = Broker::start_secured(&[], &SECRETS);
+fn a_stream_lasts_as_long_as_its_token() {
+    let _lock = lock_machine();
+    let broker = Broker::start_with_tokens(&[], &SECRETS);
     let asked = Instant::now();
-    let token = mint(&["--subscribe", "topicone1", "--ttl", "3s"]);
+    let token = make_token(&["--subscribe", "topicone1", "--ttl", "3s"]);
     let opened = Instant::now();
     let mut stream = broker.subscribe("/subscribe/topicone1", &bearer(&token));
     stream.opening();
@@ -75,13 +75,13 @@ fn a_stream_with_a_token_of_three_seconds_lasts_for_these() {
     let (since_asked, since_opened) = (asked.elapsed().as_secs_f64(), opened.elapsed().as_secs_f64());
     assert!(
         since_asked >= 3.0 && since_opened <= 4.5,
-        "{since_asked} s after it was asked for, {since_opened} after it was opened"
+        "{since_asked} s after the token was made, {since_opened} s after the stream was opened"
     );
-    assert_in_time(claims_of(&token)["exp"].as_u64().expect("whole seconds"), SystemTime::now());
+    assert_in_time(decode_claims(&token)["exp"].as_u64().expect("whole seconds"), SystemTime::now());
 }
 
 #[test]
-fn no_token_is_made_without_a_good_secret() {
+fn no_token_is_made_without_a_valid_secret() {
     for (environment, status, part) in [
         (&[][..], 1, "ESKER_PUBLISHER_SECRET"),
         (&SECRETS[1..], 1, "ESKER_PUBLISHER_SECRET"),
