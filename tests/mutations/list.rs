@@ -1,33 +1,33 @@
-//! The mutations: each changes a piece of text that occurs once in a file, as a real defect might. Independent of how they are
-//! tried.
+//! The mutations: small, realistic defects. Each changes one source file, by replacing text that occurs there exactly once.
+//! Independent of how they are tried.
 
-use Broken::{Broker, Contract, Store};
+use Broken::{Contract, Invariant, Store};
 
-/// What a mutation breaks.
+/// Something that a mutation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The invariant of `src/lib.rs` with this number.
-    Broker(u8),
+    /// The invariant of `ARCHITECTURE.md` with this number.
+    Invariant(u8),
     /// The invariant of `src/store/mod.rs` with this number.
     Store(u8),
-    /// A promise to clients.
+    /// What clients are promised.
     Contract(&'static str),
 }
 
-/// A defect to put into the sources.
+/// A defect that the simulation must notice.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutation {
     pub name: &'static str,
-    pub breaks: Broken,
-    /// The path below `src`.
+    pub breaks: &'static [Broken],
+    /// The path within `src`.
     pub file: &'static str,
-    /// Pieces of source text, each with its replacement.
+    /// Pairs of original text and replacement.
     pub edits: &'static [(&'static str, &'static str)],
 }
 
 const fn change(
     name: &'static str,
-    breaks: Broken,
+    breaks: &'static [Broken],
     file: &'static str,
     edits: &'static [(&'static str, &'static str)],
 ) -> Mutation {
@@ -35,40 +35,40 @@ const fn change(
 }
 
 pub const MUTATIONS: &[Mutation] = &[
-    // Ids increase, each feed ascends, each replica is complete.
+    // Ids grow, every feed ascends, and a replica is complete.
     change(
         "id-without-increment",
-        Broker(1),
-        "hub/mod.rs",
-        &[("now_micros.max(self.last_id + 1)", "now_micros.max(self.last_id)")],
+        &[Invariant(1)],
+        "engine/local.rs",
+        &[("let id = now_micros.max(self.newest + 1);", "let id = now_micros.max(self.newest);")],
     ),
     change(
         "reserved-ids-overlap",
-        Broker(1),
-        "hub/records.rs",
-        &[("state.last_id = first + count as u64 - 1;", "state.last_id = first;")],
+        &[Invariant(1)],
+        "engine/local.rs",
+        &[("self.newest = first + count as u64 - 1;", "self.newest = first;")],
     ),
     change(
-        "start-ignores-high-water-mark",
-        Broker(1),
+        "start-ignores-the-mark",
+        &[Invariant(1)],
         "broker/builder.rs",
         &[("    clock.advance_ids(records.ids_through);\n", "")],
     ),
     change(
-        "high-water-mark-of-records-only",
-        Broker(1),
-        "store/high_water_mark.rs",
-        &[("before: ceiling.max(newest_record)", "before: newest_record")],
+        "mark-from-records-only",
+        &[Invariant(1)],
+        "engine/high_water_mark.rs",
+        &[("earlier_runs_through: ceiling.max(newest_record)", "earlier_runs_through: newest_record")],
     ),
     change(
         "close-writes-an-old-mark",
-        Broker(1),
-        "store/high_water_mark.rs",
-        &[("let exact = newest.max(self.before);", "let exact = self.before;")],
+        &[Invariant(1)],
+        "engine/high_water_mark.rs",
+        &[("let exact = newest.max(self.earlier_runs_through);", "let exact = self.earlier_runs_through;")],
     ),
     change(
-        "inbox-after-serving",
-        Broker(1),
+        "inbox-taken-after-serving",
+        &[Invariant(1)],
         "worker/mod.rs",
         &[
             ("        self.streams.take_inbox();\n", ""),
@@ -80,37 +80,37 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "join-without-backlog",
-        Broker(1),
-        "hub/mod.rs",
+        &[Invariant(1)],
+        "hub/join.rs",
         &[("is_first.then(|| window.frames().cloned().collect())", "is_first.then(Vec::new)")],
     ),
     change(
-        "topics-out-of-order",
-        Broker(1),
+        "topics-merged-out-of-order",
+        &[Invariant(1)],
         "stream/replica.rs",
         &[("heads.min_by_key(|frame| frame.id())", "heads.last()")],
     ),
-    // Everything acknowledged is kept, and only records on the disk are delivered.
+    // What is acknowledged is kept, and no record is shown before it is on the disk.
     change(
-        "reply-before-commit",
-        Broker(2),
+        "response-before-commit",
+        &[Invariant(2)],
         "store/writer.rs",
         &[(
             "        match self.commit(&mut records) {
-            Ok(versions) => self.tell(records, replies, &versions),
-            Err(error) => replies.into_iter().for_each(|reply| reply.send(Err(error))),
+            Ok(()) => self.notify(first, records, completions),
+            Err(error) => completions.into_iter().for_each(|completion| completion.send(Err(error))),
         }",
-            "        for (reply, record) in replies.into_iter().zip(&records) {
-            reply.send(Ok(record.id));
+            "        for (completion, record) in completions.into_iter().zip(&records) {
+            completion.send(Ok(record.id));
         }
-        if let Ok(versions) = self.commit(&mut records) {
-            self.tell(records, Vec::new(), &versions);
+        if self.commit(&mut records).is_ok() {
+            self.notify(first, records, Vec::new());
         }",
         )],
     ),
     change(
-        "delivered-before-commit",
-        Broker(2),
+        "published-before-commit",
+        &[Invariant(2)],
         "store/writer.rs",
         &[
             (
@@ -118,121 +118,118 @@ pub const MUTATIONS: &[Mutation] = &[
                 "        self.order.publish(records.clone());\n        match self.commit(&mut records) {",
             ),
             (
-                "Ok(versions) => self.tell(records, replies, &versions)",
-                "Ok(versions) => self.tell(Vec::new(), replies, &versions)",
+                "Ok(()) => self.notify(first, records, completions)",
+                "Ok(()) => self.notify(first, Vec::new(), completions)",
             ),
         ],
     ),
     change(
         "commit-without-fsync",
-        Store(1),
-        "store/schema.rs",
+        &[Store(1)],
+        "store/tables/schema.rs",
         &[("Sync::Full => \"FULL\"", "Sync::Full => \"NORMAL\"")],
     ),
     change(
-        "fsync-not-reenabled",
-        Store(1),
-        "store/index.rs",
-        &[("schema::set_sync(connection, Sync::Full)?;", "schema::set_sync(connection, Sync::Later)?;")],
+        "fsync-not-restored",
+        &[Store(1)],
+        "store/tables/index.rs",
+        &[("schema::set_sync(connection, Sync::Full)?;", "schema::set_sync(connection, Sync::Normal)?;")],
     ),
     change(
-        "success-though-the-disk-is-full",
-        Store(1),
+        "full-disk-reports-success",
+        &[Store(1)],
         "store/writer.rs",
         &[(
-            "(shortage)) => {\n                self.be_full(shortage);\n                Err(StoreError::Full(shortage))",
-            "(shortage)) => {\n                self.be_full(shortage);\n                Ok(records.iter().map(|record| (1, schema::to_sql(record.id))).collect())",
+            "(shortage)) => {\n                self.set_full(shortage);\n                Err(StoreError::Full(shortage))",
+            "(shortage)) => {\n                self.set_full(shortage);\n                Ok(())",
         )],
     ),
     change(
-        "names-not-removed",
-        Store(1),
-        "store/commit.rs",
+        "failed-names-kept",
+        &[Store(1)],
+        "store/tables/commit.rs",
         &[("    if written.is_err() {\n        names.forget(&added);\n    }\n", "")],
     ),
-    // Every event after the cursor once, in order, or a gap.
+    // A subscriber gets every event after its cursor once and in order, or a gap.
     change(
         "delivery-taken-twice",
-        Broker(3),
-        "stream/mod.rs",
-        &[("if frame.id() > self.replica.feeds.get(slot).window.newest() {", "if frame.id() > 0 {")],
+        &[Invariant(3)],
+        "stream/replica.rs",
+        &[("if frame.id() <= self.feeds.get(slot).window.newest() {", "if frame.id() == 0 {")],
     ),
     change(
         "resume-without-gap",
-        Broker(3),
+        &[Invariant(3)],
         "hub/position.rs",
-        &[("self.is_whole_after(earliest).then_some(Meaning::After(earliest))", "Some(Meaning::After(earliest))")],
+        &[("self.is_complete_after(earliest).then_some(Meaning::After(earliest))", "Some(Meaning::After(earliest))")],
     ),
     change(
-        "brokers-id-read-as-own-id",
-        Broker(3),
+        "publisher-id-hides-broker-id",
+        &[Invariant(3)],
         "hub/position.rs",
-        &[("own.into_iter().chain(given).min()?", "own.or(given)?")],
+        &[("by_publisher_id.into_iter().chain(by_broker_id).min()?", "by_publisher_id.or(by_broker_id)?")],
     ),
     change(
-        "evicted-own-id-not-remembered",
-        Broker(3),
+        "evicted-publisher-id-forgotten",
+        &[Invariant(3)],
         "hub/retain.rs",
-        &[("            self.evicted_ids.put(&topic.name, own);\n", "")],
+        &[("            self.evicted_ids.insert(&topic.name, publisher_id);\n", "")],
     ),
     change(
-        "record-position-judged-by-range",
-        Broker(3),
+        "record-position-not-looked-up",
+        &[Invariant(3)],
         "hub/records.rs",
         &[("RecordStart::AfterStored(id),\n            _ => ", "RecordStart::After(id),\n            _ => ")],
     ),
     change(
-        "lookup-result-ignored",
-        Broker(3),
+        "lookup-ignored",
+        &[Invariant(3)],
         "hub/records.rs",
         &[("Self::AfterStored(id) if exists => Self::After(id),", "Self::AfterStored(id) => Self::After(id),")],
     ),
     change(
-        "gap-without-a-loss",
-        Broker(3),
+        "gap-without-loss",
+        &[Invariant(3)],
         "hub/position.rs",
         &[("feed.window.evicted_through() <= id", "feed.window.evicted_through() < id")],
     ),
     change(
-        "gap-not-remembered",
-        Broker(3),
+        "reported-gap-forgotten",
+        &[Invariant(3)],
         "stream/catch_up.rs",
-        &[("..Backlog::begin(windows().map(|window| window.evicted_through()), *cursor) }", "..Backlog::default() }")],
+        &[(
+            "let reported = SendState::with_reported(evicted_through, cursor).reported;",
+            "let _ = evicted_through;\n    let reported = Box::default();",
+        )],
     ),
     change(
         "cursor-beyond-a-short-write",
-        Broker(3),
+        &[Invariant(3)],
         "stream/fanout.rs",
-        &[(
-            "                    break PassEnd::Departs(seated, Departure::Blocked(rest));",
-            "                    subscriber.cursor = gathering.to;\n                    break PassEnd::Departs(seated, Departure::Blocked(rest));",
-        )],
+        &[("subscriber.advance_to(remainder.cursor);", "subscriber.advance_to(batch.to());")],
     ),
     change(
-        "partial-write-forgets-its-offset",
-        Broker(3),
-        "stream/subscriber.rs",
+        "partial-write-offset-lost",
+        &[Invariant(3)],
+        "stream/subscriber/partial_write.rs",
         &[("Self::Frame(frame, offset + written)", "Self::Frame(frame, offset.max(written))")],
     ),
     change(
-        "partial-write-one-byte-late",
-        Broker(3),
-        "stream/catch_up.rs",
-        &[(
-            "(PartialWrite::Frame(Arc::clone(cut), offset), frames as u64 + 1)",
-            "(PartialWrite::Frame(Arc::clone(cut), offset + 1), frames as u64 + 1)",
-        )],
+        "partial-write-skips-a-byte",
+        &[Invariant(3)],
+        "stream/write_batch.rs",
+        &[("PartialWrite::Frame(Arc::clone(frame), offset)", "PartialWrite::Frame(Arc::clone(frame), offset + 1)")],
     ),
     change(
-        "frame-at-the-cursor-resent",
-        Broker(3),
+        "frame-at-the-cursor-repeated",
+        &[Invariant(3)],
         "hub/window.rs",
         &[("partition_point(|frame| frame.id() <= cursor)", "partition_point(|frame| frame.id() < cursor)")],
     ),
     change(
-        "superseded-frame-dropped",
-        Broker(3),
-        "stream/replica.rs",
+        "superseded-record-dropped",
+        &[Invariant(3)],
+        "stream/records.rs",
         &[(
             "        if let Some(superseded) = self.latest.push(frame) {
             self.superseded.insert(superseded.id(), superseded);
@@ -242,61 +239,69 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "worker-not-woken",
-        Broker(3),
-        "hub/mod.rs",
+        &[Invariant(3)],
+        "hub/publish.rs",
         &[(
-            "for worker in heard.iter().filter(|&worker| Some(worker) != from) {",
-            "for worker in heard.iter().filter(|&worker| Some(worker) == from) {",
+            "for worker in workers.iter().filter(|&worker| Some(worker) != from) {",
+            "for worker in workers.iter().filter(|&worker| Some(worker) == from) {",
         )],
     ),
     change(
-        "store-reply-without-wakeup",
-        Broker(3),
-        "worker/driver.rs",
-        &[("            service.hub.ring(worker);\n", "            let _ = &service;\n")],
+        "reply-without-wake",
+        &[Invariant(3)],
+        "worker/mailbox.rs",
+        &[(
+            "            let _ = mailbox.send(wrap(reply));\n            service.hub.wake(worker);\n",
+            "            let _ = (mailbox.send(wrap(reply)), &service, worker);\n",
+        )],
     ),
     // Each loop iteration is bounded and resumable.
     change(
-        "reads-without-end",
-        Broker(5),
-        "worker/driver.rs",
+        "unbounded-reads",
+        &[Invariant(5)],
+        "conn/drive.rs",
         &[("for _ in 0..READS_PER_ITERATION {", "for _ in 0..READS_PER_ITERATION * 100 {")],
     ),
     change(
-        "budget-ignored",
-        Broker(5),
+        "serving-budget-ignored",
+        &[Invariant(5)],
         "stream/fanout.rs",
         &[("        budget - (slice - left)\n", "        let _ = left;\n        budget\n")],
     ),
-    change("accepts-without-end", Broker(5), "net/acceptor.rs", &[("for _ in 0..ACCEPTS_PER_ITERATION {", "loop {")]),
     change(
-        "iteration-not-resumed",
-        Broker(5),
-        "worker/driver.rs",
+        "unbounded-accepts",
+        &[Invariant(5)],
+        "net/acceptor.rs",
+        &[("for _ in 0..ACCEPTS_PER_ITERATION {", "loop {")],
+    ),
+    change(
+        "connection-not-queued",
+        &[Invariant(5)],
+        "conn/mod.rs",
         &[("            self.queue_of(key).push_back(key);\n", "")],
     ),
     change(
         "publish-slice-not-resumed",
-        Broker(5),
-        "worker/driver.rs",
-        &[("            Step::Work => {}\n", "            Step::Work => return GoesOn::WhenReady,\n")],
+        &[Invariant(5)],
+        "conn/drive.rs",
+        &[("            Step::Work => {}\n", "            Step::Work => return Progress::Wait,\n")],
     ),
     change(
-        "paused-pass-forgotten",
-        Broker(5),
+        "paused-pass-not-requeued",
+        &[Invariant(5)],
         "stream/fanout.rs",
-        &[("PassEnd::Paused => self.due.push_back(key),", "PassEnd::Paused => {}")],
+        &[("PassEnd::Paused => self.groups.requeue(key),", "PassEnd::Paused => {}")],
     ),
-    // Bounds are named and enforced.
+    // Every bound has a name and holds.
     change(
-        "history-without-count",
-        Broker(6),
+        "history-without-count-limit",
+        &[Invariant(6)],
         "hub/retain.rs",
-        &[("        while state.feeds.has_surplus(slot) {\n            state.evict(slot);\n        }\n", "")],
+        &[("        while state.feeds.is_over_limit(slot) {\n            state.evict(slot);\n        }\n", "")],
     ),
     change(
-        "history-without-bytes",
-        Broker(6),
+        "history-without-byte-limit",
+        &[Invariant(6)],
         "hub/retain.rs",
         &[(
             "        while state.feeds.bytes() > self.limits.bytes {\n            self.evict_oldest(state, slot);\n        }\n",
@@ -305,101 +310,93 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "one-connection-too-many",
-        Broker(6),
+        &[Invariant(6)],
         "net/connection_limiter.rs",
         &[("        if open.load(Ordering::SeqCst) < max {", "        if open.load(Ordering::SeqCst) <= max {")],
     ),
-    change(
-        "in-flight-never-acknowledged",
-        Broker(6),
-        "stream/fanout.rs",
-        &[("            self.inbox.settle();\n", "")],
-    ),
-    // After a write, a socket is drained, blocked, requeued or gone.
+    change("inbox-never-acknowledged", &[Invariant(6)], "stream/fanout.rs", &[("            self.inbox.ack();\n", "")]),
+    // Ready, catching up, stalled or gone.
     change(
         "subscriber-not-registered-for-writing",
-        Broker(7),
-        "worker/driver.rs",
+        &[Invariant(7)],
+        "worker/effects.rs",
         &[(
-            "self.kernel.register_both(&mut socket, subscriber.token())",
-            "self.kernel.register(&mut socket, subscriber.token())",
+            "self.reactor.register_both(&mut socket, subscriber.token())",
+            "self.reactor.register(&mut socket, subscriber.token())",
         )],
     ),
     change(
         "response-not-registered-for-writing",
-        Broker(7),
-        "worker/driver.rs",
-        &[("kernel.register_both(&mut connection.socket,", "kernel.register(&mut connection.socket,")],
+        &[Invariant(7)],
+        "conn/drive.rs",
+        &[("reactor.register_both(&mut connection.socket,", "reactor.register(&mut connection.socket,")],
     ),
     change(
         "catch-up-not-requeued",
-        Broker(7),
+        &[Invariant(7)],
         "stream/catch_up.rs",
-        &[("                    hungry.push_back(key);\n", "")],
+        &[("                    subscribers.queue(key);\n", "")],
     ),
     change(
-        "writability-ignored",
-        Broker(7),
-        "stream/mod.rs",
+        "writable-ignored",
+        &[Invariant(7)],
+        "stream/subscriber/table.rs",
         &[(
-            "        if self.absences.rouse(key) {\n            self.hungry.push_back(key);\n        }",
-            "        self.absences.rouse(key);",
+            "        if self.unblock(key) {\n            self.catch_up_queue.push_back(key);\n        }",
+            "        self.unblock(key);",
         )],
     ),
     change(
-        "blocked-stays-in-ready-set",
-        Broker(7),
+        "stalled-stays-ready",
+        &[Invariant(7)],
         "stream/fanout.rs",
-        &[(
-            "    pub(super) fn block(&mut self, key: SubscriberKey, rest: PartialWrite) {\n        self.give_up_seat(key);\n",
-            "    pub(super) fn block(&mut self, key: SubscriberKey, rest: PartialWrite) {\n",
-        )],
+        &[("partial: PartialWrite) {\n        self.remove_from_ready_set(key);\n", "partial: PartialWrite) {\n")],
     ),
     change(
-        "readiness-ignored",
-        Broker(7),
-        "worker/events.rs",
-        &[(
-            "connection.is_readable |= seen.is_readable || seen.has_ended;",
-            "connection.is_readable |= seen.has_ended;",
-        )],
-    ),
-    change(
-        "full-read-taken-as-last",
-        Broker(7),
+        "readable-ignored",
+        &[Invariant(7)],
         "conn/connection.rs",
-        &[("self.is_readable = count == buffer.len() || self.has_ended;", "self.is_readable = self.has_ended;")],
+        &[(
+            "self.readability.is_readable |= readiness.is_readable || readiness.has_ended;",
+            "self.readability.is_readable |= readiness.has_ended;",
+        )],
+    ),
+    change(
+        "full-read-taken-for-the-last",
+        &[Invariant(7)],
+        "conn/connection.rs",
+        &[("count == buffer.len() || self.readability.has_ended", "self.readability.has_ended")],
     ),
     // Accepting resumes by itself.
     change(
-        "listener-stays-paused",
-        Broker(8),
+        "accepting-stays-paused",
+        &[Invariant(8)],
         "net/acceptor.rs",
         &[(
-            "shut.for_each(|entrance| entrance.state = Accepting::More);",
-            "shut.for_each(|entrance| entrance.state = Accepting::Drained);",
+            "paused.for_each(|listener| listener.state = AcceptState::HasMore);",
+            "paused.for_each(|listener| listener.state = AcceptState::Drained);",
         )],
     ),
     change(
-        "connection-slot-not-released",
-        Broker(8),
+        "slot-not-released",
+        &[Invariant(8)],
         "net/connection_limiter.rs",
-        &[("        self.places(scope).0.fetch_sub(1, Ordering::SeqCst);\n", "        let _ = scope;\n")],
+        &[("        self.slots(role).0.fetch_sub(1, Ordering::SeqCst);\n", "        let _ = role;\n")],
     ),
     change(
-        "waiting-listener-not-woken",
-        Broker(8),
+        "acceptor-not-woken",
+        &[Invariant(8)],
         "net/connection_limiter.rs",
         &[(
-            "self.is_shut.load(Ordering::SeqCst) && self.is_shut.swap(false, Ordering::SeqCst)",
-            "self.is_shut.load(Ordering::SeqCst) && !self.is_shut.swap(true, Ordering::SeqCst)",
+            "self.is_paused.load(Ordering::SeqCst) && self.is_paused.swap(false, Ordering::SeqCst)",
+            "self.is_paused.load(Ordering::SeqCst) && !self.is_paused.swap(true, Ordering::SeqCst)",
         )],
     ),
     // Tokens and payloads never reach a log.
     change(
         "token-in-the-log",
-        Broker(9),
-        "conn/exchange.rs",
+        &[Invariant(9)],
+        "conn/exchange/head.rs",
         &[(
             "            Ok(Parsed::Complete(head, len)) => {\n",
             "            Ok(Parsed::Complete(head, len)) => {\n                log::debug!(\"a request: {}\", bytes.escape_ascii());\n",
@@ -407,33 +404,17 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     change(
         "payload-in-the-log",
-        Broker(9),
-        "store/writer.rs",
+        &[Invariant(9)],
+        "store/tables/mod.rs",
         &[(
-            "        self.index.add(versions);\n",
-            "        self.index.add(versions);\n        log::trace!(\"stored {records:?}\");\n",
+            "        self.index.add(&versions);\n",
+            "        self.index.add(&versions);\n        log::trace!(\"stored {records:?}\");\n",
         )],
     ),
-    // The index is complete up to its mark, and derived from the records only.
+    // A failed fsync stops inserts until a restart; a full disk recovers by itself.
     change(
-        "index-marked-before-complete",
-        Store(2),
-        "store/index.rs",
-        &[(
-            "        if done == self.versions.len() {\n            schema::set_meta",
-            "        if done > 0 {\n            schema::set_meta",
-        )],
-    ),
-    change(
-        "index-forgets-the-last-run",
-        Store(2),
-        "store/opening.rs",
-        &[("index: Index::new(found.unindexed)", "index: Index::new(Vec::new())")],
-    ),
-    // After a failure nothing more is written, and the opening moves the log.
-    change(
-        "continues-after-a-failed-commit",
-        Store(3),
+        "inserts-after-a-failed-commit",
+        &[Invariant(10), Store(3)],
         "store/writer.rs",
         &[(
             "                self.shared.fail(\"a commit\", &error);\n                Err(StoreError::Failed)",
@@ -441,52 +422,81 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "opens-without-moving-the-log",
-        Store(3),
-        "store/opening.rs",
-        &[("if keeper::empty(&writer)? { Ok(writer) } else { Err(Cause::InUse) }", "Ok(writer)")],
+        "full-disk-never-recovers",
+        &[Invariant(10)],
+        "store/writer.rs",
+        &[("            self.shared.recover();\n", "            log::info!(\"the disk has room\");\n")],
     ),
-    // An id of an insert that failed is never given again.
+    // The index is complete up to its mark, and contains only what `records` does.
     change(
-        "failed-ids-reused",
-        Store(4),
+        "index-marked-before-complete",
+        &[Store(2)],
+        "store/tables/index.rs",
+        &[("        if done == self.versions.len() {\n", "        if done > 0 {\n")],
+    ),
+    change(
+        "unindexed-records-forgotten",
+        &[Store(2)],
+        "store/tables/mod.rs",
+        &[("index: Index::new(unindexed)", "index: Index::new({ drop(unindexed); Vec::new() })")],
+    ),
+    // The opening checkpoints the WAL before anything else.
+    change(
+        "opens-without-checkpoint",
+        &[Store(3)],
+        "store/opening.rs",
+        &[("if checkpointer::checkpoint_truncate(&writer)? { Ok(writer) } else { Err(Cause::InUse) }", "Ok(writer)")],
+    ),
+    // An id of an insert that failed is never given again: here an id is only taken when its record is published.
+    change(
+        "failed-ids-given-again",
+        &[Store(4)],
         "hub/records.rs",
         &[
-            ("        state.last_id = first + count as u64 - 1;\n", ""),
             (
-                "        let records = &mut state.records;\n        for frame in frames {",
-                "        state.last_id = frames.iter().fold(state.last_id, |last, frame| last.max(frame.id()));\n        let records = &mut state.records;\n        for frame in frames {",
+                "if has_room { state.ids.reserve(count, now_micros) } else { None }",
+                "let has_room = has_room && state.ids.has_room(count, now_micros);
+        has_room.then(|| now_micros.max(state.ids.newest() + 1))",
+            ),
+            (
+                "        let records = &mut state.records;\n        let listening",
+                "        for frame in &frames {
+            if frame.id() > state.ids.newest() {
+                state.ids.assign(frame.id());
+            }
+        }
+        let records = &mut state.records;\n        let listening",
             ),
         ],
     ),
     // Streams end with their token, and a drain delivers first.
     change(
         "token-never-expires",
-        Contract("A stream ends when its token expires"),
-        "stream/mod.rs",
-        &[("self.expiries.put(key, expires);", "self.expiries.put(key, None);")],
+        &[Contract("A stream ends when its token expires")],
+        "stream/subscriber/table.rs",
+        &[("self.expiries.set(key, expires);", "self.expiries.set(key, expires.filter(|_| false));")],
     ),
     change(
         "token-expires-early",
-        Contract("A stream ends when its token expires"),
-        "stream/expiry.rs",
+        &[Contract("A stream ends when its token expires")],
+        "stream/subscriber/expiry.rs",
         &[("            if second > now {", "            if second > now + 1 {")],
     ),
     change(
-        "drain-drops-pending-events",
-        Contract("Whatever was accepted is delivered before the end"),
-        "worker/housekeeping.rs",
+        "drain-before-delivery",
+        &[Contract("Whatever was accepted is delivered before the end")],
+        "worker/maintenance.rs",
         &[("            && !self.streams.has_work()\n", "")],
     ),
     change(
-        "drain-before-the-inserts",
-        Contract("Whatever was accepted is delivered before the end"),
-        "worker/housekeeping.rs",
-        &[("!self.parts.service.is_inserting()\n            && ", "")],
+        "drain-before-inserts",
+        &[Contract("Whatever was accepted is delivered before the end")],
+        "worker/maintenance.rs",
+        &[("!self.cx.service.is_inserting()\n            && ", "")],
     ),
     change(
-        "publish-accepted-in-a-drain",
-        Contract("Whatever was accepted is delivered before the end"),
+        "publish-accepted-while-draining",
+        &[Contract("Whatever was accepted is delivered before the end")],
         "api/publish.rs",
         &[(
             "    if context.service.is_draining() {",

@@ -1,4 +1,5 @@
-//! Builds copies of the package with one changed source file. Independent of running them.
+//! A copy of the package, in which one source file at a time is changed and built. Independent of the list of mutations and
+//! of what the builds are run for.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,26 +11,26 @@ use serde_json::Value;
 
 use super::list::Mutation;
 
-/// The copy's name, so that cargo doesn't take it for the package.
+/// The name of the copy's package. It differs from Esker's, so that Cargo keeps their builds apart.
 const NAME: &str = "esker-mutated";
-/// Like a release, but faster to build.
+/// Like a release, but not optimized, because that would take too long.
 const PROFILE: &str =
     "\n[profile.dev.package.esker-mutated]\ndebug = false\ndebug-assertions = false\noverflow-checks = false\n";
 
 /// The copy.
 pub struct Tree {
-    path: PathBuf,
+    directory: PathBuf,
     target: PathBuf,
 }
 
 /// The result of a build.
 pub struct Built {
-    /// The simulation's executable, or the compiler's errors.
+    /// The path of the simulation's executable, or the compiler's errors.
     pub simulation: Result<PathBuf, String>,
     pub took: Duration,
 }
 
-/// Returns the directory of the package under test.
+/// Returns the directory of Esker's package.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -39,28 +40,25 @@ pub fn apply(mutation: &Mutation, text: &str) -> String {
     let Mutation { name, file, edits, .. } = mutation;
     edits.iter().fold(text.to_owned(), |text, (from, to)| {
         let count = text.matches(from).count();
-        assert_eq!(
-            count, 1,
-            "{name}: src/{file} contains this {count} times instead of once; quote the current text:\n{from}"
-        );
+        assert_eq!(count, 1, "{name}: this must occur once in src/{file}, and occurs {count} times:\n{from}");
         text.replacen(from, to, 1)
     })
 }
 
 impl Tree {
-    /// Creates a new copy. Only the sources and the manifest are copied; the rest are links.
+    /// Makes a new copy. Everything but the sources and the manifests is linked, not copied.
     pub fn new() -> Self {
         let target = root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
-        let place = target.join("mutations/tree");
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).expect("a directory for the copy");
+        let directory = target.join("mutations/tree");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory for the copy");
         for entry in [".cargo", "bench", "tests", "README.md"] {
-            symlink(root().join(entry), place.join(entry)).expect("a link to what is not copied");
+            symlink(root().join(entry), directory.join(entry)).expect("a link to what is not copied");
         }
-        copy_sources(&root().join("src"), &place.join("src"));
-        // Only the library is needed.
-        fs::remove_file(place.join("src/main.rs")).expect("the binary's source");
-        let tree = Self { path: place, target };
+        copy_sources(&root().join("src"), &directory.join("src"));
+        // The simulation needs only the library.
+        fs::remove_file(directory.join("src/main.rs")).expect("the binary's source");
+        let tree = Self { directory, target };
         tree.write_manifest();
         tree
     }
@@ -71,17 +69,17 @@ impl Tree {
         let manifest = read("Cargo.toml")
             .replacen("members = [\"tests/disk\"]", "", 1)
             .replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1)
-            // An absolute path, because a copy of it would conflict with the package's own.
+            // By an absolute path: a relative one would lead to a second package with the same name, through the link.
             .replacen("path = \"tests/disk\"", &format!("path = {:?}", disk.display().to_string()), 1);
         let library = "\n[lib]\nname = \"esker\"\n";
         let lock = read("Cargo.lock").replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1);
-        fs::write(self.path.join("Cargo.toml"), manifest + library + PROFILE).expect("the copy's manifest");
-        fs::write(self.path.join("Cargo.lock"), lock).expect("the copy's lock file");
+        fs::write(self.directory.join("Cargo.toml"), manifest + library + PROFILE).expect("the copy's manifest");
+        fs::write(self.directory.join("Cargo.lock"), lock).expect("the copy's lock file");
     }
 
-    /// Builds the copy with the mutation, then restores the source.
+    /// Builds the copy with a mutation, and then removes the mutation.
     pub fn build_with(&self, mutation: &Mutation) -> Built {
-        let path = self.path.join("src").join(mutation.file);
+        let path = self.directory.join("src").join(mutation.file);
         let text = fs::read_to_string(&path).expect("a source file");
         fs::write(&path, apply(mutation, &text)).expect("the copy can be written to");
         let built = self.build(mutation.name);
@@ -89,20 +87,20 @@ impl Tree {
         built
     }
 
-    /// Builds the copy. The executable gets this name, because the next one may be built while it runs.
+    /// Builds the copy as it is. The executable is kept under this name, because the next one may be built while it runs.
     pub fn build(&self, name: &str) -> Built {
         let begin = Instant::now();
         let output = Command::new(env!("CARGO"))
             .args(["test", "--offline", "--no-run", "--message-format=json", "--test", "simulation"])
-            .current_dir(&self.path)
+            .current_dir(&self.directory)
             .env("CARGO_TARGET_DIR", &self.target)
             .output()
             .expect("cargo runs");
-        let messages_json = String::from_utf8_lossy(&output.stdout);
-        let simulation = messages_json.lines().filter_map(executable).next_back();
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let simulation = messages.lines().filter_map(executable).next_back();
         let simulation = match simulation.filter(|_| output.status.success()) {
             Some(built) => Ok(self.keep(&built, name)),
-            None => Err(format!("{}{}", errors(&messages_json), String::from_utf8_lossy(&output.stderr))),
+            None => Err(format!("{}{}", errors(&messages), String::from_utf8_lossy(&output.stderr))),
         };
         Built { simulation, took: begin.elapsed() }
     }
@@ -131,9 +129,9 @@ fn executable(line: &str) -> Option<PathBuf> {
     Some(message["executable"].as_str()?.into())
 }
 
-/// Returns the compiler's errors.
-fn errors(messages_json: &str) -> String {
-    let messages = messages_json.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+/// Returns the compiler's errors in Cargo's messages.
+fn errors(messages: &str) -> String {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let errors = messages.filter(|message| message["message"]["level"] == "error");
     errors.filter_map(|message| Some(message["message"]["rendered"].as_str()?.to_owned())).collect()
 }

@@ -1,4 +1,4 @@
-//! Runs a simulation that was built with a mutation, and returns a verdict. Independent of what was changed.
+//! Runs a simulation that was built with a mutation. Independent of what the mutation changes.
 
 use std::fmt;
 use std::fs;
@@ -11,11 +11,11 @@ use super::tree::Built;
 
 /// The test that runs all seeds.
 const TEST: &str = "the_whole_broker_keeps_its_invariants";
-/// Three times what all seeds take; longer runs count as endless.
+/// Three times what all seeds take. A run that takes longer counts as endless.
 const CPU_SECONDS: u64 = 60;
-/// The signal sent at this limit.
+/// The number of the signal that ends a run after that time.
 const SIGXCPU: i32 = 24;
-/// Messages are truncated to this length.
+/// The number of characters of a panic's message that are shown.
 const MESSAGE_CHARS: usize = 110;
 
 /// A run in progress.
@@ -24,23 +24,23 @@ pub struct Trial(JoinHandle<Verdict>);
 /// The result of a run.
 #[derive(Debug)]
 pub enum Verdict {
-    Detected {
+    Noticed {
         seeds: u64,
         message: String,
         built: Duration,
         ran: Duration,
     },
-    Undetected {
+    Unnoticed {
         seeds: u64,
     },
     Endless,
     DoesNotCompile(String),
-    /// The run failed for another reason than a seed.
+    /// It failed, but not because of a seed.
     Unclear(String),
 }
 
 impl Trial {
-    /// Runs this many seeds, until one fails.
+    /// Starts a run of this many seeds, which ends when one fails.
     pub fn start(built: Built, seeds: u64) -> Self {
         Self(thread::spawn(move || run(built, seeds)))
     }
@@ -67,28 +67,25 @@ fn run(built: Built, seeds: u64) -> Verdict {
         .output()
         .expect("a shell runs it");
     let _ = fs::remove_file(&simulation);
-    let output_text = String::from_utf8_lossy(&output.stderr);
-    match (output.status.success(), output.status.signal(), failing_seed(&output_text)) {
-        (true, ..) => Verdict::Undetected { seeds },
+    let said = String::from_utf8_lossy(&output.stderr);
+    match (output.status.success(), output.status.signal(), failing_seed(&said)) {
+        (true, ..) => Verdict::Unnoticed { seeds },
         (_, Some(SIGXCPU), _) => Verdict::Endless,
-        (_, _, Some(seed)) => Verdict::Detected {
-            seeds: seed + 1,
-            message: message(&output_text),
-            built: built.took,
-            ran: begin.elapsed(),
-        },
-        _ => Verdict::Unclear(format!("{}: {output_text}", output.status)),
+        (_, _, Some(seed)) => {
+            Verdict::Noticed { seeds: seed + 1, message: message(&said), built: built.took, ran: begin.elapsed() }
+        }
+        _ => Verdict::Unclear(format!("{}: {said}", output.status)),
     }
 }
 
-fn failing_seed(output_text: &str) -> Option<u64> {
-    let (_, rest) = output_text.split_once("scripts/sim --seed ")?;
+fn failing_seed(said: &str) -> Option<u64> {
+    let (_, rest) = said.split_once("scripts/sim --seed ")?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the location of the first panic, and the first line of its message.
-fn message(output_text: &str) -> String {
-    let mut lines = output_text.lines().skip_while(|line| !line.contains(" panicked at "));
+/// Returns the file of the first panic, and the first line of its message.
+fn message(said: &str) -> String {
+    let mut lines = said.lines().skip_while(|line| !line.contains(" panicked at "));
     let place = lines.next().and_then(|line| line.rsplit('/').next()).unwrap_or_default();
     let place = place.split(':').next().unwrap_or_default();
     let words: String = lines.next().unwrap_or_default().chars().take(MESSAGE_CHARS).collect();
@@ -96,21 +93,21 @@ fn message(output_text: &str) -> String {
 }
 
 impl Verdict {
-    pub fn is_detected(&self) -> bool {
-        matches!(self, Self::Detected { .. })
+    pub fn is_noticed(&self) -> bool {
+        matches!(self, Self::Noticed { .. })
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Detected { seeds, message, built, ran } => {
+            Self::Noticed { seeds, message, built, ran } => {
                 write!(f, "{seeds:3} seeds  {:3.0}+{:2.0} s  {message}", built.as_secs_f64(), ran.as_secs_f64())
             }
-            Self::Undetected { seeds } => write!(f, "NOT DETECTED in {seeds} seeds"),
-            Self::Endless => write!(f, "NOT DETECTED: runs endlessly"),
+            Self::Unnoticed { seeds } => write!(f, "NOT NOTICED in {seeds} seeds"),
+            Self::Endless => write!(f, "NOT NOTICED: it runs without end"),
             Self::DoesNotCompile(errors) => write!(f, "DOES NOT COMPILE\n{errors}"),
-            Self::Unclear(output_text) => write!(f, "UNCLEAR: {output_text}"),
+            Self::Unclear(said) => write!(f, "UNCLEAR: {said}"),
         }
     }
 }
