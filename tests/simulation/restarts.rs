@@ -30,6 +30,7 @@ impl World {
         self.assert_answered();
         self.assert_served();
         self.assert_nothing_pending();
+        self.assert_not_full();
     }
 
     pub(super) fn heal(&mut self) {
@@ -73,6 +74,12 @@ impl World {
             self.subscribers.iter().filter(|subscriber| subscriber.log.opened.is_some() && !subscriber.is_over);
         let counted = self.broker.as_ref().map_or(0, |broker| broker.hub().counts().subscribers);
         assert_eq!(counted, streams.count() + self.crowd.len(), "subscribers are counted wrongly");
+    }
+
+    /// Checks that the store has noticed that its disk is no longer full.
+    fn assert_not_full(&self) {
+        let health = self.broker.as_ref().map(|broker| broker.store().status().health);
+        assert!(!matches!(health, Some(Health::Full(_))), "a full disk does not recover: {health:?}");
     }
 
     /// Checks that every request on an accepted connection has a response.
