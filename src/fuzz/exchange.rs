@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::input::{Input, cuts, pieces};
-use super::naive::{Answer, answers, dispatched, unchunked};
+use super::naive::{ParsedResponse, dispatched, parse_responses, unchunked};
 use super::service;
 use crate::api::{Context, Service, StoreRequest, audit, insert};
 use crate::auth::TokenCache;
@@ -26,22 +26,24 @@ const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 pub fn exchange(bytes: &[u8]) {
     let mut input = Input(bytes);
     let (choice, cutting) = (input.choice(), input.choice());
-    let bytes = swollen(&mut input);
+    let bytes = repeat_byte(&mut input);
     let role = [ListenerRole::All, ListenerRole::Public, ListenerRole::Administration, ListenerRole::All]
         [usize::from(choice >> 1 & 3)];
     // A hub whose ids are ahead of the clock makes publishes wait.
     let first_id = if choice & 8 == 0 { 1 } else { SECOND + 3 * MAX_CLOCK_LEAD };
-    let converse = |cuts: &[usize]| {
-        service::with(choice & 1 == 1, first_id, |service| Talk::new(service, role).converse(pieces(&bytes, cuts)))
+    let run = |cuts: &[usize]| {
+        service::with(choice & 1 == 1, first_id, |service| {
+            Connection::new(service, role).run_to_end(pieces(&bytes, cuts))
+        })
     };
-    let (whole, end) = converse(&[]);
-    let (parts, same) = converse(&cuts(cutting, bytes.len()));
+    let (whole, end) = run(&[]);
+    let (parts, same) = run(&cuts(cutting, bytes.len()));
     assert_eq!(same, end, "{parts}");
     compare(&whole, &parts);
 }
 
 /// Returns the bytes with one of them repeated as often as the choices say, so that a short input can reach the limits.
-fn swollen(input: &mut Input<'_>) -> Vec<u8> {
+fn repeat_byte(input: &mut Input<'_>) -> Vec<u8> {
     let (at, times) = (input.number(), input.number());
     let mut bytes = input.0.to_vec();
     if let Some(&byte) = bytes.get(at) {
@@ -58,7 +60,7 @@ enum End {
     TimedOut(TimeoutKind),
 }
 
-struct Talk<'a> {
+struct Connection<'a> {
     service: &'a Service,
     role: ListenerRole,
     now: u64,
@@ -68,7 +70,7 @@ struct Talk<'a> {
     out: Vec<u8>,
 }
 
-impl<'a> Talk<'a> {
+impl<'a> Connection<'a> {
     fn new(service: &'a Service, role: ListenerRole) -> Self {
         // Makes the random reconnection times reproducible.
         fastrand::seed(7);
@@ -77,12 +79,12 @@ impl<'a> Talk<'a> {
     }
 
     /// Feeds the pieces as a worker does, and lets the wait for more bytes time out.
-    fn converse<'b>(mut self, pieces: impl Iterator<Item = &'b [u8]>) -> (String, End) {
+    fn run_to_end<'b>(mut self, pieces: impl Iterator<Item = &'b [u8]>) -> (String, End) {
         let mut kept = Vec::new();
         for piece in pieces.filter(|piece| !piece.is_empty()) {
             kept.extend_from_slice(piece);
             if let Some(end) = self.take(&mut kept) {
-                return (self.said(), end);
+                return (self.into_output(), end);
             }
             assert!(kept.len() <= MAX_HEAD, "{} bytes are kept", kept.len());
         }
@@ -94,7 +96,7 @@ impl<'a> Talk<'a> {
             Step::Stream(entry) if patience == TimeoutKind::Drop => self.service.hub.abandon(0, &entry.joined),
             step => panic!("{step:?}: a timeout ends the connection"),
         }
-        (self.said(), End::TimedOut(patience))
+        (self.into_output(), End::TimedOut(patience))
     }
 
     /// Advances until more bytes are needed.
@@ -133,9 +135,9 @@ impl<'a> Talk<'a> {
                     assert_eq!(self.exchange.awaited(), TimeoutKind::Work);
                     self.resume()
                 }
-                Step::AskStore(errand) => {
+                Step::AskStore(request) => {
                     assert_eq!(self.exchange.awaited(), TimeoutKind::Store);
-                    let response = self.run(errand);
+                    let response = self.reply_for_store(request);
                     self.deliver(&response)
                 }
                 step => return step,
@@ -143,8 +145,8 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn run(&mut self, errand: StoreRequest) -> Response {
-        match errand {
+    fn reply_for_store(&mut self, request: StoreRequest) -> Response {
+        match request {
             StoreRequest::Insert(record) => {
                 self.inserted += 1;
                 insert::response(&record.name, Ok(self.inserted), std::path::Path::new("."))
@@ -156,13 +158,13 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn said(self) -> String {
+    fn into_output(self) -> String {
         String::from_utf8(self.out).expect("responses are text")
     }
 }
 
 /// The functions of the exchange, each with the current context.
-impl Talk<'_> {
+impl Connection<'_> {
     fn with<T>(&mut self, run: impl FnOnce(&mut Exchange, Context<'_>, &mut Vec<u8>) -> T) -> T {
         let Self { service, role, now, exchange, verified, out, .. } = self;
         let now = Now { id_micros: *now, unix_millis: SECOND, millis: 1 };
@@ -192,48 +194,53 @@ impl Talk<'_> {
 
 fn compare(whole: &str, parts: &str) {
     let (whole, parts) = (whole.replace(CONTINUE, ""), parts.replace(CONTINUE, ""));
-    let (whole, parts) = (answers(&whole), answers(&parts));
+    let (whole, parts) = (parse_responses(&whole), parse_responses(&parts));
     assert_eq!(whole.len(), parts.len(), "{whole:?}\n{parts:?}");
     let count = whole.len();
     for (number, (one, other)) in whole.iter().zip(&parts).enumerate() {
-        judge(one);
-        let may_be_unread = number + 1 == count && one.status >= 400;
-        assert_eq!(seen(one, may_be_unread), seen(other, may_be_unread));
+        check_response(one);
+        let may_lack_cors = number + 1 == count && one.status >= 400;
+        assert_eq!(comparable_parts(one, may_lack_cors), comparable_parts(other, may_lack_cors));
     }
 }
 
 /// Returns the parts of a response that must not depend on the pieces. Excluded are current metrics, and the CORS fields of an
 /// error for a malformed head, whose `Origin` may not have arrived.
-fn seen<'a>(answer: &Answer<'a>, may_be_unread: bool) -> impl PartialEq + std::fmt::Debug + use<'a> {
-    let is_momentary = answer.body.contains("\"uptime") || answer.body.starts_with("# HELP");
+fn comparable_parts<'a>(
+    response: &ParsedResponse<'a>,
+    may_lack_cors: bool,
+) -> impl PartialEq + std::fmt::Debug + use<'a> {
+    let is_momentary = response.body.contains("\"uptime") || response.body.starts_with("# HELP");
     let is_same = move |name: &str| {
         let is_cors = name.starts_with("Access-Control") || name == "Vary";
-        !(is_cors && may_be_unread) && name != "Content-Length"
+        !(is_cors && may_lack_cors) && name != "Content-Length"
     };
-    let fields: Vec<_> = answer.fields.iter().copied().filter(|(name, _)| is_same(name)).collect();
-    (answer.status, fields, if is_momentary { "" } else { answer.body })
+    let fields: Vec<_> = response.fields.iter().copied().filter(|(name, _)| is_same(name)).collect();
+    (response.status, fields, if is_momentary { "" } else { response.body })
 }
 
-fn judge(answer: &Answer<'_>) {
-    assert!(matches!(answer.status, 200 | 204 | 400..=405 | 408 | 411 | 413..=415 | 417 | 421 | 431 | 501 | 503 | 505));
-    match answer.field("Content-Type") {
-        Some("application/problem+json") if !answer.body.is_empty() => {
-            let problem: serde_json::Value = serde_json::from_str(answer.body).expect("a problem is JSON");
-            assert_eq!(problem["status"], answer.status);
+fn check_response(response: &ParsedResponse<'_>) {
+    assert!(
+        matches!(response.status, 200 | 204 | 400..=405 | 408 | 411 | 413..=415 | 417 | 421 | 431 | 501 | 503 | 505)
+    );
+    match response.field("Content-Type") {
+        Some("application/problem+json") if !response.body.is_empty() => {
+            let problem: serde_json::Value = serde_json::from_str(response.body).expect("a problem is JSON");
+            assert_eq!(problem["status"], response.status);
         }
-        Some("application/json") if !answer.body.is_empty() => {
-            serde_json::from_str::<serde_json::Value>(answer.body).expect("it is JSON");
+        Some("application/json") if !response.body.is_empty() => {
+            serde_json::from_str::<serde_json::Value>(response.body).expect("it is JSON");
         }
-        Some("text/event-stream") if !answer.body.is_empty() => judge_stream(answer),
+        Some("text/event-stream") if !response.body.is_empty() => check_stream(response),
         _ => {}
     }
 }
 
 /// Checks the opening of a stream, which has no events except a gap.
-fn judge_stream(answer: &Answer<'_>) {
-    let text = match answer.field("Transfer-Encoding") {
-        Some(_) => unchunked(answer.body).0,
-        None => answer.body.to_owned(),
+fn check_stream(response: &ParsedResponse<'_>) {
+    let text = match response.field("Transfer-Encoding") {
+        Some(_) => unchunked(response.body).0,
+        None => response.body.to_owned(),
     };
     assert!(text.starts_with(":\nretry: "), "{text}");
     for (name, data, _) in dispatched(&text) {

@@ -19,7 +19,7 @@ pub fn head(bytes: &[u8]) {
         }
         Ok(Parsed::Complete(head, len)) => {
             assert!(len <= bytes.len());
-            judge(&head, &bytes[..len]);
+            check_head(&head, &bytes[..len]);
         }
         Err(problem) => assert!(matches!(problem.status, 400 | 413 | 414 | 417 | 431 | 501 | 505), "{problem:?}"),
     }
@@ -98,11 +98,11 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-fn judge(head: &Head<'_>, bytes: &[u8]) {
+fn check_head(head: &Head<'_>, bytes: &[u8]) {
     let plain = Plain::read(bytes);
     assert!(bytes.len() - blank_lines(bytes) <= MAX_HEAD && plain.fields.len() <= MAX_FIELDS);
-    judge_line(head, &plain);
-    judge_framing(head, &plain);
+    check_line(head, &plain);
+    check_framing(head, &plain);
     let hosts = plain.all("host");
     assert!(hosts.len() == 1 || (hosts.is_empty() && head.version == Version::Http10), "{hosts:?}");
     let host = head.target.authority.map_or(hosts.first().copied().unwrap_or_default(), str::as_bytes);
@@ -131,7 +131,7 @@ fn cookies(field: &[u8]) -> Vec<&[u8]> {
     values
 }
 
-fn judge_line(head: &Head<'_>, plain: &Plain<'_>) {
+fn check_line(head: &Head<'_>, plain: &Plain<'_>) {
     let [method, target, version] = plain.request[..] else { panic!("a request line of {:?}", plain.request) };
     let known = match head.method {
         Method::Get => method == b"GET",
@@ -147,7 +147,7 @@ fn judge_line(head: &Head<'_>, plain: &Plain<'_>) {
     assert_eq!(version, if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
 }
 
-fn judge_framing(head: &Head<'_>, plain: &Plain<'_>) {
+fn check_framing(head: &Head<'_>, plain: &Plain<'_>) {
     let (lengths, codings) = (plain.all("content-length"), plain.elements("transfer-encoding"));
     let framing = match (&lengths[..], &codings[..]) {
         ([], []) => None,
@@ -177,7 +177,7 @@ fn decimal(digits: &[u8]) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    /// Pieces of which heads are made, and of what is nearly one.
+    /// Returns pieces of valid and of nearly valid heads.
     fn piece() -> impl Strategy<Value = &'static str> {
         prop::sample::select(vec![
             "\r\n",
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_for_a_head_is_beyond_doubt(
+        fn accepted_heads_are_unambiguous(
             line in prop::sample::select(vec!["GET / HTTP/1.1", "POST http://a:1/x HTTP/1.1", "G@T /", "GET / HTTP/1.0", ""]),
             pieces in prop::collection::vec(piece(), 0..8),
         ) {

@@ -41,7 +41,7 @@ pub fn is_all_fields(text: &str) -> bool {
 
 /// A response as a client reads it.
 #[derive(Debug)]
-pub struct Answer<'a> {
+pub struct ParsedResponse<'a> {
     /// The status code.
     pub status: u16,
     /// The header fields, unchanged.
@@ -50,7 +50,7 @@ pub struct Answer<'a> {
     pub body: &'a str,
 }
 
-impl Answer<'_> {
+impl ParsedResponse<'_> {
     /// Returns the value of a header field.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
@@ -63,25 +63,25 @@ impl Answer<'_> {
 }
 
 /// Parses all responses of a connection. A response without content, as to HEAD, is followed by another response or by nothing.
-pub fn answers(mut text: &str) -> Vec<Answer<'_>> {
-    let mut answers = Vec::new();
+pub fn parse_responses(mut text: &str) -> Vec<ParsedResponse<'_>> {
+    let mut responses = Vec::new();
     while !text.is_empty() {
         let (head, rest) = text.split_once("\r\n\r\n").expect("a response has a head");
         let mut lines = head.split("\r\n");
         let status = status(lines.next().unwrap_or_default());
         let fields = lines.map(field).collect();
-        let mut answer = Answer { status, fields, body: "" };
+        let mut response = ParsedResponse { status, fields, body: "" };
         let has_no_body = rest.is_empty() || rest.starts_with("HTTP/1.1 ");
-        let length = match answer.field("Content-Length") {
+        let length = match response.field("Content-Length") {
             _ if has_no_body => 0,
             Some(length) => length.parse().expect("the length is a number"),
-            None if answer.is_stream() => rest.len(),
+            None if response.is_stream() => rest.len(),
             None => 0,
         };
-        (answer.body, text) = rest.split_at_checked(length).expect("the body is complete");
-        answers.push(answer);
+        (response.body, text) = rest.split_at_checked(length).expect("the body is complete");
+        responses.push(response);
     }
-    answers
+    responses
 }
 
 fn status(line: &str) -> u16 {

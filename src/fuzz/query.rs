@@ -21,7 +21,7 @@ pub fn query(bytes: &[u8]) {
     round_trip(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(target) = Target::parse(text) {
-        judge(&target, text);
+        check_target(&target, text);
     }
     if is_host(text) {
         assert!(!text.contains(|c: char| "/?#@\\\"<>^`{|} ".contains(c) || c.is_control() || !c.is_ascii()));
@@ -35,7 +35,7 @@ pub fn query(bytes: &[u8]) {
     }
 }
 
-fn judge(target: &Target<'_>, text: &str) {
+fn check_target(target: &Target<'_>, text: &str) {
     assert!(target.path == "*" || target.path.starts_with('/'));
     assert!(!target.path.contains('?') && text.ends_with(target.query.0));
     assert!(target.path == "/" || text.contains(target.path));
@@ -53,11 +53,11 @@ fn judge(target: &Target<'_>, text: &str) {
     for pair in &pairs {
         let name = pair.split('=').next().unwrap_or_default();
         let Ok(name) = String::from_utf8(decode(name, true)) else { continue };
-        look_up(target.query, &name, &pairs);
+        check_query(target.query, &name, &pairs);
     }
 }
 
-fn look_up(query: Query<'_>, name: &str, pairs: &[&str]) {
+fn check_query(query: Query<'_>, name: &str, pairs: &[&str]) {
     let values = pairs.iter().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let values: Vec<_> = values.filter(|(found, _)| decode(found, true) == name.as_bytes()).collect();
     let values: Vec<_> = values.into_iter().map(|(_, value)| decode(value, true)).collect();
@@ -72,7 +72,7 @@ fn look_up(query: Query<'_>, name: &str, pairs: &[&str]) {
     assert_eq!(query.all(name).ok(), all);
 }
 
-/// One byte after the other; what is no escape stays as it is.
+/// Decodes percent-encoding byte by byte. Anything that is not an escape stays unchanged.
 fn decode(text: &str, is_form: bool) -> Vec<u8> {
     let mut bytes = text.as_bytes();
     let mut decoded = Vec::new();
@@ -128,8 +128,8 @@ fn check_link(name: &str, request: &audit::Request) {
     let mut out = Vec::new();
     params.write(&response, CommonHeaders { date: "now", origins: &Origins::Any }, &mut out);
     let text = String::from_utf8(out).expect("a response is text");
-    let answers = naive::answers(&text);
-    let link = answers[0].field("Link").expect("there is a next page");
+    let responses = naive::parse_responses(&text);
+    let link = responses[0].field("Link").expect("there is a next page");
     let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a link");
     let target = Target::parse(target).expect("a link is a target");
     let named = match request.name_source {
