@@ -11,15 +11,15 @@
 //!
 //! ```text
 //! publish      admission of events, their ids, delivery
-//! records      the same for records, which the store has committed
+//! records/     the same for records, which the store has committed
+//!   latest     the newest record of every name
+//!   names      the record names that streams are limited to
 //! join         subscribers join topics and leave them
 //! position     from a client's resume position to a cursor
 //! retain       the bounds of history; closes topics that are not in use
 //! topic        names and keys of topics
 //! window       the retained frames of one topic
 //! feeds        the windows of all topics, with what they cost
-//! latest       the newest record of every name
-//! names        the record names that streams are limited to
 //! inbox        the channel from the hub to one worker
 //! local        subscribers inside this process
 //! worker_set   a set of workers
@@ -31,9 +31,7 @@ mod evicted;
 mod feeds;
 mod inbox;
 mod join;
-mod latest;
 mod local;
-mod names;
 mod position;
 mod publish;
 mod records;
@@ -52,11 +50,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, Outbox, WakeFn, inbox};
 pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
-pub use latest::Latest;
 pub use local::{ListenError, Listener, Listening, Taken, TopicFrame};
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
-pub use records::RecordStart;
+pub use records::{Latest, RecordStart};
 pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 pub use worker_set::WorkerId;

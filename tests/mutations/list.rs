@@ -178,13 +178,13 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "record-position-not-looked-up",
         &[Invariant(3)],
-        "hub/records.rs",
+        "hub/records/mod.rs",
         &[("RecordStart::AfterStored(id),\n            _ => ", "RecordStart::After(id),\n            _ => ")],
     ),
     change(
         "lookup-ignored",
         &[Invariant(3)],
-        "hub/records.rs",
+        "hub/records/mod.rs",
         &[("Self::AfterStored(id) if exists => Self::After(id),", "Self::AfterStored(id) => Self::After(id),")],
     ),
     change(
@@ -451,7 +451,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "failed-ids-given-again",
         &[Store(4)],
-        "hub/records.rs",
+        "hub/records/mod.rs",
         &[
             (
                 "if has_room { state.ids.reserve(count, now_micros) } else { None }",

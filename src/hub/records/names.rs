@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::worker_set::WorkerId;
+use crate::hub::worker_set::WorkerId;
 use crate::util::shrink::Shrink as _;
 
 /// The names that a stream is limited to, ascending; empty for all names.
@@ -20,7 +20,7 @@ const NAME_OVERHEAD: usize = 160;
 const SET_OVERHEAD: usize = 400;
 
 /// All sets, with the number of streams that use each.
-pub(super) struct NameSets {
+pub(in crate::hub) struct NameSets {
     limit: usize,
     bytes: usize,
     /// For each worker, the number of streams with a set.

@@ -3,11 +3,16 @@
 
 use std::sync::Arc;
 
-use super::names::{NameSet, NameSets};
+mod latest;
+mod names;
+
 use super::worker_set::WorkerSet;
-use super::{AtCapacity, FeedId, Gap, Hub, Joined, JoinedFeeds, Latest, WorkerId};
+use super::{AtCapacity, FeedId, Gap, Hub, Joined, JoinedFeeds, WorkerId};
 use crate::engine::{RecentIds, parse_id};
 use crate::sse::{self, Frame};
+pub use latest::Latest;
+pub use names::NameSet;
+use names::NameSets;
 
 /// Where a subscriber to records starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
