@@ -23,7 +23,7 @@ pub const IS_AVAILABLE: bool = false;
 
 /// Where records would be stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Location;
+pub struct Location(());
 
 /// Why a store can't be opened; without records there is no reason.
 #[derive(Debug)]

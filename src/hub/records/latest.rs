@@ -16,7 +16,7 @@ pub struct Latest {
 
 impl Latest {
     /// Returns the number of names.
-    #[expect(clippy::len_without_is_empty, reason = "nothing needs to know")]
+    #[allow(clippy::len_without_is_empty, reason = "nothing needs to know")]
     pub fn len(&self) -> usize {
         self.frames.len()
     }
