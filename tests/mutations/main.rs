@@ -21,7 +21,7 @@ use tree::Tree;
 use trial::{Trial, Verdict};
 
 /// The number of seeds within which each defect must be noticed.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 /// The number of seeds that must pass in the copy before anything is changed.
 const CONTROL_SEEDS: u64 = 10;
 /// The environment variable that selects mutations: words, one of which their names contain.
