@@ -195,7 +195,7 @@ impl Broker {
         self.listening.remove_files();
         let service = &self.service.0;
         service.drain();
-        service.hub.close_listeners();
+        service.hub.close_local();
         (0..self.workers.len()).for_each(|worker| service.hub.wake(worker));
         for worker in self.workers.drain(..) {
             if worker.join().is_err() {

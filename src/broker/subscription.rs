@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::received::ReceivedEvent;
-use crate::hub::{self, Hub, ListenError, Listener, Listening, ParseTopicError, Taken, TopicFrame, TopicName};
+use crate::hub::{
+    self, Hub, JoinLocalError, LocalSubscriber, LocalSubscription, ParseTopicError, Taken, TopicFrame, TopicName,
+};
 
 /// Requests everything that is retained: see [`hub::Position`].
 const EVERYTHING: &str = "0";
@@ -105,7 +107,7 @@ impl std::error::Error for SubscribeError {}
 #[must_use = "a subscription does nothing unless it is read"]
 pub struct Subscription {
     hub: Shared,
-    listener: Arc<Listener>,
+    subscriber: Arc<LocalSubscriber>,
     /// The id of the last event that was returned.
     cursor: u64,
     gap: Option<hub::Gap>,
@@ -131,11 +133,12 @@ impl Subscription {
             StartFrom::After(id) => hub::Position::After(id),
             StartFrom::Oldest => hub::Position::After(EVERYTHING),
         };
-        let Listening { listener, cursor, gap } = hub.listen(topics, position).map_err(|error| match error {
-            ListenError::TooManyTopics => SubscribeError::TooManyTopics,
-            ListenError::Closed => SubscribeError::Draining,
-        })?;
-        Ok(Self { hub: Shared(Arc::clone(hub)), listener, cursor, gap, frames: VecDeque::new() })
+        let LocalSubscription { subscriber, cursor, gap } =
+            hub.join_local(topics, position).map_err(|error| match error {
+                JoinLocalError::TooManyTopics => SubscribeError::TooManyTopics,
+                JoinLocalError::Closed => SubscribeError::Draining,
+            })?;
+        Ok(Self { hub: Shared(Arc::clone(hub)), subscriber, cursor, gap, frames: VecDeque::new() })
     }
 
     /// Returns the next event without waiting.
@@ -150,13 +153,13 @@ impl Subscription {
             }
             if let Some((slot, frame)) = self.frames.pop_front() {
                 self.cursor = frame.id();
-                let topic = self.listener.topic(slot);
+                let topic = self.subscriber.topic(slot);
                 return Ok(Received::Event(ReceivedEvent::new(topic, &frame)));
             }
-            match self.listener.take(&mut self.frames) {
+            match self.subscriber.take(&mut self.frames) {
                 Taken::Frames if self.frames.is_empty() => return Err(ReceiveError::Empty),
                 Taken::Frames => {}
-                Taken::Behind => self.gap = self.hub.0.catch_up(&self.listener, &mut self.cursor, &mut self.frames),
+                Taken::Behind => self.gap = self.hub.0.catch_up(&self.subscriber, &mut self.cursor, &mut self.frames),
                 Taken::Closed => return Err(ReceiveError::Closed),
             }
         }
@@ -170,7 +173,7 @@ impl Subscription {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Received, ReceiveError> {
         match self.try_recv() {
             Err(ReceiveError::Empty) => {
-                self.listener.wait(Some(timeout));
+                self.subscriber.wait(Some(timeout));
                 self.try_recv()
             }
             received => received,
@@ -187,7 +190,7 @@ impl Iterator for Subscription {
             match self.try_recv() {
                 Ok(received) => return Some(received),
                 Err(ReceiveError::Closed) => return None,
-                Err(ReceiveError::Empty) => self.listener.wait(None),
+                Err(ReceiveError::Empty) => self.subscriber.wait(None),
             }
         }
     }
@@ -197,6 +200,6 @@ impl std::iter::FusedIterator for Subscription {}
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.0.stop_listening(&self.listener);
+        self.hub.0.leave_local(&self.subscriber);
     }
 }

@@ -1,8 +1,8 @@
 //! Subscribers inside this process: threads of a program that embeds the broker.
 //!
-//! A listener has a bounded queue. Publishing puts frames into it without waiting or allocating. If the queue is full, the
-//! listener falls behind, and gets no more frames until it has caught up from the retained history, exactly as a network
-//! subscriber does whose socket was full. What is no longer retained by then is reported as a gap.
+//! A local subscriber has a bounded queue. Publishing puts frames into it without waiting or allocating. If the queue is
+//! full, the subscriber falls behind, and gets no more frames until it has caught up from the retained history, exactly as a
+//! network subscriber does whose socket was full. What is no longer retained by then is reported as a gap.
 //!
 //! ```text
 //! live ── queue full ──► behind ── catch_up until nothing is left ──► live
@@ -16,24 +16,24 @@ use std::time::Duration;
 use super::{Gap, Hub, Position, Slot, State, TopicName, position};
 use crate::sse::Frame;
 
-/// The most frames in a listener's queue, and the most frames that it catches up with at a time.
+/// The most frames in a local subscriber's queue, and the most frames that it catches up with at a time.
 const MAX_QUEUED: usize = 256;
-/// The most bytes in a listener's queue. A single larger frame is accepted if the queue is empty.
+/// The most bytes in a local subscriber's queue. A single larger frame is accepted if the queue is empty.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 
 /// A frame and the topic it was published to.
 pub type TopicFrame = (Slot, Arc<Frame>);
 
-/// Why a listener is refused.
+/// Why a local subscriber is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenError {
+pub enum JoinLocalError {
     /// A topic is new, and [`HubLimits::topics`](super::HubLimits::topics) is reached.
     TooManyTopics,
-    /// [`Hub::close_listeners`] was called.
+    /// [`Hub::close_local`] was called.
     Closed,
 }
 
-/// What a listener finds in its queue.
+/// What a local subscriber finds in its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// Frames, or nothing yet.
@@ -46,7 +46,7 @@ pub enum Taken {
 
 /// A subscriber inside this process.
 #[derive(Debug)]
-pub struct Listener {
+pub struct LocalSubscriber {
     topics: Box<[(Slot, TopicName)]>,
     queue: Mutex<Queue>,
     arrival: Condvar,
@@ -62,31 +62,31 @@ struct Queue {
     is_closed: bool,
 }
 
-/// How a listener starts.
+/// How a local subscriber starts.
 #[derive(Debug)]
-pub struct Listening {
-    /// To be passed to [`Hub::stop_listening`] at the end.
-    pub listener: Arc<Listener>,
-    /// The listener is to get everything after this id.
+pub struct LocalSubscription {
+    /// To be passed to [`Hub::leave_local`] at the end.
+    pub subscriber: Arc<LocalSubscriber>,
+    /// The subscriber is to get everything after this id.
     pub cursor: u64,
     /// To be reported before anything else.
     pub gap: Option<Gap>,
 }
 
-/// All listeners, by the topics they listen to.
+/// All local subscribers, by the topics they subscribes to.
 #[derive(Debug, Default)]
-pub(super) struct Listeners {
-    by_topic: HashMap<Slot, Arc<[Arc<Listener>]>>,
+pub(super) struct LocalSubscribers {
+    by_topic: HashMap<Slot, Arc<[Arc<LocalSubscriber>]>>,
     is_closed: bool,
 }
 
-impl Listener {
+impl LocalSubscriber {
     fn new(topics: Box<[(Slot, TopicName)]>, is_behind: bool) -> Self {
         let queue = Queue { frames: VecDeque::with_capacity(MAX_QUEUED), bytes: 0, is_behind, is_closed: false };
         Self { topics, queue: Mutex::new(queue), arrival: Condvar::new(), is_waiting: AtomicBool::new(false) }
     }
 
-    /// Returns the name of a topic it listens to.
+    /// Returns the name of a topic it subscribes to.
     pub fn topic(&self, slot: Slot) -> Option<TopicName> {
         self.topics.iter().find(|(own, _)| *own == slot).map(|&(_, name)| name)
     }
@@ -120,7 +120,7 @@ impl Listener {
         }
     }
 
-    /// Adds a frame, unless the listener is behind or falls behind now.
+    /// Adds a frame, unless the subscriber is behind or falls behind now.
     fn push(&self, slot: Slot, frame: &Arc<Frame>) {
         let mut queue = self.lock();
         let is_full = queue.frames.len() >= MAX_QUEUED
@@ -149,34 +149,38 @@ impl Listener {
     }
 }
 
-impl Listeners {
-    /// Returns the listeners of a topic, to be woken when the hub's lock is released.
-    pub fn of(&self, slot: Slot) -> Option<Arc<[Arc<Listener>]>> {
+impl LocalSubscribers {
+    /// Returns the subscribers of a topic, to be woken when the hub's lock is released.
+    pub fn of(&self, slot: Slot) -> Option<Arc<[Arc<LocalSubscriber>]>> {
         self.by_topic.get(&slot).cloned()
     }
 
-    /// Returns how many listen to a topic.
+    /// Returns how many subscribes to a topic.
     pub fn count(&self, slot: Slot) -> usize {
-        self.by_topic.get(&slot).map_or(0, |listeners| listeners.len())
+        self.by_topic.get(&slot).map_or(0, |subscribers| subscribers.len())
     }
 
-    /// Puts a frame into the queues of the topic's listeners.
+    /// Puts a frame into the queues of the topic's subscribers.
     pub fn deliver(&self, slot: Slot, frame: &Arc<Frame>) {
-        self.by_topic.get(&slot).into_iter().flat_map(|all| all.iter()).for_each(|listener| listener.push(slot, frame));
+        self.by_topic
+            .get(&slot)
+            .into_iter()
+            .flat_map(|all| all.iter())
+            .for_each(|subscriber| subscriber.push(slot, frame));
     }
 
-    fn add(&mut self, listener: &Arc<Listener>) {
-        for (slot, _) in &listener.topics {
+    fn add(&mut self, subscriber: &Arc<LocalSubscriber>) {
+        for (slot, _) in &subscriber.topics {
             let others = self.by_topic.remove(slot).unwrap_or_default();
-            let all = others.iter().chain([listener]).map(Arc::clone).collect();
+            let all = others.iter().chain([subscriber]).map(Arc::clone).collect();
             self.by_topic.insert(*slot, all);
         }
     }
 
-    fn remove(&mut self, listener: &Arc<Listener>) {
-        for (slot, _) in &listener.topics {
+    fn remove(&mut self, subscriber: &Arc<LocalSubscriber>) {
+        for (slot, _) in &subscriber.topics {
             let all = self.by_topic.remove(slot).unwrap_or_default();
-            let others: Arc<[_]> = all.iter().filter(|other| !Arc::ptr_eq(other, listener)).map(Arc::clone).collect();
+            let others: Arc<[_]> = all.iter().filter(|other| !Arc::ptr_eq(other, subscriber)).map(Arc::clone).collect();
             if !others.is_empty() {
                 self.by_topic.insert(*slot, others);
             }
@@ -184,18 +188,18 @@ impl Listeners {
     }
 }
 
-/// Wakes the listeners of a topic. Called without the hub's lock.
-pub(super) fn wake(listeners: Option<&[Arc<Listener>]>) {
-    listeners.into_iter().flatten().for_each(|listener| listener.wake());
+/// Wakes the subscribers of a topic. Called without the hub's lock.
+pub(super) fn wake(subscribers: Option<&[Arc<LocalSubscriber>]>) {
+    subscribers.into_iter().flatten().for_each(|subscriber| subscriber.wake());
 }
 
 impl Hub {
-    /// Admits a listener to these topics, resuming after `position`. Unless that is the newest event, it
+    /// Admits a local subscriber to these topics, resuming after `position`. Unless that is the newest event, it
     /// starts behind and must catch up first.
-    pub fn listen(&self, names: &[TopicName], position: Position<'_>) -> Result<Listening, ListenError> {
+    pub fn join_local(&self, names: &[TopicName], position: Position<'_>) -> Result<LocalSubscription, JoinLocalError> {
         let mut state = self.lock();
-        if state.listeners.is_closed {
-            return Err(ListenError::Closed);
+        if state.local.is_closed {
+            return Err(JoinLocalError::Closed);
         }
         let mut topics = Vec::with_capacity(names.len());
         for name in names {
@@ -203,7 +207,7 @@ impl Hub {
                 Some(slot) => topics.push((slot, *name)),
                 None => {
                     topics.iter().for_each(|&(slot, _)| state.retire_if_idle(slot));
-                    return Err(ListenError::TooManyTopics);
+                    return Err(JoinLocalError::TooManyTopics);
                 }
             }
         }
@@ -212,23 +216,28 @@ impl Hub {
         let slots: Vec<_> = topics.iter().map(|&(slot, _)| slot).collect();
         let (cursor, gap) = position::resolve(&state, &slots, position);
         let is_behind = cursor < state.ids.newest();
-        let listener = Arc::new(Listener::new(topics.into(), is_behind));
-        state.listeners.add(&listener);
-        Ok(Listening { listener, cursor, gap })
+        let subscriber = Arc::new(LocalSubscriber::new(topics.into(), is_behind));
+        state.local.add(&subscriber);
+        Ok(LocalSubscription { subscriber, cursor, gap })
     }
 
-    /// Removes a listener.
-    pub fn stop_listening(&self, listener: &Arc<Listener>) {
+    /// Removes a local subscriber.
+    pub fn leave_local(&self, subscriber: &Arc<LocalSubscriber>) {
         let mut state = self.lock();
-        state.listeners.remove(listener);
-        listener.topics.iter().for_each(|&(slot, _)| state.retire_if_idle(slot));
+        state.local.remove(subscriber);
+        subscriber.topics.iter().for_each(|&(slot, _)| state.retire_if_idle(slot));
     }
 
-    /// Appends retained frames after `cursor` to `frames`, in order and at most [`MAX_QUEUED`]. If none is left, the listener is
+    /// Appends retained frames after `cursor` to `frames`, in order and at most [`MAX_QUEUED`]. If none is left, the subscriber is
     /// no longer behind. Returns the gap instead, and moves the cursor beyond it, if frames after the cursor are gone.
-    pub fn catch_up(&self, listener: &Listener, cursor: &mut u64, frames: &mut VecDeque<TopicFrame>) -> Option<Gap> {
+    pub fn catch_up(
+        &self,
+        subscriber: &LocalSubscriber,
+        cursor: &mut u64,
+        frames: &mut VecDeque<TopicFrame>,
+    ) -> Option<Gap> {
         let state = self.lock();
-        let windows = || listener.topics.iter().map(|&(slot, _)| (slot, &state.feeds.get(slot).window));
+        let windows = || subscriber.topics.iter().map(|&(slot, _)| (slot, &state.feeds.get(slot).window));
         if windows().any(|(_, window)| window.evicted_through() > *cursor) {
             let oldest = windows().filter_map(|(_, window)| window.oldest()).min();
             *cursor = oldest.map_or(state.ids.newest(), |id| id - 1);
@@ -241,7 +250,7 @@ impl Hub {
                 .filter_map(|(slot, run)| Some((run.peek()?.id(), *slot, run)))
                 .min_by_key(|next| next.0);
             let Some((slot, frame)) = next.and_then(|(_, slot, run)| Some((slot, run.next()?))) else {
-                listener.lock().is_behind = false;
+                subscriber.lock().is_behind = false;
                 break;
             };
             frames.push_back((slot, Arc::clone(frame)));
@@ -249,19 +258,19 @@ impl Hub {
         None
     }
 
-    /// Lets all listeners end once they have received what is published by now.
-    pub fn close_listeners(&self) {
+    /// Lets all local subscribers end once they have received what is published by now.
+    pub fn close_local(&self) {
         let mut state = self.lock();
-        state.listeners.is_closed = true;
-        let all: Vec<_> = state.listeners.by_topic.values().flat_map(|listeners| listeners.iter().cloned()).collect();
+        state.local.is_closed = true;
+        let all: Vec<_> = state.local.by_topic.values().flat_map(|subscribers| subscribers.iter().cloned()).collect();
         drop(state);
-        all.iter().for_each(|listener| listener.close());
+        all.iter().for_each(|subscriber| subscriber.close());
     }
 }
 
 impl State {
-    /// Returns whether a topic has a listener inside this process.
-    pub(super) fn has_listener(&self, slot: Slot) -> bool {
-        self.listeners.by_topic.contains_key(&slot)
+    /// Returns whether a topic has a local subscriber inside this process.
+    pub(super) fn has_local_subscriber(&self, slot: Slot) -> bool {
+        self.local.by_topic.contains_key(&slot)
     }
 }

@@ -50,7 +50,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, Outbox, WakeFn, inbox};
 pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
-pub use local::{ListenError, Listener, Listening, Taken, TopicFrame};
+pub use local::{JoinLocalError, LocalSubscriber, LocalSubscription, Taken, TopicFrame};
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
 pub use records::{Latest, RecordStart};
@@ -60,7 +60,7 @@ pub use worker_set::WorkerId;
 
 use crate::engine::LocalSequencer;
 use evicted::{EvictedIds, EvictedNumbers};
-use local::Listeners;
+use local::LocalSubscribers;
 use records::Records;
 use tombstones::Tombstones;
 
@@ -139,7 +139,7 @@ struct State {
     tombstones: Tombstones,
     subscribers: usize,
     /// Subscribers inside this process.
-    listeners: Listeners,
+    local: LocalSubscribers,
     counters: Counters,
 }
 
@@ -171,7 +171,7 @@ impl Hub {
             evicted_ids: EvictedIds::default(),
             tombstones: Tombstones::default(),
             subscribers: 0,
-            listeners: Listeners::default(),
+            local: LocalSubscribers::default(),
             counters: Counters::default(),
         };
         Self { limits, outboxes, state: Mutex::new(state), evicted_through: AtomicU64::new(0) }

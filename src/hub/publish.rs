@@ -89,11 +89,11 @@ impl Hub {
             Admission::TooManyTopics => return Err(Refused::TooManyTopics),
         };
         let slot = slot.unwrap_or_else(|| state.open(name, self.outboxes.len()));
-        let listeners = state.listeners.of(slot);
+        let local_subscribers = state.local.of(slot);
         let published = self.sequence(&mut state, slot, frames, now_micros, &listening);
         drop(state);
         self.wake_all(&listening, from);
-        local::wake(listeners.as_deref());
+        local::wake(local_subscribers.as_deref());
         Ok(published)
     }
 
@@ -127,7 +127,7 @@ impl Hub {
         listening: &WorkerSet,
     ) -> Published {
         let topic = state.topic_id(slot);
-        let subscribers = state.feeds.get(slot).meta.subscribers() + state.listeners.count(slot);
+        let subscribers = state.feeds.get(slot).meta.subscribers() + state.local.count(slot);
         let mut published = Published { id: 0, events: 0, subscribers };
         let mut original = None;
         for frame in frames {
@@ -153,7 +153,7 @@ impl Hub {
     fn append(&self, state: &mut State, topic: TopicId, frame: Arc<Frame>, listening: &WorkerSet) {
         debug_assert!(frame.id() <= state.ids.newest(), "an id is assigned before its event is appended");
         self.deliver(listening, FeedId::Topic(topic), &frame);
-        state.listeners.deliver(topic.slot, &frame);
+        state.local.deliver(topic.slot, &frame);
         self.retain(state, topic.slot, frame);
     }
 

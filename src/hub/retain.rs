@@ -89,7 +89,7 @@ impl State {
     /// Closes a topic that has neither an event nor a listener, and leaves a tombstone.
     pub(super) fn retire_if_idle(&mut self, slot: Slot) {
         let Some(feed) = self.feeds.find(slot) else { return };
-        if !feed.window.is_empty() || feed.meta.subscribers() > 0 || self.has_listener(slot) {
+        if !feed.window.is_empty() || feed.meta.subscribers() > 0 || self.has_local_subscriber(slot) {
             return;
         }
         let through = feed.window.evicted_through();

@@ -1,11 +1,11 @@
-//! Listeners inside this process.
+//! Subscribers inside this process.
 
 use super::*;
 
-/// A listener, its cursor and the frames that it has taken.
+/// A local subscriber, its cursor and the frames that it has taken.
 struct Reader<'a> {
     hub: &'a Hub,
-    listening: Listening,
+    subscription: LocalSubscription,
     frames: VecDeque<TopicFrame>,
 }
 
@@ -21,23 +21,23 @@ enum Next {
 impl<'a> Reader<'a> {
     fn new(hub: &'a Hub, topics: &[&str], position: Position<'_>) -> Self {
         let names: Vec<_> = topics.iter().map(|topic| name(topic)).collect();
-        Self { hub, listening: hub.listen(&names, position).unwrap(), frames: VecDeque::new() }
+        Self { hub, subscription: hub.join_local(&names, position).unwrap(), frames: VecDeque::new() }
     }
 
     fn next(&mut self) -> Next {
         loop {
-            if let Some(gap) = self.listening.gap.take() {
+            if let Some(gap) = self.subscription.gap.take() {
                 return Next::Gap(gap.oldest);
             }
             if let Some((_, frame)) = self.frames.pop_front() {
-                self.listening.cursor = frame.id();
+                self.subscription.cursor = frame.id();
                 return Next::Id(frame.id());
             }
-            let Listening { listener, cursor, gap } = &mut self.listening;
-            match listener.take(&mut self.frames) {
+            let LocalSubscription { subscriber, cursor, gap } = &mut self.subscription;
+            match subscriber.take(&mut self.frames) {
                 Taken::Frames if self.frames.is_empty() => return Next::Nothing,
                 Taken::Frames => {}
-                Taken::Behind => *gap = self.hub.catch_up(listener, cursor, &mut self.frames),
+                Taken::Behind => *gap = self.hub.catch_up(subscriber, cursor, &mut self.frames),
                 Taken::Closed => return Next::End,
             }
         }
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
 }
 
 #[test]
-fn a_listener_gets_every_event_of_its_topics_in_order() {
+fn a_local_subscriber_gets_every_event_of_its_topics_in_order() {
     let (hub, _inbox) = hub(HubLimits { events_per_topic: 100, ..LIMITS });
     publish(&hub, "topicone1", 1, 100).unwrap();
     let mut reader = Reader::new(&hub, &["topictwo2", "topicone1", "topicone1"], Position::Live);
@@ -61,7 +61,7 @@ fn a_listener_gets_every_event_of_its_topics_in_order() {
 }
 
 #[test]
-fn a_listener_that_resumes_gets_what_is_retained_after_its_position() {
+fn a_local_subscriber_that_resumes_gets_what_is_retained_after_its_position() {
     let (hub, _inbox) = hub(LIMITS);
     publish(&hub, "topicone1", 3, 100).unwrap();
     publish(&hub, "topictwo2", 1, 200).unwrap();
@@ -77,7 +77,7 @@ fn a_listener_that_resumes_gets_what_is_retained_after_its_position() {
 }
 
 #[test]
-fn a_slow_listener_catches_up_from_history_without_a_gap() {
+fn a_slow_local_subscriber_catches_up_from_history_without_a_gap() {
     let (hub, _inbox) = hub(HubLimits { events_per_topic: 2_000, ..LIMITS });
     let mut reader = Reader::new(&hub, &["topicone1", "topictwo2"], Position::Live);
     assert_eq!(reader.next(), Next::Nothing);
@@ -91,7 +91,7 @@ fn a_slow_listener_catches_up_from_history_without_a_gap() {
 }
 
 #[test]
-fn a_listener_too_slow_for_the_history_gets_one_gap() {
+fn a_local_subscriber_too_slow_for_the_history_gets_one_gap() {
     let (hub, _inbox) = hub(LIMITS);
     let mut reader = Reader::new(&hub, &["topicone1"], Position::Live);
     for number in 1..=1_000 {
@@ -103,7 +103,7 @@ fn a_listener_too_slow_for_the_history_gets_one_gap() {
 }
 
 #[test]
-fn without_history_a_listener_still_gets_live_events() {
+fn without_history_a_local_subscriber_still_gets_live_events() {
     let (hub, _inbox) = hub(HubLimits { events_per_topic: 0, ..LIMITS });
     let mut reader = Reader::new(&hub, &["topicone1"], Position::Live);
     publish(&hub, "topicone1", 2, 100).unwrap();
@@ -127,27 +127,27 @@ fn large_events_are_bounded_by_bytes() {
 }
 
 #[test]
-fn a_topic_stays_open_while_it_has_a_listener() {
+fn a_topic_stays_open_while_it_has_a_local_subscriber() {
     let (hub, _inbox) = hub(LIMITS);
     let reader = Reader::new(&hub, &["topicone1"], Position::Live);
     let other = Reader::new(&hub, &["topicone1"], Position::Live);
     publish(&hub, "topicone1", 1, 100).unwrap();
     assert!(!hub.expire(1_000_000));
     assert_eq!(hub.counts().topics, 1);
-    hub.stop_listening(&reader.listening.listener);
+    hub.leave_local(&reader.subscription.subscriber);
     assert_eq!(hub.counts().topics, 1);
-    hub.stop_listening(&other.listening.listener);
+    hub.leave_local(&other.subscription.subscriber);
     assert_eq!(hub.counts().topics, 0);
 }
 
 #[test]
-fn listeners_are_refused_beyond_the_limit_of_topics_and_after_closing() {
+fn local_subscribers_are_refused_beyond_the_limit_of_topics_and_after_closing() {
     let (hub, _inbox) = hub(HubLimits { topics: 1, ..LIMITS });
-    let refused = hub.listen(&[name("topicone1"), name("topictwo2")], Position::Live).unwrap_err();
-    assert_eq!((refused, hub.counts().topics), (ListenError::TooManyTopics, 0));
+    let refused = hub.join_local(&[name("topicone1"), name("topictwo2")], Position::Live).unwrap_err();
+    assert_eq!((refused, hub.counts().topics), (JoinLocalError::TooManyTopics, 0));
     let mut reader = Reader::new(&hub, &["topicone1"], Position::Live);
     publish(&hub, "topicone1", 1, 100).unwrap();
-    hub.close_listeners();
+    hub.close_local();
     assert_eq!((reader.next(), reader.next(), reader.next()), (Next::Id(100), Next::End, Next::End));
-    assert_eq!(hub.listen(&[name("topicone1")], Position::Live).unwrap_err(), ListenError::Closed);
+    assert_eq!(hub.join_local(&[name("topicone1")], Position::Live).unwrap_err(), JoinLocalError::Closed);
 }
