@@ -258,11 +258,11 @@ fn a_history_stays_within_its_memory_limit() {
             let body: String = (0..200).map(event).collect();
             assert_eq!(publisher.post(&format!("topicnumber{}", round % 50), &body), 200);
         }
-        let (grown, metrics) = (broker.private_bytes() - before, broker.metrics());
+        let metrics = broker.metrics();
         let counted = metrics.value("esker_history_bytes");
         assert!(counted <= BOUND as f64 && counted > 0.9 * BOUND as f64, "{metrics:?}");
-        // Not counted in the bound: memory that the allocator keeps of bodies.
-        assert!(grown < BOUND + (2 << 20), "{grown} bytes for ids of {id_length}");
+        // Not counted in the bound: memory of the bodies, which the allocator returns within seconds.
+        broker.wait_for("within the bound", |_| broker.private_bytes() - before < BOUND + (2 << 20));
     }
 }
 
