@@ -1,5 +1,5 @@
 //! Esker is a server-sent-events broker: `POST` an event to a topic, and every browser, curl or service that subscribes to it
-//! receives the event immediately, in order, and after a broken connection exactly from where it was.
+//! receives the event at once and in order. After a lost connection, a client resumes exactly where it was.
 //!
 //! This crate is the library behind the `esker` binary. A program that embeds it runs the same broker on threads of its own,
 //! publishes without a round trip over HTTP, and can subscribe from within the process:
