@@ -60,6 +60,9 @@ struct Queue {
     bytes: usize,
     is_behind: bool,
     is_closed: bool,
+    /// For each topic, the id through which evicted events were reported. With several topics the cursor alone can't tell:
+    /// after a gap it continues from the oldest frame of all, and another topic may have evicted events after that one.
+    reported: Box<[u64]>,
 }
 
 /// How a local subscriber starts.
@@ -81,8 +84,9 @@ pub(super) struct LocalSubscribers {
 }
 
 impl LocalSubscriber {
-    fn new(topics: Box<[(Slot, TopicName)]>, is_behind: bool) -> Self {
-        let queue = Queue { frames: VecDeque::with_capacity(MAX_QUEUED), bytes: 0, is_behind, is_closed: false };
+    fn new(topics: Box<[(Slot, TopicName)]>, is_behind: bool, reported: Box<[u64]>) -> Self {
+        let frames = VecDeque::with_capacity(MAX_QUEUED);
+        let queue = Queue { frames, bytes: 0, is_behind, is_closed: false, reported };
         Self { topics, queue: Mutex::new(queue), arrival: Condvar::new(), is_waiting: AtomicBool::new(false) }
     }
 
@@ -216,7 +220,9 @@ impl Hub {
         let slots: Vec<_> = topics.iter().map(|&(slot, _)| slot).collect();
         let (cursor, gap) = position::resolve(&state, &slots, position);
         let is_behind = cursor < state.ids.newest();
-        let subscriber = Arc::new(LocalSubscriber::new(topics.into(), is_behind));
+        // What is not retained is known from the gap, or because the subscriber asked for what there is.
+        let reported = slots.iter().map(|&slot| state.feeds.get(slot).window.evicted_through()).collect();
+        let subscriber = Arc::new(LocalSubscriber::new(topics.into(), is_behind, reported));
         state.local.add(&subscriber);
         Ok(LocalSubscription { subscriber, cursor, gap })
     }
@@ -237,10 +243,13 @@ impl Hub {
         frames: &mut VecDeque<TopicFrame>,
     ) -> Option<Gap> {
         let state = self.lock();
+        let mut queue = subscriber.lock();
         let windows = || subscriber.topics.iter().map(|&(slot, _)| (slot, &state.feeds.get(slot).window));
-        if windows().any(|(_, window)| window.evicted_through() > *cursor) {
+        let evicted = || windows().map(|(_, window)| window.evicted_through());
+        if evicted().zip(&queue.reported).any(|(evicted, &reported)| evicted > reported.max(*cursor)) {
             let oldest = windows().filter_map(|(_, window)| window.oldest()).min();
-            *cursor = oldest.map_or(state.ids.newest(), |id| id - 1);
+            *cursor = oldest.map_or(state.ids.newest(), |id| id - 1).max(*cursor);
+            queue.reported = evicted().collect();
             return Some(Gap { oldest });
         }
         let mut runs: Vec<_> = windows().map(|(slot, window)| (slot, window.after(*cursor).peekable())).collect();
@@ -250,7 +259,7 @@ impl Hub {
                 .filter_map(|(slot, run)| Some((run.peek()?.id(), *slot, run)))
                 .min_by_key(|next| next.0);
             let Some((slot, frame)) = next.and_then(|(_, slot, run)| Some((slot, run.next()?))) else {
-                subscriber.lock().is_behind = false;
+                queue.is_behind = false;
                 break;
             };
             frames.push_back((slot, Arc::clone(frame)));

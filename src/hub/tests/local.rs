@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
     }
 
     fn rest(&mut self) -> Vec<Next> {
-        std::iter::from_fn(|| Some(self.next()).filter(|next| *next != Next::Nothing)).collect()
+        std::iter::from_fn(|| Some(self.next()).filter(|next| *next != Next::Nothing)).take(5_000).collect()
     }
 }
 
@@ -100,6 +100,29 @@ fn a_local_subscriber_too_slow_for_the_history_gets_one_gap() {
     let received = reader.rest();
     let gaps = received.iter().filter(|next| matches!(next, Next::Gap(_))).count();
     assert_eq!((gaps, received.last()), (1, Some(&Next::Id(100_000))));
+}
+
+#[test]
+fn a_gap_in_one_topic_is_reported_once_and_repeats_no_event_of_another() {
+    let (hub, _inbox) = hub(LIMITS);
+    publish(&hub, "topicone1", 2, 100).unwrap();
+    let topics = ["topicone1", "topictwo2"];
+    let mut reader = Reader::new(&hub, &topics, Position::After("0"));
+    assert_eq!(reader.rest(), [100, 101].map(Next::Id));
+    let live = LIMITS.events_per_topic as u64;
+    // The queue takes the first ones; of the rest, the history has the last ones.
+    publish(&hub, "topictwo2", 1_000, 200).unwrap();
+    let received = reader.rest();
+    let gaps: Vec<_> = received.iter().filter(|next| matches!(next, Next::Gap(_))).collect();
+    assert_eq!(gaps, [&Next::Gap(Some(100))]);
+    assert_eq!(received.len() as u64, 256 + 1 + live);
+    assert_eq!(received[256 + 1..], [1_196, 1_197, 1_198, 1_199].map(Next::Id));
+    // Everything that is retained, although one topic has evicted events after the oldest one of the other.
+    let mut all = Reader::new(&hub, &topics, Position::After("0"));
+    assert_eq!(all.rest(), [100, 101, 1_196, 1_197, 1_198, 1_199].map(Next::Id));
+    let mut resumed = Reader::new(&hub, &topics, Position::After("101"));
+    assert_eq!(resumed.next(), Next::Gap(Some(100)));
+    assert_eq!(resumed.rest(), [100, 101, 1_196, 1_197, 1_198, 1_199].map(Next::Id));
 }
 
 #[test]
