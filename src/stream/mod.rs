@@ -254,11 +254,16 @@ impl<S: Socket> Streams<S> {
 impl<S: Socket> Streams<S> {
     /// Moves everything in the inbox into the replica, and notifies the groups that listen to it.
     pub fn take_inbox(&mut self) {
-        let mut newest = 0;
+        // Apart: a record gets its id before its commit, and events that are published meanwhile get larger ones.
+        let (mut newest_event, mut newest_record) = (0, 0);
         for _ in 0..self.inbox.len() {
             let Some(notice) = self.inbox.waiting().next() else { return };
-            debug_assert!(notice.frame.id() > newest, "the hub sends frames in the order of their ids");
-            newest = notice.frame.id();
+            let newest = match notice.feed {
+                FeedId::Topic(_) => &mut newest_event,
+                FeedId::Records => &mut newest_record,
+            };
+            debug_assert!(notice.frame.id() > *newest, "the hub sends events and records in the order of their ids");
+            *newest = notice.frame.id();
             self.inbox.mark_taken(&notice);
             match notice.feed {
                 FeedId::Topic(topic) => self.take_event(topic, notice.frame),
