@@ -21,7 +21,8 @@ impl<S: Socket> Streams<S> {
             return 0;
         }
         let state = self.subscribers.take_state(key).unwrap_or_default();
-        let bytes = self.write_missed(key, state, now);
+        // It may be blocked: the queue may still have its key from a subscriber that has left.
+        let bytes = self.write_missed(key, SendState { is_blocked: false, ..state }, now);
         self.subscribers.check_state(key);
         cost(bytes)
     }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::*;
-use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
+use crate::hub::{Hub, HubLimits, Position, RecordStart, TopicName, inbox};
 use crate::metrics::Buckets;
-use crate::sse::{Framing, UnsequencedFrame};
+use crate::sse::{Framing, UnsequencedFrame, record_frame};
 use crate::stream::BUDGET_PER_ITERATION;
 
 /// Accepts everything, and counts the bytes.
@@ -34,14 +34,35 @@ impl Write for Sink {
     }
 }
 
-struct Fixture {
+/// Is full at its first write only.
+struct Hesitant(Cell<bool>);
+
+impl Socket for Hesitant {
+    fn set_patient(&self, _: bool) {}
+}
+
+impl Write for Hesitant {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.replace(false) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        slices.iter().map(|slice| self.write(slice)).sum()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Fixture<S = Sink> {
     hub: Arc<Hub>,
-    streams: Streams<Sink>,
+    streams: Streams<S>,
     live: Rc<Cell<usize>>,
     behind: Rc<Cell<usize>>,
 }
 
-impl Fixture {
+impl<S: Socket> Fixture<S> {
     fn new() -> Self {
         let (outbox, inbox) = inbox(Box::new(|| {}));
         let limits = HubLimits {
@@ -57,21 +78,10 @@ impl Fixture {
         Self { hub, streams, live: Rc::default(), behind: Rc::default() }
     }
 
-    /// One subscriber is live on a topic; thousands have just asked for the history of another one.
-    fn with_many_behind() -> Self {
-        let mut fixture = Self::new();
-        (0..100).for_each(|_| fixture.publish("topicone1", 100_000));
-        let (live, behind) = (Rc::clone(&fixture.live), Rc::clone(&fixture.behind));
-        fixture.join("livetopic1", Position::Live, &live);
-        fixture.iterate();
-        (0..2000).for_each(|_| fixture.join("topicone1", Position::After("0"), &behind));
-        fixture
-    }
-
-    fn join(&mut self, topic: &str, position: Position<'_>, counter: &Rc<Cell<usize>>) {
+    fn start(&mut self, topic: &str, position: Position<'_>, socket: S) {
         let joined = self.hub.join(0, &[TopicName::parse(topic).unwrap()], position).unwrap();
         let pending = self.streams.admit(joined, Framing::Chunked, None);
-        self.streams.start(pending, Sink(Rc::clone(counter)), 0);
+        self.streams.start(pending, socket, 0);
     }
 
     fn publish(&mut self, topic: &str, len: usize) {
@@ -86,6 +96,23 @@ impl Fixture {
         self.streams.take_inbox();
         self.streams.serve(BUDGET_PER_ITERATION, 0, &|| 0);
         self.live.get() + self.behind.get() - before
+    }
+}
+
+impl Fixture {
+    /// One subscriber is live on a topic; thousands have just asked for the history of another one.
+    fn with_many_behind() -> Self {
+        let mut fixture = Self::new();
+        (0..100).for_each(|_| fixture.publish("topicone1", 100_000));
+        let (live, behind) = (Rc::clone(&fixture.live), Rc::clone(&fixture.behind));
+        fixture.join("livetopic1", Position::Live, &live);
+        fixture.iterate();
+        (0..2000).for_each(|_| fixture.join("topicone1", Position::After("0"), &behind));
+        fixture
+    }
+
+    fn join(&mut self, topic: &str, position: Position<'_>, counter: &Rc<Cell<usize>>) {
+        self.start(topic, position, Sink(Rc::clone(counter)));
     }
 }
 
@@ -124,6 +151,37 @@ fn latency_is_measured_for_every_event_of_ready_subscribers_only() {
     fixture.publish("topicone1", 10);
     fixture.iterate();
     assert_eq!(fixture.streams.take_counters().latency.sum_seconds(), 0.0, "an id ahead of the clock took no time");
+}
+
+#[test]
+fn a_record_may_arrive_after_an_event_with_a_larger_id() {
+    let mut fixture = Fixture::new();
+    let live = Rc::clone(&fixture.live);
+    fixture.join("topicone1", Position::Live, &live);
+    let joined = fixture.hub.join_records(0, Arc::from([]), RecordStart::Newest).unwrap();
+    let pending = fixture.streams.admit(joined, Framing::Chunked, None);
+    fixture.streams.start(pending, Sink(live), 0);
+    fixture.iterate();
+    let id = fixture.hub.reserve(1, 1).unwrap();
+    fixture.publish("topicone1", 10);
+    // Its commit took this long.
+    fixture.hub.publish_records(vec![record_frame(&Arc::from("user"), "1", id)]);
+    fixture.iterate();
+    assert_eq!(fixture.streams.take_counters().delivered, 2);
+}
+
+#[test]
+fn a_blocked_subscriber_whose_key_is_in_the_queue_twice_catches_up() {
+    let mut fixture = Fixture::<Hesitant>::new();
+    (0..10).for_each(|_| fixture.publish("topicone1", 100_000));
+    fixture.start("topicone1", Position::After("0"), Hesitant(Cell::new(false)));
+    fixture.streams.remove(0, Close::Peer);
+    // It reuses the key that is in the queue already: the first write blocks, the second one is truncated.
+    fixture.start("topicone1", Position::After("0"), Hesitant(Cell::new(true)));
+    while fixture.streams.has_work() {
+        fixture.iterate();
+    }
+    assert_eq!((fixture.streams.take_counters().delivered, fixture.streams.stalled()), (10, 0));
 }
 
 #[test]
