@@ -221,8 +221,8 @@ impl<S: Stream> Connections<S> {
 
     /// Carries out a step of the exchange, or leaves it to the worker.
     pub(super) fn take_step(&mut self, key: usize, step: Step, cx: &IterationContext) -> Progress {
-        let id = self.id_of(key);
         let connection = &mut self.slab[key];
+        let id = ConnectionId { key, serial: connection.serial };
         match step {
             Step::Read if connection.readability.is_readable => return Progress::Continue,
             Step::Read => return Progress::Wait,
