@@ -164,6 +164,7 @@ fn subscriptions_are_refused_with_a_reason() {
     let refused = |topics: &[&str]| broker.subscribe(topics, StartFrom::Now).map(drop).unwrap_err();
     assert_eq!(refused(&["short"]), SubscribeError::Topic(ParseTopicError::TooShort(5)));
     assert_eq!(refused(&[]), SubscribeError::NoTopic);
+    assert_eq!(refused(&["greeting1"; 65]), SubscribeError::ManyTopics);
     assert_eq!(refused(&["topicone1", "topictwo2"]), SubscribeError::TooManyTopics);
     let only = broker.subscribe(["topicone1"], StartFrom::default()).unwrap();
     assert_eq!(broker.publish("topictwo2", &Event::new("x")), Err(PublishError::TooManyTopics));

@@ -5,6 +5,7 @@ use super::InsertError;
 use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
 #[cfg(feature = "records")]
 use crate::api::record::Record;
+use crate::api::subscribe::MAX_TOPICS;
 use crate::hub::{Refused, TopicName};
 use crate::sse::{Event, MAX_EVENTS};
 
@@ -96,13 +97,15 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If there is no topic, a name is invalid, there are too many topics, or the broker is shutting down.
+    /// If there is no topic, or more than 64, a name is invalid, the broker has too many topics, or it is shutting down.
     pub fn subscribe<T: AsRef<str>>(
         &self,
         topics: impl IntoIterator<Item = T>,
         from: StartFrom<'_>,
     ) -> Result<Subscription, SubscribeError> {
-        let topics = topics.into_iter().map(|topic| TopicName::parse(topic.as_ref())).collect::<Result<Vec<_>, _>>();
+        // One more than allowed is enough to find out that there are too many.
+        let topics = topics.into_iter().take(MAX_TOPICS + 1).map(|topic| TopicName::parse(topic.as_ref()));
+        let topics = topics.collect::<Result<Vec<_>, _>>();
         Subscription::start(&self.service.0.hub, &topics.map_err(SubscribeError::Topic)?, from)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::received::ReceivedEvent;
+use crate::api::subscribe::MAX_TOPICS;
 use crate::hub::{
     self, Hub, JoinLocalError, LocalSubscriber, LocalSubscription, ParseTopicError, Taken, TopicFrame, TopicName,
 };
@@ -79,6 +80,8 @@ pub enum SubscribeError {
     Topic(ParseTopicError),
     /// No topic was given.
     NoTopic,
+    /// More topics were given than one stream may have: 64.
+    ManyTopics,
     /// A topic is new, and the broker has as many topics as [`Config::max_topics`](crate::Config::max_topics) allows.
     TooManyTopics,
     /// The broker is shutting down.
@@ -90,6 +93,7 @@ impl fmt::Display for SubscribeError {
         match self {
             Self::Topic(error) => error.fmt(f),
             Self::NoTopic => f.write_str("there is no topic to subscribe to; give at least one"),
+            Self::ManyTopics => write!(f, "a subscription has at most {MAX_TOPICS} topics; use several subscriptions"),
             Self::TooManyTopics => {
                 f.write_str("there are as many topics as `max_topics` allows; try again when some have expired")
             }
@@ -127,6 +131,9 @@ impl Subscription {
     pub(super) fn start(hub: &Arc<Hub>, topics: &[TopicName], from: StartFrom<'_>) -> Result<Self, SubscribeError> {
         if topics.is_empty() {
             return Err(SubscribeError::NoTopic);
+        }
+        if topics.len() > MAX_TOPICS {
+            return Err(SubscribeError::ManyTopics);
         }
         let position = match from {
             StartFrom::Now => hub::Position::Live,

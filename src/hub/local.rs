@@ -76,7 +76,7 @@ pub struct LocalSubscription {
     pub gap: Option<Gap>,
 }
 
-/// All local subscribers, by the topics they subscribes to.
+/// All local subscribers, by the topics they subscribe to.
 #[derive(Debug, Default)]
 pub(super) struct LocalSubscribers {
     by_topic: HashMap<Slot, Arc<[Arc<LocalSubscriber>]>>,
@@ -159,7 +159,7 @@ impl LocalSubscribers {
         self.by_topic.get(&slot).cloned()
     }
 
-    /// Returns how many subscribes to a topic.
+    /// Returns the number of subscribers to a topic.
     pub fn count(&self, slot: Slot) -> usize {
         self.by_topic.get(&slot).map_or(0, |subscribers| subscribers.len())
     }
