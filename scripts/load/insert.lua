@@ -2,17 +2,17 @@
 -- Environment: ESKER_NAME (prefix of the names), ESKER_NAMES, ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
 
 local folder = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
-local answers = dofile(folder .. "answers.lua")
+local common = dofile(folder .. "common.lua")
 local path, name, names, data
 local turn = 0
 
 function init()
-    answers.authorize()
+    common.authorize()
     wrk.headers["Content-Type"] = "application/json"
-    path = answers.prefix() .. "/insert"
-    name = answers.setting("ESKER_NAME", "loadtest")
-    names = answers.number("ESKER_NAMES", 1000)
-    data = ("x"):rep(answers.number("ESKER_BYTES", 100))
+    path = common.prefix() .. "/insert"
+    name = common.setting("ESKER_NAME", "loadtest")
+    names = common.number("ESKER_NAMES", 1000)
+    data = ("x"):rep(common.number("ESKER_BYTES", 100))
 end
 
 function request()

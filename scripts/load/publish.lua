@@ -2,14 +2,14 @@
 -- Environment: ESKER_TOPIC (comma-separated), ESKER_BYTES of data, ESKER_PUBLISHER_TOKEN.
 
 local folder = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
-local answers = dofile(folder .. "answers.lua")
+local common = dofile(folder .. "common.lua")
 local requests, turn = {}, 0
 
 function init()
-    answers.authorize()
-    local body = "data: " .. ("x"):rep(answers.number("ESKER_BYTES", 100))
-    for topic in answers.setting("ESKER_TOPIC", "loadtest"):gmatch("[^,%s]+") do
-        requests[#requests + 1] = wrk.format("POST", answers.prefix() .. "/publish/" .. topic, nil, body)
+    common.authorize()
+    local body = "data: " .. ("x"):rep(common.number("ESKER_BYTES", 100))
+    for topic in common.setting("ESKER_TOPIC", "loadtest"):gmatch("[^,%s]+") do
+        requests[#requests + 1] = wrk.format("POST", common.prefix() .. "/publish/" .. topic, nil, body)
     end
 end
 

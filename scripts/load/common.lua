@@ -1,31 +1,31 @@
 -- Shared by the wrk scripts: reads the settings from the environment, counts responses by status in each thread, and reports
 -- responses other than 200 at the end, with exit code 1. Independent of routes.
 
-local answers = {}
+local common = {}
 local threads = {}
 
 -- Responses by status, in each thread. It is a global because wrk can copy only globals out of a thread.
 counts = {}
 
-function answers.setting(name, default)
+function common.setting(name, default)
     local value = os.getenv(name)
     if value == nil or value == "" then return default end
     return value
 end
 
-function answers.number(name, default)
-    local value = tonumber(answers.setting(name, default))
+function common.number(name, default)
+    local value = tonumber(common.setting(name, default))
     if value == nil or value < 1 then error(name .. " must be a number of at least 1") end
     return value
 end
 
 -- The path of the broker's root, which behind a proxy is not always "/".
-function answers.prefix()
+function common.prefix()
     return (wrk.path:gsub("/+$", ""))
 end
 
-function answers.authorize()
-    local token = answers.setting("ESKER_PUBLISHER_TOKEN")
+function common.authorize()
+    local token = common.setting("ESKER_PUBLISHER_TOKEN")
     if token then wrk.headers["Authorization"] = "Bearer " .. token end
 end
 
@@ -73,4 +73,4 @@ function done(summary)
     end
 end
 
-return answers
+return common
