@@ -19,9 +19,9 @@ const PROBLEM = { "Content-Type": "application/problem+json" };
 const MONTHS = 4_000_000_000;
 
 /** Returns how often a connection sends requests in a short time if it gets this response. */
-async function attempts(answer, millis = 200) {
+async function attempts(respond, millis = 200) {
   let count = 0;
-  const fetch = async () => ((count += 1), answer());
+  const fetch = async () => ((count += 1), respond());
   const settings = { address: "http://broker/subscribe/greeting", silence: 45_000, fetch };
   const connection = new Connection(settings, undefined, SINK);
   await sleep(millis);
@@ -38,17 +38,17 @@ test("a reconnection time of months is respected", async () => {
 });
 
 test("with a reconnection time of zero the client still waits, and longer each time", async () => {
-  for (const answer of [stream("retry: 0\n\n"), stream("retry: 0\ndata: again\n\n")]) {
-    const count = await attempts(answer, 1000);
+  for (const respond of [stream("retry: 0\n\n"), stream("retry: 0\ndata: again\n\n")]) {
+    const count = await attempts(respond, 1000);
     assert.ok(count >= 2 && count <= 4, `asked ${count} times in a second`);
   }
 });
 
 /** Gives a connection each of these responses in turn, then none. Returns what it reported for each, and its reasons for requesting a token. */
-async function outcomes(answers, token) {
+async function outcomes(responses, token) {
   const [reported, reasons] = [[], []];
   const connection = await new Promise((resolve) => {
-    const fetch = async (_, { signal }) => answers.shift()?.() ?? (resolve(connection), never(signal));
+    const fetch = async (_, { signal }) => responses.shift()?.() ?? (resolve(connection), never(signal));
     const failed = ({ status, detail, isFinal }) => reported.push({ status, detail, isFinal });
     const state = (name) => (name === "closed" ? resolve(connection) : name === "waiting" && queueMicrotask(() => connection.nudge()));
     const ask = token && ((reason) => (reasons.push(reason), token));
@@ -56,7 +56,7 @@ async function outcomes(answers, token) {
     const connection = new Connection(settings, undefined, { ...SINK, failed, state });
   });
   connection.close();
-  return { reported, reasons, unasked: answers.length };
+  return { reported, reasons, unasked: responses.length };
 }
 
 const PROXY_TYPES = ["text/html", "text/plain; charset=utf-8", "application/json", null];
@@ -64,13 +64,13 @@ const PROXY_TYPES = ["text/html", "text/plain; charset=utf-8", "application/json
 test("a proxy's response is reported and retried", async () => {
   for (const token of [undefined, "asked for"]) {
     for (const status of [400, 401, 403, 404, 405, 407, 410, 500, 502, 503, 504]) {
-      const answers = PROXY_TYPES.map((type) => () => {
+      const responses = PROXY_TYPES.map((type) => () => {
         const response = new Response('{"title":"not the broker\'s","detail":"nor this"}', { status });
         if (type) response.headers.set("Content-Type", type);
         else response.headers.delete("Content-Type");
         return response;
       });
-      const { reported, unasked } = await outcomes(answers, token);
+      const { reported, unasked } = await outcomes(responses, token);
       assert.deepEqual(reported, PROXY_TYPES.map(() => ({ status, detail: undefined, isFinal: false })));
       assert.equal(unasked, 0);
     }

@@ -11,7 +11,7 @@ withBroker("pressing two buttons shows an event", {}, async (broker) => {
   await says(page, "#advice", "Press Subscribe");
   await subscribe(page);
   await press(page, "Publish");
-  const shown = await says(page, "#publish .answer", "reached 1 subscriber");
+  const shown = await says(page, "#publish .result", "reached 1 subscriber");
   const id = /id (\d{16})/.exec(shown)[1];
   assert.equal(await rows(page).first().locator(".id").textContent(), id);
   assert.deepEqual(await rows(page).first().locator(".name, .data, .source").allTextContents(), ["greeting", "greeting", "hello"]);
@@ -33,9 +33,9 @@ withBroker("content types, names, ids and the broker's errors", {}, async (broke
   await field(page, "publish", "id").fill("my-ünique id");
   await field(page, "publish", "data").fill('{"big": 12345678901234567890, "b": [], "a": {"1": "x"}}');
   await press(page, "Publish");
-  await says(page, "#publish .answer", "1 event");
+  await says(page, "#publish .result", "1 event");
   await press(page, "Publish");
-  await says(page, "#publish .answer", "duplicate");
+  await says(page, "#publish .result", "duplicate");
   assert.deepEqual(await rows(page).first().locator(".name, .id").allTextContents(), ["a name & more", "my-ünique id"]);
   await rows(page).first().locator("summary").click();
   await says(page, "#rows .facts", " · id my-ünique id · ");
@@ -49,10 +49,10 @@ withBroker("content types, names, ids and the broker's errors", {}, async (broke
   assert.equal(await field(page, "publish", "id").isDisabled(), true);
   await field(page, "publish", "data").fill("data: it's\n\nevent: second\ndata: <b>\ndata: $x");
   await press(page, "Publish");
-  await says(page, "#publish .answer", "2 events");
+  await says(page, "#publish .result", "2 events");
   await field(page, "publish", "data").fill("event: nothing\n\n");
   await press(page, "Publish");
-  await says(page, "#publish .answer.bad", "400");
+  await says(page, "#publish .result.bad", "400");
 
   await field(page, "publish", "topic").fill("short");
   await press(page, "Publish");
@@ -65,7 +65,7 @@ withBroker("links open parts of the page", {}, async (broker) => {
   await insert(broker, "user", 1);
   const { page, faults } = await open(`${broker.url}/`, { hash: "#topics=weather1,greeting&after=0&audit=user" });
   await says(page, "#rows .data", "earlier");
-  await says(page, "#audit-answer", "1 version of user");
+  await says(page, "#audit-result", "1 version of user");
   assert.equal(await field(page, "publish", "topic").inputValue(), "weather1");
   await page.evaluate(() => (location.hash = "#events&tab=tokens"));
   await says(page, "#request", "GET /events");
@@ -115,7 +115,7 @@ withBroker("what publishers send is shown as text, even if it looks like markup"
   await field(page, "insert", "data").fill(JSON.stringify({ [evil]: evil }));
   await press(page, "Insert");
   await press(page, "show versions");
-  await says(page, "#audit-answer", `1 version of ${evil}`);
+  await says(page, "#audit-result", `1 version of ${evil}`);
   assert.equal(await page.evaluate(() => window.hurt ?? document.querySelectorAll("img, #rows script").length), 0);
   assert.equal(await page.locator("#rows > li.gap").count(), 0, "a publisher's gap is an event");
   assert.deepEqual(faults, []);
@@ -136,9 +136,9 @@ withBroker("bidirectional control characters are shown in names and confined to 
   await tab(page, "Insert");
   await field(page, "insert", "event").fill("user\u202e");
   await press(page, "Insert");
-  await says(page, "#insert .answer", "stored as user\\u{202e}_v_");
+  await says(page, "#insert .result", "stored as user\\u{202e}_v_");
   await press(page, "show versions");
-  await says(page, "#audit-answer", "1 version of user\\u{202e}");
+  await says(page, "#audit-result", "1 version of user\\u{202e}");
   assert.deepEqual(faults, []);
 });
 
@@ -154,9 +154,9 @@ async function startProxy(broker, prefix) {
       return;
     }
     const path = (pathname.slice(prefix.length) || "/") + search;
-    const onward = forward({ port, path, method: request.method, headers: request.headers, agent: false }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
+    const onward = forward({ port, path, method: request.method, headers: request.headers, agent: false }, (upstream) => {
+      response.writeHead(upstream.statusCode, upstream.headers);
+      upstream.pipe(response);
     });
     onward.on("error", () => response.destroy());
     response.on("close", () => onward.destroy());
@@ -177,16 +177,16 @@ withBroker("the console works behind a proxy's prefix, with and without the trai
       const { page, faults } = await open(proxy.url, { hash: `${slash}?from=bookmark#topics=greeting` });
       await says(page, "#state", "Live");
       await press(page, "Publish");
-      await says(page, "#publish .answer", "reached 1 subscriber");
+      await says(page, "#publish .result", "reached 1 subscriber");
       await says(page, "#rows .data", "hello");
       for (let version = 1; version <= 11; version += 1) await insert(broker, "a/b", version);
       await tab(page, "Audit");
       await field(page, "audit", "name").fill("a/b");
       await page.locator("#audit select[name=limit]").selectOption("10");
       await press(page, "Show");
-      await says(page, "#audit-answer", "10 versions of a/b; there");
+      await says(page, "#audit-result", "10 versions of a/b; there");
       await press(page, "More");
-      await says(page, "#audit-answer", slash ? "20 versions" : "11 versions");
+      await says(page, "#audit-result", slash ? "20 versions" : "11 versions");
       await says(page, "#chart-subscribers .now", "1");
       assert.match(await page.locator("#request").getAttribute("data-command"), /\/tools\/esker\/subscribe\/greeting/);
       assert.deepEqual(faults, []);

@@ -87,8 +87,8 @@ withBroker("the end of an outage shows its duration and what was missed", { argu
 withBroker("a proxy's response is retried after its Retry-After", {}, async (broker) => {
   const expected = ["404", "502", "503"];
   const { page, faults } = await open(`${broker.url}/`, { expected });
-  const answers = [404, 502, 403, 200].map((status) => ({ status, contentType: "text/html", body: "<h1>A proxy</h1>" }));
-  await page.route("**/subscribe/**", (route) => (answers.length ? route.fulfill(answers.shift()) : route.continue()));
+  const responses = [404, 502, 403, 200].map((status) => ({ status, contentType: "text/html", body: "<h1>A proxy</h1>" }));
+  await page.route("**/subscribe/**", (route) => (responses.length ? route.fulfill(responses.shift()) : route.continue()));
   await press(page, "Subscribe");
   for (const words of [/Waiting. 404/, /Waiting. 502/, /Waiting. 403/, /Waiting. This is not an event stream: the type is text.html/]) {
     await says(page, "#state", words);
@@ -97,7 +97,7 @@ withBroker("a proxy's response is retried after its Retry-After", {}, async (bro
   await says(page, "#state", "Live");
   await press(page, "Stop");
   const body = '{"title":"Service Unavailable","status":503,"detail":"not now"}';
-  answers.push({ status: 503, contentType: "application/problem+json", headers: { "Retry-After": "40" }, body });
+  responses.push({ status: 503, contentType: "application/problem+json", headers: { "Retry-After": "40" }, body });
   await press(page, "Subscribe");
   await says(page, "#state", "Waiting. not now");
   await says(page, "#countdown", /^(40|39|38) s$/);
@@ -107,10 +107,10 @@ withBroker("a proxy's response is retried after its Retry-After", {}, async (bro
 withBroker("charts are useful from the first second, and exclude the page's own requests", {}, async (broker) => {
   const { page, faults } = await open("about:blank");
   let asked = 0;
-  let answer = () => {};
+  let respond = () => {};
   await page.route("**/stats", async (route) => {
     asked += 1;
-    if (asked === 2) await new Promise((resolve) => (answer = resolve));
+    if (asked === 2) await new Promise((resolve) => (respond = resolve));
     await route.continue();
   });
   await page.goto(`${broker.url}/`);
@@ -118,7 +118,7 @@ withBroker("charts are useful from the first second, and exclude the page's own 
   await says(page, "#chart-events .top", "collecting …");
   await says(page, "#chart-latency .top", "nothing delivered yet");
   await says(page, "#chart-subscribers .since", /^10 s ago$/);
-  answer();
+  respond();
   await says(page, "#chart-events .now", /^0$/);
   const label = page.locator("#chart-bytes svg");
   await page.waitForFunction(() => poll.samples.length >= 5);

@@ -172,7 +172,7 @@ for (const colorScheme of ["light", "dark"]) {
         await tab(page, name);
         if (name === "Audit") {
           await press(page, "Show");
-          await says(page, "#audit-answer", "12 versions");
+          await says(page, "#audit-result", "12 versions");
         }
         for (const role of name === "Tokens" ? ["publisher", "subscriber"] : []) {
           await page.locator(`#token-${role}`).fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(7199) }));

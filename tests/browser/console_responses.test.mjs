@@ -20,11 +20,11 @@ withBroker("a missing response is reported with advice", {}, async (broker) => {
   await press(page, "Insert");
   await says(page, "#stats-note", `No response within 5 s. Browsers open at most ${ADVICE}`);
   await says(page, "#state", ADVICE);
-  for (const place of ["#publish .answer", "#insert .answer"]) await says(page, place, "No response within 15 s. It is unknown whether the request was accepted. ");
-  await says(page, "#audit-answer", ADVICE);
+  for (const place of ["#publish .result", "#insert .result"]) await says(page, place, "No response within 15 s. It is unknown whether the request was accepted. ");
+  await says(page, "#audit-result", ADVICE);
   await page.unroute("**/insert");
   await press(page, "Insert");
-  await says(page, "#insert .answer", "stored as");
+  await says(page, "#insert .result", "stored as");
   assert.deepEqual(faults, []);
 });
 
@@ -40,7 +40,7 @@ withBroker("a second press does not publish twice, and the button keeps the focu
   for (let presses = 0; presses < 3; presses += 1) await page.keyboard.press("Enter");
   assert.equal(await button.isDisabled(), true);
   assert.equal(await button.getAttribute("aria-busy"), "true");
-  await says(page, "#publish .answer", "reached");
+  await says(page, "#publish .result", "reached");
   await sleep(600);
   assert.equal(await rows(page).count(), 1);
   assert.equal(await button.evaluate((it) => it === document.activeElement), true);
@@ -63,7 +63,7 @@ withBroker("a stream without a byte for a minute is reported", { arguments: ["--
   await page.clock.fastForward(20_000);
   await says(page, "#state", /^Live, silent since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
   await press(page, "Publish");
-  await says(page, "#publish .answer", "reached 1");
+  await says(page, "#publish .result", "reached 1");
   await page.clock.runFor(1000);
   await says(page, "#state", /^Live$/);
   assert.deepEqual(faults.filter((fault) => !fault.startsWith("asked")), []);
@@ -72,27 +72,27 @@ withBroker("a stream without a byte for a minute is reported", { arguments: ["--
 withBroker("a response disappears when another request is made", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   await press(page, "Publish");
-  await says(page, "#publish .answer", "reached");
+  await says(page, "#publish .result", "reached");
   await page.route("**/publish/*", () => {});
   await press(page, "Publish");
-  assert.equal(await page.locator("#publish .answer").textContent(), "");
+  assert.equal(await page.locator("#publish .result").textContent(), "");
   await tab(page, "Insert");
   await press(page, "Insert");
   await press(page, "show versions");
-  await says(page, "#audit-answer", "1 version of user");
+  await says(page, "#audit-result", "1 version of user");
   await field(page, "audit", "name").fill("");
   await press(page, "Show");
-  assert.deepEqual(await page.locator("#audit-answer, #versions").allTextContents(), ["", ""]);
+  assert.deepEqual(await page.locator("#audit-result, #versions").allTextContents(), ["", ""]);
   await tab(page, "Insert");
   await field(page, "insert", "data").fill("{");
   await press(page, "Insert");
-  assert.equal(await page.locator("#insert .answer").textContent(), "");
+  assert.equal(await page.locator("#insert .result").textContent(), "");
   await tab(page, "Tokens");
   await field(page, "mint", "secret").fill(SECRETS.ESKER_PUBLISHER_SECRET);
   await press(page, "Create token");
-  await says(page, "#mint-answer", "in its field");
+  await says(page, "#mint-result", "in its field");
   await field(page, "mint", "names").fill("");
   await press(page, "Create token");
-  assert.equal(await page.locator("#mint-answer").textContent(), "");
+  assert.equal(await page.locator("#mint-result").textContent(), "");
   assert.deepEqual(faults, []);
 });

@@ -86,7 +86,7 @@ withBroker("tokens: refused, pasted, expired, made, stored", { tokens: true, env
   await says(page, "#mint-command", "esker token --subscribe 'news*' --subscribe greeting --ttl 1h");
   await tab(page, "Publish");
   await press(page, "Publish");
-  await says(page, "#publish .answer", "reached 1 subscriber");
+  await says(page, "#publish .result", "reached 1 subscriber");
   assert.ok(asked.every((url) => !/token|%22|eyJ/.test(url)), "no token appears in a URL");
 
   await page.reload();

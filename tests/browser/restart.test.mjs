@@ -1,5 +1,5 @@
 // A restart of the broker, seen by a page of another origin with a plain EventSource. If a listening socket stays open
-// meanwhile, as with systemd's esker.socket, every browser reconnects and gets every event. Without it, Firefox gives up.
+// in the meantime, as with systemd's esker.socket, every browser reconnects and gets every event. Without it, Firefox gives up.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -17,7 +17,7 @@ const RESTARTS = 3;
 
 /**
  * Does what systemd does for a socket unit and its service: listens all the time, and passes its socket to each broker that it
- * starts (sd_listen_fds(3)). systemd-socket-activate won't do: it executes the program, and stops listening with it.
+ * starts (sd_listen_fds(3)). systemd-socket-activate is not sufficient: it executes the program, and stops listening with it.
  */
 const SOCKET_UNIT = `
 import os, socket, subprocess, sys

@@ -172,11 +172,11 @@ test("a stream closed while its token is requested opens no connection", () =>
     const locks = fakeLocks();
     const leave = enterPage({ locks });
     try {
-      let answer;
-      const stream = connect(BROKER, { ...TOPICS, token: () => new Promise((resolve) => (answer = resolve)) });
-      await until(() => answer);
+      let resolveToken;
+      const stream = connect(BROKER, { ...TOPICS, token: () => new Promise((resolve) => (resolveToken = resolve)) });
+      await until(() => resolveToken);
       stream.close();
-      answer("late");
+      resolveToken("late");
       for (let ticks = 0; ticks < 20; ticks++) await tick();
       assert.deepEqual([requests, locks.names, stream.state], [[], [], "closed"]);
     } finally {

@@ -16,16 +16,16 @@ export async function insert(event, data) {
   const body = JSON.stringify({ event, data });
   const headers = { "Content-Type": "application/json" };
   const request = { method: "POST", headers, body, keepalive: body.length < MOST_KEPT_ALIVE };
-  return (await ask(new URL("insert", BROKER), request)).answer.id;
+  return (await ask(new URL("insert", BROKER), request)).body.id;
 }
 
 /** Reads the versions of a record after an id, oldest first, page by page. */
 export async function* versions(event, after, signal) {
   let next = new URL(`audit/${encodeURIComponent(event)}?after=${after}&limit=${PAGE}`, BROKER);
   while (next) {
-    const { answer, response } = await ask(next, { signal });
+    const { body, response } = await ask(next, { signal });
     // A key consists of the record's name, "_v_" and the id.
-    yield Object.entries(answer).map(([key, value]) => ({ id: key.slice(key.lastIndexOf("_") + 1), value }));
+    yield Object.entries(body).map(([key, value]) => ({ id: key.slice(key.lastIndexOf("_") + 1), value }));
     next = nextPage(response);
   }
 }
@@ -34,9 +34,9 @@ async function ask(url, request) {
   const response = await fetch(url, request).catch(() => {
     throw new Error("the broker can't be reached");
   });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.detail ?? `status ${response.status}`);
-  return { answer, response };
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(body.detail ?? `status ${response.status}`);
+  return { body, response };
 }
 
 function nextPage(response) {

@@ -1,7 +1,7 @@
 // The form's state, shared by all windows that have it open. Independent of React and the DOM.
 //
-// A field shows what its user is typing until that is stored, regardless of what arrives in the meantime; otherwise it shows the
-// value with the newest id. So the echo of an older value never removes a letter, and in the end all windows show the same.
+// A field shows what its user is typing until that is stored, regardless of what arrives in the meantime; otherwise it shows
+// the value with the newest id. So the echo of an older value never removes a letter, and in the end all windows show the same.
 
 import { insert, isNewer, listen, timeOf } from "./broker.js";
 import { FIELDS, fit } from "./fields.js";
@@ -52,13 +52,13 @@ export function flush() {
   for (const name of fields.keys()) save(name);
 }
 
-function tell(part) {
+function update(part) {
   state = { ...state, ...part };
   for (const listener of listeners) listener();
 }
 
 function change(name, part) {
-  tell({ fields: { ...state.fields, [name]: { ...state.fields[name], ...part } } });
+  update({ fields: { ...state.fields, [name]: { ...state.fields[name], ...part } } });
 }
 
 function saveIn(name, millis) {
@@ -96,10 +96,10 @@ export function start() {
   const stream = listen([...fields.keys()], {
     onEvent: ({ name, data, id }) => take(name, id, JSON.parse(data), isForeign(state.fields[name], id)),
     onState: (connection) => {
-      tell({ connection });
+      update({ connection });
       if (connection === "open") flush();
     },
-    onRole: (role) => tell({ role }),
+    onRole: (role) => update({ role }),
   });
   return () => stream.close();
 }

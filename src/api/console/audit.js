@@ -39,7 +39,7 @@ async function readOn(query) {
     }
     showVersions();
   } catch (error) {
-    if (run === audit.run) showFailure($("audit-answer"), error);
+    if (run === audit.run) showFailure($("audit-result"), error);
   } finally {
     if (run === audit.run) $("look").removeAttribute("aria-busy");
   }
@@ -49,7 +49,7 @@ function showVersions() {
   const items = audit.versions.map((version, at) => versionItem(version, audit.versions[at - 1]));
   $("versions").replaceChildren(...(audit.isNewestFirst ? items.reverse() : items));
   const more = audit.next === null ? "" : "; there are more";
-  showResult($("audit-answer"), true, items.length ? `${plural(items.length, "version")} of ${visible(audit.name)}${more}` : `No record is named ${visible(audit.name)}`);
+  showResult($("audit-result"), true, items.length ? `${plural(items.length, "version")} of ${visible(audit.name)}${more}` : `No record is named ${visible(audit.name)}`);
   $("more").hidden = audit.next === null;
 }
 
@@ -84,7 +84,7 @@ function clearVersions() {
   $("look").removeAttribute("aria-busy");
   $("versions").replaceChildren();
   $("more").hidden = true;
-  showResult($("audit-answer"), true);
+  showResult($("audit-result"), true);
 }
 
 function submitAudit(event) {

@@ -82,7 +82,7 @@ function submitOnCtrlEnter(form) {
 
 /** Shows the result of an action, as texts and elements; without any, clears it. */
 function showResult(place, isGood, ...parts) {
-  place.className = isGood ? "answer good" : "answer bad";
+  place.className = isGood ? "result good" : "result bad";
   place.replaceChildren(...parts);
 }
 

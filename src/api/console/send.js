@@ -34,7 +34,7 @@ function validateJson(input) {
 
 /** Sends a form's request and shows the response using `show`; one request at a time per form. */
 async function send(form, request, show) {
-  const [button, place] = [form.querySelector(".primary"), form.querySelector(".answer")];
+  const [button, place] = [form.querySelector(".primary"), form.querySelector(".result")];
   if (button.disabled) return;
   const hadFocus = document.activeElement === button;
   button.disabled = true;
@@ -67,7 +67,7 @@ function shownInsert({ event, id, key }) {
 function submitPublish(event) {
   event.preventDefault();
   const form = $("publish").elements;
-  showResult($("publish").querySelector(".answer"), true);
+  showResult($("publish").querySelector(".result"), true);
   if (!validateTopic(form.topic) || (form.kind.value === "json" && !validateJson(form.data))) return;
   send($("publish"), publishRequest(), shownPublish);
 }
@@ -75,7 +75,7 @@ function submitPublish(event) {
 function submitInsert(event) {
   event.preventDefault();
   const form = $("insert").elements;
-  showResult($("insert").querySelector(".answer"), true);
+  showResult($("insert").querySelector(".result"), true);
   if (!check(form.event, form.event.value ? "" : "Enter a name") || !validateJson(form.data)) return;
   send($("insert"), insertRequest(), shownInsert);
 }

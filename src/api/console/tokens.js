@@ -11,7 +11,7 @@ const tokens = { publisher: "", subscriber: "" };
 /** Called when a token changes. */
 const onTokenChange = [];
 
-/** What a header field can contain. White space inside a token comes from copying it with line breaks. */
+/** What a header field can contain. Whitespace inside a token is a result of copying it with line breaks. */
 const SENDABLE = /^[\x21-\x7e]*$/;
 /** Times further in the future than this can't be intended, in seconds. */
 const CENTURY = 100 * 365.25 * 86_400;
@@ -127,10 +127,10 @@ function validateMint({ role, names, bad, seconds, secret }) {
 async function submitMint(event) {
   event.preventDefault();
   const asked = readMintForm();
-  showResult($("mint-answer"), true);
+  showResult($("mint-result"), true);
   if (!validateMint(asked)) return;
   setToken(asked.role, await mint(asked.role, asked.names, asked.seconds, asked.alg, asked.secret));
-  showResult($("mint-answer"), true, `The ${asked.role} token is in its field above. The secret was not sent anywhere.`);
+  showResult($("mint-result"), true, `The ${asked.role} token is in its field above. The secret was not sent anywhere.`);
 }
 
 function showMintCommand() {
