@@ -1,5 +1,5 @@
 //! Measures one worker's streams with 10 000, 100 000 and 1 000 000 subscribers on in-memory sockets as small as a
-//! descriptor: memory per subscriber, and the time of our own code per delivery, join, leave and check of the sweep.
+//! descriptor: memory per subscriber, and the time of the broker's own code per delivery, join, leave and check of the sweep.
 //! Driven by the same calls as the simulation. Other benches measure the kernel's time and memory.
 //!
 //! Run `cargo bench --bench crowd`, or choose the counts: `cargo bench --bench crowd -- 5000`. Times are wall time on one
@@ -33,9 +33,9 @@ const BURST: usize = 64;
 const JOINS_PER_ITERATION: usize = 128;
 /// How often a random half of the subscribers leaves and is replaced.
 const CHURNS: usize = 4;
-/// The least number of deliveries in a measurement of time.
+/// The minimum number of deliveries in a measurement of time.
 const DELIVERIES: usize = 10_000_000;
-/// The least number of rounds in a measurement of time.
+/// The minimum number of rounds in a measurement of time.
 const ROUNDS: usize = 20;
 /// A typical event, for measurements of the socket alone.
 const EVENT: &[u8] = b"2a\r\ndata: hello, world\nid: 1763000000000000\n\n\r\n";
@@ -54,7 +54,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Has no subscribers yet, but room for the keys of `count`, so that the bench's own memory does not grow.
+    /// Creates a crowd without subscribers, but with room for the keys of `count`, so that the bench's own memory does not grow.
     fn new(topics: usize, count: usize) -> Self {
         let (hub, streams) = one_worker();
         let topic = |number| TopicName::parse(&format!("topic{number:05}")).expect("a topic");

@@ -6,7 +6,7 @@
 //! event     publish an event, check that every subscriber gets it, print the milliseconds
 //! await     wait for an event from another publisher, and check it like `event`
 //! status    print the counts
-//! farewell  wait until all streams have ended
+//! drained   wait until all streams have ended
 //! ```
 //! Exits at the end of standard input.
 
@@ -128,7 +128,7 @@ fn run_command(command: &str, shard: &mut Shard, patience: Duration) -> Result<(
             println!("status {}", counts(shard));
             Ok(())
         }
-        "farewell" => wait_for_end(shard, patience),
+        "drained" => wait_for_end(shard, patience),
         other => Err(format!("unknown command: {other}").into()),
     }
 }
@@ -177,7 +177,7 @@ fn wait_for_end(shard: &mut Shard, patience: Duration) -> Result<(), Box<dyn Err
             first.get_or_insert_with(Instant::now);
         }
     }
-    println!("farewell {} seconds={:.3}", counts(shard), first.unwrap_or(begin).elapsed().as_secs_f64());
+    println!("drained {} seconds={:.3}", counts(shard), first.unwrap_or(begin).elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -161,8 +161,8 @@ impl Shard {
 
     /// Returns the published event as subscribers should receive it, once the broker has responded.
     pub fn published(&self) -> Option<String> {
-        let (_, answer) = self.publisher.as_ref()?;
-        let (_, id) = std::str::from_utf8(answer).ok()?.split_once("\"id\":\"")?;
+        let (_, response) = self.publisher.as_ref()?;
+        let (_, id) = std::str::from_utf8(response).ok()?.split_once("\"id\":\"")?;
         let (id, _) = id.split_once('"')?;
         Some(format!("{EVENT}id: {id}\n\n"))
     }
@@ -258,9 +258,9 @@ impl Shard {
     }
 
     fn read_response(&mut self) -> io::Result<()> {
-        let Some((socket, answer)) = &mut self.publisher else { return Ok(()) };
+        let Some((socket, response)) = &mut self.publisher else { return Ok(()) };
         match socket.read(&mut self.scratch) {
-            Ok(count) => answer.extend_from_slice(&self.scratch[..count]),
+            Ok(count) => response.extend_from_slice(&self.scratch[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -120,7 +120,7 @@ impl<'a> Load<'a> {
             let number = self.subscribers.len();
             let socket = self.open(number, resume)?;
             self.subscribers.push(Subscriber::new(socket, NonZeroU32::new(1)));
-            // Responses are read meanwhile, or the listen backlog would overflow.
+            // Responses are read in the meantime, or the listen backlog would overflow.
             self.run(Duration::ZERO)?;
         }
         Ok(())

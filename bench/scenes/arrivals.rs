@@ -83,7 +83,7 @@ fn finish(load: &Load<'_>, spent: Spent, server: &Running) -> Result<Arrivals, F
     Ok(Arrivals { opened, delivered, spent, private_bytes: procs::private_bytes(server.root.id()) })
 }
 
-/// Measures the latency of subscribers that read, beside `stalled` others that never do.
+/// Measures the latency of subscribers that read, next to `stalled` others that never do.
 pub fn beside_stalled(name: &str, setting: &Setting, stalled: usize) -> Result<fanout::Fanout, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
     let mut mute = Load::new(&server, setting.topics, FILLING_SIZE)?;

@@ -1,5 +1,5 @@
 //! Requests on keep-alive connections, each sent as soon as the previous one has its response: publishes to topics without
-//! subscribers, and inserts beside a bare append and fdatasync of the same bytes in the same batches.
+//! subscribers, and inserts compared with a bare append and fdatasync of the same bytes in the same batches.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,19 +18,19 @@ const NAMES: u64 = 1000;
 
 /// The results of a round.
 pub struct Requests {
-    pub answered: u64,
+    pub responses: u64,
     pub spent: Spent,
 }
 
 impl Requests {
     /// Returns requests per second.
     pub fn rate(&self) -> f64 {
-        self.spent.rate(self.answered)
+        self.spent.rate(self.responses)
     }
 
     /// Returns the server's CPU time per request, in microseconds.
     pub fn micros_each(&self) -> f64 {
-        self.spent.micros_each(self.answered)
+        self.spent.micros_each(self.responses)
     }
 }
 
@@ -98,27 +98,27 @@ fn drive(
     }
     let mut run = |duration: Duration| -> Result<u64, Failure> {
         let mut events = Events::with_capacity(1024);
-        let (begin, mut answered) = (Instant::now(), 0);
+        let (begin, mut responses) = (Instant::now(), 0);
         while begin.elapsed() < duration {
             poll.poll(&mut events, Some(Duration::from_millis(100)))?;
             for event in &events {
                 let requester = &mut requesters[event.token().0];
                 requester.handle_readable()?;
                 if requester.outstanding() == 0 {
-                    answered += 1;
+                    responses += 1;
                     requester.send(request(sent))?;
                     sent += 1;
                 }
             }
         }
-        Ok(answered)
+        Ok(responses)
     };
     run(WARMING)?;
     let stopwatch = Stopwatch::start(server.root.id());
-    let answered = run(duration)?;
+    let responses = run(duration)?;
     let spent = stopwatch.spent();
-    if answered == 0 {
+    if responses == 0 {
         return Err("no response arrived".into());
     }
-    Ok(Requests { answered, spent })
+    Ok(Requests { responses, spent })
 }

@@ -52,12 +52,12 @@ fn accept(listener: &TcpListener, poll: &Poll, sockets: &mut Vec<TcpStream>) -> 
 }
 
 fn respond(socket: &mut TcpStream, request: &mut [u8]) {
-    let answered = match socket.read(request) {
+    let has_responded = match socket.read(request) {
         Ok(length) if length < floor::TOO_LARGE => length == 0 || socket.write_all(floor::RESPONSE).is_ok(),
         Ok(_) => false,
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     };
-    if !answered {
+    if !has_responded {
         // A client that has disconnected is not an error.
         let _ = socket.shutdown(Shutdown::Both);
     }

@@ -1,5 +1,5 @@
 //! Pushpin: its runner with condure (connections), pushpin-proxy, pushpin-handler (channels) and zurl (requests to the origin),
-//! beside an nginx. Pushpin serves no streams by itself: for each subscriber it asks an origin, whose response names the
+//! next to an nginx. Pushpin serves no streams by itself: for each subscriber it asks an origin, whose response names the
 //! channel; here, nginx responds from its configuration. Pushpin's port for publishing closes the connection after each
 //! request, so publishers also go through nginx, which keeps their connections open.
 
