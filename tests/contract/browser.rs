@@ -248,7 +248,7 @@ fn a_browser_reconnects_to_a_broker_that_was_full() {
     assert_eq!(browser.report("error"), CONNECTING, "EventSource has not given up");
     drop(other);
     broker.wait_for("below the limit", |stats| stats["subscribers"] == 0);
-    // The broker told it to wait 5 to 15 seconds.
+    // The broker asked it to wait 5 to 15 seconds.
     browser.report("open");
     broker.wait_for("subscribed", |stats| stats["subscribers"] == 1);
     let published = [publish(&broker, None, None, "at last")];

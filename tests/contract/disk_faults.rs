@@ -3,7 +3,7 @@
 use super::records::insert;
 use super::support::{DiskFault, FaultyDisk};
 
-/// A record is being written to a slow disk when the broker is told to stop.
+/// A record is being written to a slow disk when the broker receives the signal to stop.
 #[test]
 fn inserts_in_progress_are_completed_during_a_drain() {
     let disk = FaultyDisk::new();

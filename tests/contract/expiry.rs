@@ -1,4 +1,4 @@
-//! A stream ends in the second in which its token expires, with an `expired` event, and no other stream ends with it. Seconds
+//! A stream ends in the second in which its token expires, with an `expired` event, and no other stream ends then. Seconds
 //! are part of the contract, so these tests measure them, and share a lock with the tests in `scale`.
 
 use std::time::SystemTime;

@@ -237,7 +237,7 @@ fn unreadable_key_files_are_refused_at_startup() {
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains(path) && err.contains(part), "{err}");
     }
-    // The previous key must be valid as well; otherwise its tokens would be refused without anybody noticing.
+    // The previous key must be valid as well; otherwise its tokens would be refused unnoticed.
     file.write("key.pem", KeyPair::ed25519().public_pem());
     let path = file.path().display().to_string();
     let (code, _, err) = run(&["--port", "0", "--subscriber-key", &path], &SECRETS[..1]);

@@ -220,11 +220,11 @@ fn an_idle_connection_makes_room_for_a_waiting_one() {
     }
     let (mut busy, mut silent) = (begin_request(&broker), broker.connect());
     for mut oldest in idle {
-        let mut newcomer = begin_request(&broker);
-        assert!(complete_and_begin(&mut newcomer));
+        let mut new_client = begin_request(&broker);
+        assert!(complete_and_begin(&mut new_client));
         assert!(oldest.is_closed());
-        assert!(complete_and_begin(&mut newcomer) && complete_and_begin(&mut busy));
-        std::mem::forget(newcomer);
+        assert!(complete_and_begin(&mut new_client) && complete_and_begin(&mut busy));
+        std::mem::forget(new_client);
     }
     let mut waiting = broker.connect();
     waiting.send(HEALTH);

@@ -235,7 +235,7 @@ fn a_killed_broker_is_reported() {
     assert!(code == Some(1) && report.contains("streams not open at the end: 8"), "{report}");
 }
 
-/// Accepts every POST, and answers each GET with the next of these streams, repeating the last one.
+/// Accepts every POST, and responds to each GET with the next of these streams, repeating the last one.
 fn serve_fake_streams(streams: &'static [&'static str]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it has an address"));

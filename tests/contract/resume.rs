@@ -1,4 +1,4 @@
-//! Resuming: from every position with nothing lost or duplicated, and with a `gap` where events are gone.
+//! Resuming: from every position with nothing lost or duplicated, and with a `gap` where events were evicted.
 
 use super::support::{Broker, Event, Stream};
 

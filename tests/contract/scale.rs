@@ -164,7 +164,7 @@ fn accepting_resumes_once_descriptors_are_available() {
     publisher.publish("topicone1", 5, "");
     crowd.read_until("served", |crowd| crowd.members(0..200).iter().all(|member| member.received == 5));
     crowd.disconnect(0..150);
-    // Descriptors are available again, though few. Only time and closed connections tell the broker so.
+    // Descriptors are available again, though few. The broker notices only after a while, or when connections close.
     waiting.clone().for_each(|index| crowd.start_reading(index));
     crowd.read_until("accepted", |crowd| crowd.members(waiting.clone()).iter().all(|member| member.is_open));
     publisher.publish("topicone1", 5, "");

@@ -81,8 +81,8 @@ fn inherited_sockets_replace_the_default_address() {
     let [address] = addresses(&activated.line)[..] else { panic!("{}", activated.line) };
     assert!(activated.line.contains(&format!(" and {unix} with")), "{}", activated.line);
     assert_eq!(get(Connection::open(address), "/healthz"), 200);
-    let beside = SocketActivated::start("tcp", "", &["--port", "0"]);
-    assert_eq!(addresses(&beside.line).len(), 2, "{}", beside.line);
+    let in_addition = SocketActivated::start("tcp", "", &["--port", "0"]);
+    assert_eq!(addresses(&in_addition.line).len(), 2, "{}", in_addition.line);
 }
 
 #[test]

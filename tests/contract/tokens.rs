@@ -147,7 +147,7 @@ fn the_header_precedes_the_query_and_the_query_the_cookie() {
     }
 }
 
-/// A browser keeps an old cookie of the host beside that of its domain, and sends both.
+/// A browser keeps an old cookie of the host in addition to that of its domain, and sends both.
 #[test]
 fn the_first_valid_of_several_cookies_counts() {
     let broker = secured_broker();

@@ -92,7 +92,7 @@ fn forged_tokens_harm_nobody() {
         let mut responses = Vec::new();
         let _ = socket.read_to_end(&mut responses);
         let responses = String::from_utf8_lossy(&responses).matches("HTTP/1.1 ").count();
-        assert!(responses <= 1, "the connection closes after a forged token; {responses} were answered");
+        assert!(responses <= 1, "the connection closes after a forged token; {responses} arrived");
     });
     // A token that the broker has never seen, from another address, is accepted while the attacker's forgeries still wait.
     let fresh = keys.sign("ES384", &json!({"exp": tokens::now() + 500, "topics": [TOPIC]}));

@@ -1,5 +1,5 @@
 //! Bodies that need much CPU time: more events than a body may have, the maximum number of events, very many lines. Meanwhile,
-//! small publishes are answered and delivered.
+//! small publishes get responses and are delivered.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;

@@ -18,7 +18,8 @@ const RETAINED: &str = "32";
 /// The kernel closes a connection whose peer has acknowledged nothing for three minutes. Longer, for a slow machine.
 const GIVEN_UP: Duration = Duration::from_secs(300);
 
-/// Doesn't take the lock: it waits nearly all the time, so the other tests run meanwhile. Its name makes it one of the first.
+/// Doesn't take the lock: it waits nearly all the time, so the other tests run in the meantime. Its name makes it one of the
+/// first.
 #[test]
 fn unplugged_peers_are_closed_and_others_unaffected() {
     let net = Network::new();

@@ -13,7 +13,7 @@ use super::support::{Broker, Connection, TempDir};
 
 /// Connections opened while there are no descriptors.
 const WAITING: usize = 500;
-/// Idle connections beside them.
+/// Idle connections in addition to them.
 const IDLE: usize = 200;
 
 #[test]

@@ -71,7 +71,7 @@ fn flood(mut publisher: Publisher, number: usize) {
 
 /// More connections than one loop iteration could serve, if each could use its whole read budget.
 const FLOODING_CLIENTS: usize = 400;
-/// Responses that must arrive meanwhile.
+/// Responses that must arrive in the meantime.
 const ANSWERS: usize = 20;
 
 #[test]
@@ -93,7 +93,7 @@ fn many_flooding_clients_delay_nobody() {
     eprintln!("each fast subscriber got {}", fast.finish());
 }
 
-/// Sends requests repeatedly, and returns how many were answered in time.
+/// Sends requests repeatedly, and returns how many got a response in time.
 fn send_request(mut connection: Connection) -> usize {
     let begin = Instant::now();
     let responses = (0..ANSWERS).take_while(|_| {

@@ -236,7 +236,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(&Event)) {
+    fn take(&mut self, bytes: &[u8], mut report: impl FnMut(&Event)) {
         self.unread.extend_from_slice(bytes);
         if !self.is_open {
             let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") else { return };
@@ -251,7 +251,7 @@ impl Reader {
         }
         self.unread = rest.to_vec();
         while let Some(end) = self.text.find("\n\n") {
-            tell(&Event::parse(&self.text[..end + 2]));
+            report(&Event::parse(&self.text[..end + 2]));
             self.text.drain(..end + 2);
         }
     }

@@ -1,5 +1,5 @@
 //! Masses of slow clients, each within its limits: heads and bodies that drip, bodies that stall, responses and streams that
-//! are not read. All other clients are served meanwhile, and clients that exceed a limit are closed in time.
+//! are not read. All other clients are served in the meantime, and clients that exceed a limit are closed in time.
 
 use std::io::Write as _;
 use std::net::TcpStream;

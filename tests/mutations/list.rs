@@ -447,7 +447,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "store/opening.rs",
         &[("if checkpointer::checkpoint_truncate(&writer)? { Ok(writer) } else { Err(Cause::InUse) }", "Ok(writer)")],
     ),
-    // An id of an insert that failed is never given again: here an id is only taken when its record is published.
+    // The id of an insert that failed is never assigned again: here an id is only taken when its record is published.
     change(
         "failed-ids-given-again",
         &[Store(4)],

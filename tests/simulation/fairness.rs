@@ -88,8 +88,8 @@ fn busy_connections_share_iterations_evenly_and_delay_no_other_client() {
         assert!(most.copied() <= least.map(|count| count + 8), "{responses:?}");
     }
     assert!(responses.iter().all(|&count| count >= 10), "{responses:?}");
-    let (newcomer, mut iterations) = (harness.connect(&request(0)), 0);
-    while harness.responses(newcomer) == 0 {
+    let (new_client, mut iterations) = (harness.connect(&request(0)), 0);
+    while harness.responses(new_client) == 0 {
         harness.iterate();
         iterations += 1;
     }

@@ -14,11 +14,11 @@ use esker::internals::net::{Listen, Reactor, Readiness, Socket, Stream, Token};
 use esker::internals::sim::ManualClock;
 use esker::internals::stream::BUDGET_PER_ITERATION;
 
-/// The most reads, and writes, per socket and loop iteration: invariant 5.
+/// The maximum number of reads, and of writes, per socket and loop iteration: invariant 5.
 const CALLS_PER_TURN: usize = 12;
-/// The most accepted connections per iteration.
+/// The maximum number of accepted connections per iteration.
 const ACCEPTS_PER_TURN: usize = 128;
-/// The most writes per iteration: serving, the sweep and the drain have a budget each, and some requests get responses.
+/// The maximum number of writes per iteration: serving, the sweep and the drain have a budget each, and some requests get responses.
 const WRITES_PER_TURN: usize = 3 * BUDGET_PER_ITERATION + ACCEPTS_PER_TURN;
 
 /// A connection, seen from both ends.
@@ -45,7 +45,7 @@ pub struct Pipe {
     registration: Option<Registration>,
     is_listed: bool,
     /// The iteration that `reads` and `writes` count for.
-    turn: u64,
+    iteration: u64,
     reads: usize,
     writes: usize,
 }
@@ -58,8 +58,8 @@ struct Registration {
 }
 
 impl Pipe {
-    fn begin(&mut self, turn: u64) {
-        if std::mem::replace(&mut self.turn, turn) != turn {
+    fn begin(&mut self, iteration: u64) {
+        if std::mem::replace(&mut self.iteration, iteration) != iteration {
             (self.reads, self.writes) = (0, 0);
         }
     }
@@ -84,15 +84,15 @@ pub struct Net {
     /// Per kernel, the pipes whose readiness the next wait reports.
     listed: Vec<VecDeque<usize>>,
     backlog: VecDeque<usize>,
-    door: Option<Token>,
-    is_door_listed: bool,
+    listener: Option<Token>,
+    is_listener_listed: bool,
     /// The error of every accept while it is set.
     pub accept_fault: Option<i32>,
     /// The duration of each read and write in microseconds, if they take time.
     pub slow_calls: Option<(Arc<ManualClock>, u64)>,
     numbers: BTreeSet<RawFd>,
     /// Counts the iterations of all workers.
-    turn: u64,
+    iteration: u64,
     /// In this iteration.
     writes: usize,
     accepts: usize,
@@ -132,13 +132,13 @@ impl Shared {
     pub fn restart(&self, workers: usize) -> (Vec<SimKernel>, SimListener) {
         let mut net = self.get();
         net.backlog.clear();
-        (net.door, net.is_door_listed) = (None, false);
+        (net.listener, net.is_listener_listed) = (None, false);
         net.listed = vec![VecDeque::new(); workers];
         net.numbers.clear();
         for pipe in &mut net.pipes {
             (pipe.is_reset, pipe.registration, pipe.is_listed) = (true, None, false);
         }
-        let kernel = |id| SimKernel { id, net: self.clone(), is_rung: Arc::default() };
+        let kernel = |id| SimKernel { id, net: self.clone(), is_woken: Arc::default() };
         ((0..workers).map(kernel).collect(), SimListener { net: self.clone() })
     }
 }
@@ -155,7 +155,7 @@ impl Net {
         self.pipes.push(Pipe { host, room, ..Pipe::default() });
         let pipe = self.pipes.len() - 1;
         self.backlog.push_back(pipe);
-        self.is_door_listed = self.door.is_some();
+        self.is_listener_listed = self.listener.is_some();
         pipe
     }
 
@@ -246,7 +246,7 @@ impl Net {
     }
 
     fn is_ready(&self, kernel: usize) -> bool {
-        !self.listed[kernel].is_empty() || (kernel == 0 && self.is_door_listed)
+        !self.listed[kernel].is_empty() || (kernel == 0 && self.is_listener_listed)
     }
 }
 
@@ -255,7 +255,7 @@ impl Net {
 pub struct SimKernel {
     id: usize,
     net: Shared,
-    is_rung: Arc<AtomicBool>,
+    is_woken: Arc<AtomicBool>,
 }
 
 /// Reports whether a worker's wait would return.
@@ -263,20 +263,20 @@ pub struct SimKernel {
 pub struct Watch {
     id: usize,
     net: Shared,
-    is_rung: Arc<AtomicBool>,
+    is_woken: Arc<AtomicBool>,
 }
 
 impl Watch {
     /// Returns whether a socket is ready or the worker was woken.
     pub fn would_wake(&self) -> bool {
-        self.is_rung.load(Ordering::Relaxed) || self.net.get().is_ready(self.id)
+        self.is_woken.load(Ordering::Relaxed) || self.net.get().is_ready(self.id)
     }
 }
 
 impl SimKernel {
     /// Returns a handle that remains when the worker owns the kernel.
     pub fn watch(&self) -> Watch {
-        Watch { id: self.id, net: self.net.clone(), is_rung: Arc::clone(&self.is_rung) }
+        Watch { id: self.id, net: self.net.clone(), is_woken: Arc::clone(&self.is_woken) }
     }
 
     fn note(&self, socket: &End, wants_room: bool, token: Token) {
@@ -296,17 +296,17 @@ impl Reactor for SimKernel {
     type Listener = SimListener;
 
     fn waker(&self) -> WakeFn {
-        let is_rung = Arc::clone(&self.is_rung);
-        Box::new(move || is_rung.store(true, Ordering::Relaxed))
+        let is_woken = Arc::clone(&self.is_woken);
+        Box::new(move || is_woken.store(true, Ordering::Relaxed))
     }
 
     fn wait(&mut self, _: Option<Duration>, seen: &mut Vec<Readiness>) -> io::Result<()> {
-        self.is_rung.store(false, Ordering::Relaxed);
+        self.is_woken.store(false, Ordering::Relaxed);
         let mut net = self.net.get();
-        net.turn += 1;
+        net.iteration += 1;
         (net.writes, net.accepts) = (0, 0);
-        if self.id == 0 && std::mem::take(&mut net.is_door_listed) {
-            seen.extend(net.door.map(|token| Readiness {
+        if self.id == 0 && std::mem::take(&mut net.is_listener_listed) {
+            seen.extend(net.listener.map(|token| Readiness {
                 token,
                 is_readable: true,
                 is_writable: false,
@@ -325,8 +325,8 @@ impl Reactor for SimKernel {
 
     fn listen(&self, _: &mut SimListener, token: Token) -> io::Result<()> {
         let mut net = self.net.get();
-        net.door = Some(token);
-        net.is_door_listed = !net.backlog.is_empty();
+        net.listener = Some(token);
+        net.is_listener_listed = !net.backlog.is_empty();
         Ok(())
     }
 
@@ -366,7 +366,7 @@ impl Read for End {
         let net = &mut *guard;
         net.take_time();
         let pipe = &mut net.pipes[self.pipe];
-        pipe.begin(net.turn);
+        pipe.begin(net.iteration);
         pipe.reads += 1;
         assert!(pipe.reads <= CALLS_PER_TURN, "one iteration reads from a socket too often");
         if pipe.is_reset {
@@ -393,7 +393,7 @@ impl Write for End {
         let net = &mut *guard;
         net.take_time();
         let pipe = &mut net.pipes[self.pipe];
-        pipe.begin(net.turn);
+        pipe.begin(net.iteration);
         pipe.writes += 1;
         assert!(pipe.writes <= CALLS_PER_TURN, "one iteration writes to a socket too often");
         net.writes += 1;

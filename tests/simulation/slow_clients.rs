@@ -262,11 +262,11 @@ fn the_longest_idle_connection_makes_room_at_the_limit() {
         // Part of another request head has been read, or is still in the socket.
         harness.send(pipes[0], b"GET /");
         harness.net.get().send(pipes[1], b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
-        let newcomer = harness.connect(9, None);
+        let new_client = harness.connect(9, None);
         harness.net.get().deliver(pipes[1], usize::MAX);
-        harness.send(newcomer, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        harness.send(new_client, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
         harness.pass(2 * SECOND);
-        assert!(harness.received(newcomer).ends_with("ok"));
+        assert!(harness.received(new_client).ends_with("ok"));
         assert!(!harness.is_over(pipes[0]) && !harness.is_over(pipes[1]), "connections with a request were closed");
         let closed = pipes.iter().filter(|&&pipe| harness.is_over(pipe)).count();
         assert_eq!((closed, harness.is_over(pipes[2]) || workers > 1), (1, true));

@@ -47,7 +47,7 @@ fn the_guides_publishers_retry_with_the_same_id() {
         let program = thread::spawn(move || run(publisher, &address));
         let responses =
             ["503 Service Unavailable\r\nRetry-After: 0", "", "429 Too Many Requests\r\nRetry-After: 0", "200 OK"];
-        let requests = responses.map(|response| answer_one(&listener, response));
+        let requests = responses.map(|response| respond_once(&listener, response));
         assert!(requests.iter().all(|request| *request == requests[0]), "{publisher:?}: {requests:?}");
         let (status, out, err) = program.join().expect("the program ends");
         assert_eq!(status, Some(0), "{publisher:?}: {out} {err}");
@@ -60,7 +60,7 @@ fn the_guides_publishers_give_up_when_retrying_is_useless() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let program = thread::spawn(move || run(publisher, &address));
-        answer_one(&listener, "413 Content Too Large");
+        respond_once(&listener, "413 Content Too Large");
         let (status, out, err) = program.join().expect("the program ends");
         assert!(
             status != Some(0) && format!("{out}{err}").contains("\"detail\""),
@@ -69,9 +69,9 @@ fn the_guides_publishers_give_up_when_retrying_is_useless() {
     }
 }
 
-/// Accepts one request and answers it, or closes without a response if `answer` is empty. Returns the request line and the
+/// Accepts one request and responds, or closes without a response if `response` is empty. Returns the request line and the
 /// body.
-fn answer_one(listener: &TcpListener, response: &str) -> (String, Vec<u8>) {
+fn respond_once(listener: &TcpListener, response: &str) -> (String, Vec<u8>) {
     let (socket, _) = listener.accept().expect("the program connects");
     let mut connection = Connection::from_socket(socket);
     let head = connection.head();

@@ -12,7 +12,7 @@ use crate::rng::mix;
 pub(crate) enum Crash {
     /// A power cut: only what is on the disk is left.
     Power,
-    /// The process is killed, and the kernel goes on.
+    /// The process is killed, and the kernel continues.
     Kill,
 }
 
