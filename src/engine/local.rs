@@ -21,7 +21,7 @@ impl LocalSequencer {
     /// Creates a sequencer whose ids are all larger than `start`.
     pub fn new(start: u64) -> Self {
         let mut recent = RecentIds::default();
-        // A client that connects before the first event may be given it as its resume position.
+        // A client that connects before the first event may receive the start id as its resume position.
         recent.push(start);
         Self { start, newest: start, recent }
     }

@@ -36,7 +36,7 @@ pub use high_water_mark::{CoveredIds, HighWaterMark};
 pub use local::{LocalSequencer, start_id};
 pub use recent_ids::RecentIds;
 
-/// The most microseconds by which an id may be ahead of the time of ids.
+/// The maximum number of microseconds by which an id may be ahead of the time of ids.
 pub const MAX_CLOCK_LEAD: u64 = 250_000;
 
 /// The smallest id that any broker has assigned: a moment in September 2001.

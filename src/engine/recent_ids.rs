@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_exactly_for_the_newest_ids_and_cautiously_for_older_ones() {
+    fn is_exact_for_the_newest_ids_and_errs_towards_true_for_older_ones() {
         let mut recent = RecentIds::default();
         (1..=MAX as u64).for_each(|number| recent.push(number * 10));
         assert!(recent.contains(10) && !recent.may_have_had(11) && !recent.contains(5) && !recent.may_have_had(5));

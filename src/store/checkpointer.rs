@@ -86,7 +86,7 @@ impl Checkpointer {
         let (requests, requested) = bounded(1);
         let (report, reports) = bounded(1);
         let for_thread = Arc::clone(shared);
-        let thread = thread::Builder::new().name("esker-keeper".into()).spawn(move || {
+        let thread = thread::Builder::new().name("esker-wal".into()).spawn(move || {
             while requested.recv().is_ok() {
                 run_checkpoint(&connection, &for_thread);
                 if report.send(()).is_err() {

@@ -39,7 +39,7 @@ pub(super) enum Cause {
     NoWal(String),
     /// A file or the directory belongs to another user than the one that the process runs as.
     Owner { path: PathBuf, owner: u32, user: u32 },
-    /// A link, a directory or a device stands where a regular file must be.
+    /// A link, a directory or a device is where a regular file must be.
     NotRegularFile(PathBuf),
     /// The disk is too full to create the files or to checkpoint the WAL.
     Full(Shortage),

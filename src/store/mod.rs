@@ -40,7 +40,7 @@
 //! 2. `versions` is complete up to `indexed_through`, and contains nothing that `records` does not.
 //! 3. After a failed write or fsync nothing more is written until the next opening, which first checkpoints the WAL: pages
 //!    of the WAL that are in the page cache but whose fsync failed may be lost with the next power cut.
-//! 4. An id of an insert that failed is never given again.
+//! 4. The id of an insert that failed is never assigned again.
 
 mod checkpointer;
 mod disk;
@@ -171,8 +171,8 @@ impl Store {
     }
 
     /// Commits the queued inserts, completes the index, writes the exact newest id, checkpoints the WAL and releases the
-    /// data directory; returns when that is done. No ids may be given any more: otherwise a crash at that moment and a clock
-    /// that is set back could give one twice.
+    /// data directory; returns when that is done. No more ids may be assigned: otherwise a crash at that moment and a clock
+    /// that is set back could assign one twice.
     pub fn close(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { history, lookup, writer, data_dir }) = running else { return };

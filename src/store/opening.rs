@@ -29,7 +29,7 @@ use crate::engine::Order;
 pub struct Opening {
     /// The newest record of every name, by ascending id. The caller takes it.
     pub latest: Vec<Record>,
-    /// Every id given from now on must be larger.
+    /// Every id assigned from now on must be larger.
     pub ids_through: u64,
     pub(super) connections: Connections,
     recovered: Recovered,
@@ -80,7 +80,7 @@ pub(super) fn connect_writer(data_dir: &DataDir) -> Result<Connection, Cause> {
 }
 
 impl Opening {
-    /// Starts the threads. `order` gives ids larger than `ids_through` from now on.
+    /// Starts the threads. `order` must assign only ids larger than `ids_through` from now on.
     pub fn start(self, order: Box<dyn Order<Record>>) -> Result<Store, OpenError> {
         let (store, manual) = self.build(order, Clock::new(), Checkpointer::start)?;
         let ManualStore { writer, history, lookup, data_dir } = manual;

@@ -61,7 +61,7 @@ pub enum StoreError {
     Locked,
     /// The disk is full. Nothing was stored.
     Full(Shortage),
-    /// The disk failed. Only the next start can tell whether the record is stored.
+    /// The disk failed. Whether the record is stored is known only after the next start.
     Failed,
     /// The store is closed. Nothing was stored.
     Closed,

@@ -83,7 +83,8 @@ impl Writer {
             }
         }
         for maintenance in [Self::maintain_mark, Self::retry_full_disk, Self::maintain] {
-            // While another program holds the database, each write would wait for it in vain and delay the replies to inserts.
+            // While another program holds the lock, each write would wait for it until the timeout and delay the replies to
+            // inserts.
             if !self.is_locked {
                 maintenance(self);
             }
@@ -225,7 +226,7 @@ impl Writer {
 
 // Maintenance.
 impl Writer {
-    /// Raises the high-water mark if ids were given that no commit has covered. On a full disk as well: this write fits into
+    /// Raises the high-water mark if ids were assigned that no commit has covered. On a full disk as well: this write fits into
     /// the space that inserts leave free.
     fn maintain_mark(&mut self) {
         let now = self.now_millis();
@@ -238,7 +239,7 @@ impl Writer {
         self.raise_mark();
     }
 
-    /// Raises the high-water mark if it must be raised to cover every id given so far.
+    /// Raises the high-water mark if it must be raised to cover every id assigned so far.
     pub fn raise_mark(&mut self) {
         if let Some(ceiling) = self.mark.raise_due(self.order.newest()) {
             self.write_mark(ceiling);

@@ -1,5 +1,5 @@
-//! The files of a data directory: readable by their owner only, whatever the umask; never opened through a symbolic link; and
-//! used only if they belong to the user that the process runs as.
+//! The files of a data directory: readable only by their owner, regardless of the umask; never opened through a symbolic link;
+//! and used only if they belong to the user that the process runs as.
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -125,7 +125,7 @@ impl Directory {
         foreign.unwrap_or(Cause::Write(error))
     }
 
-    /// Sets the mode of a new file. If root created it with a tool, gives it to the owner of the directory.
+    /// Sets the mode of a new file. If root created it with a tool, changes its owner to that of the directory.
     fn make_private(&self, file: &File, metadata: &Metadata) -> io::Result<()> {
         let (uid, gid) = (self.metadata.uid(), self.metadata.gid());
         if self.actor == Actor::Tool && geteuid().is_root() && metadata.uid() != uid {

@@ -106,7 +106,7 @@ impl DataDir {
         let lock = lock(directory.open_file(LOCK)?)?;
         directory.check(&directory.join(WAL))?;
         directory.check(&directory.join(WAL_INDEX))?;
-        // SQLite would roll back a hot journal, whoever created it.
+        // SQLite would roll back a hot journal, even one created by another user.
         directory.check(&directory.join(JOURNAL))?;
         refuse_orphaned_wal(&directory)?;
         // Closing any descriptor of the database would release SQLite's POSIX locks on it, so only a missing file is created

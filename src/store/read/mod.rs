@@ -1,4 +1,4 @@
-//! The reads, which run beside the writer: pages of histories, and lookups of ids. Each kind has a thread and a connection
+//! Reads that run concurrently with the writer: pages of histories, and lookups of ids. Each kind has a thread and a connection
 //! of its own, and in WAL mode readers and the writer never wait for each other.
 
 pub(super) mod history;

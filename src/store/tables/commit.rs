@@ -51,8 +51,8 @@ impl Names {
     }
 }
 
-/// Stores the records, and the ceiling if there is one, in a transaction that ends with an fsync. Returns what the index must
-/// learn. After an error nothing is stored, or the outcome is unknown, and `names` is as before.
+/// Stores the records, and the ceiling if there is one, in a transaction that ends with an fsync. Returns what must be added to
+/// the index. After an error nothing is stored, or the outcome is unknown, and `names` is as before.
 pub(in crate::store) fn commit(
     connection: &mut Connection,
     names: &mut Names,

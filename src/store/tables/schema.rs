@@ -69,7 +69,7 @@ pub(in crate::store) fn connect(database: &Database, purpose: Purpose) -> rusqli
         }
     };
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Only the checkpointer runs checkpoints, and after a failure nobody does.
+    // Only the checkpointer runs checkpoints, and after a failure not even the checkpointer.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "cache_size", -purpose.cache_kibibytes())?;
@@ -148,7 +148,7 @@ pub(in crate::store) fn set_meta(connection: &Connection, key: &str, value: i64)
     connection.prepare_cached("UPDATE meta SET value = ?2 WHERE key = ?1")?.execute((key, value)).map(drop)
 }
 
-/// Converts an id to SQLite's integer. An id that does not fit is larger than all ids given, and becomes the largest.
+/// Converts an id to SQLite's integer. An id that does not fit is larger than all assigned ids, and becomes the largest.
 pub(in crate::store) fn to_sql(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }

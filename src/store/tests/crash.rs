@@ -34,7 +34,7 @@ fn print_id(what: &str, id: u64) {
     let _ = std::io::stdout().write_all(format!("{what} {id}\n").as_bytes());
 }
 
-/// Not a test by itself: the process that the next test starts and kills.
+/// Not a test itself: the process that the next test starts and kills.
 #[test]
 fn inserts_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };

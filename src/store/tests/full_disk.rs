@@ -44,7 +44,7 @@ fn the_mark_is_raised_while_only_the_reserve_is_left() {
     rig.ids.newest.store(1 << 40, Ordering::SeqCst);
     let begin = std::time::Instant::now();
     while Rig::new(&Scratch::copy_of(&scratch.0).location()).ids_through < 1 << 40 {
-        assert!(begin.elapsed() < Duration::from_secs(10), "a start after a crash would give the ids again");
+        assert!(begin.elapsed() < Duration::from_secs(10), "a start after a crash would assign the ids again");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(matches!(rig.store.status().health, Health::Full(_)));

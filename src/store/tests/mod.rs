@@ -58,12 +58,12 @@ impl Drop for Scratch {
     }
 }
 
-/// Gives ids and collects what is published.
+/// Assigns ids and collects what is published.
 #[derive(Default)]
 struct Ids {
     newest: AtomicU64,
     published: Mutex<Vec<Record>>,
-    /// Refuses to give ids while this is set.
+    /// Assigns no ids while this is set.
     is_paused: AtomicBool,
 }
 

@@ -30,7 +30,7 @@ fn a_directory_is_locked_by_one_broker() {
     assert!(open_error(&scratch.location()).contains(&format!("is used by another broker (process {pid}); stop it")));
     assert!(check(&scratch.0).is_err());
     assert!(load(&scratch.0, &mut &b""[..]).is_err());
-    assert!(rig.insert("name", "1").is_ok(), "the broker that locked it goes on");
+    assert!(rig.insert("name", "1").is_ok(), "the broker that locked it continues");
     rig.store.close();
     let opening = Store::open(&scratch.location()).unwrap();
     assert!(open_error(&scratch.location()).contains("is used by another broker"), "it is locked before it is started");
@@ -54,7 +54,7 @@ fn a_file_is_refused_as_data_directory() {
 #[test]
 fn unwritable_locations_are_refused() {
     let scratch = Scratch::new();
-    // Directories stand in the files' places, as permissions don't stop root.
+    // Directories replace the files, because permissions don't stop root.
     std::fs::create_dir(scratch.0.join("lock")).unwrap();
     assert!(open_error(&scratch.location()).contains("is not writable"));
     std::fs::remove_dir(scratch.0.join("lock")).unwrap();
@@ -105,8 +105,7 @@ fn another_programs_read_transaction_is_reported() {
 #[test]
 fn a_file_that_is_not_a_database_is_reported_as_damage() {
     let scratch = Scratch::new();
-    std::fs::write(scratch.database(), "this is no database, but some text that stands in its place".repeat(100))
-        .unwrap();
+    std::fs::write(scratch.database(), "this is not a database, but some text in its place".repeat(100)).unwrap();
     let error = open_error(&scratch.location());
     assert!(error.contains("are damaged: file is not a database; run esker check"), "{error}");
 }

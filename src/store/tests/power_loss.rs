@@ -69,7 +69,7 @@ impl Oracle {
     fn check_contents(&mut self, rig: &Rig, crashes: u64) {
         let histories: Option<Vec<_>> = NAMES.iter().map(|name| history(rig, name)).collect();
         let Some(histories) = histories.filter(|_| self.disk.crashes() == crashes) else {
-            // Indexing may go on meanwhile, and a planned crash happen during it.
+            // Indexing may continue in the meantime, and a planned crash may happen during it.
             return assert!(self.disk.crashes() > crashes, "a history can't be read");
         };
         let found: BTreeMap<_, _> = histories.into_iter().flatten().collect();

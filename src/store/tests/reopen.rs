@@ -7,9 +7,9 @@ use super::*;
 /// An hour, in microseconds as ids are.
 const HOUR: u64 = 3_600_000_000;
 
-/// Crashes right after a start, and a moment after ids were given to events that are not stored.
+/// Crashes right after a start, and a moment after ids were assigned to events that are not stored.
 #[test]
-fn ids_of_unstored_events_are_not_given_again() {
+fn ids_of_unstored_events_are_not_assigned_again() {
     let scratch = Scratch::new();
     let opening = opening::open(&scratch.location(), Tuning::default()).unwrap();
     let ids = Arc::new(Ids { newest: 5_000_000.into(), ..Ids::default() });
@@ -57,7 +57,7 @@ fn a_clean_shutdown_writes_the_exact_newest_id() {
     let again = Rig::new(&scratch.location());
     assert_eq!(again.ids_through, 2 * HOUR);
     again.store.close();
-    assert_eq!(Rig::new(&scratch.location()).ids_through, 2 * HOUR, "no id was given, so nothing is written");
+    assert_eq!(Rig::new(&scratch.location()).ids_through, 2 * HOUR, "no id was assigned, so nothing is written");
 }
 
 #[test]

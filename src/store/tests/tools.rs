@@ -26,7 +26,7 @@ fn a_dump_is_lines_of_json() {
         format!("{{\"id\":\"{one}\",\"event\":\"user\",\"data\":{{\"a\":1,\"a\":2}}}}\n"),
         format!("{{\"id\":\"{two}\",\"event\":\"a\\\"b}}\",\"data\":1e400}}\n"),
     ];
-    assert_eq!(dumped(&scratch.0, None), lines.concat(), "beside a running store");
+    assert_eq!(dumped(&scratch.0, None), lines.concat(), "while the store is running");
     assert_eq!(dumped(&scratch.0, Some("user")), lines[0]);
     assert_eq!(dumped(&scratch.0, Some("nobody")), "");
     rig.store.close();
@@ -66,7 +66,7 @@ fn a_load_appends_to_existing_records() {
     }
     let ids: Vec<_> = contents(&scratch.0).iter().map(|record| record.id).collect();
     assert_eq!(ids, [5, 9, 11, 12], "records before a bad line are stored");
-    // White space is removed, as line breaks would split the data lines of a stream.
+    // Whitespace is removed, because line breaks would split the data lines of a stream.
     assert_eq!(loaded(&scratch.0, &line("13", "").replace(":1}", ":[1,\r\t2 ]}")), Ok(1));
     assert_eq!(contents(&scratch.0).last().map(|record| record.data.to_string()).as_deref(), Some("[1,2]"));
     let rig = Rig::new(&scratch.location());

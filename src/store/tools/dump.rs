@@ -1,5 +1,5 @@
-//! Writes records as lines of JSON, oldest first. This works beside a running broker: it reads a single snapshot, and only
-//! keeps the WAL from restarting meanwhile.
+//! Writes records as lines of JSON, oldest first. This works while a broker is running: it reads a single snapshot, and its
+//! only effect on the broker is that the WAL can't restart in the meantime.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Tools for a store that no broker has open: check, dump and load. A dump can also be made beside a running broker.
+//! Tools for a store that no broker has open: check, dump and load. A dump can also be made while a broker is running.
 
 pub(super) mod check;
 mod dump;
