@@ -82,9 +82,9 @@ pub struct Streams<S> {
     drain: Drain,
 }
 
-/// State that the worker reads.
+/// Returns state for the worker.
 impl<S: Socket> Streams<S> {
-    /// A worker without streams.
+    /// Creates the streams of a worker, which has none yet.
     pub fn new(hub: Arc<Hub>, worker: WorkerId, inbox: Inbox) -> Self {
         let replica = Replica::new(hub.limits().events_per_topic);
         Self {
@@ -113,7 +113,7 @@ impl<S: Socket> Streams<S> {
     }
 
     /// Returns the number of subscribers whose socket is full.
-    pub fn stalled(&self) -> usize {
+    pub fn blocked(&self) -> usize {
         self.subscribers.blocked()
     }
 
@@ -154,7 +154,7 @@ impl<S: Socket> Streams<S> {
     }
 }
 
-/// Adding and removing subscribers.
+/// Adds and removes subscribers.
 impl<S: Socket> Streams<S> {
     /// Registers a subscriber that the hub has admitted, before its opening is written. Its stream ends in the second
     /// `expires` since the Unix epoch, if that is given.
@@ -188,7 +188,7 @@ impl<S: Socket> Streams<S> {
         key
     }
 
-    /// Returns the key that the next subscriber gets, for the socket's registration, which comes before [`Streams::start`].
+    /// Returns the key that the next subscriber gets, for registering the socket before [`Streams::start`].
     pub fn next_key(&self) -> SubscriberKey {
         self.subscribers.next_key()
     }
@@ -250,7 +250,7 @@ impl<S: Socket> Streams<S> {
     }
 }
 
-/// Receiving frames from the hub.
+/// Receives frames from the hub.
 impl<S: Socket> Streams<S> {
     /// Moves everything in the inbox into the replica, and notifies the groups that listen to it.
     pub fn take_inbox(&mut self) {

@@ -171,7 +171,7 @@ impl<K: Reactor> Worker<K> {
     /// Updates the metrics.
     pub(super) fn update_metrics(&mut self) {
         let metrics = self.cx.metrics();
-        metrics.stalled.set(self.streams.stalled() as u64);
+        metrics.stalled.set(self.streams.blocked() as u64);
         metrics.buffered.set(self.connections.buffered() as u64);
         if !self.streams.has_news() {
             return;
