@@ -28,7 +28,7 @@
 //! | `cli`, `jemalloc` | the `esker` binary: its command line, log and allocator. Programs that embed the library don't need them. `cli` includes [`Config::from_env`]. |
 //! | `internals` | modules for this repository's tests and benchmarks. Not part of the public API. |
 #![forbid(unsafe_code)]
-// What serves records stays in the tree, and unused, without them.
+// Without the feature `records`, the code that serves records is compiled but unused.
 #![cfg_attr(not(feature = "records"), allow(dead_code, unused_imports))]
 
 mod api;
@@ -59,7 +59,7 @@ mod stream;
 mod util;
 mod worker;
 
-// For the binary alone.
+// Used only by the binary.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

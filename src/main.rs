@@ -8,8 +8,8 @@ use esker::StartError;
 use esker::cli::{self, Command, Environment, Launch, StoreTool, ToolEnd, ToolError};
 use esker::logging::{self, Logging};
 
-/// glibc's allocator keeps what lies beneath the highest thing in use, and every thread its own: after a surge most of its
-/// peak stays. This one gives pages back by itself, wherever they lie. A program that embeds the library chooses its own.
+/// glibc's allocator returns memory only from the top of each thread's heap, so after a surge the process keeps most of its
+/// peak. jemalloc returns unused pages wherever they are. A program that embeds the library chooses its own allocator.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -3,13 +3,13 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// Identifies who a token belongs to. A keyed hash, so that a name of any length takes eight bytes and nobody can choose two
+/// Identifies who a token belongs to. A keyed hash, so that a name of any length takes eight bytes and no client can choose two
 /// names with the same hash. Among a million names, the probability of any collision is 3 in 100 million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// The token's `sub`.
     Subject(u64),
-    /// A token without `sub`; everybody who has the token is the same principal.
+    /// A token without `sub`; all clients with the same token are one principal.
     Bearer(u64),
 }
 

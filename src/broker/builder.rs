@@ -19,9 +19,9 @@ pub(crate) fn hub(
     settings: &Settings,
     clock: &Clock,
     records: &mut Opening,
-    bells: impl Iterator<Item = WakeFn>,
+    wakers: impl Iterator<Item = WakeFn>,
 ) -> (Arc<Hub>, Vec<Inbox>) {
-    let (outboxes, inboxes): (Vec<_>, Vec<_>) = bells.map(inbox).unzip();
+    let (outboxes, inboxes): (Vec<_>, Vec<_>) = wakers.map(inbox).unzip();
     clock.advance_ids(records.ids_through);
     let hub = Hub::new(hub_limits(settings), outboxes, start_id(clock.now().id_micros));
     hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());

@@ -109,7 +109,7 @@ pub enum PublishError {
     Topic(ParseTopicError),
     /// An event can't be sent.
     Event(EventError),
-    /// There is no event, or there are this many, which is too many.
+    /// The number of events is 0 or more than 10 000. Contains the number.
     Count(usize),
     /// The broker can't accept them now; try again a little later.
     Full,

@@ -45,7 +45,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// As [`Broker::publish`], and [`PublishError::Count`] unless there are 1 to 10 000 events.
+    /// Those of [`Broker::publish`], and [`PublishError::Count`] unless there are 1 to 10 000 events.
     pub fn publish_many<'a>(
         &self,
         topic: &str,
@@ -70,7 +70,7 @@ impl Broker {
 
     /// Subscribes to topics, without a connection and without a token.
     ///
-    /// A slow reader delays nobody. It catches up from the retained history, and gets a
+    /// A slow reader delays neither publishers nor other subscribers. It catches up from the retained history, and gets a
     /// [`Received::Gap`](crate::Received::Gap) if events it missed are no longer retained.
     ///
     /// ```

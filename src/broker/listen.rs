@@ -87,8 +87,8 @@ impl Listening {
         Ok(listening)
     }
 
-    /// Removes the files of Unix sockets. Must be called before the sockets are closed: after that another broker may create its
-    /// own file there, which may have the same inode number.
+    /// Removes the files of Unix sockets. Must be called before the sockets are closed: after that another broker may create
+    /// its own file there, which may have the same inode number.
     pub fn remove_files(&mut self) {
         self.files.clear();
     }
@@ -286,11 +286,11 @@ mod tests {
         };
         let waiting: Vec<_> = std::iter::repeat_with(connect).map_while(Result::ok).collect();
         assert!(!waiting.is_empty());
-        let (sender, answer) = std::sync::mpsc::channel();
+        let (sender, result) = std::sync::mpsc::channel();
         let asked = path.clone();
         std::thread::spawn(move || sender.send(remove_stale(&asked).map_err(|error| error.kind())));
-        let answer = answer.recv_timeout(std::time::Duration::from_secs(10));
-        assert_eq!(answer, Ok(Err(io::ErrorKind::AddrInUse)));
+        let result = result.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(result, Ok(Err(io::ErrorKind::AddrInUse)));
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
     }

@@ -50,8 +50,8 @@ pub use subscription::{ReceiveError, Received, StartFrom, SubscribeError, Subscr
 
 /// The time limit for stopping, in milliseconds: ten seconds, less what the process itself needs to end.
 const STOP_MILLIS: u64 = 9_700;
-/// The part of it that the store gets at least. The kernel may need longer to close very many sockets, which must not cut the
-/// store short.
+/// The minimum time for closing the store, in milliseconds, even if the kernel took longer than planned to close very many
+/// sockets.
 const CLOSE_MILLIS: u64 = 700;
 
 /// A running broker. Dropping it stops it, as [`Broker::shutdown`] does.
@@ -78,7 +78,7 @@ pub struct Broker {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// The service, which has nothing to show in a debug print.
+/// The service, whose `Debug` output is empty.
 #[derive(Clone)]
 struct Shared(Arc<Service>);
 
@@ -150,8 +150,8 @@ impl Broker {
         }
     }
 
-    /// Returns the first IP address that the broker listens on. Its port is the one that was chosen if the configuration asked
-    /// for port 0. `None` if the broker listens only on Unix sockets.
+    /// Returns the first IP address that the broker listens on. If the configuration asked for port 0, its port is the one that
+    /// the system chose. `None` if the broker listens only on Unix sockets.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addrs().iter().find_map(|address| match address {
             ListenAddress::Tcp(address) => Some(*address),
@@ -205,8 +205,8 @@ impl Broker {
         self.close_store(begin);
     }
 
-    /// Closes the store, after the last worker, so that nothing assigns ids any more. If the disk hangs, it gives up waiting:
-    /// acknowledged records are stored.
+    /// Closes the store. To be called after the last worker has ended, so that no more ids are assigned. Stops waiting if the
+    /// disk hangs: acknowledged records are already stored.
     fn close_store(&self, begin: u64) {
         let (sender, closed) = crossbeam_channel::bounded(1);
         let service = self.service.clone();

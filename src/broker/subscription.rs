@@ -118,7 +118,7 @@ pub struct Subscription {
     frames: VecDeque<TopicFrame>,
 }
 
-/// The hub, which has nothing to show in a debug print.
+/// The hub, whose `Debug` output is empty.
 struct Shared(Arc<Hub>);
 
 impl fmt::Debug for Shared {
@@ -152,7 +152,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`ReceiveError::Empty`] if there is none yet, [`ReceiveError::Closed`] if there will be none any more.
+    /// [`ReceiveError::Empty`] if there is none yet, [`ReceiveError::Closed`] if there will be no more.
     pub fn try_recv(&mut self) -> Result<Received, ReceiveError> {
         loop {
             if let Some(hub::Gap { oldest }) = self.gap.take() {
@@ -176,7 +176,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`ReceiveError::Empty`] if there was none in time, [`ReceiveError::Closed`] if there will be none any more.
+    /// [`ReceiveError::Empty`] if there was none in time, [`ReceiveError::Closed`] if there will be no more.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Received, ReceiveError> {
         match self.try_recv() {
             Err(ReceiveError::Empty) => {

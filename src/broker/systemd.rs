@@ -17,7 +17,7 @@ use crate::clock;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes the sockets that were passed to this process. Must be called before there are other threads: it removes `LISTEN_PID`
-/// and `LISTEN_FDS` from the environment, so that no child process takes the sockets for its own.
+/// and `LISTEN_FDS` from the environment, so that no child process mistakes the sockets for its own.
 pub(super) fn sockets() -> io::Result<Vec<InheritedListener>> {
     // Variables inherited from another process describe its sockets.
     if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
@@ -27,7 +27,7 @@ pub(super) fn sockets() -> io::Result<Vec<InheritedListener>> {
     }
 }
 
-/// Fails: the crate that takes over sockets without unsafe code comes with the feature `cli`.
+/// Always fails: taking over sockets without unsafe code requires a crate that only the feature `cli` includes.
 #[cfg(not(feature = "cli"))]
 fn take_all() -> io::Result<Vec<InheritedListener>> {
     Err(io::Error::other("this program was built without esker's feature cli"))

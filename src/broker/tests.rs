@@ -40,9 +40,9 @@ fn inherited_sockets_reduce_the_limit_of_connections() {
 fn a_client_that_closes_while_its_publish_waits_gets_all_responses() {
     let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
     let topic = TopicName::parse("topicone1").unwrap();
-    let drafts = vec![Event::new("x").to_frame().unwrap()];
+    let frames = vec![Event::new("x").to_frame().unwrap()];
     let ahead = broker.clock.now().id_micros + 2 * MAX_CLOCK_LEAD;
-    broker.service.0.hub.publish(&topic, drafts, ahead, None).unwrap();
+    broker.service.0.hub.publish(&topic, frames, ahead, None).unwrap();
     let mut client = TcpStream::connect(broker.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     client
@@ -51,10 +51,10 @@ fn a_client_that_closes_while_its_publish_waits_gets_all_responses() {
     std::thread::sleep(Duration::from_millis(50));
     client.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    let mut answers = String::new();
-    client.read_to_string(&mut answers).unwrap();
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
-    assert!(answers.ends_with("ok"));
+    let mut responses = String::new();
+    client.read_to_string(&mut responses).unwrap();
+    assert_eq!(responses.matches("HTTP/1.1 200 OK").count(), 2, "{responses}");
+    assert!(responses.ends_with("ok"));
 }
 
 /// The store refuses immediately, so that each response is followed by the next request of the pipeline.
@@ -96,9 +96,9 @@ fn memory_for_pages_that_are_being_sent_is_bounded() {
     let mut client = TcpStream::connect(broker.local_addr().unwrap()).unwrap();
     let mut status = || {
         client.write_all(b"GET /audit/user HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut answer = [0; 4096];
-        let len = client.read(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer[9..12.min(len)]).into_owned()
+        let mut response = [0; 4096];
+        let len = client.read(&mut response).unwrap();
+        String::from_utf8_lossy(&response[9..12.min(len)]).into_owned()
     };
     let (pages, address) = (&broker.service.0.pages, broker.local_addr().unwrap().ip());
     let others: Vec<_> = std::iter::from_fn(|| pages.reserve(Some(address).into())).collect();

@@ -1,4 +1,4 @@
-//! The environment variables that concern Esker, and those that only look as if they did.
+//! The environment variables that Esker reads, and those that it only appears to read.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

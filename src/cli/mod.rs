@@ -137,7 +137,7 @@ fn read_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, U
     })
 }
 
-/// Returns warnings about variables that look as if they had an effect, but have none.
+/// Returns warnings about variables that appear to have an effect, but have none.
 fn warnings(environment: &Environment) -> Vec<String> {
     let options: Vec<_> = OPTIONS.iter().map(Opt::env).collect();
     let mut warnings = environment.unknown(options.iter().map(String::as_str));

@@ -25,7 +25,7 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
-/// A text is not an address to listen on.
+/// The error for text that is not an address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseAddressError;
 
@@ -42,7 +42,7 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
         match text.strip_prefix("unix:") {
-            // In other programs `@` begins an abstract socket's name. Here it would create a file that nobody looks for.
+            // In other programs `@` begins an abstract socket's name. Here it would create a file that no client looks for.
             Some(path) if path.is_empty() || path.starts_with('@') => Err(ParseAddressError),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text.parse().map(Self::Tcp).map_err(|_| ParseAddressError),

@@ -1,5 +1,5 @@
-//! Configuration. [`Config`] is what a program asks for; [`Settings`] is what holds, with every default filled in and every
-//! value checked.
+//! Configuration. [`Config`] has the values that a program sets; [`Settings`] is the result, with every default filled in and
+//! every value checked.
 
 mod address;
 mod settings;
@@ -17,7 +17,7 @@ pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LI
 #[cfg(feature = "cli")]
 pub use settle::is_service_link;
 
-/// The configuration of a broker. Every setting has a default, and a method of the name of the binary's option. Values are
+/// The configuration of a broker. Every setting has a default, and a method with the name of the binary's option. Values are
 /// checked by [`Broker::start`](crate::Broker::start).
 ///
 /// ```
@@ -146,7 +146,7 @@ impl Config {
         self
     }
 
-    /// Sets the permissions of the files of Unix sockets; who may write to the file may connect. Default: 0o660.
+    /// Sets the permissions of the files of Unix sockets; connecting requires write permission. Default: 0o660.
     #[must_use]
     pub fn unix_mode(mut self, mode: u32) -> Self {
         self.unix_mode = mode;
@@ -223,9 +223,10 @@ impl Config {
     /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory.
     #[cfg(feature = "records")]
     #[must_use]
-    pub fn data(mut self, place: impl Into<PathBuf>) -> Self {
-        let place = place.into();
-        self.data = if place.as_os_str() == ":memory:" { Location::Memory } else { Location::Directory(place) };
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        let is_memory = directory.as_os_str() == ":memory:";
+        self.data = if is_memory { Location::Memory } else { Location::Directory(directory) };
         self
     }
 
@@ -284,7 +285,7 @@ impl Config {
         self
     }
 
-    /// Sets the reconnection time that clients receive; each gets it changed by up to a third, at random. Default: 3 s.
+    /// Sets the reconnection time that clients receive, varied at random by up to a third. Default: 3 s.
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.retry = retry;

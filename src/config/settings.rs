@@ -30,7 +30,7 @@ pub struct Settings {
     pub admin: Option<ListenAddress>,
     /// The number of worker threads.
     pub threads: usize,
-    /// Whose requests are accepted.
+    /// Which requests are accepted.
     pub access: Access,
     /// Whether `GET /` has the console.
     pub console: bool,
@@ -72,12 +72,12 @@ pub struct Settings {
     pub publish_rate: Option<Rate>,
 }
 
-/// Whose requests are accepted.
+/// Which requests are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody.
+    /// All requests (`no_auth`).
     Everybody,
-    /// Those with a token that these keys verify.
+    /// Requests with a token that one of these keys verifies.
     Tokens {
         /// Verifies publishers' tokens.
         publisher: KeySource,

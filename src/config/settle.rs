@@ -176,7 +176,7 @@ impl Config {
     fn settle_origins(&self) -> Result<Origins, ConfigError> {
         let is_any = |origin: &String| origin == "*";
         match self.origins.as_slice() {
-            // A page on the web must not read or write the broker of somebody who tries it out.
+            // A page on the web must not read from or write to the broker of a user who is trying it out.
             [] if self.no_auth => return Ok(Origins::Local),
             all if all.iter().all(is_any) => return Ok(Origins::Any),
             all if all.iter().any(is_any) => return Err(ConfigError::MixedOrigins),
@@ -187,8 +187,8 @@ impl Config {
     }
 }
 
-/// Returns whether a variable's value is the address of a service, as Kubernetes and Docker set it in every container beside
-/// one: `ESKER_PORT=tcp://10.96.0.17:3000` for a service that is named esker.
+/// Returns whether a variable's value is the address of a service, as Kubernetes and Docker set it in the other containers:
+/// `ESKER_PORT=tcp://10.96.0.17:3000` for a service that is named esker.
 pub fn is_service_link(text: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }

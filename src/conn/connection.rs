@@ -15,10 +15,10 @@ pub(crate) const MAX_OUTPUT: usize = 64 << 10;
 /// instead of a reset.
 const MAX_LINGER_BYTES: usize = 64 << 20;
 
-/// A connection's place in its life.
+/// A phase in a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Requests are parsed and answered.
+    /// Requests are parsed and responses are written.
     Exchanging,
     /// The opening of a stream is being written.
     Opening,
@@ -55,7 +55,8 @@ pub(crate) struct Connection<S> {
 pub(super) struct Readability {
     /// Whether a read may return something.
     pub(super) is_readable: bool,
-    /// Whether the end was reported: whatever a read returns, there is more until the end itself.
+    /// Whether the poller has reported the end of the input. No further edge follows, so even a short read does not mean
+    /// that the buffer is empty.
     pub(super) has_ended: bool,
 }
 
@@ -75,7 +76,7 @@ pub(super) struct QueueFlags {
 pub(super) struct MemoryUse {
     /// The reservation for the output, if that is a page of a record's history.
     pub(super) page: Option<PageReservation>,
-    /// The part of [`Connection::buffered`] that all buffers' count includes.
+    /// The part of [`Connection::buffered`] that is included in the count of all buffers.
     pub(super) counted: usize,
 }
 
@@ -86,7 +87,7 @@ pub(crate) enum FlushOutcome {
     All,
     /// The socket is full; an edge will report room.
     Blocked,
-    /// The peer is gone.
+    /// The connection is broken.
     Gone,
 }
 
@@ -144,7 +145,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Returns whether to read before parsing. Complete requests that wait for room in the output are parsed first, so that the
-    /// input stays bounded and the peer's end is not noticed before its requests are answered.
+    /// input stays bounded and the end of the input is not noticed before the requests are handled.
     pub(super) fn wants_read(&self) -> bool {
         let is_part_of_a_head = self.exchange.awaited() == TimeoutKind::Head;
         self.readability.is_readable && (self.input.is_empty() || is_part_of_a_head)
@@ -163,7 +164,7 @@ impl<S: Stream> Connection<S> {
         outcome
     }
 
-    /// Writes what is left of earlier output, and then `fresh`. What the socket does not take is kept.
+    /// Writes what is left of earlier output, and then `fresh`. What the socket does not accept is kept.
     pub(super) fn flush(&mut self, fresh: &mut Vec<u8>) -> FlushOutcome {
         let mut pending = std::mem::take(&mut self.output);
         let bytes = if pending.is_empty() {

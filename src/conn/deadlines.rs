@@ -7,7 +7,7 @@ use crate::clock::millis;
 use crate::metrics::Unread;
 use crate::net::{Reactor, Stream};
 
-/// The most connections that time out in one loop iteration: those that were accepted together are late together.
+/// The maximum number of connections that time out in one loop iteration: those accepted together are late together.
 const TIMEOUTS_PER_ITERATION: usize = 256;
 /// Connections that have waited for less than this for their next request are not closed in favor of others: their clients
 /// are busy, and may be sending it.
@@ -86,7 +86,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Answers a request that took too long.
+    /// Responds to a request that took too long.
     pub(super) fn time_out_request(&mut self, key: usize, cx: &IterationContext) {
         let connection = &mut self.slab[key];
         connection.queues.is_delayed = false;

@@ -10,7 +10,7 @@ use crate::metrics::LimitedVerification;
 use crate::net::Stream;
 use crate::util::shrink::Shrink;
 
-/// The most connections that wait; others are refused at once. Each keeps what it has sent, 80 KiB at most.
+/// The maximum number of connections that wait; others are refused at once. Each keeps up to 80 KiB of input.
 const MAX_DELAYED: usize = 256;
 
 /// The queue.
@@ -39,7 +39,7 @@ impl<S: Stream> Connections<S> {
         let id = self.id_of(key);
         let connection = &mut self.slab[key];
         connection.queues.is_delayed = true;
-        // If it was answered since, this is its next request.
+        // If it got a response in the meantime, this is its next request.
         if connection.timer.kind() == TimeoutKind::Verification && !connection.exchange.has_responded() {
             return self.delayed.0.push_front(id);
         }

@@ -83,7 +83,7 @@ impl<S: Stream> Connections<S> {
             }
             Round::Ready(_) => {
                 let queued = self.working.len();
-                // At least one slice: small requests must not keep a large publish waiting for ever.
+                // At least one slice: small requests must not keep a large publish waiting forever.
                 *round = Round::Working(if is_spent { queued.min(1) } else { queued });
             }
             Round::Working(_) if is_spent => return None,
@@ -304,7 +304,7 @@ fn parse<S: Stream>(
     }
 }
 
-/// Writes what a connection has to say; registers a socket that takes no more for writing.
+/// Writes a connection's pending output; if its socket is full, registers it for writing.
 fn flush<K: Reactor>(
     connection: &mut Connection<K::Stream>,
     key: usize,

@@ -13,7 +13,7 @@
 //! A head whose token may not be verified yet is not consumed: the exchange is `Delayed`, and starts over with the same bytes.
 //!
 //! A body that the request's route does not use, or of a request that is refused, is read and dropped before the response, so
-//! that the connection can be used again; malformed chunks are then still answered 400. It is not waited for if it is longer
+//! that the connection can be used again; malformed chunks still get a 400. The body is not waited for if it is longer
 //! than [`MAX_DROPPED_BODY`], arrives too slowly, or if the client asks with `Expect: 100-continue` whether to send it: the
 //! response then says `Connection: close`, because a client that is refused may leave the body out or send it, so that the
 //! start of the next request is unknown (RFC 9110 section 10.1.1).
@@ -63,7 +63,7 @@ enum State {
 pub enum Step {
     /// Read more bytes.
     Read,
-    /// A request was answered; the next one may follow.
+    /// A response was written; the next request may follow.
     Responded,
     /// The hub has no room; call [`Exchange::resume`] after a while.
     Wait,
@@ -87,14 +87,14 @@ pub struct Exchange {
     state: State,
     /// Whether a part of a request was read.
     has_begun: bool,
-    /// Whether a request was answered.
+    /// Whether a response was ever written.
     is_used: bool,
-    /// Whether a request was answered since [`Exchange::take_responded`] was last called.
+    /// Whether a response was written since [`Exchange::take_responded`] was last called.
     has_responded: bool,
 }
 
 impl Exchange {
-    /// Parses `bytes`, and writes to `out` what they are answered with. Returns how many bytes were consumed.
+    /// Parses `bytes` and writes the response to `out`. Returns how many bytes were consumed, and what is to be done next.
     pub fn advance(&mut self, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> (usize, Step) {
         match std::mem::take(&mut self.state) {
             State::Head => self.take_head(bytes, true, context, out),
@@ -124,7 +124,7 @@ impl Exchange {
         }
     }
 
-    /// Answers a request with the store's reply.
+    /// Writes the response for the store's reply.
     pub fn deliver(&mut self, response: &Response, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
             State::AtStore(params, _) => self.respond(response, params, context, out),
@@ -149,7 +149,7 @@ impl Exchange {
         }
     }
 
-    /// Answers the request that took too long.
+    /// Responds to the request that took too long.
     pub fn time_out(&mut self, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
             State::Head if !self.has_begun => Step::Close,
@@ -183,12 +183,12 @@ impl Exchange {
         }
     }
 
-    /// Returns whether a request was answered since [`Exchange::take_responded`] was last called.
+    /// Returns whether a response was written since [`Exchange::take_responded`] was last called.
     pub fn has_responded(&self) -> bool {
         self.has_responded
     }
 
-    /// Returns whether a request was answered since the last call.
+    /// Returns whether a response was written since the last call.
     pub fn take_responded(&mut self) -> bool {
         std::mem::take(&mut self.has_responded)
     }

@@ -40,7 +40,7 @@ impl IterationContext {
         }
     }
 
-    /// Returns the context of a request that came this way.
+    /// Returns the context of a request from this listener and address.
     pub(crate) fn request_context(&self, role: ListenerRole, address: Option<IpAddr>) -> Context<'_> {
         Context {
             service: &self.service,

@@ -1,6 +1,6 @@
-//! The least average rate of a transfer, as a deadline that moves with the bytes. Independent of what is transferred.
+//! The minimum average rate of a transfer, as a deadline that moves with the bytes. Independent of what is transferred.
 
-/// The least average rate of a transfer.
+/// The minimum average rate of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinRate {
     /// Milliseconds that a transfer may take before the rate matters; also the longest pause that faster bytes can pay for.
@@ -9,7 +9,7 @@ pub struct MinRate {
     pub bytes_per_second: u64,
 }
 
-/// How far a transfer is ahead of the least rate: the moment at which it falls behind unless more bytes move.
+/// How far a transfer is ahead of the minimum rate: the moment at which it falls behind unless more bytes move.
 ///
 /// Each byte moves the deadline by its share of a second, up to a grace period from now. So a transfer may pause for a grace
 /// period, and one that moves a lot at once and then nothing is not kept for longer than others.

@@ -44,9 +44,9 @@ use connection::{Connection, Phase};
 use delayed::Delayed;
 use timeout::TimeoutKind;
 
-/// Bytes read at once; also the most unparsed input that a connection keeps, in addition to one head.
+/// Bytes read at once; also the maximum of unparsed input that a connection keeps, in addition to one head.
 const READ_BUFFER: usize = 64 << 10;
-/// The most reads from one socket in one loop iteration.
+/// The maximum number of reads from one socket in one loop iteration.
 pub(crate) const READS_PER_ITERATION: usize = 4;
 
 /// All connections of one worker.

@@ -1,4 +1,4 @@
-//! What a connection can be waited for, and for how long.
+//! What a connection can wait for, and for how long.
 
 use super::min_rate::{MinRate, RateMeter};
 use crate::clock::millis;
@@ -22,13 +22,13 @@ const LINGER_MILLIS: u64 = 5_000;
 pub(super) const DRAIN_LINGER_MILLIS: u64 = 500;
 /// A body may pause for this many times the limit for a head.
 const BODY_PAUSE_FACTOR: u64 = 3;
-/// The least rate of a body: bodies share a budget of memory.
+/// The minimum rate of a body: bodies share a budget of memory.
 const BODY_RATE: MinRate = MinRate { grace_millis: 30_000, bytes_per_second: 1 << 10 };
-/// The least rate at which output must be accepted after `--stall`, in bytes per second. Slow mobile connections (2G) reach
+/// The minimum rate at which output must be accepted after `--stall`, in bytes per second. Slow mobile connections (2G) reach
 /// it; at this rate a page of 8 MiB takes 17 minutes.
 const MIN_OUTPUT_RATE: u64 = 8 << 10;
 
-/// What is being waited for. Each has a time limit.
+/// What a connection waits for. Each has a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeoutKind {
     /// The first request on a new connection.
@@ -57,17 +57,17 @@ pub(crate) enum TimeoutKind {
     Linger,
 }
 
-/// How long something is waited for.
+/// How long a connection waits for something.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeLimit {
-    /// Milliseconds. If there is a least rate, they restart whenever bytes move.
+    /// Milliseconds. If there is a minimum rate, they restart whenever bytes move.
     pub(super) millis: u64,
-    /// The least rate of a transfer.
+    /// The minimum rate of a transfer.
     pub(super) min_rate: Option<MinRate>,
 }
 
 impl TimeoutKind {
-    /// Returns how long this is waited for.
+    /// Returns how long a connection waits for this.
     pub(super) fn limit(self, settings: &Settings, role: ListenerRole, is_draining: bool) -> TimeLimit {
         let stall = millis(settings.stall);
         let min_rate = match self {
@@ -98,7 +98,7 @@ pub(super) struct Timer {
     kind: TimeoutKind,
     /// In the worker's milliseconds.
     deadline: u64,
-    /// How far ahead of its least rate the awaited transfer is.
+    /// How far ahead of its minimum rate the awaited transfer is.
     meter: RateMeter,
     /// Bytes read since the deadline was last updated.
     read: usize,

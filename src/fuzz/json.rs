@@ -45,7 +45,7 @@ fn check_members(record: &Record, body: &[u8]) {
     assert_eq!(Some(&members["data"]), serde_json::from_str(&record.data).ok().as_ref());
 }
 
-/// Checks that the data is unchanged except for white space.
+/// Checks that the data is unchanged except for whitespace.
 fn check_text(record: &Record, text: &[u8]) {
     let is_space = |b: &u8| b" \t\r\n".contains(b);
     let without_space = |text: &[u8]| text.iter().copied().filter(|b| !is_space(b)).collect::<Vec<_>>();

@@ -1,5 +1,5 @@
 //! Publisher ids that are no longer retained, so that a resume position is not taken for another event with the same id.
-//! Memory is bounded, so the answers err towards "may be evicted".
+//! Memory is bounded, so the results err towards "may have been evicted".
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -36,7 +36,7 @@ impl EvictedNumbers {
         self.any
     }
 
-    /// Returns whether the number may have been added: it lies in the range.
+    /// Returns whether the number may have been added, which is true for all numbers in the range.
     pub fn may_contain(self, number: u64) -> bool {
         (self.low..=self.high).contains(&number)
     }

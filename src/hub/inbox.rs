@@ -9,9 +9,10 @@ use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 use super::topic::FeedId;
 use crate::sse::Frame;
 
-/// The most events in flight to one worker. A single publish and a single commit of records may exceed it.
+/// The maximum number of events in flight to one worker. A single publish and a single commit of records may exceed it.
 pub const MAX_IN_FLIGHT_EVENTS: usize = 4096;
-/// The most bytes of frames in flight to one worker. A single publish and a single commit of records may exceed it.
+/// The maximum number of bytes of frames in flight to one worker. A single publish and a single commit of records may exceed
+/// it.
 pub const MAX_IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// One published event on its way to a worker's replica.

@@ -16,9 +16,9 @@ use std::time::Duration;
 use super::{Gap, Hub, Position, Slot, State, TopicName, position};
 use crate::sse::Frame;
 
-/// The most frames in a local subscriber's queue, and the most frames that it catches up with at a time.
+/// The maximum number of frames in a local subscriber's queue, and of frames that it catches up with at a time.
 const MAX_QUEUED: usize = 256;
-/// The most bytes in a local subscriber's queue. A single larger frame is accepted if the queue is empty.
+/// The maximum number of bytes in a local subscriber's queue. A single larger frame is accepted if the queue is empty.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 
 /// A frame and the topic it was published to.
@@ -234,8 +234,8 @@ impl Hub {
         subscriber.topics.iter().for_each(|&(slot, _)| state.retire_if_idle(slot));
     }
 
-    /// Appends retained frames after `cursor` to `frames`, in order and at most [`MAX_QUEUED`]. If none is left, the subscriber is
-    /// no longer behind. Returns the gap instead, and moves the cursor beyond it, if frames after the cursor are gone.
+    /// Appends retained frames after `cursor` to `frames`, in order and at most [`MAX_QUEUED`]. If none is left, the subscriber
+    /// is no longer behind. Returns the gap instead, and moves the cursor beyond it, if frames after the cursor were evicted.
     pub fn catch_up(
         &self,
         subscriber: &LocalSubscriber,

@@ -1,4 +1,4 @@
-//! The hub: accepts events, gives each its place in the broker's order, and delivers it to every worker with a listener.
+//! The hub: accepts events, assigns each its id in the broker's order, and delivers it to every worker with a listener.
 //! One lock protects everything, because a subscriber to several topics must see all their events in one order. The lock is
 //! held only briefly, and no syscall is made inside it. Independent of sockets and clocks: time is passed in.
 //!
@@ -106,7 +106,7 @@ pub struct HubCounts {
     pub subscribed_name_bytes: usize,
 }
 
-/// What the hub keeps for each topic, beside its retained frames.
+/// What the hub keeps for each topic, in addition to its retained frames.
 struct Topic {
     name: TopicName,
     /// Distinguishes this topic from all others that used its slot.

@@ -19,11 +19,11 @@ const _: () = assert!((MAX_EVENTS as u64) < MAX_CLOCK_LEAD, "even the largest pu
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// The id of the last event. If none was new, the id that the last one got the first time.
+    /// The id of the last new event. If none was new, the id that the last one was assigned the first time.
     pub id: u64,
     /// How many of the events were new.
     pub events: usize,
-    /// Subscribers of the topic at that moment, inside this process and outside.
+    /// Subscribers of the topic at that moment, including those inside this process.
     pub subscribers: usize,
 }
 
@@ -63,8 +63,8 @@ enum Admission {
 }
 
 impl Hub {
-    /// Returns whether a publish with this many events and bytes would be accepted now. A publish that takes long to encode
-    /// asks first; it is judged again when it is encoded.
+    /// Returns whether a publish with this many events and bytes would be accepted now. To be called before encoding a large
+    /// body; [`Hub::publish`] checks again.
     pub fn room_for(&self, name: &TopicName, events: usize, bytes: usize, now_micros: u64) -> Room {
         match self.admit(&self.lock(), name, events, bytes, now_micros) {
             Admission::Granted(..) => Room::Now,
@@ -117,7 +117,7 @@ impl Hub {
         Admission::Granted(Some(slot), listening)
     }
 
-    /// Gives each frame its id and appends it, unless the topic retains an event with the same publisher id.
+    /// Assigns each frame its id and appends it, unless the topic retains an event with the same publisher id.
     fn sequence(
         &self,
         state: &mut State,

@@ -1,5 +1,5 @@
 //! The binary's log. A log call formats its line and adds it to a bounded queue, which one thread writes to standard error. So
-//! a log that nobody reads (a full pipe, a stopped terminal) never blocks a worker or the main thread; lines that don't fit
+//! a log that is not read (a full pipe, a stopped terminal) never blocks a worker or the main thread; lines that don't fit
 //! into the queue are dropped and counted. A program that embeds the library chooses its own logger, whose calls must not
 //! block either.
 

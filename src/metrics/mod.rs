@@ -26,7 +26,7 @@ pub use process::families as process;
 pub use prometheus::{Exposition, MEDIA_TYPE};
 pub use stats::stats;
 
-/// Lines that this process dropped because standard error took no more. Programs with a logger of their own drop none.
+/// Lines that this process dropped because standard error was blocked. Programs with a logger of their own drop none.
 pub static DROPPED_LOG_LINES: AtomicU64 = AtomicU64::new(0);
 
 /// Why a stream was closed.

@@ -1,5 +1,5 @@
 //! Accepts the connections of all listeners, in the first worker, and distributes them over all workers in turn. Survives a
-//! shortage of descriptors, and resumes by itself when there are some.
+//! shortage of descriptors, and resumes when some are available.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::net::listener::{BoundListener, ListenerRole};
 use crate::net::reactor::{Listen, Reactor};
 use crate::net::token::SocketKey;
 
-/// The most connections that are accepted from one listener in one loop iteration.
+/// The maximum number of connections that are accepted from one listener in one loop iteration.
 const ACCEPTS_PER_ITERATION: usize = 128;
 
 /// Whether a listener may have connections to accept.
@@ -51,7 +51,7 @@ struct ListenerState<L> {
     bound: BoundListener<L>,
     state: AcceptState,
     is_warned: bool,
-    /// Whether an idle connection was to be closed for lack of descriptors, and nothing could be accepted since.
+    /// Whether closing an idle connection was requested for lack of descriptors, and nothing was accepted since.
     has_asked: bool,
 }
 
@@ -116,7 +116,7 @@ impl<L: Listen> Acceptor<L> {
     }
 
     /// Accepts waiting connections, up to a limit, passes each to `assign` with the worker it goes to, and counts those that
-    /// are kept out. Returns whether a client waits that could be accepted if an idle connection were closed.
+    /// are refused. Returns whether a client waits that could be accepted if an idle connection were closed.
     pub fn accept(
         &mut self,
         limiter: &ConnectionLimiter,
@@ -182,7 +182,7 @@ impl<L: Listen> ListenerState<L> {
             if self.state == AcceptState::Paused {
                 metrics.refused_descriptors.add(1);
                 limiter.pause();
-                // If closing one did not help, others took the descriptor, and closing the next would be in vain.
+                // If closing one did not help, something else used its descriptor, and closing another would not help either.
                 return !std::mem::replace(&mut self.has_asked, true);
             }
         }

@@ -1,5 +1,5 @@
 //! Sockets and readiness: the poller, the listeners, the acceptor and the limits on connections. Independent of HTTP, and
-//! with the binding of listeners in `broker` the only code that names mio.
+//! together with the binding of listeners in `broker` the only code that uses mio.
 
 pub(crate) mod acceptor;
 mod connection_limiter;

@@ -19,7 +19,7 @@ use crate::net::token::{Token, WAKER};
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
 
-/// Milliseconds after which the kernel gives up a peer that acknowledges nothing: one that vanished without closing the
+/// Milliseconds after which the kernel gives up on a peer that acknowledges nothing: one that vanished without closing the
 /// connection.
 pub const VANISHED_MILLIS: u32 = 180_000;
 

@@ -1,5 +1,5 @@
 //! The reactor a worker runs on: listeners and readiness. The real one is [`MioPoller`](super::MioPoller); a simulation
-//! brings its own, so that a whole worker can be driven from a seed.
+//! has its own, so that a whole worker can be driven from a seed.
 
 use std::fmt::Debug;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a worker needs of a socket. The real one is mio's `TcpStream`; a simulation brings its own.
+//! What a worker needs of a socket. The real one is mio's `TcpStream`; a simulation has its own.
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 /// A socket that a stream of events is written to.
 pub trait Socket: Write {
-    /// Reports that the socket is full, or has room again. While it is full the kernel must not give up the peer by itself:
+    /// Reports that the socket is full, or has room again. While it is full the kernel must not give up on the peer:
     /// its user timeout also runs while a peer that reads steadily keeps its window closed. The sweep finds peers that accept
     /// no bytes.
     fn set_patient(&self, is_patient: bool);

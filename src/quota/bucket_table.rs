@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::token_bucket::{Bucket, Excess, Rate};
 use crate::util::shrink::Shrink;
 
-/// The maximum number of buckets, which take about 13 MB. If that many are not full, the fuller half is evicted: nobody is
+/// The maximum number of buckets, which take about 13 MB. If that many are not full, the fuller half is evicted: no client is
 /// refused because of that, and the keys that have taken the most are still limited.
 pub(super) const MAX_BUCKETS: usize = 1 << 18;
 /// The number of shards.

@@ -7,7 +7,7 @@ use super::frame::UnsequencedFrame;
 use super::parse::{LineReader, Slice};
 use super::position::{MAX_PUBLISHER_ID, position};
 
-/// The longest data of an event, and the largest request body, in bytes.
+/// The maximum length of an event's data, and of a request body, in bytes.
 pub const MAX_DATA: usize = 1 << 30;
 
 /// A server-sent event to be published. It is checked when it is published.
@@ -101,7 +101,7 @@ pub fn check_name(name: Option<&str>) -> Result<Option<&str>, EventError> {
     }
 }
 
-/// Checks an event's id. An empty one counts as none: on the wire it would take the client's position away. A client must be
+/// Checks an event's id. An empty one counts as none: on the wire it would reset the client's position. A client must be
 /// able to send an id back in a header field, where no control character except the tab is allowed.
 pub fn check_id(id: Option<&str>) -> Result<Option<&str>, EventError> {
     match id.filter(|id| !position(id).is_empty()) {
@@ -124,10 +124,10 @@ fn encode(retry: Option<u64>, name: Option<&str>, data: &str, id: Option<&str>) 
     UnsequencedFrame::assemble(retry.as_bytes(), name, &lines, id)
 }
 
-/// Appends a line of data as it goes on the wire. The one space after the colon is what every parser strips and some naive
-/// ones need.
+/// Appends a line of data in its wire format. Every parser drops the one space after the colon, and some naive parsers
+/// require it.
 pub(super) fn encode_data_line(line: &str, out: &mut Vec<u8>) {
-    // One allocation for the first line, which is mostly the only one.
+    // One allocation for the first line, which is usually the only one.
     out.reserve(b"data: \n".len() + line.len());
     out.extend_from_slice(b"data: ");
     out.extend_from_slice(line.as_bytes());

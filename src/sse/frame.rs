@@ -114,7 +114,7 @@ impl UnsequencedFrame {
         writer.finish(publisher_id)
     }
 
-    /// The id that the publisher gave it.
+    /// Returns the id that the publisher assigned.
     pub fn publisher_id(&self) -> Option<&str> {
         self.0.publisher_id().map(|id| &**id)
     }

@@ -1,5 +1,5 @@
 //! Measures how long events take from their id to the sockets of ready subscribers. Reading the clock for every write would
-//! cost as much as our part of the write. It is read after a batch of writes and counted for all of them.
+//! cost as much as the broker's part of the write. It is read after a batch of writes and counted for all of them.
 
 use crate::metrics::Buckets;
 use crate::stream::replica::{Replica, Source};
@@ -20,7 +20,7 @@ pub struct Stopwatch<'a> {
 }
 
 impl<'a> Stopwatch<'a> {
-    /// Has not read the clock yet.
+    /// Creates a stopwatch that has not read the clock yet.
     pub fn new(micros: &'a dyn Fn() -> u64) -> Self {
         Self { micros, last: None, age: 0 }
     }

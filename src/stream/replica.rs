@@ -49,9 +49,9 @@ impl Source {
     }
 }
 
-/// Feeds and the groups that listen to them.
+/// Opens and closes feeds, for the groups that listen to them.
 impl Replica {
-    /// An empty replica; see [`Feeds::new`].
+    /// Creates an empty replica; see [`Feeds::new`].
     pub fn new(events_per_topic: usize) -> Self {
         let feeds = Feeds::new(events_per_topic);
         Self { feeds, slots: HashMap::new(), records: Records::default(), over_limit: Vec::new() }
@@ -101,7 +101,7 @@ impl Replica {
     }
 }
 
-/// Taking events and records in, and evicting them.
+/// Adds events and records, and evicts them.
 impl Replica {
     /// Adds an event to a topic's feed. Returns the groups that listen to it; none if the feed is not open or had the event
     /// from the beginning, because it was opened after the hub sent it.
@@ -156,7 +156,7 @@ impl Replica {
     }
 }
 
-/// What a group reads.
+/// Reads the frames of a group's source.
 impl Replica {
     /// Returns all frames after a cursor, if the source is one topic.
     pub fn run_after(&self, source: &Source, cursor: u64) -> Option<Run<'_>> {

@@ -26,7 +26,7 @@ pub struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// Begins after `cursor`.
+    /// Creates an iterator that begins after `cursor`.
     pub fn new(replica: &'a Replica, source: &'a Source, cursor: u64) -> Self {
         Self { replica, source, cursor, run: replica.run_after(source, cursor) }
     }
@@ -59,7 +59,7 @@ pub struct WriteBatch<'a> {
 }
 
 impl<'a> WriteBatch<'a> {
-    /// An empty batch that belongs to no cursor. Four kilobytes: made once and refilled in place.
+    /// Creates an empty batch that belongs to no cursor. It takes four kilobytes, so it is created once and refilled in place.
     #[inline]
     pub fn new() -> Self {
         let slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -175,7 +175,7 @@ pub enum Stop {
 pub struct Remainder {
     /// The bytes to write next.
     pub partial: PartialWrite,
-    /// The number of frames written. A frame that is partly written counts, for its remaining bytes are kept.
+    /// The number of frames written. A frame that is partly written counts, because its remaining bytes are kept.
     pub frames: usize,
     /// The id of the last of these frames, or the cursor before the write.
     pub cursor: u64,

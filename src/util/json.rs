@@ -1,4 +1,4 @@
-//! Removes insignificant white space from JSON text and leaves everything else unchanged. Independent of what the JSON means.
+//! Removes insignificant whitespace from JSON text and leaves everything else unchanged. Independent of what the JSON means.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl fmt::Display for TooDeep {
     }
 }
 
-/// Returns JSON text without white space between its tokens. The text must be well-formed.
+/// Returns JSON text without whitespace between its tokens. The text must be well-formed.
 pub fn compact(json: &str) -> Result<Box<str>, TooDeep> {
     let (mut text, mut depth, mut state) = (String::with_capacity(json.len()), 0_usize, State::Outside);
     for character in json.chars() {

@@ -1,5 +1,5 @@
-//! The first half of a loop iteration: what the poller, the mailbox and the listeners bring. Connections that have something
-//! to do are queued, whatever the reason, and then driven in order.
+//! The first half of a loop iteration: handles what the poller, the mailbox and the listeners report. Connections that have
+//! something to do, for any reason, are queued and then driven in order.
 
 use super::{Message, Worker};
 use crate::conn::{Budget, READS_PER_ITERATION};
@@ -9,7 +9,7 @@ use crate::net::{ListenerRole, Reactor, ReadOutcome, Readiness, SocketKey, read}
 
 /// Microseconds of a loop iteration for taking new connections and the store's replies.
 const MESSAGE_MICROS: u64 = 500;
-/// Idle connections that may turn out to be busy before the search for one to close is given up for now.
+/// How many idle connections may turn out to be busy before the search for one to close ends for this iteration.
 const IDLE_TRIES: usize = 4;
 
 impl<K: Reactor> Worker<K> {
@@ -84,7 +84,7 @@ impl<K: Reactor> Worker<K> {
         }
     }
 
-    /// Has one idle connection closed, by whichever worker has one.
+    /// Asks all workers to close one idle connection.
     fn request_slot(&mut self) {
         self.limiter.request_slot();
         self.close_longest_idle();

@@ -21,8 +21,8 @@ pub(crate) enum Message<S> {
     CloseIdle,
 }
 
-/// A worker's mailbox, and the ways to those of all workers. The channels are unbounded; what they hold is bounded by the
-/// connections: each of them was accepted once, and has at most one request at the store.
+/// A worker's mailbox, and the sending ends of all workers' mailboxes. The channels are unbounded; what they hold is bounded by
+/// the connections: each of them was accepted once, and has at most one request at the store.
 pub(crate) struct Mailbox<S> {
     worker: WorkerId,
     messages: Receiver<Message<S>>,
@@ -68,7 +68,7 @@ impl<S: Send + 'static> Mailbox<S> {
     ) -> impl FnOnce(T) + Send + 'static {
         let (worker, mailbox, service) = (self.worker, self.mailboxes[self.worker].clone(), Arc::clone(service));
         move |reply| {
-            // A worker that has ended has no client left to answer.
+            // A worker that has ended has no client left to respond to.
             let _ = mailbox.send(wrap(reply));
             service.hub.wake(worker);
         }

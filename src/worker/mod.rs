@@ -1,5 +1,5 @@
 //! The workers: a fixed pool of threads, each with one poll, and each the only owner of its sockets. Every step of a loop
-//! iteration is bounded, so that no socket can keep the others waiting.
+//! iteration is bounded, so that no socket can delay the others for long.
 //!
 //! ```text
 //! wait ─► events ─► messages ─► accept ─► drive connections ─► end expired streams
@@ -131,7 +131,7 @@ impl<K: Reactor> Worker<K> {
         }
     }
 
-    /// Returns the milliseconds until there is something to do even if nothing happens.
+    /// Returns the milliseconds until the worker has something to do even without an event.
     pub(crate) fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(Acceptor::has_more);
         let has_queued = self.connections.has_work() || !self.mailbox.is_empty() || self.streams.has_work();

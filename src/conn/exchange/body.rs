@@ -48,7 +48,7 @@ impl Exchange {
         }
     }
 
-    /// Answers a request whose body can't be used. The connection is closed, because the body's end is unknown or not read.
+    /// Refuses a request whose body can't be used. The connection is closed, because the body's end is unknown or not read.
     pub(super) fn refuse_body(
         &mut self,
         error: BodyError,

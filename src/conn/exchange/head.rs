@@ -86,7 +86,7 @@ impl Exchange {
         self.take_body(Receiving { plan, params, decoder, content }, rest, context, out)
     }
 
-    /// Drops a short body before the request is answered. Answers at once, and closes the connection, if the body is long or
+    /// Drops a short body before the response. Responds at once, and closes the connection, if the body is long or
     /// the client asks whether to send it.
     fn begin_dropping(
         &mut self,
@@ -105,7 +105,7 @@ impl Exchange {
         }
     }
 
-    /// Answers a request whose token has waited too long to be verified.
+    /// Refuses a request whose token has waited too long to be verified.
     pub(super) fn refuse_unverified(&mut self, delayed: Delayed, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         let Delayed { delay, params } = delayed;
         let metrics = context.service.metrics.worker(context.worker);
@@ -119,7 +119,7 @@ impl Exchange {
     }
 }
 
-/// Answers a head that can't be parsed, as far as it was read. Whatever follows it can't be parsed either.
+/// Refuses a head that can't be parsed, as far as it was read. What follows it can't be parsed either.
 pub(super) fn refuse_head(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
     let cors = context.headers.origins.decide(head::origin_of_refused(bytes));
     context.log_refusal(&problem);

@@ -32,7 +32,7 @@ impl Exchange {
         self.take_outcome(plan.finish(body, context), params, context, out)
     }
 
-    /// Answers a request, or notes what it waits for.
+    /// Responds to a request, or notes what it waits for.
     pub(super) fn take_outcome(
         &mut self,
         outcome: Outcome,

@@ -90,7 +90,7 @@ fn an_expected_continue_is_sent_only_if_the_body_is_used() {
     }
 }
 
-/// The head says how long the body is, or a chunk does, in any number of pieces.
+/// The length is in the head, or in a chunk that arrives in any number of pieces.
 #[test]
 fn an_unwanted_body_is_dropped_up_to_a_limit() {
     let (most, text) = (MAX_DROPPED_BODY, "x".repeat(MAX_DROPPED_BODY + 1));

@@ -16,7 +16,7 @@ pub struct Latest {
 
 impl Latest {
     /// Returns the number of names.
-    #[allow(clippy::len_without_is_empty, reason = "nothing needs to know")]
+    #[allow(clippy::len_without_is_empty, reason = "not needed")]
     pub fn len(&self) -> usize {
         self.frames.len()
     }
@@ -59,7 +59,7 @@ impl Latest {
         self.frames.contains_key(&id)
     }
 
-    /// Creates it from frames that ascend by id and have distinct names. Much faster than pushing them one by one.
+    /// Creates the feed from frames that ascend by id and have distinct names. Much faster than pushing them one by one.
     pub fn restore(frames: Vec<Arc<Frame>>) -> Self {
         debug_assert!(frames.is_sorted_by(|one, next| one.id() < next.id()), "a feed ascends");
         let bytes = frames.iter().map(|frame| frame.cost()).sum();

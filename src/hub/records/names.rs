@@ -14,9 +14,9 @@ pub type NameSet = Arc<[Arc<str>]>;
 const PART_OF_LATEST: usize = 4;
 /// All sets together may take at least this many bytes.
 const MIN_BYTES: usize = 1 << 20;
-/// The bytes that a name takes beside its text: the allocation, and its entry in the worker's index of names.
+/// The bytes that a name takes in addition to its text: the allocation, and its entry in the worker's index of names.
 const NAME_OVERHEAD: usize = 160;
-/// The bytes that a set takes beside its names.
+/// The bytes that a set takes in addition to its names.
 const SET_OVERHEAD: usize = 400;
 
 /// All sets, with the number of streams that use each.

@@ -1,5 +1,5 @@
-//! Tests of serving in slices: what one loop iteration writes at most, who waits for whom, whose latency is measured, and
-//! which subscribers are closed.
+//! Tests of serving in slices: what one loop iteration writes at most, which subscribers wait for others, whose latency is
+//! measured, and which subscribers are closed.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Write};

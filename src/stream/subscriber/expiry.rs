@@ -1,4 +1,4 @@
-//! When the tokens of streams expire. The list beside the slab takes four bytes per subscriber, and none if no subscriber
+//! When the tokens of streams expire. The list takes four bytes per subscriber, and none if no subscriber
 //! has a token that expires; there is no timer. The list is scanned, in slices, only in seconds in which a token expires:
 //! a million entries take less than a millisecond.
 

@@ -82,9 +82,9 @@ impl<S> Subscriber<S> {
         self.ready_index = index.unwrap_or(NOT_READY);
     }
 
-    /// Milliseconds since the socket last accepted data.
+    /// Returns the milliseconds since the socket last accepted data.
     pub(super) fn silent_for(&self, now: u32) -> u32 {
-        // Wrapping, for the stamp is the low half of a clock. No time limit is as long as 49 days.
+        // Wraps, because the timestamps are the low half of a clock. No time limit is as long as 49 days.
         now.wrapping_sub(self.written_at)
     }
 }

@@ -1,7 +1,7 @@
 //! Frames that sockets blocked within, and the memory that those take which the history has evicted.
 //!
-//! A frame that is partly written must be completed, even if the history evicts it meanwhile. A subscriber that blocks
-//! within a retained frame costs nothing. One that blocks within an evicted frame keeps it in memory, and a thousand
+//! A frame that is partly written must be completed, even if the history has evicted it in the meantime. A subscriber that
+//! blocks within a retained frame costs nothing. One that blocks within an evicted frame keeps it in memory, and a thousand
 //! within different frames would grow memory beyond the history's bounds. Hence [`MAX_EVICTED_BYTES`].
 
 use std::collections::{BTreeMap, HashMap};

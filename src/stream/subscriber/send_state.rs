@@ -15,7 +15,7 @@ pub struct SendState {
     /// What is left of an interrupted write.
     pub partial: PartialWrite,
     /// For each feed of its group, the id through which evicted events were reported. Empty once its cursor is beyond
-    /// them. With several feeds the cursor alone can't tell: after a gap it continues from the oldest frame of all
+    /// them. With several feeds the cursor alone does not show this: after a gap it continues from the oldest frame of all
     /// feeds, and another feed may have evicted events after that one.
     pub reported: Box<[u64]>,
     /// Whether the socket is full, until the poller reports room.
@@ -27,7 +27,8 @@ pub struct SendState {
 }
 
 impl SendState {
-    /// A state in which evictions through these ids, one per feed, are reported. They are kept if one is after `cursor`.
+    /// Creates a state in which evictions through these ids, one per feed, are reported. They are kept if one is after
+    /// `cursor`.
     pub fn with_reported(evicted_through: impl Iterator<Item = u64> + Clone, cursor: u64) -> Self {
         let is_needed = evicted_through.clone().any(|id| id > cursor);
         Self { reported: if is_needed { evicted_through.collect() } else { Box::default() }, ..Self::default() }
@@ -55,7 +56,7 @@ pub struct SendStates {
 }
 
 impl SendStates {
-    /// Keeps a state. `is_retained` tells whether its feed still has a frame.
+    /// Keeps a state. `is_retained` says whether its feed still has a frame.
     pub fn insert(&mut self, key: SubscriberKey, state: SendState, is_retained: impl FnOnce(&Frame) -> bool) {
         self.blocked += usize::from(state.is_blocked);
         if let Some(frame) = state.partial.frame() {

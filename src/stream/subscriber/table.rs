@@ -1,4 +1,4 @@
-//! All subscribers of a worker: their slab, what is kept beside it for some of them, and the queue of those that catch up.
+//! All subscribers of a worker: their slab, what is kept separately for some of them, and the queue of those that catch up.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -131,7 +131,7 @@ impl<S> Subscribers<S> {
         self.states.blocked()
     }
 
-    /// Keeps the send state of a subscriber that is not ready. `is_retained` tells whether its feed still has a frame.
+    /// Keeps the send state of a subscriber that is not ready. `is_retained` says whether its feed still has a frame.
     pub fn put_state(&mut self, key: SubscriberKey, state: SendState, is_retained: impl FnOnce(&Frame) -> bool) {
         debug_assert!(!self[key].is_ready(), "subscriber {key} has a send state, hence is not ready");
         self.states.insert(key, state, is_retained);
@@ -152,7 +152,7 @@ impl<S> Subscribers<S> {
         self.states.on_evicted(id);
     }
 
-    /// Subscribers to close because they keep too many evicted frames in memory.
+    /// Returns the subscribers to close because they keep too many evicted frames in memory.
     pub fn over_limit(&self) -> Option<Vec<SubscriberKey>> {
         self.states.over_limit()
     }
