@@ -45,7 +45,7 @@ fn data(received: impl IntoIterator<Item = Received>) -> Vec<String> {
 }
 
 #[test]
-fn an_event_has_what_the_publisher_gave_it() {
+fn an_event_has_what_the_publisher_set() {
     let broker = start();
     let mut subscription = broker.subscribe(["Greeting1"], StartFrom::Now).unwrap();
     let event = Event::new("one\ntwo: 2\n\n").name("note").id("reading-17").retry(Duration::from_millis(500));
@@ -223,7 +223,7 @@ fn an_address_in_use_is_reported_with_its_source_and_setting() {
 }
 
 #[test]
-fn errors_name_settings_and_no_options() {
+fn errors_name_settings_instead_of_options() {
     let error_of = |config: Config| match Broker::start(config.in_memory().port(0)).map(drop) {
         Err(StartError::Config(error)) => error,
         other => panic!("{other:?}"),
@@ -262,7 +262,7 @@ fn keys_in_files_can_be_reloaded_and_secrets_can_not() {
 }
 
 #[test]
-fn what_is_shared_between_threads_can_be() {
+fn shared_types_are_send_and_sync() {
     fn is_shareable<T: Send + Sync>() {}
     is_shareable::<Broker>();
     is_shareable::<Config>();

@@ -46,12 +46,12 @@ class Broker:
             raise RuntimeError(f"{method} {path}: {response.status} {text}")
         return json.loads(text)
 
-    def publish(self, topic, data, name=None, own_id=None):
+    def publish(self, topic, data, name=None, publisher_id=None):
         """Publishes an event and returns what a client must report."""
-        fields = [("event", name), ("id", own_id), *(("data", line) for line in data.split("\n"))]
+        fields = [("event", name), ("id", publisher_id), *(("data", line) for line in data.split("\n"))]
         body = "".join(f"{field}: {value}\n" for field, value in fields if value is not None)
-        answer = self.ask("POST", f"/publish/{topic}", body.encode())
-        return [name or "message", own_id or answer["id"], data]
+        response = self.ask("POST", f"/publish/{topic}", body.encode())
+        return [name or "message", publisher_id or response["id"], data]
 
     def wait_for_subscribers(self, count):
         begin = time.monotonic()
@@ -130,8 +130,8 @@ class Client:
             self.lines.put(json.loads(line))
 
     def must_see(self, events):
-        for name, own_id, data in events:
-            event = [name, own_id, trimmed(data) if self.is_trimming else data]
+        for name, publisher_id, data in events:
+            event = [name, publisher_id, trimmed(data) if self.is_trimming else data]
             try:
                 seen = self.lines.get(timeout=PATIENCE)
             except queue.Empty:
@@ -163,7 +163,7 @@ def judge(broker, line, client, topic):
         ]
     )
     away(broker, line, client, topic)
-    client.must_see([broker.publish(topic, "with an id of its own", own_id="own/1")])
+    client.must_see([broker.publish(topic, "with an id of its own", publisher_id="own/1")])
     away(broker, line, client, topic)
     half_an_event(broker, line, client, topic)
     client.must_see_nothing(0.3)

@@ -172,11 +172,11 @@ fn set_cookie(token: &str) -> String {
 }
 
 /// Publishes an event and returns what a subscriber must see: `[type, lastEventId, data]`.
-fn publish(broker: &Broker, name: Option<&str>, own_id: Option<&str>, data: &str) -> Value {
+fn publish(broker: &Broker, name: Option<&str>, publisher_id: Option<&str>, data: &str) -> Value {
     let line = |field: &str, value: Option<&str>| value.map_or(String::new(), |value| format!("{field}: {value}\n"));
     let lines: String = data.split('\n').map(|text| line("data", Some(text))).collect();
-    let response = broker.publish("topicone1", &(line("event", name) + &line("id", own_id) + &lines));
-    let id = own_id.unwrap_or_else(|| response["id"].as_str().expect("an id"));
+    let response = broker.publish("topicone1", &(line("event", name) + &line("id", publisher_id) + &lines));
+    let id = publisher_id.unwrap_or_else(|| response["id"].as_str().expect("an id"));
     json!([name.unwrap_or("message"), id, data])
 }
 
@@ -187,10 +187,10 @@ fn stream_url(proxy: &Proxy, query: &str) -> String {
 
 fn publish_variety(broker: &Broker, number: usize) -> Value {
     let name = number.is_multiple_of(3).then_some("greeting");
-    let own_id = number.is_multiple_of(7).then(|| format!("own/{number} é"));
+    let publisher_id = number.is_multiple_of(7).then(|| format!("own/{number} é"));
     let long = "x".repeat(300);
     let tail = ["", "\nsecond line\n", " ☂ 🦀 déjà vu", &long][number % 4];
-    publish(broker, name, own_id.as_deref(), &format!("{number}{tail}"))
+    publish(broker, name, publisher_id.as_deref(), &format!("{number}{tail}"))
 }
 
 /// Asserts that what was seen equals what was published, with a readable failure.

@@ -155,7 +155,7 @@ fn unnamed_targets_stay_at_info() {
 }
 
 #[test]
-fn unknown_variables_are_warned_about() {
+fn unknown_variables_cause_warnings() {
     let links = [
         ("ESKER_SERVICE_HOST", "10.96.0.17"),
         ("ESKER_SERVICE_PORT", "3000"),

@@ -134,7 +134,7 @@ fn a_position_from_another_topic_or_a_priming_is_valid() {
 }
 
 #[test]
-fn publishers_own_ids_are_positions_and_the_earliest_match_counts() {
+fn publisher_ids_are_positions_and_the_earliest_match_counts() {
     let broker = Broker::start(&[]);
     for (topic, id, data) in
         [("topicone1", "a", "1"), ("topicone1", "b", "2"), ("topictwo2", "b", "3"), ("topicone1", "c", "4")]
@@ -166,7 +166,7 @@ fn an_own_id_equal_to_a_brokers_id_skips_nothing() {
 }
 
 #[test]
-fn an_own_id_that_looks_like_a_time_is_exact_while_retained() {
+fn a_publisher_id_that_looks_like_a_time_is_exact_while_retained() {
     let broker = Broker::start(&["--heartbeat", "1h"]);
     let publish = |topic| publish_numbered(&broker, topic, 0..1)[0].parse::<u64>().expect("a number");
     // No event has this number, though it lies between ids of events.
@@ -185,7 +185,7 @@ fn an_own_id_that_looks_like_a_time_is_exact_while_retained() {
 
 /// The ids are microseconds of a clock that runs ahead. The broker's clock has reached them when the last event is published.
 #[test]
-fn an_evicted_own_id_that_looks_like_a_brokers_id_gets_a_gap() {
+fn an_evicted_publisher_id_that_looks_like_a_broker_id_gets_a_gap() {
     let broker = Broker::start(&["--history", "5", "--heartbeat", "1h"]);
     let begin: u64 = publish_numbered(&broker, "topictwo2", 0..1)[0].parse().expect("a number");
     let own = |number: u64| (begin + 300_000 + number).to_string();
@@ -201,7 +201,7 @@ fn an_evicted_own_id_that_looks_like_a_brokers_id_gets_a_gap() {
 }
 
 #[test]
-fn an_evicted_own_number_gets_a_gap_even_0() {
+fn an_evicted_publisher_id_that_is_a_number_gets_a_gap_even_0() {
     let broker = Broker::start(&["--history", "5", "--heartbeat", "1h"]);
     for number in 0..=10 {
         broker.publish("topicone1", &format!("id: {number}\ndata: {number}"));
@@ -297,7 +297,7 @@ fn resuming_during_publishing_loses_and_duplicates_nothing() {
 }
 
 #[test]
-fn whitespace_around_an_own_id_is_ignored() {
+fn whitespace_around_a_publisher_id_is_ignored() {
     let broker = Broker::start(&[]);
     let mut live = broker.subscribe("/subscribe/topicone1", "");
     live.opening();

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_fsync_after_a_failed_one_brings_nothing_back() {
+    fn an_fsync_after_a_failed_one_restores_nothing() {
         let mut lost = 0;
         for seed in 0..200 {
             let (mut file, mut rng) = (synced(1), Rng::new(seed, 0));
