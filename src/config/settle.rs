@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_address_gives_way_to_others_unless_it_was_asked_for() {
+    fn other_addresses_replace_the_default_one_unless_it_was_requested() {
         let settle = |config: Config| {
             let addresses = config.no_auth(true).settle(1000).unwrap().listen;
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -264,11 +264,11 @@ mod tests {
             subscriber: KeySource::File("f".into()),
         };
         assert_eq!(settle(publisher.clone().subscriber_key("f")), Ok(expected));
-        assert!(!format!("{publisher:?}").contains("xx"), "a secret shows nothing of itself");
+        assert!(!format!("{publisher:?}").contains("xx"), "the Debug output must not contain a secret");
     }
 
     #[test]
-    fn what_counts_by_token_needs_tokens() {
+    fn limits_per_token_require_tokens() {
         let settle = |config: Config| {
             let long = vec![b'x'; 32];
             let config = config.port(0).publisher_secret(long.clone()).subscriber_secret(long);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_open_broker_is_for_pages_of_this_machine() {
+    fn only_without_authentication_the_default_origins_are_local() {
         let long = vec![b'x'; 32];
         let with_tokens = Config::new().port(0).publisher_secret(long.clone()).subscriber_secret(long);
         assert_eq!(with_tokens.settle(1000).unwrap().origins, Origins::Any);

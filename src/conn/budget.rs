@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_no_other_waits_behind_gets_all_that_is_left() {
+    fn a_connection_gets_all_that_is_left_if_no_other_waits() {
         let mut budget = Budget::new(LIMIT, 0);
         budget.measure(100);
         budget.begin_share(0);
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_spent_when_the_sum_of_all_charges_reaches_a_limit(
+        fn is_spent_when_the_sum_of_all_charges_reaches_a_limit(
             acts in prop::collection::vec((prop::option::of(0..6_usize), 0..80_usize, 0..200_u64), 1..100),
         ) {
             let (mut budget, mut naive, mut now) = (Budget::new(LIMIT, 7), Naive::default(), 7);

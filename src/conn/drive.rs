@@ -173,7 +173,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Reads once, and feeds the exchange what is there.
+    /// Reads once, and passes the input to the exchange.
     fn exchange(&mut self, key: usize, out: &mut Vec<u8>, cx: &IterationContext) -> Progress {
         let connection = &mut self.slab[key];
         match connection.exchange.awaited() {
@@ -260,7 +260,7 @@ impl<S: Stream> Connections<S> {
         Progress::Continue
     }
 
-    /// Takes the store's reply to a request.
+    /// Passes the store's reply on to the exchange, which responds to the request.
     pub(crate) fn deliver(&mut self, id: ConnectionId, reply: StoreReply, cx: &IterationContext) {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);
@@ -270,7 +270,7 @@ impl<S: Stream> Connections<S> {
         self.enqueue(id.key);
     }
 
-    /// Takes the store's reply to whether a stream's position exists, and opens the stream.
+    /// Opens a stream with the store's reply to whether its position exists.
     pub(crate) fn open_after_lookup(&mut self, id: ConnectionId, exists: bool, cx: &IterationContext) {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_at_the_least_rate_is_never_too_slow() {
+    fn a_transfer_at_the_minimum_rate_is_never_too_slow() {
         let begin = RateMeter::begin(RATE, 0);
         for (bytes, every_millis) in [(1, 0), (1024, 1000), (10 * 1024, 10_000), (100, 50), (25 * 1024, 25_000)] {
             assert_eq!(too_slow(begin, bytes, every_millis.max(1)), None, "{bytes} bytes every {every_millis} ms");

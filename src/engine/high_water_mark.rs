@@ -19,7 +19,7 @@ pub struct HighWaterMark {
 }
 
 impl HighWaterMark {
-    /// Creates it from the mark in the database and the id of the newest record there.
+    /// Creates the state from the mark in the database and the id of the newest record there.
     pub fn new(ceiling: u64, newest_record: u64) -> Self {
         Self { ceiling, earlier_runs_through: ceiling.max(newest_record) }
     }

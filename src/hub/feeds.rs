@@ -34,7 +34,7 @@ pub struct Feeds<M> {
 }
 
 impl<M> Feeds<M> {
-    /// Creates it without feeds. A feed with more than `limit` frames is over its limit.
+    /// Creates an empty set of feeds. A feed with more than `limit` frames is over its limit.
     pub fn new(limit: usize) -> Self {
         Self {
             feeds: PagedSlab::default(),
@@ -60,11 +60,11 @@ impl<M> Feeds<M> {
         self.events -= feed.window.len();
         self.bytes -= feed.window.frames().map(|frame| frame.cost()).sum::<usize>();
         self.over_limit_bytes -= feed.window.over_limit(self.limit).map(|frame| frame.cost()).sum::<usize>();
-        debug_assert!(!self.feeds.is_empty() || self.is_zero(), "feeds that are closed take no memory");
+        debug_assert!(!self.feeds.is_empty() || self.is_zero(), "closed feeds must not count");
         feed.meta
     }
 
-    /// Returns whether nothing is accounted for.
+    /// Returns whether all counts are zero.
     fn is_zero(&self) -> bool {
         (self.events, self.bytes, self.over_limit_bytes, self.by_oldest.len()) == (0, 0, 0, 0)
     }
@@ -121,7 +121,7 @@ impl<M> Feeds<M> {
         self.over_limit_bytes
     }
 
-    /// Returns the id of the oldest frame of all, and the feed that has it.
+    /// Returns the id of the oldest frame in all feeds, and its feed.
     pub fn oldest(&self) -> Option<(u64, Slot)> {
         self.by_oldest.first_key_value().map(|(&id, &slot)| (id, slot))
     }

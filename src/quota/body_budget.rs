@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_the_maximum_size_fits_beside_greedy_clients() {
+    fn a_body_of_the_maximum_size_fits_despite_greedy_clients() {
         let budget = BodyBudget::with_sizes(SIZES);
         let _greedy: Vec<_> = (0..5).map(|number| fill(&budget, number)).collect();
         assert_eq!(budget.reservation(client(9)).grow(20), Ok(()));

@@ -121,7 +121,7 @@ impl Writer {
     }
 
     fn set_full(&mut self, shortage: Shortage) {
-        // Writes that fail while the disk is known to be full must not put off the next try.
+        // Writes that fail while the disk is known to be full must not postpone the next try.
         if self.shared.mode() == Mode::Ready {
             self.space.defer_retry(self.now_millis());
         }
@@ -247,7 +247,7 @@ impl Writer {
         self.shared.set_covered(self.mark.covered_through());
     }
 
-    /// Returns whether the mark was written.
+    /// Writes the mark. Returns whether that succeeded.
     fn write_mark(&mut self, ceiling: u64) -> bool {
         let written = self.tables.set_ceiling(ceiling);
         let is_written = self.check("storing the newest id", written);

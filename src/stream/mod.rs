@@ -14,7 +14,7 @@
 //!                      ▼                    └── blocked ◄──────────────────────────┘
 //!                   (left)                         │ accepts no data for --stall
 //!                                                  ▼
-//!                                                (gone)
+//!                                               (closed)
 //! ```
 
 mod budget;
@@ -254,20 +254,20 @@ impl<S: Socket> Streams<S> {
 impl<S: Socket> Streams<S> {
     /// Moves everything in the inbox into the replica, and notifies the groups that listen to it.
     pub fn take_inbox(&mut self) {
-        // Apart: a record gets its id before its commit, and events that are published meanwhile get larger ones.
+        // Checked separately: a record gets its id before its commit, and events published in the meantime get larger ones.
         let (mut newest_event, mut newest_record) = (0, 0);
         for _ in 0..self.inbox.len() {
-            let Some(notice) = self.inbox.waiting().next() else { return };
-            let newest = match notice.feed {
+            let Some(delivery) = self.inbox.waiting().next() else { return };
+            let newest = match delivery.feed {
                 FeedId::Topic(_) => &mut newest_event,
                 FeedId::Records => &mut newest_record,
             };
-            debug_assert!(notice.frame.id() > *newest, "the hub sends events and records in the order of their ids");
-            *newest = notice.frame.id();
-            self.inbox.mark_taken(&notice);
-            match notice.feed {
-                FeedId::Topic(topic) => self.take_event(topic, notice.frame),
-                FeedId::Records => self.take_record(notice.frame),
+            debug_assert!(delivery.frame.id() > *newest, "the hub sends events and records in the order of their ids");
+            *newest = delivery.frame.id();
+            self.inbox.mark_taken(&delivery);
+            match delivery.feed {
+                FeedId::Topic(topic) => self.take_event(topic, delivery.frame),
+                FeedId::Records => self.take_record(delivery.frame),
             }
         }
     }

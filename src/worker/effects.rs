@@ -58,7 +58,7 @@ impl<K: Reactor> Worker<K> {
 
     /// Closes the socket of a connection or a subscriber.
     pub(super) fn close(&self, socket: K::Stream, role: ListenerRole) {
-        // First: observers who see the socket closed must see it counted.
+        // Before the socket is closed, so that an observer of the closed socket never sees a stale count.
         let is_counted = role != ListenerRole::Administration;
         self.cx.metrics().connections.subtract(is_counted.into());
         self.release(socket, role);

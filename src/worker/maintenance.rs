@@ -1,5 +1,5 @@
-//! The second half of a loop iteration: timeouts and heartbeats, the first worker's duties for all, the drain, and closing
-//! the sockets of subscribers that have left.
+//! The second half of a loop iteration: timeouts and heartbeats, the first worker's periodic work for all workers, the drain,
+//! and closing the sockets of subscribers that have left.
 
 use super::{BUDGET_PER_ITERATION, Worker};
 use crate::clock::millis;
@@ -116,13 +116,13 @@ impl<K: Reactor> Worker<K> {
         late.has_more()
     }
 
-    /// Does the first worker's duties: the age of history, the limiters' memory, and accepting again.
+    /// Does the first worker's periodic work for all: evicts expired events and full token buckets, and resumes accepting.
     fn run_maintenance(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.retry();
         self.cx.service.quotas.evict_full(self.cx.now.millis);
         if self.cx.service.hub.expire(self.cx.now.id_micros) {
-            // More has expired than is removed while the lock is held once.
+            // More events have expired than one call evicts.
             self.maintenance.next = self.cx.now.millis;
         }
     }
@@ -141,7 +141,7 @@ impl<K: Reactor> Worker<K> {
         };
         self.connections.drain(&self.cx);
         self.carry_out_effects();
-        // Whatever was accepted before the drain is delivered before the end.
+        // Everything that was accepted before the drain is delivered before the streams end.
         let is_ending = !self.cx.service.is_inserting()
             && !self.streams.has_work()
             && self.streams.drain(BUDGET_PER_ITERATION, self.cx.timestamp());

@@ -32,7 +32,7 @@ use crate::stream::{BUDGET_PER_ITERATION, PendingSubscription, Streams};
 /// The longest wait for events while publishes wait for room or tokens to be verified, and while draining.
 const RETRY_MILLIS: u64 = 2;
 
-/// What a worker is made of, in addition to its reactor.
+/// The parts of a worker, in addition to its reactor.
 pub(crate) struct WorkerParams<K: Reactor> {
     /// Its index.
     pub(crate) id: WorkerId,
@@ -114,7 +114,7 @@ impl<K: Reactor> Worker<K> {
         self.streams.serve(BUDGET_PER_ITERATION, self.cx.timestamp(), &|| self.cx.clock.id_micros_now());
         self.sweep();
         self.drain();
-        // Before sockets are closed: observers who see one closed must see it counted.
+        // Before sockets are closed, so that an observer of a closed socket never sees a stale count.
         self.update_metrics();
         self.close_left();
         self.cx.metrics().iteration_began.set(0);
@@ -143,7 +143,7 @@ impl<K: Reactor> Worker<K> {
         }
         let has_sockets = !self.connections.is_empty() || !self.streams.is_empty();
         let is_first_worker = self.acceptor.is_some();
-        // Relative to the moment at which this iteration began: what is late by one iteration is not late.
+        // Relative to the moment at which this iteration began: a delay by the length of one iteration does not matter.
         let now = self.cx.now;
         let until_sweep = self.maintenance.until_sweep(now.millis);
         let until_expiry = self.streams.next_expiry().map(|second| (second * 1000).saturating_sub(now.unix_millis));

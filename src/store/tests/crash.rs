@@ -140,7 +140,7 @@ fn a_copy_under_load_is_a_prefix_of_the_inserts() {
 }
 
 #[test]
-fn ids_of_events_without_records_are_not_given_again() {
+fn ids_of_events_without_records_are_not_assigned_again() {
     let scratch = Scratch::new();
     let rig = Rig::new(&scratch.location());
     rig.insert("name", "1").unwrap();

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_serves_every_subscriber_when_one_is_removed_meanwhile() {
+    fn a_pass_serves_every_subscriber_when_one_is_removed_during_it() {
         for removed in 0..5 {
             for served_before in 0..5 {
                 let mut ready = ReadySet::default();
