@@ -60,8 +60,8 @@ struct Queue {
     bytes: usize,
     is_behind: bool,
     is_closed: bool,
-    /// For each topic, the id through which evicted events were reported. With several topics the cursor alone can't tell:
-    /// after a gap it continues from the oldest frame of all, and another topic may have evicted events after that one.
+    /// For each topic, the id through which evicted events were reported. With several topics the cursor alone does not show
+    /// this: after a gap it continues from the oldest frame of all, and another topic may have evicted events after that one.
     reported: Box<[u64]>,
 }
 
@@ -220,7 +220,7 @@ impl Hub {
         let slots: Vec<_> = topics.iter().map(|&(slot, _)| slot).collect();
         let (cursor, gap) = position::resolve(&state, &slots, position);
         let is_behind = cursor < state.ids.newest();
-        // What is not retained is known from the gap, or because the subscriber asked for what there is.
+        // The subscriber knows what is not retained, from the gap or because it asked for what there is.
         let reported = slots.iter().map(|&slot| state.feeds.get(slot).window.evicted_through()).collect();
         let subscriber = Arc::new(LocalSubscriber::new(topics.into(), is_behind, reported));
         state.local.add(&subscriber);

@@ -34,7 +34,7 @@ impl Write for Sink {
     }
 }
 
-/// Is full at its first write only.
+/// A socket that is full only at its first write.
 struct Hesitant(Cell<bool>);
 
 impl Socket for Hesitant {
@@ -176,7 +176,7 @@ fn a_blocked_subscriber_whose_key_is_in_the_queue_twice_catches_up() {
     (0..10).for_each(|_| fixture.publish("topicone1", 100_000));
     fixture.start("topicone1", Position::After("0"), Hesitant(Cell::new(false)));
     fixture.streams.remove(0, Close::Peer);
-    // It reuses the key that is in the queue already: the first write blocks, the second one is truncated.
+    // It reuses the key that is already in the queue: the first write blocks, the second one is truncated.
     fixture.start("topicone1", Position::After("0"), Hesitant(Cell::new(true)));
     while fixture.streams.has_work() {
         fixture.iterate();
