@@ -128,9 +128,9 @@ enum Credential<'a> {
 impl<'a> Credential<'a> {
     /// Returns the credential with the highest precedence.
     fn find(head: &Head<'a>) -> Self {
-        let in_header = head.authorization.and_then(bearer).map(Self::Header);
+        let in_header = head.credentials.authorization.and_then(bearer).map(Self::Header);
         let in_query = || head.target.query.get_bytes(PARAMETER).filter(|token| !token.is_empty()).map(Self::Query);
-        let in_cookie = || head.token_cookies[0].map(|_| Self::Cookies(head.token_cookies));
+        let in_cookie = || head.credentials.token_cookies[0].map(|_| Self::Cookies(head.credentials.token_cookies));
         in_header.or_else(in_query).or_else(in_cookie).unwrap_or(Self::Missing)
     }
 

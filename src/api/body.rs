@@ -50,7 +50,7 @@ pub(super) fn not_utf8(error: Utf8Error) -> Problem {
 
 /// Returns 415 if the body is compressed.
 pub(super) fn check_coding(head: &Head<'_>) -> Result<(), Problem> {
-    match head.content_coding {
+    match head.body.content_coding {
         None => Ok(()),
         Some(coding) => Err(Problem::unsupported_coding(format!(
             "Content-Encoding: {coding} is not supported; send the body unencoded, without Content-Encoding"

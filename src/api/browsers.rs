@@ -15,7 +15,7 @@ pub(super) fn check_open_broker(head: &Head<'_>, context: Context<'_>) -> Result
         return Ok(());
     }
     check_host(head, context)?;
-    match head.origin.filter(|_| !head.method.is_safe()) {
+    match head.browser.origin.filter(|_| !head.method.is_safe()) {
         Some(origin) if !origins.allows(origin) && !is_own_page(head) => Err(foreign_origin(origin)),
         _ => Ok(()),
     }
@@ -54,7 +54,7 @@ fn foreign_origin(origin: &str) -> Problem {
 /// Refuses a write that is authorized by a cookie and may come from a foreign page (CSRF): browsers send cookies regardless of
 /// which page makes the request. Returns the detail of the error.
 pub(super) fn check_cookie_origin(head: &Head<'_>, context: Context<'_>) -> Result<(), &'static str> {
-    let is_listed = head.origin.is_some_and(|origin| context.headers.origins.lists(origin));
+    let is_listed = head.browser.origin.is_some_and(|origin| context.headers.origins.lists(origin));
     if head.method.is_safe() || is_listed || is_own_page(head) {
         return Ok(());
     }
@@ -65,5 +65,5 @@ pub(super) fn check_cookie_origin(head: &Head<'_>, context: Context<'_>) -> Resu
 /// Returns whether the browser reports that the page is of the broker's own origin. `Host` may be changed by proxies;
 /// `Sec-Fetch-Site` is not, but is missing from older browsers and from pages without TLS.
 fn is_own_page(head: &Head<'_>) -> bool {
-    head.is_same_origin || head.origin.is_some_and(|origin| is_origin_of_host(origin, head.host))
+    head.browser.is_same_origin || head.browser.origin.is_some_and(|origin| is_origin_of_host(origin, head.host))
 }

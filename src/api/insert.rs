@@ -27,13 +27,13 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
     let grant = authorize(Role::Publisher, head, context)?;
     require_name(&grant, RECORDS)?;
     check_coding(head)?;
-    if head.content_type.is_some_and(|text| !is_media_type(text, "application/json")) {
+    if head.body.content_type.is_some_and(|text| !is_media_type(text, "application/json")) {
         return Err(Problem::new(
             415,
             "a record must be JSON; send Content-Type: application/json, or no Content-Type",
         ));
     }
-    if !head.has_framing {
+    if !head.body.has_framing {
         return Err(Problem::new(
             411,
             "the request has no body (no Content-Length and no chunked coding); send \

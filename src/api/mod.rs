@@ -230,7 +230,7 @@ fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem
 
 fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
     let allow = route(head, context).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
-    Response::preflight(allow, head.requested_headers.and_then(cors::requested_headers))
+    Response::preflight(allow, head.browser.requested_headers.and_then(cors::requested_headers))
 }
 
 /// Describes a request that is refused because the broker is shutting down.

@@ -104,7 +104,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     let grant = authorize(Role::Publisher, head, context)?;
     require_topic(&grant, &topic)?;
     check_coding(head)?;
-    if !head.has_framing {
+    if !head.body.has_framing {
         return Err(Problem::new(
             411,
             "the request has no body (no Content-Length and no chunked coding); send an event in the body, such as \
@@ -113,7 +113,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     }
     let query = head.target.query;
     let query = QueryFields { name: query_field(query, "event", check_name)?, id: query_field(query, "id", check_id)? };
-    let format = BodyFormat::of(head.content_type);
+    let format = BodyFormat::of(head.body.content_type);
     Ok(Plan::Publish(Request { topic, format, query, expires: grant.expires(), principal: grant.principal() }))
 }
 

@@ -49,9 +49,15 @@ fn compare(part: &Result<Parsed<'_>, Problem>, whole: &Result<Parsed<'_>, Proble
 }
 
 fn facts<'a>(head: &Head<'a>) -> impl PartialEq + std::fmt::Debug + use<'a> {
-    let fields = (head.host, head.content_type, head.authorization, head.token_cookies, head.last_event_id);
-    let page = (head.origin, head.is_same_origin, head.requested_headers);
-    let framing = (head.framing, head.has_framing, head.expects_continue, head.keep_alive);
+    let fields = (
+        head.host,
+        head.body.content_type,
+        head.credentials.authorization,
+        head.credentials.token_cookies,
+        head.last_event_id,
+    );
+    let page = (head.browser.origin, head.browser.is_same_origin, head.browser.requested_headers);
+    let framing = (head.body.framing, head.body.has_framing, head.body.expects_continue, head.keep_alive);
     (head.method, head.target, head.version, framing, fields, page)
 }
 
@@ -107,12 +113,12 @@ fn check_head(head: &Head<'_>, bytes: &[u8]) {
     assert!(hosts.len() == 1 || (hosts.is_empty() && head.version == Version::Http10), "{hosts:?}");
     let host = head.target.authority.map_or(hosts.first().copied().unwrap_or_default(), str::as_bytes);
     assert_eq!(head.host.as_bytes(), host);
-    assert_eq!(head.is_same_origin, plain.all("sec-fetch-site").last() == Some(&&b"same-origin"[..]));
+    assert_eq!(head.browser.is_same_origin, plain.all("sec-fetch-site").last() == Some(&&b"same-origin"[..]));
     let asked: Vec<_> = plain.all("cookie").into_iter().flat_map(cookies).take(MAX_TOKEN_COOKIES).collect();
-    assert_eq!(head.token_cookies.into_iter().flatten().collect::<Vec<_>>(), asked);
-    assert_eq!(head.origin.map(str::as_bytes), plain.all("origin").last().copied());
-    assert_eq!(head.content_type.map(str::as_bytes), plain.all("content-type").last().copied());
-    assert_eq!(head.authorization.as_slice(), plain.all("authorization"));
+    assert_eq!(head.credentials.token_cookies.into_iter().flatten().collect::<Vec<_>>(), asked);
+    assert_eq!(head.browser.origin.map(str::as_bytes), plain.all("origin").last().copied());
+    assert_eq!(head.body.content_type.map(str::as_bytes), plain.all("content-type").last().copied());
+    assert_eq!(head.credentials.authorization.as_slice(), plain.all("authorization"));
     let position = plain.all("last-event-id").last().copied().filter(|value| !value.is_empty());
     assert_eq!(head.last_event_id, position);
 }
@@ -155,13 +161,16 @@ fn check_framing(head: &Head<'_>, plain: &Plain<'_>) {
         ([], [coding]) if coding == "chunked" && head.version == Version::Http11 => Some(BodyFraming::Chunked),
         both => panic!("a body framed by {both:?}"),
     };
-    assert_eq!((head.has_framing, head.framing), (framing.is_some(), framing.unwrap_or(BodyFraming::Length(0))));
+    assert_eq!(
+        (head.body.has_framing, head.body.framing),
+        (framing.is_some(), framing.unwrap_or(BodyFraming::Length(0)))
+    );
     let options = plain.elements("connection");
     let has = |option: &str| options.iter().any(|found| found == option);
     let stays = head.version == Version::Http11 || has("keep-alive");
     assert_eq!(head.keep_alive, stays && !has("close"));
     let expects = plain.elements("expect").iter().any(|element| element == "100-continue");
-    assert_eq!(head.expects_continue, expects && head.version == Version::Http11);
+    assert_eq!(head.body.expects_continue, expects && head.version == Version::Http11);
 }
 
 fn decimal(digits: &[u8]) -> u64 {

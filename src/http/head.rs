@@ -65,30 +65,51 @@ pub struct Head<'a> {
     pub version: Version,
     /// Whether the client keeps the connection open after the response (RFC 9112 section 9.3).
     pub keep_alive: bool,
+    /// The host and port from the target, or else from `Host`; empty if neither has one
+    pub host: &'a str,
+    /// What the head says about the body.
+    pub body: BodyFields<'a>,
+    /// What a browser adds for the page that sends the request.
+    pub browser: BrowserFields<'a>,
+    /// Where a token may be.
+    pub credentials: CredentialFields<'a>,
+    /// `Last-Event-ID`, unless empty; may be any bytes
+    pub last_event_id: Option<&'a [u8]>,
+}
+
+/// What a head says about the body.
+#[derive(Clone, Copy)]
+pub struct BodyFields<'a> {
     /// How the body is delimited.
     pub framing: BodyFraming,
     /// Whether the head has a `Content-Length` or `Transfer-Encoding` field.
     pub has_framing: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// The host and port from the target, or else from `Host`; empty if neither has one
-    pub host: &'a str,
+    /// `Content-Type`
+    pub content_type: Option<&'a str>,
+    /// The first coding in `Content-Encoding` that is not `identity`
+    pub content_coding: Option<&'a str>,
+}
+
+/// The fields that a browser adds for the page that sends the request (WHATWG Fetch).
+#[derive(Clone, Copy, Default)]
+pub struct BrowserFields<'a> {
     /// `Origin`
     pub origin: Option<&'a str>,
     /// Whether `Sec-Fetch-Site` is `same-origin`; browsers set this field, and pages can't
     pub is_same_origin: bool,
     /// `Access-Control-Request-Headers`
     pub requested_headers: Option<&'a [u8]>,
-    /// `Content-Type`
-    pub content_type: Option<&'a str>,
-    /// The first coding in `Content-Encoding` that is not `identity`
-    pub content_coding: Option<&'a str>,
+}
+
+/// The fields that may contain a token.
+#[derive(Clone, Copy, Default)]
+pub struct CredentialFields<'a> {
     /// `Authorization`
     pub authorization: Option<&'a [u8]>,
     /// The values of the token cookies, in the order of the head
     pub token_cookies: [Option<&'a [u8]>; MAX_TOKEN_COOKIES],
-    /// `Last-Event-ID`, unless empty; may be any bytes
-    pub last_event_id: Option<&'a [u8]>,
 }
 
 /// Omits the fields and the query, which may contain a token: debug output may be logged.
@@ -255,22 +276,22 @@ impl<'a> Head<'a> {
         let framing = fields.framing(version)?;
         let method = parse_method(request.method.unwrap_or_default())?;
         let target = parse_target(method, target)?;
+        let expects_continue = fields.expects_continue(version)?;
         Ok(Self {
             method,
             target,
             version,
             keep_alive: fields.keeps_alive(version),
-            framing: framing.unwrap_or(BodyFraming::Length(0)),
-            has_framing: framing.is_some(),
-            expects_continue: fields.expects_continue(version)?,
             host: target.authority.unwrap_or(fields.host),
-            origin: fields.origin,
-            is_same_origin: fields.is_same_origin,
-            requested_headers: fields.requested_headers,
-            authorization: fields.authorization,
-            token_cookies: fields.token_cookies,
-            content_type: fields.content_type,
-            content_coding: fields.content_coding,
+            body: BodyFields {
+                framing: framing.unwrap_or(BodyFraming::Length(0)),
+                has_framing: framing.is_some(),
+                expects_continue,
+                content_type: fields.content_type,
+                content_coding: fields.content_coding,
+            },
+            browser: fields.browser,
+            credentials: fields.credentials,
             last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
         })
     }

@@ -35,7 +35,7 @@ impl Exchange {
                     version: head.version,
                     keep_alive: head.keep_alive,
                     head_only: head.method == Method::Head,
-                    cors: context.headers.origins.decide(head.origin),
+                    cors: context.headers.origins.decide(head.browser.origin),
                 };
                 // Before it is planned: `/metrics` includes its own request.
                 context.service.metrics.worker(context.worker).requests.add(is_new.into());
@@ -64,7 +64,7 @@ impl Exchange {
         context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> (usize, Step) {
-        let decoder = match Decoder::new(head.framing, context.service.settings.max_body) {
+        let decoder = match Decoder::new(head.body.framing, context.service.settings.max_body) {
             Ok(decoder) => decoder,
             Err(error) => return (0, self.refuse_body(error, params, context, out)),
         };
@@ -74,10 +74,10 @@ impl Exchange {
         if !plan.wants_body() {
             return self.begin_dropping(plan, head, rest, params, context, out);
         }
-        if head.expects_continue && rest.is_empty() {
+        if head.body.expects_continue && rest.is_empty() {
             out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if let head::BodyFraming::Length(length) = head.framing
+        if let head::BodyFraming::Length(length) = head.body.framing
             && let Some(body) = usize::try_from(length).ok().and_then(|length| rest.get(..length))
         {
             return (body.len(), self.finish(plan, Body::Read(body), params, context, out));
@@ -97,8 +97,8 @@ impl Exchange {
         context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> (usize, Step) {
-        match Decoder::new(head.framing, MAX_DROPPED_BODY) {
-            Ok(decoder) if !head.expects_continue => {
+        match Decoder::new(head.body.framing, MAX_DROPPED_BODY) {
+            Ok(decoder) if !head.body.expects_continue => {
                 self.take_body(Receiving { plan, params, decoder, content: None }, rest, context, out)
             }
             _ => (0, self.finish(plan, Body::Read(&[]), closing(params), context, out)),

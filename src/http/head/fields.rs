@@ -1,6 +1,6 @@
 //! The header fields that this server uses, collected in one pass, and what they say about the connection and the body.
 
-use super::{BodyFraming, MAX_TOKEN_COOKIES};
+use super::{BodyFraming, BrowserFields, CredentialFields};
 use crate::http::cookie;
 use crate::http::problem::Problem;
 use crate::http::target::is_host;
@@ -21,13 +21,10 @@ pub(super) struct Fields<'a> {
     connection: Vec<&'a str>,
     /// The elements of all `Expect` fields.
     expect: Vec<&'a str>,
-    pub(super) origin: Option<&'a str>,
-    pub(super) is_same_origin: bool,
-    pub(super) requested_headers: Option<&'a [u8]>,
+    pub(super) browser: BrowserFields<'a>,
     pub(super) content_type: Option<&'a str>,
     pub(super) content_coding: Option<&'a str>,
-    pub(super) authorization: Option<&'a [u8]>,
-    pub(super) token_cookies: [Option<&'a [u8]>; MAX_TOKEN_COOKIES],
+    pub(super) credentials: CredentialFields<'a>,
     pub(super) last_event_id: Option<&'a [u8]>,
 }
 
@@ -56,9 +53,9 @@ impl<'a> Fields<'a> {
             17 if is("transfer-encoding") => self.codings.extend(list(text(header)?)),
             10 if is("connection") => self.connection.extend(list(text(header)?)),
             6 if is("expect") => self.expect.extend(list(text(header)?).filter(|element| !element.is_empty())),
-            6 if is("origin") => self.origin = Some(text(header)?),
-            14 if is("sec-fetch-site") => self.is_same_origin = header.value == b"same-origin",
-            30 if is("access-control-request-headers") => self.requested_headers = Some(header.value),
+            6 if is("origin") => self.browser.origin = Some(text(header)?),
+            14 if is("sec-fetch-site") => self.browser.is_same_origin = header.value == b"same-origin",
+            30 if is("access-control-request-headers") => self.browser.requested_headers = Some(header.value),
             12 if is("content-type") => self.content_type = Some(text(header)?),
             16 if is("content-encoding") => {
                 let is_coding = |coding: &&str| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity");
@@ -73,12 +70,12 @@ impl<'a> Fields<'a> {
     }
 
     fn add_cookies(&mut self, value: &'a [u8]) {
-        let vacant = self.token_cookies.iter_mut().filter(|cookie| cookie.is_none());
+        let vacant = self.credentials.token_cookies.iter_mut().filter(|cookie| cookie.is_none());
         vacant.zip(cookie::tokens(value)).for_each(|(cookie, token)| *cookie = Some(token));
     }
 
     fn set_authorization(&mut self, value: &'a [u8]) -> Result<(), Problem> {
-        match self.authorization.replace(value) {
+        match self.credentials.authorization.replace(value) {
             None => Ok(()),
             Some(_) => Err(Problem::bad_request("the request has more than one Authorization field")),
         }

@@ -21,7 +21,7 @@ fn a_head_is_partial_until_its_last_byte() {
     let Ok(Parsed::Complete(head, len)) = parse(text.as_bytes()) else { panic!("not complete") };
     assert_eq!(len, text.len());
     assert_eq!((head.method, head.version, head.keep_alive), (Method::Post, Version::Http11, true));
-    assert_eq!((head.framing, head.last_event_id), (BodyFraming::Length(5), Some(&b"7"[..])));
+    assert_eq!((head.body.framing, head.last_event_id), (BodyFraming::Length(5), Some(&b"7"[..])));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn the_result_does_not_depend_on_how_many_bytes_have_arrived() {
 #[test]
 fn content_codings_other_than_identity_are_noticed() {
     let coding = |fields: &str| match parse(with(fields).as_bytes()) {
-        Ok(Parsed::Complete(head, _)) => head.content_coding.map(str::to_owned),
+        Ok(Parsed::Complete(head, _)) => head.body.content_coding.map(str::to_owned),
         other => panic!("{other:?}"),
     };
     for none in ["", "Content-Encoding: Identity\r\n", "Content-Encoding: ,\r\nContent-Encoding: identity\r\n"] {
