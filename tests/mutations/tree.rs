@@ -13,6 +13,8 @@ use super::list::Mutation;
 
 /// The name of the copy's package. It differs from Esker's, so that Cargo keeps their builds apart.
 const NAME: &str = "esker-mutated";
+/// What the manifest says about the binary, which the copy does not have.
+const BINARY: &str = "[[bin]]\nname = \"esker\"\npath = \"src/main.rs\"\nrequired-features = [\"cli\"]\n";
 /// Like a release, but not optimized, because that would take too long.
 const PROFILE: &str =
     "\n[profile.dev.package.esker-mutated]\ndebug = false\ndebug-assertions = false\noverflow-checks = false\n";
@@ -69,10 +71,14 @@ impl Tree {
         let manifest = read("Cargo.toml")
             .replacen("members = [\"tests/disk\"]", "", 1)
             .replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1)
+            // The package's dependency on itself, which switches on what the simulation needs.
+            .replacen("esker = { path", &format!("esker = {{ package = \"{NAME}\", path"), 1)
+            .replacen(BINARY, "", 1)
             // By an absolute path: a relative one would lead to a second package with the same name, through the link.
             .replacen("path = \"tests/disk\"", &format!("path = {:?}", disk.display().to_string()), 1);
         let library = "\n[lib]\nname = \"esker\"\n";
         let lock = read("Cargo.lock").replacen("name = \"esker\"\n", &format!("name = \"{NAME}\"\n"), 1);
+        let lock = lock.replacen(" \"esker\",\n", &format!(" \"{NAME}\",\n"), 1);
         fs::write(self.directory.join("Cargo.toml"), manifest + library + PROFILE).expect("the copy's manifest");
         fs::write(self.directory.join("Cargo.lock"), lock).expect("the copy's lock file");
     }
