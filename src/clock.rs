@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::engine::id_time::IdTime;
+use crate::ids::id_time::IdTime;
 
 /// One moment, on the three time scales that the broker needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

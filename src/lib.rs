@@ -37,12 +37,12 @@ mod broker;
 mod clock;
 mod config;
 mod conn;
-mod engine;
 #[cfg(feature = "internals")]
 mod fuzz;
 pub mod guide;
 mod http;
 mod hub;
+mod ids;
 mod keys;
 mod metrics;
 mod net;

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use super::builder::hub_limits;
 use super::*;
 use crate::config::MAX_ADMIN_CONNECTIONS;
-use crate::engine::MAX_CLOCK_LEAD;
 use crate::hub::TopicName;
+use crate::ids::MAX_CLOCK_LEAD;
 use crate::sse::Event;
 
 #[test]

@@ -11,9 +11,9 @@ use crate::auth::TokenCache;
 use crate::clock::Now;
 use crate::conn::exchange::{Exchange, Step};
 use crate::conn::timeout::TimeoutKind;
-use crate::engine::MAX_CLOCK_LEAD;
 use crate::http::Response;
 use crate::http::head::MAX_HEAD;
+use crate::ids::MAX_CLOCK_LEAD;
 use crate::net::ListenerRole;
 use crate::store::Page;
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::input::Input;
-use crate::engine::Order;
+use crate::ids::Order;
 use crate::quota::{Client, PageBudget};
 use crate::store::{Location, PageQuery, Record, Store, StoreError, ToolError, check, dump, load};
 

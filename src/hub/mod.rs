@@ -58,7 +58,7 @@ pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 pub use worker_set::WorkerId;
 
-use crate::engine::LocalSequencer;
+use crate::ids::LocalSequencer;
 use evicted::{EvictedIds, EvictedNumbers};
 use local::LocalSubscribers;
 use records::Records;
@@ -160,7 +160,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Creates a hub with one outbox per worker. All its ids are larger than `start_id`: see [`crate::engine`].
+    /// Creates a hub with one outbox per worker. All its ids are larger than `start_id`: see [`crate::ids`].
     pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, start_id: u64) -> Self {
         let state = State {
             ids: LocalSequencer::new(start_id),

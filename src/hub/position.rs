@@ -6,7 +6,7 @@
 //! the text may identify an event that is no longer retained, the position is unknown.
 
 use super::{Feed, Gap, Slot, State, Topic};
-use crate::engine::parse_id;
+use crate::ids::parse_id;
 use crate::sse;
 
 /// Requests everything that is retained.

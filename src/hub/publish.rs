@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::worker_set::WorkerSet;
 use super::{Delivery, FeedId, Hub, Slot, State, TopicId, TopicName, WorkerId, local};
-use crate::engine::MAX_CLOCK_LEAD;
+use crate::ids::MAX_CLOCK_LEAD;
 use crate::sse::{Frame, MAX_EVENTS, UnsequencedFrame};
 
 const _: () = assert!((MAX_EVENTS as u64) < MAX_CLOCK_LEAD, "even the largest publish can be admitted at some time");

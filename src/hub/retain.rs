@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::tombstones::Evicted;
 use super::{Hub, Slot, State};
-use crate::engine::parse_id;
+use crate::ids::parse_id;
 use crate::sse::Frame;
 use crate::util::shrink::Shrink;
 

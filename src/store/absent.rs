@@ -14,7 +14,7 @@ pub use record::{Page, PageQuery, Record, check_name};
 pub use report::{Health, Status, StoreError};
 pub use shortage::Shortage;
 
-use crate::engine::Order;
+use crate::ids::Order;
 use crate::metrics::Buckets;
 use crate::quota::{Client, PageReservation};
 

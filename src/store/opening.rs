@@ -23,7 +23,7 @@ use super::tuning::Tuning;
 use super::writer::Writer;
 use super::{Running, Store};
 use crate::clock::Clock;
-use crate::engine::Order;
+use crate::ids::Order;
 
 /// A store that is open but not running yet.
 pub struct Opening {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::disk::shortage::Shortage;
 use super::report::{Health, Status, StoreError};
-use crate::engine::CoveredIds;
+use crate::ids::CoveredIds;
 use crate::metrics::Histogram;
 
 /// The state of a store, as a number that fits an atomic. A greater mode overrides a smaller one.

@@ -16,7 +16,7 @@ use super::record::Record;
 use super::state::{Mode, Shared};
 use super::tables::Tables;
 use super::tuning::Tuning;
-use crate::engine::{HighWaterMark, Order};
+use crate::ids::{HighWaterMark, Order};
 
 /// How often the newest id is compared with the high-water mark while nothing else happens.
 const MARK_CHECK_INTERVAL: Duration = Duration::from_secs(1);

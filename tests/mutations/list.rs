@@ -39,13 +39,13 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "id-without-increment",
         &[Invariant(1)],
-        "engine/local.rs",
+        "ids/local.rs",
         &[("let id = now_micros.max(self.newest + 1);", "let id = now_micros.max(self.newest);")],
     ),
     change(
         "reserved-ids-overlap",
         &[Invariant(1)],
-        "engine/local.rs",
+        "ids/local.rs",
         &[("self.newest = first + count as u64 - 1;", "self.newest = first;")],
     ),
     change(
@@ -57,13 +57,13 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "mark-from-records-only",
         &[Invariant(1)],
-        "engine/high_water_mark.rs",
+        "ids/high_water_mark.rs",
         &[("earlier_runs_through: ceiling.max(newest_record)", "earlier_runs_through: newest_record")],
     ),
     change(
         "close-writes-an-old-mark",
         &[Invariant(1)],
-        "engine/high_water_mark.rs",
+        "ids/high_water_mark.rs",
         &[("let exact = newest.max(self.earlier_runs_through);", "let exact = self.earlier_runs_through;")],
     ),
     change(

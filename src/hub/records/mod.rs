@@ -8,7 +8,7 @@ mod names;
 
 use super::worker_set::WorkerSet;
 use super::{AtCapacity, FeedId, Gap, Hub, Joined, JoinedFeeds, WorkerId};
-use crate::engine::{RecentIds, parse_id};
+use crate::ids::{RecentIds, parse_id};
 use crate::sse::{self, Frame};
 pub use latest::Latest;
 pub use names::NameSet;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::inbox::MAX_IN_FLIGHT_EVENTS;
 use super::*;
-use crate::engine::start_id;
+use crate::ids::start_id;
 use crate::sse::{Frame, frames_from_text};
 
 const LIMITS: HubLimits = HubLimits {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use fastrand::Rng;
 
-use crate::engine::{MIN_ID, parse_id};
 use crate::hub::{Hub, HubLimits, Inbox, Joined, Position, Published, TopicName, inbox};
+use crate::ids::{MIN_ID, parse_id};
 use crate::sse::frames_from_text;
 
 const TOPICS: [&str; 4] = ["topicone1", "topictwo2", "topicthree3", "topicfour4"];

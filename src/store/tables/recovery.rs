@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::commit::{NameKey, Names, Version};
 use super::schema::{self, CEILING, INDEXED_THROUGH};
-use crate::engine::HighWaterMark;
+use crate::ids::HighWaterMark;
 use crate::store::error::Cause;
 use crate::store::record::Record;
 

@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::Order;
+use crate::ids::Order;
 use crate::quota::{Client, PageBudget};
 
 /// A directory that is deleted when it is dropped.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::error::{BadLine, ToolError};
 use crate::clock::Clock;
-use crate::engine::HighWaterMark;
+use crate::ids::HighWaterMark;
 use crate::store::checkpointer;
 use crate::store::disk::files::Actor;
 use crate::store::disk::location::DataDir;
