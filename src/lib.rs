@@ -37,6 +37,8 @@ mod broker;
 mod clock;
 mod config;
 mod conn;
+#[allow(dead_code, reason = "built step by step")]
+mod engine;
 #[cfg(feature = "internals")]
 mod fuzz;
 pub mod guide;

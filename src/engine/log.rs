@@ -1,0 +1,226 @@
+//! What a broker asks of the shared log, and what it gets. Independent of how the log is reached: [`super::redis`] sends these
+//! requests to a server, [`super::sim`] answers them in memory.
+
+use std::fmt;
+
+/// Opens connections to the log. Each connection is used by one thread.
+pub trait Connect: Send {
+    /// A connection.
+    type Log: Log;
+
+    /// Connects. Nothing waits longer than [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
+    fn connect(&mut self) -> Result<Self::Log, LogError>;
+}
+
+/// A connection to the log. After an error other than [`LogError::Refused`] and [`LogError::Unproven`] it is dropped.
+pub trait Log {
+    /// Begins a session of a broker. From then on the log refuses appends of its earlier sessions.
+    fn hello(&mut self, hello: Hello) -> Result<Greeting, LogError>;
+
+    /// Appends one entry, all of it or nothing. Returns when the entry is as durable as the setting `engine_ack` demands.
+    fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError>;
+
+    /// Renews a session, and returns the newest id at a moment between the call and the return.
+    fn pulse(&mut self, hello: Hello) -> Result<Pulse, LogError>;
+
+    /// Finds out whether the log still has the entries that this broker knows. If it has lost some, and no broker has said so
+    /// before, appends an entry that says so ([`Body::Lost`]). Creates the log if it does not exist.
+    fn attach(&mut self, attach: &Attach) -> Result<Attached, LogError>;
+
+    /// Returns the next entries whose ids are larger than `after`, ascending. Without one, waits for up to
+    /// [`READ_WAIT`](super::READ_WAIT) and may return none.
+    fn read(&mut self, after: u64) -> Result<Vec<Entry>, LogError>;
+}
+
+/// Identifies a session of a broker. Both numbers are random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The broker, the same as long as its process runs.
+    pub broker: u64,
+    /// The session, another one for each connection.
+    pub session: u64,
+}
+
+/// The answer to [`Log::hello`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// The time and the newest id.
+    pub pulse: Pulse,
+    /// The last batch that an earlier session of the broker has appended.
+    pub last_batch: Option<(u64, Appended)>,
+}
+
+/// The log's time and newest id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// The time of the engine, in microseconds since the Unix epoch.
+    pub time: u64,
+    /// The newest id.
+    pub last: u64,
+    /// How often the log has lost entries.
+    pub era: u64,
+}
+
+/// A request to append an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Append<'a> {
+    /// The session, which must be the broker's newest.
+    pub hello: Hello,
+    /// The number of the batch. It differs from those of all other batches of the broker.
+    pub batch: u64,
+    /// The newest id that the broker knows. The entry's ids are larger.
+    pub floor: u64,
+    /// The number of events.
+    pub events: usize,
+    /// The events, as [`super::blob`] encodes them.
+    pub blob: &'a [u8],
+    /// The events that have an id of the publisher.
+    pub own_ids: &'a [OwnId],
+}
+
+impl Append<'_> {
+    /// Returns the token of the entry.
+    pub fn token(&self) -> String {
+        format!("{:016x}:{:016x}:{}", self.hello.broker, self.hello.session, self.batch)
+    }
+}
+
+/// An event that has an id of the publisher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnId {
+    /// The event's index in the entry.
+    pub index: usize,
+    /// The topic, a colon, and the publisher's id.
+    pub key: String,
+}
+
+/// An entry that was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The id of the entry and of its first event. The others have the next numbers, repetitions included.
+    pub first: u64,
+    /// The events that repeat an id of the publisher, ascending by index. If all events do, no entry was written.
+    pub repetitions: Vec<Repetition>,
+}
+
+/// An event that was not accepted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repetition {
+    /// The event's index in the entry.
+    pub index: usize,
+    /// The id of the event that it repeats.
+    pub original: u64,
+}
+
+/// An entry that the log must have, unless it was trimmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The entry's id.
+    pub entry: u64,
+    /// The entry's token.
+    pub token: Box<str>,
+}
+
+/// A request to go on reading the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attach {
+    /// The newest entry that was read; none at the start.
+    pub read: Option<Mark>,
+    /// The newest entry that this broker has appended, unless it is known to be lost.
+    pub appended: Option<Mark>,
+    /// The newest id that the broker knows.
+    pub floor: u64,
+}
+
+/// The answer to [`Log::attach`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The time and the newest id.
+    pub pulse: Pulse,
+    /// Where to go on.
+    pub from: From,
+}
+
+/// Where reading the log goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// After the entry that was read last, or at the first entry if there is none.
+    Next,
+    /// At the entry with this id, the oldest: entries before it were trimmed and may not have been read.
+    Oldest(u64),
+    /// At the entry with this id, a [`Body::Lost`]: entries before it were read and are lost.
+    Loss(u64),
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The id of the entry and of its first event.
+    pub id: u64,
+    /// Distinguishes it from another entry with the same id.
+    pub token: Box<str>,
+    /// What it contains.
+    pub body: Body,
+}
+
+/// What an entry contains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Events of one or more publishes.
+    Events {
+        /// The number of events.
+        count: usize,
+        /// The events, as [`super::blob`] encodes them.
+        blob: Vec<u8>,
+        /// The indices of the events that repeat others, ascending. They are not to be delivered.
+        repetitions: Vec<usize>,
+    },
+    /// The log was created.
+    Created,
+    /// The log has lost entries that some broker knew: positions before this entry may be of events that don't exist.
+    Lost,
+}
+
+/// Why the log did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogError {
+    /// There is no connection. Nothing was done.
+    Unreachable(String),
+    /// The connection broke, or there was no answer in time: the request may have been carried out, or may yet be.
+    Broken(String),
+    /// The session is not the broker's newest one any more. Nothing was done.
+    Fenced,
+    /// The engine refused; nothing was done.
+    Refused(Refusal, String),
+    /// The entry was appended, but is not as durable as demanded.
+    Unproven(String),
+    /// The engine sent something that this version does not understand.
+    Malformed(String),
+}
+
+/// Why the engine refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is out of memory (`maxmemory`).
+    Memory,
+    /// It can't write now: it is a replica, or still loading, or has too few replicas. Another connection may reach one that
+    /// can.
+    NotWritable,
+    /// It will refuse until somebody changes its configuration or this broker's.
+    Setup,
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the engine can't be reached: {why}"),
+            Self::Broken(why) => write!(f, "the connection to the engine broke: {why}"),
+            Self::Fenced => f.write_str("another connection has replaced this broker's session"),
+            Self::Refused(_, why) => write!(f, "the engine refused: {why}"),
+            Self::Unproven(why) => write!(f, "the engine could not prove that the events are durable: {why}"),
+            Self::Malformed(why) => write!(f, "the engine's answer can't be understood: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}
