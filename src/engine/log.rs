@@ -6,7 +6,7 @@ use std::fmt;
 /// Opens connections to the log. Each connection is used by one thread.
 pub trait Connect: Send {
     /// A connection.
-    type Log: Log;
+    type Log: Log + Send;
 
     /// Connects. Nothing waits longer than [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
     fn connect(&mut self) -> Result<Self::Log, LogError>;
@@ -157,6 +157,8 @@ pub enum From {
 pub struct Entry {
     /// The id of the entry and of its first event.
     pub id: u64,
+    /// The id of the entry before it when it was appended; 0 if there was none. So a reader notices a missing entry.
+    pub previous: u64,
     /// Distinguishes it from another entry with the same id.
     pub token: Box<str>,
     /// What it contains.

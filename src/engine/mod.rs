@@ -14,6 +14,7 @@
 //! queue      publishes that wait to be appended
 //! appender   takes all that wait and appends them as one entry; finds out what became of an append without an answer
 //! tail       reads the log and hands its events to the hub
+//! backoff    when to connect again
 //! waiting    publishes and barriers that wait for the tail
 //! state      what is known of the engine, and counters
 //! handle     what the rest of the broker uses
@@ -35,13 +36,28 @@
 //!    (a barrier).
 //! 6. An entry that this version can't read stops the tail. No entry is skipped.
 
+mod appender;
+mod backoff;
 pub mod blob;
+mod handle;
 pub mod log;
+mod queue;
 pub mod settings;
+mod state;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod waiting;
 
 use std::time::Duration;
 
+pub use appender::Appender;
+pub use handle::{Engine, EngineError, Sequenced};
 pub use settings::{AckMode, EngineSettings};
+pub use state::{Health, Status};
+pub use tail::Tail;
+pub use threads::Threads;
 
 /// The longest time for a connection to the engine to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,113 @@
+//! What the rest of the broker uses: publishes and barriers go in, results come out later, from another thread.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::blob::Part;
+use super::queue::{Barrier, Publish, Queue};
+use super::state::{Shared, Status};
+use super::waiting::Waiting;
+use crate::clock::Clock;
+
+/// The engine, as workers see it. No method blocks.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) queue: Arc<Queue>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
+}
+
+/// A publish that the log has accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequenced {
+    /// The id of the last new event. If none was new, the id of the event that the last one repeats.
+    pub id: u64,
+    /// How many of the events were new.
+    pub events: usize,
+}
+
+/// Why the log did not accept a publish, or why a barrier was not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineError {
+    /// Too much waits to be appended. Nothing was published.
+    Busy,
+    /// The engine can't be reached, or refuses. Nothing was published. Says why, for the client.
+    Unavailable(Arc<str>),
+    /// It is unknown whether the events were published, or they may be lost again. Says why.
+    Unknown(Arc<str>),
+    /// The broker is shutting down. Nothing was published.
+    Closed,
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("too many events wait for the engine; nothing was published; try again"),
+            Self::Unavailable(why) => write!(f, "{why}; nothing was published; try again"),
+            Self::Unknown(why) => write!(
+                f,
+                "{why}; it is unknown whether the events were published; repeat the request, with an id: in each event \
+                 so that it is not published twice"
+            ),
+            Self::Closed => f.write_str("the broker is shutting down; nothing was published"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl Engine {
+    /// Creates an engine that nothing serves yet.
+    pub fn new(clock: Clock) -> Self {
+        let shared = Arc::new(Shared::default());
+        Self { queue: Arc::new(Queue::new(Arc::clone(&shared))), waiting: Arc::default(), shared, clock }
+    }
+
+    /// Publishes the events of one request, all or none. `done` gets the result, once: usually from another thread, or from
+    /// this one if the publish is refused immediately.
+    pub fn publish(&self, part: Part, done: impl FnOnce(Result<Sequenced, EngineError>) + Send + 'static) {
+        let now = self.clock.now().millis;
+        self.queue.push(Publish { part, queued: now, done: Box::new(done) });
+    }
+
+    /// Waits until the tail has passed what is the log's newest id at some moment after the call. `done` gets whether it has;
+    /// it has not if the engine is away.
+    pub fn barrier(&self, done: impl FnOnce(bool) + Send + 'static) {
+        let now = self.clock.now().millis;
+        self.queue.push_barrier(Barrier { queued: now, done: Box::new(done) });
+    }
+
+    /// Returns this moment in the time of the log's ids, in microseconds. `now` is this broker's time of ids.
+    pub fn log_time(&self, now: u64) -> u64 {
+        self.shared.log_time(now)
+    }
+
+    /// Returns what is known of the engine.
+    pub fn status(&self) -> Status {
+        self.shared.status(&self.queue, &self.waiting, self.clock.now().millis)
+    }
+
+    /// Refuses what has waited for too long, and releases acknowledgements that have waited for the tail for too long.
+    pub fn expire(&self) {
+        let now = self.clock.now().millis;
+        self.queue.expire(now);
+        self.waiting.expire(now);
+    }
+
+    /// Returns whether the broker has caught up with the log since its start.
+    pub fn is_caught_up(&self) -> bool {
+        self.shared.is_caught_up()
+    }
+
+    /// Returns whether acknowledgements or barriers wait for the tail.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.len() > 0
+    }
+
+    /// Refuses new publishes, and has the threads end when what is queued is done. Called when no worker runs any more.
+    pub fn close(&self) {
+        self.shared.close();
+        self.queue.close();
+    }
+}

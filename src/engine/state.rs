@@ -1,0 +1,386 @@
+//! What is known of the engine: whether it can be reached, how far the tail is behind, and counters. Written by the appender and
+//! the tail, read by everybody.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::log::{Mark, Pulse};
+use super::queue::Queue;
+use super::waiting::Waiting;
+use crate::metrics::{Buckets, Counter, Histogram};
+
+/// How long, in milliseconds, the tail may be behind what the log is known to have before it is said to stand still.
+const STANDSTILL_MILLIS: u64 = 1_000;
+/// How long it may be behind before the broker is unhealthy.
+const UNHEALTHY_MILLIS: u64 = 3_000;
+
+/// Whether the broker can do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Ready,
+    /// It has not caught up with the log since its start.
+    Starting,
+    /// The engine can't be reached, or refuses. Says why.
+    Lost(Arc<str>),
+    /// The log has entries that don't reach this broker.
+    StandsStill,
+    /// The log has an entry that this version can't read. Says which and why.
+    Unreadable(Arc<str>),
+    /// It is shutting down.
+    Closed,
+}
+
+/// The state of the engine, and its counters since the start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Whether the broker can do its work.
+    pub health: Health,
+    /// How often the log has lost entries, ever.
+    pub era: u64,
+    /// The newest id of the log that the broker knows of.
+    pub last: u64,
+    /// The id up to which the broker has applied everything.
+    pub applied: u64,
+    /// How long, in milliseconds, the broker has known of an entry that it has not applied.
+    pub behind_millis: u64,
+    /// Publishes that wait to be appended, and their bytes.
+    pub queued: (usize, usize),
+    /// Acknowledgements and subscriptions that wait for the tail.
+    pub waiting: usize,
+    /// Events that this broker has appended.
+    pub events_appended: u64,
+    /// The duration of appends that succeeded. Their number is that of the entries.
+    pub append_time: Buckets,
+    /// Events that the broker has applied, its own included.
+    pub events_followed: u64,
+    /// Connections that were made again.
+    pub reconnects: u64,
+    /// Appends that the log has refused because their session had ended.
+    pub fenced: u64,
+    /// Entries of the log that say that it has lost others.
+    pub losses: u64,
+    /// How often entries were trimmed before the broker had read them.
+    pub trimmed: u64,
+    /// Appends without an answer that turned out to be in the log.
+    pub unknown_kept: u64,
+    /// Appends without an answer that turned out not to be in the log.
+    pub unknown_gone: u64,
+    /// How long, in milliseconds, the broker took to catch up with the log at its start.
+    pub warm_up_millis: u64,
+}
+
+/// What one of the two connections is doing.
+#[derive(Clone, Debug)]
+enum Link {
+    /// It has not been made yet.
+    New,
+    Up,
+    Down(Arc<str>),
+}
+
+/// Everything that changes together.
+struct Links {
+    appender: Link,
+    tail: Link,
+    unreadable: Option<Arc<str>>,
+    is_caught_up: bool,
+    is_closed: bool,
+    /// Why the engine refuses appends, though it can be reached.
+    refusal: Option<Arc<str>>,
+    /// The newest entry that this broker has appended, until it is known to be lost.
+    appended: Option<Mark>,
+    /// The newest id that this broker has appended.
+    appended_through: u64,
+    /// An id that the log has, and since when the broker has known of it without having applied it.
+    ahead: Option<(u64, u64)>,
+    last: u64,
+    era: u64,
+}
+
+/// Counters that the appender writes.
+#[derive(Debug, Default)]
+pub(super) struct AppenderCounters {
+    pub events: Counter,
+    pub append_time: Histogram,
+    pub connects: Counter,
+    pub fenced: Counter,
+    pub unknown_kept: Counter,
+    pub unknown_gone: Counter,
+}
+
+/// Counters that the tail writes.
+#[derive(Debug, Default)]
+pub(super) struct TailCounters {
+    pub events: Counter,
+    pub connects: Counter,
+    pub losses: Counter,
+    pub trimmed: Counter,
+    pub warm_up_millis: Counter,
+}
+
+/// What the threads of the engine share.
+pub(super) struct Shared {
+    links: Mutex<Links>,
+    applied: AtomicU64,
+    /// What is added to this broker's time to get the log's, in microseconds.
+    offset: AtomicI64,
+    pub appender: AppenderCounters,
+    pub tail: TailCounters,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let links = Links {
+            appender: Link::New,
+            tail: Link::New,
+            unreadable: None,
+            is_caught_up: false,
+            is_closed: false,
+            refusal: None,
+            appended: None,
+            appended_through: 0,
+            ahead: None,
+            last: 0,
+            era: 0,
+        };
+        Self {
+            links: Mutex::new(links),
+            applied: AtomicU64::new(0),
+            offset: AtomicI64::new(0),
+            appender: AppenderCounters::default(),
+            tail: TailCounters::default(),
+        }
+    }
+}
+
+/// Which of the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Appender,
+    Tail,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a connection was made.
+    pub fn link_up(&self, side: Side) {
+        let mut links = self.lock();
+        let was = std::mem::replace(links.side(side), Link::Up);
+        drop(links);
+        match was {
+            Link::Down(_) => log::info!("the engine is back ({})", side.name()),
+            Link::New | Link::Up => {}
+        }
+    }
+
+    /// Notes that a connection is lost, or can't be made.
+    pub fn link_down(&self, side: Side, why: &str) {
+        let mut links = self.lock();
+        let was = std::mem::replace(links.side(side), Link::Down(why.into()));
+        let is_new = match was {
+            Link::Down(before) => &*before != why,
+            Link::New | Link::Up => true,
+        };
+        drop(links);
+        if is_new {
+            log::warn!("the engine is away ({}): {why}", side.name());
+        }
+    }
+
+    /// Notes that the tail has met an entry that it can't read, and stops there.
+    pub fn unreadable(&self, why: &str) {
+        let mut links = self.lock();
+        if links.unreadable.is_none() {
+            log::error!("{why}");
+            links.unreadable = Some(why.into());
+        }
+    }
+
+    /// Returns why publishes are refused, for the client.
+    pub fn reason(&self) -> Arc<str> {
+        match &self.lock().appender {
+            Link::Down(_) => "the engine can't be reached now".into(),
+            Link::New | Link::Up => "the engine is too slow".into(),
+        }
+    }
+
+    /// Notes what the log has said of its time and its newest id. `now` is this broker's time of ids, in microseconds, at that
+    /// moment, and `millis` its time for timeouts.
+    pub fn note_pulse(&self, pulse: Pulse, now: u64, millis: u64) {
+        self.offset.store(pulse.time.wrapping_sub(now) as i64, Ordering::Relaxed);
+        self.lock().era = pulse.era;
+        self.note_last(pulse.last, millis);
+    }
+
+    /// Notes an id that the log has.
+    pub fn note_last(&self, last: u64, millis: u64) {
+        let applied = self.applied();
+        let mut links = self.lock();
+        links.last = links.last.max(last);
+        let is_passed = links.ahead.is_none_or(|(id, _)| id <= applied);
+        if is_passed {
+            links.ahead = (last > applied).then_some((last, millis));
+        }
+    }
+
+    /// Returns this moment in the log's time. `now` is this broker's time of ids.
+    pub fn log_time(&self, now: u64) -> u64 {
+        now.saturating_add_signed(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// Notes that the tail has applied everything up to this id.
+    pub fn advance(&self, id: u64) {
+        self.applied.store(id, Ordering::Release);
+    }
+
+    /// Returns the id up to which the tail has applied everything.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// Returns how long the broker has known of an entry that it has not applied.
+    pub fn behind_millis(&self, millis: u64) -> u64 {
+        self.lock().behind(self.applied(), millis)
+    }
+
+    /// Returns whether entries that the log has don't reach the tail.
+    pub fn stands_still(&self, millis: u64) -> bool {
+        self.behind_millis(millis) >= STANDSTILL_MILLIS
+    }
+
+    /// Starts to measure anew how long the tail is behind, because it reads over a new connection.
+    pub fn restart_behind(&self, millis: u64) {
+        if let Some((_, since)) = &mut self.lock().ahead {
+            *since = millis;
+        }
+    }
+
+    /// Notes that the broker has caught up with the log.
+    pub fn caught_up(&self, warm_up_millis: u64) {
+        let mut links = self.lock();
+        if !links.is_caught_up {
+            links.is_caught_up = true;
+            self.tail.warm_up_millis.set(warm_up_millis);
+        }
+    }
+
+    /// Returns whether the broker has caught up with the log since its start.
+    pub fn is_caught_up(&self) -> bool {
+        self.lock().is_caught_up
+    }
+
+    /// Notes that the broker is shutting down.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    /// Returns whether the broker is shutting down.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
+    /// Notes an entry that this broker has appended, and the id of its last event.
+    pub fn note_appended(&self, mark: Mark, last: u64, millis: u64) {
+        let mut links = self.lock();
+        links.appended = Some(mark);
+        links.appended_through = last;
+        drop(links);
+        self.note_last(last, millis);
+    }
+
+    /// Forgets the newest entry that this broker has appended if its id is smaller than this one, because it may be lost.
+    pub fn forget_appended(&self, before: u64) {
+        self.lock().appended.take_if(|mark| mark.entry < before);
+    }
+
+    /// Returns the newest id that this broker knows. The next entry's ids are larger.
+    pub fn floor(&self) -> u64 {
+        self.lock().appended_through.max(self.applied())
+    }
+
+    /// Sets why the engine refuses appends, or that it does not.
+    pub fn set_refusal(&self, why: Option<Arc<str>>) {
+        let mut links = self.lock();
+        let is_new = links.refusal.is_none() && why.is_some();
+        if let (true, Some(why)) = (is_new, &why) {
+            log::warn!("publishes are refused: {why}");
+        }
+        links.refusal = why;
+    }
+
+    /// Returns the newest entry that this broker has appended, unless it is known to be lost.
+    pub fn appended(&self) -> Option<Mark> {
+        self.lock().appended.clone()
+    }
+
+    /// Returns the state and the counters.
+    pub fn status(&self, queue: &Queue, waiting: &Waiting, millis: u64) -> Status {
+        let applied = self.applied();
+        let links = self.lock();
+        let (appender, tail) = (&self.appender, &self.tail);
+        Status {
+            health: links.health(applied, millis),
+            era: links.era,
+            last: links.last.max(applied),
+            applied,
+            behind_millis: links.behind(applied, millis),
+            queued: queue.len(),
+            waiting: waiting.len(),
+            events_appended: appender.events.get(),
+            append_time: appender.append_time.get(),
+            events_followed: tail.events.get(),
+            reconnects: appender.connects.get().saturating_sub(1) + tail.connects.get().saturating_sub(1),
+            fenced: appender.fenced.get(),
+            losses: tail.losses.get(),
+            trimmed: tail.trimmed.get(),
+            unknown_kept: appender.unknown_kept.get(),
+            unknown_gone: appender.unknown_gone.get(),
+            warm_up_millis: tail.warm_up_millis.get(),
+        }
+    }
+}
+
+impl Links {
+    fn side(&mut self, side: Side) -> &mut Link {
+        match side {
+            Side::Appender => &mut self.appender,
+            Side::Tail => &mut self.tail,
+        }
+    }
+
+    fn behind(&self, applied: u64, millis: u64) -> u64 {
+        match self.ahead {
+            Some((id, since)) if id > applied => millis.saturating_sub(since),
+            _ => 0,
+        }
+    }
+
+    fn health(&self, applied: u64, millis: u64) -> Health {
+        if self.is_closed {
+            return Health::Closed;
+        }
+        if let Some(why) = &self.unreadable {
+            return Health::Unreadable(Arc::clone(why));
+        }
+        match (&self.appender, &self.tail) {
+            (Link::Down(why), _) | (_, Link::Down(why)) => Health::Lost(Arc::clone(why)),
+            _ if self.refusal.is_some() => Health::Lost(self.refusal.clone().unwrap_or_default()),
+            _ if !self.is_caught_up => Health::Starting,
+            _ if self.behind(applied, millis) >= UNHEALTHY_MILLIS => Health::StandsStill,
+            _ => Health::Ready,
+        }
+    }
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Appender => "publishing",
+            Self::Tail => "following",
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Reads the log and hands its events to the hub, in order and each once. After an interruption it goes on where it was, or
+//! finds out that the log no longer has what it has read.
+
+use std::collections::VecDeque;
+
+use super::backoff::Backoff;
+use super::blob;
+use super::handle::Engine;
+use super::log::{Attach, Body, Connect, Entry, From, Log, LogError, Mark, Pulse};
+use super::state::Side;
+use super::{Follow, LogEvent};
+
+/// How often the tail makes sure that the log still has what was read, in milliseconds. Without it, a connection to a server
+/// that has become a replica would go on reading and not notice a loss.
+const VERIFY_MILLIS: u64 = 1_000;
+/// How soon to try again when a worker has no room, in milliseconds.
+const ROOM_MILLIS: u64 = 1;
+
+/// Follows the log.
+pub struct Tail<C: Connect, F: Follow> {
+    engine: Engine,
+    connect: C,
+    follow: F,
+    log: Option<C::Log>,
+    backoff: Backoff,
+    /// The newest entry that was applied.
+    read: Option<Mark>,
+    /// Where to read on: after this id.
+    after: u64,
+    /// Whether entries before the next one are missing.
+    has_gap: bool,
+    /// Entries that were read and are not applied.
+    entries: VecDeque<Entry>,
+    /// The events of the entry that is being applied.
+    events: VecDeque<LogEvent>,
+    /// The entry that is being applied, and its last id.
+    applying: Option<(Mark, u64)>,
+    /// When to make sure that the log still has what was read; `None` before that has been done over this connection.
+    verify_at: Option<u64>,
+    started: u64,
+    has_begun: bool,
+    /// The id that is to be reached before the broker serves clients.
+    goal: Option<u64>,
+    is_stopped: bool,
+}
+
+impl<C: Connect, F: Follow> Tail<C, F> {
+    /// Creates a tail that reads from the log's oldest entry on.
+    pub fn new(engine: Engine, connect: C, follow: F) -> Self {
+        let started = engine.clock.now().millis;
+        Self {
+            engine,
+            connect,
+            follow,
+            log: None,
+            backoff: Backoff::default(),
+            read: None,
+            after: 0,
+            has_gap: false,
+            entries: VecDeque::new(),
+            events: VecDeque::new(),
+            applying: None,
+            verify_at: None,
+            started,
+            has_begun: false,
+            goal: None,
+            is_stopped: false,
+        }
+    }
+
+    /// Applies what was read, or else reads on; connects first if necessary. Returns the milliseconds after which to call it
+    /// again.
+    pub fn step(&mut self) -> u64 {
+        if self.is_stopped {
+            return VERIFY_MILLIS;
+        }
+        if !self.apply() {
+            return ROOM_MILLIS;
+        }
+        if let Some(entry) = self.entries.pop_front() {
+            self.begin_entry(entry);
+            return 0;
+        }
+        let now = self.millis();
+        if self.log.is_none() && !self.connect(now) {
+            return self.backoff.left(now);
+        }
+        if self.verify_at.is_none_or(|time| time <= now) {
+            self.attach();
+        }
+        self.read_on();
+        0
+    }
+
+    /// Applies the events of the present entry. Returns whether all are applied.
+    fn apply(&mut self) -> bool {
+        if !self.events.is_empty() {
+            let before = self.events.len();
+            let result = self.follow.apply(&mut self.events);
+            self.engine.shared.tail.events.add((before - self.events.len()) as u64);
+            if let Err(why) = result {
+                let id = self.events.front().map_or(0, |event| event.id);
+                self.stop(id, &why);
+            }
+            if !self.events.is_empty() {
+                return false;
+            }
+        }
+        if let Some((mark, last)) = self.applying.take() {
+            self.pass(mark, last);
+        }
+        true
+    }
+
+    /// Notes that an entry is applied.
+    fn pass(&mut self, mark: Mark, last: u64) {
+        self.read = Some(mark);
+        self.engine.shared.advance(last);
+        self.engine.waiting.advance(last);
+        self.check_goal();
+    }
+
+    fn check_goal(&mut self) {
+        if self.goal.is_some_and(|goal| goal <= self.engine.shared.applied()) {
+            self.goal = None;
+            self.engine.shared.caught_up(self.millis() - self.started);
+        }
+    }
+
+    fn begin_entry(&mut self, entry: Entry) {
+        if entry.id <= self.engine.shared.applied() {
+            return self.stop(entry.id, "its id is not larger than the one before it");
+        }
+        let has_gap = std::mem::take(&mut self.has_gap);
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.follow.begin(entry.id);
+        } else if has_gap {
+            self.lose_through(entry.id - 1);
+        } else if self.read.as_ref().is_some_and(|read| read.entry != entry.previous) {
+            return self.find_missing(entry.id);
+        }
+        let mark = Mark { entry: entry.id, token: entry.token };
+        match entry.body {
+            Body::Created => {
+                self.follow.pass(entry.id);
+                self.pass(mark, entry.id);
+            }
+            Body::Lost => {
+                self.engine.shared.tail.losses.add(1);
+                log::warn!("the engine has lost events that a broker had seen; all streams get a gap event");
+                self.engine.shared.forget_appended(entry.id);
+                self.lose_through(entry.id);
+                self.pass(mark, entry.id);
+            }
+            Body::Events { count, blob, repetitions } => match events(entry.id, count, &blob, &repetitions) {
+                Ok((events, last)) => {
+                    self.events = events;
+                    self.applying = Some((mark, last));
+                }
+                Err(why) => self.stop(entry.id, &why),
+            },
+        }
+    }
+
+    /// Tells all streams that events up to this id may be missing.
+    fn lose_through(&mut self, id: u64) {
+        self.follow.lose_through(id);
+        self.engine.shared.advance(id);
+        self.engine.waiting.advance(id);
+    }
+
+    /// Finds out why the entry that was read is not the next one after those before it: they were trimmed, or lost.
+    fn find_missing(&mut self, id: u64) {
+        self.entries.clear();
+        self.after = id - 1;
+        self.has_gap = true;
+        self.attach();
+    }
+
+    /// Stops for good at an entry that can't be read: skipping it would lose events silently.
+    fn stop(&mut self, id: u64, why: &str) {
+        self.is_stopped = true;
+        self.engine.shared.unreadable(&format!("the log's entry {id} can't be read: {why}"));
+    }
+
+    fn connect(&mut self, now: u64) -> bool {
+        if self.backoff.left(now) > 0 {
+            return false;
+        }
+        match self.connect.connect() {
+            Ok(log) => {
+                self.log = Some(log);
+                self.verify_at = None;
+                true
+            }
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    /// Finds out whether the log has what was read, and where to go on if not.
+    fn attach(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let shared = &self.engine.shared;
+        let request = Attach { read: self.read.clone(), appended: shared.appended(), floor: shared.floor() };
+        match log.attach(&request) {
+            Ok(attached) => {
+                self.note_attached(attached.pulse);
+                self.go_on(attached.from);
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn note_attached(&mut self, pulse: Pulse) {
+        let (now, shared) = (self.engine.clock.now(), &self.engine.shared);
+        if self.verify_at.replace(now.millis + VERIFY_MILLIS).is_none() {
+            self.backoff.succeed();
+            shared.tail.connects.add(1);
+            shared.link_up(Side::Tail);
+            shared.restart_behind(now.millis);
+        }
+        shared.note_pulse(pulse, now.id_micros, now.millis);
+        if self.goal.is_none() && !shared.is_caught_up() {
+            self.goal = Some(pulse.last);
+            self.check_goal();
+        }
+    }
+
+    fn go_on(&mut self, from: From) {
+        match from {
+            From::Next => {}
+            From::Oldest(oldest) => {
+                self.engine.shared.tail.trimmed.add(1);
+                log::warn!("the engine has trimmed events that this broker has not read; all streams get a gap event");
+                self.skip_to(oldest);
+            }
+            From::Loss(loss) => self.skip_to(loss),
+        }
+    }
+
+    /// Continues with the entry that has this id. The position stays what it was until then, so that another loss in the
+    /// meantime is noticed.
+    fn skip_to(&mut self, id: u64) {
+        self.after = id - 1;
+        self.has_gap = true;
+    }
+
+    fn read_on(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        match log.read(self.after) {
+            Ok(entries) => {
+                if let Some(newest) = entries.last() {
+                    self.after = newest.id;
+                } else {
+                    self.check_progress();
+                }
+                self.entries = entries.into();
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Drops a connection over which nothing comes, although the log has more.
+    fn check_progress(&mut self) {
+        if self.engine.shared.stands_still(self.millis()) {
+            self.fail(&LogError::Broken("the log has entries that do not arrive".into()));
+        }
+    }
+
+    /// Drops the connection.
+    fn fail(&mut self, error: &LogError) {
+        self.log = None;
+        self.backoff.fail(self.millis());
+        self.engine.shared.link_down(Side::Tail, &error.to_string());
+    }
+
+    fn millis(&self) -> u64 {
+        self.engine.clock.now().millis
+    }
+}
+
+/// Returns the events of an entry that are to be delivered, and the id of its last one.
+fn events(first: u64, count: usize, blob: &[u8], repetitions: &[usize]) -> Result<(VecDeque<LogEvent>, u64), String> {
+    let events = blob::read(blob).map_err(|error| error.to_string())?;
+    if events.len() != count || count == 0 {
+        return Err(format!("it has {} events instead of {count}", events.len()));
+    }
+    let last = first.checked_add(count as u64 - 1).ok_or("its ids are too large")?;
+    let is_new = |index: &usize| repetitions.binary_search(index).is_err();
+    let events = events.iter().enumerate().filter(|(index, _)| is_new(index)).map(|(index, event)| LogEvent {
+        id: first + index as u64,
+        topic: event.topic.into(),
+        own_id: event.own_id.map(Into::into),
+        lines: event.lines.into(),
+    });
+    Ok((events.collect(), last))
+}

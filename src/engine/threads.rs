@@ -1,0 +1,81 @@
+//! Runs the appender, the tail and the watch, each in a thread.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::log::Connect;
+use super::{Appender, Engine, Follow, READ_WAIT, Tail};
+
+/// The time between two looks of the watch.
+const WATCH_TIME: Duration = Duration::from_millis(50);
+/// The longest time that a thread sleeps, so that it notices the end of the broker.
+const MAX_SLEEP: Duration = Duration::from_millis(250);
+
+/// The running threads.
+#[derive(Debug)]
+pub struct Threads {
+    appender: JoinHandle<()>,
+    /// The tail and the watch.
+    others: Vec<JoinHandle<()>>,
+    is_ending: Arc<AtomicBool>,
+}
+
+impl Threads {
+    /// Starts the threads. `broker` is a random number that identifies this process.
+    pub fn start<C, F>(engine: &Engine, connect: impl Fn() -> C, follow: F, broker: u64) -> io::Result<Self>
+    where
+        C: Connect + 'static,
+        F: Follow + 'static,
+    {
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let mut appender = Appender::new(engine.clone(), connect(), broker);
+        let appender = Builder::new().name("esker-append".into()).spawn(move || {
+            while !appender.is_over() {
+                sleep(appender.step(READ_WAIT));
+            }
+        })?;
+        let mut tail = Tail::new(engine.clone(), connect(), follow);
+        let tail = spawn("esker-tail", &is_ending, move || sleep(tail.step()))?;
+        let engine = engine.clone();
+        let watch = spawn("esker-watch", &is_ending, move || {
+            engine.expire();
+            std::thread::sleep(WATCH_TIME);
+        })?;
+        Ok(Self { appender, others: vec![tail, watch], is_ending })
+    }
+
+    /// Waits until everything that is queued is done, and ends the threads. To be called after [`Engine::close`].
+    pub fn join(self, engine: &Engine) {
+        let _ = self.appender.join();
+        while engine.is_waiting() {
+            std::thread::sleep(WATCH_TIME);
+        }
+        self.is_ending.store(true, Ordering::Release);
+        self.others.into_iter().for_each(|thread| {
+            let _ = thread.join();
+        });
+    }
+}
+
+/// Starts a thread that repeats a step until the broker ends.
+fn spawn(
+    name: &str,
+    is_ending: &Arc<AtomicBool>,
+    mut step: impl FnMut() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let is_ending = Arc::clone(is_ending);
+    Builder::new().name(name.into()).spawn(move || {
+        while !is_ending.load(Ordering::Acquire) {
+            step();
+        }
+    })
+}
+
+fn sleep(millis: u64) {
+    if millis > 0 {
+        std::thread::sleep(Duration::from_millis(millis).min(MAX_SLEEP));
+    }
+}
