@@ -4,13 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::log::Connect;
 use super::{Appender, Engine, Follow, READ_WAIT, Tail};
 
 /// The time between two looks of the watch.
 const WATCH_TIME: Duration = Duration::from_millis(50);
+/// The time between two looks at whether the threads have ended.
+const JOIN_TIME: Duration = Duration::from_millis(5);
 /// The longest time that a thread sleeps, so that it notices the end of the broker.
 const MAX_SLEEP: Duration = Duration::from_millis(250);
 
@@ -47,16 +49,19 @@ impl Threads {
         Ok(Self { appender, others: vec![tail, watch], is_ending })
     }
 
-    /// Waits until everything that is queued is done, and ends the threads. To be called after [`Engine::close`].
-    pub fn join(self, engine: &Engine) {
-        let _ = self.appender.join();
-        while engine.is_waiting() {
-            std::thread::sleep(WATCH_TIME);
-        }
+    /// Waits until everything that is queued is done, and ends the threads. To be called after [`Engine::close`]. Returns whether
+    /// they have ended within `limit`; an engine that hangs can hold them up.
+    pub fn join(self, engine: &Engine, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let wait_until = |is_done: &dyn Fn() -> bool| {
+            while !is_done() && begun.elapsed() < limit {
+                std::thread::sleep(JOIN_TIME);
+            }
+            is_done()
+        };
+        let is_done = wait_until(&|| self.appender.is_finished() && !engine.is_waiting());
         self.is_ending.store(true, Ordering::Release);
-        self.others.into_iter().for_each(|thread| {
-            let _ = thread.join();
-        });
+        is_done && wait_until(&|| self.others.iter().all(JoinHandle::is_finished))
     }
 }
 
