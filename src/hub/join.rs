@@ -82,7 +82,7 @@ impl Hub {
         slots.dedup();
         state.subscribers += 1;
         let (cursor, gap) = position::resolve(&state, &slots, position);
-        let newest = state.ids.newest();
+        let newest = state.newest();
         debug_assert!(cursor <= newest, "a cursor does not skip future events");
         let mut topics: Vec<_> = slots.iter().map(|&slot| state.listen(slot, worker)).collect();
         topics.sort_unstable_by_key(|topic| topic.id);
@@ -120,8 +120,9 @@ impl State {
         let is_first = topic.listeners[worker] == 1;
         let id = self.topic_id(slot);
         let window = &self.feeds.get(slot).window;
-        let backlog = is_first.then(|| window.frames().cloned().collect());
-        JoinedTopic { id, evicted_through: window.evicted_through(), backlog }
+        let lost_through = self.order.lost_through();
+        let backlog = is_first.then(|| window.after(lost_through).cloned().collect());
+        JoinedTopic { id, evicted_through: self.evicted_through(slot), backlog }
     }
 
     pub(super) fn remove_subscriber(&mut self) {

@@ -173,6 +173,18 @@ impl LocalSubscribers {
             .for_each(|subscriber| subscriber.push(slot, frame));
     }
 
+    /// Lets all subscribers catch up, and returns them, to be woken when the hub's lock is released.
+    pub fn set_behind(&self) -> Vec<Arc<LocalSubscriber>> {
+        let all = self.all();
+        all.iter().for_each(|subscriber| subscriber.lock().is_behind = true);
+        all
+    }
+
+    /// Returns all subscribers, some of them several times.
+    fn all(&self) -> Vec<Arc<LocalSubscriber>> {
+        self.by_topic.values().flat_map(|subscribers| subscribers.iter().cloned()).collect()
+    }
+
     fn add(&mut self, subscriber: &Arc<LocalSubscriber>) {
         for (slot, _) in &subscriber.topics {
             let others = self.by_topic.remove(slot).unwrap_or_default();
@@ -219,9 +231,9 @@ impl Hub {
         topics.dedup_by_key(|&mut (slot, _)| slot);
         let slots: Vec<_> = topics.iter().map(|&(slot, _)| slot).collect();
         let (cursor, gap) = position::resolve(&state, &slots, position);
-        let is_behind = cursor < state.ids.newest();
+        let is_behind = cursor < state.newest();
         // The subscriber knows what is not retained, from the gap or because it asked for what there is.
-        let reported = slots.iter().map(|&slot| state.feeds.get(slot).window.evicted_through()).collect();
+        let reported = slots.iter().map(|&slot| state.evicted_through(slot)).collect();
         let subscriber = Arc::new(LocalSubscriber::new(topics.into(), is_behind, reported));
         state.local.add(&subscriber);
         Ok(LocalSubscription { subscriber, cursor, gap })
@@ -244,15 +256,16 @@ impl Hub {
     ) -> Option<Gap> {
         let state = self.lock();
         let mut queue = subscriber.lock();
-        let windows = || subscriber.topics.iter().map(|&(slot, _)| (slot, &state.feeds.get(slot).window));
-        let evicted = || windows().map(|(_, window)| window.evicted_through());
+        let slots = || subscriber.topics.iter().map(|&(slot, _)| slot);
+        let evicted = || slots().map(|slot| state.evicted_through(slot));
         if evicted().zip(&queue.reported).any(|(evicted, &reported)| evicted > reported.max(*cursor)) {
-            let oldest = windows().filter_map(|(_, window)| window.oldest()).min();
-            *cursor = oldest.map_or(state.ids.newest(), |id| id - 1).max(*cursor);
+            let oldest = slots().filter_map(|slot| state.oldest(slot)).min();
+            *cursor = oldest.map_or(state.newest(), |id| id - 1).max(*cursor);
             queue.reported = evicted().collect();
             return Some(Gap { oldest });
         }
-        let mut runs: Vec<_> = windows().map(|(slot, window)| (slot, window.after(*cursor).peekable())).collect();
+        let run = |slot| state.feeds.get(slot).window.after(*cursor).peekable();
+        let mut runs: Vec<_> = slots().map(|slot| (slot, run(slot))).collect();
         for _ in 0..MAX_QUEUED {
             let next = runs
                 .iter_mut()
@@ -271,7 +284,7 @@ impl Hub {
     pub fn close_local(&self) {
         let mut state = self.lock();
         state.local.is_closed = true;
-        let all: Vec<_> = state.local.by_topic.values().flat_map(|subscribers| subscribers.iter().cloned()).collect();
+        let all = state.local.all();
         drop(state);
         all.iter().for_each(|subscriber| subscriber.close());
     }

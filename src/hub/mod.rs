@@ -11,6 +11,8 @@
 //!
 //! ```text
 //! publish      admission of events, their ids, delivery
+//! apply        events whose ids a log has assigned
+//! order        which of the two it is
 //! records/     the same for records, which the store has committed
 //!   latest     the newest record of every name
 //!   names      the record names that streams are limited to
@@ -27,11 +29,13 @@
 //! tombstones   what was evicted from topics that no longer exist
 //! ```
 
+mod apply;
 mod evicted;
 mod feeds;
 mod inbox;
 mod join;
 mod local;
+mod order;
 mod position;
 mod publish;
 mod records;
@@ -47,6 +51,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use apply::LoggedFrame;
 pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, Outbox, WakeFn, inbox};
 pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
@@ -58,9 +63,10 @@ pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 pub use worker_set::WorkerId;
 
-use crate::ids::LocalSequencer;
+use crate::ids::{AppliedIds, LocalSequencer};
 use evicted::{EvictedIds, EvictedNumbers};
 use local::LocalSubscribers;
+use order::TopicOrder;
 use records::Records;
 use tombstones::Tombstones;
 
@@ -127,7 +133,9 @@ impl Topic {
 
 /// Everything behind the lock.
 struct State {
+    /// Assigns the ids of records, and those of events unless a log does.
     ids: LocalSequencer,
+    order: TopicOrder,
     /// The number of topics opened since the start.
     serials: u64,
     names: HashMap<TopicName, Slot>,
@@ -157,13 +165,25 @@ pub struct Hub {
     state: Mutex<State>,
     /// The largest id evicted because of age or of the bytes of all topics.
     evicted_through: AtomicU64,
+    /// The id through which the log has lost events.
+    lost_through: AtomicU64,
 }
 
 impl Hub {
     /// Creates a hub with one outbox per worker. All its ids are larger than `start_id`: see [`crate::ids`].
     pub fn new(limits: HubLimits, outboxes: Vec<Outbox>, start_id: u64) -> Self {
+        Self::with_order(limits, outboxes, start_id, TopicOrder::Local)
+    }
+
+    /// Creates a hub whose events come from a log: see [`Hub::apply`]. The ids of records are larger than `start_id`.
+    pub fn following(limits: HubLimits, outboxes: Vec<Outbox>, start_id: u64) -> Self {
+        Self::with_order(limits, outboxes, start_id, TopicOrder::Log(AppliedIds::default()))
+    }
+
+    fn with_order(limits: HubLimits, outboxes: Vec<Outbox>, start_id: u64, order: TopicOrder) -> Self {
         let state = State {
             ids: LocalSequencer::new(start_id),
+            order,
             serials: 0,
             names: HashMap::new(),
             feeds: Feeds::new(limits.events_per_topic),
@@ -174,7 +194,8 @@ impl Hub {
             local: LocalSubscribers::default(),
             counters: Counters::default(),
         };
-        Self { limits, outboxes, state: Mutex::new(state), evicted_through: AtomicU64::new(0) }
+        let (evicted_through, lost_through) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { limits, outboxes, state: Mutex::new(state), evicted_through, lost_through }
     }
 
     /// Returns an id up to which no topic retains a frame, because of age or of the bytes of all topics.
@@ -197,7 +218,7 @@ impl Hub {
         self.outboxes[worker].wake();
     }
 
-    /// Returns the largest id assigned so far, to an event or a record.
+    /// Returns the largest id that this process has assigned so far, to an event or a record.
     pub fn newest(&self) -> u64 {
         self.lock().ids.newest()
     }

@@ -3,11 +3,12 @@
 //! ```text
 //! admit ──► for each event: assign its id ──► append: deliver to inboxes, retain
 //! ```
-//! Appending takes a frame that already has its id and does not depend on who assigned it, so that the order of events can
-//! also come from outside this process.
+//! Appending takes a frame that already has its id and does not depend on who assigned it. With a log, events are published
+//! there, and [`Hub::apply`] appends them.
 
 use std::sync::Arc;
 
+use super::order::TopicOrder;
 use super::worker_set::WorkerSet;
 use super::{Delivery, FeedId, Hub, Slot, State, TopicId, TopicName, WorkerId, local};
 use crate::ids::MAX_CLOCK_LEAD;
@@ -73,7 +74,7 @@ impl Hub {
         }
     }
 
-    /// Publishes all frames, in order, or none. `from` is the calling worker, which need not be woken.
+    /// Publishes all frames, in order, or none. Not to be called with a log. `from` is the calling worker, which need not be woken.
     pub fn publish(
         &self,
         name: &TopicName,
@@ -83,6 +84,7 @@ impl Hub {
     ) -> Result<Published, Refused> {
         let bytes = frames.iter().map(UnsequencedFrame::cost).sum();
         let mut state = self.lock();
+        debug_assert!(matches!(state.order, TopicOrder::Local), "a log orders the events");
         let (slot, listening) = match self.admit(&state, name, frames.len(), bytes, now_micros) {
             Admission::Granted(slot, listening) => (slot, listening),
             Admission::Backpressure => return Err(Refused::Backpressure(frames)),
@@ -101,20 +103,28 @@ impl Hub {
         if !state.ids.has_room(events, now_micros) {
             return Admission::Backpressure;
         }
-        let mut listening = WorkerSet::default();
         let Some(&slot) = state.names.get(name) else {
             let is_full = state.feeds.count() >= self.limits.topics;
-            return if is_full { Admission::TooManyTopics } else { Admission::Granted(None, listening) };
+            return if is_full { Admission::TooManyTopics } else { Admission::Granted(None, WorkerSet::default()) };
         };
+        match self.listening(state, slot, events, bytes) {
+            Some(listening) => Admission::Granted(Some(slot), listening),
+            None => Admission::Backpressure,
+        }
+    }
+
+    /// Returns the workers that have a listener of a topic. `None` if one of them has too much in flight.
+    pub(super) fn listening(&self, state: &State, slot: Slot, events: usize, bytes: usize) -> Option<WorkerSet> {
+        let mut listening = WorkerSet::default();
         for (worker, &count) in state.feeds.get(slot).meta.listeners.iter().enumerate() {
             if count > 0 {
                 if !self.outboxes[worker].has_room(events, bytes) {
-                    return Admission::Backpressure;
+                    return None;
                 }
                 listening.insert(worker);
             }
         }
-        Admission::Granted(Some(slot), listening)
+        Some(listening)
     }
 
     /// Assigns each frame its id and appends it, unless the topic retains an event with the same publisher id.
@@ -127,7 +137,7 @@ impl Hub {
         listening: &WorkerSet,
     ) -> Published {
         let topic = state.topic_id(slot);
-        let subscribers = state.feeds.get(slot).meta.subscribers() + state.local.count(slot);
+        let subscribers = state.subscribers_of(slot);
         let mut published = Published { id: 0, events: 0, subscribers };
         let mut original = None;
         for frame in frames {
@@ -150,8 +160,8 @@ impl Hub {
     }
 
     /// Appends a frame to its topic: delivers it to the workers that listen, and retains it.
-    fn append(&self, state: &mut State, topic: TopicId, frame: Arc<Frame>, listening: &WorkerSet) {
-        debug_assert!(frame.id() <= state.ids.newest(), "an id is assigned before its event is appended");
+    pub(super) fn append(&self, state: &mut State, topic: TopicId, frame: Arc<Frame>, listening: &WorkerSet) {
+        debug_assert!(frame.id() <= state.newest(), "an id is assigned before its event is appended");
         self.deliver(listening, FeedId::Topic(topic), &frame);
         state.local.deliver(topic.slot, &frame);
         self.retain(state, topic.slot, frame);
@@ -173,6 +183,11 @@ impl Hub {
 }
 
 impl State {
+    /// Returns the number of subscribers of a topic, including those inside this process.
+    pub(super) fn subscribers_of(&self, slot: Slot) -> usize {
+        self.feeds.get(slot).meta.subscribers() + self.local.count(slot)
+    }
+
     /// Returns the id of the retained event that this frame repeats.
     fn retained_original(&self, slot: Slot, frame: &UnsequencedFrame) -> Option<u64> {
         let publisher_id = frame.publisher_id()?;

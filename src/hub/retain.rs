@@ -19,7 +19,8 @@ impl Hub {
     pub(super) fn retain(&self, state: &mut State, slot: Slot, frame: Arc<Frame>) {
         if let Some(publisher_id) = frame.publisher_id() {
             let publisher_id = Arc::clone(publisher_id);
-            state.feeds.meta_mut(slot).publisher_ids.insert(publisher_id, frame.id());
+            // A log may have an id again while this broker still retains its first event, which remains the earliest.
+            state.feeds.meta_mut(slot).publisher_ids.entry(publisher_id).or_insert(frame.id());
         }
         state.feeds.push(slot, frame);
         while state.feeds.is_over_limit(slot) {
@@ -34,7 +35,8 @@ impl Hub {
         );
     }
 
-    /// Evicts events that are too old, at most a slice of them. Returns whether more may be left.
+    /// Evicts events that are too old, at most a slice of them. `now_micros` is the time that their ids are made of: with a
+    /// log, the log's. Returns whether more may be left.
     pub fn expire(&self, now_micros: u64) -> bool {
         let horizon = now_micros.saturating_sub(self.limits.age_micros);
         let mut state = self.lock();
@@ -75,11 +77,14 @@ fn shrink(publisher_ids: &mut HashMap<Arc<str>, u64>) {
 }
 
 impl State {
-    fn evict(&mut self, slot: Slot) {
+    /// Evicts the oldest event of a topic.
+    pub(super) fn evict(&mut self, slot: Slot) {
         let Some(frame) = self.feeds.pop(slot) else { return };
         if let Some(publisher_id) = frame.publisher_id() {
             let topic = self.feeds.meta_mut(slot);
-            topic.publisher_ids.remove(publisher_id);
+            if let Some(id) = topic.publisher_ids.remove(publisher_id).filter(|&id| id != frame.id()) {
+                topic.publisher_ids.insert(Arc::clone(publisher_id), id);
+            }
             shrink(&mut topic.publisher_ids);
             topic.evicted_numbers.add(parse_id(publisher_id));
             self.evicted_ids.insert(&topic.name, publisher_id);

@@ -67,6 +67,11 @@ impl Tombstones {
         }
     }
 
+    /// Returns what was evicted from a topic that does not exist.
+    pub fn get(&self, name: &TopicName) -> Evicted {
+        self.by_hash.get(&self.hasher.hash_one(name)).copied().unwrap_or(self.forgotten)
+    }
+
     /// Removes the tombstone of a topic that is opened again, and returns what was evicted from the topic.
     pub fn take(&mut self, name: &TopicName) -> Evicted {
         let evicted = self.remove(self.hasher.hash_one(name));

@@ -20,6 +20,13 @@ impl WorkerSet {
         }
     }
 
+    /// Adds a worker that may be in the set.
+    pub fn add(&mut self, worker: WorkerId) {
+        if worker < 64 || !self.rest.contains(&worker) {
+            self.insert(worker);
+        }
+    }
+
     /// Returns the workers in ascending order, if they were added in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = WorkerId> {
         let mut left = self.bits;

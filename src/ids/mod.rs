@@ -7,6 +7,7 @@
 //! ```text
 //! id_time          the time that ids are made of: follows the system clock forward, never back
 //! local            assigns ids from that time; owned by the hub, behind the hub's lock
+//! applied          ids that a log shared by several brokers has assigned
 //! recent_ids       distinguishes ids that were assigned from numbers that only look like ids
 //! high_water_mark  a number in the database that no assigned id exceeds
 //! ```
@@ -25,6 +26,7 @@
 //!
 //! Independent of topics, records and clocks: times are passed in.
 
+mod applied;
 mod high_water_mark;
 pub mod id_time;
 mod local;
@@ -32,6 +34,7 @@ mod recent_ids;
 #[cfg(test)]
 mod tests;
 
+pub use applied::{AppliedIds, OutOfOrder};
 pub use high_water_mark::{CoveredIds, HighWaterMark};
 pub use local::{LocalSequencer, start_id};
 pub use recent_ids::RecentIds;

@@ -7,6 +7,7 @@
 //! room reserved   | written by the publisher's worker  | room reserved
 //! ```
 
+use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ const PUBLISHER_ID_OVERHEAD: usize = 110;
 const HEADER_ROOM: usize = 10;
 /// Room for `id: ` and 20 digits, LF, the blank line, and the CRLF that ends the chunk.
 const TRAILER_ROOM: usize = 4 + 20 + 1 + 1 + 2;
+/// The most bytes of lines for which there is room for the chunk's size.
+const MAX_LINES: usize = u32::MAX as usize - TRAILER_ROOM;
 
 /// How the body of a stream's response is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +117,20 @@ impl UnsequencedFrame {
         writer.finish(publisher_id)
     }
 
+    /// Creates a frame from what [`UnsequencedFrame::lines`] and [`UnsequencedFrame::publisher_id`] returned. The bytes may come
+    /// from anywhere: those that would break the framing of a stream are refused.
+    pub fn from_lines(lines: &[u8], publisher_id: Option<&str>) -> Result<Self, LinesError> {
+        check_lines(lines, publisher_id)?;
+        let mut writer = Self::writer(lines.len());
+        writer.bytes.extend_from_slice(lines);
+        Ok(writer.label(publisher_label(publisher_id)))
+    }
+
+    /// Returns the encoded lines, of which the publisher's id, if there is one, is the last.
+    pub fn lines(&self) -> &[u8] {
+        &self.0.bytes[HEADER_ROOM..]
+    }
+
     /// Returns the id that the publisher assigned.
     pub fn publisher_id(&self) -> Option<&str> {
         self.0.publisher_id().map(|id| &**id)
@@ -183,13 +200,65 @@ impl FrameWriter {
         if let Some(id) = publisher_id {
             self.field("id", id);
         }
-        let label = publisher_id.map_or(Label::None, |id| Label::PublisherId(position(id).into()));
-        self.label(label)
+        self.label(publisher_label(publisher_id))
     }
 
     fn label(self, label: Label) -> UnsequencedFrame {
         UnsequencedFrame(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, label }))
     }
+}
+
+fn publisher_label(publisher_id: Option<&str>) -> Label {
+    publisher_id.map_or(Label::None, |id| Label::PublisherId(position(id).into()))
+}
+
+/// Why bytes are not the lines of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinesError {
+    /// They are not valid UTF-8.
+    Encoding,
+    /// They contain a CR.
+    CarriageReturn,
+    /// They contain an empty line, which would end the event.
+    EmptyLine,
+    /// They don't end with LF.
+    Unterminated,
+    /// The last line is not the publisher's id.
+    Id,
+    /// They are too long for a chunk.
+    Length,
+}
+
+impl fmt::Display for LinesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoding => "the event's lines are not valid UTF-8",
+            Self::CarriageReturn => "the event's lines contain a CR",
+            Self::EmptyLine => "the event has an empty line",
+            Self::Unterminated => "the event's last line does not end with LF",
+            Self::Id => "the event's last line is not its publisher's id",
+            Self::Length => "the event's lines are too long",
+        })
+    }
+}
+
+impl std::error::Error for LinesError {}
+
+fn check_lines(lines: &[u8], publisher_id: Option<&str>) -> Result<(), LinesError> {
+    let text = std::str::from_utf8(lines).map_err(|_| LinesError::Encoding)?;
+    let terminated = text.strip_suffix('\n').ok_or(LinesError::Unterminated)?;
+    if lines.len() > MAX_LINES {
+        return Err(LinesError::Length);
+    }
+    if memchr::memchr(b'\r', lines).is_some() {
+        return Err(LinesError::CarriageReturn);
+    }
+    if lines.starts_with(b"\n") || memchr::memmem::find(lines, b"\n\n").is_some() {
+        return Err(LinesError::EmptyLine);
+    }
+    let last = terminated.rsplit('\n').next().unwrap_or_default();
+    let has_id = |id| last.strip_prefix("id: ").is_some_and(|value| position(value) == position(id));
+    if publisher_id.is_none_or(has_id) { Ok(()) } else { Err(LinesError::Id) }
 }
 
 /// Encodes a version of a record. The record's name is the event's name; `data` is JSON on one line.
@@ -241,6 +310,39 @@ mod tests {
         let frame = unsequenced("x", Some("mine")).assign_id(7);
         assert_eq!(frame.wire(Framing::Plain), b"data: x\nid: mine\n\n");
         assert_eq!((frame.id(), frame.publisher_id().map(|id| &**id)), (7, Some("mine")));
+    }
+
+    #[test]
+    fn a_frame_survives_the_way_through_a_log() {
+        for (data, publisher_id) in [("hello", None), ("", Some(" mine\t")), ("a\0b", Some("7")), ("é", None)] {
+            let original = unsequenced(data, publisher_id);
+            let copy = UnsequencedFrame::from_lines(original.lines(), original.publisher_id()).unwrap();
+            assert_eq!((copy.lines(), copy.publisher_id()), (original.lines(), original.publisher_id()));
+            let before = copy.cost();
+            let (original, copy) = (original.assign_id(u64::MAX), copy.assign_id(u64::MAX));
+            assert_eq!(copy.wire(Framing::Chunked), original.wire(Framing::Chunked));
+            assert_eq!((copy.publisher_id(), copy.cost()), (original.publisher_id(), before), "not reallocated");
+        }
+    }
+
+    #[test]
+    fn lines_that_would_break_the_framing_are_refused() {
+        for (lines, publisher_id, error) in [
+            (&b""[..], None, LinesError::Unterminated),
+            (b"data: x", None, LinesError::Unterminated),
+            (b"\n", None, LinesError::EmptyLine),
+            (b"\ndata: x\n", None, LinesError::EmptyLine),
+            (b"data: x\n\n", None, LinesError::EmptyLine),
+            (b"data: x\n\ndata: y\n", None, LinesError::EmptyLine),
+            (b"data: x\r\n", None, LinesError::CarriageReturn),
+            (b"data: x\rid: 5\n", None, LinesError::CarriageReturn),
+            (b"data: \xFF\n", None, LinesError::Encoding),
+            (b"data: x\n", Some("own"), LinesError::Id),
+            (b"id: own\ndata: x\n", Some("own"), LinesError::Id),
+            (b"data: x\nid: other\n", Some("own"), LinesError::Id),
+        ] {
+            assert_eq!(UnsequencedFrame::from_lines(lines, publisher_id).unwrap_err(), error, "{lines:?}");
+        }
     }
 
     #[test]

@@ -95,16 +95,15 @@ struct Gap {
 }
 
 fn gap(replica: &Replica, source: &Source, framing: Framing, cursor: u64) -> Gap {
-    let windows = || replica.windows(source);
-    let oldest = windows().filter_map(|window| window.oldest()).min();
+    let oldest = replica.oldest(source);
     let mut bytes = Vec::new();
     stream::gap(&cursor.to_string(), oldest, framing, &mut bytes);
     let base = match oldest {
         Some(id) => id - 1,
-        None => windows().map(|window| window.newest()).max().unwrap_or(0),
+        None => replica.newest(source),
     };
     let cursor = base.max(cursor);
-    let evicted_through = windows().map(|window| window.evicted_through());
+    let evicted_through = replica.evicted_through(source);
     let reported = SendState::with_reported(evicted_through, cursor).reported;
     Gap { event: PartialWrite::Own(bytes.into(), 0), cursor, reported }
 }

@@ -16,6 +16,8 @@ use crate::stream::{Close, Streams};
 /// While subscribers are blocked, all workers together keep at most the history's bytes divided by this beyond the topics'
 /// limits. A socket that is full for a moment, during a burst longer than a topic's history, thus causes no gap.
 const OVER_LIMIT_SHARE: usize = 8;
+/// Lost events that one loop iteration evicts.
+const LOST_PER_ITERATION: usize = 2_000;
 
 /// Why a slice of a pass ended.
 enum PassEnd {
@@ -72,11 +74,14 @@ impl<S: Socket> Streams<S> {
         left
     }
 
-    /// Evicts what the hub has evicted, except for a bounded amount while subscribers are behind: otherwise a burst longer
+    /// Evicts some of what the log has lost, and what the hub has evicted, except for a bounded amount while subscribers are behind: otherwise a burst longer
     /// than the history would cause a gap even for subscribers that read at once.
     fn evict(&mut self) {
         let Self { hub, replica, subscribers, .. } = self;
         replica.take_superseded().for_each(|superseded| subscribers.on_evicted(superseded.id()));
+        for lost in std::iter::from_fn(|| replica.evict_lost()).take(LOST_PER_ITERATION) {
+            subscribers.on_evicted(lost.id());
+        }
         let bytes = hub.limits().bytes;
         let (over_limit, total) = match (subscribers.queued(), subscribers.blocked()) {
             (1.., _) => (MAX_IN_FLIGHT_BYTES, bytes + MAX_IN_FLIGHT_BYTES),
@@ -139,6 +144,8 @@ impl<S: Socket> Streams<S> {
             if batch.from() != subscriber.cursor() {
                 untimed.measure(&batch, feeds, watch, &mut counters.latency);
                 if replica.has_unreported_gap(source, subscriber.cursor(), &[]) {
+                    // After a loss, this is every subscriber.
+                    *left = left.saturating_sub(1);
                     break PassEnd::Unready(key, UnreadyReason::Behind);
                 }
                 batch.fill(&[], Merge::new(replica, source, subscriber.cursor()), framing);

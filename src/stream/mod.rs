@@ -124,7 +124,8 @@ impl<S: Socket> Streams<S> {
 
     /// Returns whether [`Streams::take_inbox`] and [`Streams::serve`] would find something to do.
     pub fn has_work(&self) -> bool {
-        self.groups.has_ready() || self.subscribers.queued() > 0 || !self.inbox.is_empty()
+        let has_lost = || self.replica.has_lost() || self.hub.lost_through() > self.replica.lost_through();
+        self.groups.has_ready() || self.subscribers.queued() > 0 || !self.inbox.is_empty() || has_lost()
     }
 
     /// Allows the hub to wake the worker again. Call it before looking for work.
@@ -256,7 +257,10 @@ impl<S: Socket> Streams<S> {
     pub fn take_inbox(&mut self) {
         // Checked separately: a record gets its id before its commit, and events published in the meantime get larger ones.
         let (mut newest_event, mut newest_record) = (0, 0);
-        for _ in 0..self.inbox.len() {
+        let waiting = self.inbox.len();
+        // After the deliveries are counted: none of those is newer than a loss that is not noticed here.
+        self.take_loss();
+        for _ in 0..waiting {
             let Some(delivery) = self.inbox.waiting().next() else { return };
             let newest = match delivery.feed {
                 FeedId::Topic(_) => &mut newest_event,
@@ -269,6 +273,13 @@ impl<S: Socket> Streams<S> {
                 FeedId::Topic(topic) => self.take_event(topic, delivery.frame),
                 FeedId::Records => self.take_record(delivery.frame),
             }
+        }
+    }
+
+    /// Notices that the log has lost events: then a gap is due to all subscribers to topics.
+    fn take_loss(&mut self) {
+        if self.replica.lose_through(self.hub.lost_through()) {
+            self.groups.notify_topics();
         }
     }
 

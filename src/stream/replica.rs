@@ -18,6 +18,10 @@ pub struct Replica {
     records: Records,
     /// Feeds that may have more events than a topic's limit.
     over_limit: Vec<Slot>,
+    /// The log has lost the events up to this id. They are not delivered, even while feeds still have them.
+    lost_through: u64,
+    /// Whether a feed may still have a lost event.
+    has_lost: bool,
 }
 
 /// What the replica knows of a topic's feed.
@@ -53,8 +57,14 @@ impl Source {
 impl Replica {
     /// Creates an empty replica; see [`Feeds::new`].
     pub fn new(events_per_topic: usize) -> Self {
-        let feeds = Feeds::new(events_per_topic);
-        Self { feeds, slots: HashMap::new(), records: Records::default(), over_limit: Vec::new() }
+        Self {
+            feeds: Feeds::new(events_per_topic),
+            slots: HashMap::new(),
+            records: Records::default(),
+            over_limit: Vec::new(),
+            lost_through: 0,
+            has_lost: false,
+        }
     }
 
     /// Opens the feed of a topic if the worker had no listener of it before.
@@ -103,9 +113,12 @@ impl Replica {
 
 /// Adds events and records, and evicts them.
 impl Replica {
-    /// Adds an event to a topic's feed. Returns the groups that listen to it; none if the feed is not open or had the event
-    /// from the beginning, because it was opened after the hub sent it.
+    /// Adds an event to a topic's feed. Returns the groups that listen to it; none if the feed is not open, or had the event
+    /// from the beginning, because it was opened after the hub sent it, or if the event is lost.
     pub fn push_event(&mut self, topic: TopicId, frame: Arc<Frame>) -> &[GroupKey] {
+        if frame.id() <= self.lost_through {
+            return &[];
+        }
         let Some(&slot) = self.slots.get(&topic) else { return &[] };
         if frame.id() <= self.feeds.get(slot).window.newest() {
             return &[];
@@ -117,6 +130,36 @@ impl Replica {
             self.over_limit.push(slot);
         }
         &meta.groups
+    }
+
+    /// Notes that the log has lost the events up to this id. Returns whether that is new. Takes no longer if there are many:
+    /// [`Replica::evict_lost`] evicts them.
+    pub fn lose_through(&mut self, id: u64) -> bool {
+        let is_new = id > self.lost_through;
+        if is_new {
+            (self.lost_through, self.has_lost) = (id, true);
+        }
+        is_new
+    }
+
+    /// Returns the id through which the log has lost events.
+    pub fn lost_through(&self) -> u64 {
+        self.lost_through
+    }
+
+    /// Returns whether [`Replica::evict_lost`] may find an event.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
+    /// Evicts the oldest lost event.
+    pub fn evict_lost(&mut self) -> Option<Arc<Frame>> {
+        if !self.has_lost {
+            return None;
+        }
+        let lost = self.feeds.oldest().filter(|(id, _)| *id <= self.lost_through);
+        self.has_lost = lost.is_some();
+        lost.and_then(|(_, slot)| self.feeds.pop(slot))
     }
 
     /// Returns the largest id of a record.
@@ -183,18 +226,33 @@ impl Replica {
         }
     }
 
-    /// Returns the windows of the source's topics. Records have none: a superseded record is not lost.
-    pub fn windows(&self, source: &Source) -> impl Iterator<Item = &Window> + Clone {
+    /// Returns the id of the oldest event of the source's topics.
+    pub fn oldest(&self, source: &Source) -> Option<u64> {
+        let heads = self.windows(source).filter_map(|window| window.after(self.lost_through).next());
+        heads.map(|frame| frame.id()).min()
+    }
+
+    /// Returns the id of the newest event that the source's topics ever had, or through which events are lost.
+    pub fn newest(&self, source: &Source) -> u64 {
+        self.windows(source).map(Window::newest).max().unwrap_or(0).max(self.lost_through)
+    }
+
+    /// Returns the id through which each of the source's topics has evicted events. Records have none: a superseded record is
+    /// not lost.
+    pub fn evicted_through(&self, source: &Source) -> impl Iterator<Item = u64> + Clone {
+        self.windows(source).map(|window| window.evicted_through().max(self.lost_through))
+    }
+
+    fn windows(&self, source: &Source) -> impl Iterator<Item = &Window> + Clone {
         source.slots().iter().map(|&slot| &self.feeds.get(slot).window)
     }
 
     /// Returns whether events after `cursor` were evicted that are not `reported`: for each feed, the id through which
     /// evicted events were reported, or nothing at all.
     pub fn has_unreported_gap(&self, source: &Source, cursor: u64, reported: &[u64]) -> bool {
-        self.windows(source).enumerate().any(|(index, window)| {
-            let evicted = window.evicted_through();
-            evicted > cursor && reported.get(index).is_none_or(|&reported| evicted > reported)
-        })
+        self.evicted_through(source)
+            .enumerate()
+            .any(|(index, evicted)| evicted > cursor && reported.get(index).is_none_or(|&reported| evicted > reported))
     }
 }
 

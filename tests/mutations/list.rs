@@ -82,7 +82,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "join-without-backlog",
         &[Invariant(1)],
         "hub/join.rs",
-        &[("is_first.then(|| window.frames().cloned().collect())", "is_first.then(Vec::new)")],
+        &[("is_first.then(|| window.after(lost_through).cloned().collect())", "is_first.then(Vec::new)")],
     ),
     change(
         "topics-merged-out-of-order",

@@ -68,6 +68,17 @@ impl Groups {
         notify(&mut self.slab[key as usize], key, &mut self.ready_groups);
     }
 
+    /// Notes that there is something new for all groups that listen to topics.
+    pub fn notify_topics(&mut self) {
+        for key in 0..self.slab.bound() {
+            if let Some(group) = self.slab.get_mut(key)
+                && matches!(group.set.interest, Interest::Topics(_))
+            {
+                notify(group, key as GroupKey, &mut self.ready_groups);
+            }
+        }
+    }
+
     /// Notes that there is a new record with this name.
     pub fn notify_name(&mut self, name: &str) {
         for key in self.by_name.groups(name) {
