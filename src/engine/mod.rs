@@ -46,6 +46,8 @@ pub mod settings;
 mod state;
 mod tail;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod threads;
 mod waiting;
