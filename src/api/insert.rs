@@ -8,7 +8,7 @@ use super::authorize::{authorize, require_name};
 use super::body::{Body, check_coding};
 use super::rate_limit::{check_rate, peek_rate};
 use super::record::Record;
-use super::{Context, Outcome, Plan, RECORDS, StoreRequest};
+use super::{Context, Deferred, Outcome, Plan, RECORDS};
 use crate::auth::{Principal, Role};
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
@@ -59,7 +59,7 @@ pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -
         Err(problem) => return Outcome::Respond(refused(InsertRefusal::Invalid, problem, context).into()),
     };
     match check_rate(request.principal, 1, context) {
-        Ok(()) => Outcome::StoreRequest(StoreRequest::Insert(record)),
+        Ok(()) => Outcome::Deferred(Deferred::Insert(record)),
         Err(problem) => Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into()),
     }
 }

@@ -6,7 +6,7 @@
 //!                                                                                   ├─ Respond
 //!                                                                                   ├─ Subscribe: subscribe::open
 //!                                                                                   ├─ Wait, Work: publish::resume
-//!                                                                                   └─ StoreRequest::run ─► StoreReply
+//!                                                                                   └─ Deferred::run ─► DeferredReply
 //! ```
 
 mod advice;
@@ -88,7 +88,7 @@ impl Plan {
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(request, body, context),
             Self::Insert(request) => insert::finish(&request, &body, context),
-            Self::Audit(request) => Outcome::StoreRequest(StoreRequest::Audit(request)),
+            Self::Audit(request) => Outcome::Deferred(Deferred::Audit(request)),
         }
     }
 
@@ -129,31 +129,30 @@ pub enum Outcome {
     Wait(Box<publish::PausedPublish>),
     /// The slice of work is spent. Resume the publish after other connections were served.
     Work(Box<publish::PausedPublish>),
-    /// Ask the store.
-    StoreRequest(StoreRequest),
+    /// Have another thread answer the request.
+    Deferred(Deferred),
 }
 
-/// A request to the store, which replies later.
+/// A request that another thread answers later.
 #[derive(Debug)]
-pub enum StoreRequest {
+pub enum Deferred {
     /// Store a record.
     Insert(record::Record),
     /// Read a page of a record's versions.
     Audit(audit::Request),
 }
 
-/// The store's reply.
-pub struct StoreReply {
+/// The reply to a [`Deferred`] request.
+pub struct DeferredReply {
     /// The response to the client.
     pub response: Response,
     /// The memory of the response, reserved until the response is sent.
     pub reservation: Option<PageReservation>,
 }
 
-impl StoreRequest {
-    /// Sends the request to the store. One of the store's threads calls `reply`, or this thread if the request is refused
-    /// immediately.
-    pub fn run(self, service: &Service, reply: impl FnOnce(StoreReply) + Send + 'static) {
+impl Deferred {
+    /// Hands the request over. Another thread calls `reply`, or this one if the request is refused immediately.
+    pub fn run(self, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
         match self {
             Self::Insert(record) => run_insert(record, service, reply),
             Self::Audit(request) => run_audit(request, service, reply),
@@ -161,29 +160,29 @@ impl StoreRequest {
     }
 }
 
-fn run_insert(record: record::Record, service: &Service, reply: impl FnOnce(StoreReply) + Send + 'static) {
+fn run_insert(record: record::Record, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let name = Arc::clone(&record.name);
     let inserting = Arc::clone(&service.inserting);
     let directory = service.store.directory();
     inserting.fetch_add(1, Ordering::AcqRel);
     service.store.insert(record.name, record.data, move |stored| {
         inserting.fetch_sub(1, Ordering::AcqRel);
-        reply(StoreReply { response: insert::response(&name, stored, &directory), reservation: None });
+        reply(DeferredReply { response: insert::response(&name, stored, &directory), reservation: None });
     });
 }
 
-fn run_audit(request: audit::Request, service: &Service, reply: impl FnOnce(StoreReply) + Send + 'static) {
+fn run_audit(request: audit::Request, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let client = request.client;
     let Some(reservation) = service.pages.reserve(client) else {
         let response = audit::response(&request, Err(StoreError::Busy));
-        return reply(StoreReply { response, reservation: None });
+        return reply(DeferredReply { response, reservation: None });
     };
     service.store.read_history(request.query.clone(), client, reservation, move |read| {
         let (page, reservation) = match read {
             Ok((page, reservation)) => (Ok(page), Some(reservation)),
             Err(error) => (Err(error), None),
         };
-        reply(StoreReply { response: audit::response(&request, page), reservation });
+        reply(DeferredReply { response: audit::response(&request, page), reservation });
     });
 }
 

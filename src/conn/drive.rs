@@ -5,7 +5,7 @@ use super::connection::{Connection, FlushOutcome, MAX_OUTPUT, Phase};
 use super::exchange::Step;
 use super::timeout::TimeoutKind;
 use super::{Budget, ConnectionId, Connections, Effect, IterationContext, READS_PER_ITERATION};
-use crate::api::StoreReply;
+use crate::api::DeferredReply;
 use crate::net::{Reactor, ReadOutcome, SocketKey, Stream};
 
 /// Microseconds of a loop iteration for driving queued connections. With one request beyond it, the most expensive of which is
@@ -239,8 +239,8 @@ impl<S: Stream> Connections<S> {
                 self.delay(key, cx);
                 return Progress::Wait;
             }
-            Step::AskStore(request) => {
-                self.effects.push_back(Effect::AskStore(id, request));
+            Step::Defer(request) => {
+                self.effects.push_back(Effect::Defer(id, request));
                 return Progress::Wait;
             }
             Step::LookUp(record) => {
@@ -260,8 +260,8 @@ impl<S: Stream> Connections<S> {
         Progress::Continue
     }
 
-    /// Passes the store's reply on to the exchange, which responds to the request.
-    pub(crate) fn deliver(&mut self, id: ConnectionId, reply: StoreReply, cx: &IterationContext) {
+    /// Passes the reply to a deferred request on to the exchange, which responds to the client.
+    pub(crate) fn deliver(&mut self, id: ConnectionId, reply: DeferredReply, cx: &IterationContext) {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);
         let step = connection.exchange.deliver(&reply.response, context, &mut connection.output);

@@ -1,7 +1,7 @@
-//! What connections ask the worker to do, because it concerns what they do not own: streams, the store, and the limit on
-//! connections.
+//! What connections ask the worker to do, because it concerns what they do not own: streams, the store, the engine, and the limit
+//! on connections.
 
-use crate::api::StoreRequest;
+use crate::api::Deferred;
 use crate::api::subscribe::OpenStream;
 use crate::metrics::Close;
 use crate::net::ListenerRole;
@@ -18,8 +18,8 @@ pub(crate) struct ConnectionId {
 /// Something for the worker to do. Effects are to be carried out in order, before the next connection is driven.
 #[derive(Debug)]
 pub(crate) enum Effect<S> {
-    /// Ask the store; the reply goes to [`Connections::deliver`](super::Connections::deliver).
-    AskStore(ConnectionId, StoreRequest),
+    /// Have another thread answer a request; the reply goes to [`Connections::deliver`](super::Connections::deliver).
+    Defer(ConnectionId, Deferred),
     /// Ask the store whether there is a record with this id; the reply goes to
     /// [`Connections::open_after_lookup`](super::Connections::open_after_lookup).
     LookUp(ConnectionId, u64),

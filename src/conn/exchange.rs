@@ -7,7 +7,7 @@
 //!   │                   │                    │
 //!   │ malformed         │ malformed          ├──► Working (a large publish, in slices) ──► outcome
 //!   │                   │                    ├──► Waiting (no room in the hub) ──► outcome
-//!   └─► response, end   └─► response, end    ├──► AtStore, LookingUp (the store's reply) ──► outcome
+//!   └─► response, end   └─► response, end    ├──► Deferred, LookingUp (another thread's reply) ──► outcome
 //!                                            └──► a stream: the exchange is over
 //! ```
 //! A head whose token may not be verified yet is not consumed: the exchange is `Delayed`, and starts over with the same bytes.
@@ -26,14 +26,14 @@ mod tests;
 
 use crate::api::publish::PausedPublish;
 use crate::api::subscribe::OpenStream;
-use crate::api::{Body, Context, StoreRequest, insert, publish};
+use crate::api::{Body, Context, Deferred, insert, publish};
 use crate::conn::timeout::TimeoutKind;
 use crate::http::{Problem, Response, ResponseParams};
 use crate::metrics::BodyRefusal;
 use crate::store::StoreError;
 use body::{Receiving, TOO_SLOW, count_refusal};
 use head::{Delayed, refuse_head};
-use outcome::{LookingUp, StoreKind, closing, count_response, open};
+use outcome::{DeferredKind, LookingUp, closing, count_response, open};
 
 /// Bytes of an unwanted body that are read and dropped so that the connection can be used again.
 pub const MAX_DROPPED_BODY: usize = 64 << 10;
@@ -50,8 +50,8 @@ enum State {
     Working(Box<PausedPublish>, ResponseParams),
     /// A publish waits for room in the hub.
     Waiting(Box<PausedPublish>, ResponseParams),
-    /// The store was asked.
-    AtStore(ResponseParams, StoreKind),
+    /// Another thread answers the request.
+    Deferred(ResponseParams, DeferredKind),
     /// The store was asked whether a stream's position exists.
     LookingUp(Box<LookingUp>),
     /// The head is complete, and its token waits to be verified. The head is not consumed.
@@ -71,8 +71,8 @@ pub enum Step {
     Delay,
     /// There is more work; call [`Exchange::resume`] when other connections have had their share.
     Work,
-    /// Ask the store; call [`Exchange::deliver`] with its reply.
-    AskStore(StoreRequest),
+    /// Have another thread answer the request; call [`Exchange::deliver`] with its reply.
+    Defer(Deferred),
     /// Ask the store whether there is a record with this id; call [`Exchange::open_after_lookup`] with its reply.
     LookUp(u64),
     /// The connection becomes this subscriber's once the output is written.
@@ -104,7 +104,7 @@ impl Exchange {
                 self.state = working;
                 (0, Step::Work)
             }
-            waiting @ (State::Waiting(..) | State::AtStore(..) | State::LookingUp(_)) => {
+            waiting @ (State::Waiting(..) | State::Deferred(..) | State::LookingUp(_)) => {
                 self.state = waiting;
                 (0, Step::Wait)
             }
@@ -124,10 +124,10 @@ impl Exchange {
         }
     }
 
-    /// Writes the response for the store's reply.
+    /// Writes the response for the reply to a deferred request.
     pub fn deliver(&mut self, response: &Response, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
-            State::AtStore(params, _) => self.respond(response, params, context, out),
+            State::Deferred(params, _) => self.respond(response, params, context, out),
             state => {
                 self.state = state;
                 Step::Read
@@ -166,10 +166,10 @@ impl Exchange {
                 let problem = Problem::new(408, TOO_SLOW);
                 self.respond(&problem.into(), closing(receiving.params), context, out)
             }
-            State::AtStore(params, StoreKind::Insert) => {
+            State::Deferred(params, DeferredKind::Insert) => {
                 self.respond(&insert::timed_out(context).into(), closing(params), context, out)
             }
-            State::AtStore(params, StoreKind::Audit) => {
+            State::Deferred(params, DeferredKind::Audit) => {
                 self.respond(&insert::store_problem(StoreError::Busy).into(), closing(params), context, out)
             }
             // A stream is never refused for that: the position is in doubt.
@@ -198,7 +198,7 @@ impl Exchange {
         match (&self.state, self.has_begun, self.is_used) {
             (State::Working(..), ..) => TimeoutKind::Work,
             (State::Waiting(..), ..) => TimeoutKind::Room,
-            (State::AtStore(..), ..) => TimeoutKind::Store,
+            (State::Deferred(..), ..) => TimeoutKind::Store,
             (State::Body(receiving), ..) if receiving.content.is_none() => TimeoutKind::Drop,
             (State::LookingUp(_), ..) => TimeoutKind::Lookup,
             (State::Delayed(_), ..) => TimeoutKind::Verification,

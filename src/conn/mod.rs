@@ -9,7 +9,7 @@
 //!          ├─ next iteration ◄── parked ◄────┤  no room in the hub
 //!          ├─ allowance ◄────── delayed ◄────┤  token may not be verified yet
 //!          ├─ others had theirs ◄ working ◄──┤  a slice of a large publish
-//!          └─ reply ◄─────────── store ◄─────┤  AskStore, LookUp
+//!          └─ reply ◄──── other thread ◄─────┤  Defer, LookUp
 //!                                            ├─ PrepareStream ─► opening flushed ─► BeginStream
 //!                                            └─ Close
 //! ```

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::api::{StoreReply, StoreRequest};
+use crate::api::{Deferred, DeferredReply};
 use crate::clock::{Clock, ManualClock};
 use crate::fuzz::service;
 use crate::http::{Problem, Response};
@@ -84,10 +84,10 @@ fn a_stream_whose_opening_blocks_is_abandoned_before_its_socket_is_closed() {
 #[test]
 fn a_reply_reaches_only_the_connection_that_asked() {
     let mut fixture = Fixture::new();
-    let reply = || StoreReply { response: Response::from(Problem::new(503, "busy")), reservation: None };
+    let reply = || DeferredReply { response: Response::from(Problem::new(503, "busy")), reservation: None };
     fixture.accept(INSERT, usize::MAX);
     let effects = fixture.drive();
-    let [Effect::AskStore(id, StoreRequest::Insert(_))] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Defer(id, Deferred::Insert(_))] = effects[..] else { panic!("{effects:?}") };
     let other = ConnectionId { serial: id.serial + 1, ..id };
     fixture.connections.deliver(other, reply(), &fixture.cx);
     assert!(!fixture.connections.has_work());

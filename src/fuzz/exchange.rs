@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use super::input::{Input, cuts, pieces};
 use super::naive::{ParsedResponse, dispatched, parse_responses, unchunked};
 use super::service;
-use crate::api::{Context, Service, StoreRequest, audit, insert};
+use crate::api::{Context, Deferred, Service, audit, insert};
 use crate::auth::TokenCache;
 use crate::clock::Now;
 use crate::conn::exchange::{Exchange, Step};
@@ -135,7 +135,7 @@ impl<'a> Connection<'a> {
                     assert_eq!(self.exchange.awaited(), TimeoutKind::Work);
                     self.resume()
                 }
-                Step::AskStore(request) => {
+                Step::Defer(request) => {
                     assert_eq!(self.exchange.awaited(), TimeoutKind::Store);
                     let response = self.reply_for_store(request);
                     self.deliver(&response)
@@ -145,13 +145,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn reply_for_store(&mut self, request: StoreRequest) -> Response {
+    fn reply_for_store(&mut self, request: Deferred) -> Response {
         match request {
-            StoreRequest::Insert(record) => {
+            Deferred::Insert(record) => {
                 self.inserted += 1;
                 insert::response(&record.name, Ok(self.inserted), std::path::Path::new("."))
             }
-            StoreRequest::Audit(request) => {
+            Deferred::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
                 audit::response(&request, Ok(Page { body: "{}".into(), next }))
             }

@@ -1,7 +1,7 @@
-//! Carries out what connections ask for: prepares and begins streams, asks the store, and closes sockets.
+//! Carries out what connections ask for: prepares and begins streams, hands requests to other threads, and closes sockets.
 
 use super::{Message, Worker};
-use crate::api::StoreReply;
+use crate::api::DeferredReply;
 use crate::api::subscribe::OpenStream;
 use crate::conn::Effect;
 use crate::metrics::Close;
@@ -14,8 +14,8 @@ impl<K: Reactor> Worker<K> {
     pub(super) fn carry_out_effects(&mut self) {
         while let Some(effect) = self.connections.next_effect() {
             match effect {
-                Effect::AskStore(id, request) => {
-                    let wrap = move |reply: StoreReply| Message::StoreReply(id, reply);
+                Effect::Defer(id, request) => {
+                    let wrap = move |reply: DeferredReply| Message::Reply(id, reply);
                     request.run(&self.cx.service, self.mailbox.reply(&self.cx.service, wrap));
                 }
                 Effect::LookUp(id, record) => {

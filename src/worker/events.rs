@@ -7,7 +7,7 @@ use crate::metrics::Close;
 use crate::net::acceptor::Accepted;
 use crate::net::{ListenerRole, Reactor, ReadOutcome, Readiness, SocketKey, read};
 
-/// Microseconds of a loop iteration for taking new connections and the store's replies.
+/// Microseconds of a loop iteration for taking new connections and other threads' replies.
 const MESSAGE_MICROS: u64 = 500;
 /// How many idle connections may turn out to be busy before the search for one to close ends for this iteration.
 const IDLE_TRIES: usize = 4;
@@ -47,14 +47,14 @@ impl<K: Reactor> Worker<K> {
         self.streams.remove(key, Close::Talkative);
     }
 
-    /// Takes new connections and the store's replies, within their share of the iteration; the rest waits for the next one.
+    /// Takes new connections and other threads' replies, within their share of the iteration; the rest waits for the next one.
     pub(super) fn take_messages(&mut self) {
         let mut budget = Budget::new(MESSAGE_MICROS, self.cx.clock.elapsed_micros());
         while !budget.is_spent() {
             let Some(message) = self.mailbox.take() else { return };
             match message {
                 Message::Accepted(accepted) => self.add_connection(accepted),
-                Message::StoreReply(id, reply) => self.connections.deliver(id, reply, &self.cx),
+                Message::Reply(id, reply) => self.connections.deliver(id, reply, &self.cx),
                 Message::LookedUp(id, exists) => self.connections.open_after_lookup(id, exists, &self.cx),
                 Message::CloseIdle => self.close_longest_idle(),
             }

@@ -1,10 +1,10 @@
-//! The messages between workers, and from the store to a worker: everything that reaches a worker except frames.
+//! The messages between workers, and from other threads to a worker: everything that reaches a worker except frames.
 
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::api::{Service, StoreReply};
+use crate::api::{DeferredReply, Service};
 use crate::conn::ConnectionId;
 use crate::hub::WorkerId;
 use crate::net::acceptor::Accepted;
@@ -13,8 +13,8 @@ use crate::net::acceptor::Accepted;
 pub(crate) enum Message<S> {
     /// A connection from the acceptor.
     Accepted(Accepted<S>),
-    /// The store's reply to a connection's request.
-    StoreReply(ConnectionId, StoreReply),
+    /// The reply to a connection's deferred request.
+    Reply(ConnectionId, DeferredReply),
     /// The store's reply to whether a stream's position exists; `false` if that is unknown.
     LookedUp(ConnectionId, bool),
     /// A client waits to be accepted, and there is no slot: one idle connection is to be closed.
@@ -22,7 +22,7 @@ pub(crate) enum Message<S> {
 }
 
 /// A worker's mailbox, and the sending ends of all workers' mailboxes. The channels are unbounded; what they hold is bounded by
-/// the connections: each of them was accepted once, and has at most one request at the store.
+/// the connections: each of them was accepted once, and waits for at most one reply.
 pub(crate) struct Mailbox<S> {
     worker: WorkerId,
     messages: Receiver<Message<S>>,

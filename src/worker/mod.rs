@@ -44,7 +44,7 @@ pub(crate) struct WorkerParams<K: Reactor> {
     pub(crate) clock: Clock,
     /// Frames from the hub.
     pub(crate) inbox: Inbox,
-    /// Connections from the acceptor, and replies from the store.
+    /// Connections from the acceptor, and replies from other threads.
     pub(crate) mailbox: Mailbox<K::Stream>,
     /// The listeners; only the first worker has them.
     pub(crate) listeners: Vec<BoundListener<K::Listener>>,

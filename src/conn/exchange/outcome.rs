@@ -2,12 +2,12 @@
 
 use super::{Exchange, State, Step};
 use crate::api::subscribe::{self, Opened};
-use crate::api::{Body, Context, Outcome, Plan, StoreRequest};
+use crate::api::{Body, Context, Deferred, Outcome, Plan};
 use crate::http::ResponseParams;
 
-/// What the store was asked for.
+/// The kind of a deferred request.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum StoreKind {
+pub(super) enum DeferredKind {
     Insert,
     Audit,
 }
@@ -43,10 +43,11 @@ impl Exchange {
         match outcome {
             Outcome::Respond(response) => self.respond(&response, params, context, out),
             Outcome::Subscribe(request) => self.subscribe(request, params, context, out),
-            Outcome::StoreRequest(request) => {
-                let is_insert = matches!(request, StoreRequest::Insert(_));
-                self.state = State::AtStore(params, if is_insert { StoreKind::Insert } else { StoreKind::Audit });
-                Step::AskStore(request)
+            Outcome::Deferred(request) => {
+                let is_insert = matches!(request, Deferred::Insert(_));
+                self.state =
+                    State::Deferred(params, if is_insert { DeferredKind::Insert } else { DeferredKind::Audit });
+                Step::Defer(request)
             }
             Outcome::Wait(pending) => {
                 self.state = State::Waiting(pending, params);
