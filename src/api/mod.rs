@@ -7,6 +7,7 @@
 //!                                                                                   ├─ Subscribe: subscribe::open
 //!                                                                                   ├─ Wait, Work: publish::resume
 //!                                                                                   └─ Deferred::run ─► DeferredReply
+//!                                                                                      ─► Response
 //! ```
 
 mod advice;
@@ -26,16 +27,18 @@ mod service;
 pub mod subscribe;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::auth::Principal;
+use crate::engine::{EngineError, Sequenced};
 use crate::http::problem::Consequence;
 use crate::http::{Head, Method, Problem, Response, cors};
+use crate::hub::TopicName;
 use crate::quota::PageReservation;
 use crate::store::StoreError;
 pub use body::Body;
 pub use context::Context;
-use route::Route;
+use route::{Route, Served};
+use service::PendingEvents;
 pub use service::{LoopbackOnly, Service};
 
 /// The name that a token must allow for every route of records.
@@ -136,6 +139,8 @@ pub enum Outcome {
 /// A request that another thread answers later.
 #[derive(Debug)]
 pub enum Deferred {
+    /// Append events to the engine's log.
+    Publish(publish::DeferredPublish),
     /// Store a record.
     Insert(record::Record),
     /// Read a page of a record's versions.
@@ -144,45 +149,86 @@ pub enum Deferred {
 
 /// The reply to a [`Deferred`] request.
 pub struct DeferredReply {
-    /// The response to the client.
-    pub response: Response,
+    /// What the response says.
+    pub result: DeferredResult,
     /// The memory of the response, reserved until the response is sent.
     pub reservation: Option<PageReservation>,
+}
+
+/// The result of a [`Deferred`] request.
+pub enum DeferredResult {
+    /// The engine's reply to a publish to this topic.
+    Published(TopicName, Result<Sequenced, EngineError>),
+    /// The response to any other request.
+    Response(Response),
+}
+
+impl DeferredResult {
+    /// Returns the response. To be called on the thread of the worker, whose counters count refusals.
+    pub fn into_response(self, context: Context<'_>) -> Response {
+        match self {
+            Self::Published(topic, result) => publish::response(&topic, result, context),
+            Self::Response(response) => response,
+        }
+    }
+}
+
+impl From<Response> for DeferredReply {
+    fn from(response: Response) -> Self {
+        Self { result: DeferredResult::Response(response), reservation: None }
+    }
 }
 
 impl Deferred {
     /// Hands the request over. Another thread calls `reply`, or this one if the request is refused immediately.
     pub fn run(self, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
         match self {
+            Self::Publish(publish) => run_publish(publish, service, reply),
             Self::Insert(record) => run_insert(record, service, reply),
             Self::Audit(request) => run_audit(request, service, reply),
         }
     }
 }
 
+/// Publishes even if the client disconnects meanwhile. The memory stays reserved until the engine replies.
+fn run_publish(
+    publish: publish::DeferredPublish,
+    service: &Service,
+    reply: impl FnOnce(DeferredReply) + Send + 'static,
+) {
+    let publish::DeferredPublish { topic, part, reservation } = publish;
+    let pending = PendingEvents::begin(service);
+    let done = move |result| {
+        drop((pending, reservation));
+        reply(DeferredReply { result: DeferredResult::Published(topic, result), reservation: None });
+    };
+    match &service.engine {
+        Some(engine) => engine.publish(part, done),
+        None => done(Err(EngineError::Closed)),
+    }
+}
+
 fn run_insert(record: record::Record, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let name = Arc::clone(&record.name);
-    let inserting = Arc::clone(&service.inserting);
     let directory = service.store.directory();
-    inserting.fetch_add(1, Ordering::AcqRel);
+    let pending = PendingEvents::begin(service);
     service.store.insert(record.name, record.data, move |stored| {
-        inserting.fetch_sub(1, Ordering::AcqRel);
-        reply(DeferredReply { response: insert::response(&name, stored, &directory), reservation: None });
+        drop(pending);
+        reply(insert::response(&name, stored, &directory).into());
     });
 }
 
 fn run_audit(request: audit::Request, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let client = request.client;
     let Some(reservation) = service.pages.reserve(client) else {
-        let response = audit::response(&request, Err(StoreError::Busy));
-        return reply(DeferredReply { response, reservation: None });
+        return reply(audit::response(&request, Err(StoreError::Busy)).into());
     };
     service.store.read_history(request.query.clone(), client, reservation, move |read| {
         let (page, reservation) = match read {
             Ok((page, reservation)) => (Ok(page), Some(reservation)),
             Err(error) => (Err(error), None),
         };
-        reply(DeferredReply { response: audit::response(&request, page), reservation });
+        reply(DeferredReply { result: DeferredResult::Response(audit::response(&request, page)), reservation });
     });
 }
 
@@ -224,7 +270,8 @@ fn opens_stream(head: &Head<'_>, context: Context<'_>) -> bool {
 }
 
 fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem> {
-    Route::parse(&head.target, context.role, context.service.settings.console)
+    let served = Served { console: context.service.settings.console, records: context.service.has_records };
+    Route::parse(&head.target, context.role, served)
 }
 
 fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {

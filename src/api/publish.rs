@@ -5,9 +5,17 @@
 //!            │              │            │                 │
 //!            └ 400, 413     └ 429, 413   └ waits, 503      └ waits, 503
 //! ```
+//! With an engine, the encoded events are not published here, but deferred until the engine has appended them to the log:
+//!
+//! ```text
+//! encode ─► topics ─► engine's queue ─► log ─► tail ─► hub ─► response
+//!             │              │           │
+//!             └ 503          └ 503       └ 503, 504
+//! ```
 //! A large body is checked and encoded in slices, between which the worker serves other connections. Everything that may refuse
 //! the publish is checked before anything is encoded.
 
+mod deferred;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +24,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use crate::auth::{Principal, Role};
+use crate::engine::blob::Part;
 use crate::http::head::is_media_type;
 use crate::http::target::Query;
 use crate::http::{Head, Problem, Response};
@@ -28,6 +37,7 @@ use super::authorize::{authorize, require_topic, require_unexpired};
 use super::body::{Body, check_coding};
 use super::rate_limit::{check_rate, peek_rate};
 use super::{Context, Outcome, Plan, advice};
+pub use deferred::{DeferredPublish, REPLY_MILLIS, encode, no_reply, response, timed_out};
 
 /// The maximum length of the response's JSON: the names of the members, and three numbers of at most 20 digits.
 const MAX_RESPONSE: usize = 128;
@@ -97,6 +107,8 @@ enum SliceResult {
     Unfinished(State),
     /// The hub has no room now.
     Backpressure(State),
+    /// The engine is to publish these events.
+    Deferred(Part),
 }
 
 pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
@@ -182,6 +194,7 @@ fn advance(
 ) -> Outcome {
     match request.run_slice(state, &body, context) {
         Ok(SliceResult::Published(published)) => Outcome::Respond(accepted(published)),
+        Ok(SliceResult::Deferred(part)) => deferred::defer(&request, part, reservation, context),
         Ok(SliceResult::Unfinished(state)) => pause(request, state, body, reservation, context, Outcome::Work),
         Ok(SliceResult::Backpressure(state)) => pause(request, state, body, reservation, context, Outcome::Wait),
         Err(refusal) => refuse(refusal, context),
@@ -286,6 +299,10 @@ impl Request {
         body: &str,
         context: Context<'_>,
     ) -> Result<SliceResult, Refusal> {
+        if context.service.engine.is_some() {
+            check_topic(&self.topic, context)?;
+            return Ok(SliceResult::Unfinished(State::Encoding(encoder)));
+        }
         match context.service.hub.room_for(&self.topic, events, body.len(), context.now.id_micros) {
             Room::Now => Ok(SliceResult::Unfinished(State::Encoding(encoder))),
             Room::Later => Ok(SliceResult::Backpressure(State::Valid(events, encoder))),
@@ -295,6 +312,10 @@ impl Request {
 
     fn publish(&self, frames: Vec<UnsequencedFrame>, context: Context<'_>) -> Result<SliceResult, Refusal> {
         check_not_draining(context)?;
+        if context.service.engine.is_some() {
+            check_topic(&self.topic, context)?;
+            return Ok(SliceResult::Deferred(encode(&self.topic, &frames)));
+        }
         match context.service.publish(&self.topic, frames, context.now.id_micros, Some(context.worker)) {
             Ok(published) => Ok(SliceResult::Published(published)),
             Err(Refused::Backpressure(frames)) => Ok(SliceResult::Backpressure(State::Encoded(frames))),
@@ -328,6 +349,11 @@ fn check_not_draining(context: Context<'_>) -> Result<(), Refusal> {
         return Err(Refusal(PublishRefusal::Draining, super::draining()));
     }
     Ok(())
+}
+
+/// Checks that the topic exists, or may be opened.
+fn check_topic(topic: &TopicName, context: Context<'_>) -> Result<(), Refusal> {
+    if context.service.hub.can_publish(topic) { Ok(()) } else { Err(too_many_topics()) }
 }
 
 fn too_many_topics() -> Refusal {

@@ -23,16 +23,29 @@ pub(super) enum Route<'a> {
     Liveness,
 }
 
+/// Which of the routes are served that a broker can do without.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub(super) console: bool,
+    /// The routes of records.
+    pub(super) records: bool,
+}
+
+/// The detail of a 404 for a route of records.
+const NO_RECORDS: &str = if store::IS_AVAILABLE {
+    "this broker serves no records: with --engine, records are kept by one broker alone, and only with --data; publish \
+     with POST /publish/{topic}"
+} else {
+    "this broker was built without records; publish with POST /publish/{topic}"
+};
+
 impl<'a> Route<'a> {
     /// Returns the route of a target. Returns 404 if it doesn't exist, or isn't served on listeners of this role.
-    pub(super) fn parse(target: &Target<'a>, role: ListenerRole, has_console: bool) -> Result<Self, Problem> {
-        let is_served = |route: &Self| route.is_in(role) && (has_console || !matches!(route, Self::Console));
+    pub(super) fn parse(target: &Target<'a>, role: ListenerRole, served: Served) -> Result<Self, Problem> {
+        let is_served = |route: &Self| route.is_in(role) && (served.console || !matches!(route, Self::Console));
         match Self::find(target)?.filter(is_served) {
-            Some(Self::Insert | Self::Events | Self::Audit(_)) if !store::IS_AVAILABLE => {
-                return Err(Problem::new(
-                    404,
-                    "this broker was built without records; publish with POST /publish/{topic}",
-                ));
+            Some(Self::Insert | Self::Events | Self::Audit(_)) if !served.records => {
+                return Err(Problem::new(404, NO_RECORDS));
             }
             Some(route) => return Ok(route),
             None => {}
@@ -163,8 +176,10 @@ impl ListenerRole {
 mod tests {
     use super::*;
 
+    const ALL: Served = Served { console: true, records: true };
+
     fn detail(path: &str, role: ListenerRole) -> String {
-        match Route::parse(&Target::parse(path).unwrap(), role, true) {
+        match Route::parse(&Target::parse(path).unwrap(), role, ALL) {
             Ok(route) => panic!("{path} is served: {}", route.allow()),
             Err(problem) => {
                 assert_eq!(problem.status, 404);
@@ -196,5 +211,16 @@ mod tests {
             assert!(detail(path, ListenerRole::All).starts_with("the topic is missing"), "{path}");
             assert!(detail(path, ListenerRole::Administration).starts_with("no such route"), "{path}");
         }
+    }
+
+    #[test]
+    fn without_records_their_routes_are_not_found() {
+        let without = Served { records: false, ..ALL };
+        let parse = |path| Route::parse(&Target::parse(path).unwrap(), ListenerRole::All, without);
+        for path in ["/insert", "/events?event=user", "/audit/user", "/audit?event=user"] {
+            let Err(problem) = parse(path) else { panic!("{path} is served") };
+            assert!(problem.status == 404 && problem.detail.contains("--data"), "{path}: {}", problem.detail);
+        }
+        assert!(parse("/publish/topicone1").is_ok() && parse("/subscribe/topicone1").is_ok());
     }
 }

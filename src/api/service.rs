@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::auth::Auth;
 use crate::config::Settings;
+use crate::engine::Engine;
 use crate::hub::{Hub, Published, Refused, TopicName, WorkerId};
 use crate::metrics::Metrics;
 use crate::net::ListenerRole;
 use crate::quota::{BodyBudget, PageBudget, Quotas};
 use crate::sse::UnsequencedFrame;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// The shared parts of a broker.
 pub struct Service {
@@ -18,6 +19,10 @@ pub struct Service {
     pub hub: Arc<Hub>,
     /// The records.
     pub store: Store,
+    /// The log that several brokers share. Without one, the hub alone orders events.
+    pub engine: Option<Engine>,
+    /// Whether the routes of records are served.
+    pub has_records: bool,
     /// The configuration, with every default filled in.
     pub settings: Settings,
     /// How requests are authenticated.
@@ -32,9 +37,25 @@ pub struct Service {
     pub pages: PageBudget,
     /// Whether the broker can only be reached from this machine.
     pub loopback_only: LoopbackOnly,
-    /// The number of inserts to which the store has not replied.
-    pub(super) inserting: Arc<AtomicUsize>,
+    /// The number of publishes and inserts that wait for a reply of the engine or the store.
+    pending_events: Arc<AtomicUsize>,
     draining: AtomicBool,
+}
+
+/// A publish or an insert that waits for a reply, counted until this is dropped.
+pub(super) struct PendingEvents(Arc<AtomicUsize>);
+
+impl PendingEvents {
+    pub(super) fn begin(service: &Service) -> Self {
+        service.pending_events.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(&service.pending_events))
+    }
+}
+
+impl Drop for PendingEvents {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Whether a broker can be reached by TCP only from this machine, because it listens only on loopback addresses.
@@ -64,6 +85,8 @@ impl Service {
         Self {
             hub,
             store,
+            engine: None,
+            has_records: store::IS_AVAILABLE,
             settings,
             auth,
             metrics,
@@ -71,7 +94,7 @@ impl Service {
             bodies,
             pages: PageBudget::default(),
             loopback_only: LoopbackOnly::default(),
-            inserting: Arc::default(),
+            pending_events: Arc::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -82,7 +105,19 @@ impl Service {
         Self { loopback_only, ..self }
     }
 
-    /// Publishes all frames, in order, or none: see [`Hub::publish`]. Also reports the id to the store, so that no later run
+    /// Adds the log that several brokers share, and sets whether the routes of records are served nevertheless.
+    #[must_use]
+    #[allow(dead_code, reason = "built step by step")]
+    pub fn with_engine(self, engine: Engine, has_records: bool) -> Self {
+        Self { engine: Some(engine), has_records: has_records && store::IS_AVAILABLE, ..self }
+    }
+
+    /// Returns this moment in the time of the events' ids. `id_micros` is this broker's time of ids.
+    pub fn event_time(&self, id_micros: u64) -> u64 {
+        self.engine.as_ref().map_or(id_micros, |engine| engine.log_time(id_micros))
+    }
+
+    /// Publishes all frames, in order, or none, without an engine: see [`Hub::publish`]. Also reports the id to the store, so that no later run
     /// assigns it again.
     pub fn publish(
         &self,
@@ -101,9 +136,9 @@ impl Service {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Returns whether the store has inserts without a reply. The events of all other inserts are in the workers' inboxes.
-    pub fn is_inserting(&self) -> bool {
-        self.inserting.load(Ordering::Acquire) > 0
+    /// Returns whether publishes or inserts wait for a reply. The events of all others are in the workers' inboxes.
+    pub fn has_pending_events(&self) -> bool {
+        self.pending_events.load(Ordering::Acquire) > 0
     }
 
     /// Returns whether the broker is shutting down and refuses new work.

@@ -12,7 +12,7 @@ use crate::sse::{Framing, stream};
 
 use super::authorize::{authorize, require_name, require_topic};
 use super::record::check_name;
-use super::{Context, Plan, RECORDS};
+use super::{Context, Plan, RECORDS, Service};
 
 /// The maximum number of topics of one subscription.
 pub const MAX_TOPICS: usize = 64;
@@ -107,24 +107,53 @@ fn request(selection: Selection, position: Option<String>, prime: bool, grant: &
     Plan::Subscribe(Request { selection, position, prime, expires, principal })
 }
 
+/// What another thread must look up before a stream is opened, because its position is not known in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Whether the store has a record with this id.
+    Record(u64),
+    /// The position may be of an event that another broker has accepted and this one has not yet received. Wait until it has
+    /// received what the log has.
+    Barrier,
+}
+
+impl Lookup {
+    /// Has it looked up. Another thread calls `reply`, or this one: with `false` if it is not found, or unknown.
+    pub fn run(self, service: &Service, reply: impl FnOnce(bool) + Send + 'static) {
+        match (self, &service.engine) {
+            (Self::Record(id), _) => service.store.contains(id, move |found| reply(found.unwrap_or(false))),
+            (Self::Barrier, Some(engine)) => engine.barrier(reply),
+            (Self::Barrier, None) => reply(true),
+        }
+    }
+}
+
 impl Request {
-    /// Returns the id of the record that the store must look up before the stream is opened.
-    pub fn lookup(&self) -> Option<u64> {
-        match self.selection {
-            Selection::Records(_, RecordStart::AfterStored(id)) => Some(id),
-            Selection::Records(..) | Selection::Topics(_) => None,
+    /// Returns what must be looked up before the stream is opened.
+    pub fn lookup(&self, context: Context<'_>) -> Option<Lookup> {
+        match &self.selection {
+            Selection::Records(_, RecordStart::AfterStored(id)) => Some(Lookup::Record(*id)),
+            Selection::Records(..) => None,
+            Selection::Topics(topics) => {
+                let service = context.service;
+                let is_needed = service.engine.is_some() && service.hub.needs_barrier(topics, self.start());
+                is_needed.then_some(Lookup::Barrier)
+            }
         }
     }
 
-    /// Sets whether the record that was looked up exists. To be called with `false` if the lookup failed, so that the stream
-    /// reports a gap.
+    /// Sets whether the record that was looked up exists.
     #[must_use]
-    pub fn resolve_lookup(self, exists: bool) -> Self {
+    fn resolve_record(self, exists: bool) -> Self {
         let selection = match self.selection {
             Selection::Records(names, start) => Selection::Records(names, start.resolve(exists)),
             topics @ Selection::Topics(_) => topics,
         };
         Self { selection, ..self }
+    }
+
+    fn start(&self) -> Position<'_> {
+        self.position.as_deref().map_or(Position::Live, Position::After)
     }
 }
 
@@ -137,7 +166,7 @@ fn position_of(head: &Head<'_>) -> Option<String> {
 /// Registers the subscriber and writes the response's head and the stream's opening.
 pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
     let framing = framing(&params);
-    let position = request.position.as_deref().map_or(Position::Live, Position::After);
+    let position = request.start();
     let service = context.service;
     let Ok(permit) = acquire_permit(request.principal, &service.quotas) else {
         return turn_away(TurnedAway::Sub, params, framing, context, out);
@@ -164,6 +193,28 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
         stream::gap(after, gap.oldest, framing, out);
     }
     Opened::Joined(OpenStream { joined, framing, expires: request.expires, permit })
+}
+
+/// Opens a stream with the reply to its lookup. A position for which a lookup of a record failed is in doubt, so that the stream
+/// reports a gap. Without the barrier nothing is known, and the gap might be false: the client is to reconnect.
+pub fn open_after_lookup(
+    request: Request,
+    lookup: Lookup,
+    found: bool,
+    params: ResponseParams,
+    context: Context<'_>,
+    out: &mut Vec<u8>,
+) -> Opened {
+    match lookup {
+        Lookup::Record(_) => open(&request.resolve_record(found), params, context, out),
+        Lookup::Barrier if found => open(&request, params, context, out),
+        Lookup::Barrier => {
+            let is_draining = context.service.is_draining();
+            let why = if is_draining { TurnedAway::Draining } else { TurnedAway::Engine };
+            let framing = framing(&params);
+            turn_away(why, params, framing, context, out)
+        }
+    }
 }
 
 /// The subject has reached its limit of streams.
@@ -228,6 +279,9 @@ fn reason(why: TurnedAway) -> &'static str {
         TurnedAway::Unverified => {
             "too many tokens with an invalid signature came from your address, so this one was not verified; \
              reconnect later"
+        }
+        TurnedAway::Engine => {
+            "the broker can't reach the engine, and does not know your position without it; reconnect later"
         }
         TurnedAway::Names => {
             "the names that streams of records are limited to fill a quarter of --latest-bytes; reconnect later, or \

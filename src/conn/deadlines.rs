@@ -78,6 +78,7 @@ impl<S: Stream> Connections<S> {
             | TimeoutKind::Work
             | TimeoutKind::Room
             | TimeoutKind::Store
+            | TimeoutKind::Engine
             | TimeoutKind::Lookup
             | TimeoutKind::Verification => {
                 self.time_out_request(key, cx);
@@ -100,7 +101,7 @@ impl<S: Stream> Connections<S> {
     fn has_done_its_part<K: Reactor<Stream = S>>(&mut self, key: usize, cx: &IterationContext, reactor: &K) -> bool {
         let connection = &mut self.slab[key];
         // Not what was awaited when it was last driven: a reply may have arrived since, and the connection is queued for it.
-        if matches!(connection.awaited(), TimeoutKind::Linger | TimeoutKind::Store | TimeoutKind::Lookup) {
+        if connection.awaited().is_reply() || connection.awaited() == TimeoutKind::Linger {
             return false;
         }
         connection.readability.is_readable = true;
@@ -110,13 +111,18 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Begins or continues to drain: closes connections between two requests, gives those that linger less time, and refuses
-    /// requests whose token waits to be verified.
-    pub(crate) fn drain(&mut self, cx: &IterationContext) {
+    /// requests whose token waits to be verified. Publishes wait for the engine until the millisecond `until` at most.
+    pub(crate) fn drain(&mut self, until: u64, cx: &IterationContext) {
         self.is_draining = true;
         self.refuse_delayed(cx);
         let latest = cx.now.millis + DRAIN_LINGER_MILLIS;
-        let lingering = self.slab.values_mut().filter(|connection| connection.timer.kind() == TimeoutKind::Linger);
-        lingering.for_each(|connection| connection.timer.shorten(latest));
+        for connection in self.slab.values_mut() {
+            match connection.timer.kind() {
+                TimeoutKind::Linger => connection.timer.shorten(latest),
+                TimeoutKind::Engine => connection.timer.shorten(until),
+                _ => {}
+            }
+        }
         let is_idle = |connection: &Connection<S>| !connection.is_admin() && connection.is_idle();
         let idle: Vec<_> = self.slab.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
         idle.into_iter().for_each(|key| self.close(key, cx));

@@ -177,7 +177,7 @@ impl<S: Stream> Connections<S> {
     fn exchange(&mut self, key: usize, out: &mut Vec<u8>, cx: &IterationContext) -> Progress {
         let connection = &mut self.slab[key];
         match connection.exchange.awaited() {
-            TimeoutKind::Store | TimeoutKind::Lookup => return Progress::Wait,
+            awaited if awaited.is_reply() => return Progress::Wait,
             _ if connection.queues.is_delayed => return Progress::Wait,
             awaited @ (TimeoutKind::Room | TimeoutKind::Work) => {
                 self.budget.count(if awaited == TimeoutKind::Work { SLICE_STEPS } else { 0 });
@@ -243,8 +243,8 @@ impl<S: Stream> Connections<S> {
                 self.effects.push_back(Effect::Defer(id, request));
                 return Progress::Wait;
             }
-            Step::LookUp(record) => {
-                self.effects.push_back(Effect::LookUp(id, record));
+            Step::LookUp(lookup) => {
+                self.effects.push_back(Effect::LookUp(id, lookup));
                 return Progress::Wait;
             }
             Step::Stream(stream) => {
@@ -264,17 +264,17 @@ impl<S: Stream> Connections<S> {
     pub(crate) fn deliver(&mut self, id: ConnectionId, reply: DeferredReply, cx: &IterationContext) {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);
-        let step = connection.exchange.deliver(&reply.response, context, &mut connection.output);
+        let step = connection.exchange.deliver(reply.result, context, &mut connection.output);
         connection.memory.page = reply.reservation;
         self.take_step(id.key, step, cx);
         self.enqueue(id.key);
     }
 
-    /// Opens a stream with the store's reply to whether its position exists.
-    pub(crate) fn open_after_lookup(&mut self, id: ConnectionId, exists: bool, cx: &IterationContext) {
+    /// Opens a stream with the reply to its lookup.
+    pub(crate) fn open_after_lookup(&mut self, id: ConnectionId, found: bool, cx: &IterationContext) {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);
-        let step = connection.exchange.open_after_lookup(exists, context, &mut connection.output);
+        let step = connection.exchange.open_after_lookup(found, context, &mut connection.output);
         self.take_step(id.key, step, cx);
         self.enqueue(id.key);
     }

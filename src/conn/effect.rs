@@ -2,7 +2,7 @@
 //! on connections.
 
 use crate::api::Deferred;
-use crate::api::subscribe::OpenStream;
+use crate::api::subscribe::{Lookup, OpenStream};
 use crate::metrics::Close;
 use crate::net::ListenerRole;
 
@@ -20,9 +20,9 @@ pub(crate) struct ConnectionId {
 pub(crate) enum Effect<S> {
     /// Have another thread answer a request; the reply goes to [`Connections::deliver`](super::Connections::deliver).
     Defer(ConnectionId, Deferred),
-    /// Ask the store whether there is a record with this id; the reply goes to
+    /// Look up a stream's position; the reply goes to
     /// [`Connections::open_after_lookup`](super::Connections::open_after_lookup).
-    LookUp(ConnectionId, u64),
+    LookUp(ConnectionId, Lookup),
     /// Prepare a stream whose opening is being written by the connection with this key.
     PrepareStream(usize, OpenStream),
     /// Begin the stream that was prepared for this key: its opening is written, and the socket is the subscriber's.

@@ -25,15 +25,15 @@ mod outcome;
 mod tests;
 
 use crate::api::publish::PausedPublish;
-use crate::api::subscribe::OpenStream;
-use crate::api::{Body, Context, Deferred, insert, publish};
+use crate::api::subscribe::{Lookup, OpenStream};
+use crate::api::{Body, Context, Deferred, DeferredResult, insert, publish};
 use crate::conn::timeout::TimeoutKind;
 use crate::http::{Problem, Response, ResponseParams};
 use crate::metrics::BodyRefusal;
 use crate::store::StoreError;
 use body::{Receiving, TOO_SLOW, count_refusal};
 use head::{Delayed, refuse_head};
-use outcome::{DeferredKind, LookingUp, closing, count_response, open};
+use outcome::{DeferredKind, LookingUp, closing, count_response};
 
 /// Bytes of an unwanted body that are read and dropped so that the connection can be used again.
 pub const MAX_DROPPED_BODY: usize = 64 << 10;
@@ -52,7 +52,7 @@ enum State {
     Waiting(Box<PausedPublish>, ResponseParams),
     /// Another thread answers the request.
     Deferred(ResponseParams, DeferredKind),
-    /// The store was asked whether a stream's position exists.
+    /// A stream's position is looked up by another thread.
     LookingUp(Box<LookingUp>),
     /// The head is complete, and its token waits to be verified. The head is not consumed.
     Delayed(Box<Delayed>),
@@ -73,8 +73,8 @@ pub enum Step {
     Work,
     /// Have another thread answer the request; call [`Exchange::deliver`] with its reply.
     Defer(Deferred),
-    /// Ask the store whether there is a record with this id; call [`Exchange::open_after_lookup`] with its reply.
-    LookUp(u64),
+    /// Look up a stream's position; call [`Exchange::open_after_lookup`] with the reply.
+    LookUp(Lookup),
     /// The connection becomes this subscriber's once the output is written.
     Stream(OpenStream),
     /// Close the connection once the output is written.
@@ -125,9 +125,9 @@ impl Exchange {
     }
 
     /// Writes the response for the reply to a deferred request.
-    pub fn deliver(&mut self, response: &Response, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    pub fn deliver(&mut self, result: DeferredResult, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
-            State::Deferred(params, _) => self.respond(response, params, context, out),
+            State::Deferred(params, _) => self.respond(&result.into_response(context), params, context, out),
             state => {
                 self.state = state;
                 Step::Read
@@ -135,13 +135,10 @@ impl Exchange {
         }
     }
 
-    /// Opens a stream with the store's reply to whether its position exists.
-    pub fn open_after_lookup(&mut self, exists: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    /// Opens a stream with the reply to its lookup.
+    pub fn open_after_lookup(&mut self, found: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
-            State::LookingUp(looking_up) => {
-                let LookingUp { request, params } = *looking_up;
-                open(&request.resolve_lookup(exists), params, context, out)
-            }
+            State::LookingUp(looking_up) => looking_up.open(found, context, out),
             state => {
                 self.state = state;
                 Step::Read
@@ -166,16 +163,16 @@ impl Exchange {
                 let problem = Problem::new(408, TOO_SLOW);
                 self.respond(&problem.into(), closing(receiving.params), context, out)
             }
+            State::Deferred(params, DeferredKind::Publish) => {
+                self.respond(&publish::timed_out(context).into(), closing(params), context, out)
+            }
             State::Deferred(params, DeferredKind::Insert) => {
                 self.respond(&insert::timed_out(context).into(), closing(params), context, out)
             }
             State::Deferred(params, DeferredKind::Audit) => {
                 self.respond(&insert::store_problem(StoreError::Busy).into(), closing(params), context, out)
             }
-            // A stream is never refused for that: the position is in doubt.
-            State::LookingUp(looking_up) => {
-                open(&looking_up.request.resolve_lookup(false), looking_up.params, context, out)
-            }
+            State::LookingUp(looking_up) => looking_up.open(false, context, out),
             State::Working(_, params) | State::Waiting(_, params) => {
                 self.respond(&publish::no_room(context).into(), params, context, out)
             }
@@ -198,6 +195,7 @@ impl Exchange {
         match (&self.state, self.has_begun, self.is_used) {
             (State::Working(..), ..) => TimeoutKind::Work,
             (State::Waiting(..), ..) => TimeoutKind::Room,
+            (State::Deferred(_, DeferredKind::Publish), ..) => TimeoutKind::Engine,
             (State::Deferred(..), ..) => TimeoutKind::Store,
             (State::Body(receiving), ..) if receiving.content.is_none() => TimeoutKind::Drop,
             (State::LookingUp(_), ..) => TimeoutKind::Lookup,

@@ -84,7 +84,7 @@ fn a_stream_whose_opening_blocks_is_abandoned_before_its_socket_is_closed() {
 #[test]
 fn a_reply_reaches_only_the_connection_that_asked() {
     let mut fixture = Fixture::new();
-    let reply = || DeferredReply { response: Response::from(Problem::new(503, "busy")), reservation: None };
+    let reply = || DeferredReply::from(Response::from(Problem::new(503, "busy")));
     fixture.accept(INSERT, usize::MAX);
     let effects = fixture.drive();
     let [Effect::Defer(id, Deferred::Insert(_))] = effects[..] else { panic!("{effects:?}") };

@@ -1,6 +1,7 @@
 //! What a connection can wait for, and for how long.
 
 use super::min_rate::{MinRate, RateMeter};
+use crate::api::publish;
 use crate::clock::millis;
 use crate::config::Settings;
 use crate::net::ListenerRole;
@@ -14,7 +15,7 @@ const ROOM_MILLIS: u64 = 5_000;
 const WORK_MILLIS: u64 = 60_000;
 /// How long the store may take to reply; a disk that takes longer has failed.
 const STORE_MILLIS: u64 = 60_000;
-/// How long the store may take to find a stream's position; after that it is in doubt.
+/// How long the store or the engine may take to look up a stream's position.
 const LOOKUP_MILLIS: u64 = 5_000;
 /// How long a connection lingers for the peer's end after its own.
 const LINGER_MILLIS: u64 = 5_000;
@@ -45,9 +46,11 @@ pub(crate) enum TimeoutKind {
     Drop,
     /// Room in the hub for a publish.
     Room,
-    /// The store's reply.
+    /// The store's reply to an insert or an audit.
     Store,
-    /// The store's reply to whether a stream's position exists.
+    /// The engine's reply to a publish.
+    Engine,
+    /// What has to be known before a stream is opened.
     Lookup,
     /// The permission to verify a token from the connection's address.
     Verification,
@@ -67,6 +70,11 @@ pub(super) struct TimeLimit {
 }
 
 impl TimeoutKind {
+    /// Returns whether this is the reply of another thread, so that the peer has done its part.
+    pub(super) fn is_reply(self) -> bool {
+        matches!(self, Self::Store | Self::Engine | Self::Lookup)
+    }
+
     /// Returns how long a connection waits for this.
     pub(super) fn limit(self, settings: &Settings, role: ListenerRole, is_draining: bool) -> TimeLimit {
         let stall = millis(settings.stall);
@@ -83,6 +91,7 @@ impl TimeoutKind {
             Self::Work => WORK_MILLIS,
             Self::Room => ROOM_MILLIS,
             Self::Store => STORE_MILLIS,
+            Self::Engine => publish::REPLY_MILLIS,
             Self::Lookup => LOOKUP_MILLIS,
             Self::Output => stall,
             Self::Linger if is_draining => DRAIN_LINGER_MILLIS,

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use super::input::{Input, cuts, pieces};
 use super::naive::{ParsedResponse, dispatched, parse_responses, unchunked};
 use super::service;
-use crate::api::{Context, Deferred, Service, audit, insert};
+use crate::api::{Context, Deferred, DeferredResult, Service, audit, insert};
 use crate::auth::TokenCache;
 use crate::clock::Now;
 use crate::conn::exchange::{Exchange, Step};
@@ -138,7 +138,7 @@ impl<'a> Connection<'a> {
                 Step::Defer(request) => {
                     assert_eq!(self.exchange.awaited(), TimeoutKind::Store);
                     let response = self.reply_for_store(request);
-                    self.deliver(&response)
+                    self.deliver(response)
                 }
                 step => return step,
             }
@@ -147,6 +147,7 @@ impl<'a> Connection<'a> {
 
     fn reply_for_store(&mut self, request: Deferred) -> Response {
         match request {
+            Deferred::Publish(_) => panic!("there is no engine"),
             Deferred::Insert(record) => {
                 self.inserted += 1;
                 insert::response(&record.name, Ok(self.inserted), std::path::Path::new("."))
@@ -183,8 +184,9 @@ impl Connection<'_> {
         self.with(Exchange::resume)
     }
 
-    fn deliver(&mut self, response: &Response) -> Step {
-        self.with(|exchange, context, out| exchange.deliver(response, context, out))
+    fn deliver(&mut self, response: Response) -> Step {
+        let result = DeferredResult::Response(response);
+        self.with(|exchange, context, out| exchange.deliver(result, context, out))
     }
 
     fn time_out(&mut self) -> Step {

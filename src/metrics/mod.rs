@@ -66,11 +66,15 @@ pub enum PublishRefusal {
     Draining,
     /// The publisher has reached its rate limit.
     Rate,
+    /// The engine can't be reached, refuses, or has too much to do.
+    Engine,
+    /// Whether the events were published is unknown: the engine did not reply, or may lose them.
+    Unknown,
 }
 
 impl PublishRefusal {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 5] = ["invalid", "room", "topics", "draining", "rate"];
+    pub const NAMES: [&str; 7] = ["invalid", "room", "topics", "draining", "rate", "engine", "unknown"];
 }
 
 /// Why an insert was refused before it reached the store, apart from its token, or got no reply from the store.
@@ -140,11 +144,13 @@ pub enum TurnedAway {
     Unverified,
     /// The names by which streams of records are filtered have reached their memory limit.
     Names,
+    /// The engine can't be reached, and the broker alone does not know the client's position.
+    Engine,
 }
 
 impl TurnedAway {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 6] = ["full", "draining", "sub", "topics", "unverified", "names"];
+    pub const NAMES: [&str; 7] = ["full", "draining", "sub", "topics", "unverified", "names", "engine"];
 }
 
 /// What happened to a request whose token was not verified immediately, because its address had sent too many forged ones.
@@ -162,8 +168,8 @@ impl LimitedVerification {
 }
 
 /// All status codes of the broker's responses.
-pub const CODES: [u16; 19] =
-    [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 501, 503, 505];
+pub const CODES: [u16; 20] =
+    [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 501, 503, 504, 505];
 
 /// One worker's counters, on their own cache lines.
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@ use crate::api::subscribe::OpenStream;
 use crate::conn::Effect;
 use crate::metrics::Close;
 use crate::net::{ListenerRole, Reactor, SocketKey};
-use crate::store::StoreError;
 
 impl<K: Reactor> Worker<K> {
     /// Carries out all effects, in order. To be called after each connection that was driven: so their cost counts toward the
@@ -18,10 +17,9 @@ impl<K: Reactor> Worker<K> {
                     let wrap = move |reply: DeferredReply| Message::Reply(id, reply);
                     request.run(&self.cx.service, self.mailbox.reply(&self.cx.service, wrap));
                 }
-                Effect::LookUp(id, record) => {
-                    // A position that the store can't look up is in doubt.
-                    let wrap = move |found: Result<bool, StoreError>| Message::LookedUp(id, found.unwrap_or(false));
-                    self.cx.service.store.contains(record, self.mailbox.reply(&self.cx.service, wrap));
+                Effect::LookUp(id, lookup) => {
+                    let wrap = move |found: bool| Message::LookedUp(id, found);
+                    lookup.run(&self.cx.service, self.mailbox.reply(&self.cx.service, wrap));
                 }
                 Effect::PrepareStream(key, stream) => self.prepare_stream(key, stream),
                 Effect::BeginStream(key, socket, role) => self.begin_stream(key, socket, role),

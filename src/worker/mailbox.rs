@@ -15,7 +15,7 @@ pub(crate) enum Message<S> {
     Accepted(Accepted<S>),
     /// The reply to a connection's deferred request.
     Reply(ConnectionId, DeferredReply),
-    /// The store's reply to whether a stream's position exists; `false` if that is unknown.
+    /// Whether a stream's position was found; `false` also if that is unknown.
     LookedUp(ConnectionId, bool),
     /// A client waits to be accepted, and there is no slot: one idle connection is to be closed.
     CloseIdle,

@@ -11,6 +11,9 @@ use crate::util::shrink::Shrink;
 
 /// How long a drain may take: the ten seconds that are documented, less what joining the threads may take.
 const DRAIN_MILLIS: u64 = 9_000;
+/// How long before its end a drain stops waiting for the engine and the store: the streams need the rest to end, and the clients
+/// to receive their responses.
+const ENDING_MILLIS: u64 = 2_500;
 /// Microseconds of a loop iteration for connections that are late.
 const TIME_OUT_MICROS: u64 = 500;
 
@@ -121,7 +124,7 @@ impl<K: Reactor> Worker<K> {
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.retry();
         self.cx.service.quotas.evict_full(self.cx.now.millis);
-        if self.cx.service.hub.expire(self.cx.now.id_micros) {
+        if self.cx.service.hub.expire(self.cx.service.event_time(self.cx.now.id_micros)) {
             // More events have expired than one call evicts.
             self.maintenance.next = self.cx.now.millis;
         }
@@ -139,12 +142,13 @@ impl<K: Reactor> Worker<K> {
                 self.cx.now.millis + DRAIN_MILLIS
             }
         };
-        self.connections.drain(&self.cx);
+        let pending_until = until - ENDING_MILLIS;
+        self.connections.drain(pending_until, &self.cx);
         self.carry_out_effects();
         // Everything that was accepted before the drain is delivered before the streams end.
-        let is_ending = !self.cx.service.is_inserting()
-            && !self.streams.has_work()
-            && self.streams.drain(BUDGET_PER_ITERATION, self.cx.timestamp());
+        let is_pending = self.cx.service.has_pending_events() && self.cx.now.millis < pending_until;
+        let is_ending =
+            !is_pending && !self.streams.has_work() && self.streams.drain(BUDGET_PER_ITERATION, self.cx.timestamp());
         self.phase = LifePhase::Draining { until, is_ending };
     }
 

@@ -111,7 +111,9 @@ impl<K: Reactor> Worker<K> {
         // Before any stream is served: a stream must not receive what is published after its token has expired.
         self.expire_streams();
         self.streams.take_inbox();
-        self.streams.serve(BUDGET_PER_ITERATION, self.cx.timestamp(), &|| self.cx.clock.id_micros_now());
+        self.streams.serve(BUDGET_PER_ITERATION, self.cx.timestamp(), &|| {
+            self.cx.service.event_time(self.cx.clock.id_micros_now())
+        });
         self.sweep();
         self.drain();
         // Before sockets are closed, so that an observer of a closed socket never sees a stale count.

@@ -492,7 +492,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "drain-before-inserts",
         &[Contract("Whatever was accepted is delivered before the end")],
         "worker/maintenance.rs",
-        &[("!self.cx.service.is_inserting()\n            && ", "")],
+        &[("!is_pending\n            && ", "")],
     ),
     change(
         "publish-accepted-while-draining",

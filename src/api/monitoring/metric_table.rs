@@ -215,7 +215,8 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
             "Streams that were not opened and only got a time to reconnect, by reason: full (--max-subscribers), \
              draining, sub (--max-subscribers-per-sub), topics (--max-topics), unverified (the token was not \
              verified in time because its address had sent too many tokens with an invalid signature), names (the \
-             names that streams of records are limited to fill a quarter of --latest-bytes).",
+             names that streams of records are limited to fill a quarter of --latest-bytes), engine (it can't be \
+             reached, and this broker alone does not know the client's position).",
             metrics.sum_by("reason", &TurnedAway::NAMES, |worker| &worker.turned_away),
         )
         .shown_as("streams_turned_away"),
@@ -235,8 +236,10 @@ fn events(service: &Service, counts: &HubCounts) -> [Family; 4] {
         .shown_as("events_duplicate"),
         Family::counter(
             "esker_publishes_refused_total",
-            "Publishes rejected, by reason, excluding bad tokens and oversized bodies; rate: --publish-rate was \
-             exceeded.",
+            "Publishes rejected, by reason, excluding bad tokens and oversized bodies: invalid (the body), room (the \
+             workers can't keep up), topics (--max-topics), draining, rate (--publish-rate), engine (it can't be \
+             reached, refuses, or has too much to do; nothing was published), unknown (the engine did not reply in \
+             time, so that it is unknown whether the events were published).",
             metrics.sum_by("reason", &PublishRefusal::NAMES, |worker| &worker.publishes_refused),
         )
         .shown(View::Each("publishes_refused")),

@@ -1,22 +1,42 @@
 //! A request's outcome: a response, a stream, or something to wait for.
 
 use super::{Exchange, State, Step};
-use crate::api::subscribe::{self, Opened};
+use crate::api::subscribe::{self, Lookup, Opened};
 use crate::api::{Body, Context, Deferred, Outcome, Plan};
 use crate::http::ResponseParams;
 
 /// The kind of a deferred request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DeferredKind {
+    Publish,
     Insert,
     Audit,
 }
 
-/// A stream whose position the store was asked for.
+impl From<&Deferred> for DeferredKind {
+    fn from(request: &Deferred) -> Self {
+        match request {
+            Deferred::Publish(_) => Self::Publish,
+            Deferred::Insert(_) => Self::Insert,
+            Deferred::Audit(_) => Self::Audit,
+        }
+    }
+}
+
+/// A stream whose position is looked up.
 #[derive(Debug)]
 pub(super) struct LookingUp {
-    pub(super) request: subscribe::Request,
-    pub(super) params: ResponseParams,
+    request: subscribe::Request,
+    lookup: Lookup,
+    params: ResponseParams,
+}
+
+impl LookingUp {
+    /// Opens the stream. `found` is the reply to the lookup, `false` if there is none.
+    pub(super) fn open(self, found: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let Self { request, lookup, params } = self;
+        begin(subscribe::open_after_lookup(request, lookup, found, params, context, out), context)
+    }
 }
 
 impl Exchange {
@@ -44,9 +64,7 @@ impl Exchange {
             Outcome::Respond(response) => self.respond(&response, params, context, out),
             Outcome::Subscribe(request) => self.subscribe(request, params, context, out),
             Outcome::Deferred(request) => {
-                let is_insert = matches!(request, Deferred::Insert(_));
-                self.state =
-                    State::Deferred(params, if is_insert { DeferredKind::Insert } else { DeferredKind::Audit });
+                self.state = State::Deferred(params, DeferredKind::from(&request));
                 Step::Defer(request)
             }
             Outcome::Wait(pending) => {
@@ -73,21 +91,18 @@ impl Exchange {
             subscribe::head_only(&params, context, out);
             return self.end_request(&params);
         }
-        let Some(id) = request.lookup() else { return open(&request, params, context, out) };
-        self.state = State::LookingUp(Box::new(LookingUp { request, params }));
-        Step::LookUp(id)
+        let Some(lookup) = request.lookup(context) else {
+            return begin(subscribe::open(&request, params, context, out), context);
+        };
+        self.state = State::LookingUp(Box::new(LookingUp { request, lookup, params }));
+        Step::LookUp(lookup)
     }
 }
 
-/// Opens a stream.
-pub(super) fn open(
-    request: &subscribe::Request,
-    params: ResponseParams,
-    context: Context<'_>,
-    out: &mut Vec<u8>,
-) -> Step {
+/// Counts the response of a stream whose first bytes are written.
+fn begin(opened: Opened, context: Context<'_>) -> Step {
     count_response(200, context);
-    match subscribe::open(request, params, context, out) {
+    match opened {
         Opened::Joined(stream) => Step::Stream(stream),
         Opened::Ended => Step::Close,
     }

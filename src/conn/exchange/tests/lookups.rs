@@ -25,7 +25,7 @@ fn a_stream_opens_whatever_the_store_replies_about_its_position() {
         ];
         for (reply, has_gap) in replies.into_iter().zip([false, true, true]) {
             let (mut exchange, mut out, step) = request("5", "GET");
-            assert!(matches!(step, Step::LookUp(5)) && out.is_empty(), "{step:?}");
+            assert!(matches!(step, Step::LookUp(Lookup::Record(5))) && out.is_empty(), "{step:?}");
             assert_eq!(exchange.awaited(), TimeoutKind::Lookup);
             let Step::Stream(stream) = reply(&mut exchange, context, &mut out) else { panic!("a stream opens") };
             let joined = &stream.joined;
