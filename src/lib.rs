@@ -77,6 +77,7 @@ pub use broker::{
 #[cfg(feature = "cli")]
 pub use cli::EnvError;
 pub use config::{Config, ConfigError, ListenAddress, ParseAddressError};
+pub use engine::EngineError;
 pub use hub::ParseTopicError;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};

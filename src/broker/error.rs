@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use crate::config::{ConfigError, ListenAddress};
+use crate::engine::EngineError;
 use crate::hub::ParseTopicError;
 use crate::keys::KeyFileError;
 use crate::sse::{EventError, MAX_EVENTS};
@@ -101,8 +102,8 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// Why events were not published. None of them was delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why events were not published. None of them was delivered, except perhaps after [`EngineError::Unknown`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
     /// The topic's name is invalid.
@@ -117,6 +118,8 @@ pub enum PublishError {
     TooManyTopics,
     /// The broker is shutting down.
     Draining,
+    /// The engine did not accept them, or it is unknown whether it did.
+    Engine(EngineError),
 }
 
 impl fmt::Display for PublishError {
@@ -131,11 +134,19 @@ impl fmt::Display for PublishError {
                 f.write_str("there are as many topics as `max_topics` allows; try again when some have expired")
             }
             Self::Draining => f.write_str("the broker is shutting down"),
+            Self::Engine(error) => error.fmt(f),
         }
     }
 }
 
-impl Error for PublishError {}
+impl Error for PublishError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Engine(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// Why a record was not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +160,8 @@ pub enum InsertError {
     Full,
     /// The broker is shutting down.
     Draining,
+    /// The broker serves no records: with an engine, it does only if [`Config::data`](crate::Config::data) is set.
+    Off,
 }
 
 impl fmt::Display for InsertError {
@@ -157,6 +170,7 @@ impl fmt::Display for InsertError {
             Self::Full => f.write_str(
                 "the newest records of all names fill the memory limit `latest_bytes`; raise it, or use fewer names",
             ),
+            Self::Off => f.write_str("there are no records: with `engine`, a broker has them only if `data` is set"),
             Self::Record(advice) => f.write_str(advice),
             Self::Store(error) => error.fmt(f),
             Self::Draining => f.write_str("the broker is shutting down"),

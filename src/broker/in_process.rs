@@ -1,16 +1,21 @@
 //! What a program can do with its broker without a connection: publish, subscribe, insert.
 
+use std::time::Duration;
+
 #[cfg(feature = "records")]
 use super::InsertError;
 use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
 #[cfg(feature = "records")]
 use crate::api::record::Record;
 use crate::api::subscribe::MAX_TOPICS;
+use crate::api::{Service, publish};
+use crate::engine::{Engine, EngineError, Sequenced};
 use crate::hub::{Refused, TopicName};
-use crate::sse::{Event, MAX_EVENTS};
+use crate::sse::{Event, MAX_EVENTS, UnsequencedFrame};
 
 impl Broker {
-    /// Publishes one event, as `POST /publish/{topic}` does, without waiting.
+    /// Publishes one event, as `POST /publish/{topic}` does, without waiting. With an engine, waits until the event is in the
+    /// log of the engine and in the history of this broker: usually for milliseconds, for 35 s at most.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +31,8 @@ impl Broker {
     /// # Errors
     ///
     /// If the topic's name or the event is invalid, the broker can't accept the event now, or it is shutting down. Nothing is
-    /// delivered then.
+    /// delivered then. Only after [`EngineError::Unknown`] the event may have been published: publish it again with the same
+    /// id, if it has one.
     pub fn publish(&self, topic: &str, event: &Event) -> Result<Published, PublishError> {
         self.publish_many(topic, [event])
     }
@@ -60,6 +66,9 @@ impl Broker {
         let service = &self.service.0;
         if service.is_draining() {
             return Err(PublishError::Draining);
+        }
+        if let Some(engine) = &service.engine {
+            return publish_through(engine, service, &topic, &frames);
         }
         let published = service.publish(&topic, frames, self.clock.now().id_micros, None);
         published.map_err(|refused| match refused {
@@ -95,9 +104,12 @@ impl Broker {
     /// # }
     /// ```
     ///
+    /// With an engine, waits for up to three seconds if the position may be of an event that this broker has not yet received.
+    ///
     /// # Errors
     ///
-    /// If there is no topic, or more than 64, a name is invalid, the broker has too many topics, or it is shutting down.
+    /// If there is no topic, or more than 64, a name is invalid, the broker has too many topics, it is shutting down, or it must
+    /// ask the engine about the position and can't.
     pub fn subscribe<T: AsRef<str>>(
         &self,
         topics: impl IntoIterator<Item = T>,
@@ -106,7 +118,7 @@ impl Broker {
         // One more than allowed is enough to find out that there are too many.
         let topics = topics.into_iter().take(MAX_TOPICS + 1).map(|topic| TopicName::parse(topic.as_ref()));
         let topics = topics.collect::<Result<Vec<_>, _>>();
-        Subscription::start(&self.service.0.hub, &topics.map_err(SubscribeError::Topic)?, from)
+        Subscription::start(&self.service.0, &topics.map_err(SubscribeError::Topic)?, from)
     }
 
     /// Stores one record, as `POST /insert` does, and publishes it. `json` is the record's data. Returns the record's id when
@@ -125,12 +137,16 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the name or the data is invalid, the store can't accept the record, or the broker is shutting down.
+    /// If the name or the data is invalid, the store can't accept the record, there are no records, or the broker is shutting
+    /// down.
     #[cfg(feature = "records")]
     pub fn insert(&self, name: &str, json: &str) -> Result<u64, InsertError> {
         let service = &self.service.0;
         if service.is_draining() {
             return Err(InsertError::Draining);
+        }
+        if !service.has_records {
+            return Err(InsertError::Off);
         }
         if !service.hub.has_room_for_records() {
             return Err(InsertError::Full);
@@ -142,5 +158,27 @@ impl Broker {
         });
         let stored = reply.recv().map_err(|_| InsertError::Draining)?;
         stored.map_err(InsertError::Store)
+    }
+}
+
+/// Publishes through the engine, and waits for its reply.
+fn publish_through(
+    engine: &Engine,
+    service: &Service,
+    topic: &TopicName,
+    frames: &[UnsequencedFrame],
+) -> Result<Published, PublishError> {
+    if !service.hub.can_publish(topic) {
+        return Err(PublishError::TooManyTopics);
+    }
+    let (sender, reply) = crossbeam_channel::bounded(1);
+    engine.publish(publish::encode(topic, frames), move |result| {
+        let _ = sender.send(result);
+    });
+    let timeout = Duration::from_millis(publish::REPLY_MILLIS);
+    match reply.recv_timeout(timeout).unwrap_or_else(|_| Err(publish::no_reply())) {
+        Ok(Sequenced { id, events }) => Ok(Published { id, events, subscribers: service.hub.subscribers_of(topic) }),
+        Err(EngineError::Closed) => Err(PublishError::Draining),
+        Err(error) => Err(PublishError::Engine(error)),
     }
 }

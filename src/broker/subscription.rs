@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::received::ReceivedEvent;
+use crate::api::Service;
 use crate::api::subscribe::MAX_TOPICS;
 use crate::hub::{
     self, Hub, JoinLocalError, LocalSubscriber, LocalSubscription, ParseTopicError, Taken, TopicFrame, TopicName,
@@ -13,6 +14,9 @@ use crate::hub::{
 
 /// Requests everything that is retained: see [`hub::Position`].
 const EVERYTHING: &str = "0";
+
+/// How long a subscription waits for what the log has.
+const BARRIER_WAIT: Duration = Duration::from_secs(3);
 
 /// Where a [`Subscription`] starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +90,8 @@ pub enum SubscribeError {
     TooManyTopics,
     /// The broker is shutting down.
     Draining,
+    /// The engine can't be reached, and the broker alone does not know the position.
+    Engine,
 }
 
 impl fmt::Display for SubscribeError {
@@ -98,6 +104,9 @@ impl fmt::Display for SubscribeError {
                 f.write_str("there are as many topics as `max_topics` allows; try again when some have expired")
             }
             Self::Draining => f.write_str("the broker is shutting down"),
+            Self::Engine => f.write_str(
+                "the broker can't reach the engine, and does not know the position without it; subscribe again later",
+            ),
         }
     }
 }
@@ -127,8 +136,20 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// Waits until the broker has received what the log has, if the position may be of an event that it has not yet received.
+fn wait_for_log(service: &Service, topics: &[TopicName], position: hub::Position<'_>) -> Result<(), SubscribeError> {
+    let Some(engine) = service.engine.as_ref().filter(|_| service.hub.needs_barrier(topics, position)) else {
+        return Ok(());
+    };
+    let (sender, reply) = crossbeam_channel::bounded(1);
+    engine.barrier(move |is_reached| {
+        let _ = sender.send(is_reached);
+    });
+    if reply.recv_timeout(BARRIER_WAIT).unwrap_or(false) { Ok(()) } else { Err(SubscribeError::Engine) }
+}
+
 impl Subscription {
-    pub(super) fn start(hub: &Arc<Hub>, topics: &[TopicName], from: StartFrom<'_>) -> Result<Self, SubscribeError> {
+    pub(super) fn start(service: &Service, topics: &[TopicName], from: StartFrom<'_>) -> Result<Self, SubscribeError> {
         if topics.is_empty() {
             return Err(SubscribeError::NoTopic);
         }
@@ -140,6 +161,8 @@ impl Subscription {
             StartFrom::After(id) => hub::Position::After(id),
             StartFrom::Oldest => hub::Position::After(EVERYTHING),
         };
+        wait_for_log(service, topics, position)?;
+        let hub = &service.hub;
         let LocalSubscription { subscriber, cursor, gap } =
             hub.join_local(topics, position).map_err(|error| match error {
                 JoinLocalError::TooManyTopics => SubscribeError::TooManyTopics,

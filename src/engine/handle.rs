@@ -29,6 +29,7 @@ pub struct Sequenced {
 
 /// Why the log did not accept a publish, or why a barrier was not reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EngineError {
     /// Too much waits to be appended. Nothing was published.
     Busy,
