@@ -11,6 +11,8 @@
 //! redis/     the log on a server
 //! sim        the log in memory, with faults, for the simulation
 //! blob       the encoding of an entry's events
+//! settings   the settings, checked
+//! url        the address as a URL
 //! queue      publishes that wait to be appended
 //! appender   takes all that wait and appends them as one entry; finds out what became of an append without an answer
 //! tail       reads the log and hands its events to the hub
@@ -50,16 +52,18 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub mod url;
 mod waiting;
 
 use std::time::Duration;
 
 pub use appender::Appender;
 pub use handle::{Engine, EngineError, Sequenced};
-pub use settings::{AckMode, EngineSettings};
+pub use settings::{AckMode, EngineSettings, ParseAckError};
 pub use state::{Health, Status};
 pub use tail::Tail;
 pub use threads::Threads;
+pub use url::{EngineUrl, EngineUrlError};
 
 /// The longest time for a connection to the engine to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

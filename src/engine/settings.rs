@@ -1,7 +1,11 @@
 //! The settings of the engine, checked.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use super::url::write_url;
 
 /// The settings of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,13 @@ pub struct EngineSettings {
     pub ack: Option<AckMode>,
     /// How much of the log is retained.
     pub retention: Retention,
+}
+
+/// Formats the address as a URL, without the password.
+impl fmt::Display for EngineSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_url(f, &self.address, self.user.as_deref(), self.database)
+    }
 }
 
 /// How much of the log is retained. More is trimmed when entries are appended.
@@ -61,22 +72,71 @@ pub enum Tls {
 }
 
 /// When a publish is acknowledged.
+///
+/// ```
+/// use esker::AckMode;
+/// assert_eq!("replicas:2".parse(), Ok(AckMode::Replicas(2)));
+/// assert_eq!(AckMode::Fsync.to_string(), "fsync");
+/// assert!("replicas".parse::<AckMode>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AckMode {
-    /// When the engine has answered.
+    /// When the engine has answered. If the engine crashes, it may lose what it has not written to its disk yet.
     Reply,
     /// When the engine has written it to its disk.
     Fsync,
-    /// When this many replicas have it.
+    /// When this many replicas have it, 1 to 100.
     Replicas(u32),
+}
+
+/// The largest number of replicas that can be waited for.
+pub const MAX_REPLICAS: u32 = 100;
+
+/// The error for text that does not say when a publish is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseAckError;
+
+impl fmt::Display for ParseAckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "give reply, fsync, or replicas:N with N from 1 to {MAX_REPLICAS}")
+    }
+}
+
+impl std::error::Error for ParseAckError {}
+
+impl FromStr for AckMode {
+    type Err = ParseAckError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAckError> {
+        match text {
+            "reply" => Ok(Self::Reply),
+            "fsync" => Ok(Self::Fsync),
+            _ => {
+                let number = text.strip_prefix("replicas:").ok_or(ParseAckError)?;
+                let count = number.parse().ok().filter(|count| (1..=MAX_REPLICAS).contains(count));
+                count.filter(|_| !number.starts_with('+')).map(Self::Replicas).ok_or(ParseAckError)
+            }
+        }
+    }
+}
+
+impl fmt::Display for AckMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reply => f.write_str("reply"),
+            Self::Fsync => f.write_str("fsync"),
+            Self::Replicas(count) => write!(f, "replicas:{count}"),
+        }
+    }
 }
 
 /// A password, which is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(pub String);
 
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password")
     }
 }
