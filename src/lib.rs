@@ -20,11 +20,13 @@
 //!
 //! # Features
 //!
-//! All are on by default except `internals`.
+//! All are on by default except `tls` and `internals`.
 //!
 //! | feature | |
 //! |---|---|
 //! | `records` | `/insert`, `/events`, `/audit` and `Broker::insert`: records in SQLite. A program can link only one copy of SQLite; one that uses another crate for it leaves this out, and those routes are not found. |
+//! | `engine` | [`Config::engine`]: several brokers that share their topics through a log in Redis or Valkey. |
+//! | `tls` | encrypted connections to the engine (`rediss://`). |
 //! | `cli`, `jemalloc` | the `esker` binary: its command line, log and allocator. Programs that embed the library don't need them. `cli` includes [`Config::from_env`]. |
 //! | `internals` | modules for this repository's tests and benchmarks. Not part of the public API. |
 #![forbid(unsafe_code)]
@@ -77,7 +79,7 @@ pub use broker::{
 #[cfg(feature = "cli")]
 pub use cli::EnvError;
 pub use config::{Config, ConfigError, ListenAddress, ParseAddressError};
-pub use engine::EngineError;
+pub use engine::{AckMode, EngineError, EngineUrlError, ParseAckError};
 pub use hub::ParseTopicError;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};

@@ -2,6 +2,7 @@
 //! every value checked.
 
 mod address;
+mod engine;
 mod settings;
 mod settle;
 
@@ -13,6 +14,7 @@ use crate::auth::{KeyError, Role, Secret};
 use crate::store::Location;
 
 pub use address::{ListenAddress, ParseAddressError};
+use engine::EngineConfig;
 pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 #[cfg(feature = "cli")]
 pub use settle::is_service_link;
@@ -45,8 +47,10 @@ pub struct Config {
     console: bool,
     publisher: RoleKeys,
     subscriber: RoleKeys,
-    data: Location,
+    /// `None` if it was not set.
+    data: Option<Location>,
     latest_bytes: usize,
+    engine: EngineConfig,
     origins: Vec<String>,
     history: usize,
     history_age: Duration,
@@ -87,8 +91,9 @@ impl Default for Config {
             console: true,
             publisher: RoleKeys::default(),
             subscriber: RoleKeys::default(),
-            data: Location::default(),
+            data: None,
             latest_bytes: 1 << 30,
+            engine: EngineConfig::default(),
             origins: Vec::new(),
             history: 256,
             history_age: Duration::from_secs(600),
@@ -220,13 +225,14 @@ impl Config {
     }
 
     /// Sets the directory that stores the records; it is created if it is missing. `:memory:` has the effect of
-    /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory.
+    /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory;
+    /// with an [`engine`](Config::engine), records are off.
     #[cfg(feature = "records")]
     #[must_use]
     pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         let is_memory = directory.as_os_str() == ":memory:";
-        self.data = if is_memory { Location::Memory } else { Location::Directory(directory) };
+        self.data = Some(if is_memory { Location::Memory } else { Location::Directory(directory) });
         self
     }
 
@@ -234,7 +240,7 @@ impl Config {
     #[cfg(feature = "records")]
     #[must_use]
     pub fn in_memory(mut self) -> Self {
-        self.data = Location::Memory;
+        self.data = Some(Location::Memory);
         self
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::ListenAddress;
 use crate::auth::{KeyError, Role, Secret};
+use crate::engine::settings::MAX_REPLICAS;
+use crate::engine::{EngineSettings, EngineUrlError};
 use crate::http::Origins;
 use crate::quota::Rate;
 use crate::store::Location;
@@ -34,8 +36,12 @@ pub struct Settings {
     pub access: Access,
     /// Whether `GET /` has the console.
     pub console: bool,
-    /// Where records are stored.
+    /// Where records are stored. In memory if there are none.
     pub data: Location,
+    /// Whether there are records. With an engine, there are only if their location was set.
+    pub has_records: bool,
+    /// The log that several brokers share.
+    pub engine: Option<EngineSettings>,
     /// The bytes of memory for the newest record of every name.
     pub latest_bytes: usize,
     /// The origins whose pages may read responses.
@@ -135,6 +141,24 @@ pub enum ConfigError {
     NoTokens(&'static str),
     /// The descriptor limit leaves no connection.
     Descriptors,
+    /// The engine's URL is invalid.
+    Engine(EngineUrlError),
+    /// This setting has no effect without an engine.
+    NoEngine(&'static str),
+    /// The engine requires this feature of the library, which this build does not have.
+    NoFeature(&'static str),
+    /// `engine_prefix` is not 1 to 64 visible ASCII characters, or contains braces.
+    EnginePrefix,
+    /// `engine_ack` requires no replica, or more than 100.
+    EngineReplicas,
+    /// There is a file with certificates, but the engine's URL does not ask for TLS.
+    EngineCa,
+    /// The engine's URL has a user name, and there is no password.
+    EngineUser,
+    /// The engine's password was set twice.
+    TwoEnginePasswords,
+    /// `max_body` is larger than what an engine stores.
+    EngineBody,
 }
 
 impl fmt::Display for ConfigError {
@@ -184,7 +208,37 @@ impl fmt::Display for ConfigError {
             Self::Descriptors => {
                 f.write_str("the descriptor limit is too low for any connection; raise it (ulimit -n)")
             }
+            Self::Engine(error) => write!(f, "`engine` {error}"),
+            Self::NoEngine(name) => write!(f, "`{name}` requires `engine`; set both, or neither"),
+            Self::NoFeature(feature) => write!(f, "{}", missing_feature(feature)),
+            Self::EnginePrefix => f.write_str(
+                "`engine_prefix` must be 1 to 64 visible ASCII characters without braces, except for one pair around \
+                 all of it",
+            ),
+            Self::EngineReplicas => write!(f, "`engine_ack` must wait for 1 to {MAX_REPLICAS} replicas"),
+            Self::EngineCa => f.write_str(
+                "`engine_ca` requires TLS; begin `engine` with rediss:// or rediss+sentinel://, or leave `engine_ca` out",
+            ),
+            Self::EngineUser => f.write_str(
+                "`engine` has a user name, but there is no password; set `engine_password`. A password without a user \
+                 name follows a colon: redis://:PASSWORD@HOST",
+            ),
+            Self::TwoEnginePasswords => f.write_str(
+                "there are two passwords for the engine, in the URL of `engine` and in `engine_password`; set only one",
+            ),
+            Self::EngineBody => f.write_str("`max_body` must be at most 256M with `engine`"),
         }
+    }
+}
+
+/// Returns what to do without a feature of the library.
+fn missing_feature(feature: &str) -> &'static str {
+    match feature {
+        "tls" => {
+            "`engine` asks for TLS, which this build does not support; use a build with the feature tls, or an address that \
+             begins with redis:// in a network that you trust"
+        }
+        _ => "this build does not support `engine`; use a build with the feature engine",
     }
 }
 
@@ -192,6 +246,7 @@ impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Secret(_, error) => Some(error),
+            Self::Engine(error) => Some(error),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use crate::http::Origins;
 use crate::http::origin::OriginPattern;
 use crate::quota::Rate;
 use crate::sse::MAX_DATA;
+use crate::store::{self, Location};
 
 /// Descriptors that are not used for connections: standard streams, the store's files, and a few to spare.
 const RESERVED_DESCRIPTORS: usize = 31;
@@ -46,6 +47,8 @@ impl Config {
         if max_connections == 0 {
             return Err(ConfigError::Descriptors);
         }
+        let engine = self.settle_engine()?;
+        let is_shared = engine.is_some();
         let for_requests = CONNECTIONS_FOR_REQUESTS.min(max_connections / 4);
         Ok(Settings {
             listen,
@@ -54,7 +57,9 @@ impl Config {
             threads,
             access,
             console: self.console,
-            data: self.data.clone(),
+            data: self.settle_data(is_shared),
+            has_records: store::IS_AVAILABLE && (self.data.is_some() || !is_shared),
+            engine,
             latest_bytes: self.latest_bytes,
             origins: self.settle_origins()?,
             history: self.history,
@@ -73,6 +78,16 @@ impl Config {
             max_connections_per_ip: self.max_connections_per_ip,
             publish_rate: self.settle_rate()?,
         })
+    }
+
+    /// Returns where records are stored. The records of one broker must not look like those of all, so with an engine they have
+    /// no location by default.
+    fn settle_data(&self, is_shared: bool) -> Location {
+        match &self.data {
+            Some(data) => data.clone(),
+            None if is_shared => Location::in_memory(),
+            None => Location::default(),
+        }
     }
 
     /// Rejects limits per token if there are no tokens.
@@ -217,6 +232,20 @@ mod tests {
         let few = Config::new().no_auth(true).port(0).threads(2).max_connections(8).settle(20_000).unwrap();
         assert_eq!((few.max_connections, few.max_subscribers), (8, 6));
         assert_eq!(Config::new().no_auth(true).settle(20).unwrap_err(), ConfigError::Descriptors);
+    }
+
+    #[cfg(all(feature = "engine", feature = "records"))]
+    #[test]
+    fn with_an_engine_records_are_on_only_if_their_location_is_set() {
+        let settle = |config: Config| {
+            let settings = config.no_auth(true).port(0).settle(1000).unwrap();
+            (settings.has_records, settings.data)
+        };
+        let shared = || Config::new().engine("redis://h");
+        assert_eq!(settle(Config::new()), (true, Location::Directory("esker-data".into())));
+        assert_eq!(settle(shared()), (false, Location::Memory));
+        assert_eq!(settle(shared().in_memory()), (true, Location::Memory));
+        assert_eq!(settle(shared().data("d")), (true, Location::Directory("d".into())));
     }
 
     #[test]

@@ -38,6 +38,13 @@ pub enum Location {
     },
 }
 
+impl Location {
+    /// Returns the location in memory.
+    pub fn in_memory() -> Self {
+        Self::Memory
+    }
+}
+
 impl Default for Location {
     fn default() -> Self {
         Self::Directory("esker-data".into())
