@@ -143,6 +143,12 @@ impl Broker {
                 Access::Tokens { .. } => "with tokens",
             },
         );
+        if settings.engine.is_some() && settings.has_records {
+            log::warn!(
+                "records are kept by this broker alone, in {}; they are not shared through the engine",
+                self.service.0.store.directory().display()
+            );
+        }
         if let Access::Tokens { publisher, subscriber } = &settings.access
             && publisher == subscriber
         {

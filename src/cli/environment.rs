@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 
 use super::UsageError;
+use super::engine_password::{PASSWORD, PASSWORD_FILE};
 use super::nearest::{did_you_mean, nearest};
 use crate::auth::Role;
 use crate::config::is_service_link;
@@ -13,8 +14,8 @@ use crate::config::is_service_link;
 const PREFIX: &str = "ESKER_";
 /// Variables without this prefix that Esker reads.
 const OTHERS: [&str; 2] = ["PORT", "RUST_LOG"];
-/// Esker's variables that correspond to no option, without the secrets.
-const OWN: [&str; 1] = ["ESKER_LOG"];
+/// Esker's variables that correspond to no option, without the secrets of roles.
+const OWN: [&str; 3] = ["ESKER_LOG", PASSWORD, PASSWORD_FILE];
 
 /// The value of an environment variable is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl fmt::Display for EnvError {
 impl std::error::Error for EnvError {}
 
 /// Returns the environment variable that holds a role's HMAC secret.
-pub(super) fn secret_variable(role: Role) -> &'static str {
+pub(super) const fn secret_variable(role: Role) -> &'static str {
     match role {
         Role::Publisher => "ESKER_PUBLISHER_SECRET",
         Role::Subscriber => "ESKER_SUBSCRIBER_SECRET",

@@ -33,6 +33,7 @@ fn option(setting: &str) -> Option<String> {
     match setting {
         "publisher_secret" => Some("ESKER_PUBLISHER_SECRET".to_owned()),
         "subscriber_secret" => Some("ESKER_SUBSCRIBER_SECRET".to_owned()),
+        "engine_password" => Some("ESKER_ENGINE_PASSWORD".to_owned()),
         "in_memory" => Some("--data :memory:".to_owned()),
         _ => {
             let long = setting.replace('_', "-");
@@ -68,6 +69,10 @@ mod tests {
         assert!(
             describe(&ConfigError::TwoKeys(Role::Publisher)).contains("ESKER_PUBLISHER_SECRET and --publisher-key")
         );
+        let passwords = describe(&ConfigError::TwoEnginePasswords);
+        assert!(passwords.contains("the URL of --engine and in ESKER_ENGINE_PASSWORD; set only one"), "{passwords}");
+        let parameters = describe(&ConfigError::Engine(crate::EngineUrlError::Parameters));
+        assert!(parameters.contains("use --engine-ack, --engine-prefix, --engine-ca and ESKER"), "{parameters}");
         assert_eq!(describe(&"use `in_memory`"), "use --data :memory:");
         for text in ["", "`", "a`b", "`x` `y", "```"] {
             assert_eq!(describe(&text), text);

@@ -20,6 +20,10 @@ const DESCRIPTION: &[&str] = &[
 const VARIABLES: &[(&str, &str)] = &[
     ("ESKER_PUBLISHER_SECRET, ESKER_SUBSCRIBER_SECRET", "HMAC secrets of at least 32 bytes, instead of key files."),
     (
+        "ESKER_ENGINE_PASSWORD, ESKER_ENGINE_PASSWORD_FILE",
+        "The engine's password, or the path of a file that contains it; one line end at the end of the file is ignored.",
+    ),
+    (
         "PORT",
         "The port, if neither --port nor ESKER_PORT is given. In both variables a value such as \
          tcp://10.96.0.17:3000, which Kubernetes sets for a service with a matching name, is ignored.",

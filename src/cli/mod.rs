@@ -3,6 +3,7 @@
 
 mod commands;
 mod completions;
+mod engine_password;
 mod environment;
 mod failure;
 mod health;
@@ -12,9 +13,10 @@ mod nearest;
 mod options;
 mod token;
 mod tools;
+mod unknown;
 mod values;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt as _;
 
@@ -28,13 +30,15 @@ pub use self::tools::{StoreTool, ToolEnd, ToolError};
 use crate::auth::{KeyError, Role, Secret};
 use crate::config::{Config, is_service_link};
 use crate::logging::LogOptions;
-use commands::COMMANDS;
 use environment::secret_variable;
-use nearest::{did_you_mean, nearest};
 use options::{Choices, Effect, OPTIONS, Opt, help_text};
+use unknown::{unexpected_argument, unknown_broker_option, unknown_option};
 
 /// The commands on a data directory.
 const TOOLS: [&str; 3] = ["check", "dump", "load"];
+
+const VISIBLE_PASSWORD: &str = "--engine contains a password, which every user of this machine can see in the list of \
+                                processes; put it into ESKER_ENGINE_PASSWORD or ESKER_ENGINE_PASSWORD_FILE";
 
 const PRINTED_HELP: &str = "\
 esker man, completions: print the manual page or shell completions
@@ -126,6 +130,10 @@ fn read_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, U
     let config = [Role::Publisher, Role::Subscriber]
         .into_iter()
         .fold(Config::new(), |config, role| config.secret(role, secret(role)));
+    let config = match engine_password::read(&get)? {
+        Some(password) => config.engine_password(password),
+        None => config,
+    };
     OPTIONS.iter().try_fold(Choices::new(config), |choices, option| {
         let name = option.env();
         let Some(text) = get(&name) else { return Ok(choices) };
@@ -195,33 +203,11 @@ fn build_launch(given: &[(&Opt, String)], environment: &Environment) -> Result<C
     let (filters, mut warnings_of_log) = levels::read_filters(environment)?;
     let mut warnings = warnings(environment);
     warnings.append(&mut warnings_of_log);
+    if is_given("ESKER_ENGINE") && choices.config.has_password_in_url() {
+        warnings.push(VISIBLE_PASSWORD.to_owned());
+    }
     let log = LogOptions { format: choices.log_format, filters };
     Ok(Command::Run(Box::new(Launch { config: choices.config, log, warnings })))
-}
-
-/// Returns the error for a word that is neither an option nor the value of one.
-fn unexpected_argument(word: &OsStr) -> UsageError {
-    let word = word.to_string_lossy();
-    if COMMANDS.iter().any(|command| command.name == word) {
-        return UsageError::new(format!(
-            "unexpected argument {word:?} after an option; put the command first: esker \
-                                        {word}"
-        ));
-    }
-    let hint = match nearest(&word, COMMANDS.iter().map(|command| command.name)) {
-        Some(command) => format!("; did you mean esker {command}?"),
-        None => "; to start a broker, use options only, such as: esker --no-auth".to_owned(),
-    };
-    UsageError::new(format!("unexpected argument {word:?}{hint}"))
-}
-
-/// Returns the error for an option that a command does not have. `option` includes its hyphens.
-fn unknown_option(command: &str, option: &str) -> UsageError {
-    let known = COMMANDS.iter().filter(|entry| entry.name == command).flat_map(|entry| entry.options);
-    let known = known.map(|(long, ..)| *long).chain(["help"]);
-    let hint =
-        did_you_mean(option.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}")));
-    UsageError::new(format!("unknown option {option} for esker {command}{hint}"))
 }
 
 /// Parses the arguments of `esker man` and `esker completions`.
@@ -246,11 +232,7 @@ fn parse_option(
     is_match: impl Fn(&Opt) -> bool,
     name: &str,
 ) -> Result<(&'static Opt, String), UsageError> {
-    let option = OPTIONS.iter().find(|option| is_match(option)).ok_or_else(|| {
-        let known = OPTIONS.iter().map(|option| option.long).chain(["help", "version"]);
-        let hint = name.strip_prefix("--").and_then(|long| nearest(long, known)).map(|long| format!("--{long}"));
-        UsageError::new(format!("unknown option {name}{}", did_you_mean(hint)))
-    })?;
+    let option = OPTIONS.iter().find(|option| is_match(option)).ok_or_else(|| unknown_broker_option(name))?;
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
         Effect::Value(_) | Effect::LogFormat(_) => {
@@ -274,6 +256,7 @@ fn version_text() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::commands::COMMANDS;
     use super::*;
 
     fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<String, String> {
@@ -320,6 +303,29 @@ mod tests {
         assert!(shown.contains("ttl: 3600s, secret: None"), "{shown}");
     }
 
+    #[test]
+    fn the_password_of_an_engine_is_never_shown() {
+        let variable = ("ESKER_ENGINE_PASSWORD", "s3cret");
+        let url = "redis://:s3cret@h";
+        let in_variable = run(&["--engine", "redis://h"], &[variable]).unwrap();
+        assert!(
+            in_variable.contains("password: Some(Password)") && in_variable.contains("warnings: []"),
+            "{in_variable}"
+        );
+        let on_command_line = run(&["--engine", url], &[]).unwrap();
+        assert!(on_command_line.contains("--engine contains a password"), "{on_command_line}");
+        let in_environment = run(&[], &[("ESKER_ENGINE", url)]).unwrap();
+        assert!(in_environment.contains("password: Some(Password)"), "{in_environment}");
+        assert!(in_environment.contains("warnings: []"), "{in_environment}");
+        let replaced = run(&["--engine", "redis://h"], &[("ESKER_ENGINE", url)]).unwrap();
+        let invalid = run(&["--engine", "redis://:s3cret/@h"], &[]).unwrap();
+        let misspelled = run(&[], &[("ESKER_ENGINE_PASWORD", "s3cret")]).unwrap();
+        assert!(misspelled.contains("did you mean ESKER_ENGINE_PASSWORD?"), "{misspelled}");
+        for shown in [in_variable, on_command_line, in_environment, replaced, invalid, misspelled] {
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+    }
+
     /// The manual and the completions are generated from the table.
     #[test]
     fn the_table_of_commands_matches_their_help() {
@@ -343,6 +349,9 @@ mod tests {
             (&["--log-fromat", "json"], "did you mean --log-format?"),
             (&["--hepl"], "did you mean --help?"),
             (&["-x"], "unknown option -x"),
+            (&["--engine-password", "x"], "set the environment variable ESKER_ENGINE_PASSWORD"),
+            (&["--publisher-secret=x"], "set the environment variable ESKER_PUBLISHER_SECRET"),
+            (&["--engine-ack", "always"], "give reply, fsync, or replicas:N"),
             (&["serve"], "unexpected argument \"serve\"; to start a broker, use options only"),
             (&["tokne"], "did you mean esker token?"),
             (&["--no-auth", "on"], "options only"),

@@ -7,6 +7,7 @@ use super::UsageError;
 use super::nearest::did_you_mean;
 use super::values::{parse_address, parse_boolean, parse_duration, parse_mode, parse_number, parse_size};
 use crate::config::Config;
+use crate::engine::ParseAckError;
 use crate::logging::LogFormat;
 
 /// What options set: the broker's configuration, and the format of the log.
@@ -178,6 +179,40 @@ pub(super) const OPTIONS: &[Opt] = &[
         default: "256M",
         help: "total memory for retained events",
         effect: Effect::Value(|config, text| parse_size(text).map(|bytes| config.history_bytes(bytes))),
+    },
+    Opt {
+        long: "engine",
+        short: None,
+        value: "URL",
+        default: "none",
+        help: "Redis or Valkey shared by brokers",
+        effect: Effect::Value(|config, text| Ok(config.engine(text))),
+    },
+    Opt {
+        long: "engine-ack",
+        short: None,
+        value: "MODE",
+        default: "fsync or reply",
+        help: "reply, fsync or replicas:N",
+        effect: Effect::Value(|config, text| {
+            text.parse().map(|mode| config.engine_ack(mode)).map_err(|error: ParseAckError| error.to_string())
+        }),
+    },
+    Opt {
+        long: "engine-prefix",
+        short: None,
+        value: "TEXT",
+        default: "{esker}",
+        help: "prefix of all keys in the engine",
+        effect: Effect::Value(|config, text| Ok(config.engine_prefix(text))),
+    },
+    Opt {
+        long: "engine-ca",
+        short: None,
+        value: "FILE",
+        default: "system's",
+        help: "PEM CA certificates for rediss://",
+        effect: Effect::Value(|config, text| Ok(config.engine_ca(text))),
     },
     Opt {
         long: "heartbeat",
