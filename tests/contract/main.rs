@@ -11,6 +11,7 @@ mod data_directory;
 mod disk_faults;
 mod disk_space;
 mod docs;
+mod engine_options;
 mod error_details;
 mod expiry;
 mod foreign_pages;
