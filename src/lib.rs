@@ -39,7 +39,7 @@ mod broker;
 mod clock;
 mod config;
 mod conn;
-#[allow(dead_code, reason = "built step by step")]
+#[allow(dead_code, unused_imports, reason = "built step by step")]
 mod engine;
 #[cfg(feature = "internals")]
 mod fuzz;
@@ -90,6 +90,9 @@ pub use store::{OpenError, Shortage, StoreError};
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod internals {
+    pub mod engine {
+        pub use crate::engine::*;
+    }
     pub mod fuzz {
         pub use crate::fuzz::*;
     }

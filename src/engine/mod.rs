@@ -44,6 +44,8 @@ pub mod blob;
 mod handle;
 pub mod log;
 mod queue;
+#[cfg(feature = "engine")]
+pub mod redis;
 pub mod settings;
 mod state;
 mod tail;

@@ -18,7 +18,11 @@ fn a_refused_option_is_explained() {
         (&["--engine", "redis://h?db=1"], &[], "--engine-ca and ESKER_ENGINE_PASSWORD for everything else"),
         (&["--engine", "redis://h", "--engine-ack", "replicas:0"], &[], "give reply, fsync, or replicas:N"),
         (&["--engine", "redis://h", "--engine-prefix", "a{b}"], &[], "--engine-prefix must be 1 to 64"),
-        (&["--engine", "redis://h", "--engine-ca", "f"], &[], "--engine-ca requires TLS; begin --engine with rediss://"),
+        (
+            &["--engine", "redis://h", "--engine-ca", "f"],
+            &[],
+            "--engine-ca requires TLS; begin --engine with rediss://",
+        ),
         (&["--engine", "redis://h", "--max-body", "257M"], &[], "--max-body must be at most 256M with --engine"),
         (&["--engine-prefix", "x"], &[], "--engine-prefix requires --engine"),
         (&[], &[password], "ESKER_ENGINE_PASSWORD requires --engine"),

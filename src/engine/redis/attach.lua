@@ -1,0 +1,60 @@
+-- Finds out whether the log still has the entries that a broker knows, and says so in the log if it has not. Creates the log.
+-- Returns the time, the newest id, the era, and where to go on: next, oldest or loss, and an id.
+-- KEYS: the log, meta. ARGV: id and token of the entry read last, of the one appended last (empty if there is none), the
+-- floor, a token for a new entry, the layout.
+
+local log, meta = KEYS[1], KEYS[2]
+local known = redis.call('HMGET', meta, 'last', 'era', 'lost')
+local last, era, lost = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[3]) or 0
+local length = redis.call('XLEN', log)
+local oldest = length > 0 and id_of(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]) or nil
+local now = time()
+
+-- Appends an entry that says that the log was created or has lost entries. Returns its id.
+local function say(what)
+    local newest = length > 0 and id_of(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]) or 0
+    local id = math.max(now, last + 1, tonumber(ARGV[5]) + 1, newest + 1)
+    redis.call('XADD', log, text(id) .. '-0', 'p', text(newest), 'c', what, 'w', ARGV[6])
+    redis.call('HSET', meta, 'last', text(id), 'era', text(era), 'layout', ARGV[7], 'entry', text(id))
+    if length == 0 then
+        redis.call('HSET', meta, 'bytes', '0')
+    end
+    last = id
+    return id
+end
+
+-- Returns the id of a mark if the log should have its entry and has not.
+local function missing(id, token)
+    if id == '' or (oldest and tonumber(id) < oldest) then
+        return nil
+    end
+    local entry = oldest and redis.call('XRANGE', log, id .. '-0', id .. '-0')[1]
+    if entry and field(entry, 'w') == token then
+        return nil
+    end
+    return tonumber(id)
+end
+
+local function from()
+    if not oldest and ARGV[1] == '' and ARGV[3] == '' then
+        say('created')
+        return 'next', 0
+    end
+    local gone = math.max(missing(ARGV[1], ARGV[2]) or 0, missing(ARGV[3], ARGV[4]) or 0)
+    -- Without meta, nobody knows how far the log went.
+    local untold = gone >= lost or not oldest
+    if (gone > 0 and untold) or not known[1] then
+        era = era + 1
+        lost = say('lost')
+        redis.call('HSET', meta, 'lost', text(lost))
+    end
+    if gone > 0 then
+        return 'loss', lost
+    elseif ARGV[1] ~= '' and tonumber(ARGV[1]) < oldest then
+        return 'oldest', oldest
+    end
+    return 'next', 0
+end
+
+local how, id = from()
+return {text(now), text(last), text(era), how, text(id)}

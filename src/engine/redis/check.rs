@@ -1,0 +1,194 @@
+//! Finds out at each connect whether the server fits: its version, its configuration, this user's rights and the keys.
+
+use redis::{Cmd, Value};
+
+use super::guarantee::Fsync;
+use super::scripts::CHECK;
+use super::wire::Wire;
+use super::{Keys, LAYOUT, error, value};
+use crate::engine::log::LogError;
+use crate::engine::settings::AckMode;
+
+/// The oldest version of Redis: scripts say what they need by their first line.
+const MIN_VERSION: (u32, u32) = (7, 0);
+/// The version of Redis with WAITAOF.
+const WAITAOF_VERSION: (u32, u32) = (7, 2);
+
+/// Returns the rules of an ACL with the least rights that a broker needs, without the user's name and password.
+pub fn acl_rules(prefix: &str) -> String {
+    format!(
+        "resetchannels ~{prefix}:{LAYOUT}:* -@all +info +config|get +client|setname +select +script|load +evalsha +wait \
+         +time +hget +hmget +hset +pexpire +set +xadd +xlen +xrange +xread +xrevrange +xtrim"
+    )
+}
+
+/// What the server says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The name and the version.
+    pub name: String,
+    version: (u32, u32),
+    is_replica: bool,
+    is_loading: bool,
+    is_cluster: bool,
+    policy: String,
+    has_aof: bool,
+}
+
+impl Facts {
+    /// Asks the server.
+    pub fn ask(wire: &mut Wire) -> Result<Self, LogError> {
+        let info =
+            value::text(wire.call(&redis::cmd("INFO"))?).ok_or_else(|| value::malformed("the answer to INFO"))?;
+        Self::read(&info).ok_or_else(|| value::malformed("the version in the answer to INFO"))
+    }
+
+    fn read(info: &str) -> Option<Self> {
+        let field = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim_end)
+        };
+        let redis = field("redis_version");
+        let mut numbers = redis.split('.').map(str::parse);
+        let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let name = match field("valkey_version") {
+            "" => format!("Redis {redis}"),
+            valkey => format!("Valkey {valkey}"),
+        };
+        Some(Self {
+            name,
+            version,
+            is_replica: field("role") == "slave",
+            is_loading: field("loading") == "1",
+            is_cluster: field("cluster_enabled") == "1",
+            policy: field("maxmemory_policy").to_owned(),
+            has_aof: field("aof_enabled") == "1",
+        })
+    }
+
+    /// Returns whether the server can wait for an fsync.
+    pub fn has_waitaof(&self) -> bool {
+        self.version >= WAITAOF_VERSION
+    }
+
+    /// Fails if a broker can't work with the server.
+    pub fn check(&self) -> Result<(), LogError> {
+        let name = &self.name;
+        if self.version < MIN_VERSION {
+            return Err(error::setup(format!("it is {name}; Redis 7.0 or later, or Valkey, is needed")));
+        }
+        if self.is_cluster {
+            return Err(error::from_server("CROSSSLOT", "cluster-enabled yes"));
+        }
+        if !matches!(self.policy.as_str(), "" | "noeviction") {
+            return Err(error::setup(format!(
+                "its maxmemory-policy is {}, which may remove the log at any time; set maxmemory-policy noeviction",
+                self.policy
+            )));
+        }
+        if self.is_loading {
+            return Err(error::not_writable("it is loading its data"));
+        }
+        if self.is_replica {
+            return Err(error::from_server("READONLY", "role:slave"));
+        }
+        Ok(())
+    }
+
+    /// Asks how often the append-only file is written to the disk, if that matters.
+    pub fn fsync(&self, wish: Option<AckMode>, wire: &mut Wire) -> Result<Fsync, LogError> {
+        if !self.has_aof {
+            return Ok(Fsync::NoFile);
+        }
+        if !matches!(wish, None | Some(AckMode::Fsync)) {
+            return Ok(Fsync::Unknown);
+        }
+        let answer = wire.ask(redis::cmd("CONFIG").arg("GET").arg("appendfsync"))?;
+        Ok(value::texts::<2>(answer).map_or(Fsync::Unknown, |[_, value]| Fsync::Known(value)))
+    }
+}
+
+/// Fails if this user lacks a right, or if the keys hold something else.
+pub fn check_keys(wire: &mut Wire, keys: &Keys, proof: Option<&Cmd>) -> Result<(), LogError> {
+    let mut command = CHECK.command(&[&keys.log, &keys.meta, &keys.session(0)]);
+    command.arg(format!("{}topic:id", keys.own));
+    let answer = CHECK.run(wire, &command)?;
+    let [denied, key, layout] = value::texts(answer).ok_or_else(|| value::malformed("the answer to the check"))?;
+    if !denied.is_empty() {
+        return Err(error::from_server("NOPERM", &format!("on {} it may not use {denied}", keys.log)));
+    }
+    if !key.is_empty() {
+        return Err(error::from_server("WRONGTYPE", &format!("the key {key}")));
+    }
+    check_layout(&layout)?;
+    proof.map_or(Ok(()), |proof| check_proof(wire, proof))
+}
+
+fn check_layout(layout: &str) -> Result<(), LogError> {
+    match layout.parse::<u32>() {
+        Err(_) if layout.is_empty() => Ok(()),
+        Ok(layout) if layout <= LAYOUT => Ok(()),
+        _ => Err(error::setup(format!(
+            "its log has layout {layout}, which this version of Esker does not know; upgrade this broker"
+        ))),
+    }
+}
+
+/// Nothing was written by this connection, so there is nothing to wait for.
+fn check_proof(wire: &mut Wire, proof: &Cmd) -> Result<(), LogError> {
+    match wire.ask(proof)? {
+        Value::ServerError(error) if error.code() == "NOPERM" => {
+            Err(error::from_server("NOPERM", error.details().unwrap_or("")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::log::Refusal;
+
+    fn facts(info: &str) -> Facts {
+        Facts::read(&info.replace(' ', "\r\n")).unwrap()
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_info() {
+        let read =
+            facts("redis_version:7.2.4 server_name:valkey valkey_version:8.0.1 role:master aof_enabled:1 loading:0");
+        assert_eq!(read.name, "Valkey 8.0.1");
+        assert!(read.has_waitaof() && read.has_aof);
+        assert_eq!(read.check(), Ok(()));
+        assert!(!facts("redis_version:7.0.15").has_waitaof());
+        for info in ["", "role:master", "redis_version:seven", "redis_version:7"] {
+            assert_eq!(Facts::read(info), None, "{info}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_fit_is_refused() {
+        let refused = |info: &str| match facts(info).check() {
+            Err(LogError::Refused(refusal, _)) => refusal,
+            other => panic!("{info}: {other:?}"),
+        };
+        for info in [
+            "redis_version:6.2.14",
+            "redis_version:7.4.0 cluster_enabled:1",
+            "redis_version:7.4.0 maxmemory_policy:allkeys-lru",
+        ] {
+            assert_eq!(refused(info), Refusal::Setup);
+        }
+        for info in ["redis_version:7.4.0 role:slave", "redis_version:7.4.0 loading:1"] {
+            assert_eq!(refused(info), Refusal::NotWritable);
+        }
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused() {
+        assert_eq!(check_layout(""), Ok(()));
+        assert_eq!(check_layout("1"), Ok(()));
+        for layout in ["2", "x", "99999999999"] {
+            assert!(check_layout(layout).is_err(), "{layout}");
+        }
+    }
+}

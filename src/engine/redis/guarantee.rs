@@ -1,0 +1,145 @@
+//! What an acknowledgement guarantees, and how the server proves it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{Cmd, Value};
+
+use super::check::Facts;
+use super::{PROOF_TIMEOUT, error, value};
+use crate::engine::log::LogError;
+use crate::engine::settings::AckMode;
+
+/// What an acknowledgement guarantees, as found when the connection was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarantee {
+    /// The server: its name, version and address.
+    pub server: String,
+    /// When a publish is acknowledged.
+    pub ack: AckMode,
+    /// What can nevertheless be lost, or is slow, and what to do about it.
+    pub warning: Option<String>,
+}
+
+/// The guarantee of the newest connection, shared with whoever reports it.
+#[derive(Clone, Debug, Default)]
+pub struct GuaranteeHandle(Arc<Mutex<Option<Guarantee>>>);
+
+impl GuaranteeHandle {
+    /// Returns the guarantee, if there was a connection yet.
+    pub fn get(&self) -> Option<Guarantee> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, guarantee: Guarantee) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(guarantee);
+    }
+}
+
+/// How the server proves that an entry is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It answers. With `appendfsync always`, it does so after the fsync.
+    Answer,
+    /// `WAITAOF`
+    Fsync,
+    /// `WAIT`, with the number of replicas.
+    Replicas(u32),
+}
+
+impl Proof {
+    /// Returns the command that waits for the proof, if one is needed.
+    pub fn command(self) -> Option<Cmd> {
+        let timeout = PROOF_TIMEOUT.as_millis() as u64;
+        match self {
+            Self::Answer => None,
+            Self::Fsync => Some(redis::cmd("WAITAOF").arg(1).arg(0).arg(timeout).take()),
+            Self::Replicas(count) => Some(redis::cmd("WAIT").arg(count).arg(timeout).take()),
+        }
+    }
+
+    /// Checks the answer to the command.
+    pub fn check(self, answer: Value) -> Result<(), LogError> {
+        let answer = error::check(answer).map_err(|why| LogError::Unproven(why.to_string()))?;
+        let (reached, needed) = match self {
+            Self::Answer => return Ok(()),
+            Self::Fsync => (value::list(answer).and_then(|counts| value::integer(counts.first()?)), 1),
+            Self::Replicas(count) => (value::integer(&answer), i64::from(count)),
+        };
+        let reached = reached.ok_or_else(|| value::malformed("the answer to WAIT or WAITAOF"))?;
+        if reached >= needed { Ok(()) } else { Err(self.missed(reached)) }
+    }
+
+    fn missed(self, reached: i64) -> LogError {
+        let seconds = PROOF_TIMEOUT.as_secs_f32();
+        LogError::Unproven(match self {
+            Self::Replicas(count) => format!("{reached} of {count} replicas had it after {seconds} s"),
+            _ => format!("it was not on the engine's disk after {seconds} s"),
+        })
+    }
+}
+
+/// How often the server writes its append-only file to the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// The value of `appendfsync`.
+    Known(String),
+    /// This user may not read it.
+    Unknown,
+    /// There is no append-only file.
+    NoFile,
+}
+
+/// Chooses how an acknowledgement is proven. Without a wish, it is an fsync if that can be proven.
+pub fn choose(
+    wish: Option<AckMode>,
+    facts: &Facts,
+    fsync: &Fsync,
+) -> Result<(Proof, AckMode, Option<String>), LogError> {
+    match wish {
+        Some(AckMode::Reply) => Ok((Proof::Answer, AckMode::Reply, None)),
+        Some(AckMode::Replicas(count)) => Ok((Proof::Replicas(count), AckMode::Replicas(count), None)),
+        Some(AckMode::Fsync) => match fsync_proof(facts, fsync) {
+            Some(proof) => Ok((proof, AckMode::Fsync, slow(proof, fsync))),
+            None => Err(error::setup(format!("--engine-ack fsync: {}", unproven(facts, fsync)))),
+        },
+        None => match fsync_proof(facts, fsync) {
+            Some(proof) => Ok((proof, AckMode::Fsync, slow(proof, fsync))),
+            None => Ok((Proof::Answer, AckMode::Reply, Some(unproven(facts, fsync)))),
+        },
+    }
+}
+
+fn fsync_proof(facts: &Facts, fsync: &Fsync) -> Option<Proof> {
+    match fsync {
+        Fsync::NoFile => None,
+        Fsync::Known(value) if value == "always" => Some(Proof::Answer),
+        _ => facts.has_waitaof().then_some(Proof::Fsync),
+    }
+}
+
+fn unproven(facts: &Facts, fsync: &Fsync) -> String {
+    let risk = match fsync {
+        Fsync::NoFile => {
+            "the engine keeps no append-only file: if it stops, it loses all that was published since its last snapshot. \
+             Set appendonly yes and appendfsync always"
+        }
+        Fsync::Unknown => {
+            "this user may not read appendfsync: if the engine stops, it may lose what was published within the last \
+             seconds. Allow it +config|get"
+        }
+        Fsync::Known(_) => {
+            "appendfsync is not always: if the engine's machine stops, it loses what was published within the last \
+             seconds. Set appendfsync always"
+        }
+    };
+    let upgrade =
+        if facts.has_waitaof() { "" } else { ", or use Redis 7.2 or Valkey, which can tell what is on the disk" };
+    format!("{risk}{upgrade}")
+}
+
+fn slow(proof: Proof, fsync: &Fsync) -> Option<String> {
+    (proof == Proof::Fsync).then(|| {
+        let value = if let Fsync::Known(value) = fsync { value } else { "unknown" };
+        format!("appendfsync is {value}: each publish waits for the next fsync, up to a second. Set appendfsync always")
+    })
+}

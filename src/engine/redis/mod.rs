@@ -1,0 +1,61 @@
+//! The log on a Redis or Valkey server. The only code that uses the crate `redis`.
+//!
+//! ```text
+//! {esker}:1:log                 stream of entries: `<first id>-0`, with the fields
+//!                               p id of the entry before, b blob, n number of events, w token, x indices of repetitions;
+//!                               or p, c created or lost, w
+//! {esker}:1:meta                hash: last (newest id), era, layout, entry (id of the newest), lost (id of the newest lost entry), bytes (of all blobs)
+//! {esker}:1:s:<broker>          hash: s session; b, f, x number, first id and repetitions of its last batch; expires
+//! {esker}:1:o:<topic>:<own id>  the id of the event that has this id of the publisher; expires
+//! ```
+//! Everything that writes is a script, so that it happens as a whole. Scripts refuse to start when the engine can't write,
+//! and undo what they did if a command fails.
+
+mod check;
+mod connect;
+mod error;
+mod guarantee;
+mod log;
+mod scripts;
+mod sentinel;
+mod tls;
+mod value;
+mod wire;
+
+use std::time::Duration;
+
+pub use check::acl_rules;
+pub use connect::Server;
+pub use guarantee::{Guarantee, GuaranteeHandle};
+pub use log::ServerLog;
+
+/// The layout of the keys, which are named after it.
+const LAYOUT: u32 = 1;
+/// How long a session is known without an append or a pulse. Afterwards its broker begins another one.
+const SESSION_TTL: Duration = Duration::from_secs(600);
+/// How much longer an id of a publisher is known than the event that has it.
+const OWN_ID_MARGIN: Duration = Duration::from_secs(60);
+/// How long the engine may take to prove that an entry is durable. Less than [`COMMAND_TIMEOUT`](super::COMMAND_TIMEOUT), so
+/// that its answer arrives.
+const PROOF_TIMEOUT: Duration = Duration::from_millis(1700);
+
+/// The names of the keys.
+#[derive(Clone, Debug)]
+struct Keys {
+    log: String,
+    meta: String,
+    session: String,
+    own: String,
+}
+
+impl Keys {
+    fn new(prefix: &str) -> Self {
+        let key = |name: &str| format!("{prefix}:{LAYOUT}:{name}");
+        Self { log: key("log"), meta: key("meta"), session: key("s:"), own: key("o:") }
+    }
+
+    /// Returns the key of a broker's session.
+    fn session(&self, broker: u64) -> String {
+        format!("{}{broker:016x}", self.session)
+    }
+}

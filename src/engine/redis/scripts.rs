@@ -1,0 +1,72 @@
+//! The scripts, which the server runs as a whole or not at all.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Value};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+use super::wire::Wire;
+use super::{error, value};
+use crate::engine::log::LogError;
+
+/// A script, which the server knows by its hash.
+pub struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+/// Defines a script. Its first line makes the server refuse it if the server can't write. Those that are allowed when memory
+/// is short write a few bytes at most.
+macro_rules! script {
+    ($name:ident, $flags:literal, $file:literal) => {
+        #[doc = concat!("`", $file, "`")]
+        pub static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!("#!lua", $flags, "\n", include_str!("shared.lua"), include_str!($file)))
+        });
+    };
+}
+
+script!(APPEND, "", "append.lua");
+script!(FREE, " flags=allow-oom", "free.lua");
+script!(HELLO, " flags=allow-oom", "hello.lua");
+script!(PULSE, " flags=allow-oom", "pulse.lua");
+script!(ATTACH, " flags=allow-oom", "attach.lua");
+script!(CHECK, " flags=no-writes", "check.lua");
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        Self { text, hash: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+
+    /// Returns the command that runs it with these keys. Arguments follow.
+    pub fn command(&self, keys: &[&str]) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(keys.len()).arg(keys);
+        command
+    }
+
+    /// Runs a command that [`Script::command`] has returned.
+    pub fn run(&self, wire: &mut Wire, command: &Cmd) -> Result<Value, LogError> {
+        let answer = wire.ask(command)?;
+        if !is_unknown(&answer) {
+            return error::check(answer);
+        }
+        self.load(wire)?;
+        wire.call(command)
+    }
+
+    /// Sends the script to the server, which forgets scripts when it restarts.
+    pub fn load(&self, wire: &mut Wire) -> Result<(), LogError> {
+        let answer = wire.call(redis::cmd("SCRIPT").arg("LOAD").arg(self.text))?;
+        match value::text(answer) {
+            Some(hash) if hash == self.hash => Ok(()),
+            _ => Err(value::malformed("the hash of a script")),
+        }
+    }
+}
+
+/// Returns whether the server does not know the script. Nothing was done then.
+pub fn is_unknown(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}

@@ -1,0 +1,46 @@
+-- Functions that the scripts share. Numbers are exact up to 2^53, which ids reach in the year 2255.
+
+local function text(number)
+    return string.format('%.0f', number)
+end
+
+-- The time of the engine, in microseconds.
+local function time()
+    local now = redis.call('TIME')
+    return tonumber(now[1]) * 1000000 + tonumber(now[2])
+end
+
+-- The id in an entry, as a number.
+local function id_of(entry)
+    return tonumber(string.match(entry[1], '^%d+'))
+end
+
+-- The value of a field of an entry.
+local function field(entry, name)
+    local fields = entry[2]
+    for i = 1, #fields, 2 do
+        if fields[i] == name then
+            return fields[i + 1]
+        end
+    end
+    return nil
+end
+
+-- Removes the oldest entries that are from before an id, or that exceed the bytes, but at most `limit` of them and never the
+-- last one. Returns the bytes that are left.
+local function trim(log, length, bytes, before, max_bytes, limit)
+    local removed, from = 0, '-'
+    while removed < limit and length - removed > 1 do
+        local entry = redis.call('XRANGE', log, from, '+', 'COUNT', 1)[1]
+        if not entry or (id_of(entry) >= before and bytes <= max_bytes) then
+            break
+        end
+        bytes = bytes - #(field(entry, 'b') or '')
+        removed = removed + 1
+        from = '(' .. entry[1]
+    end
+    if removed > 0 then
+        redis.call('XTRIM', log, 'MAXLEN', '=', text(length - removed))
+    end
+    return bytes
+end

@@ -1,0 +1,179 @@
+//! Reads answers of the server, which may contain anything.
+
+use redis::Value;
+
+use crate::engine::log::{Appended, Body, Entry, LogError, Pulse, Repetition};
+
+/// Returns the error for an answer that is not what was expected.
+pub fn malformed(what: &str) -> LogError {
+    LogError::Malformed(format!("{what} is not what was expected"))
+}
+
+/// Reads text. An integer counts as its decimal digits.
+pub fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::Int(number) => Some(number.to_string()),
+        Value::Okay => Some("OK".to_owned()),
+        _ => None,
+    }
+}
+
+/// Reads a list.
+pub fn list(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+/// Reads a list of exactly `N` texts.
+pub fn texts<const N: usize>(value: Value) -> Option<[String; N]> {
+    list(value)?.into_iter().map(text).collect::<Option<Vec<_>>>()?.try_into().ok()
+}
+
+/// Reads an integer.
+pub fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// Reads the time, the newest id and the era.
+pub fn pulse(time: &str, last: &str, era: &str) -> Option<Pulse> {
+    Some(Pulse { time: time.parse().ok()?, last: last.parse().ok()?, era: era.parse().ok()? })
+}
+
+/// Reads the first id and the repetitions, as `index:original,…`.
+pub fn appended(first: &str, repetitions: &str) -> Option<Appended> {
+    let repetitions = items(repetitions).map(|item| {
+        let (index, original) = item.split_once(':')?;
+        Some(Repetition { index: index.parse().ok()?, original: original.parse().ok()? })
+    });
+    Some(Appended { first: first.parse().ok()?, repetitions: repetitions.collect::<Option<_>>()? })
+}
+
+/// Reads the answer to XREAD of one stream.
+pub fn entries(value: Value) -> Option<Vec<Entry>> {
+    if value == Value::Nil {
+        return Some(Vec::new());
+    }
+    let [stream] = <[Value; 1]>::try_from(list(value)?).ok()?;
+    let [_, entries] = <[Value; 2]>::try_from(list(stream)?).ok()?;
+    list(entries)?.into_iter().map(entry).collect()
+}
+
+fn entry(value: Value) -> Option<Entry> {
+    let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
+    let id = text(id)?.strip_suffix("-0")?.parse().ok()?;
+    let mut read = Fields::default();
+    let mut fields = list(fields)?.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        read.take(&text(name)?, value)?;
+    }
+    Some(Entry { id, previous: read.previous?, token: read.token.take()?, body: read.body()? })
+}
+
+/// The fields of an entry. Others are ignored, so that later versions may add some.
+#[derive(Default)]
+struct Fields {
+    previous: Option<u64>,
+    token: Option<Box<str>>,
+    control: Option<String>,
+    count: Option<usize>,
+    blob: Option<Vec<u8>>,
+    repetitions: Vec<usize>,
+}
+
+impl Fields {
+    fn take(&mut self, name: &str, value: Value) -> Option<()> {
+        match (name, value) {
+            ("b", Value::BulkString(blob)) => self.blob = Some(blob),
+            ("p", value) => self.previous = Some(text(value)?.parse().ok()?),
+            ("w", value) => self.token = Some(text(value)?.into()),
+            ("c", value) => self.control = Some(text(value)?),
+            ("n", value) => self.count = Some(text(value)?.parse().ok()?),
+            ("x", value) => self.repetitions = indices(&text(value)?)?,
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn body(self) -> Option<Body> {
+        match self.control.as_deref() {
+            Some("created") => Some(Body::Created),
+            Some("lost") => Some(Body::Lost),
+            Some(_) => None,
+            None => Some(Body::Events { count: self.count?, blob: self.blob?, repetitions: self.repetitions }),
+        }
+    }
+}
+
+fn indices(value: &str) -> Option<Vec<usize>> {
+    items(value).map(|index| index.parse().ok()).collect()
+}
+
+fn items(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn stream(id: &str, fields: &[&str]) -> Value {
+        let fields = Value::Array(fields.iter().map(|field| bulk(field)).collect());
+        let entries = Value::Array(vec![Value::Array(vec![bulk(id), fields])]);
+        Value::Array(vec![Value::Array(vec![bulk("log"), entries])])
+    }
+
+    #[test]
+    fn an_entry_is_read() {
+        let read =
+            entries(stream("12-0", &["p", "9", "b", "blob", "n", "3", "w", "token", "x", "0,2", "new", "?"])).unwrap();
+        let body = Body::Events { count: 3, blob: b"blob".to_vec(), repetitions: vec![0, 2] };
+        assert_eq!(read, [Entry { id: 12, previous: 9, token: "token".into(), body }]);
+        let read = entries(stream("12-0", &["p", "0", "c", "lost", "w", "token"])).unwrap();
+        assert_eq!(read[0].body, Body::Lost);
+        assert_eq!(entries(Value::Nil), Some(Vec::new()));
+    }
+
+    #[test]
+    fn entries_that_are_not_ours_are_not_understood() {
+        let good: &[&str] = &["p", "9", "b", "blob", "n", "3", "w", "token"];
+        assert!(entries(stream("12-0", good)).is_some());
+        for id in ["12-1", "12", "x-0", "-0", "99999999999999999999999-0"] {
+            assert_eq!(entries(stream(id, good)), None, "{id}");
+        }
+        for fields in [
+            &["p", "1", "b", "blob", "n", "3"][..],
+            &["p", "1", "b", "blob", "w", "t"],
+            &["p", "1", "n", "x", "b", "", "w", "t"],
+            &["p", "1", "c", "?", "w", "t"],
+            &["c", "lost", "w", "t"],
+            &["p", "1", "n", "1", "b", "", "w", "t", "x", "y"],
+        ] {
+            assert_eq!(entries(stream("12-0", fields)), None, "{fields:?}");
+        }
+        for value in [Value::Int(1), Value::Okay, Value::Array(vec![]), Value::Array(vec![Value::Nil]), bulk("")] {
+            assert_eq!(entries(value), None);
+        }
+    }
+
+    #[test]
+    fn repetitions_are_read() {
+        let repetition = |index, original| Repetition { index, original };
+        let expected = Appended { first: 9, repetitions: vec![repetition(0, 7), repetition(3, 8)] };
+        assert_eq!(appended("9", "0:7,3:8"), Some(expected));
+        assert_eq!(appended("9", ""), Some(Appended { first: 9, repetitions: Vec::new() }));
+        for (first, repetitions) in [("", ""), ("-1", ""), ("9", "0"), ("9", "0:"), ("9", "0:7:8"), ("9", "-1:7")] {
+            assert_eq!(appended(first, repetitions), None, "{first} {repetitions}");
+        }
+    }
+}

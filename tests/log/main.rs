@@ -1,0 +1,16 @@
+//! The log on a real server, which each test starts by itself: `redis-server`, or what `ESKER_TEST_REDIS` names.
+
+mod conformance;
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
+mod support;
+
+/// What every implementation of the log does.
+mod on_a_server {
+    use crate::support::Vary as _;
+
+    crate::conformance!({
+        let server = crate::redis_server::RedisServer::start(&[]);
+        move |retention| crate::support::connect(crate::support::settings(&server).retaining(retention))
+    });
+}
