@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::net::ListenerRole;
 use crate::quota::{BodyBudget, PageBudget, Quotas};
 use crate::sse::UnsequencedFrame;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// The shared parts of a broker.
 pub struct Service {
@@ -86,7 +86,7 @@ impl Service {
             hub,
             store,
             engine: None,
-            has_records: store::IS_AVAILABLE,
+            has_records: settings.has_records,
             settings,
             auth,
             metrics,
@@ -105,11 +105,10 @@ impl Service {
         Self { loopback_only, ..self }
     }
 
-    /// Adds the log that several brokers share, and sets whether the routes of records are served nevertheless.
+    /// Adds the log that several brokers share.
     #[must_use]
-    #[allow(dead_code, reason = "built step by step")]
-    pub fn with_engine(self, engine: Engine, has_records: bool) -> Self {
-        Self { engine: Some(engine), has_records: has_records && store::IS_AVAILABLE, ..self }
+    pub fn with_engine(self, engine: Engine) -> Self {
+        Self { engine: Some(engine), ..self }
     }
 
     /// Returns this moment in the time of the events' ids. `id_micros` is this broker's time of ids.

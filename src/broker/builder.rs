@@ -23,7 +23,11 @@ pub(crate) fn hub(
 ) -> (Arc<Hub>, Vec<Inbox>) {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = wakers.map(inbox).unzip();
     clock.advance_ids(records.ids_through);
-    let hub = Hub::new(hub_limits(settings), outboxes, start_id(clock.now().id_micros));
+    let start = start_id(clock.now().id_micros);
+    let hub = match settings.engine {
+        None => Hub::new(hub_limits(settings), outboxes, start),
+        Some(_) => Hub::following(hub_limits(settings), outboxes, start),
+    };
     hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
     (Arc::new(hub), inboxes)
 }

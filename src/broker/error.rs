@@ -27,6 +27,10 @@ pub enum StartError {
     Bind(ListenAddress, io::Error),
     /// A socket that the service manager passed can't be listened on.
     InheritedListener(io::Error),
+    /// The engine can't be used: it can't be reached, or refuses, or its log can't be read.
+    Engine(String),
+    /// A signal came before the broker was ready.
+    Stopped,
     /// A system call failed.
     System(io::Error),
 }
@@ -53,6 +57,8 @@ impl fmt::Display for StartError {
                      socket"
                 )
             }
+            Self::Engine(why) => f.write_str(why),
+            Self::Stopped => f.write_str("the broker was stopped before it was ready"),
             Self::System(error) => write!(f, "the broker can't start: {error}"),
         }
     }
@@ -73,6 +79,7 @@ impl Error for StartError {
             Self::Config(error) => error.source(),
             Self::Store(error) => error.source(),
             Self::Key(error) => error.source(),
+            Self::Engine(_) | Self::Stopped => None,
             Self::Bind(_, error) | Self::InheritedListener(error) | Self::System(error) => Some(error),
         }
     }

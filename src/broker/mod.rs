@@ -4,6 +4,7 @@
 //! builder       puts hub, store and workers together
 //! handover      takes over the sockets that a service manager passes
 //! listen        binds addresses, takes inherited sockets, removes the files of Unix sockets
+//! engine        starts the engine, and applies the shared log to the hub
 //! in_process    publishing, subscribing and inserting from within the process
 //! subscription  an iterator over events
 //! received      an event as a subscription receives it
@@ -13,6 +14,7 @@
 //! ```
 
 pub(crate) mod builder;
+pub(crate) mod engine;
 mod error;
 #[cfg(feature = "cli")]
 mod handover;
@@ -76,6 +78,7 @@ pub struct Broker {
     listening: Listening,
     clock: Clock,
     workers: Vec<JoinHandle<()>>,
+    engine: Option<engine::Running>,
 }
 
 /// The service, whose `Debug` output is empty.
@@ -103,25 +106,45 @@ impl Broker {
     /// If the configuration is invalid, an address can't be bound, or the records or a key file can't be read.
     #[expect(clippy::needless_pass_by_value, reason = "a builder's value reads best handed over")]
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(&config, Vec::new())
+        Self::start_with(&config, Vec::new(), &mut || false)
     }
 
-    fn start_with(config: &Config, inherited: Vec<InheritedListener>) -> Result<Self, StartError> {
+    /// Starts a broker. With an engine, it listens only once it has caught up with the log, and gives up if `is_stopped` says so
+    /// in the meantime.
+    fn start_with(
+        config: &Config,
+        inherited: Vec<InheritedListener>,
+        is_stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, StartError> {
         let settings = config.settle(raise_descriptor_limit().saturating_sub(listen::descriptors(&inherited)))?;
         let auth = open_auth(&settings.access)?;
-        let mut listening = Listening::open(&settings, inherited)?;
+        let (mut listening, inherited) = match settings.engine {
+            None => (Listening::open(&settings, inherited)?, Vec::new()),
+            Some(_) => (Listening::default(), inherited),
+        };
         let mut records = Store::open(&settings.data)?;
         let clock = Clock::new();
         let pollers = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = pollers.iter().map(MioPoller::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, wakers);
         let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
+        let engine = match &settings.engine {
+            None => None,
+            Some(engine) => {
+                let running = engine::Running::start(engine, &hub, &clock, is_stopped)?;
+                listening = Listening::open(&settings, inherited)?;
+                Some(running)
+            }
+        };
         let metrics = Metrics::new(settings.threads, clock.now().unix_millis);
         let service = Service::new(hub, store, settings, auth, metrics).reached_by(listening.loopback_only());
-        let service = Arc::new(service);
+        let service = Arc::new(match &engine {
+            None => service,
+            Some(running) => service.with_engine(running.engine.clone()),
+        });
         let listeners = std::mem::take(&mut listening.listeners);
         let workers = builder::workers(&service, &clock, pollers, inboxes, listeners)?;
-        let mut broker = Self { service: Shared(service), listening, clock, workers: Vec::new() };
+        let mut broker = Self { service: Shared(service), listening, clock, workers: Vec::new(), engine };
         for (id, worker) in workers.into_iter().enumerate() {
             let thread = std::thread::Builder::new().name(format!("esker-{id}")).spawn(|| worker.run())?;
             broker.workers.push(thread);
@@ -208,7 +231,15 @@ impl Broker {
                 log::error!("a worker thread panicked");
             }
         }
+        if let Some(running) = self.engine.take() {
+            running.stop(Duration::from_millis(self.left(begin)));
+        }
         self.close_store(begin);
+    }
+
+    /// Returns how long, in milliseconds, the rest of a stop that began at this moment may take.
+    fn left(&self, begin: u64) -> u64 {
+        STOP_MILLIS.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS)
     }
 
     /// Closes the store. To be called after the last worker has ended, so that no more ids are assigned. Stops waiting if the
@@ -220,8 +251,7 @@ impl Broker {
             service.0.store.close();
             let _ = sender.send(());
         });
-        let left = STOP_MILLIS.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS);
-        if closing.is_err() || closed.recv_timeout(Duration::from_millis(left)).is_err() {
+        if closing.is_err() || closed.recv_timeout(Duration::from_millis(self.left(begin))).is_err() {
             log::error!("the store did not close in time; acknowledged records are stored");
         }
     }

@@ -33,7 +33,11 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let config = if has_public { config.inherit_sockets() } else { config };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     ignore_file_size_signal()?;
-    let broker = Broker::start_with(&config, inherited)?;
+    let mut is_stopped = || signals.pending().any(|signal| signal != SIGHUP);
+    let broker = match Broker::start_with(&config, inherited, &mut is_stopped) {
+        Err(StartError::Stopped) => return Ok(()),
+        started => started?,
+    };
     let status = format!("serves {}", broker.listening.describe());
     systemd::notify_ready(&status);
     signals.forever().take_while(|&signal| signal == SIGHUP).for_each(|_| {

@@ -58,6 +58,12 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
 impl Engine {
     /// Creates an engine that nothing serves yet.
     pub fn new(clock: Clock) -> Self {
