@@ -57,6 +57,8 @@ pub struct OpenStream {
     pub framing: Framing,
     /// When the stream ends because its token expires, in seconds since the Unix epoch.
     pub expires: Option<u64>,
+    /// When the stream ends because it reaches its maximum age, in seconds since the Unix epoch.
+    pub age_limit: Option<u64>,
     /// The permit to keep while the stream is open, if streams are limited per subject.
     pub permit: Option<Permit>,
 }
@@ -192,7 +194,8 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
         service.metrics.worker(context.worker).resume_gaps.add(1);
         stream::gap(after, gap.oldest, framing, out);
     }
-    Opened::Joined(OpenStream { joined, framing, expires: request.expires, permit })
+    let age_limit = service.settings.max_stream_age.map(|age| age_limit(context.now.unix_millis, millis(age)));
+    Opened::Joined(OpenStream { joined, framing, expires: request.expires, age_limit, permit })
 }
 
 /// Opens a stream with the reply to its lookup. A position for which a lookup of a record failed is in doubt, so that the stream
@@ -293,6 +296,13 @@ fn reason(why: TurnedAway) -> &'static str {
     }
 }
 
+/// Returns the second in which a stream ends that begins now: after 80 to 100 % of the maximum age, so that streams that began
+/// at the same time end at different times. Rounded up, so that a stream never lives for less than 80 %.
+fn age_limit(now_millis: u64, max_age_millis: u64) -> u64 {
+    let least = max_age_millis - max_age_millis / 5;
+    (now_millis.saturating_add(fastrand::u64(least..=max_age_millis))).div_ceil(1000)
+}
+
 /// Returns the reconnection time ±33 %, so that clients that lost their connections at the same time reconnect at different
 /// times.
 fn jittered(retry_millis: u64) -> u64 {
@@ -302,7 +312,16 @@ fn jittered(retry_millis: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::jittered;
+    use super::{age_limit, jittered};
+
+    #[test]
+    fn streams_end_after_80_to_100_percent_of_their_maximum_age() {
+        let drawn: Vec<_> = (0..1000).map(|_| age_limit(5_000, 1_000_000)).collect();
+        assert!(drawn.iter().all(|second| (805..=1005).contains(second)));
+        assert!(drawn.iter().min() < Some(&825) && drawn.iter().max() > Some(&985));
+        assert!((0..100).all(|_| (1..=2).contains(&(age_limit(500, 1000)))));
+        assert!(age_limit(u64::MAX, u64::MAX) > 0);
+    }
 
     #[test]
     fn reconnection_times_are_spread_by_33_percent() {

@@ -239,6 +239,14 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| parse_duration(text).map(|stall| config.stall(stall))),
     },
     Opt {
+        long: "max-stream-age",
+        short: None,
+        value: "TIME",
+        default: "off",
+        help: "end streams after 80 to 100 % of TIME",
+        effect: Effect::Value(|config, text| parse_duration(text).map(|age| config.max_stream_age(age))),
+    },
+    Opt {
         long: "request-timeout",
         short: None,
         value: "TIME",

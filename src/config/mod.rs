@@ -59,6 +59,7 @@ pub struct Config {
     retry: Duration,
     stall: Duration,
     request_timeout: Duration,
+    max_stream_age: Option<Duration>,
     keep_alive: Duration,
     max_body: usize,
     max_topics: usize,
@@ -102,6 +103,7 @@ impl Default for Config {
             retry: Duration::from_secs(3),
             stall: Duration::from_secs(60),
             request_timeout: Duration::from_secs(10),
+            max_stream_age: None,
             keep_alive: Duration::from_secs(650),
             max_body: 1 << 20,
             max_topics: 1_000_000,
@@ -303,6 +305,14 @@ impl Config {
     #[must_use]
     pub fn stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
+        self
+    }
+
+    /// Sets the age at which a stream ends, at least 1 s. Each stream ends after 80 to 100 % of it, chosen at random; its client
+    /// reconnects and resumes. So clients spread over brokers that were added. Default: unlimited.
+    #[must_use]
+    pub fn max_stream_age(mut self, age: Duration) -> Self {
+        self.max_stream_age = Some(age);
         self
     }
 

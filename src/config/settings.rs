@@ -58,6 +58,8 @@ pub struct Settings {
     pub retry: Duration,
     /// How long a stream's socket may accept no byte, and how long a response may be accepted too slowly.
     pub stall: Duration,
+    /// The age at which a stream ends at the latest.
+    pub max_stream_age: Option<Duration>,
     /// The time limit for a request's head, and for a body that is discarded.
     pub request_timeout: Duration,
     /// How long an idle connection is kept.
@@ -119,6 +121,8 @@ pub enum ConfigError {
     Threads,
     /// This duration is not between 10 ms and a day.
     Duration(&'static str),
+    /// Streams would end after less than a second.
+    StreamAge,
     /// There are more than 32 addresses to listen on.
     Addresses,
     /// There is more than one address for administration.
@@ -180,6 +184,7 @@ impl fmt::Display for ConfigError {
             Self::Secret(role, error) => write!(f, "`{role}_secret` {error}"),
             Self::Threads => f.write_str("`threads` must be between 1 and 1024"),
             Self::Duration(name) => write!(f, "`{name}` must be between 10ms and 24h"),
+            Self::StreamAge => f.write_str("`max_stream_age` must be at least 1s"),
             Self::Addresses => write!(
                 f,
                 "a broker listens on at most {MAX_LISTENERS} addresses; use fewer `listen` options or pass fewer \

@@ -68,6 +68,7 @@ impl Config {
             heartbeat: self.heartbeat,
             retry: self.retry,
             stall: self.stall,
+            max_stream_age: self.max_stream_age,
             request_timeout: self.request_timeout,
             keep_alive: self.keep_alive,
             max_body: self.max_body,
@@ -132,6 +133,9 @@ impl Config {
             if duration < Duration::from_millis(10) || duration > Duration::from_secs(86_400) {
                 return Err(ConfigError::Duration(name));
             }
+        }
+        if self.max_stream_age.is_some_and(|age| age < Duration::from_secs(1)) {
+            return Err(ConfigError::StreamAge);
         }
         if self.max_body > MAX_DATA {
             return Err(ConfigError::Body);
@@ -246,6 +250,16 @@ mod tests {
         assert_eq!(settle(shared()), (false, Location::Memory));
         assert_eq!(settle(shared().in_memory()), (true, Location::Memory));
         assert_eq!(settle(shared().data("d")), (true, Location::Directory("d".into())));
+    }
+
+    #[test]
+    fn streams_last_for_a_second_at_least() {
+        let settle = |millis| {
+            let config = Config::new().no_auth(true).port(0).max_stream_age(Duration::from_millis(millis));
+            config.settle(1000).map(|settings| settings.max_stream_age)
+        };
+        assert_eq!(settle(1000), Ok(Some(Duration::from_secs(1))));
+        assert_eq!(settle(999), Err(ConfigError::StreamAge));
     }
 
     #[test]

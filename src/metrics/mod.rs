@@ -46,11 +46,13 @@ pub enum Close {
     Shed,
     /// The socket could not be registered with the poller.
     Failed,
+    /// The stream reached its maximum age.
+    Aged,
 }
 
 impl Close {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 7] = ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed"];
+    pub const NAMES: [&str; 8] = ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed", "aged"];
 }
 
 /// Why a publish was refused, apart from its token.
@@ -321,7 +323,7 @@ mod tests {
         metrics.worker(0).closed.count(Close::Shed as usize);
         assert_eq!(metrics.sum(WorkerMetrics::subscribers), 3);
         assert_eq!(metrics.started_seconds(), 1.5);
-        assert_eq!(Close::NAMES[Close::Failed as usize], "failed");
+        assert_eq!(Close::NAMES[Close::Aged as usize], "aged");
     }
 
     #[test]

@@ -14,8 +14,8 @@ impl<S: Socket> Streams<S> {
     /// Writes once to a subscriber that is not ready: the rest of an interrupted write or a gap event, and the frames after
     /// its cursor. When it is caught up, it becomes ready. Returns the cost.
     pub(super) fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
-        if let Some(state) = self.subscribers.take_closing(key) {
-            return cost(self.send_final(key, state, now));
+        if let Some((state, ending)) = self.subscribers.take_closing(key) {
+            return cost(self.send_final(key, state, ending, now));
         }
         if self.subscribers.get(key).is_none_or(|subscriber| subscriber.is_ready()) {
             return 0;

@@ -1,16 +1,17 @@
-//! How streams close: because their token has expired, or because the broker drains. A subscriber that is ready gets a final
-//! event and is closed. One whose socket is full has some time to accept what is due to it.
+//! How streams close: because their token has expired, because they have reached their maximum age, or because the broker
+//! drains. A subscriber that is ready gets the stream's end and is closed. One whose socket is full has some time to accept
+//! what is due to it.
 
 use std::io::IoSlice;
 
 use crate::net::Socket;
-use crate::sse::{Frame, stream};
+use crate::sse::{Frame, Framing, stream};
 use crate::stream::budget::CHECKS_PER_ITERATION;
 use crate::stream::keys::SubscriberKey;
-use crate::stream::subscriber::{Closing, PartialWrite, SendState, WriteOutcome};
+use crate::stream::subscriber::{Closing, Ending, PartialWrite, SendState, WriteOutcome};
 use crate::stream::{Close, Streams};
 
-/// How long after its token's expiry a full socket may accept the rest of an interrupted frame and the final event.
+/// How long after the end of its stream a full socket may accept the rest of an interrupted frame and the stream's last bytes.
 const GRACE_SECONDS: u64 = 2;
 /// A drain does not wait for a full socket that accepts no data for this long.
 const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
@@ -57,41 +58,55 @@ impl<S: Socket> Streams<S> {
         self.remove(key, Close::Drained);
     }
 
-    /// Closes the streams whose tokens have expired, in slices. Returns whether there are more.
+    /// Closes the streams whose tokens have expired or which have reached their maximum age, in slices. Returns whether there
+    /// are more.
     pub fn expire(&mut self, unix_seconds: u64, now: u32) -> bool {
         for key in self.subscribers.take_expired(unix_seconds) {
-            let state = self.subscribers.take_state(key).unwrap_or_default();
-            if state.closing != Closing::No {
-                self.remove(key, Close::Expired); // Its grace is over.
-                continue;
-            }
-            self.counters.add_expired();
-            self.remove_from_ready_set(key);
-            self.send_final(key, SendState { closing: Closing::FinalPending, ..state }, now);
-            if self.subscribers.get(key).is_some() {
-                self.subscribers.set_expiry(key, unix_seconds + GRACE_SECONDS);
-            }
+            self.begin_closing(key, Ending::Expired, unix_seconds, now);
+        }
+        for key in self.subscribers.take_aged(unix_seconds) {
+            self.begin_closing(key, Ending::Aged, unix_seconds, now);
         }
         self.subscribers.is_expiring()
     }
 
-    /// Writes once to a subscriber that is closing: the rest of an interrupted write and the final event, which says that
-    /// the token has expired, but no further frame. Returns the number of bytes that the write was to have.
-    pub(super) fn send_final(&mut self, key: SubscriberKey, state: SendState, now: u32) -> usize {
+    fn begin_closing(&mut self, key: SubscriberKey, ending: Ending, unix_seconds: u64, now: u32) {
+        let state = self.subscribers.take_state(key).unwrap_or_default();
+        if let Some(ending) = state.closing.ending() {
+            return self.remove(key, ending.into()); // Its grace is over.
+        }
+        if ending == Ending::Expired {
+            self.counters.add_expired();
+        }
+        self.remove_from_ready_set(key);
+        self.send_final(key, SendState { closing: Closing::FinalPending(ending), ..state }, ending, now);
+        if self.subscribers.get(key).is_some() {
+            self.subscribers.set_grace(key, unix_seconds + GRACE_SECONDS);
+        }
+    }
+
+    /// Writes once to a subscriber that is closing: the rest of an interrupted write and the stream's last bytes, but no
+    /// further frame. Returns the number of bytes that the write was to have.
+    pub(super) fn send_final(&mut self, key: SubscriberKey, state: SendState, ending: Ending, now: u32) -> usize {
         let Self { groups, subscribers, replica, counters, .. } = self;
         let subscriber = &mut subscribers[key];
         let group = &groups[subscriber.group()];
         let is_retained = |frame: &Frame| replica.has(group.source(), frame);
-        let event = match state.closing {
-            Closing::FinalStarted => Vec::new(),
-            Closing::No | Closing::FinalPending => stream::expired(group.framing()),
+        let last = match state.closing {
+            Closing::FinalStarted(_) => Vec::new(),
+            Closing::No | Closing::FinalPending(_) => last_bytes(ending, group.framing()),
         };
         let partial = state.partial.bytes(group.framing());
-        let (partial_len, bytes) = (partial.len(), partial.len() + event.len());
-        match subscriber.write(&[IoSlice::new(partial), IoSlice::new(&event)], bytes, now) {
+        let (partial_len, bytes) = (partial.len(), partial.len() + last.len());
+        // Without chunks, an old stream ends without a byte.
+        let outcome = match bytes {
+            0 => WriteOutcome::All,
+            _ => subscriber.write(&[IoSlice::new(partial), IoSlice::new(&last)], bytes, now),
+        };
+        match outcome {
             WriteOutcome::All => {
                 counters.add_write(0, bytes);
-                self.remove(key, Close::Expired);
+                self.remove(key, ending.into());
             }
             WriteOutcome::Blocked(written) => {
                 counters.add_write(0, written);
@@ -99,8 +114,8 @@ impl<S: Socket> Streams<S> {
                     subscriber.socket_mut().set_patient(true);
                 }
                 let (partial, closing) = match written.checked_sub(partial_len) {
-                    Some(offset) if !event.is_empty() => {
-                        (PartialWrite::Own(event.into(), offset), Closing::FinalStarted)
+                    Some(offset) if !last.is_empty() => {
+                        (PartialWrite::Own(last.into(), offset), Closing::FinalStarted(ending))
                     }
                     _ => (state.partial.advance(written), state.closing),
                 };
@@ -114,6 +129,14 @@ impl<S: Socket> Streams<S> {
     }
 }
 
+/// Returns what a stream ends with.
+fn last_bytes(ending: Ending, framing: Framing) -> Vec<u8> {
+    match ending {
+        Ending::Expired => stream::expired(framing),
+        Ending::Aged => stream::end(framing).to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
 
@@ -123,7 +146,7 @@ mod tests {
     use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
     use crate::net::testing::TestSocket;
     use crate::quota::StreamLimiter;
-    use crate::sse::{Framing, UnsequencedFrame};
+    use crate::sse::UnsequencedFrame;
     use crate::stream::{PendingSubscription, Silence};
 
     struct Fixture {
@@ -134,6 +157,7 @@ mod tests {
 
     const LARGE: usize = 1 << 20;
     const EXPIRES: u64 = 100;
+    const AGE_LIMIT: u64 = 50;
 
     impl Fixture {
         fn new() -> Self {
@@ -174,6 +198,47 @@ mod tests {
 
     fn topic() -> TopicName {
         TopicName::parse("topicone1").unwrap()
+    }
+
+    /// Opens a stream that reaches its maximum age in the second `AGE_LIMIT`.
+    fn subscribe_with_age(fixture: &mut Fixture, framing: Framing, expires: Option<u64>, room: usize) {
+        let joined = fixture.hub.join(0, &[topic()], Position::Live).unwrap();
+        let pending = fixture.streams.admit(joined, framing, expires).with_age_limit(Some(AGE_LIMIT));
+        fixture.streams.start(pending, TestSocket::with_room(room), 0);
+        fixture.streams.serve(999, 0, &|| 0);
+    }
+
+    #[test]
+    fn an_old_stream_gets_its_end_and_no_event() {
+        for (framing, end) in [(Framing::Chunked, 5), (Framing::Plain, 0)] {
+            let mut fixture = Fixture::new();
+            subscribe_with_age(&mut fixture, framing, None, usize::MAX);
+            assert_eq!(fixture.streams.next_end(), Some(AGE_LIMIT));
+            fixture.streams.expire(AGE_LIMIT - 1, 0);
+            assert_eq!(fixture.streams.len(), 1);
+            fixture.streams.expire(AGE_LIMIT, 0);
+            let counters = fixture.streams.take_counters();
+            assert_eq!((counters.closed[Close::Aged as usize], counters.expired, counters.bytes), (1, 0, end));
+            assert_eq!((fixture.streams.len(), fixture.streams.next_end()), (0, None));
+        }
+    }
+
+    #[test]
+    fn a_full_socket_has_its_grace_whatever_ends_the_stream_first() {
+        for (expires, why) in [(None, Close::Aged), (Some(AGE_LIMIT - 1), Close::Expired), (Some(EXPIRES), Close::Aged)]
+        {
+            let mut fixture = Fixture::new();
+            subscribe_with_age(&mut fixture, Framing::Chunked, expires, 1);
+            fixture.publish(10);
+            let end = expires.map_or(AGE_LIMIT, |expires| expires.min(AGE_LIMIT));
+            for second in end..end + GRACE_SECONDS {
+                fixture.streams.expire(second, 0);
+                assert_eq!(fixture.streams.len(), 1, "{second}");
+            }
+            fixture.streams.expire(end + GRACE_SECONDS, 0);
+            assert_eq!(fixture.streams.take_counters().closed[why as usize], 1);
+            assert_eq!((fixture.streams.len(), fixture.streams.next_end()), (0, None));
+        }
     }
 
     #[test]

@@ -57,10 +57,16 @@ pub struct PendingSubscription {
     cursor: u64,
     state: SendState,
     expires: Option<u64>,
+    age_limit: Option<u64>,
     permit: Option<Permit>,
 }
 
 impl PendingSubscription {
+    /// Adds the second since the Unix epoch in which the stream reaches its maximum age.
+    pub(crate) fn with_age_limit(self, age_limit: Option<u64>) -> Self {
+        Self { age_limit, ..self }
+    }
+
     /// Adds a permit that is released when the stream ends.
     pub(crate) fn with_permit(self, permit: Option<Permit>) -> Self {
         Self { permit, ..self }
@@ -117,9 +123,9 @@ impl<S: Socket> Streams<S> {
         self.subscribers.blocked()
     }
 
-    /// Returns the second since the Unix epoch in which a token may expire next.
-    pub fn next_expiry(&self) -> Option<u64> {
-        self.subscribers.next_expiry()
+    /// Returns the second since the Unix epoch in which a stream may end next.
+    pub fn next_end(&self) -> Option<u64> {
+        self.subscribers.next_end()
     }
 
     /// Returns whether [`Streams::take_inbox`] and [`Streams::serve`] would find something to do.
@@ -176,7 +182,7 @@ impl<S: Socket> Streams<S> {
         let set = GroupSet { interest, framing };
         let group = self.groups.find(&set).unwrap_or_else(|| self.open_group(set));
         self.groups.add_member(group);
-        PendingSubscription { group, cursor, state, expires, permit: None }
+        PendingSubscription { group, cursor, state, expires, age_limit: None, permit: None }
     }
 
     fn open_group(&mut self, set: GroupSet) -> GroupKey {
@@ -196,10 +202,11 @@ impl<S: Socket> Streams<S> {
 
     /// Makes the socket a subscriber, once the opening is written. It is served from its cursor on.
     pub fn start(&mut self, pending: PendingSubscription, socket: S, now: u32) {
-        let PendingSubscription { group, cursor, state, expires, permit } = pending;
+        let PendingSubscription { group, cursor, state, expires, age_limit, permit } = pending;
         // Only queued, not served: what the hub sent before the join may still be in the inbox, and the backlog of a feed
         // that is new here could be ahead of it.
         let key = self.subscribers.insert(Subscriber::new(socket, group, cursor, now), expires, permit);
+        self.subscribers.set_age_limit(key, age_limit);
         if !state.reported.is_empty() {
             self.subscribers.put_state(key, state, |_| true);
         }

@@ -27,7 +27,7 @@ pub(super) struct Maintenance {
     next: u64,
     /// Whether a sweep is under way.
     is_sweeping: bool,
-    /// Whether more tokens have expired than one iteration handles.
+    /// Whether more streams end than one iteration handles.
     is_expiring: bool,
     /// Whether a sweep has begun since the last socket was closed.
     pub(super) is_idle: bool,
@@ -104,7 +104,7 @@ impl<K: Reactor> Worker<K> {
         self.maintenance.is_sweeping = self.streams.continue_sweep(self.maintenance.silence, self.cx.timestamp());
     }
 
-    /// Ends the streams whose token has expired.
+    /// Ends the streams whose token has expired or which have reached their maximum age.
     pub(super) fn expire_streams(&mut self) {
         self.maintenance.is_expiring = self.streams.expire(self.cx.now.unix_seconds(), self.cx.timestamp());
     }

@@ -148,8 +148,8 @@ impl<K: Reactor> Worker<K> {
         // Relative to the moment at which this iteration began: a delay by the length of one iteration does not matter.
         let now = self.cx.now;
         let until_sweep = self.maintenance.until_sweep(now.millis);
-        let until_expiry = self.streams.next_expiry().map(|second| (second * 1000).saturating_sub(now.unix_millis));
+        let until_end = self.streams.next_end().map(|second| (second * 1000).saturating_sub(now.unix_millis));
         (has_sockets || is_first_worker || !self.maintenance.is_idle)
-            .then(|| until_sweep.min(until_expiry.unwrap_or(u64::MAX)))
+            .then(|| until_sweep.min(until_end.unwrap_or(u64::MAX)))
     }
 }

@@ -39,6 +39,7 @@ mod scale;
 mod scripts;
 mod service_manager;
 mod storage;
+mod stream_age;
 mod subscribe;
 mod support;
 mod timeouts;

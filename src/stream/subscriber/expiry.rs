@@ -1,6 +1,6 @@
-//! When the tokens of streams expire. The list takes four bytes per subscriber, and none if no subscriber
-//! has a token that expires; there is no timer. The list is scanned, in slices, only in seconds in which a token expires:
-//! a million entries take less than a millisecond.
+//! When streams end: because their token expires, or because they reach their maximum age. A list takes four bytes per
+//! subscriber, and none if no subscriber's stream ends; there is no timer. The list is scanned, in slices, only in seconds in
+//! which a stream ends: a million entries take less than a millisecond.
 
 use crate::stream::keys::SubscriberKey;
 use crate::util::shrink::Shrink;
@@ -8,18 +8,18 @@ use crate::util::shrink::Shrink;
 /// A second since the Unix epoch; half the bytes of a `u64` reach the year 2106.
 type Second = u32;
 
-/// No token, or one that expires after the year 2106.
+/// The stream does not end, or ends after the year 2106.
 const NEVER: Second = Second::MAX;
 /// Entries that one loop iteration looks at.
 const CHECKS_PER_ITERATION: usize = 1 << 16;
 /// Streams that one loop iteration ends.
 const ENDS_PER_ITERATION: usize = 512;
 
-/// The seconds in which tokens expire, by subscriber.
+/// The seconds in which streams end, by subscriber.
 #[derive(Debug)]
 pub struct Expiries {
     by_key: Vec<Second>,
-    /// No token expires before this second. It may be too early: a stream that ends does not change it.
+    /// No stream ends before this second. It may be too early: a stream that ends does not change it.
     next: Second,
     /// Where the current scan continues.
     position: Option<usize>,
@@ -32,7 +32,7 @@ impl Default for Expiries {
 }
 
 impl Expiries {
-    /// Sets the second in which a subscriber's token expires, if it does.
+    /// Sets the second in which a subscriber's stream ends, if it does.
     pub fn set(&mut self, key: SubscriberKey, expires: Option<u64>) {
         let Some(second) = expires.map(clamp).filter(|&second| second != NEVER) else { return };
         let index = key as usize;
@@ -54,7 +54,7 @@ impl Expiries {
         self.by_key.shrink_if_sparse();
     }
 
-    /// Returns the second in which a token may expire next.
+    /// Returns the second in which a stream may end next.
     pub fn next(&self) -> Option<u64> {
         (self.next != NEVER).then(|| self.next.into())
     }
@@ -64,7 +64,7 @@ impl Expiries {
         self.position.is_some()
     }
 
-    /// Continues a scan, or begins one if it is time. Removes and returns some of the subscribers whose tokens have expired.
+    /// Continues a scan, or begins one if it is time. Removes and returns some of the subscribers whose streams end.
     pub fn take_expired(&mut self, now: u64) -> Vec<SubscriberKey> {
         let now = clamp(now).min(NEVER - 1);
         let mut expired = Vec::new();

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use crate::net::Socket;
 use crate::stream::keys::GroupKey;
 pub(super) use partial_write::PartialWrite;
-pub(super) use send_state::{Closing, SendState};
+pub(super) use send_state::{Closing, Ending, SendState};
 pub(super) use table::Subscribers;
 
 /// The ready index of a subscriber that is not in the ready set.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::partial_write::PartialWrite;
 use super::pinned::PinnedFrames;
+use crate::metrics::Close;
 use crate::sse::Frame;
 use crate::stream::keys::SubscriberKey;
 use crate::util::shrink::Shrink;
@@ -41,10 +42,38 @@ pub enum Closing {
     /// It stays open.
     #[default]
     No,
-    /// A partial write and then the final event are still to be written.
-    FinalPending,
-    /// The partial write is that of the final event.
-    FinalStarted,
+    /// A partial write and then the stream's last bytes are still to be written.
+    FinalPending(Ending),
+    /// The partial write is that of the last bytes.
+    FinalStarted(Ending),
+}
+
+impl Closing {
+    /// Returns why the stream is closing, if it is.
+    pub fn ending(self) -> Option<Ending> {
+        match self {
+            Self::No => None,
+            Self::FinalPending(ending) | Self::FinalStarted(ending) => Some(ending),
+        }
+    }
+}
+
+/// Why a stream is closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its token has expired, which a final event says.
+    Expired,
+    /// It has reached its maximum age.
+    Aged,
+}
+
+impl From<Ending> for Close {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Expired => Self::Expired,
+            Ending::Aged => Self::Aged,
+        }
+    }
 }
 
 /// The send states of all subscribers that have one.
@@ -76,10 +105,10 @@ impl SendStates {
         Some(state)
     }
 
-    /// Removes the state of a stream that is closing.
-    pub fn remove_closing(&mut self, key: SubscriberKey) -> Option<SendState> {
-        let is_closing = self.by_key.get(&key).is_some_and(|state| state.closing != Closing::No);
-        if is_closing { self.remove(key) } else { None }
+    /// Removes the state of a stream that is closing, and returns it with the reason.
+    pub fn remove_closing(&mut self, key: SubscriberKey) -> Option<(SendState, Ending)> {
+        let ending = self.by_key.get(&key)?.closing.ending()?;
+        Some((self.remove(key)?, ending))
     }
 
     /// Returns whether the subscriber's socket is full.

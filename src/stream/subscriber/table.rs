@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 
 use super::Subscriber;
 use super::expiry::Expiries;
-use super::send_state::{SendState, SendStates};
+use super::send_state::{Ending, SendState, SendStates};
 use crate::quota::{Permit, Permits};
 use crate::sse::Frame;
 use crate::stream::keys::SubscriberKey;
@@ -21,7 +21,10 @@ use crate::util::shrink::Shrink;
 pub struct Subscribers<S> {
     slab: PagedSlab<Subscriber<S>>,
     states: SendStates,
+    /// When their tokens expire.
     expiries: Expiries,
+    /// When they reach their maximum age.
+    ages: Expiries,
     permits: Permits,
     /// Subscribers that are behind and whose sockets may have room. A removed subscriber stays until its turn and is then
     /// skipped; one that has reused its key is written to once more than necessary.
@@ -34,6 +37,7 @@ impl<S> Default for Subscribers<S> {
             slab: PagedSlab::default(),
             states: SendStates::default(),
             expiries: Expiries::default(),
+            ages: Expiries::default(),
             permits: Permits::default(),
             catch_up_queue: VecDeque::new(),
         }
@@ -76,6 +80,7 @@ impl<S> Subscribers<S> {
         let subscriber = self.slab.try_remove(key as usize)?;
         self.states.remove(key);
         self.expiries.remove(key);
+        self.ages.remove(key);
         self.permits.remove(key);
         Some(subscriber)
     }
@@ -142,8 +147,8 @@ impl<S> Subscribers<S> {
         self.states.remove(key)
     }
 
-    /// Takes the send state of a subscriber that is closing.
-    pub fn take_closing(&mut self, key: SubscriberKey) -> Option<SendState> {
+    /// Takes the send state of a subscriber that is closing, and the reason.
+    pub fn take_closing(&mut self, key: SubscriberKey) -> Option<(SendState, Ending)> {
         self.states.remove_closing(key)
     }
 
@@ -157,24 +162,35 @@ impl<S> Subscribers<S> {
         self.states.over_limit()
     }
 
-    /// Returns the second since the Unix epoch in which a token may expire next.
-    pub fn next_expiry(&self) -> Option<u64> {
-        self.expiries.next()
+    /// Returns the second since the Unix epoch in which a stream may end next.
+    pub fn next_end(&self) -> Option<u64> {
+        [self.expiries.next(), self.ages.next()].into_iter().flatten().min()
     }
 
-    /// Sets the second in which a subscriber's stream ends.
-    pub fn set_expiry(&mut self, key: SubscriberKey, second: u64) {
+    /// Sets the second in which a subscriber's stream reaches its maximum age, if it does.
+    pub fn set_age_limit(&mut self, key: SubscriberKey, second: Option<u64>) {
+        self.ages.set(key, second);
+    }
+
+    /// Sets the second in which a subscriber that is closing is removed.
+    pub fn set_grace(&mut self, key: SubscriberKey, second: u64) {
+        self.ages.remove(key);
         self.expiries.set(key, Some(second));
     }
 
-    /// Removes the expiry of some of those whose tokens have expired, and returns their keys.
+    /// Removes the expiry of some of those whose tokens have expired or whose grace is over, and returns their keys.
     pub fn take_expired(&mut self, unix_seconds: u64) -> Vec<SubscriberKey> {
         self.expiries.take_expired(unix_seconds)
     }
 
-    /// Returns whether [`Subscribers::take_expired`] has not looked at all subscribers yet.
+    /// Removes the age limit of some of those who have reached it, and returns their keys.
+    pub fn take_aged(&mut self, unix_seconds: u64) -> Vec<SubscriberKey> {
+        self.ages.take_expired(unix_seconds)
+    }
+
+    /// Returns whether [`Subscribers::take_expired`] or [`Subscribers::take_aged`] has not looked at all subscribers yet.
     pub fn is_expiring(&self) -> bool {
-        self.expiries.is_scanning()
+        self.expiries.is_scanning() || self.ages.is_scanning()
     }
 
     /// Checks in debug builds that a subscriber that was written to is in exactly one state.
