@@ -121,7 +121,8 @@ impl<C: Connect> Appender<C> {
             Ok((log, greeting)) => {
                 self.backoff.succeed();
                 self.engine.shared.appender.connects.add(1);
-                self.engine.shared.link_up(Side::Appender);
+                self.engine.shared.note_about(log.about());
+                self.engine.shared.link_up(Side::Appender, self.millis());
                 self.link = Some(Link { log, hello });
                 self.greet(greeting);
                 true
@@ -251,7 +252,7 @@ impl<C: Connect> Appender<C> {
         match result {
             Ok(appended) => {
                 self.engine.shared.appender.append_time.add(self.engine.clock.elapsed_micros() - begun);
-                self.engine.shared.set_refusal(None);
+                self.engine.shared.accept(self.engine.clock.now().millis);
                 self.finish(batch, appended);
             }
             Err(error) => self.not_appended(batch, &error),
@@ -262,7 +263,7 @@ impl<C: Connect> Appender<C> {
     fn not_appended(&mut self, batch: Batch, error: &LogError) {
         match error {
             LogError::Refused(Refusal::Memory | Refusal::Setup, _) => {
-                self.engine.shared.set_refusal(Some(error.to_string().into()));
+                self.engine.shared.refuse(&error.to_string(), self.millis());
                 batch.fail(&EngineError::Unavailable(error.to_string().into()));
             }
             LogError::Unproven(_) => {
@@ -288,7 +289,7 @@ impl<C: Connect> Appender<C> {
     fn fail(&mut self, error: &LogError) {
         self.link = None;
         self.backoff.fail(self.millis());
-        self.engine.shared.link_down(Side::Appender, &error.to_string());
+        self.engine.shared.link_down(Side::Appender, &error.to_string(), self.millis());
     }
 
     /// Has the publishes of an entry acknowledged once the tail has passed it.

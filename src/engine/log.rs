@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::AckMode;
+
 /// Opens connections to the log. Each connection is used by one thread.
 pub trait Connect: Send {
     /// A connection.
@@ -14,6 +16,11 @@ pub trait Connect: Send {
 
 /// A connection to the log. After an error other than [`LogError::Refused`] and [`LogError::Unproven`] it is dropped.
 pub trait Log {
+    /// Returns what is known of the server, for reports.
+    fn about(&self) -> Option<About> {
+        None
+    }
+
     /// Begins a session of a broker. From then on the log refuses appends of its earlier sessions.
     fn hello(&mut self, hello: Hello) -> Result<Greeting, LogError>;
 
@@ -30,6 +37,15 @@ pub trait Log {
     /// Returns the next entries whose ids are larger than `after`, ascending. Without one, waits for up to
     /// [`READ_WAIT`](super::READ_WAIT) and may return none.
     fn read(&mut self, after: u64) -> Result<Vec<Entry>, LogError>;
+}
+
+/// What is known of the server, for reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its name and version.
+    pub server: String,
+    /// When a publish is acknowledged.
+    pub ack: AckMode,
 }
 
 /// Identifies a session of a broker. Both numbers are random.

@@ -19,6 +19,7 @@
 //! backoff    when to connect again
 //! waiting    publishes and barriers that wait for the tail
 //! state      what is known of the engine, and counters
+//! outage     what the broker's own log says when the engine is lost and back
 //! handle     what the rest of the broker uses
 //! threads    runs all of it
 //! ```
@@ -43,6 +44,7 @@ mod backoff;
 pub mod blob;
 mod handle;
 pub mod log;
+mod outage;
 mod queue;
 #[cfg(feature = "engine")]
 pub mod redis;

@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::log::{Mark, Pulse};
+use super::log::{About, Mark, Pulse};
+use super::outage::{Outages, seconds};
 use super::queue::Queue;
 use super::waiting::Waiting;
 use crate::metrics::{Buckets, Counter, Histogram};
@@ -36,6 +37,8 @@ pub enum Health {
 pub struct Status {
     /// Whether the broker can do its work.
     pub health: Health,
+    /// What is known of the server, once there was a connection.
+    pub about: Option<About>,
     /// How often the log has lost entries, ever.
     pub era: u64,
     /// The newest id of the log that the broker knows of.
@@ -79,6 +82,12 @@ enum Link {
     Down(Arc<str>),
 }
 
+impl Link {
+    fn is_up(&self) -> bool {
+        matches!(self, Self::Up)
+    }
+}
+
 /// Everything that changes together.
 struct Links {
     appender: Link,
@@ -96,6 +105,11 @@ struct Links {
     ahead: Option<(u64, u64)>,
     last: u64,
     era: u64,
+    about: Option<About>,
+    /// When a connection was lost.
+    outages: Outages,
+    /// When the engine refused appends.
+    refusals: Outages,
 }
 
 /// Counters that the appender writes.
@@ -143,6 +157,9 @@ impl Default for Shared {
             ahead: None,
             last: 0,
             era: 0,
+            about: None,
+            outages: Outages::default(),
+            refusals: Outages::default(),
         };
         Self {
             links: Mutex::new(links),
@@ -166,28 +183,26 @@ impl Shared {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a connection was made.
-    pub fn link_up(&self, side: Side) {
+    /// Notes that a connection was made. `millis` is this broker's time for timeouts, as in the other methods.
+    pub fn link_up(&self, side: Side, millis: u64) {
         let mut links = self.lock();
-        let was = std::mem::replace(links.side(side), Link::Up);
+        *links.side(side) = Link::Up;
+        let is_up = links.appender.is_up() && links.tail.is_up();
+        let outage = if is_up { links.outages.succeed(millis) } else { None };
         drop(links);
-        match was {
-            Link::Down(_) => log::info!("the engine is back ({})", side.name()),
-            Link::New | Link::Up => {}
+        if let Some(outage) = outage {
+            log::info!("the engine is back after {}", seconds(outage));
         }
     }
 
     /// Notes that a connection is lost, or can't be made.
-    pub fn link_down(&self, side: Side, why: &str) {
+    pub fn link_down(&self, side: Side, why: &str, millis: u64) {
         let mut links = self.lock();
-        let was = std::mem::replace(links.side(side), Link::Down(why.into()));
-        let is_new = match was {
-            Link::Down(before) => &*before != why,
-            Link::New | Link::Up => true,
-        };
+        *links.side(side) = Link::Down(why.into());
+        let warning = links.outages.fail(why, millis);
         drop(links);
-        if is_new {
-            log::warn!("the engine is away ({}): {why}", side.name());
+        if let Some(why) = warning {
+            log::warn!("{why}; publishes wait and are then refused, streams continue");
         }
     }
 
@@ -302,14 +317,35 @@ impl Shared {
         self.lock().appended_through.max(self.applied())
     }
 
-    /// Sets why the engine refuses appends, or that it does not.
-    pub fn set_refusal(&self, why: Option<Arc<str>>) {
+    /// Notes what a new connection knows of the server.
+    pub fn note_about(&self, about: Option<About>) {
+        if about.is_some() {
+            self.lock().about = about;
+        }
+    }
+
+    /// Notes that the engine refuses appends, and why.
+    pub fn refuse(&self, why: &str, millis: u64) {
         let mut links = self.lock();
-        let is_new = links.refusal.is_none() && why.is_some();
-        if let (true, Some(why)) = (is_new, &why) {
+        links.refusal = Some(why.into());
+        let warning = links.refusals.fail(why, millis);
+        drop(links);
+        if let Some(why) = warning {
             log::warn!("publishes are refused: {why}");
         }
-        links.refusal = why;
+    }
+
+    /// Notes that the engine accepts appends.
+    pub fn accept(&self, millis: u64) {
+        let mut links = self.lock();
+        if links.refusal.take().is_none() {
+            return;
+        }
+        let outage = links.refusals.succeed(millis);
+        drop(links);
+        if let Some(outage) = outage {
+            log::info!("publishes are accepted again after {}", seconds(outage));
+        }
     }
 
     /// Returns the newest entry that this broker has appended, unless it is known to be lost.
@@ -324,6 +360,7 @@ impl Shared {
         let (appender, tail) = (&self.appender, &self.tail);
         Status {
             health: links.health(applied, millis),
+            about: links.about.clone(),
             era: links.era,
             last: links.last.max(applied),
             applied,
@@ -372,15 +409,6 @@ impl Links {
             _ if !self.is_caught_up => Health::Starting,
             _ if self.behind(applied, millis) >= UNHEALTHY_MILLIS => Health::StandsStill,
             _ => Health::Ready,
-        }
-    }
-}
-
-impl Side {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Appender => "publishing",
-            Self::Tail => "following",
         }
     }
 }

@@ -219,7 +219,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         if self.verify_at.replace(now.millis + VERIFY_MILLIS).is_none() {
             self.backoff.succeed();
             shared.tail.connects.add(1);
-            shared.link_up(Side::Tail);
+            shared.link_up(Side::Tail, now.millis);
             shared.restart_behind(now.millis);
         }
         shared.note_pulse(pulse, now.id_micros, now.millis);
@@ -274,7 +274,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     fn fail(&mut self, error: &LogError) {
         self.log = None;
         self.backoff.fail(self.millis());
-        self.engine.shared.link_down(Side::Tail, &error.to_string());
+        self.engine.shared.link_down(Side::Tail, &error.to_string(), self.millis());
     }
 
     fn millis(&self) -> u64 {

@@ -1,10 +1,11 @@
-//! Lets a test take what is queued and answer it by hand.
+//! Lets a test take what is queued and answer it by hand, and set what is known of the engine.
 
 use std::time::Duration;
 
 use super::Engine;
 use super::blob::{self, Blob, Part};
 use super::handle::{EngineError, Sequenced};
+use super::state::Side;
 
 /// A publish that waits for its result.
 pub(crate) struct Waiting {
@@ -29,6 +30,29 @@ impl Waiting {
 }
 
 impl Engine {
+    /// Makes the engine ready.
+    pub(crate) fn note_ready(&self) {
+        let now = self.clock.now().millis;
+        self.shared.link_up(Side::Appender, now);
+        self.shared.link_up(Side::Tail, now);
+        self.shared.caught_up(1500);
+    }
+
+    /// Makes the engine unreachable.
+    pub(crate) fn note_lost(&self, why: &str) {
+        self.shared.link_down(Side::Tail, why, self.clock.now().millis);
+    }
+
+    /// Makes the broker know of an entry with this id since some milliseconds ago.
+    pub(crate) fn note_ahead(&self, id: u64, millis: u64) {
+        self.shared.note_last(id, self.clock.now().millis.saturating_sub(millis));
+    }
+
+    /// Makes the log unreadable.
+    pub(crate) fn note_unreadable(&self, why: &str) {
+        self.shared.unreadable(why);
+    }
+
     /// Takes the publishes that wait.
     pub(crate) fn take_publishes(&self) -> Vec<Waiting> {
         let publishes = self.queue.take(Duration::ZERO).publishes;
