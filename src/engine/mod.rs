@@ -9,7 +9,7 @@
 //! ```text
 //! log        what is asked of the log and what it answers; traits for the two implementations
 //! redis/     the log on a server
-//! sim        the log in memory, with faults, for the simulation
+//! sim/       the log in memory, with faults, for the simulation
 //! blob       the encoding of an entry's events
 //! settings   the settings, checked
 //! url        the address as a URL
@@ -49,6 +49,8 @@ mod queue;
 #[cfg(feature = "engine")]
 pub mod redis;
 pub mod settings;
+#[cfg(feature = "internals")]
+pub mod sim;
 mod state;
 mod tail;
 #[cfg(test)]

@@ -1,0 +1,278 @@
+//! The log in memory, with faults. Several brokers share it; one seed decides what happens. A read without entries returns at
+//! once, because a simulation advances the time itself.
+//!
+//! ```text
+//! mod         what a test controls: time, faults, failover
+//! connection  what a broker uses: connections, each to one server
+//! server      what a server holds, and what each request does to it
+//! ```
+//! There is one primary at a time. A failover makes a new one from what a replica had; the old server may stay for those
+//! that are connected to it.
+
+mod connection;
+mod faults;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fastrand::Rng;
+
+use super::log::Entry;
+use super::settings::Retention;
+pub use connection::{SimConnect, SimConnection};
+pub use faults::{Fault, Faults, Kind};
+use server::Data;
+
+/// The number of earlier states that a failover can choose from.
+const MAX_EARLIER: usize = 64;
+
+/// The log. Clones share it.
+#[derive(Clone)]
+pub struct SimLog(Arc<Mutex<State>>);
+
+/// What becomes of the old server after a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldServer {
+    /// It is gone: its connections break.
+    Gone,
+    /// Its connections stay. It refuses to write.
+    Demoted,
+    /// Its connections stay. It does not know that it was replaced.
+    Unaware,
+}
+
+/// A request that arrives later.
+type Late = Box<dyn FnOnce(&mut State) + Send>;
+
+struct State {
+    rng: Rng,
+    /// Microseconds since the Unix epoch.
+    micros: u64,
+    retention: Retention,
+    /// The last one is the primary.
+    servers: Vec<Server>,
+    is_away: bool,
+    is_out_of_memory: bool,
+    faults: Faults,
+    links: BTreeMap<u64, Link>,
+    late: VecDeque<Late>,
+    connections: u64,
+    trimmed: usize,
+}
+
+struct Server {
+    data: Data,
+    /// States before the last changes, the newest last.
+    earlier: VecDeque<Data>,
+    role: Role,
+    /// What its clock is ahead, in microseconds.
+    ahead: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Also that of a server which does not know that it was replaced.
+    Primary,
+    Demoted,
+    Gone,
+}
+
+/// What is between a broker's thread and the log.
+#[derive(Default)]
+struct Link {
+    is_cut: bool,
+    /// Connections with smaller numbers are broken.
+    broken_before: u64,
+    /// Connections with smaller numbers read nothing.
+    still_before: u64,
+    planned: VecDeque<(Kind, Fault)>,
+}
+
+impl SimLog {
+    /// Creates a log that does not exist yet. `micros` is the time.
+    pub fn new(seed: u64, micros: u64, retention: Retention) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            rng: Rng::with_seed(seed),
+            micros,
+            retention,
+            servers: vec![Server::new(Data::default(), 0)],
+            is_away: false,
+            is_out_of_memory: false,
+            faults: Faults::default(),
+            links: BTreeMap::new(),
+            late: VecDeque::new(),
+            connections: 0,
+            trimmed: 0,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a way to connect. A broker's threads have a link each, so that each can be cut alone.
+    pub fn connector(&self, link: u64) -> SimConnect {
+        SimConnect::new(self.clone(), link)
+    }
+
+    /// Advances the time.
+    pub fn advance(&self, micros: u64) {
+        self.lock().micros += micros;
+    }
+
+    /// Sets the primary's clock ahead, or back.
+    pub fn step_clock(&self, micros: i64) {
+        self.lock().primary().ahead += micros;
+    }
+
+    /// Sets how often faults happen.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Has the next request of this kind on a link meet a fault.
+    pub fn plan(&self, link: u64, kind: Kind, fault: Fault) {
+        self.lock().link(link).planned.push_back((kind, fault));
+    }
+
+    /// Cuts a link, or repairs it. Its connections break.
+    pub fn cut(&self, link: u64, is_cut: bool) {
+        self.break_link(link);
+        self.lock().link(link).is_cut = is_cut;
+    }
+
+    /// Breaks the connections of a link.
+    pub fn break_link(&self, link: u64) {
+        let mut state = self.lock();
+        state.link(link).broken_before = state.connections;
+    }
+
+    /// Has the present connections of a link read nothing any more, though nothing else is wrong with them.
+    pub fn stand_still(&self, link: u64) {
+        let mut state = self.lock();
+        state.link(link).still_before = state.connections;
+    }
+
+    /// Makes the server unreachable, or reachable again. All connections break.
+    pub fn set_away(&self, is_away: bool) {
+        let mut state = self.lock();
+        state.is_away = is_away;
+        let connections = state.connections;
+        state.links.values_mut().for_each(|link| link.broken_before = connections);
+    }
+
+    /// Has the server refuse appends because it is out of memory.
+    pub fn set_out_of_memory(&self, is_out_of_memory: bool) {
+        self.lock().is_out_of_memory = is_out_of_memory;
+    }
+
+    /// Has the oldest request arrive whose sender has given up. Returns whether there was one.
+    pub fn deliver_late(&self) -> bool {
+        let mut state = self.lock();
+        let late = state.late.pop_front();
+        late.map(|late| late(&mut state)).is_some()
+    }
+
+    /// Promotes a replica that has everything.
+    pub fn fail_over(&self, old: OldServer) {
+        let mut state = self.lock();
+        let data = state.primary().data.clone();
+        state.promote(data, old);
+    }
+
+    /// Promotes a replica that lacks the newest entries and everything that was done with and after them. Returns what it lacks.
+    pub fn lose_suffix(&self, entries: usize, old: OldServer) -> Vec<Arc<Entry>> {
+        let mut state = self.lock();
+        let primary = state.primary();
+        let last = primary.data.entries().nth_back(entries).map_or(0, |entry| entry.id);
+        let is_early = |data: &Data| data.entries().next_back().map_or(0, |entry| entry.id) <= last;
+        let oldest = (!primary.earlier.is_empty()).then_some(0);
+        let index = primary.earlier.iter().rposition(is_early).or(oldest).filter(|_| entries > 0);
+        state.promote_earlier(index, old)
+    }
+
+    /// Promotes a replica that lacks the last changes: greetings and appends. Returns the entries that it lacks.
+    pub fn lose_changes(&self, changes: usize, old: OldServer) -> Vec<Arc<Entry>> {
+        let mut state = self.lock();
+        let index = state.primary().earlier.len().checked_sub(changes).filter(|_| changes > 0);
+        state.promote_earlier(index, old)
+    }
+
+    /// Removes everything, as FLUSHALL does. Connections stay. Returns the entries that were there.
+    pub fn flush(&self) -> Vec<Arc<Entry>> {
+        let mut state = self.lock();
+        let removed = std::mem::take(&mut state.primary().data);
+        removed.entries().cloned().collect()
+    }
+
+    /// Returns the entries, oldest first.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().primary().data.entries().cloned().collect()
+    }
+
+    /// Returns the newest id.
+    pub fn last(&self) -> u64 {
+        self.lock().primary().data.last()
+    }
+
+    /// Returns how many entries were trimmed.
+    pub fn trimmed(&self) -> usize {
+        self.lock().trimmed
+    }
+}
+
+impl State {
+    fn primary(&mut self) -> &mut Server {
+        let primary = self.servers.len() - 1;
+        &mut self.servers[primary]
+    }
+
+    fn link(&mut self, link: u64) -> &mut Link {
+        self.links.entry(link).or_default()
+    }
+
+    fn promote_earlier(&mut self, index: Option<usize>, old: OldServer) -> Vec<Arc<Entry>> {
+        let primary = self.primary();
+        let data = index.map_or_else(|| primary.data.clone(), |index| primary.earlier[index].clone());
+        let has = |entry: &Arc<Entry>| data.entries().any(|other| Arc::ptr_eq(entry, other));
+        let oldest = data.entries().next().map_or(0, |entry| entry.id);
+        let all = primary.data.entries();
+        let lost = all.filter(|entry| entry.id >= oldest && !has(entry)).cloned().collect();
+        self.promote(data, old);
+        lost
+    }
+
+    fn promote(&mut self, data: Data, old: OldServer) {
+        let ahead = self.primary().ahead;
+        self.primary().role = match old {
+            OldServer::Gone => Role::Gone,
+            OldServer::Demoted => Role::Demoted,
+            OldServer::Unaware => Role::Primary,
+        };
+        self.servers.push(Server::new(data, ahead));
+    }
+
+    /// Applies a request that changes something to a server.
+    fn apply<T>(&mut self, server: usize, kind: Kind, request: impl FnOnce(&mut Data, u64, &Retention) -> T) -> T {
+        let retention = self.retention;
+        let server = &mut self.servers[server];
+        let now = self.micros.saturating_add_signed(server.ahead);
+        if kind != Kind::Pulse {
+            server.earlier.push_back(server.data.clone());
+            let surplus = server.earlier.len().saturating_sub(MAX_EARLIER);
+            server.earlier.drain(..surplus);
+        }
+        let result = request(&mut server.data, now, &retention);
+        self.trimmed += server.data.take_trimmed();
+        result
+    }
+}
+
+impl Server {
+    fn new(data: Data, ahead: i64) -> Self {
+        Self { data, earlier: VecDeque::new(), role: Role::Primary, ahead }
+    }
+}

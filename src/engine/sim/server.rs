@@ -1,0 +1,217 @@
+//! What one server holds, and what each request does to it: the scripts of [`super::super::redis`], in Rust. Each request is
+//! one step. Independent of connections and faults.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::super::log::{
+    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, LogError, Mark, Pulse, Refusal, Repetition,
+};
+use super::super::settings::Retention;
+
+/// The maximum number of entries that an append trims.
+const MAX_TRIMMED: usize = 4;
+/// How long a session is known, in microseconds.
+const SESSION_MICROS: u64 = 600_000_000;
+/// How much longer than events a publisher's id is known, in microseconds.
+const OWN_ID_MARGIN_MICROS: u64 = 60_000_000;
+
+/// The data on a server. A clone is what a replica has at that moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Data {
+    /// Ascending by id.
+    entries: VecDeque<Arc<Entry>>,
+    /// `None`: the log does not exist.
+    meta: Option<Meta>,
+    /// By broker.
+    sessions: BTreeMap<u64, Session>,
+    /// By topic and publisher's id.
+    own_ids: BTreeMap<Arc<str>, OwnIdOwner>,
+    /// The number of entries that were trimmed since it was taken.
+    trimmed: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Meta {
+    last: u64,
+    era: u64,
+    /// The id of the newest entry that says that others are lost.
+    lost: u64,
+    bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    session: u64,
+    last_batch: Option<(u64, Appended)>,
+    expires: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OwnIdOwner {
+    id: u64,
+    expires: u64,
+}
+
+impl Data {
+    /// See [`super::super::log::Log::hello`].
+    pub fn hello(&mut self, now: u64, hello: Hello) -> Greeting {
+        self.expire(now);
+        let last_batch = self.sessions.remove(&hello.broker).and_then(|session| session.last_batch);
+        let session = Session { session: hello.session, last_batch: last_batch.clone(), expires: now + SESSION_MICROS };
+        self.sessions.insert(hello.broker, session);
+        Greeting { pulse: self.pulse_at(now), last_batch }
+    }
+
+    /// See [`super::super::log::Log::pulse`].
+    pub fn pulse(&mut self, now: u64, hello: Hello) -> Result<Pulse, LogError> {
+        self.session(now, hello)?.expires = now + SESSION_MICROS;
+        Ok(self.pulse_at(now))
+    }
+
+    /// See [`super::super::log::Log::append`].
+    pub fn append(&mut self, now: u64, retention: &Retention, append: &Append<'_>) -> Result<Appended, LogError> {
+        self.session(now, append.hello)?;
+        if self.meta.is_none() {
+            return Err(LogError::Refused(Refusal::NotWritable, "the log does not exist".into()));
+        }
+        let first = self.next_id(now, append.floor);
+        let repetitions = self.judge_own_ids(now, retention, append, first);
+        self.session(now, append.hello)?.expires = now + SESSION_MICROS;
+        let appended = Appended { first, repetitions };
+        if appended.repetitions.len() < append.events {
+            let repetitions = appended.repetitions.iter().map(|repetition| repetition.index).collect();
+            let body = Body::Events { count: append.events, blob: append.blob.to_vec(), repetitions };
+            self.push(first, first + append.events as u64 - 1, &append.token(), body);
+            self.session(now, append.hello)?.last_batch = Some((append.batch, appended.clone()));
+            self.trim(now, retention);
+        }
+        Ok(appended)
+    }
+
+    /// See [`super::super::log::Log::attach`].
+    pub fn attach(&mut self, now: u64, attach: &Attach, token: &str) -> Attached {
+        let from = self.place(now, attach, token);
+        Attached { pulse: self.pulse_at(now), from }
+    }
+
+    fn place(&mut self, now: u64, attach: &Attach, token: &str) -> From {
+        let marks = || attach.read.iter().chain(&attach.appended);
+        let Some((oldest, meta)) = self.entries.front().map(|entry| entry.id).zip(self.meta) else {
+            return match marks().next() {
+                Some(_) => From::Loss(self.lose(now, attach.floor, token)),
+                None => {
+                    let id = self.next_id(now, attach.floor);
+                    self.push(id, id, token, Body::Created);
+                    From::Next
+                }
+            };
+        };
+        match marks().filter(|mark| mark.entry >= oldest && !self.has(mark)).map(|mark| mark.entry).max() {
+            Some(missing) if missing < meta.lost => From::Loss(meta.lost),
+            Some(_) => From::Loss(self.lose(now, attach.floor, token)),
+            None if attach.read.as_ref().is_some_and(|mark| mark.entry < oldest) => From::Oldest(oldest),
+            None => From::Next,
+        }
+    }
+
+    /// Says that entries are lost. Returns the id of the entry that says so.
+    fn lose(&mut self, now: u64, floor: u64, token: &str) -> u64 {
+        let id = self.next_id(now, floor);
+        self.push(id, id, token, Body::Lost);
+        if let Some(meta) = &mut self.meta {
+            (meta.era, meta.lost) = (meta.era + 1, id);
+        }
+        id
+    }
+
+    /// See [`super::super::log::Log::read`]. Returns `limit` entries at most.
+    pub fn read(&self, after: u64, limit: usize) -> Vec<Entry> {
+        let begin = self.entries.partition_point(|entry| entry.id <= after);
+        self.entries.range(begin..).take(limit).map(|entry| Entry::clone(entry)).collect()
+    }
+
+    /// Returns all entries, oldest first.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> + ExactSizeIterator {
+        self.entries.iter()
+    }
+
+    /// Returns the number of entries that were trimmed since the last call.
+    pub fn take_trimmed(&mut self) -> usize {
+        std::mem::take(&mut self.trimmed)
+    }
+
+    /// Returns the newest id.
+    pub fn last(&self) -> u64 {
+        self.meta.map_or(0, |meta| meta.last)
+    }
+
+    fn session(&mut self, now: u64, hello: Hello) -> Result<&mut Session, LogError> {
+        self.expire(now);
+        let newest = self.sessions.get_mut(&hello.broker).filter(|newest| newest.session == hello.session);
+        newest.ok_or(LogError::Fenced)
+    }
+
+    fn pulse_at(&self, now: u64) -> Pulse {
+        let meta = self.meta.unwrap_or_default();
+        Pulse { time: now, last: meta.last, era: meta.era }
+    }
+
+    fn next_id(&self, now: u64, floor: u64) -> u64 {
+        now.max(self.last() + 1).max(floor + 1)
+    }
+
+    fn has(&self, mark: &Mark) -> bool {
+        let found = self.entries.binary_search_by_key(&mark.entry, |entry| entry.id);
+        found.is_ok_and(|index| self.entries[index].token == mark.token)
+    }
+
+    fn push(&mut self, id: u64, last: u64, token: &str, body: Body) {
+        let meta = self.meta.get_or_insert_default();
+        meta.last = last;
+        meta.bytes += bytes(&body);
+        let previous = self.entries.back().map_or(0, |entry| entry.id);
+        self.entries.push_back(Arc::new(Entry { id, previous, token: token.into(), body }));
+    }
+
+    /// Finds the events that repeat others, and notes the ids of the rest.
+    fn judge_own_ids(&mut self, now: u64, retention: &Retention, append: &Append<'_>, first: u64) -> Vec<Repetition> {
+        let expires = now + retention.age.as_micros() as u64 + OWN_ID_MARGIN_MICROS;
+        let mut repetitions = Vec::new();
+        for own_id in append.own_ids {
+            if let Some(owner) = self.own_ids.get(own_id.key.as_str()) {
+                repetitions.push(Repetition { index: own_id.index, original: owner.id });
+                continue;
+            }
+            let owner = OwnIdOwner { id: first + own_id.index as u64, expires };
+            self.own_ids.insert(own_id.key.as_str().into(), owner);
+        }
+        repetitions
+    }
+
+    /// Removes entries that are too old or too many. The newest entry stays.
+    fn trim(&mut self, now: u64, retention: &Retention) {
+        let begin = now.saturating_sub(retention.age.as_micros() as u64);
+        for _ in 0..MAX_TRIMMED {
+            let (Some(oldest), Some(meta)) = (self.entries.front(), &mut self.meta) else { return };
+            if self.entries.len() == 1 || (oldest.id >= begin && meta.bytes <= retention.bytes) {
+                return;
+            }
+            meta.bytes -= bytes(&oldest.body);
+            self.entries.pop_front();
+            self.trimmed += 1;
+        }
+    }
+
+    fn expire(&mut self, now: u64) {
+        self.sessions.retain(|_, session| session.expires > now);
+        self.own_ids.retain(|_, owner| owner.expires > now);
+    }
+}
+
+fn bytes(body: &Body) -> u64 {
+    match body {
+        Body::Events { blob, .. } => blob.len() as u64,
+        Body::Created | Body::Lost => 0,
+    }
+}
