@@ -3,6 +3,6 @@
 
 mod broker;
 
-pub use crate::clock::ManualClock;
+pub use crate::clock::{Clock, ManualClock};
 pub use crate::store::ManualStore;
 pub use broker::{Broker, Env};

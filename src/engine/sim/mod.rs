@@ -61,6 +61,8 @@ struct State {
     late: VecDeque<Late>,
     connections: u64,
     trimmed: usize,
+    lost: Vec<Arc<Entry>>,
+    written: Vec<Arc<Entry>>,
 }
 
 struct Server {
@@ -106,6 +108,8 @@ impl SimLog {
             late: VecDeque::new(),
             connections: 0,
             trimmed: 0,
+            lost: Vec::new(),
+            written: Vec::new(),
         })))
     }
 
@@ -138,9 +142,11 @@ impl SimLog {
         self.lock().link(link).planned.push_back((kind, fault));
     }
 
-    /// Cuts a link, or repairs it. Its connections break.
+    /// Cuts a link, so that its connections break, or repairs it.
     pub fn cut(&self, link: u64, is_cut: bool) {
-        self.break_link(link);
+        if is_cut {
+            self.break_link(link);
+        }
         self.lock().link(link).is_cut = is_cut;
     }
 
@@ -156,12 +162,14 @@ impl SimLog {
         state.link(link).still_before = state.connections;
     }
 
-    /// Makes the server unreachable, or reachable again. All connections break.
+    /// Makes the servers unreachable, so that all connections break, or reachable again.
     pub fn set_away(&self, is_away: bool) {
         let mut state = self.lock();
         state.is_away = is_away;
-        let connections = state.connections;
-        state.links.values_mut().for_each(|link| link.broken_before = connections);
+        if is_away {
+            let connections = state.connections;
+            state.links.values_mut().for_each(|link| link.broken_before = connections);
+        }
     }
 
     /// Has the server refuse appends because it is out of memory.
@@ -183,29 +191,48 @@ impl SimLog {
         state.promote(data, old);
     }
 
-    /// Promotes a replica that lacks the newest entries and everything that was done with and after them. Returns what it lacks.
-    pub fn lose_suffix(&self, entries: usize, old: OldServer) -> Vec<Arc<Entry>> {
+    /// Promotes a replica that lacks the newest entries and everything that was done with and after them.
+    pub fn lose_suffix(&self, entries: usize, old: OldServer) {
         let mut state = self.lock();
         let primary = state.primary();
         let last = primary.data.entries().nth_back(entries).map_or(0, |entry| entry.id);
-        let is_early = |data: &Data| data.entries().next_back().map_or(0, |entry| entry.id) <= last;
-        let oldest = (!primary.earlier.is_empty()).then_some(0);
-        let index = primary.earlier.iter().rposition(is_early).or(oldest).filter(|_| entries > 0);
-        state.promote_earlier(index, old)
+        let is_early = |data: &&Data| data.entries().next_back().map_or(0, |entry| entry.id) <= last;
+        let earlier = primary.earlier.iter().rfind(is_early).or(primary.earlier.front());
+        let data = earlier.filter(|_| entries > 0).unwrap_or(&primary.data).clone();
+        state.promote(data, old);
     }
 
-    /// Promotes a replica that lacks the last changes: greetings and appends. Returns the entries that it lacks.
-    pub fn lose_changes(&self, changes: usize, old: OldServer) -> Vec<Arc<Entry>> {
+    /// Promotes a replica that lacks the last changes: greetings, appends and what attaching has written.
+    pub fn lose_changes(&self, changes: usize, old: OldServer) {
         let mut state = self.lock();
-        let index = state.primary().earlier.len().checked_sub(changes).filter(|_| changes > 0);
-        state.promote_earlier(index, old)
+        let primary = state.primary();
+        let data = primary.earlier.iter().nth_back(changes.wrapping_sub(1)).unwrap_or(&primary.data).clone();
+        state.promote(data, old);
     }
 
-    /// Removes everything, as FLUSHALL does. Connections stay. Returns the entries that were there.
-    pub fn flush(&self) -> Vec<Arc<Entry>> {
+    /// Ends the servers that don't know that they were replaced.
+    pub fn end_unaware_servers(&self) {
+        let mut state = self.lock();
+        let primary = state.servers.len() - 1;
+        let unaware = state.servers[..primary].iter_mut().filter(|server| server.role == Role::Primary);
+        unaware.for_each(|server| server.role = Role::Gone);
+    }
+
+    /// Removes everything, as FLUSHALL does. Connections stay.
+    pub fn flush(&self) {
         let mut state = self.lock();
         let removed = std::mem::take(&mut state.primary().data);
-        removed.entries().cloned().collect()
+        state.lost.extend(removed.entries().cloned());
+    }
+
+    /// Returns the entries that were lost or removed, and those that were appended to servers which had been replaced.
+    pub fn lost(&self) -> Vec<Arc<Entry>> {
+        self.lock().lost.clone()
+    }
+
+    /// Returns everything that was ever appended to any server, in the order in which it was.
+    pub fn written(&self) -> Vec<Arc<Entry>> {
+        self.lock().written.clone()
     }
 
     /// Returns the entries, oldest first.
@@ -234,30 +261,26 @@ impl State {
         self.links.entry(link).or_default()
     }
 
-    fn promote_earlier(&mut self, index: Option<usize>, old: OldServer) -> Vec<Arc<Entry>> {
-        let primary = self.primary();
-        let data = index.map_or_else(|| primary.data.clone(), |index| primary.earlier[index].clone());
-        let has = |entry: &Arc<Entry>| data.entries().any(|other| Arc::ptr_eq(entry, other));
-        let oldest = data.entries().next().map_or(0, |entry| entry.id);
-        let all = primary.data.entries();
-        let lost = all.filter(|entry| entry.id >= oldest && !has(entry)).cloned().collect();
-        self.promote(data, old);
-        lost
-    }
-
     fn promote(&mut self, data: Data, old: OldServer) {
-        let ahead = self.primary().ahead;
-        self.primary().role = match old {
+        let primary = self.primary();
+        let oldest = data.entries().next().map_or(0, |entry| entry.id);
+        let has = |entry: &Arc<Entry>| data.entries().any(|other| Arc::ptr_eq(entry, other));
+        let lost = primary.data.entries().filter(|entry| entry.id >= oldest && !has(entry)).cloned();
+        let lost: Vec<_> = lost.collect();
+        primary.role = match old {
             OldServer::Gone => Role::Gone,
             OldServer::Demoted => Role::Demoted,
             OldServer::Unaware => Role::Primary,
         };
+        let ahead = primary.ahead;
+        self.lost.extend(lost);
         self.servers.push(Server::new(data, ahead));
     }
 
     /// Applies a request that changes something to a server.
     fn apply<T>(&mut self, server: usize, kind: Kind, request: impl FnOnce(&mut Data, u64, &Retention) -> T) -> T {
-        let retention = self.retention;
+        let (retention, primary) = (self.retention, self.servers.len() - 1);
+        let is_replaced = server < primary;
         let server = &mut self.servers[server];
         let now = self.micros.saturating_add_signed(server.ahead);
         if kind != Kind::Pulse {
@@ -265,8 +288,14 @@ impl State {
             let surplus = server.earlier.len().saturating_sub(MAX_EARLIER);
             server.earlier.drain(..surplus);
         }
+        let last = server.data.last();
         let result = request(&mut server.data, now, &retention);
         self.trimmed += server.data.take_trimmed();
+        let new: Vec<_> = server.data.entries().filter(|entry| entry.id > last).cloned().collect();
+        if is_replaced {
+            self.lost.extend(new.iter().cloned());
+        }
+        self.written.extend(new);
         result
     }
 }

@@ -217,8 +217,8 @@ fn a_lost_suffix_is_told_once_by_the_first_broker_that_notices() {
     let kept = bench.append(&mut connection, HELLO, &[Some("a")]);
     let read = bench.append(&mut connection, HELLO, &[Some("b")]);
     let appended = bench.append(&mut connection, HELLO, &[None]);
-    let lost = bench.log.lose_suffix(2, OldServer::Gone);
-    assert_eq!(lost.iter().map(|entry| entry.id).collect::<Vec<_>>(), [read.first(), appended.first()]);
+    bench.log.lose_suffix(2, OldServer::Gone);
+    assert_eq!(bench.log.lost().iter().map(|entry| entry.id).collect::<Vec<_>>(), [read.first(), appended.first()]);
     assert!(matches!(connection.read(CREATED), Err(LogError::Broken(_))));
     let mut connection = bench.connect(1);
     assert_eq!(attach(&mut connection, kept.mark(), None, 0), attach(&mut connection, None, kept.mark(), 0));
@@ -251,7 +251,8 @@ fn a_log_without_anything_has_lost_what_a_broker_knows() {
     let mut bench = Bench::new();
     let mut connection = bench.begin(HELLO);
     let sent = bench.append(&mut connection, HELLO, &[None]);
-    assert_eq!(bench.log.flush().len(), 2);
+    bench.log.flush();
+    assert_eq!(bench.log.lost().len(), 2);
     assert_eq!(bench.append(&mut connection, HELLO, &[None]).result, Err(LogError::Fenced));
     connection.hello(HELLO).unwrap();
     let refused = bench.append(&mut connection, HELLO, &[None]).result;
@@ -270,6 +271,9 @@ fn an_old_server_goes_on_or_refuses() {
         assert_eq!(matches!(result, Err(LogError::Refused(Refusal::NotWritable, _))), refuses, "{result:?}");
         assert_eq!(other.read(CREATED).unwrap().len(), if refuses { 1 } else { 2 });
         assert_eq!(bench.connect(2).read(CREATED).unwrap(), []);
+        assert_eq!(bench.log.lost().len(), if refuses { 1 } else { 2 });
+        bench.log.end_unaware_servers();
+        assert_eq!(matches!(other.read(CREATED), Err(LogError::Broken(_))), !refuses);
     }
 }
 
@@ -277,7 +281,8 @@ fn an_old_server_goes_on_or_refuses() {
 fn changes_without_entries_can_be_lost() {
     let bench = Bench::new();
     drop(bench.begin(HELLO));
-    assert!(bench.log.lose_changes(1, OldServer::Gone).is_empty());
+    bench.log.lose_changes(1, OldServer::Gone);
+    assert!(bench.log.lost().is_empty());
     assert_eq!(bench.connect(1).pulse(HELLO), Err(LogError::Fenced));
 }
 

@@ -1,0 +1,100 @@
+//! Notes what the tail hands over, in order.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use esker::internals::engine::{Follow, LogEvent};
+
+/// What a follower was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Begin(u64),
+    Event(Seen),
+    Pass(u64),
+    LoseThrough(u64),
+}
+
+/// An event that a follower got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub id: u64,
+    /// The number of the publish, and the index of the event in it.
+    pub number: usize,
+    pub index: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub told: Vec<Told>,
+    /// The number of events that it takes now.
+    pub room: usize,
+}
+
+impl Notes {
+    /// Returns the newest id that it was told.
+    pub fn newest(&self) -> u64 {
+        self.told.iter().rev().find_map(Told::newest).unwrap_or(0)
+    }
+}
+
+impl Told {
+    pub fn newest(&self) -> Option<u64> {
+        match self {
+            Self::Begin(_) => None,
+            Self::Event(seen) => Some(seen.id),
+            Self::Pass(id) | Self::LoseThrough(id) => Some(*id),
+        }
+    }
+}
+
+/// A shared handle to what a follower notes.
+#[derive(Clone, Debug, Default)]
+pub struct Follower(Arc<Mutex<Notes>>);
+
+impl Follower {
+    pub fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follow for Follower {
+    fn apply(&mut self, events: &mut VecDeque<LogEvent>) -> Result<(), String> {
+        let mut notes = self.lock();
+        let count = notes.room.min(events.len());
+        notes.room -= count;
+        let seen = events.drain(..count).map(|event| read(&event));
+        let seen: Vec<_> = seen.map(Told::Event).collect();
+        notes.told.extend(seen);
+        Ok(())
+    }
+
+    fn lose_through(&mut self, id: u64) {
+        self.lock().told.push(Told::LoseThrough(id));
+    }
+
+    fn begin(&mut self, oldest: u64) {
+        self.lock().told.push(Told::Begin(oldest));
+    }
+
+    fn pass(&mut self, id: u64) {
+        self.lock().told.push(Told::Pass(id));
+    }
+}
+
+/// Returns the lines of an event.
+pub fn lines(number: usize, index: usize) -> String {
+    format!("data: {number} {index}\n")
+}
+
+fn read(event: &LogEvent) -> Seen {
+    let (number, index) = numbers(&event.lines);
+    Seen { id: event.id, number, index }
+}
+
+/// Returns the number of the publish that the lines are of, and the index of the event in it.
+pub fn numbers(lines: &[u8]) -> (usize, usize) {
+    let text = std::str::from_utf8(lines).expect("UTF-8");
+    let mut words = text.strip_prefix("data: ").expect("data").split_whitespace();
+    let mut number = || words.next().expect("a number").parse().expect("a number");
+    (number(), number())
+}

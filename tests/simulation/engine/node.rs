@@ -1,0 +1,128 @@
+//! One broker's part of the engine: an appender, a tail, and what its publishes were told.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use esker::internals::engine::blob::Part;
+use esker::internals::engine::sim::{SimConnect, SimLog};
+use esker::internals::engine::{Appender, Engine, EngineError, Health, Sequenced, Tail};
+use esker::internals::sim::{Clock, ManualClock};
+
+use super::follower::{Follower, lines};
+
+/// What a publish or a barrier was told.
+#[derive(Clone, Debug)]
+pub enum Told {
+    Publish(usize, Result<Sequenced, EngineError>),
+    Barrier(usize, bool),
+}
+
+/// The result of a publish or a barrier, and when it came.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub told: Told,
+    /// The newest id that the follower had then.
+    pub newest: u64,
+    pub millis: u64,
+}
+
+#[derive(Clone, Default)]
+pub struct Answers(Arc<Mutex<Vec<Answer>>>);
+
+impl Answers {
+    fn push(&self, answer: Answer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+    }
+
+    pub fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A broker without hub and workers.
+pub struct Node {
+    /// Not the number of another node, ever.
+    pub serial: u64,
+    clock: Arc<ManualClock>,
+    pub engine: Engine,
+    appender: Appender<SimConnect>,
+    tail: Tail<SimConnect, Follower>,
+    pub follower: Follower,
+    answers: Answers,
+    pub is_closing: bool,
+}
+
+impl Node {
+    pub fn start(serial: u64, log: &SimLog, clock: &Arc<ManualClock>, answers: &Answers) -> Self {
+        let engine = Engine::new(Clock::manual(Arc::clone(clock)));
+        let follower = Follower::default();
+        Self {
+            serial,
+            clock: Arc::clone(clock),
+            appender: Appender::new(engine.clone(), log.connector(appender_link(serial)), serial),
+            tail: Tail::new(engine.clone(), log.connector(tail_link(serial)), follower.clone()),
+            engine,
+            follower,
+            answers: answers.clone(),
+            is_closing: false,
+        }
+    }
+
+    pub fn publish(&self, number: usize, topic: &str, own_ids: &[Option<String>]) {
+        let lines: Vec<_> = (0..own_ids.len()).map(|index| lines(number, index)).collect();
+        let events = own_ids.iter().zip(&lines).map(|(own_id, lines)| (own_id.as_deref(), lines.as_bytes()));
+        let note = self.note();
+        self.engine.publish(Part::new(topic, events), move |result| note(Told::Publish(number, result)));
+    }
+
+    pub fn barrier(&self, number: usize) {
+        let note = self.note();
+        self.engine.barrier(move |has_passed| note(Told::Barrier(number, has_passed)));
+    }
+
+    fn note(&self) -> impl FnOnce(Told) + Send + 'static {
+        let (answers, follower, clock) = (self.answers.clone(), self.follower.clone(), Arc::clone(&self.clock));
+        move |told| {
+            let millis = clock.elapsed_micros.load(Ordering::Relaxed) / 1000;
+            answers.push(Answer { told, newest: follower.lock().newest(), millis });
+        }
+    }
+
+    pub fn step_appender(&mut self) {
+        if !self.appender.is_over() {
+            self.appender.step(Duration::ZERO);
+        }
+    }
+
+    /// Steps the tail. The follower takes this many events.
+    pub fn step_tail(&mut self, room: usize) {
+        self.follower.lock().room = room;
+        self.tail.step();
+    }
+
+    pub fn expire(&self) {
+        self.engine.expire();
+    }
+
+    pub fn close(&mut self) {
+        self.is_closing = true;
+        self.engine.close();
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.appender.is_over() && !self.engine.is_waiting()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.engine.status().health == Health::Ready
+    }
+}
+
+pub fn appender_link(serial: u64) -> u64 {
+    serial * 2
+}
+
+pub fn tail_link(serial: u64) -> u64 {
+    serial * 2 + 1
+}

@@ -1,0 +1,315 @@
+//! One simulated log, the nodes that share it, and everything that happens to them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use esker::internals::engine::settings::Retention;
+use esker::internals::engine::sim::SimLog;
+use esker::internals::sim::ManualClock;
+use fastrand::Rng;
+
+use super::super::world::trace;
+use super::node::{Answers, Node};
+use super::oracle::{Barrier, Oracle, Publish, State, Truth, events};
+
+pub const NODES: usize = 3;
+const STEPS: usize = 800;
+const TOPICS: [&str; 3] = ["topicone1", "topictwo2", "topicthree3"];
+/// The simulated time begins in 2026.
+const BEGIN_MICROS: u64 = 1_770_000_000_000_000;
+/// How much longer than events the log knows a publisher's id.
+const OWN_ID_MARGIN: Duration = Duration::from_secs(60);
+/// More than the time in which everything that waits is answered, in steps of 50 ms.
+const SETTLING: usize = 400;
+
+/// What one seed's world is like.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub retention: Retention,
+    /// Servers lose what they have.
+    pub has_losses: bool,
+    /// Clocks are set.
+    pub has_clock_steps: bool,
+    /// Requests fail.
+    pub has_faults: bool,
+    /// Nodes are killed and started.
+    pub has_restarts: bool,
+}
+
+/// What happened, so that a simulation that tests nothing is noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub events: usize,
+    pub repetitions: usize,
+    pub refused: usize,
+    pub unknown: usize,
+    pub lost: usize,
+    pub trimmed: usize,
+    pub found: usize,
+    pub fenced: usize,
+}
+
+impl Totals {
+    pub fn plus(self, other: Self) -> Self {
+        let sum = self.all().into_iter().zip(other.all()).map(|(one, two)| one + two);
+        let sum: Vec<_> = sum.collect();
+        let [events, repetitions, refused, unknown, lost, trimmed, found, fenced] = sum[..] else {
+            unreachable!("as many as there are")
+        };
+        Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced }
+    }
+
+    pub fn all(&self) -> [usize; 8] {
+        let Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced } = *self;
+        [events, repetitions, refused, unknown, lost, trimmed, found, fenced]
+    }
+}
+
+pub struct World {
+    pub rng: Rng,
+    pub scenario: Scenario,
+    pub log: SimLog,
+    /// One for each place of a node.
+    pub clocks: [Arc<ManualClock>; NODES],
+    pub nodes: [Option<Node>; NODES],
+    answers: Answers,
+    pub oracle: Oracle,
+    pub serials: u64,
+    pub step: usize,
+    pub totals: Totals,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        fastrand::seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let (short, long) = (Duration::from_secs(20), Duration::from_secs(86_400));
+        let retention = Retention {
+            age: if rng.u8(0..4) == 0 { short } else { long },
+            bytes: if rng.u8(0..4) == 0 { rng.u64(100..2_000) } else { 1 << 30 },
+        };
+        let scenario = Scenario {
+            retention,
+            has_losses: rng.u8(0..3) == 0,
+            has_clock_steps: rng.u8(0..4) == 0,
+            has_faults: rng.u8(0..8) != 0,
+            has_restarts: rng.bool(),
+        };
+        trace(0, &format!("{scenario:?}"));
+        let clock = |_| {
+            let clock = ManualClock::default();
+            clock.unix_micros.store(BEGIN_MICROS + rng.u64(0..200_000) - 100_000, Ordering::Relaxed);
+            Arc::new(clock)
+        };
+        let clocks = [(); NODES].map(clock);
+        let own_id_micros = (retention.age + OWN_ID_MARGIN).as_micros() as u64;
+        Self {
+            log: SimLog::new(rng.u64(..), BEGIN_MICROS, retention),
+            rng,
+            scenario,
+            clocks,
+            nodes: [None, None, None],
+            answers: Answers::default(),
+            oracle: Oracle { own_id_micros, ..Oracle::default() },
+            serials: 0,
+            step: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    pub fn run(mut self) -> Totals {
+        (0..NODES).for_each(|place| self.start(place));
+        for _ in 0..STEPS {
+            self.step += 1;
+            self.draw_faults();
+            self.act();
+            self.take_answers();
+        }
+        self.settle();
+        (0..NODES).for_each(|place| self.drain(place));
+        let truth = Truth::new(&self.log);
+        self.oracle.assert_answers(&truth);
+        self.count();
+        self.totals
+    }
+
+    fn act(&mut self) {
+        let place = self.rng.usize(0..NODES);
+        match self.rng.u8(0..100) {
+            0..20 => self.publish(place),
+            20..24 => self.barrier(place),
+            24..44 => self.with(place, Node::step_appender),
+            44..72 => self.step_tail(place),
+            72..80 => self.with(place, |node| node.expire()),
+            80..92 => self.pass_time(),
+            92..96 => self.hurt(place),
+            96 if self.scenario.has_restarts => self.restart(place),
+            97 if self.rng.u8(0..4) == 0 => self.settle(),
+            98 => drop(self.log.deliver_late()),
+            _ => self.run_all(),
+        }
+    }
+
+    pub fn with(&mut self, place: usize, act: impl FnOnce(&mut Node)) {
+        if let Some(node) = &mut self.nodes[place] {
+            act(node);
+        }
+    }
+
+    fn step_tail(&mut self, place: usize) {
+        let room = if self.rng.u8(0..4) == 0 { self.rng.usize(0..3) } else { usize::MAX };
+        self.with(place, |node| node.step_tail(room));
+    }
+
+    /// Runs everything that runs by itself in a real broker.
+    fn run_all(&mut self) {
+        for place in 0..NODES {
+            self.with(place, Node::step_appender);
+            (0..8).for_each(|_| self.with(place, |node| node.step_tail(usize::MAX)));
+            self.with(place, |node| node.expire());
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        self.clocks[0].elapsed_micros.load(Ordering::Relaxed) / 1000
+    }
+
+    pub fn advance(&mut self, micros: u64) {
+        self.clocks.iter().for_each(|clock| clock.advance(micros));
+        self.log.advance(micros);
+    }
+
+    fn pass_time(&mut self) {
+        let most = [1_000, 50_000, 500_000, 5_000_000][self.rng.usize(0..4)];
+        let micros = self.rng.u64(1..most);
+        self.advance(micros);
+    }
+
+    fn publish(&mut self, place: usize) {
+        if self.nodes[place].is_none() {
+            return;
+        }
+        let number = self.oracle.publishes.len();
+        let repeats = (self.rng.u8(0..4) == 0).then(|| self.pick_repeat()).flatten();
+        let (topic, own_ids) = repeats.unwrap_or_else(|| self.new_events(number));
+        let Some(node) = &self.nodes[place] else { return };
+        trace(self.step, &format!("{} publishes {number} to {topic}: {own_ids:?}", node.serial));
+        let (node_serial, sent) = (node.serial, self.millis());
+        let state = State::Sent;
+        self.oracle.publishes.push(Publish { topic, own_ids: own_ids.clone(), node: node_serial, sent, state });
+        node.publish(number, topic, &own_ids);
+    }
+
+    /// Returns a topic and the publisher's ids of some events.
+    fn new_events(&mut self, number: usize) -> (&'static str, Vec<Option<String>>) {
+        let rng = &mut self.rng;
+        let (topic, kind) = (TOPICS[rng.usize(0..TOPICS.len())], rng.u8(0..4));
+        let own_ids = (0..rng.usize(1..4)).map(|index| match kind {
+            0 | 1 => None,
+            2 => Some(format!("own{number}.{index}")),
+            _ => Some(format!("again{}", rng.u8(0..4))),
+        });
+        (topic, own_ids.collect())
+    }
+
+    /// Returns the topic and the ids of a publish that a client repeats, usually because it was not accepted.
+    fn pick_repeat(&mut self) -> Option<(&'static str, Vec<Option<String>>)> {
+        let publishes = &self.oracle.publishes;
+        let of = |state: &[State]| {
+            let has_ids = |publish: &&Publish| publish.own_ids.iter().all(Option::is_some);
+            let is_like = |publish: &&Publish| state.is_empty() || state.contains(&publish.state);
+            publishes.iter().filter(has_ids).filter(is_like).collect::<Vec<_>>()
+        };
+        let failed = of(&[State::Unknown, State::Refused, State::Sent]);
+        let picked = if failed.is_empty() || self.rng.bool() { of(&[]) } else { failed };
+        let picked = (!picked.is_empty()).then(|| picked[self.rng.usize(0..picked.len())])?;
+        Some((picked.topic, picked.own_ids.clone()))
+    }
+
+    fn barrier(&mut self, place: usize) {
+        let Some(node) = &self.nodes[place] else { return };
+        let goal = self.log.entries().iter().flat_map(|entry| events(entry)).map(|seen| seen.id).max();
+        let (goal, lost) = (goal.unwrap_or(0), self.log.lost().len());
+        let number = self.oracle.barriers.len();
+        self.oracle.barriers.push(Barrier { node: node.serial, goal, lost, is_answered: false });
+        node.barrier(number);
+    }
+
+    fn take_answers(&mut self) {
+        for answer in self.answers.take() {
+            trace(self.step, &format!("{answer:?}"));
+            self.oracle.take(answer, &self.log);
+        }
+    }
+
+    pub fn start(&mut self, place: usize) {
+        self.serials += 1;
+        trace(self.step, &format!("{} starts", self.serials));
+        self.nodes[place] = Some(Node::start(self.serials, &self.log, &self.clocks[place], &self.answers));
+    }
+
+    pub fn kill(&mut self, place: usize) {
+        let Some(node) = self.nodes[place].take() else { return };
+        trace(self.step, &format!("{} is killed", node.serial));
+        let truth = Truth::new(&self.log);
+        self.count_node(&node);
+        self.oracle.assert_told(node.serial, &node.follower.lock().told, &truth, false);
+        let serial = node.serial;
+        drop(node);
+        self.take_answers();
+        self.oracle.forget(serial);
+    }
+
+    /// Closes a node, and waits until it has done everything.
+    pub fn drain(&mut self, place: usize) {
+        self.with(place, Node::close);
+        for _ in 0..SETTLING {
+            self.run_all();
+            self.take_answers();
+            if self.nodes[place].as_ref().is_none_or(Node::is_over) {
+                return self.kill(place);
+            }
+            self.advance(50_000);
+        }
+        panic!("it does not end");
+    }
+
+    /// Removes all faults and runs until everything must have been answered and every node knows everything.
+    pub fn settle(&mut self) {
+        trace(self.step, "settle");
+        self.heal();
+        for _ in 0..SETTLING {
+            self.run_all();
+            self.take_answers();
+            self.advance(50_000);
+        }
+        self.run_all();
+        let truth = Truth::new(&self.log);
+        for node in self.nodes.iter().flatten() {
+            let (status, last) = (node.engine.status(), self.log.last());
+            assert!(
+                node.is_ready() && status.applied == last,
+                "{} has not caught up with {last}: {status:?}",
+                node.serial
+            );
+            self.oracle.assert_told(node.serial, &node.follower.lock().told, &truth, true);
+        }
+        self.oracle.assert_answers(&truth);
+    }
+
+    fn count_node(&mut self, node: &Node) {
+        let status = node.engine.status();
+        self.totals.events += status.events_followed as usize;
+        self.totals.found += status.unknown_kept as usize;
+        self.totals.fenced += status.fenced as usize;
+    }
+
+    fn count(&mut self) {
+        let count = |is: fn(&Publish) -> bool| self.oracle.publishes.iter().filter(|publish| is(publish)).count();
+        self.totals.repetitions = count(|publish| matches!(publish.state, State::Accepted(_, 0)));
+        self.totals.refused = count(|publish| publish.state == State::Refused);
+        self.totals.unknown = count(|publish| publish.state == State::Unknown);
+        (self.totals.lost, self.totals.trimmed) = (self.log.lost().len(), self.log.trimmed());
+    }
+}
