@@ -13,6 +13,7 @@
 //! ```
 //! [`Log::hello`] ends the session of the broken connection, so whatever it has sent and has not arrived yet is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;

@@ -12,6 +12,8 @@ use crate::metrics::{Buckets, Counter, Histogram};
 
 /// How long, in milliseconds, the tail may be behind what the log is known to have before it is said to stand still.
 const STANDSTILL_MILLIS: u64 = 1_000;
+/// How long, in milliseconds, a broker is unhealthy after the engine has refused an append.
+const REFUSAL_MILLIS: u64 = 5_000;
 /// How long it may be behind before the broker is unhealthy.
 const UNHEALTHY_MILLIS: u64 = 3_000;
 
@@ -95,8 +97,8 @@ struct Links {
     unreadable: Option<Arc<str>>,
     is_caught_up: bool,
     is_closed: bool,
-    /// Why the engine refuses appends, though it can be reached.
-    refusal: Option<Arc<str>>,
+    /// Why the engine refuses appends, though it can be reached, and when it last did.
+    refusal: Option<(Arc<str>, u64)>,
     /// The newest entry that this broker has appended, until it is known to be lost.
     appended: Option<Mark>,
     /// The newest id that this broker has appended.
@@ -327,7 +329,7 @@ impl Shared {
     /// Notes that the engine refuses appends, and why.
     pub fn refuse(&self, why: &str, millis: u64) {
         let mut links = self.lock();
-        links.refusal = Some(why.into());
+        links.refusal = Some((why.into(), millis));
         let warning = links.refusals.fail(why, millis);
         drop(links);
         if let Some(why) = warning {
@@ -405,10 +407,16 @@ impl Links {
         }
         match (&self.appender, &self.tail) {
             (Link::Down(why), _) | (_, Link::Down(why)) => Health::Lost(Arc::clone(why)),
-            _ if self.refusal.is_some() => Health::Lost(self.refusal.clone().unwrap_or_default()),
             _ if !self.is_caught_up => Health::Starting,
             _ if self.behind(applied, millis) >= UNHEALTHY_MILLIS => Health::StandsStill,
-            _ => Health::Ready,
+            _ => self.refusal(millis).map_or(Health::Ready, Health::Lost),
         }
+    }
+
+    /// Returns why the engine has refused an append lately. Only another publish shows whether it still does, and a load
+    /// balancer sends none to an unhealthy broker.
+    fn refusal(&self, millis: u64) -> Option<Arc<str>> {
+        let (why, since) = self.refusal.as_ref()?;
+        (millis < since + REFUSAL_MILLIS).then(|| Arc::clone(why))
     }
 }

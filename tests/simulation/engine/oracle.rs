@@ -122,7 +122,7 @@ impl Oracle {
                         State::Accepted(sequenced.id, sequenced.events)
                     }
                     Err(EngineError::Unknown(_)) => State::Unknown,
-                    Err(EngineError::Busy | EngineError::Unavailable(_) | EngineError::Closed) => State::Refused,
+                    Err(_) => State::Refused,
                 };
             }
             node::Told::Barrier(number, has_passed) => {
