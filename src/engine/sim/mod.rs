@@ -222,7 +222,8 @@ impl SimLog {
     pub fn flush(&self) {
         let mut state = self.lock();
         let removed = std::mem::take(&mut state.primary().data);
-        state.lost.extend(removed.entries().cloned());
+        let lost: Vec<_> = removed.entries().filter(|entry| !contains(&state.lost, entry)).cloned().collect();
+        state.lost.extend(lost);
     }
 
     /// Returns the entries that were lost or removed, and those that were appended to servers which had been replaced.
@@ -262,11 +263,9 @@ impl State {
     }
 
     fn promote(&mut self, data: Data, old: OldServer) {
+        let is_lost = |entry: &&Arc<Entry>| entry.id > data.last() && !contains(&self.lost, entry);
+        let lost: Vec<_> = self.written.iter().filter(is_lost).cloned().collect();
         let primary = self.primary();
-        let oldest = data.entries().next().map_or(0, |entry| entry.id);
-        let has = |entry: &Arc<Entry>| data.entries().any(|other| Arc::ptr_eq(entry, other));
-        let lost = primary.data.entries().filter(|entry| entry.id >= oldest && !has(entry)).cloned();
-        let lost: Vec<_> = lost.collect();
         primary.role = match old {
             OldServer::Gone => Role::Gone,
             OldServer::Demoted => Role::Demoted,
@@ -274,6 +273,8 @@ impl State {
         };
         let ahead = primary.ahead;
         self.lost.extend(lost);
+        // The replica may not have heard of a removal.
+        self.lost.retain(|entry| !data.entries().any(|other| Arc::ptr_eq(entry, other)));
         self.servers.push(Server::new(data, ahead));
     }
 
@@ -304,4 +305,8 @@ impl Server {
     fn new(data: Data, ahead: i64) -> Self {
         Self { data, earlier: VecDeque::new(), role: Role::Primary, ahead }
     }
+}
+
+fn contains(entries: &[Arc<Entry>], entry: &Arc<Entry>) -> bool {
+    entries.iter().any(|other| Arc::ptr_eq(entry, other))
 }

@@ -75,13 +75,15 @@ impl World {
 
     fn lose(&mut self) {
         let (old, count) = (self.old_server(), self.rng.usize(1..6));
-        let before = self.log.lost().len();
         match self.rng.u8(0..8) {
-            0 => self.log.flush(),
+            0 => {
+                self.oracle.was_flushed = true;
+                self.log.flush();
+            }
             1..4 => self.log.lose_changes(count, old),
             _ => self.log.lose_suffix(count, old),
         }
-        trace(self.step, &format!("{} entries are lost: {old:?}", self.log.lost().len() - before));
+        trace(self.step, &format!("{} entries are lost: {old:?}", self.log.lost().len()));
     }
 
     fn step_clock(&mut self, place: usize) {

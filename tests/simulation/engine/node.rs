@@ -101,6 +101,16 @@ impl Node {
         self.tail.step();
     }
 
+    /// Steps the tail until nothing more comes.
+    pub fn run_tail(&mut self) {
+        let mut idle = 0;
+        while idle < 2 {
+            let before = self.follower.lock().told.len();
+            self.step_tail(usize::MAX);
+            idle = if self.follower.lock().told.len() > before { 0 } else { idle + 1 };
+        }
+    }
+
     pub fn expire(&self) {
         self.engine.expire();
     }

@@ -20,8 +20,11 @@ const TOPICS: [&str; 3] = ["topicone1", "topictwo2", "topicthree3"];
 const BEGIN_MICROS: u64 = 1_770_000_000_000_000;
 /// How much longer than events the log knows a publisher's id.
 const OWN_ID_MARGIN: Duration = Duration::from_secs(60);
-/// More than the time in which everything that waits is answered, in steps of 50 ms.
-const SETTLING: usize = 400;
+/// More than the time in which everything that waits is answered, in steps of this many microseconds.
+const SETTLING: usize = 200;
+const SETTLING_MICROS: u64 = 100_000;
+/// For how many of these steps all must be well.
+const CALM: usize = 3;
 
 /// What one seed's world is like.
 #[derive(Clone, Debug)]
@@ -166,7 +169,7 @@ impl World {
     fn run_all(&mut self) {
         for place in 0..NODES {
             self.with(place, Node::step_appender);
-            (0..8).for_each(|_| self.with(place, |node| node.step_tail(usize::MAX)));
+            self.with(place, Node::run_tail);
             self.with(place, |node| node.expire());
         }
     }
@@ -270,7 +273,7 @@ impl World {
             if self.nodes[place].as_ref().is_none_or(Node::is_over) {
                 return self.kill(place);
             }
-            self.advance(50_000);
+            self.advance(SETTLING_MICROS);
         }
         panic!("it does not end");
     }
@@ -279,12 +282,16 @@ impl World {
     pub fn settle(&mut self) {
         trace(self.step, "settle");
         self.heal();
+        let mut calm = 0;
         for _ in 0..SETTLING {
             self.run_all();
             self.take_answers();
-            self.advance(50_000);
+            calm = if self.is_calm() { calm + 1 } else { 0 };
+            if calm == CALM {
+                break;
+            }
+            self.advance(SETTLING_MICROS);
         }
-        self.run_all();
         let truth = Truth::new(&self.log);
         for node in self.nodes.iter().flatten() {
             let (status, last) = (node.engine.status(), self.log.last());
@@ -296,6 +303,12 @@ impl World {
             self.oracle.assert_told(node.serial, &node.follower.lock().told, &truth, true);
         }
         self.oracle.assert_answers(&truth);
+    }
+
+    fn is_calm(&self) -> bool {
+        let last = self.log.last();
+        let is_calm = |node: &Node| node.is_ready() && node.engine.status().applied == last;
+        self.oracle.is_answered() && self.nodes.iter().flatten().all(is_calm)
     }
 
     fn count_node(&mut self, node: &Node) {
