@@ -234,8 +234,8 @@ impl World {
         let Some(node) = &self.nodes[place] else { return };
         let goal = self.log.entries().iter().flat_map(|entry| events(entry)).map(|seen| seen.id).max();
         let (goal, lost) = (goal.unwrap_or(0), self.log.lost().len());
-        let number = self.oracle.barriers.len();
-        self.oracle.barriers.push(Barrier { node: node.serial, goal, lost, is_answered: false });
+        let (number, is_split) = (self.oracle.barriers.len(), self.oracle.is_split);
+        self.oracle.barriers.push(Barrier { node: node.serial, goal, lost, is_split, is_answered: false });
         node.barrier(number);
     }
 
