@@ -1,5 +1,7 @@
 //! The effects that connections return, and their order.
 
+mod engine;
+
 use std::sync::Arc;
 
 use super::*;
@@ -22,15 +24,21 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let service = Arc::new(service::configured(|config| config));
+        Self::of(service::configured(|config| config))
+    }
+
+    fn of(service: crate::api::Service) -> Self {
+        let (clock, service) = (Arc::new(ManualClock::default()), Arc::new(service));
         let cx = IterationContext::new(0, service, Clock::manual(Arc::clone(&clock)));
         Self { connections: Connections::new(1), cx, clock }
     }
 
     /// Accepts a connection with a request, whose socket has room for `room` bytes of output.
     fn accept(&mut self, request: &str, room: usize) {
-        let body = if request.starts_with("POST") { RECORD } else { "" };
+        self.accept_with_body(request, if request.starts_with("POST") { RECORD } else { "" }, room);
+    }
+
+    fn accept_with_body(&mut self, request: &str, body: &str, room: usize) {
         let length = body.len();
         let text = format!("{request} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}");
         let socket = TestSocket::with_room(room).receiving(text.as_bytes());

@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use crate::api::{Context, Service};
 use crate::auth::{Auth, Key, Keyring, Secret, TokenCache};
+#[cfg(test)]
+use crate::clock::Clock;
 use crate::clock::Now;
 use crate::config::Config;
+#[cfg(test)]
+use crate::engine::Engine;
 use crate::http::response::CommonHeaders;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::ids::Order;
@@ -64,6 +68,13 @@ pub fn with<T>(requires_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
 #[cfg(test)]
 pub fn configured(configure: impl FnOnce(Config) -> Config) -> Service {
     service(configure(Config::new()), Auth::Open)
+}
+
+/// Builds a service without tokens that nothing else uses, and its engine, which a test answers by hand.
+#[cfg(test)]
+pub fn with_engine() -> (Service, Engine) {
+    let engine = Engine::new(Clock::new());
+    (configured(|config| config).with_engine(engine.clone(), true), engine)
 }
 
 /// Returns the context of a request to a service at a moment.

@@ -486,13 +486,13 @@ pub const MUTATIONS: &[Mutation] = &[
         "drain-before-delivery",
         &[Contract("Whatever was accepted is delivered before the end")],
         "worker/maintenance.rs",
-        &[("            && !self.streams.has_work()\n", "")],
+        &[(" && !self.streams.has_work()", "")],
     ),
     change(
         "drain-before-inserts",
         &[Contract("Whatever was accepted is delivered before the end")],
         "worker/maintenance.rs",
-        &[("!is_pending\n            && ", "")],
+        &[("!is_pending && ", "")],
     ),
     change(
         "publish-accepted-while-draining",

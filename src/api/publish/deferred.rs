@@ -1,5 +1,8 @@
 //! Publishes that the engine appends to its log, and the responses to them.
 
+#[cfg(test)]
+mod tests;
+
 use super::{PublishRefusal, Request, no_room, refused};
 use crate::api::{Context, Deferred, Outcome};
 use crate::engine::blob::Part;

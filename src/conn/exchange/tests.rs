@@ -1,5 +1,6 @@
 //! The exchange without a socket: whole requests, in one piece and in many.
 
+mod deferred;
 mod lookups;
 
 use super::*;
@@ -7,7 +8,7 @@ use crate::api::Service;
 use crate::auth::{Principal, TokenCache};
 use crate::clock::Now;
 use crate::fuzz::service::{self, MAX_BODY};
-use crate::metrics::PublishRefusal;
+use crate::metrics::{PublishRefusal, TurnedAway};
 use crate::quota::Client;
 use std::cell::RefCell;
 

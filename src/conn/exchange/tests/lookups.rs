@@ -1,4 +1,4 @@
-//! Streams whose position the store is asked for.
+//! Streams of records whose position the store is asked for.
 
 use std::sync::Arc;
 
