@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::AtomicBool;
 
+mod engine;
+
 use super::builder::hub_limits;
 use super::*;
 use crate::config::MAX_ADMIN_CONNECTIONS;

@@ -59,11 +59,8 @@ impl Engine {
         publishes.into_iter().map(|publish| Waiting { part: publish.part, done: publish.done }).collect()
     }
 
-    /// Answers the barriers that wait. Returns their number.
-    pub(crate) fn answer_barriers(&self, is_reached: bool) -> usize {
-        let barriers = self.queue.take(Duration::ZERO).barriers;
-        let count = barriers.len();
-        barriers.into_iter().for_each(|barrier| (barrier.done)(is_reached));
-        count
+    /// Takes the barriers that wait. Each is called with whether it is reached.
+    pub(crate) fn take_barriers(&self) -> Vec<Box<dyn FnOnce(bool) + Send>> {
+        self.queue.take(Duration::ZERO).barriers.into_iter().map(|barrier| barrier.done).collect()
     }
 }

@@ -1,0 +1,154 @@
+//! A broker whose engine a test answers by hand.
+
+use std::error::Error as _;
+use std::thread;
+
+use super::*;
+use crate::engine::{Engine, EngineError, Sequenced};
+
+const TOPIC: &str = "topicone1";
+
+/// Starts a broker with one worker and an engine that nothing serves.
+fn start() -> (Broker, Engine) {
+    let config = Config::new().no_auth(true).data(":memory:").port(0).threads(1);
+    let settings = config.settle(1000).unwrap();
+    let mut listening = Listening::open(&settings, Vec::new()).unwrap();
+    let mut records = Store::open(&settings.data).unwrap();
+    let (clock, poller) = (Clock::new(), MioPoller::new().unwrap());
+    let engine = Engine::new(clock.clone());
+    let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, [poller.waker()].into_iter());
+    let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() })).unwrap();
+    let service = Service::new(hub, store, settings, Auth::Open, Metrics::new(1, 0)).with_engine(engine.clone(), false);
+    let service = Arc::new(service);
+    let listeners = std::mem::take(&mut listening.listeners);
+    let workers = builder::workers(&service, &clock, vec![poller], inboxes, listeners).unwrap();
+    let workers = workers.into_iter().map(|worker| thread::spawn(|| worker.run())).collect();
+    (Broker { service: Shared(service), listening, clock, workers }, engine)
+}
+
+/// Connects and sends a request.
+fn send(broker: &Broker, request: &str) -> TcpStream {
+    let mut client = TcpStream::connect(broker.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    client
+}
+
+/// Reads until the text contains this.
+fn read_until(client: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(end) {
+        let mut byte = [0];
+        assert_eq!(client.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&text));
+        text.extend(byte);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Waits until something is queued at the engine, and takes it.
+fn taken<T>(mut take: impl FnMut() -> Option<T>) -> T {
+    let wait = || thread::sleep(Duration::from_millis(1));
+    (0..20_000).find_map(|_| take().or_else(|| (wait(), None).1)).expect("it is queued in time")
+}
+
+/// Does what the tail does when the log has an event of the topic. Returns its id.
+fn apply(broker: &Broker) -> u64 {
+    let frames = vec![Event::new("from the log").to_frame().unwrap()];
+    let topic = TopicName::parse(TOPIC).unwrap();
+    broker.service.0.hub.publish(&topic, frames, broker.clock.now().id_micros, None).unwrap().id
+}
+
+fn publish_in_thread(broker: &Arc<Broker>) -> JoinHandle<Result<Published, PublishError>> {
+    let broker = Arc::clone(broker);
+    thread::spawn(move || broker.publish(TOPIC, &Event::new("x").id("own")))
+}
+
+#[test]
+fn a_drain_waits_for_publishes_at_the_engine() {
+    let (broker, engine) = start();
+    let mut stream = send(&broker, "GET /subscribe/topicone1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_until(&mut stream, "retry: ");
+    let mut idle = send(&broker, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_until(&mut idle, "ok");
+    let request = "POST /publish/topicone1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\ndata: x";
+    let mut publisher = send(&broker, request);
+    let publish = taken(|| engine.take_publishes().pop());
+    broker.service.0.drain();
+    broker.service.0.hub.wake(0);
+    // The worker closes idle connections when it begins to drain, and would end streams in the same iteration.
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    let id = apply(&broker);
+    publish.answer(Ok(Sequenced { id, events: 1 }));
+    let (mut response, mut events) = (String::new(), String::new());
+    publisher.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.contains(&format!("\"id\":\"{id}\"")), "{response}");
+    stream.read_to_string(&mut events).unwrap();
+    assert!(events.contains("data: from the log\n") && events.ends_with("0\r\n\r\n"), "{events}");
+    broker.shutdown();
+}
+
+#[test]
+fn a_publish_of_the_program_waits_for_the_engine() {
+    let (broker, engine) = start();
+    let broker = Arc::new(broker);
+    let subscription = broker.subscribe([TOPIC], StartFrom::Now).unwrap();
+    let publish = publish_in_thread(&broker);
+    let queued = taken(|| engine.take_publishes().pop());
+    assert!(!publish.is_finished());
+    queued.answer(Ok(Sequenced { id: 7, events: 1 }));
+    assert_eq!(publish.join().unwrap(), Ok(Published { id: 7, events: 1, subscribers: 1 }));
+    drop(subscription);
+    for error in [EngineError::Busy, EngineError::Unavailable("away".into()), EngineError::Unknown("cut".into())] {
+        let publish = publish_in_thread(&broker);
+        taken(|| engine.take_publishes().pop()).answer(Err(error.clone()));
+        let refused = publish.join().unwrap().unwrap_err();
+        assert_eq!(refused, PublishError::Engine(error.clone()));
+        assert_eq!(refused.source().unwrap().to_string(), error.to_string());
+    }
+    let publish = publish_in_thread(&broker);
+    let abandoned = taken(|| engine.take_publishes().pop());
+    drop(abandoned);
+    assert!(matches!(publish.join().unwrap(), Err(PublishError::Engine(EngineError::Unknown(_)))));
+    engine.close();
+    assert_eq!(broker.publish(TOPIC, &Event::new("x")), Err(PublishError::Draining));
+    assert_eq!(broker.service.0.hub.counts().published, 0, "the log alone publishes");
+}
+
+#[test]
+fn a_subscription_of_the_program_with_an_unknown_position_waits_for_the_log() {
+    let (broker, engine) = start();
+    let broker = Arc::new(broker);
+    let position = broker.clock.now().id_micros + 1_000_000_000;
+    let subscribe = || {
+        let (broker, position) = (Arc::clone(&broker), position.to_string());
+        thread::spawn(move || broker.subscribe([TOPIC], StartFrom::After(&position)))
+    };
+    let barrier = || taken(|| engine.take_barriers().pop());
+    let refused = subscribe();
+    barrier()(false);
+    assert_eq!(refused.join().unwrap().unwrap_err(), SubscribeError::Engine);
+    let unknown = subscribe();
+    barrier()(true);
+    let mut subscription = unknown.join().unwrap().unwrap();
+    assert_eq!(subscription.try_recv(), Ok(Received::Gap { oldest: None }));
+    // What another broker has published arrives before the barrier is reached.
+    let known = subscribe();
+    let barrier = barrier();
+    let topic = TopicName::parse(TOPIC).unwrap();
+    let frames = ["a", "b"].map(|data| Event::new(data).to_frame().unwrap()).into();
+    broker.service.0.hub.publish(&topic, frames, position, None).unwrap();
+    barrier(true);
+    let mut subscription = known.join().unwrap().unwrap();
+    let event = subscription.try_recv().unwrap().into_event().expect("there is no gap");
+    assert_eq!((event.id(), event.data()), (position + 1, "b"));
+}
+
+#[test]
+fn without_records_the_program_inserts_none() {
+    let (broker, _engine) = start();
+    assert_eq!(broker.insert("user", "1"), Err(InsertError::Off));
+    let mut client = send(&broker, "GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 404 ") && response.contains("--data"), "{response}");
+}
