@@ -9,7 +9,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// Has a deferred publish carried out, and answers it in place of the engine.
 #[track_caller]
-fn answer(step: Step, service: &Service, engine: &Engine, result: Result<Sequenced, EngineError>) -> DeferredResult {
+fn answer(step: Step, service: &Service, engine: &Engine, result: &Result<Sequenced, EngineError>) -> DeferredResult {
     let Step::Defer(request) = step else { panic!("{step:?}") };
     let (sender, replies) = std::sync::mpsc::channel();
     request.run(service, move |reply| sender.send(reply.result).unwrap());
@@ -31,7 +31,7 @@ fn pipelined_requests_wait_behind_a_deferred_publish() {
         let (before, id) = (out.len(), id as u64);
         assert!(matches!(exchange.advance(&pipeline.as_bytes()[taken..], context, &mut out), (0, Step::Wait)));
         assert_eq!(out.len(), before, "nothing is answered before the result");
-        let result = answer(step, &service, &engine, Ok(Sequenced { id, events: 1 }));
+        let result = answer(step, &service, &engine, &Ok(Sequenced { id, events: 1 }));
         assert!(matches!(exchange.deliver(result, context, &mut out), Step::Responded));
     }
     exchange.advance(&pipeline.as_bytes()[taken..], context, &mut out);
@@ -53,7 +53,7 @@ fn a_deferred_publish_times_out_with_504_and_a_late_reply_is_ignored() {
     assert!(response.contains("Connection: close"), "the reply could be taken for another request's: {response}");
     let unknown = || service.metrics.worker(0).publishes_refused.get(PublishRefusal::Unknown as usize);
     assert_eq!(unknown(), 1);
-    let late = answer(step, &service, &engine, Err(EngineError::Unknown("late".into())));
+    let late = answer(step, &service, &engine, &Err(EngineError::Unknown("late".into())));
     assert!(matches!(exchange.deliver(late, context, &mut out), Step::Read));
     assert_eq!((out.len(), unknown()), (0, 1), "it is counted once");
 }
