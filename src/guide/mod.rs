@@ -11,6 +11,7 @@
 //! | [`proxies`] | running behind nginx, Caddy, HAProxy and others |
 //! | [`sizing`] | memory, descriptors, kernel settings, threads |
 //! | [`options`] | every option, its default and its meaning |
+//! | [`brokers`] | several brokers with the same topics: Redis or Valkey, load balancers, failover |
 //! | [`deploying`] | packages, containers, settings, the log, health checks and metrics, security |
 //! | [`backup`] | copying, checking, exporting and restoring records |
 //! | [`upgrading`] | what a restart means for streams, positions and publishers |
@@ -31,6 +32,7 @@ macro_rules! links {
 [proxies]: crate::guide::proxies
 [sizing]: crate::guide::sizing
 [options]: crate::guide::options
+[brokers]: crate::guide::brokers
 [deploying]: crate::guide::deploying
 [backup]: crate::guide::backup
 [upgrading]: crate::guide::upgrading
@@ -73,6 +75,10 @@ pub mod sizing {}
 #[doc = links!()]
 #[doc = include_str!("options.md")]
 pub mod options {}
+
+#[doc = links!()]
+#[doc = include_str!("brokers.md")]
+pub mod brokers {}
 
 #[doc = links!()]
 #[doc = include_str!("deploying.md")]

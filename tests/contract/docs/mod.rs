@@ -1,6 +1,7 @@
 //! Runs everything that README and the guide show. Every fenced block must have an entry here that says how it is run, and
 //! every link must have a target.
 
+mod brokers;
 mod page;
 mod proxies;
 mod publishers;
@@ -11,6 +12,8 @@ mod tokens;
 
 use page::Block;
 use shell::Shell;
+
+pub use shell::free_port;
 
 /// How a block is run.
 enum How {
@@ -67,10 +70,10 @@ const README: Page = Page {
     text: include_str!("../../../README.md"),
     blocks: &[
         ("sh", "scripts/run ", ALONE),
-        ("sh", "scripts/package", NotHere("minutes; tests/deploy builds and unpacks the packages")),
         ("sh", "curl -N http", RUNNING),
         ("text", "event: greeting", NotHere("`the_first_event_looks_as_shown` compares it")),
         ("html", "<script>", Browser("new EventSource(\"http://127.0.0.1:3000/subscribe/greeting?prime\")")),
+        ("sh", "make cluster", NotHere("cluster.rs starts it and sends these requests")),
     ],
 };
 
@@ -144,6 +147,18 @@ pub const PAGES: &[Page] = &[
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", RUNNING),
             ("sh", "curl http://127.0.0.1:3000/metrics", RUNNING),
+        ]
+    ),
+    guide!(
+        "brokers.md",
+        &[
+            ("sh", "make cluster", NotHere("cluster.rs starts it")),
+            ("sh", "redis-server --port", NotHere("`the_guides_brokers_share_a_log` runs it with a server of its own")),
+            ("haproxy", "defaults", Proxy),
+            ("caddy", "reverse_proxy", Proxy),
+            ("nginx", "upstream brokers", Proxy),
+            ("sh", "esker --engine redis+sentinel", NotHere("sentinels; tests/log starts some")),
+            ("text", "user esker", NotHere("`the_guide_lists_the_rights` compares it")),
         ]
     ),
     guide!("options.md", &[]),
@@ -250,8 +265,8 @@ fn every_shell_block_works_as_shown() {
 #[test]
 fn the_first_event_looks_as_shown() {
     let shown = page::blocks(page("README.md").text);
-    let comments: String = shown[3].text.lines().map(|line| format!("# {line}\n")).collect();
-    shell::run(&[&shown[2].text, &comments], true);
+    let comments: String = shown[2].text.lines().map(|line| format!("# {line}\n")).collect();
+    shell::run(&[&shown[1].text, &comments], true);
 }
 
 /// The second block of the page on backup requires a broker that has stopped.
@@ -260,6 +275,38 @@ fn a_store_is_dumped_and_loaded_as_shown() {
     let shown = page::blocks(page("backup.md").text);
     let stop = "kill -TERM $(pidof esker); while kill -0 $(pidof esker) 2>/dev/null; do sleep 0.1; done\n";
     shell::run(&["esker --no-auth\n", &shown[0].text, stop, &shown[1].text], false);
+}
+
+/// Two brokers on one machine need other ports than the one that the blocks of other pages use.
+#[test]
+fn the_guides_brokers_share_a_log() {
+    let text = page::blocks(page("brokers.md").text).swap_remove(1).text;
+    let ports = ["6379", "3001", "3002"];
+    let text = ports.iter().fold(text, |text, port| text.replace(port, &free_port().to_string()));
+    shell::run(&[&text], false);
+}
+
+/// The messages that the page on several brokers explains are those of the engine.
+#[test]
+fn the_explained_messages_exist() {
+    let (_, table) = page("brokers.md").text.split_once("## Messages").expect("the page has this section");
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let messages: Vec<_> = cells.flat_map(|(cell, _)| cell.split('`').step_by(2)).collect();
+    assert!(messages.len() > 20, "{messages:?}");
+    let sources = sources_of_the_engine(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine"));
+    for message in messages.iter().filter(|message| message.len() > 8) {
+        assert!(sources.contains(message), "{message}");
+    }
+}
+
+/// Returns the text of all files below a directory, with the literals that span lines in one.
+fn sources_of_the_engine(dir: &std::path::Path) -> String {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let text = |path: std::path::PathBuf| {
+        if path.is_dir() { sources_of_the_engine(&path) } else { std::fs::read_to_string(path).expect("text") }
+    };
+    let joined = |text: String| text.split("\\\n").map(str::trim_start).collect::<String>();
+    entries.map(text).map(joined).collect()
 }
 
 /// Network settings are visible only in the machine's own namespace, and those of a firewall only where it runs.

@@ -33,22 +33,22 @@ fn haproxy(config: &str, listen: SocketAddr) -> String {
     config.replace("127.0.0.1:8080", &listen.to_string())
 }
 
-struct ProxyKind {
+pub struct ProxyKind {
     program: &'static str,
     arguments: &'static [&'static str],
     config: fn(&str, SocketAddr) -> String,
 }
 
-const NGINX: ProxyKind =
+pub const NGINX: ProxyKind =
     ProxyKind { program: "nginx", arguments: &["-e", "stderr", "-p", ".", "-c", "config"], config: nginx };
-const CADDY: ProxyKind =
+pub const CADDY: ProxyKind =
     ProxyKind { program: "caddy", arguments: &["run", "--adapter", "caddyfile", "--config", "config"], config: caddy };
-const HAPROXY: ProxyKind = ProxyKind { program: "haproxy", arguments: &["-db", "-f", "config"], config: haproxy };
+pub const HAPROXY: ProxyKind = ProxyKind { program: "haproxy", arguments: &["-db", "-f", "config"], config: haproxy };
 
 /// Publishes five events through the proxy. The fastest one shows whether the proxy buffers, because the machine may be busy.
 fn assert_works(kind: &ProxyKind, shown: &str, prefix: &str) {
     let broker = Broker::start(&[]);
-    let (address, _front) = start(kind, &shown.replace("127.0.0.1:3000", &broker.address.to_string()));
+    let (address, _front) = start(kind, |_| shown.replace("127.0.0.1:3000", &broker.address.to_string()));
     let mut stream = Stream::open(Connection::open(address), &format!("{prefix}/subscribe/greeting"), "");
     stream.opening();
     let deliver = |number: u32| {
@@ -81,14 +81,16 @@ fn assert_keeps_names(broker: &Broker, address: SocketAddr, prefix: &str) {
     assert_eq!(audit("a%2F..%2Fb").status, 400);
 }
 
-/// Starts the program on a free port, and tries another one if a program takes it in the meantime.
-fn start(kind: &ProxyKind, shown: &str) -> (SocketAddr, (Program, TempDir)) {
+/// Starts the program on a free port, and tries another one if a program takes it in the meantime. `shown` is the guide's text for
+/// the address.
+pub fn start(kind: &ProxyKind, shown: impl Fn(SocketAddr) -> String) -> (SocketAddr, (Program, TempDir)) {
     for _ in 0..10 {
         let home = TempDir::new();
         let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = free.local_addr().expect("a listener has an address");
         drop(free);
-        std::fs::write(home.path.join("config"), (kind.config)(shown, address)).expect("a file can be written");
+        std::fs::write(home.path.join("config"), (kind.config)(&shown(address), address))
+            .expect("a file can be written");
         let mut program = Program::start(&[kind.program], kind.arguments, &home);
         let begin = Instant::now();
         while program.ended().is_none() {

@@ -13,19 +13,27 @@ use std::time::{Duration, Instant};
 use super::super::support::{Broker, TIMEOUT, TempDir};
 
 /// Replaces the programs that a reader has: the broker built for this test, run in the background until it listens; cargo's
-/// build, which is done already; and curl, whose streams run in the background after their first byte.
+/// build, which is done already; Redis, which runs in the background as well; and curl, whose streams run in the background after their first byte.
 const PRELUDE: &str = r#"
 esker() {
     case "${1:-}" in
         token | check | dump | load | health | man | completions | --help | --version) "$ESKER" "$@" ;;
         *)
-            "$ESKER" "$@" 2>>broker.log &
+            local log
+            log="$(mktemp broker.XXXXXX)"
+            "$ESKER" "$@" 2>"$log" &
             echo $! >broker.pid
-            for _ in $(seq 200); do grep -q 'listens on' broker.log && return; sleep 0.1; done
-            cat broker.log >&2
+            for _ in $(seq 200); do grep -q 'listens on' "$log" && return; sleep 0.1; done
+            cat "$log" >&2
             return 1
             ;;
     esac
+}
+redis-server() {
+    command redis-server "$@" >redis.log 2>&1 &
+    for _ in $(seq 200); do grep -q 'Ready to accept connections' redis.log && return; sleep 0.1; done
+    cat redis.log >&2
+    return 1
 }
 scripts/run() { esker --no-auth "$@"; }
 cargo() {
@@ -110,7 +118,7 @@ fn shape(text: &str) -> String {
 }
 
 /// Returns a port below the kernel's ephemeral range: other tests have thousands of connections at the same time.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = std::process::id() as u16;
     let candidates =
