@@ -5,6 +5,7 @@ mod abusive_clients;
 mod audits;
 mod backup;
 mod browser;
+mod cluster;
 mod console;
 mod cors;
 mod data_directory;

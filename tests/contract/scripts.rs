@@ -42,14 +42,19 @@ impl ProgramDir {
     fn with(names: &[&str]) -> Self {
         let programs = Self { home: TempDir::new() };
         fs::create_dir(programs.dir()).expect("a directory can be made");
+        programs.link(names);
+        programs
+    }
+
+    /// Adds programs of this machine.
+    fn link(&self, names: &[&str]) {
         // Prefers the system's programs: the wrappers of version managers need other programs.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders: Vec<_> = [PathBuf::from("/usr/bin")].into_iter().chain(std::env::split_paths(&path)).collect();
         for name in names {
             let found = folders.iter().map(|dir| dir.join(name)).find(|file| file.is_file());
-            symlink(found.expect(name), programs.dir().join(name)).expect("a link can be made");
+            symlink(found.expect(name), self.dir().join(name)).expect("a link can be made");
         }
-        programs
     }
 
     fn dir(&self) -> PathBuf {
@@ -188,6 +193,22 @@ fn run_names_packages_it_cannot_install() {
         "{output}"
     );
     assert!(!output.contains("cargo build"), "{output}");
+}
+
+/// The installation is simulated and installs nothing, so the script ends when it starts the first program.
+#[test]
+fn cluster_builds_and_installs_what_is_missing() {
+    let programs = complete_machine();
+    programs.link(&["grep", "mktemp", "seq", "sleep", "tail"]);
+    // The script forbids Debian's packages to start services, and removes its temporary directory.
+    ["install", "rm"].into_iter().for_each(|name| programs.add(name, "exit 0"));
+    programs.add("apt-get", "echo \"apt-get $*\"");
+    let (code, out, err) = finish(programs.command("scripts/cluster").arg("65000").env("TMPDIR", &programs.home.path));
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.contains("cargo build --release --locked\n"), "{out}");
+    assert!(out.contains("scripts/cluster: installing redis-server"), "{out}");
+    assert!(out.contains("--no-install-recommends redis-server"), "{out}");
+    assert!(err.contains("engine has stopped"), "{err}");
 }
 
 #[test]
