@@ -1,9 +1,6 @@
 //! The system clock is set forward and back, by hours and by years, while the broker runs and while it doesn't. The monotonic
 //! clock is unaffected.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::baseline::{SLACK, assert_survives};
@@ -12,74 +9,11 @@ use super::lock_machine;
 use super::oracle::{Oracle, Pace};
 use super::publisher::{Ledger, Publisher};
 use super::records::{Inserter, Stored};
-use super::support::{Broker, Stream, TempDir, command, shim, tokens};
-
-/// Adds the number of seconds in the first eight bytes of a file to the system clock.
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
-
-static int64_t seconds(void) {
-    static volatile int64_t *offset;
-    if (!offset) {
-        int file = open(getenv("CLOCK_OFFSET"), O_RDONLY);
-        offset = mmap(0, 8, PROT_READ, MAP_SHARED, file, 0);
-    }
-    return *offset;
-}
-
-int clock_gettime(clockid_t clock, struct timespec *time) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-    int result = real(clock, time);
-    if (clock == CLOCK_REALTIME) time->tv_sec += seconds();
-    return result;
-}
-"#;
+use super::support::{Stream, tokens};
+use super::test_clock::TestClock;
 
 const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
-
-/// A clock that the test can set.
-struct TestClock {
-    dir: TempDir,
-    shim: PathBuf,
-    offset: File,
-}
-
-impl TestClock {
-    fn new() -> Self {
-        let dir = TempDir::new();
-        let shim = shim::build(&dir.path, SHIM);
-        let offset = File::create(dir.path.join("offset")).expect("it can be written");
-        let clock = Self { dir, shim, offset };
-        clock.set(0);
-        clock
-    }
-
-    /// Sets the clock to this many seconds from the real time.
-    fn set(&self, seconds: i64) {
-        self.offset.write_all_at(&seconds.to_ne_bytes(), 0).expect("it can be written");
-    }
-
-    fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Broker {
-        let mut command = command(environment);
-        command.env("LD_PRELOAD", &self.shim).env("CLOCK_OFFSET", self.dir.path.join("offset"));
-        match environment {
-            [] => Broker::start_command(command, arguments),
-            _ => Broker::start_command_with_tokens(command, arguments),
-        }
-    }
-
-    fn data(&self) -> String {
-        self.dir.path.join("data").display().to_string()
-    }
-}
 
 #[test]
 fn events_and_records_keep_their_order_when_the_clock_is_set() {

@@ -24,6 +24,7 @@ mod slow_clients;
 #[allow(dead_code, unused_imports, reason = "the contract tests use the rest")]
 #[path = "../contract/support/mod.rs"]
 mod support;
+mod test_clock;
 mod topics;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

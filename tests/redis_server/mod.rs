@@ -1,9 +1,9 @@
 //! A Redis or Valkey server that a test starts, and stops by its pid. Other tests include this file by its path.
 //!
 //! It runs the program that `ESKER_TEST_REDIS` names, otherwise the `redis-server` in `PATH`.
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part, and fails where it can't go on")]
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,14 +14,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a server may take to start, to load its data or to catch up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Where free ports are looked for: below the ports that the kernel gives to outgoing connections. Otherwise a client that
+/// connects while the server is down could be connected to itself.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// How often another free port is tried: somebody else may have taken the one that was found.
 const ATTEMPTS: u32 = 5;
 
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// A running server, or one that was killed and can be restarted. Its directory is removed at the end.
 pub struct RedisServer {
-    port: u16,
+    address: SocketAddr,
     directory: PathBuf,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
+    sentinel: Option<String>,
     child: Option<Child>,
     password: Option<String>,
 }
@@ -29,12 +36,37 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server without persistence. Options are as on its command line: `&["--appendonly", "yes"]`.
     pub fn start(options: &[&str]) -> Self {
+        Self::start_at(LOCALHOST, options, &[])
+    }
+
+    /// Starts a server like [`RedisServer::start`] at another address, and with environment variables.
+    pub fn start_at(ip: IpAddr, options: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_with(ip, options, environment, None)
+    }
+
+    /// Starts a Sentinel that watches a server, with or without a password of its own. It fails over by itself.
+    pub fn start_sentinel(name: &str, primary: &Self, password: Option<&str>) -> Self {
+        let mut lines = format!(
+            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 5000\n",
+            primary.port()
+        );
+        if let Some(password) = &primary.password {
+            lines.push_str(&format!("sentinel auth-pass {name} {password}\n"));
+        }
+        let options = password.map_or_else(Vec::new, |password| vec!["--requirepass", password]);
+        Self::start_with(LOCALHOST, &options, &[], Some(&lines))
+    }
+
+    fn start_with(ip: IpAddr, options: &[&str], environment: &[(&str, &str)], sentinel: Option<&str>) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
             let mut server = Self {
-                port: free_port(),
+                address: SocketAddr::new(ip, free_port(ip)),
                 directory: new_directory(),
                 options: options.iter().map(|&option| option.to_owned()).collect(),
+                environment: environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                sentinel: sentinel.map(str::to_owned),
                 child: None,
                 password: value_of(options, "--requirepass"),
             };
@@ -55,7 +87,12 @@ impl RedisServer {
     fn launch(&mut self) -> Result<(), String> {
         let program = program();
         let mut command = Command::new(&program);
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        match &self.sentinel {
+            None => command.args(["--save", "", "--appendonly", "no"]),
+            Some(lines) => command.arg(self.sentinel_file(lines)).arg("--sentinel"),
+        };
+        command.args(["--port", &self.port().to_string(), "--bind", &self.address.ip().to_string()]);
+        command.envs(self.environment.iter().cloned());
         command.args(["--dir", text(&self.directory), "--logfile", text(&self.log_file())]).args(&self.options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|why| {
@@ -64,6 +101,12 @@ impl RedisServer {
         })?;
         self.child = Some(child);
         self.wait_until_ready()
+    }
+
+    fn sentinel_file(&self, lines: &str) -> PathBuf {
+        let file = self.directory.join("sentinel.conf");
+        std::fs::write(&file, lines).unwrap();
+        file
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -83,7 +126,17 @@ impl RedisServer {
 
     /// Returns the port of the server.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns its address as the option `--engine` takes it.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
     }
 
     /// Returns the directory with the server's data, its log and whatever the test puts there.
@@ -124,7 +177,12 @@ impl RedisServer {
 
     /// Makes it a replica, and waits until it has the primary's data.
     pub fn replicate(&self, primary: &Self) {
-        self.command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        self.replicate_from(primary.address);
+    }
+
+    /// Makes it a replica of the server that is reached at this address, and waits until it has the data.
+    pub fn replicate_from(&self, primary: SocketAddr) {
+        self.command::<()>(&["REPLICAOF", &primary.ip().to_string(), &primary.port().to_string()]);
         self.wait_for("master_link_status:up");
     }
 
@@ -175,7 +233,7 @@ impl RedisServer {
 
     fn connect(&self) -> redis::RedisResult<Connection> {
         let password = self.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
-        let client = Client::open(format!("redis://{password}127.0.0.1:{}", self.port))?;
+        let client = Client::open(format!("redis://{password}{}", self.address))?;
         let connection = client.get_connection_with_timeout(PATIENCE)?;
         connection.set_read_timeout(Some(PATIENCE))?;
         Ok(connection)
@@ -204,8 +262,9 @@ fn value_of(options: &[&str], name: &str) -> Option<String> {
 }
 
 /// Returns a port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+pub fn free_port(ip: IpAddr) -> u16 {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(1000);
+    ports.find(|port| TcpListener::bind((ip, *port)).is_ok()).expect("a port is free")
 }
 
 fn new_directory() -> PathBuf {

@@ -1,0 +1,44 @@
+//! A replica that lags becomes the server: the end of the log is gone, though it was acknowledged and delivered. Every stream
+//! is told so.
+
+use super::balancer::{Balancer, Targets};
+use super::cluster::Cluster;
+use super::ledger::TOPICS;
+use super::load::Load;
+use super::oracle::Gaps;
+use super::redis_server::RedisServer;
+use super::{DURABLE, lock_machine};
+
+#[test]
+fn every_stream_is_told_that_the_log_has_lost_its_end() {
+    let _lock = lock_machine();
+    let (mut primary, replica) = (RedisServer::start(&DURABLE), RedisServer::start(&DURABLE));
+    let replication = Balancer::start(Targets::new(&[primary.address()]));
+    replica.replicate_from(replication.address);
+    let engine = Balancer::start(Targets::new(&[primary.address()]));
+    let cluster = Cluster::on(&format!("redis://{}", engine.address), 2);
+    let load = Load::start(&cluster, 8, 60);
+    load.await_accepted(100);
+
+    replication.switch_to(&[]);
+    load.await_accepted(100);
+    let lost = load.ledger.newest();
+    engine.switch_to(&[]);
+    primary.kill();
+    replica.promote();
+    engine.switch_to(&[replica.address()]);
+
+    load.followers.await_gaps();
+    load.await_accepted(100);
+    for node in &cluster.nodes {
+        let target = format!("/subscribe/{}", TOPICS[0]);
+        let mut stream = node.broker().subscribe(&target, &format!("Last-Event-ID: {lost}\r\n"));
+        stream.opening();
+        let gap = stream.event();
+        assert_eq!(gap.name.as_deref(), Some("gap"), "{lost} is not in the log any more: {gap:?}");
+        assert!(stream.event().number() > lost, "ids never fall");
+    }
+    let verdict = load.judge(&cluster, Gaps::Allowed);
+    eprintln!("{verdict}");
+    assert_eq!(verdict.gaps, 60, "each stream is told once");
+}

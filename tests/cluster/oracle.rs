@@ -1,0 +1,221 @@
+//! Judges what subscribers received by what publishers were answered. There is one order, by ids, of all events: each
+//! subscriber must have received its topics' part of it.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::follower::{Follower, Seen};
+use super::ledger::{Entries, Ledger, Marker};
+
+/// Whether events may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gaps {
+    /// No subscriber may be told a gap.
+    Forbidden,
+    /// The fault loses acknowledged events: a gap must stand where they are missing.
+    Allowed,
+}
+
+/// What was judged.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    accepted: usize,
+    refused: usize,
+    unknown: usize,
+    timeouts: usize,
+    duplicates: usize,
+    pub received: usize,
+    /// Gaps of all subscribers.
+    pub gaps: usize,
+    /// Acknowledged events that a subscriber did not get, and was told so by a gap; of all subscribers.
+    pub announced: usize,
+    connections: usize,
+    silences: usize,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accepted, refused, unknown, timeouts, duplicates, received, gaps, announced, connections, silences } =
+            self;
+        write!(
+            f,
+            "{accepted} accepted, {refused} refused, {unknown} unknown, {timeouts} times 504, {duplicates} repetitions; \
+             {received} received, {announced} announced by {gaps} gaps, {connections} connections, {silences} silences"
+        )
+    }
+}
+
+/// Judges all subscribers of a ledger's topics.
+pub fn judge(ledger: &Arc<Ledger>, followers: &[Follower], gaps: Gaps) -> Verdict {
+    let entries = ledger.entries();
+    let order = order(&entries, followers);
+    let mut verdict = Verdict {
+        accepted: entries.accepted.len(),
+        refused: entries.refused.len(),
+        unknown: entries.unknown.len(),
+        timeouts: entries.timeouts,
+        duplicates: entries.duplicates,
+        ..Verdict::default()
+    };
+    for (index, follower) in followers.iter().enumerate() {
+        assert!(gaps == Gaps::Allowed || follower.gaps() == 0, "subscriber {index} was told {} gaps", follower.gaps());
+        judge_one(index, follower, &entries, &order, &mut verdict);
+    }
+    verdict
+}
+
+/// Returns the id of each event, as publishers and subscribers know it.
+fn order(entries: &Entries, followers: &[Follower]) -> HashMap<Marker, u64> {
+    let mut order = entries.accepted.clone();
+    for seen in followers.iter().flat_map(|follower| &follower.seen) {
+        if let Seen::Event(marker, Some(id)) = seen {
+            let known = order.insert(*marker, *id);
+            assert!(known.is_none_or(|known| known == *id), "{marker:?} has the ids {known:?} and {id}");
+        }
+    }
+    let ids: HashSet<u64> = order.values().copied().collect();
+    assert_eq!(ids.len(), order.len(), "two events have the same id");
+    order
+}
+
+fn judge_one(
+    index: usize,
+    follower: &Follower,
+    entries: &Entries,
+    order: &HashMap<Marker, u64>,
+    verdict: &mut Verdict,
+) {
+    let (mut received, mut last, mut gaps) = (HashSet::new(), follower.begin, Vec::new());
+    for seen in without_lost(&follower.seen) {
+        let Seen::Event(marker, _) = seen else {
+            gaps.push(last);
+            continue;
+        };
+        let id = *order.get(&marker).unwrap_or_else(|| panic!("subscriber {index} got {marker:?}, never acknowledged"));
+        assert!(received.insert(marker), "subscriber {index} got {marker:?} twice");
+        assert!(id > last, "subscriber {index} got {marker:?} with the id {id} after {last}");
+        assert!(!entries.refused.contains(&marker), "{marker:?} was refused, and subscriber {index} got it");
+        assert!(follower.topics.contains(&marker.topic()), "{marker:?} is not of subscriber {index}'s topics");
+        last = id;
+    }
+    let ids: Vec<u64> = received.iter().map(|marker| order[marker]).collect();
+    let next_after = |id: u64| ids.iter().copied().filter(|next| *next > id).min().unwrap_or(u64::MAX);
+    let gone: Vec<(u64, u64)> = gaps.into_iter().map(|after| (after, next_after(after))).collect();
+    for (marker, id) in &entries.accepted {
+        let is_owed = follower.topics.contains(&marker.topic()) && (follower.begin + 1..=last).contains(id);
+        if is_owed && !received.contains(marker) {
+            let is_announced = gone.iter().any(|(after, next)| after < id && id < next);
+            assert!(is_announced, "{marker:?} ({id}) was acknowledged, and subscriber {index} never got it");
+            verdict.announced += 1;
+        }
+    }
+    verdict.received += received.len();
+    verdict.gaps += gone.len();
+    verdict.connections += follower.connections;
+    verdict.silences += follower.silences;
+}
+
+/// Leaves out events that the log has lost and that were published again: a gap comes between.
+fn without_lost(seen: &[Seen]) -> Vec<Seen> {
+    let (mut after, mut since_gap) = (HashSet::new(), Vec::new());
+    let mut kept: Vec<Seen> = Vec::new();
+    for seen in seen.iter().rev() {
+        match seen {
+            Seen::Gap => after.extend(since_gap.drain(..)),
+            Seen::Event(marker, _) if after.contains(marker) => continue,
+            Seen::Event(marker, _) => since_gap.push(*marker),
+        }
+        kept.push(*seen);
+    }
+    kept.reverse();
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A subscriber to the first topic that received events with these numbers; 0 is a gap.
+    fn follower(numbers: &[u64]) -> Follower {
+        let mut follower = Follower::new(vec![0]);
+        follower.begin = 1000;
+        follower.seen = numbers.iter().map(|number| seen(*number)).collect();
+        follower
+    }
+
+    fn marker(number: u64) -> Marker {
+        Marker(number * 4)
+    }
+
+    /// Odd numbers are of events that have an id of the publisher.
+    fn seen(number: u64) -> Seen {
+        match number {
+            0 => Seen::Gap,
+            _ => Seen::Event(marker(number), number.is_multiple_of(2).then_some(1000 + number)),
+        }
+    }
+
+    /// Events 1 to 6 were acknowledged, 7 was refused, and the outcome of 8 is unknown.
+    fn ledger() -> Arc<Ledger> {
+        let ledger = Ledger::new();
+        {
+            let mut entries = ledger.entries();
+            entries.accepted = (1..=6).map(|number| (marker(number), 1000 + number)).collect();
+            entries.refused.insert(marker(7));
+            entries.unknown.insert(marker(8));
+        }
+        ledger
+    }
+
+    fn fault(numbers: &[u64], gaps: Gaps) -> Option<String> {
+        let ledger = ledger();
+        let followers = [follower(&[1, 2, 3, 4, 5, 6]), follower(numbers)];
+        let judged = std::thread::spawn(move || judge(&ledger, &followers, gaps)).join();
+        judged.err().map(|panic| *panic.downcast::<String>().expect("a message"))
+    }
+
+    fn assert_fault(numbers: &[u64], gaps: Gaps, part: &str) {
+        let fault = fault(numbers, gaps).unwrap_or_else(|| panic!("{numbers:?} is accepted"));
+        assert!(fault.contains(part), "{fault}");
+    }
+
+    #[test]
+    fn a_complete_order_is_accepted() {
+        for numbers in [&[1, 2, 3, 4, 5, 6][..], &[1, 2, 3, 4, 5, 6, 8]] {
+            assert_eq!(fault(numbers, Gaps::Forbidden), None);
+        }
+        for numbers in [&[1, 2, 0, 5, 6][..], &[0, 6], &[1, 2, 3, 0, 3, 4, 5, 6]] {
+            assert_eq!(fault(numbers, Gaps::Allowed), None);
+        }
+    }
+
+    #[test]
+    fn every_fault_is_noticed() {
+        assert_fault(&[1, 2, 4, 5, 6], Gaps::Forbidden, "never got it");
+        assert_fault(&[1, 2, 4, 0, 5, 6], Gaps::Allowed, "never got it");
+        assert_fault(&[1, 2, 3, 3, 4, 5, 6], Gaps::Forbidden, "twice");
+        assert_fault(&[1, 2, 3, 3, 4, 0, 5, 6], Gaps::Allowed, "twice");
+        assert_fault(&[1, 3, 2, 4, 5, 6], Gaps::Forbidden, "after");
+        assert_fault(&[1, 2, 3, 4, 5, 6, 0], Gaps::Forbidden, "told 1 gaps");
+        assert_fault(&[1, 2, 3, 4, 5, 6, 7], Gaps::Forbidden, "never acknowledged");
+        assert_fault(&[1, 2, 3, 4, 5, 6, 10, 8], Gaps::Forbidden, "after");
+    }
+
+    #[test]
+    fn a_refused_event_must_not_be_delivered() {
+        let ledger = ledger();
+        ledger.entries().refused.insert(marker(8));
+        let followers = [follower(&[1, 2, 3, 4, 5, 6, 8])];
+        let judged = std::thread::spawn(move || judge(&ledger, &followers, Gaps::Forbidden)).join();
+        assert!(judged.is_err_and(|panic| panic.downcast::<String>().is_ok_and(|text| text.contains("refused"))));
+    }
+
+    #[test]
+    fn an_id_is_of_one_event() {
+        let ledger = ledger();
+        ledger.entries().accepted.insert(marker(9), 1003);
+        let judged = std::thread::spawn(move || judge(&ledger, &[], Gaps::Forbidden)).join();
+        assert!(judged.is_err());
+    }
+}
