@@ -9,8 +9,7 @@ use super::redis_server::free_port;
 use super::support::{Broker, TempDir, command};
 
 /// Options of all brokers: histories that are never full, and heartbeats that tests can wait for.
-const OPTIONS: [&str; 8] =
-    ["--heartbeat", "1s", "--history", "1000000", "--history-age", "10m", "--history-bytes", "200M"];
+const OPTIONS: [&str; 4] = ["--heartbeat", "1s", "--history", "1000000"];
 
 /// The brokers and their balancer.
 pub struct Cluster {
@@ -86,6 +85,11 @@ impl Node {
     /// Returns the running broker.
     pub fn broker(&self) -> &Broker {
         self.broker.as_ref().expect("it runs")
+    }
+
+    /// Returns whether its working directory is empty.
+    pub fn has_no_files(&self) -> bool {
+        std::fs::read_dir(&self.home.path).expect("a directory can be read").next().is_none()
     }
 
     /// Starts the broker again at its port. Returns when it listens.

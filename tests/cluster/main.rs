@@ -26,6 +26,7 @@ mod network;
 mod oracle;
 mod pause;
 mod publishers;
+mod records;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod rolling_restart;
@@ -37,6 +38,7 @@ mod support;
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 #[path = "../faults/test_clock.rs"]
 mod test_clock;
+mod trim;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
