@@ -1,6 +1,7 @@
 //! The benchmarks: `scripts/bench SCENE [OPTIONS]`; bench/README.md describes each. This file parses the command line,
 //! `scenes/` measures, and `print` and `report` present the results.
 
+mod disk;
 mod load;
 mod print;
 mod procs;
@@ -19,9 +20,10 @@ use scenes::{Setting, compare};
 use servers::{Failure, Scratch};
 
 const USAGE: &str =
-    "usage: scripts/bench fanout|burst|idle|publish|insert|storm|churn|stalled|start|compare [--servers NAME,…]
+    "usage: scripts/bench fanout|burst|idle|publish|insert|storm|churn|stalled|start|engine|compare [--servers NAME,…]
     [--subscribers N] [--stalled N] [--topics N] [--size BYTES] [--burst EVENTS] [--window BURSTS] [--rate EVENTS/S]
-    [--connections N,…] [--seconds S] [--records N] [--rounds N] [--server-cores LIST] [--client-cores LIST]";
+    [--connections N,…] [--seconds S] [--records N] [--rounds N] [--server-cores LIST] [--client-cores LIST]
+    engine: [--parts append,latency,follow,start,memory,fanout] [--events N] [--engine-cores LIST]";
 
 /// Events in a burst, unless the command line asks for more.
 const BURST: u32 = 64;
@@ -51,11 +53,12 @@ fn run() -> Result<(), Failure> {
         "burst" => print::burst(&Setting { burst: setting.burst.max(BURST), ..setting.with(&["esker"]) }),
         "start" => print::start(&setting),
         "idle" => print::idle(&Setting { duration: setting.duration.max(HEARTBEAT), ..setting.with(&["esker"]) }),
-        "publish" => print::publish(&setting.with(&["echo", "esker"])),
-        "insert" => print::insert(&setting),
+        "publish" => print::publish(&setting.with(&["echo", "esker"]).with_connections(&[1, 64])),
+        "insert" => print::insert(&setting.with_connections(&[1, 64])),
         "storm" => print::storm(&setting.with(&["esker"])),
         "churn" => print::churn(&setting.with(&["esker"])),
         "stalled" => print::stalled(&setting.with(&["esker"])),
+        "engine" => print::engine(&setting.with_connections(&[1, 16, 64, 256])),
         "compare" => compare_all(&setting.with(&["floor", "esker", "nchan", "axum", "durable", "pushpin"])),
         _ => Err(USAGE.into()),
     }
@@ -94,6 +97,8 @@ fn arguments() -> Result<(String, Setting), Failure> {
             Long("burst") => setting.burst = parser.value()?.parse()?,
             Long("window") => setting.window = parser.value()?.parse()?,
             Long("rate") => setting.rate = Some(parser.value()?.parse()?),
+            Long("events") => setting.events = parser.value()?.parse()?,
+            Long("parts") => setting.parts = parser.value()?.string()?.split(',').map(str::to_owned).collect(),
             Long("records") => setting.records = parser.value()?.parse()?,
             Long("stalled") => setting.stalled = parser.value()?.parse()?,
             Long("connections") => setting.connections = parser.value()?.parse_with(numbers)?,
@@ -101,6 +106,7 @@ fn arguments() -> Result<(String, Setting), Failure> {
             Long("rounds") => setting.rounds = parser.value()?.parse()?,
             Long("server-cores") => setting.server_cores = parser.value()?.string()?,
             Long("client-cores") => setting.client_cores = parser.value()?.string()?,
+            Long("engine-cores") => setting.engine_cores = parser.value()?.string()?,
             Long("bench") => {}
             other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
         }
@@ -120,6 +126,7 @@ fn smoke() -> Result<(), Failure> {
         connections: vec![2],
         stalled: 10,
         records: 1000,
+        events: 300,
         duration: Duration::from_millis(50),
         rounds: 1,
         ..Setting::default()
@@ -135,6 +142,7 @@ fn smoke() -> Result<(), Failure> {
     print::churn(&several)?;
     print::start(&small)?;
     print::stalled(&small.with(&["esker"]))?;
+    print::engine(&Setting { rate: Some(200.0), ..small.clone() })?;
     report::write(&compare::run(&small.with(&["floor", "esker"]))?, scratch.path())?;
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! Prints the results of scenes as tables: each round, and the medians. Independent of how they are measured.
 
+mod engine;
+
 use crate::scenes::{Setting, arrivals, fanout, idle, median, requests, start};
 use crate::servers::Failure;
+
+pub use engine::print as engine;
 
 /// Prints fan-out, with the ratio to the first server.
 pub fn fanout(setting: &Setting) -> Result<(), Failure> {

@@ -70,7 +70,7 @@ impl Spent {
 }
 
 /// Returns the CPU time that a process and its descendants have used so far.
-fn cpu(root: u32) -> Cpu {
+pub fn cpu(root: u32) -> Cpu {
     descendants(root).into_iter().fold(Cpu::default(), |sum, pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let ticks = |index| after_name(&stat).nth(index).and_then(|field| field.parse().ok()).unwrap_or(0);

@@ -4,6 +4,7 @@
 mod histogram;
 mod marker;
 mod requester;
+mod requesters;
 mod socket;
 mod subscriber;
 
@@ -11,6 +12,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -18,10 +20,11 @@ use mio::{Events, Interest, Poll, Token};
 
 pub use histogram::Histogram;
 pub use requester::{Requester, is_whole};
+pub use requesters::Requesters;
 use socket::connect_from_afar;
 use socket::connect_to;
 use subscriber::Subscriber;
-pub use subscriber::{Counters, send_request};
+pub use subscriber::{Counters, send_request, send_requests};
 
 use crate::servers::{Failure, Running};
 
@@ -56,9 +59,9 @@ impl fmt::Display for TooSlow {
 
 impl Error for TooSlow {}
 
-/// A load on one server.
+/// A load on one server, or on several that have the same topics.
 pub struct Load<'a> {
-    server: &'a Running,
+    servers: &'a [Running],
     topics: Vec<Topic>,
     /// The size of an event's data, in bytes.
     size: usize,
@@ -73,8 +76,10 @@ pub struct Load<'a> {
 
 struct Topic {
     name: String,
-    /// One for each topic, because two connections could overtake each other. Created for the first event.
-    publisher: Option<Requester>,
+    /// One for each server, because two connections could overtake each other. Created for the first event.
+    publishers: Vec<Option<Requester>>,
+    /// The server for the next events.
+    next_server: usize,
     /// The number of the next event, counted from 1.
     published: u32,
     subscribers: u64,
@@ -83,10 +88,16 @@ struct Topic {
 impl<'a> Load<'a> {
     /// Creates a load without subscribers, on this many topics.
     pub fn new(server: &'a Running, topics: usize, size: usize) -> Result<Self, Failure> {
+        Self::across(slice::from_ref(server), topics, size)
+    }
+
+    /// Creates a load without subscribers. Each topic's subscribers are spread over the servers, and its events are published
+    /// at one server after the other.
+    pub fn across(servers: &'a [Running], topics: usize, size: usize) -> Result<Self, Failure> {
         let poll = Poll::new()?;
-        let topics = (0..topics).map(|index| Topic::new(server, index)).collect::<Result<_, _>>()?;
+        let topics = (0..topics).map(|index| Topic::new(servers, index)).collect::<Result<_, _>>()?;
         Ok(Self {
-            server,
+            servers,
             topics,
             size,
             poll,
@@ -103,7 +114,7 @@ impl<'a> Load<'a> {
     pub fn subscribe(&mut self, count: usize) -> Result<(), Failure> {
         let goal = self.subscribers.len() + count;
         while self.subscribers.len() < goal {
-            let batch = self.server.dialect.connecting.min(goal - self.subscribers.len());
+            let batch = self.servers[0].dialect.connecting.min(goal - self.subscribers.len());
             for _ in 0..batch {
                 self.connect()?;
             }
@@ -115,7 +126,7 @@ impl<'a> Load<'a> {
 
     /// Adds subscribers that request everything their topics retain, all at once. Waits for nothing.
     pub fn resume(&mut self, count: usize) -> Result<(), Failure> {
-        let resume = self.server.dialect.resume.ok_or("this server resumes nothing")?;
+        let resume = self.servers[0].dialect.resume.ok_or("this server resumes nothing")?;
         for _ in 0..count {
             let number = self.subscribers.len();
             let socket = self.open(number, resume)?;
@@ -128,7 +139,7 @@ impl<'a> Load<'a> {
 
     /// Disconnects a subscriber and connects another one in its place.
     pub fn replace(&mut self, index: usize) -> Result<(), Failure> {
-        let socket = self.open(index, self.server.dialect.subscribe)?;
+        let socket = self.open(index, self.servers[0].dialect.subscribe)?;
         self.subscribers[index] = Subscriber::new(socket, None);
         Ok(())
     }
@@ -136,15 +147,15 @@ impl<'a> Load<'a> {
     /// Adds subscribers that never read.
     pub fn stall(&mut self, count: usize) -> Result<(), Failure> {
         for number in 0..count {
-            let request = (self.server.dialect.subscribe)(&self.topics[number % self.topics.len()].name);
-            self.stalled.push(subscriber::open(connect_from_afar(self.server.subscribe_at)?, &request)?);
+            let request = (self.servers[0].dialect.subscribe)(&self.topics[number % self.topics.len()].name);
+            self.stalled.push(subscriber::open(connect_from_afar(self.servers[0].subscribe_at)?, &request)?);
         }
         Ok(())
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
         let index = self.subscribers.len();
-        let socket = self.open(index, self.server.dialect.subscribe)?;
+        let socket = self.open(index, self.servers[0].dialect.subscribe)?;
         let topics = self.topics.len();
         let topic = &mut self.topics[index % topics];
         topic.subscribers += 1;
@@ -154,7 +165,8 @@ impl<'a> Load<'a> {
 
     fn open(&mut self, index: usize, request: fn(&str) -> String) -> Result<TcpStream, Failure> {
         let request = request(&self.topics[index % self.topics.len()].name);
-        let mut socket = subscriber::open(connect_to(self.server.subscribe_at)?, &request)?;
+        let server = &self.servers[index / self.topics.len() % self.servers.len()];
+        let mut socket = subscriber::open(connect_to(server.subscribe_at)?, &request)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
         Ok(socket)
     }
@@ -164,9 +176,9 @@ impl<'a> Load<'a> {
         let nanos = u64::try_from(due.saturating_duration_since(self.epoch).as_nanos())?;
         let events: Vec<String> =
             (0..count).map(|nth| marker::data(self.topics[topic].published + nth, nanos, self.size)).collect();
-        let request = match self.server.dialect.publish_many {
+        let request = match self.servers[0].dialect.publish_many {
             Some(publish_many) if count > 1 => publish_many(&self.topics[topic].name, &events),
-            _ => events.iter().map(|data| (self.server.dialect.publish)(&self.topics[topic].name, data)).collect(),
+            _ => events.iter().map(|data| (self.servers[0].dialect.publish)(&self.topics[topic].name, data)).collect(),
         };
         self.publisher(topic)?.send(request)?;
         self.topics[topic].published += count;
@@ -175,16 +187,19 @@ impl<'a> Load<'a> {
 
     fn publisher(&mut self, index: usize) -> Result<&mut Requester, Failure> {
         let topic = &mut self.topics[index];
-        if topic.publisher.is_none() {
-            let token = Token(FIRST_PUBLISHER + index);
-            topic.publisher = Some(Requester::connect(self.server.publish_at, self.poll.registry(), token)?);
+        let server = topic.next_server;
+        topic.next_server = (server + 1) % self.servers.len();
+        let publisher = &mut topic.publishers[server];
+        if publisher.is_none() {
+            let token = Token(FIRST_PUBLISHER + index * self.servers.len() + server);
+            *publisher = Some(Requester::connect(self.servers[server].publish_at, self.poll.registry(), token)?);
         }
-        topic.publisher.as_mut().ok_or_else(|| "no publisher".into())
+        publisher.as_mut().ok_or_else(|| "no publisher".into())
     }
 
     /// Returns the number of publishes without a response.
     pub fn outstanding(&self) -> usize {
-        self.topics.iter().flat_map(|topic| &topic.publisher).map(Requester::outstanding).sum()
+        self.topics.iter().flat_map(|topic| &topic.publishers).flatten().map(Requester::outstanding).sum()
     }
 
     /// Returns the number of topics.
@@ -201,7 +216,10 @@ impl<'a> Load<'a> {
         }
         for event in &self.events {
             match event.token().0.checked_sub(FIRST_PUBLISHER) {
-                Some(topic) => self.topics[topic].publisher.iter_mut().try_for_each(Requester::handle_readable)?,
+                Some(number) => {
+                    let (topic, server) = (number / self.servers.len(), number % self.servers.len());
+                    self.topics[topic].publishers[server].iter_mut().try_for_each(Requester::handle_readable)?;
+                }
                 None => {
                     let subscriber = &mut self.subscribers[event.token().0];
                     subscriber.handle_readable(&mut self.scratch, self.epoch, &mut self.counters)?;
@@ -234,7 +252,12 @@ impl<'a> Load<'a> {
 }
 
 impl Topic {
-    fn new(server: &Running, index: usize) -> Result<Self, Failure> {
-        Ok(Self { name: make_topic(server, index)?, publisher: None, published: 1, subscribers: 0 })
+    fn new(servers: &[Running], index: usize) -> Result<Self, Failure> {
+        let mut name = String::new();
+        for server in servers {
+            name = make_topic(server, index)?;
+        }
+        let publishers = servers.iter().map(|_| None).collect();
+        Ok(Self { name, publishers, next_server: 0, published: 1, subscribers: 0 })
     }
 }

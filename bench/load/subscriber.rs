@@ -61,8 +61,23 @@ pub fn open(mut socket: net::TcpStream, request: &str) -> Result<TcpStream, Fail
 
 /// Sends a request on a new connection, and waits for the complete response.
 pub fn send_request(server: SocketAddr, request: &str) -> Result<String, Failure> {
-    let mut socket = connect_to(server)?;
+    respond(&mut connect(server)?, request)
+}
+
+/// Sends requests on a new connection, each after the previous one's response.
+pub fn send_requests(server: SocketAddr, requests: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+    let mut socket = connect(server)?;
+    requests.into_iter().try_for_each(|request| respond(&mut socket, &request).map(drop))
+}
+
+fn connect(server: SocketAddr) -> io::Result<net::TcpStream> {
+    let socket = connect_to(server)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
+    Ok(socket)
+}
+
+/// Sends a request, and waits for the complete response.
+fn respond(socket: &mut net::TcpStream, request: &str) -> Result<String, Failure> {
     socket.write_all(request.as_bytes())?;
     let mut response = Vec::new();
     while !is_whole(&response)? {

@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod compare;
+pub mod engine;
 pub mod fanout;
 pub mod idle;
 pub mod requests;
@@ -24,17 +25,23 @@ pub struct Setting {
     pub window: u64,
     /// Events per second; `None` means as fast as the window allows.
     pub rate: Option<f64>,
-    /// Keep-alive connections, one round for each number.
+    /// Keep-alive connections, one round for each number; empty means those that suit the scene.
     pub connections: Vec<usize>,
     /// Subscribers that never read.
     pub stalled: usize,
     /// Records in the store when a broker starts.
     pub records: usize,
+    /// Events in the engine's log when a broker starts, and when its memory is measured.
+    pub events: usize,
+    /// The parts of the scene `engine`.
+    pub parts: Vec<String>,
     pub duration: Duration,
     pub rounds: usize,
     /// The cores that a server runs on, in taskset's syntax. The load has another core.
     pub server_cores: String,
     pub client_cores: String,
+    /// The cores of the engine. The brokers need theirs more than the load does.
+    pub engine_cores: String,
 }
 
 impl Default for Setting {
@@ -47,13 +54,16 @@ impl Default for Setting {
             burst: 1,
             window: 1,
             rate: None,
-            connections: vec![1, 64],
+            connections: Vec::new(),
             stalled: 1000,
             records: 10_000_000,
+            events: 200_000,
+            parts: engine::PARTS.map(str::to_owned).to_vec(),
             duration: Duration::from_secs(3),
             rounds: 3,
             server_cores: "0".to_owned(),
             client_cores: "1".to_owned(),
+            engine_cores: "1".to_owned(),
         }
     }
 }
@@ -64,6 +74,15 @@ impl Setting {
         let mut setting = self.clone();
         if setting.servers.is_empty() {
             setting.servers = servers.iter().map(|&name| name.to_owned()).collect();
+        }
+        setting
+    }
+
+    /// Returns the settings with these numbers of connections, unless others were given.
+    pub fn with_connections(&self, connections: &[usize]) -> Self {
+        let mut setting = self.clone();
+        if setting.connections.is_empty() {
+            setting.connections = connections.to_vec();
         }
         setting
     }

@@ -1,18 +1,17 @@
 //! Requests on keep-alive connections, each sent as soon as the previous one has its response: publishes to topics without
 //! subscribers, and inserts compared with a bare append and fdatasync of the same bytes in the same batches.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::time::{Duration, Instant};
-
-use mio::{Events, Poll, Token};
+use std::iter;
+use std::time::Duration;
 
 use super::Setting;
-use crate::load::{self, Requester};
+use crate::disk;
+use crate::load::{self, Requesters};
 use crate::procs::{Spent, Stopwatch};
 use crate::servers::{self, Failure, Running};
 
-const WARMING: Duration = Duration::from_millis(300);
+/// The time before the measurement.
+pub const WARMING: Duration = Duration::from_millis(300);
 /// Names of records.
 const NAMES: u64 = 1000;
 
@@ -61,61 +60,21 @@ pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure>
     let requests = drive(&server, connections, setting.duration, request)?;
     let stats = servers::esker::stats(&server)?;
     let per_commit = stats("records") / stats("store_commits");
-    let mut file = File::create(server.scratch.path().join("floor"))?;
-    let batch = "x".repeat((per_commit * (setting.size + 30) as f64) as usize);
-    let commits = append(&mut file, batch.as_bytes(), setting.duration / 2)?;
-    let rate = requests.rate();
-    Ok(Inserts { rate, per_commit, floor: commits * per_commit })
-}
-
-/// Returns appends with fdatasync per second.
-fn append(file: &mut File, batch: &[u8], duration: Duration) -> io::Result<f64> {
-    let begin = Instant::now();
-    let mut count = 0;
-    while begin.elapsed() < duration {
-        file.write_all(batch)?;
-        file.sync_data()?;
-        count += 1;
-    }
-    Ok(f64::from(count) / begin.elapsed().as_secs_f64())
+    let batch = (per_commit * (setting.size + 30) as f64) as usize;
+    let floor = disk::append(&server.scratch.path().join("floor"), iter::repeat(batch), setting.duration / 2)?;
+    Ok(Inserts { rate: requests.rate(), per_commit, floor: floor.rate() * per_commit })
 }
 
 fn drive(
     server: &Running,
     connections: usize,
     duration: Duration,
-    mut request: impl FnMut(u64) -> String,
+    request: impl FnMut(u64) -> String,
 ) -> Result<Requests, Failure> {
-    let mut poll = Poll::new()?;
-    let mut requesters = Vec::new();
-    for index in 0..connections {
-        requesters.push(Requester::connect(server.publish_at, poll.registry(), Token(index))?);
-    }
-    let mut sent = 0;
-    for requester in &mut requesters {
-        requester.send(request(sent))?;
-        sent += 1;
-    }
-    let mut run = |duration: Duration| -> Result<u64, Failure> {
-        let mut events = Events::with_capacity(1024);
-        let (begin, mut responses) = (Instant::now(), 0);
-        while begin.elapsed() < duration {
-            poll.poll(&mut events, Some(Duration::from_millis(100)))?;
-            for event in &events {
-                let requester = &mut requesters[event.token().0];
-                requester.handle_readable()?;
-                if requester.outstanding() == 0 {
-                    responses += 1;
-                    requester.send(request(sent))?;
-                    sent += 1;
-                }
-            }
-        }
-        Ok(responses)
-    };
-    run(WARMING)?;
+    let mut requesters = Requesters::start(&[server.publish_at], connections, request)?;
+    requesters.run(WARMING)?;
     let stopwatch = Stopwatch::start(server.root.id());
-    let responses = run(duration)?;
+    let responses = requesters.run(duration)?;
     let spent = stopwatch.spent();
     if responses == 0 {
         return Err("no response arrived".into());

@@ -1,8 +1,10 @@
 //! The broker of this tree, as a release build.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use super::redis::Redis;
 use super::{Dialect, Failure, Running, Scratch, pinned, spawn_and_read_address};
 use crate::load;
 
@@ -18,17 +20,25 @@ pub fn program() -> Command {
 pub fn start(program: &str, cores: &str) -> Result<Running, Failure> {
     let scratch = Scratch::new()?;
     let data = scratch.path().join("data");
-    start_in(scratch, program, &data, cores)
+    start_in(scratch, program, &["--data".as_ref(), data.as_os_str()], cores)
 }
 
 /// Starts the broker of this tree with the store in this directory.
 pub fn start_on(data: &Path, cores: &str) -> Result<Running, Failure> {
-    start_in(Scratch::new()?, PROGRAM, data, cores)
+    start_in(Scratch::new()?, PROGRAM, &["--data".as_ref(), data.as_os_str()], cores)
 }
 
-fn start_in(scratch: Scratch, program: &str, data: &Path, cores: &str) -> Result<Running, Failure> {
+/// Starts the broker of this tree on an engine, without records, with these options.
+pub fn start_on_engine(engine: &Redis, options: &[&str], cores: &str) -> Result<Running, Failure> {
+    let url = engine.url();
+    let options = ["--engine", url.as_str()].into_iter().chain(options.iter().copied());
+    let options: Vec<&OsStr> = options.map(OsStr::new).collect();
+    start_in(Scratch::new()?, PROGRAM, &options, cores)
+}
+
+fn start_in(scratch: Scratch, program: &str, options: &[&OsStr], cores: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, program);
-    command.args(["--no-auth", "--origin", "*", "--port", "0", "--data"]).arg(data);
+    command.args(["--no-auth", "--origin", "*", "--port", "0"]).args(options);
     let (root, address) = spawn_and_read_address(command)?;
     let version = concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned();
     Ok(Running { version, root, scratch, subscribe_at: address, publish_at: address, dialect: dialect() })

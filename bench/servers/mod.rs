@@ -8,6 +8,7 @@ pub mod floor;
 mod launch;
 mod nchan;
 mod pushpin;
+pub mod redis;
 mod scratch;
 
 use std::io::{BufRead, BufReader, Read};
@@ -59,12 +60,16 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Once the process has been waited for, its id may belong to another process.
-        let Ok(None) = self.root.try_wait() else { return };
-        // The process may exit by itself at this moment, and then the error doesn't matter.
-        let _ = kill_process(Pid::from_child(&self.root), Signal::TERM);
-        let _ = self.root.wait();
+        stop(&mut self.root);
     }
+}
+
+fn stop(process: &mut Child) {
+    // Once the process has been waited for, its id may belong to another process.
+    let Ok(None) = process.try_wait() else { return };
+    // The process may exit by itself at this moment, and then the error doesn't matter.
+    let _ = kill_process(Pid::from_child(process), Signal::TERM);
+    let _ = process.wait();
 }
 
 /// Starts the server with this name on these cores.
@@ -108,7 +113,7 @@ pub fn pinned(cores: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
 pub fn spawn_and_read_address(mut command: Command) -> Result<(Child, SocketAddr), Failure> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let mut log = BufReader::new(child.stderr.take().ok_or("no standard error")?);
-    let mut line = String::new();
+    let (mut text, mut line) = (String::new(), String::new());
     while log.read_line(&mut line)? > 0 {
         let address = line.split_once("http://").map(|(_, rest)| rest.trim_end());
         if let Some(address) = address.and_then(|text| text.split(['/', ' ', ',']).next()?.parse().ok()) {
@@ -116,7 +121,8 @@ pub fn spawn_and_read_address(mut command: Command) -> Result<(Child, SocketAddr
             std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
             return Ok((child, address));
         }
+        text.push_str(&line);
         line.clear();
     }
-    Err(format!("{command:?} exited without printing its address").into())
+    Err(format!("{command:?} exited without printing its address:\n{text}").into())
 }

@@ -1,0 +1,51 @@
+//! The time from when an event was due at a publisher until a subscriber has read it: at a broker without an engine, at the
+//! broker that published it, and at another broker.
+
+use std::iter;
+
+use super::{Cluster, PER_ENTRY, Setting};
+use crate::disk;
+use crate::load::Histogram;
+use crate::scenes::fanout;
+use crate::servers::{self, Failure, Scratch};
+
+/// Events per second, unless the command line says otherwise.
+const RATE: f64 = 100.0;
+
+/// Nanoseconds: median and 99th percentile.
+pub type Latency = [u64; 2];
+
+/// Returns the time of an append and fdatasync of one event.
+pub fn disk(setting: &Setting) -> Result<Latency, Failure> {
+    let scratch = Scratch::new()?;
+    let sizes = iter::repeat(setting.size + PER_ENTRY);
+    let appends = disk::append(&scratch.path().join("floor"), sizes, setting.duration)?;
+    Ok([0.5, 0.99].map(|share| Histogram::quantile(&appends.latency, share)))
+}
+
+/// Measures at a broker without an engine.
+pub fn local(setting: &Setting) -> Result<Latency, Failure> {
+    let server = servers::start("esker", &setting.server_cores)?;
+    measured(&fanout::measure(&server, &calm(setting))?)
+}
+
+/// Measures at one of two brokers, where the event was published or at the other one.
+pub fn shared(setting: &Setting, is_other: bool) -> Result<Latency, Failure> {
+    let mut cluster = Cluster::start(2, setting)?;
+    if is_other {
+        cluster.brokers[0].publish_at = cluster.brokers[1].publish_at;
+    }
+    measured(&fanout::measure(&cluster.brokers[0], &calm(setting))?)
+}
+
+fn measured(round: &fanout::Fanout) -> Result<Latency, Failure> {
+    if round.lost > 0 {
+        return Err(format!("{} of {} events were lost", round.lost, round.lost + round.delivered).into());
+    }
+    Ok([round.p50, round.p99])
+}
+
+/// One subscriber, and events so rare that none waits for another.
+fn calm(setting: &Setting) -> Setting {
+    Setting { subscribers: 1, topics: 1, burst: 1, rate: setting.rate.or(Some(RATE)), ..setting.clone() }
+}
