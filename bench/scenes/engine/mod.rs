@@ -27,8 +27,8 @@ pub const SEVERAL: usize = 3;
 pub const PER_ENTRY: usize = 64;
 /// The topic of parts that need only one.
 const TOPIC: &str = "benchmark0";
-/// The name in `/stats` of the events that a broker has read from the log.
-const FOLLOWED: &str = "engine_events_followed";
+/// The name in `/stats` of the events that a broker retains or has retained: all that it has read from the log.
+const FOLLOWED: &str = "events_published";
 /// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(10);
 
