@@ -63,6 +63,11 @@ impl<L: Log> Broker<L> {
         Self { log, hello, floor: 0, batch: 0 }
     }
 
+    /// Goes on with a session that has begun, as another process would.
+    pub fn resume(log: L, hello: Hello) -> Self {
+        Self { log, hello, floor: 0, batch: 100 }
+    }
+
     /// Appends an entry of this many events. Some have an id of the publisher.
     pub fn append(&mut self, events: usize, own_ids: &[(usize, &str)]) -> Result<Appended, LogError> {
         self.append_blob(events, own_ids, b"blob")

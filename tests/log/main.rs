@@ -1,9 +1,15 @@
 //! The log on a real server, which each test starts by itself: `redis-server`, or what `ESKER_TEST_REDIS` names.
 
+mod acknowledgements;
 mod conformance;
+mod memory;
+mod outages;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
+mod refusals;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// What every implementation of the log does.
 mod on_a_server {

@@ -267,7 +267,8 @@ pub fn free_port(ip: IpAddr) -> u16 {
     ports.find(|port| TcpListener::bind((ip, *port)).is_ok()).expect("a port is free")
 }
 
-fn new_directory() -> PathBuf {
+/// Creates a directory for one test, which removes it.
+pub fn new_directory() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let directory = std::env::temp_dir().join(format!("esker-redis-{}-{number}", std::process::id()));

@@ -14,10 +14,12 @@ const MIN_VERSION: (u32, u32) = (7, 0);
 /// The version of Redis with WAITAOF.
 const WAITAOF_VERSION: (u32, u32) = (7, 2);
 
-/// Returns the rules of an ACL with the least rights that a broker needs, without the user's name and password.
-pub fn acl_rules(prefix: &str) -> String {
+/// Returns the rules of an ACL with the least rights that a broker needs, without the user's name and password. WAITAOF can't be
+/// named where it does not exist.
+pub fn acl_rules(prefix: &str, has_waitaof: bool) -> String {
+    let waitaof = if has_waitaof { " +waitaof" } else { "" };
     format!(
-        "resetchannels ~{prefix}:{LAYOUT}:* -@all +info +config|get +client|setname +select +script|load +evalsha +wait \
+        "resetchannels ~{prefix}:{LAYOUT}:* -@all +info +config|get +client|setname +select +script|load +evalsha +wait{waitaof} \
          +time +hget +hmget +hset +pexpire +set +xadd +xlen +xrange +xread +xrevrange +xtrim"
     )
 }

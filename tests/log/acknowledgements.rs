@@ -1,0 +1,115 @@
+//! What an acknowledgement proves.
+
+use esker::internals::engine::log::{Connect, Hello, Log, LogError, Refusal};
+use esker::internals::engine::redis::{Guarantee, Server, acl_rules};
+use esker::internals::engine::settings::{AckMode, EngineSettings};
+
+use crate::conformance::Broker;
+use crate::redis_server::RedisServer;
+use crate::support::{Vary as _, connect, settings, try_connect};
+
+/// Connects, appends, and returns what the connection guarantees.
+fn guarantee(settings: EngineSettings) -> Guarantee {
+    let mut server = Server::new(settings);
+    let handle = server.guarantee();
+    assert_eq!(handle.get(), None);
+    let mut broker = Broker::new(server.connect().unwrap(), 1);
+    broker.append(1, &[]).unwrap();
+    handle.get().unwrap()
+}
+
+#[test]
+fn without_a_file_an_acknowledgement_is_the_answer() {
+    let server = RedisServer::start(&[]);
+    let Guarantee { ack, warning, server: name } = guarantee(settings(&server));
+    assert_eq!(ack, AckMode::Reply);
+    assert!(warning.unwrap().contains("no append-only file"));
+    assert!(name.contains(&format!("127.0.0.1:{}", server.port())), "{name}");
+    assert_eq!(guarantee(settings(&server).ack(AckMode::Reply)).warning, None, "it is what was asked for");
+    let refused = try_connect(settings(&server).ack(AckMode::Fsync)).map(drop);
+    assert!(matches!(&refused, Err(LogError::Refused(Refusal::Setup, why)) if why.contains("appendfsync always")));
+}
+
+#[test]
+fn appendfsync_always_proves_an_fsync() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    for settings in [settings(&server), settings(&server).ack(AckMode::Fsync)] {
+        let Guarantee { ack, warning, .. } = guarantee(settings);
+        assert_eq!((ack, warning), (AckMode::Fsync, None));
+    }
+}
+
+#[test]
+fn an_fsync_each_second_is_awaited_where_that_is_possible() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let found = guarantee(settings(&server));
+    let warning = found.warning.unwrap();
+    assert!(warning.contains("appendfsync always"), "{warning}");
+    if server.is_at_least(7, 2) {
+        assert_eq!(found.ack, AckMode::Fsync);
+        assert!(warning.contains("waits"), "{warning}");
+    } else {
+        assert_eq!(found.ack, AckMode::Reply);
+        assert!(warning.contains("Redis 7.2 or Valkey"), "{warning}");
+    }
+}
+
+#[test]
+fn a_user_that_may_not_read_the_configuration_is_told() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let has_waitaof = server.is_at_least(7, 2);
+    let line = acl_rules("{esker}", has_waitaof).replace("+config|get ", "");
+    server.command::<()>(
+        &[&["ACL", "SETUSER", "esker", "on", ">secret"], &line.split(' ').collect::<Vec<_>>()[..]].concat(),
+    );
+    let found = guarantee(settings(&server).login(Some("esker"), "secret"));
+    // Where the fsync can be awaited, nothing is lost.
+    assert_eq!(found.ack, if has_waitaof { AckMode::Fsync } else { AckMode::Reply });
+    let warning = found.warning.unwrap();
+    assert!(has_waitaof || warning.contains("+config|get"), "{warning}");
+}
+
+#[test]
+fn an_fsync_that_ends_being_possible_is_unproven() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    if !server.is_at_least(7, 2) {
+        let refused = try_connect(settings(&server).ack(AckMode::Fsync)).map(drop);
+        assert!(matches!(&refused, Err(LogError::Refused(Refusal::Setup, why)) if why.contains("Redis 7.2 or Valkey")));
+        return;
+    }
+    let mut broker = Broker::new(connect(settings(&server).ack(AckMode::Fsync)), 1);
+    broker.append(1, &[]).unwrap();
+    server.config_set("appendonly", "no");
+    assert!(matches!(broker.append(1, &[]), Err(LogError::Unproven(_))));
+    assert_eq!(broker.events().len(), 2, "it was appended nevertheless");
+}
+
+#[test]
+fn replicas_are_awaited() {
+    let primary = RedisServer::start(&[]);
+    let mut broker = Broker::new(connect(settings(&primary).ack(AckMode::Replicas(1))), 1);
+    let Err(LogError::Unproven(why)) = broker.append(1, &[(0, "a")]) else { panic!("proven without a replica") };
+    assert!(why.contains("0 of 1 replicas"), "{why}");
+    let next = Hello { session: 2, ..broker.hello };
+    assert!(matches!(broker.log.hello(next), Err(LogError::Unproven(_))), "the last batch is still unproven");
+
+    let replica = RedisServer::start(&[]);
+    replica.replicate(&primary);
+    let greeting = broker.log.hello(next).unwrap();
+    assert!(greeting.last_batch.is_some());
+    broker.hello = next;
+    assert_eq!(broker.append(1, &[(0, "a")]).unwrap().repetitions.len(), 1);
+    let first = broker.append(1, &[]).unwrap().first;
+    replica.promote();
+    let entries = Broker::new(connect(settings(&replica)), 2).events();
+    assert_eq!(entries.last().unwrap().id, first);
+}
+
+#[test]
+fn a_repetition_is_as_durable_as_its_original() {
+    let primary = RedisServer::start(&[]);
+    let mut first = Broker::new(connect(settings(&primary)), 1);
+    first.append(1, &[(0, "a")]).unwrap();
+    let mut second = Broker::new(connect(settings(&primary).ack(AckMode::Replicas(1))), 2);
+    assert!(matches!(second.append(1, &[(0, "a")]), Err(LogError::Unproven(_))), "no replica has the original");
+}
