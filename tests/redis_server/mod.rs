@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, FromRedisValue, Value};
+use redis::{Client, Connection, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a server may take to start, to load its data or to catch up.
@@ -221,14 +221,6 @@ impl RedisServer {
     /// Like [`RedisServer::command`], but may fail.
     pub fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connect()?)
-    }
-
-    /// Returns the number of elements of a list that a command returns.
-    pub fn count(&self, words: &[&str]) -> usize {
-        match self.command::<Value>(words) {
-            Value::Array(values) => values.len(),
-            other => panic!("{words:?}: {other:?}"),
-        }
     }
 
     fn connect(&self) -> redis::RedisResult<Connection> {

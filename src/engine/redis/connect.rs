@@ -51,9 +51,11 @@ impl Connect for Server {
                 (sentinel::primary(sentinels, name, &dialer, deadline)?, dialer)
             }
         };
-        let mut wire = dialer.open(&at, deadline)?;
-        dialer.authenticate(&mut wire)?;
-        self.prepare(wire, &at)
+        let opened = dialer.open(&at, deadline).and_then(|mut wire| {
+            dialer.authenticate(&mut wire)?;
+            self.prepare(wire, &at)
+        });
+        opened.map_err(|why| dialer.locate(&at, why))
     }
 }
 
@@ -97,12 +99,17 @@ impl Dialer<'_> {
         }
         let client = self.client(at)?;
         let connection = client.get_connection_with_timeout(left);
-        let connection =
-            connection.map_err(|why| match tls::refusal(&why).unwrap_or_else(|| error::unreachable(&why)) {
-                LogError::Unreachable(why) => LogError::Unreachable(format!("{}:{}: {why}", at.host, at.port)),
-                other => other,
-            })?;
+        let connection = connection.map_err(|why| tls::refusal(&why).unwrap_or_else(|| error::unreachable(&why)))?;
         Ok(Wire::new(connection, deadline))
+    }
+
+    /// Adds to an error where the server is that can't be reached.
+    pub fn locate(&self, at: &HostPort, why: LogError) -> LogError {
+        let how = if self.tls == Tls::On { " with TLS" } else { "" };
+        match why {
+            LogError::Unreachable(why) => LogError::Unreachable(format!("{}:{}{how}: {why}", at.host, at.port)),
+            why => why,
+        }
     }
 
     fn client(&self, at: &HostPort) -> Result<Client, LogError> {

@@ -23,7 +23,7 @@ pub fn primary(
         let until = Instant::now() + left / (sentinels.len() - asked + 1) as u32;
         match ask(sentinel, name, dialer, until) {
             Ok(primary) => return Ok(primary),
-            Err(why) => last = why,
+            Err(why) => last = dialer.locate(sentinel, why),
         }
     }
     Err(last)

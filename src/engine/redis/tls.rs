@@ -25,8 +25,9 @@ pub fn refusal(_why: &RedisError) -> Option<LogError> {
 
 #[cfg(feature = "tls")]
 mod enabled {
-    use std::error::Error as _;
+    use std::error::Error;
     use std::io;
+    use std::sync::Arc;
 
     use redis::{ConnectionAddr, TlsCertificates};
 
@@ -56,8 +57,11 @@ mod enabled {
 
     /// Returns the refusal if the connection failed because of TLS rather than of the network.
     pub fn refusal(why: &RedisError) -> Option<LogError> {
-        let cause = why.source()?.downcast_ref::<io::Error>().map(io::Error::kind);
-        let is_network = cause.is_some_and(|kind| kind != io::ErrorKind::InvalidData);
+        let source = why.source()?;
+        // The crate hides the cause in an `Arc`.
+        let cause = source.downcast_ref::<Arc<dyn Error + Send + Sync>>().map_or(source, |cause| cause.as_ref());
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let is_network = kind.is_some_and(|kind| kind != io::ErrorKind::InvalidData);
         let advice = "check the certificate, its name, and the authorities that are trusted (--engine-ca)";
         (why.is_io_error() && !is_network).then(|| error::setup(format!("TLS failed: {why}; {advice}")))
     }
