@@ -27,7 +27,7 @@ pub struct Sequenced {
     pub events: usize,
 }
 
-/// Why the log did not accept a publish, or why a barrier was not reached.
+/// Why the log did not accept a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -48,8 +48,8 @@ impl fmt::Display for EngineError {
             Self::Unavailable(why) => write!(f, "{why}; nothing was published; try again"),
             Self::Unknown(why) => write!(
                 f,
-                "{why}; it is unknown whether the events were published; repeat the request, with an id: in each event \
-                 so that it is not published twice"
+                "{why}; it is unknown whether the events were published; repeat the request with the same id: in each \
+                 event (without ids, they may be published twice)"
             ),
             Self::Closed => f.write_str("the broker is shutting down; nothing was published"),
         }

@@ -74,7 +74,7 @@ pub fn configured(configure: impl FnOnce(Config) -> Config) -> Service {
 #[cfg(test)]
 pub fn with_engine() -> (Service, Engine) {
     let engine = Engine::new(Clock::new());
-    (configured(|config| config).with_engine(engine.clone(), true), engine)
+    (configured(|config| config).with_engine(engine.clone()), engine)
 }
 
 /// Returns the context of a request to a service at a moment.

@@ -150,14 +150,20 @@ pub fn ids_exceed_the_floor<L: Log>(connect: Connection<'_, L>) {
 
 pub fn what_was_appended_is_read<L: Log>(connect: Connection<'_, L>) {
     let mut broker = Broker::new(connect(AMPLE), 1);
+    let created = broker.log.pulse(broker.hello).unwrap().last;
     let first = broker.append_blob(1, &[(0, "a")], b"\x00\xFFfirst\r\n").unwrap();
     let first_mark = broker.mark(first.first);
     let second = broker.append_blob(3, &[(1, "a")], b"").unwrap();
     let second_mark = broker.mark(second.first);
     let body = |count, blob: &[u8], repetitions| Body::Events { count, blob: blob.to_vec(), repetitions };
     let expected = [
-        Entry { id: first.first, token: first_mark.token, body: body(1, b"\x00\xFFfirst\r\n", vec![]) },
-        Entry { id: second.first, token: second_mark.token, body: body(3, b"", vec![1]) },
+        Entry {
+            id: first.first,
+            previous: created,
+            token: first_mark.token,
+            body: body(1, b"\x00\xFFfirst\r\n", vec![]),
+        },
+        Entry { id: second.first, previous: first.first, token: second_mark.token, body: body(3, b"", vec![1]) },
     ];
     assert_eq!(broker.events(), expected);
     assert_eq!(broker.log.read(first.first).unwrap(), expected[1..]);

@@ -151,7 +151,7 @@ fn sentinels_are_asked_for_the_primary() {
     replica.replicate(&primary);
     let sentinel = RedisServer::start_sentinel("main", &primary, None);
     let settings = |name: &str| {
-        let sentinels = vec![local(free_port()), local(sentinel.port())];
+        let sentinels = vec![local(free_port([127, 0, 0, 1].into())), local(sentinel.port())];
         at(EngineAddress::Sentinels(sentinels, name.to_owned(), Tls::Off))
     };
     let mut broker = Broker::new(connect(settings("main")), 1);

@@ -177,7 +177,7 @@ fn too_few_replicas_refuse_for_now() {
 
 #[test]
 fn nobody_at_the_port_is_unreachable() {
-    let nobody = at(EngineAddress::Server(local(free_port()), Tls::Off));
+    let nobody = at(EngineAddress::Server(local(free_port([127, 0, 0, 1].into())), Tls::Off));
     assert!(matches!(try_connect(nobody), Err(LogError::Unreachable(_))));
     let mut nowhere = local(1);
     nowhere.host = "host.invalid".to_owned();

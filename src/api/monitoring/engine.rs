@@ -199,7 +199,7 @@ mod tests {
             true => config.engine("redis://me:s3cret@10.0.0.1/2"),
             false => config,
         });
-        configured.with_engine(engine, false)
+        configured.with_engine(engine)
     }
 
     #[test]

@@ -77,7 +77,7 @@ mod tests {
         let engine = Engine::new(Clock::manual(manual));
         engine.note_ready();
         prepare(&engine);
-        let service = service::configured(|config| config).with_engine(engine, false);
+        let service = service::configured(|config| config).with_engine(engine);
         let (tokens, now) = (RefCell::default(), Now { id_micros: 50, unix_millis: 0, millis: 0 });
         match ready(service::context(&service, &tokens, now)) {
             Plan::Respond(response) => (response.status, String::new()),

@@ -18,12 +18,12 @@ fn start() -> (Broker, Engine) {
     let engine = Engine::new(clock.clone());
     let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, [poller.waker()].into_iter());
     let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() })).unwrap();
-    let service = Service::new(hub, store, settings, Auth::Open, Metrics::new(1, 0)).with_engine(engine.clone(), false);
+    let service = Service::new(hub, store, settings, Auth::Open, Metrics::new(1, 0)).with_engine(engine.clone());
     let service = Arc::new(service);
     let listeners = std::mem::take(&mut listening.listeners);
     let workers = builder::workers(&service, &clock, vec![poller], inboxes, listeners).unwrap();
     let workers = workers.into_iter().map(|worker| thread::spawn(|| worker.run())).collect();
-    (Broker { service: Shared(service), listening, clock, workers }, engine)
+    (Broker { service: Shared(service), listening, clock, workers, engine: None }, engine)
 }
 
 /// Connects and sends a request.
