@@ -333,7 +333,7 @@ pub fn trimmed_entries_are_no_loss<L: Log>(connect: Connection<'_, L>) {
     let before = broker.log.pulse(broker.hello).unwrap();
     let attach = Attach { read: Some(trimmed.clone()), appended: Some(trimmed.clone()), floor: 0 };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Oldest(last.entry));
-    let attach = Attach { read: Some(last.clone()), appended: Some(trimmed), floor: 0 };
+    let attach = Attach { read: Some(last), appended: Some(trimmed), floor: 0 };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Next);
     assert_eq!(broker.log.pulse(broker.hello).unwrap().last, before.last);
 }

@@ -17,9 +17,9 @@ fn content(server: &RedisServer) -> (usize, Vec<String>, Vec<String>) {
     (entries, own_ids, server.command(&["HGETALL", "{esker}:1:meta"]))
 }
 
-fn refusal<T>(result: Result<T, LogError>) -> Option<Refusal> {
+fn refusal<T>(result: &Result<T, LogError>) -> Option<Refusal> {
     match result {
-        Err(LogError::Refused(refusal, _)) => Some(refusal),
+        Err(LogError::Refused(refusal, _)) => Some(*refusal),
         _ => None,
     }
 }
@@ -60,7 +60,7 @@ fn a_foreign_key_undoes_the_append() {
     let mut broker = Broker::new(connect(settings(&server)), 1);
     server.command::<()>(&["RPUSH", "{esker}:1:o:topic:b", "x"]);
     let before = content(&server);
-    assert_eq!(refusal(broker.append(2, &[(0, "a"), (1, "b")])), Some(Refusal::Setup));
+    assert_eq!(refusal(&broker.append(2, &[(0, "a"), (1, "b")])), Some(Refusal::Setup));
     assert_eq!(content(&server), before);
 }
 
@@ -70,7 +70,7 @@ fn a_foreign_entry_undoes_the_append() {
     let mut broker = Broker::new(connect(settings(&server)), 1);
     server.command::<()>(&["XADD", "{esker}:1:log", "9000000000000000-0", "b", ""]);
     let before = content(&server);
-    assert_eq!(refusal(broker.append(1, &[(0, "a")])), Some(Refusal::Setup));
+    assert_eq!(refusal(&broker.append(1, &[(0, "a")])), Some(Refusal::Setup));
     assert_eq!(content(&server), before);
     assert!(matches!(broker.log.read(0), Err(LogError::Malformed(_))), "no entry is skipped");
 }
