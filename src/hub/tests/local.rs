@@ -3,7 +3,7 @@
 use super::*;
 
 /// A local subscriber, its cursor and the frames that it has taken.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     hub: &'a Hub,
     subscription: LocalSubscription,
     frames: VecDeque<TopicFrame>,
@@ -11,7 +11,7 @@ struct Reader<'a> {
 
 /// What a reader gets next.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Id(u64),
     Gap(Option<u64>),
     Nothing,
@@ -19,12 +19,12 @@ enum Next {
 }
 
 impl<'a> Reader<'a> {
-    fn new(hub: &'a Hub, topics: &[&str], position: Position<'_>) -> Self {
+    pub(super) fn new(hub: &'a Hub, topics: &[&str], position: Position<'_>) -> Self {
         let names: Vec<_> = topics.iter().map(|topic| name(topic)).collect();
         Self { hub, subscription: hub.join_local(&names, position).unwrap(), frames: VecDeque::new() }
     }
 
-    fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> Next {
         loop {
             if let Some(gap) = self.subscription.gap.take() {
                 return Next::Gap(gap.oldest);
@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn rest(&mut self) -> Vec<Next> {
+    pub(super) fn rest(&mut self) -> Vec<Next> {
         std::iter::from_fn(|| Some(self.next()).filter(|next| *next != Next::Nothing)).take(5_000).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Bounds, tombstones and back-pressure of the hub alone. The simulation tests order and resuming.
 
 mod local;
+mod log;
 mod position;
 
 use std::collections::VecDeque;
