@@ -29,6 +29,8 @@ mod latency;
 mod records;
 mod replica;
 pub mod subscriber;
+#[cfg(test)]
+mod tests;
 mod write_batch;
 
 use std::sync::Arc;
