@@ -4,6 +4,7 @@
 
 mod client;
 mod history;
+mod log;
 mod records;
 mod socket;
 mod topics;
