@@ -127,6 +127,29 @@ withBroker("the console reports missing browser features, and draws latency if t
   }
 });
 
+withBroker("the console shows the state of the engine and the lag, if there is an engine", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  await says(page, "#about", "up");
+  assert.equal(await page.locator("#engine").isVisible(), false);
+  let engine = { state: "ready", lag_seconds: 0, server: "Redis 7.0.15", address: "redis://h:6379", reason: null };
+  await page.route("**/stats", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), engine } });
+  });
+  await says(page, "#engine", "engine ready · lag 0 µs");
+  assert.equal(await page.locator("#engine.bad").count(), 0);
+  assert.equal(await page.locator("#engine").getAttribute("title"), "Redis 7.0.15 · redis://h:6379");
+  engine = { ...engine, state: "lost", lag_seconds: 2.5, reason: "the engine can't be reached: connection refused" };
+  await says(page, "#engine.bad", "engine lost: publishes are rejected · lag 2.5 s");
+  assert.match(await page.locator("#engine").getAttribute("title"), /connection refused$/);
+  for (const width of [1440, 1100, 768, 620, 360, 320]) {
+    await page.setViewportSize({ width, height: 900 });
+    assert.equal(await page.locator("#engine").isVisible(), true, `at ${width}`);
+    assert.deepEqual(await cutTexts(page), [], `at ${width}`);
+  }
+  assert.deepEqual(faults, []);
+});
+
 withBroker("the parser conforms to the standard, however the bytes are split", {}, async (broker) => {
   const { page } = await open(`${broker.url}/`);
   const text =

@@ -89,7 +89,27 @@ function takeStats(sample) {
   poll.samples.push(sample);
   poll.samples.splice(0, poll.samples.length - POINTS - LATENCY_WINDOW);
   $("about").textContent = `${sample.stats.version ?? ""} · up ${span(sample.stats.uptime_seconds)}`;
+  showEngine(sample.stats.engine);
   CHARTS.forEach(drawChart);
+}
+
+const ENGINE_STATES = {
+  ready: "ready",
+  starting: "starting: its log is being read",
+  lost: "lost: publishes are rejected",
+  standstill: "stands still: events of other brokers don’t arrive",
+  unreadable: "unreadable: another broker runs a newer version",
+  closed: "closed",
+};
+
+/** Shows the state of the engine that brokers share, if there is one, and how far this broker is behind. */
+function showEngine(engine) {
+  const place = $("engine");
+  place.hidden = !engine;
+  if (!engine) return;
+  place.textContent = `engine ${ENGINE_STATES[engine.state] ?? engine.state} · lag ${latency(engine.lag_seconds)}`;
+  place.title = [engine.server, engine.address, engine.reason].filter(Boolean).join(" · ");
+  place.classList.toggle("bad", engine.state !== "ready");
 }
 
 function refuseStats(error) {
