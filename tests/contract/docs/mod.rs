@@ -286,24 +286,32 @@ fn the_guides_brokers_share_a_log() {
     shell::run(&[&text], false);
 }
 
-/// The messages that the page on several brokers explains are those of the engine.
+/// With Redis 7.0, which has no WAITAOF.
+#[test]
+fn the_guide_lists_the_rights() {
+    let rights = esker::internals::engine::redis::acl_rules("{esker}", false);
+    assert!(page("brokers.md").text.contains(&rights), "{rights}");
+}
+
+/// The messages that the page on several brokers explains are those of the broker.
 #[test]
 fn the_explained_messages_exist() {
     let (_, table) = page("brokers.md").text.split_once("## Messages").expect("the page has this section");
     let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
     let messages: Vec<_> = cells.flat_map(|(cell, _)| cell.split('`').step_by(2)).collect();
     assert!(messages.len() > 20, "{messages:?}");
-    let sources = sources_of_the_engine(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine"));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources: String = ["src/engine", "src/config"].map(|dir| sources_in(&root.join(dir))).concat();
     for message in messages.iter().filter(|message| message.len() > 8) {
         assert!(sources.contains(message), "{message}");
     }
 }
 
 /// Returns the text of all files below a directory, with the literals that span lines in one.
-fn sources_of_the_engine(dir: &std::path::Path) -> String {
+fn sources_in(dir: &std::path::Path) -> String {
     let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
     let text = |path: std::path::PathBuf| {
-        if path.is_dir() { sources_of_the_engine(&path) } else { std::fs::read_to_string(path).expect("text") }
+        if path.is_dir() { sources_in(&path) } else { std::fs::read_to_string(path).expect("text") }
     };
     let joined = |text: String| text.split("\\\n").map(str::trim_start).collect::<String>();
     entries.map(text).map(joined).collect()
