@@ -1,7 +1,9 @@
-//! A broker that does nothing by itself: each loop iteration of a worker and each step of the store is a call.
+//! A broker that does nothing by itself: each loop iteration of a worker, and each step of the store and of the engine, is a
+//! call.
 
 use std::sync::Arc;
 
+use super::engine::{EngineEnv, ManualEngine};
 use crate::api::Service;
 use crate::broker::builder::{self, HubOrder};
 use crate::broker::{StartError, open_auth};
@@ -22,6 +24,7 @@ pub struct Broker<K: Reactor> {
     /// `None` for a worker that has ended.
     workers: Vec<Option<Worker<K>>>,
     store: ManualStore,
+    engine: Option<ManualEngine>,
 }
 
 /// The simulated environment of a [`Broker`].
@@ -36,6 +39,8 @@ pub struct Env<'a, K: Reactor> {
     pub reactors: Vec<K>,
     /// Where connections are accepted.
     pub listener: K::Listener,
+    /// The log that it shares with others, if the configuration has an engine.
+    pub engine: Option<EngineEnv>,
 }
 
 impl<K: Reactor> Broker<K> {
@@ -49,11 +54,16 @@ impl<K: Reactor> Broker<K> {
         let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, wakers);
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
         let (store, manual_store) = records.start_manual(Box::new(order), clock.clone())?;
+        let engine = env.engine.map(|engine| ManualEngine::start(engine, &hub, &clock)).transpose()?;
         let metrics = Metrics::new(env.reactors.len(), clock.now().unix_millis);
-        let service = Arc::new(Service::new(hub, store, settings, auth, metrics));
+        let service = Service::new(hub, store, settings, auth, metrics);
+        let service = Arc::new(match &engine {
+            None => service,
+            Some(manual) => service.with_engine(manual.engine().clone()),
+        });
         let listeners = vec![BoundListener { listener: env.listener, role: ListenerRole::All }];
         let workers = builder::workers(&service, &clock, env.reactors, inboxes, listeners)?;
-        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), store: manual_store })
+        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), store: manual_store, engine })
     }
 
     /// Returns the milliseconds until a worker must run even if nothing happens. `None` means that it waits for an event.
@@ -74,6 +84,11 @@ impl<K: Reactor> Broker<K> {
     /// Runs one step of the store.
     pub fn step_store(&mut self) {
         self.store.step();
+    }
+
+    /// Returns what runs the engine; `None` without one.
+    pub fn engine(&mut self) -> Option<&mut ManualEngine> {
+        self.engine.as_mut()
     }
 
     /// Returns the hub, which counts retained events and subscribers.
@@ -97,7 +112,7 @@ impl<K: Reactor> Broker<K> {
         self.workers[worker].is_none()
     }
 
-    /// Closes the store. Called when all workers have ended.
+    /// Closes the store. Called when all workers have ended, and then the engine.
     pub fn close(self) {
         self.store.close(&self.service.store);
     }

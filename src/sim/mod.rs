@@ -2,7 +2,9 @@
 //! thread and one seed. Compiled only with the feature `internals`.
 
 mod broker;
+mod engine;
 
 pub use crate::clock::{Clock, ManualClock};
 pub use crate::store::ManualStore;
 pub use broker::{Broker, Env};
+pub use engine::{EngineEnv, ManualEngine, appender_link, tail_link};

@@ -26,7 +26,14 @@ impl World {
         // The workers, which make room, do not run in the meantime.
         tuning.reserve_attempts = 3;
         let (place, crashes) = (self.storage.place(), self.storage.crashes());
-        let env = sim::Env { location: &place, tuning, clock: Arc::clone(&self.dial), reactors: kernels, listener };
+        let env = sim::Env {
+            location: &place,
+            tuning,
+            clock: Arc::clone(&self.dial),
+            reactors: kernels,
+            listener,
+            engine: None,
+        };
         let started = sim::Broker::start(&self.config, env);
         (self.oracle.boot, self.oracle.boot_covered) = (self.oracle.boot + 1, self.oracle.covered);
         self.oracle.boot_newest = self.oracle.newest;

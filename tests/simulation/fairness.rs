@@ -35,6 +35,7 @@ impl Harness {
             clock: Arc::clone(&dial),
             reactors: kernels,
             listener,
+            engine: None,
         };
         let config = Config::new().data(":memory:").threads(1).port(0).no_auth(true);
         let broker = sim::Broker::start(&config, env).expect("it starts");

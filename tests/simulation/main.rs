@@ -24,6 +24,7 @@
 //! slow_clients   scripted: time limits, and memory that slow clients may hold
 //! fairness       scripted: each connection's share of a loop iteration
 //! streams        the hub and the workers' streams alone, against exact models
+//! cluster        several whole brokers on one simulated log
 //! engine         several brokers' appenders and tails alone, on one simulated log
 //! ```
 
@@ -31,6 +32,7 @@ mod backup;
 mod bounds;
 mod broker;
 mod clients;
+mod cluster;
 mod crowd;
 mod engine;
 mod environment;

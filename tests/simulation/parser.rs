@@ -46,6 +46,10 @@ pub enum StreamItem {
         oldest: Option<u64>,
     },
     Expired,
+    /// The newest id, without an event.
+    Prime {
+        id: u64,
+    },
     /// The last chunk.
     End,
 }
@@ -114,7 +118,9 @@ impl Stream {
 
 fn read_block(block: &str) -> Option<StreamItem> {
     let value = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
-    let data = value("data: ")?.to_owned();
+    let Some(data) = value("data: ").map(str::to_owned) else {
+        return value("id: ").map(|id| StreamItem::Prime { id: id.parse().expect("an id") });
+    };
     let name = value("event: ").unwrap_or_default().to_owned();
     match name.as_str() {
         "gap" => {

@@ -103,6 +103,7 @@ impl Subscriber {
                 assert!(rules.latest_second >= expires, "a stream ends before its token");
                 self.has_expired = true;
             }
+            StreamItem::Prime { .. } => panic!("nobody has asked for the newest id"),
             StreamItem::End => self.is_over = true,
         }
     }

@@ -70,6 +70,8 @@ struct Server {
     /// States before the last changes, the newest last.
     earlier: VecDeque<Data>,
     role: Role,
+    /// The newest id that it ever had.
+    newest: u64,
     /// What its clock is ahead, in microseconds.
     ahead: i64,
 }
@@ -246,6 +248,11 @@ impl SimLog {
         self.lock().primary().data.last()
     }
 
+    /// Returns the newest id that any server has ever had.
+    pub fn newest(&self) -> u64 {
+        self.lock().servers.iter().map(|server| server.newest).max().unwrap_or(0)
+    }
+
     /// Returns how many entries were trimmed.
     pub fn trimmed(&self) -> usize {
         self.lock().trimmed
@@ -291,6 +298,7 @@ impl State {
         }
         let last = server.data.last();
         let result = request(&mut server.data, now, &retention);
+        server.newest = server.newest.max(server.data.last());
         self.trimmed += server.data.take_trimmed();
         let new: Vec<_> = server.data.entries().filter(|entry| entry.id > last).cloned().collect();
         if is_replaced {
@@ -303,7 +311,7 @@ impl State {
 
 impl Server {
     fn new(data: Data, ahead: i64) -> Self {
-        Self { data, earlier: VecDeque::new(), role: Role::Primary, ahead }
+        Self { newest: data.last(), data, earlier: VecDeque::new(), role: Role::Primary, ahead }
     }
 }
 

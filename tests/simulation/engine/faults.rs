@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use esker::internals::engine::sim::{Faults, OldServer};
+use esker::internals::sim::{appender_link, tail_link};
 
 use super::super::world::trace;
-use super::node::{Node, appender_link, tail_link};
+use super::node::Node;
 use super::world::{NODES, World};
 
 /// The farthest that a clock is set, in microseconds. Less than the time for which the log knows a session.

@@ -10,9 +10,9 @@
 //! ```
 
 mod faults;
-mod follower;
+pub(super) mod follower;
 mod node;
-mod oracle;
+pub(super) mod oracle;
 mod world;
 
 use world::{Totals, World};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use esker::internals::engine::blob::Part;
 use esker::internals::engine::sim::{SimConnect, SimLog};
 use esker::internals::engine::{Appender, Engine, EngineError, Health, Sequenced, Tail};
-use esker::internals::sim::{Clock, ManualClock};
+use esker::internals::sim::{Clock, ManualClock, appender_link, tail_link};
 
 use super::follower::{Follower, lines};
 
@@ -127,12 +127,4 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         self.engine.status().health == Health::Ready
     }
-}
-
-pub fn appender_link(serial: u64) -> u64 {
-    serial * 2
-}
-
-pub fn tail_link(serial: u64) -> u64 {
-    serial * 2 + 1
 }

@@ -66,11 +66,11 @@ pub struct Oracle {
 /// What was ever written to the log.
 pub struct Truth {
     /// The events that the log has or had, by id.
-    kept: BTreeMap<u64, Seen>,
+    pub kept: BTreeMap<u64, Seen>,
     /// The events that were lost.
-    lost: BTreeSet<(u64, usize, usize)>,
-    has_lost: bool,
-    has_trimmed: bool,
+    pub lost: BTreeSet<(u64, usize, usize)>,
+    pub has_lost: bool,
+    pub has_trimmed: bool,
 }
 
 impl Truth {

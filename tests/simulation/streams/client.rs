@@ -50,6 +50,7 @@ impl Client {
                 StreamItem::Event { id, data, .. } => {
                     self.take_event(history, &id, data.parse().expect("data is a number"));
                 }
+                StreamItem::Prime { .. } => panic!("nobody has asked for the newest id"),
                 StreamItem::End => {}
             }
         }

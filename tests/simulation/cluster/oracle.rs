@@ -1,0 +1,159 @@
+//! What publishers and subscribers must have been told, given what the log has and had. Plain lists that are searched from end
+//! to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::engine::oracle::Truth;
+use super::publisher::{Message, Outcome};
+use super::subscriber::{Received, Subscriber};
+
+/// Everything that was sent.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    pub messages: Vec<Message>,
+    /// Everything that the log has ever had is retained everywhere, so that there is no reason for a gap.
+    pub is_roomy: bool,
+    /// Everything was removed from the log at some time, publishers' ids of trimmed events included.
+    pub was_flushed: bool,
+}
+
+/// An event that a subscriber must get: its id and whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    id: u64,
+    number: usize,
+    index: usize,
+}
+
+impl Oracle {
+    /// Checks what publishers were told.
+    pub fn assert_answers(&self, truth: &Truth) {
+        self.assert_published_once(truth);
+        for (number, message) in self.messages.iter().enumerate() {
+            for attempt in &message.attempts {
+                match attempt.outcome {
+                    Outcome::Sent => panic!("{number} is not answered: {message:?}"),
+                    Outcome::Accepted { id, .. } => self.assert_accepted(number, id, truth),
+                    Outcome::Refused | Outcome::Unknown => {}
+                }
+            }
+            let kept = truth.kept.values().find(|seen| seen.number == number);
+            assert!(!message.is_refused() || kept.is_none(), "{number} was refused: {message:?}, {kept:?}");
+        }
+    }
+
+    /// Checks that no event is in the log twice, however often its message was sent.
+    fn assert_published_once(&self, truth: &Truth) {
+        let mut owners: BTreeMap<(usize, &str), u64> = BTreeMap::new();
+        let mut once = BTreeSet::new();
+        for (id, seen) in &truth.kept {
+            let message = &self.messages[seen.number];
+            let own_id = message.own_ids[seen.index].as_deref();
+            let is_first = own_id.is_none_or(|own_id| owners.insert((message.topic, own_id), *id).is_none());
+            let is_new = once.insert((seen.number, seen.index));
+            assert!((is_first && is_new) || self.was_flushed, "{seen:?} is published twice: {message:?}");
+        }
+    }
+
+    /// Checks that the log has or had the event that an acknowledgement names: one of the message, or one that it repeats.
+    fn assert_accepted(&self, number: usize, id: u64, truth: &Truth) {
+        let message = &self.messages[number];
+        let kept = truth.kept.get(&id).map(|seen| (seen.number, seen.index));
+        let lost = truth.lost.iter().filter(|&&(lost, ..)| lost == id).map(|&(_, of, index)| (of, index));
+        let is_same = |(of, index): (usize, usize)| {
+            let other = &self.messages[of];
+            let own_id = other.own_ids.get(index).and_then(Option::as_ref);
+            let has_own_id = own_id.is_some() && message.own_ids.iter().any(|own| own.as_ref() == own_id);
+            of == number || (other.topic == message.topic && has_own_id)
+        };
+        assert!(kept.into_iter().chain(lost).any(is_same), "{number} was accepted with {id}: {message:?}");
+    }
+
+    /// Checks what a subscriber has received. `is_caught_up` means that it has received everything.
+    pub fn assert_received(&self, subscriber: &Subscriber, truth: &Truth, is_caught_up: bool) {
+        self.assert_order(subscriber, truth);
+        if is_caught_up {
+            self.assert_losses_told(subscriber, truth);
+            self.assert_complete(subscriber, truth);
+        }
+    }
+
+    /// Checks that ids ascend, over several connections too, and that nothing was refused. A gap when a stream is opened begins
+    /// everything that is retained anew.
+    fn assert_order(&self, subscriber: &Subscriber, truth: &Truth) {
+        let (mut newest, mut is_opening) = (0, false);
+        for received in &subscriber.received {
+            match received {
+                Received::Opened => is_opening = true,
+                Received::Prime(id) => newest = *id,
+                Received::Gap { .. } => {
+                    let is_allowed = !self.is_roomy || truth.has_lost || truth.has_trimmed;
+                    assert!(is_allowed, "a gap though everything is retained: {subscriber:?}");
+                    newest = if is_opening { 0 } else { newest };
+                }
+                Received::Event { shown, number, index } => {
+                    is_opening = false;
+                    newest = self.id_after(newest, shown, *number, *index, truth).unwrap_or_else(|| {
+                        panic!("{shown} ({number} {index}) after {newest}: {subscriber:?}");
+                    });
+                    let message = &self.messages[*number];
+                    assert!(subscriber.topics.contains(&message.topic), "{number} was not asked for: {subscriber:?}");
+                }
+            }
+        }
+    }
+
+    /// Returns the id of an event that is larger than another, if it has such an id.
+    fn id_after(&self, newest: u64, shown: &str, number: usize, index: usize, truth: &Truth) -> Option<u64> {
+        let own_id = self.messages[number].own_ids[index].as_deref();
+        let is_shown = |id: &u64| own_id.map_or_else(|| id.to_string() == shown, |own_id| own_id == shown);
+        let kept = truth.kept.values().filter(|seen| (seen.number, seen.index) == (number, index)).map(|seen| seen.id);
+        let lost = truth.lost.iter().filter(|&&(_, of, at)| (of, at) == (number, index)).map(|&(id, ..)| id);
+        kept.chain(lost).filter(|id| *id > newest).filter(is_shown).min()
+    }
+
+    /// Checks that a subscriber which has received what is lost has received a gap since.
+    fn assert_losses_told(&self, subscriber: &Subscriber, truth: &Truth) {
+        let is_gap = |received: &Received| matches!(received, Received::Gap { .. });
+        for (at, received) in subscriber.received.iter().enumerate() {
+            let Received::Event { number, index, .. } = received else { continue };
+            let is_kept = truth.kept.values().any(|seen| (seen.number, seen.index) == (*number, *index));
+            let is_told = is_kept || subscriber.received[at..].iter().any(is_gap);
+            assert!(is_told, "{number} {index} is lost, and there is no gap: {subscriber:?}");
+        }
+    }
+
+    /// Checks that a subscriber has received everything since it was there, or a gap.
+    fn assert_complete(&self, subscriber: &Subscriber, truth: &Truth) {
+        let Some(start) = subscriber.start else { return };
+        let has = |due: &Due| {
+            subscriber.received.iter().any(|received| {
+                matches!(received, Received::Event { number, index, .. } if (*number, *index) == (due.number, due.index))
+            })
+        };
+        let is_wanted = |due: &Due| due.id > start && subscriber.topics.contains(&self.messages[due.number].topic);
+        for due in truth.kept.values().map(|seen| Due { id: seen.id, number: seen.number, index: seen.index }) {
+            let is_excused = || subscriber.received.iter().any(|received| is_excused(due.id, received, subscriber));
+            assert!(!is_wanted(&due) || has(&due) || is_excused(), "{due:?} is missing: {subscriber:?}");
+        }
+        let has_gap = subscriber.received.iter().any(|received| matches!(received, Received::Gap { .. }));
+        for &(id, number, index) in &truth.lost {
+            let due = Due { id, number, index };
+            let is_acknowledged = self.messages[number].attempts.iter().any(
+                |attempt| matches!(attempt.outcome, Outcome::Accepted { id: last, .. } if last >= id && last - id < 8),
+            );
+            let is_missing = is_acknowledged && is_wanted(&due) && !has(&due) && !has_gap;
+            assert!(!is_missing, "{due:?} was acknowledged and lost, and there is no gap: {subscriber:?}");
+        }
+    }
+}
+
+/// Returns whether a gap reports that an event is no longer retained. With several topics, one may retain events that are older
+/// than what another has evicted.
+fn is_excused(id: u64, received: &Received, subscriber: &Subscriber) -> bool {
+    match *received {
+        Received::Gap { oldest: Some(oldest), .. } if subscriber.topics.len() == 1 => id < oldest,
+        Received::Gap { newest, .. } => id <= newest,
+        _ => false,
+    }
+}

@@ -1,0 +1,145 @@
+//! A client with one stream. When its stream ends, it resumes at any broker after the last id that it has received, as an
+//! EventSource does.
+
+use super::super::engine::follower::numbers;
+use super::super::net::Net;
+use super::super::parser::{Stream, StreamItem, field, split_head};
+
+/// What a client has received, over all its connections since it first knew a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It has connected. Nothing is lost between two connections.
+    Opened,
+    /// The newest id when it connected.
+    Prime(u64),
+    Event {
+        shown: String,
+        number: usize,
+        index: usize,
+    },
+    Gap {
+        oldest: Option<u64>,
+        /// The newest id of the log at that time.
+        newest: u64,
+    },
+}
+
+/// A client and its stream.
+#[derive(Debug)]
+pub struct Subscriber {
+    pub topics: Vec<usize>,
+    pub uses_prime: bool,
+    pub is_fast: bool,
+    pub link: Option<Link>,
+    /// What it resumes after.
+    pub position: Option<String>,
+    /// It is to receive every event with a larger id. `None` before it is connected.
+    pub start: Option<u64>,
+    pub received: Vec<Received>,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Link {
+    pub site: usize,
+    pub pipe: usize,
+    head: Vec<u8>,
+    pub is_open: bool,
+    stream: Stream,
+    is_over: bool,
+}
+
+impl Subscriber {
+    pub fn new(topics: Vec<usize>, uses_prime: bool, is_fast: bool) -> Self {
+        let (link, position, start, received) = (None, None, None, Vec::new());
+        Self { topics, uses_prime, is_fast, link, position, start, received }
+    }
+
+    /// Connects. Returns the request.
+    pub fn connect(&mut self, site: usize, pipe: usize, names: &[&str]) -> String {
+        if self.position.is_none() {
+            // Whatever was published before is not for it.
+            self.start = None;
+            self.received.clear();
+        }
+        let (head, stream) = (Vec::new(), Stream::default());
+        self.link = Some(Link { site, pipe, head, is_open: false, stream, is_over: false });
+        let topics: Vec<_> = self.topics.iter().map(|&topic| names[topic]).collect();
+        let prime = if self.uses_prime { "?prime" } else { "" };
+        let position = self.position.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+        format!("GET /subscribe/{}{prime} HTTP/1.1\r\nHost: h\r\n{position}\r\n", topics.join(","))
+    }
+
+    /// Returns whether it receives events.
+    pub fn is_connected(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_open)
+    }
+
+    /// Takes what has arrived. `newest` is the newest id of the log. Returns how many events and gaps it was.
+    pub fn observe(&mut self, net: &mut Net, newest: u64) -> (usize, usize) {
+        let Some(link) = &mut self.link else { return (0, 0) };
+        let before = self.received.len();
+        let was_open = link.is_open;
+        let items = link.feed(net.take_received(link.pipe));
+        let is_over = link.is_over || net.is_over(link.pipe);
+        if link.is_open && !was_open {
+            self.received.push(Received::Opened);
+            if !self.uses_prime {
+                self.start.get_or_insert(newest);
+            }
+        }
+        items.into_iter().for_each(|item| self.take(item, newest));
+        if is_over {
+            self.disconnect(net);
+        }
+        let count = |is: fn(&Received) -> bool| self.received[before..].iter().filter(|item| is(item)).count();
+        (count(|item| matches!(item, Received::Event { .. })), count(|item| matches!(item, Received::Gap { .. })))
+    }
+
+    pub fn disconnect(&mut self, net: &mut Net) {
+        if let Some(link) = self.link.take() {
+            net.reset(link.pipe);
+        }
+    }
+
+    fn take(&mut self, item: StreamItem, newest: u64) {
+        match item {
+            StreamItem::Event { id, data, .. } => {
+                let (number, index) = numbers(format!("data: {data}\n").as_bytes());
+                self.position = Some(id.clone());
+                self.received.push(Received::Event { shown: id, number, index });
+            }
+            StreamItem::Gap { oldest } => self.received.push(Received::Gap { oldest, newest }),
+            StreamItem::Prime { id } => {
+                assert!(self.position.is_none(), "the newest id is sent though there is a position: {self:?}");
+                self.position = Some(id.to_string());
+                self.start = Some(id);
+                self.received.push(Received::Prime(id));
+            }
+            StreamItem::Expired => panic!("there are no tokens"),
+            StreamItem::End => {}
+        }
+    }
+}
+
+impl Link {
+    fn feed(&mut self, bytes: Vec<u8>) -> Vec<StreamItem> {
+        let bytes = if self.is_open { bytes } else { self.take_head(bytes) };
+        let items = self.stream.feed(&bytes);
+        self.is_over |= items.last() == Some(&StreamItem::End);
+        items
+    }
+
+    fn take_head(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        self.head.extend(bytes);
+        let Some((status, head, begin)) = split_head(&self.head) else { return Vec::new() };
+        if status == 408 {
+            self.is_over = true;
+            return Vec::new();
+        }
+        assert_eq!(status, 200, "{head}");
+        assert_eq!(field(&head, "Content-Type"), Some("text/event-stream"));
+        self.is_open = true;
+        self.head.split_off(begin)
+    }
+}
