@@ -1,4 +1,5 @@
-//! The log on a real server, which each test starts by itself: `redis-server`, or what `ESKER_TEST_REDIS` names.
+//! The log on a real server, which each test starts by itself: `redis-server`, or what `ESKER_TEST_REDIS` names. What every
+//! implementation of the log does is tested with the one in memory as well.
 // The suite's functions are tests, though without the attribute.
 #![allow(clippy::unwrap_used)]
 
@@ -13,12 +14,24 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 
-/// What every implementation of the log does.
 mod on_a_server {
     use crate::support::Vary as _;
 
     crate::conformance!({
         let server = crate::redis_server::RedisServer::start(&[]);
         move |retention| crate::support::connect(crate::support::settings(&server).retaining(retention))
+    });
+}
+
+mod in_memory {
+    use esker::internals::engine::log::Connect as _;
+    use esker::internals::engine::sim::SimLog;
+
+    crate::conformance!({
+        let mut log = None;
+        move |retention| {
+            let log = log.get_or_insert_with(|| SimLog::new(1, 1_800_000_000_000_000, retention));
+            log.connector(1).connect().unwrap()
+        }
     });
 }

@@ -5,8 +5,8 @@ use esker::internals::engine::redis::ServerLog;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
 use crate::conformance::Broker;
-use crate::redis_server::{RedisServer, free_port};
-use crate::support::{Vary as _, at, connect, local, settings, try_connect};
+use crate::redis_server::RedisServer;
+use crate::support::{Vary as _, at, connect, free_port, local, settings, try_connect};
 
 fn loss(log: &mut ServerLog, read: Mark, floor: u64) -> u64 {
     match log.attach(&Attach { read: Some(read), appended: None, floor }).unwrap().from {
@@ -151,7 +151,7 @@ fn sentinels_are_asked_for_the_primary() {
     replica.replicate(&primary);
     let sentinel = RedisServer::start_sentinel("main", &primary, None);
     let settings = |name: &str| {
-        let sentinels = vec![local(free_port([127, 0, 0, 1].into())), local(sentinel.port())];
+        let sentinels = vec![local(free_port()), local(sentinel.port())];
         at(EngineAddress::Sentinels(sentinels, name.to_owned(), Tls::Off))
     };
     let mut broker = Broker::new(connect(settings("main")), 1);

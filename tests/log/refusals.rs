@@ -8,8 +8,8 @@ use esker::internals::engine::redis::acl_rules;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
 use crate::conformance::{AMPLE, Broker};
-use crate::redis_server::{RedisServer, free_port};
-use crate::support::{Vary as _, at, connect, local, settings, try_connect};
+use crate::redis_server::RedisServer;
+use crate::support::{Vary as _, at, connect, free_port, local, settings, try_connect};
 
 fn refusal<T>(result: Result<T, LogError>) -> (Refusal, String) {
     match result {
@@ -177,7 +177,7 @@ fn too_few_replicas_refuse_for_now() {
 
 #[test]
 fn nobody_at_the_port_is_unreachable() {
-    let nobody = at(EngineAddress::Server(local(free_port([127, 0, 0, 1].into())), Tls::Off));
+    let nobody = at(EngineAddress::Server(local(free_port()), Tls::Off));
     assert!(matches!(try_connect(nobody), Err(LogError::Unreachable(_))));
     let mut nowhere = local(1);
     nowhere.host = "host.invalid".to_owned();

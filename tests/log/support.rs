@@ -5,7 +5,7 @@ use esker::internals::engine::redis::{Server, ServerLog};
 use esker::internals::engine::settings::{AckMode, EngineAddress, EngineSettings, HostPort, Password, Retention, Tls};
 
 use crate::conformance::AMPLE;
-use crate::redis_server::RedisServer;
+use crate::redis_server::{self, RedisServer};
 
 /// Settings that can be varied.
 pub trait Vary {
@@ -26,6 +26,11 @@ impl Vary for EngineSettings {
     fn login(self, user: Option<&str>, password: &str) -> Self {
         Self { user: user.map(str::to_owned), password: Some(Password(password.to_owned())), ..self }
     }
+}
+
+/// Returns a port on this machine at which nobody listens.
+pub fn free_port() -> u16 {
+    redis_server::free_port([127, 0, 0, 1].into())
 }
 
 pub fn local(port: u16) -> HostPort {

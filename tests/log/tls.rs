@@ -7,8 +7,8 @@ use esker::internals::engine::log::{LogError, Refusal};
 use esker::internals::engine::settings::{EngineAddress, EngineSettings, Tls};
 
 use crate::conformance::Broker;
-use crate::redis_server::{RedisServer, free_port, new_directory};
-use crate::support::{at, connect, local, try_connect};
+use crate::redis_server::{RedisServer, new_directory};
+use crate::support::{at, connect, free_port, local, try_connect};
 
 fn openssl(directory: &Path, arguments: &str) {
     let done = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output();
