@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acknowledgements;
+mod alike;
 mod conformance;
 mod memory;
 mod outages;

@@ -1,0 +1,229 @@
+//! Random requests get the same answers from a server and from the log in memory, which the simulation relies on.
+//!
+//! The floor is beyond both clocks, so that ids don't depend on the time.
+
+use std::time::Duration;
+
+use esker::internals::engine::log::{
+    Append, Appended, Attach, Attached, Body, Connect as _, Entry, From, Greeting, Hello, Log, LogError, Mark, OwnId,
+    Pulse,
+};
+use esker::internals::engine::settings::{EngineSettings, Retention};
+use esker::internals::engine::sim::SimLog;
+use fastrand::Rng;
+
+use crate::redis_server::RedisServer;
+use crate::support::{Vary as _, connect, settings};
+
+const SEEDS: u64 = 30;
+const REQUESTS: usize = 150;
+/// The number of entries that are compared of those that a read returns.
+const COMPARED: usize = 16;
+/// A time in the year 2096, in microseconds.
+const FLOOR: u64 = 4_000_000_000_000_000;
+const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400 };
+
+/// What can be asked. Marks name an entry by its index among those that were read, so that each log's own token is used.
+#[derive(Clone, Debug)]
+enum Request {
+    Hello(Hello),
+    Append { hello: Hello, batch: u64, floor: u64, events: usize, blob: Vec<u8>, own_ids: Vec<OwnId> },
+    Pulse(Hello),
+    Attach { read: Option<Known>, appended: Option<Known>, floor: u64 },
+    Read(Option<Known>),
+}
+
+#[derive(Clone, Debug)]
+enum Known {
+    Entry(usize),
+    Forged(u64),
+}
+
+/// An answer, without what differs: the time, and the tokens of entries that the log itself appends.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Greeting(Greeting),
+    Appended(Appended),
+    Pulse(Pulse),
+    Attached(Attached),
+    Entries(Vec<Entry>),
+}
+
+fn timeless(pulse: Pulse) -> Pulse {
+    Pulse { time: 0, ..pulse }
+}
+
+fn tokenless(entry: &Entry) -> Entry {
+    match entry.body {
+        Body::Events { .. } => entry.clone(),
+        _ => Entry { token: "".into(), ..entry.clone() },
+    }
+}
+
+/// A log, and the entries that were read from it.
+struct Side<L> {
+    log: L,
+    entries: Vec<Entry>,
+}
+
+impl<L: Log> Side<L> {
+    fn mark(&self, known: &Known) -> Mark {
+        match *known {
+            Known::Entry(index) => Mark { entry: self.entries[index].id, token: self.entries[index].token.clone() },
+            Known::Forged(entry) => Mark { entry, token: "forged".into() },
+        }
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Answer, LogError> {
+        match request {
+            Request::Hello(hello) => self
+                .log
+                .hello(*hello)
+                .map(|greeting| Answer::Greeting(Greeting { pulse: timeless(greeting.pulse), ..greeting })),
+            Request::Append { hello, batch, floor, events, blob, own_ids } => {
+                let (hello, batch, floor, events) = (*hello, *batch, *floor, *events);
+                self.log.append(&Append { hello, batch, floor, events, blob, own_ids }).map(Answer::Appended)
+            }
+            Request::Pulse(hello) => self.log.pulse(*hello).map(timeless).map(Answer::Pulse),
+            Request::Attach { read, appended, floor } => {
+                let mark = |known: &Option<Known>| known.as_ref().map(|known| self.mark(known));
+                let attach = Attach { read: mark(read), appended: mark(appended), floor: *floor };
+                let attached = self.log.attach(&attach)?;
+                Ok(Answer::Attached(Attached { pulse: timeless(attached.pulse), ..attached }))
+            }
+            Request::Read(known) => {
+                let mut read = self.log.read(known.as_ref().map_or(0, |known| self.mark(known).entry))?;
+                // How many come at once may differ.
+                read.truncate(COMPARED);
+                let answer = Answer::Entries(read.iter().map(tokenless).collect());
+                self.entries.extend(read);
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Asks, and leaves out how an error is described.
+    fn answer(&mut self, request: &Request) -> Result<Answer, LogError> {
+        self.ask(request).map_err(|error| match error {
+            LogError::Refused(refusal, _) => LogError::Refused(refusal, String::new()),
+            other => other,
+        })
+    }
+}
+
+/// Chooses requests. It knows what both logs have answered.
+struct Asker {
+    rng: Rng,
+    /// The ids of the entries that were read.
+    entries: Vec<u64>,
+    newest: u64,
+    batch: u64,
+}
+
+impl Asker {
+    fn hello(&mut self) -> Hello {
+        Hello { broker: self.rng.u64(1..3), session: self.rng.u64(1..3) }
+    }
+
+    fn append(&mut self) -> Request {
+        self.batch += 1;
+        let events = self.rng.usize(1..4);
+        let with_id = (0..events).filter(|_| self.rng.bool()).collect::<Vec<_>>();
+        let own_ids =
+            with_id.into_iter().map(|index| OwnId { index, key: format!("topic:{}", self.rng.u8(0..20)) }).collect();
+        let blob = vec![b'x'; self.rng.usize(0..120)];
+        Request::Append { hello: self.hello(), batch: self.batch, floor: self.floor(), events, blob, own_ids }
+    }
+
+    fn floor(&mut self) -> u64 {
+        if self.rng.u8(0..8) == 0 { self.newest + self.rng.u64(0..20) } else { FLOOR }
+    }
+
+    fn known(&mut self) -> Option<Known> {
+        match self.rng.u8(0..10) {
+            0..4 => None,
+            4 => Some(Known::Forged(FLOOR + self.rng.u64(0..self.newest + 10 - FLOOR))),
+            _ => self.entry(),
+        }
+    }
+
+    fn entry(&mut self) -> Option<Known> {
+        (!self.entries.is_empty()).then(|| Known::Entry(self.rng.usize(0..self.entries.len())))
+    }
+
+    /// Returns whether there may be none after it, for which a server would wait.
+    fn is_newest(&self, known: &Known) -> bool {
+        matches!(known, Known::Entry(index) if self.entries.iter().max() == self.entries.get(*index))
+    }
+
+    fn next(&mut self) -> Request {
+        match self.rng.u8(0..12) {
+            0 => Request::Hello(self.hello()),
+            1 => Request::Pulse(self.hello()),
+            2 | 3 => Request::Attach { read: self.known(), appended: self.known(), floor: self.floor() },
+            4 => Request::Read(self.entry().filter(|known| !self.is_newest(known))),
+            _ => self.append(),
+        }
+    }
+
+    fn learn(&mut self, answer: &Result<Answer, LogError>) {
+        match answer {
+            Ok(
+                Answer::Greeting(Greeting { pulse, .. })
+                | Answer::Pulse(pulse)
+                | Answer::Attached(Attached { pulse, .. }),
+            ) => {
+                self.newest = self.newest.max(pulse.last);
+            }
+            Ok(Answer::Entries(entries)) => self.entries.extend(entries.iter().map(|entry| entry.id)),
+            _ => {}
+        }
+    }
+}
+
+/// Asks both logs the same. Returns the number of appends, repetitions, losses and refusals, so that no test is empty.
+fn compare(seed: u64, server: &RedisServer) -> [usize; 4] {
+    let memory = SimLog::new(seed, 1_800_000_000_000_000, RETENTION).connector(1).connect().unwrap();
+    let settings = settings(server).retaining(RETENTION);
+    let mut server =
+        Side { log: connect(EngineSettings { prefix: format!("{{{seed}}}"), ..settings }), entries: Vec::new() };
+    let mut memory = Side { log: memory, entries: Vec::new() };
+    let mut asker = Asker { rng: Rng::with_seed(seed), entries: Vec::new(), newest: FLOOR, batch: 0 };
+    let mut seen = [0; 4];
+    let before = [Request::Hello(Hello { broker: 1, session: 1 }), asker.append()];
+    let create = Request::Attach { read: None, appended: None, floor: FLOOR };
+    for request in before.into_iter().chain([create]) {
+        assert_eq!(server.answer(&request), memory.answer(&request), "seed {seed}: {request:?}");
+    }
+    for number in 0..REQUESTS {
+        let request = asker.next();
+        let answer = server.answer(&request);
+        assert_eq!(answer, memory.answer(&request), "seed {seed}, request {number}: {request:?}");
+        asker.learn(&answer);
+        count(&answer, &mut seen);
+    }
+    seen
+}
+
+fn count(answer: &Result<Answer, LogError>, [appends, repetitions, losses, refusals]: &mut [usize; 4]) {
+    match answer {
+        Ok(Answer::Appended(appended)) => {
+            *appends += 1;
+            *repetitions += appended.repetitions.len();
+        }
+        Ok(Answer::Attached(Attached { from: From::Loss(_), .. })) => *losses += 1,
+        Ok(_) => {}
+        Err(_) => *refusals += 1,
+    }
+}
+
+#[test]
+fn a_server_and_the_simulation_answer_alike() {
+    let server = RedisServer::start(&[]);
+    let mut seen = [0; 4];
+    for seed in 0..SEEDS {
+        let counts = compare(seed, &server);
+        seen.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    assert!(seen.iter().all(|count| *count > 20), "appends, repetitions, losses, refusals: {seen:?}");
+}
