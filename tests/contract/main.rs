@@ -13,6 +13,7 @@ mod disk_faults;
 mod disk_space;
 mod docs;
 mod engine_options;
+mod engine_reports;
 mod error_details;
 mod expiry;
 mod foreign_pages;
@@ -34,6 +35,8 @@ mod publish;
 mod quotas;
 mod recipes;
 mod records;
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
 mod request_smuggling;
 mod resume;
 mod scale;

@@ -179,14 +179,12 @@ fn seconds(millis: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
     use crate::clock::{Clock, ManualClock};
     use crate::engine::Engine;
     use crate::fuzz::service;
-    use crate::metrics::Exposition;
 
     fn service_with(prepare: impl FnOnce(&Engine)) -> Service {
         let manual = Arc::new(ManualClock::default());
@@ -228,34 +226,5 @@ mod tests {
             (&object["up"], &object["state"], &object["reason"]),
             (&json!(false), &json!("lost"), &json!("cut"))
         );
-    }
-
-    fn family(name: &str) -> &str {
-        ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)
-    }
-
-    /// Returns the names of the engine's metrics in a text, without the parts of histograms.
-    fn names(text: &str) -> BTreeSet<&str> {
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.filter(|word| word.starts_with("esker_engine_")).map(family).collect()
-    }
-
-    /// A broker without an engine has none of them, so that the tests of `scripts/observe` with one can't find them.
-    #[test]
-    fn the_examples_for_monitoring_mention_the_metrics_that_exist() {
-        let text = Exposition(&table(&service_with(|_| {}))).to_string();
-        let exist = names(&text);
-        let read = |file: &str| {
-            let path = format!("{}/scripts/observe/{file}", env!("CARGO_MANIFEST_DIR"));
-            std::fs::read_to_string(path).expect("the file is in the repository")
-        };
-        for file in ["README.md", "alerts.yml", "alerts.test.yml", "grafana.json"] {
-            let mentioned = read(file);
-            let unknown: Vec<_> = names(&mentioned).difference(&exist).map(|name| name.to_string()).collect();
-            assert!(unknown.is_empty(), "{file} mentions {unknown:?}");
-        }
-        let explained = read("README.md");
-        let missing: Vec<_> = exist.difference(&names(&explained)).map(|name| name.to_string()).collect();
-        assert!(missing.is_empty(), "README.md does not explain {missing:?}");
     }
 }

@@ -11,7 +11,7 @@ use super::guarantee::{Guarantee, GuaranteeHandle, choose};
 use super::log::ServerLog;
 use super::wire::Wire;
 use super::{Keys, error, sentinel, tls};
-use crate::engine::log::{Connect, LogError};
+use crate::engine::log::{About, Connect, LogError};
 use crate::engine::settings::{EngineAddress, EngineSettings, HostPort, Password, Tls};
 use crate::engine::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
@@ -75,9 +75,10 @@ impl Server {
         let keys = Keys::new(&settings.prefix);
         check_keys(&mut wire, &keys, proof.command().as_ref())?;
         let server = format!("{} at {}:{}", facts.name, at.host, at.port);
+        let about = About { server: server.clone(), ack };
         self.guarantee.set(Guarantee { server, ack, warning });
         wire.open();
-        Ok(ServerLog::new(wire, keys, proof, settings.retention))
+        Ok(ServerLog::new(wire, about, keys, proof, settings.retention))
     }
 }
 

@@ -7,7 +7,7 @@ use super::scripts::{APPEND, ATTACH, FREE, HELLO, PULSE, is_unknown};
 use super::wire::Wire;
 use super::{Keys, LAYOUT, OWN_ID_MARGIN, SESSION_TTL, error, value};
 use crate::engine::log::{
-    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal,
+    About, Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal,
 };
 use crate::engine::settings::Retention;
 use crate::engine::{COMMAND_TIMEOUT, READ_TIMEOUT, READ_WAIT};
@@ -20,6 +20,7 @@ const READ_BYTES: usize = 8 << 20;
 /// A connection to the log on a server.
 pub struct ServerLog {
     wire: Wire,
+    about: About,
     keys: Keys,
     proof: Proof,
     retention: Retention,
@@ -28,8 +29,8 @@ pub struct ServerLog {
 }
 
 impl ServerLog {
-    pub(super) fn new(wire: Wire, keys: Keys, proof: Proof, retention: Retention) -> Self {
-        Self { wire, keys, proof, retention, count: MAX_COUNT / 4 }
+    pub(super) fn new(wire: Wire, about: About, keys: Keys, proof: Proof, retention: Retention) -> Self {
+        Self { wire, about, keys, proof, retention, count: MAX_COUNT / 4 }
     }
 
     fn max_age(&self) -> u64 {
@@ -109,6 +110,10 @@ impl ServerLog {
 const MAX_TTL: u128 = 100 * 365 * 24 * 3600 * 1000;
 
 impl Log for ServerLog {
+    fn about(&self) -> Option<About> {
+        Some(self.about.clone())
+    }
+
     fn hello(&mut self, hello: Hello) -> Result<Greeting, LogError> {
         self.wire.set_limit(COMMAND_TIMEOUT)?;
         let mut command = HELLO.command(&[&self.keys.meta, &self.keys.session(hello.broker)]);
