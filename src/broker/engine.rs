@@ -115,6 +115,13 @@ impl Running {
         Ok(running)
     }
 
+    /// Refuses to start: this build can't reach an engine.
+    #[cfg(not(feature = "engine"))]
+    pub fn start(_: &EngineSettings, _: &Arc<Hub>, _: &Clock, _: &mut dyn FnMut() -> bool) -> Result<Self, StartError> {
+        Err(crate::config::ConfigError::NoFeature("engine").into())
+    }
+
+    #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "there is nothing to start on"))]
     fn start_on<C: Connect + 'static>(
         connect: impl Fn() -> C,
         hub: &Arc<Hub>,
