@@ -1,6 +1,6 @@
 //! A TCP load balancer without stickiness. It can also stand in for a server whose address moves.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(2);
 
 /// Addresses that are chosen in turn.
 #[derive(Default)]
@@ -77,8 +78,6 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         self.line.is_over.store(true, Ordering::SeqCst);
-        // Wakes the acceptor.
-        let _ = TcpStream::connect(self.address);
         let _ = self.acceptor.take().map(JoinHandle::join);
         self.line.cut();
     }
@@ -86,26 +85,26 @@ impl Drop for Balancer {
 
 impl Line {
     fn accept(&self, listener: &TcpListener, targets: &Targets) {
-        for client in listener.incoming() {
-            if self.is_over.load(Ordering::SeqCst) {
-                return;
-            }
-            let client = client.expect("the balancer accepts");
-            if let Some(server) = targets.connect() {
-                self.join(client, server);
+        // Whoever drops the balancer may be in another network namespace, and could not wake it by a connection.
+        listener.set_nonblocking(true).expect("a listener can be non-blocking");
+        while !self.is_over.load(Ordering::SeqCst) {
+            match listener.accept() {
+                Ok((client, _)) => targets.connect().into_iter().for_each(|server| self.join(&client, server)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(ACCEPT_PAUSE),
+                Err(error) => panic!("the balancer accepts: {error}"),
             }
         }
     }
 
-    fn join(&self, client: TcpStream, server: TcpStream) {
+    fn join(&self, client: &TcpStream, server: TcpStream) {
         let copy = |socket: &TcpStream| socket.try_clone().expect("a socket can be cloned");
-        for socket in [&client, &server] {
+        for socket in [client, &server] {
             let _ = socket.set_nodelay(true);
         }
-        self.sockets().extend([copy(&client), copy(&server)]);
-        let (question, target) = (copy(&client), copy(&server));
+        self.sockets().extend([copy(client), copy(&server)]);
+        let (question, target, reply) = (copy(client), copy(&server), copy(client));
         thread::spawn(move || forward(question, target));
-        thread::spawn(move || forward(server, client));
+        thread::spawn(move || forward(server, reply));
     }
 
     fn sockets(&self) -> MutexGuard<'_, Vec<TcpStream>> {

@@ -48,7 +48,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Options of a server that has each command on its disk before it answers.
-const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"];
+const DURABLE: [&str; 8] =
+    ["--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--protected-mode", "no"];
 
 static MACHINE: Mutex<()> = Mutex::new(());
 

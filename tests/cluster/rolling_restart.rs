@@ -13,7 +13,7 @@ use super::{DURABLE, crowd_size, lock_machine};
 fn nobody_notices_a_rolling_restart() {
     let _lock = lock_machine();
     let redis = RedisServer::start(&DURABLE);
-    let mut cluster = Cluster::start(3, &["--engine", &redis.url(), "--drain", "1s"]);
+    let mut cluster = Cluster::start(3, &["--engine", &redis.url()]);
     let publishers = (4, Duration::from_millis(400));
     let load = Load::start_with(&cluster, &Ledger::new(), publishers, crowd_size(1000, 2000));
     for index in 0..cluster.nodes.len() {

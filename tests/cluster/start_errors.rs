@@ -98,7 +98,7 @@ fn a_user_without_rights_is_an_error() {
     let environment = [("ESKER_ENGINE_PASSWORD", "weak-password")];
     let (code, text) = Attempt::start(&["--engine", &url], &environment).finish();
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("ACL"), "{text}");
+    assert!(text.contains("lacks a right") && text.contains("NOPERM"), "{text}");
 }
 
 #[test]
