@@ -135,7 +135,10 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.follow.begin(entry.id);
         } else if has_gap {
-            self.lose_through(entry.id - 1);
+            // An entry of a loss reports it itself, and once.
+            if !matches!(entry.body, Body::Lost) {
+                self.lose_through(entry.id - 1);
+            }
         } else if self.read.as_ref().is_some_and(|read| read.entry != entry.previous) {
             return self.find_missing(entry.id);
         }
