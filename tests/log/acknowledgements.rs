@@ -55,6 +55,16 @@ fn an_fsync_each_second_is_awaited_where_that_is_possible() {
 }
 
 #[test]
+fn a_server_without_fsyncs_proves_none() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "no"]);
+    let found = guarantee(settings(&server));
+    assert_eq!(found.ack, AckMode::Reply);
+    assert!(found.warning.unwrap().contains("Set appendfsync always"));
+    let refused = try_connect(settings(&server).ack(AckMode::Fsync)).map(drop);
+    assert!(matches!(&refused, Err(LogError::Refused(Refusal::Setup, _))), "{refused:?}");
+}
+
+#[test]
 fn a_user_that_may_not_read_the_configuration_is_told() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let has_waitaof = server.is_at_least(7, 2);

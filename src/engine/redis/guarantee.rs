@@ -113,6 +113,8 @@ fn fsync_proof(facts: &Facts, fsync: &Fsync) -> Option<Proof> {
     match fsync {
         Fsync::NoFile => None,
         Fsync::Known(value) if value == "always" => Some(Proof::Answer),
+        // The server then never knows what is on the disk.
+        Fsync::Known(value) if value == "no" => None,
         _ => facts.has_waitaof().then_some(Proof::Fsync),
     }
 }
