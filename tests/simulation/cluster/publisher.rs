@@ -18,8 +18,8 @@ pub struct Message {
 /// One request that publishes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    pub site: usize,
-    pub sent: u64,
+    /// The number of the broker that it was sent to.
+    pub broker: u64,
     pub outcome: Outcome,
 }
 

@@ -65,7 +65,8 @@ impl World {
         panic!("not at rest; the newest id is {last}: {states:?}, {:?}, {away:?}", self.requests);
     }
 
-    fn assert_all(&self, is_caught_up: bool) {
+    fn assert_all(&mut self, is_caught_up: bool) {
+        self.oracle.running = self.sites.iter().map(|site| site.serial).collect();
         let truth = Truth::new(&self.log);
         self.oracle.assert_answers(&truth);
         for subscriber in &self.subscribers {

@@ -16,6 +16,8 @@ pub enum Received {
         shown: String,
         number: usize,
         index: usize,
+        /// The number of the broker that it came from.
+        broker: u64,
     },
     Gap {
         oldest: Option<u64>,
@@ -42,6 +44,7 @@ pub struct Subscriber {
 #[derive(Debug)]
 pub struct Link {
     pub site: usize,
+    broker: u64,
     pub pipe: usize,
     head: Vec<u8>,
     pub is_open: bool,
@@ -56,14 +59,14 @@ impl Subscriber {
     }
 
     /// Connects. Returns the request.
-    pub fn connect(&mut self, site: usize, pipe: usize, names: &[&str]) -> String {
+    pub fn connect(&mut self, site: usize, broker: u64, pipe: usize, names: &[&str]) -> String {
         if self.position.is_none() {
             // Whatever was published before is not for it.
             self.start = None;
             self.received.clear();
         }
         let (head, stream) = (Vec::new(), Stream::default());
-        self.link = Some(Link { site, pipe, head, is_open: false, stream, is_over: false });
+        self.link = Some(Link { site, broker, pipe, head, is_open: false, stream, is_over: false });
         let topics: Vec<_> = self.topics.iter().map(|&topic| names[topic]).collect();
         let prime = if self.uses_prime { "?prime" } else { "" };
         let position = self.position.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
@@ -79,7 +82,7 @@ impl Subscriber {
     pub fn observe(&mut self, net: &mut Net, newest: u64) -> (usize, usize) {
         let Some(link) = &mut self.link else { return (0, 0) };
         let before = self.received.len();
-        let was_open = link.is_open;
+        let (was_open, broker) = (link.is_open, link.broker);
         let items = link.feed(net.take_received(link.pipe));
         let is_over = link.is_over || net.is_over(link.pipe);
         if link.is_open && !was_open {
@@ -88,7 +91,7 @@ impl Subscriber {
                 self.start.get_or_insert(newest);
             }
         }
-        items.into_iter().for_each(|item| self.take(item, newest));
+        items.into_iter().for_each(|item| self.take(item, newest, broker));
         if is_over {
             self.disconnect(net);
         }
@@ -102,12 +105,12 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, item: StreamItem, newest: u64) {
+    fn take(&mut self, item: StreamItem, newest: u64, broker: u64) {
         match item {
             StreamItem::Event { id, data, .. } => {
                 let (number, index) = numbers(format!("data: {data}\n").as_bytes());
                 self.position = Some(id.clone());
-                self.received.push(Received::Event { shown: id, number, index });
+                self.received.push(Received::Event { shown: id, number, index, broker });
             }
             StreamItem::Gap { oldest } => self.received.push(Received::Gap { oldest, newest }),
             StreamItem::Prime { id } => {

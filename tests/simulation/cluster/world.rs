@@ -86,7 +86,6 @@ pub struct World {
     pub serials: u64,
     pub step: usize,
     pub totals: Totals,
-    pub is_split: bool,
 }
 
 impl World {
@@ -124,7 +123,6 @@ impl World {
             serials: 0,
             step: 0,
             totals: Totals::default(),
-            is_split: false,
         };
         (0..SITES).for_each(|site| world.start(site));
         world
@@ -271,7 +269,7 @@ impl World {
         let Some(site) = self.some_open_site() else { return };
         let message = &mut self.oracle.messages[number];
         let attempt = message.attempts.len();
-        message.attempts.push(Attempt { site, sent: self.sites[site].millis(), outcome: Outcome::Sent });
+        message.attempts.push(Attempt { broker: self.sites[site].serial, outcome: Outcome::Sent });
         let request = message.request(number, TOPICS[message.topic]);
         let mut net = self.sites[site].net.get();
         let pipe = net.connect(None);
@@ -303,7 +301,7 @@ impl World {
         let subscriber = &mut self.subscribers[index];
         let mut net = self.sites[site].net.get();
         let pipe = net.connect(if subscriber.is_fast { None } else { Some(self.rng.usize(0..600)) });
-        let request = subscriber.connect(site, pipe, &TOPICS);
+        let request = subscriber.connect(site, self.sites[site].serial, pipe, &TOPICS);
         trace(self.step, &format!("subscriber {index} at {site}: {}", request.trim().replace("\r\n", ", ")));
         net.send(pipe, request.as_bytes());
     }

@@ -88,6 +88,7 @@ impl Client {
             match item {
                 StreamItem::Gap { oldest } => self.take_gap(log, oldest),
                 StreamItem::Event { id, .. } => self.take_event(log, id.parse().expect("an id"), noticed),
+                StreamItem::Prime { .. } => panic!("nobody has asked for the newest id"),
                 StreamItem::Expired | StreamItem::End => panic!("no stream ends"),
             }
         }
