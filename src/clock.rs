@@ -67,6 +67,12 @@ pub struct Clock {
     id_time: Arc<IdTime>,
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Clock {
     /// Creates a clock that reads the system's clocks. Its monotonic time begins now.
     pub fn new() -> Self {

@@ -144,7 +144,7 @@ impl<C: Connect> Appender<C> {
                 if batch.outcome == Outcome::Unknown {
                     self.engine.shared.appender.unknown_kept.add(1);
                 }
-                self.finish(batch, appended);
+                self.finish(batch, &appended);
             }
             _ => {
                 if batch.outcome == Outcome::Unknown {
@@ -254,7 +254,7 @@ impl<C: Connect> Appender<C> {
             Ok(appended) => {
                 self.engine.shared.appender.append_time.add(self.engine.clock.elapsed_micros() - begun);
                 self.engine.shared.accept(self.engine.clock.now().millis);
-                self.finish(batch, appended);
+                self.finish(batch, &appended);
             }
             Err(error) => self.not_appended(batch, &error),
         }
@@ -294,7 +294,7 @@ impl<C: Connect> Appender<C> {
     }
 
     /// Has the publishes of an entry acknowledged once the tail has passed it.
-    fn finish(&mut self, batch: Batch, appended: Appended) {
+    fn finish(&mut self, batch: Batch, appended: &Appended) {
         let now = self.millis();
         let events = batch.blob.events;
         if appended.repetitions.len() < events {
@@ -303,7 +303,7 @@ impl<C: Connect> Appender<C> {
             self.engine.shared.appender.events.add((events - appended.repetitions.len()) as u64);
         }
         for publish in batch.publishes {
-            let sequenced = publish.sequence(&appended);
+            let sequenced = publish.sequence(appended);
             let done = publish.done;
             self.engine.waiting.wait(sequenced.id, now, move |_| done(Ok(sequenced)));
         }

@@ -19,7 +19,7 @@ mod whole;
 pub use check::{Check, Dataless, FieldScan, MAX_EVENTS, PublishError};
 pub use encode::{EVENT_COST, Encoder};
 pub use event::{Event, EventError, MAX_DATA, check_id, check_name};
-pub use frame::{Frame, Framing, LinesError, UnsequencedFrame, record_frame};
+pub use frame::{Frame, Framing, UnsequencedFrame, record_frame};
 pub use parse::Slice;
 pub use position::{MAX_PUBLISHER_ID, position};
 #[cfg(feature = "internals")]
