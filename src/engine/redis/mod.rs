@@ -4,7 +4,8 @@
 //! {esker}:1:log                 stream of entries: `<first id>-0`, with the fields
 //!                               p id of the entry before, b blob, n number of events, w token, x indices of repetitions;
 //!                               or p, c created or lost, w
-//! {esker}:1:meta                hash: last (newest id), era, layout, entry (id of the newest), lost (id of the newest lost entry), bytes (of all blobs)
+//! {esker}:1:meta                hash: last (newest id), era, layout, entry (id of the newest entry), lost (id of the newest
+//!                               lost entry), bytes (of all blobs)
 //! {esker}:1:s:<broker>          hash: s session; b, f, x number, first id and repetitions of its last batch; expires
 //! {esker}:1:o:<topic>:<own id>  the id of the event that has this id of the publisher; expires
 //! ```
