@@ -142,11 +142,19 @@ impl Running {
     }
 
     /// Ends the threads, once everything that is queued is done.
+    #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
     pub fn stop(self, limit: Duration) {
         self.engine.close();
         if !self.threads.join(&self.engine, limit) {
             log::warn!("the engine did not respond in time; events without an acknowledgement may be published");
         }
+    }
+}
+
+/// Ends the threads of a broker that has not started.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.engine.close();
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Appender<C: Connect> {
     backoff: Backoff,
     /// The number of batches so far.
     batches: u64,
+    /// Whether this broker has ever appended an entry, so that the log should know its last batch.
+    has_appended: bool,
     /// The batch that is being appended.
     batch: Option<Batch>,
     pulse_at: u64,
@@ -75,6 +77,8 @@ enum Outcome {
     NotAppended,
     /// It may be in the log.
     Unknown,
+    /// It is not in the log, but was in one that has lost it since, or may have been: somebody may have received its events.
+    Lost,
 }
 
 impl<C: Connect> Appender<C> {
@@ -87,6 +91,7 @@ impl<C: Connect> Appender<C> {
             link: None,
             backoff: Backoff::default(),
             batches: 0,
+            has_appended: false,
             batch: None,
             pulse_at: 0,
             is_over: false,
@@ -120,13 +125,12 @@ impl<C: Connect> Appender<C> {
         let begun = self.connect.connect().and_then(|mut log| log.hello(hello).map(|greeting| (log, greeting)));
         match begun {
             Ok((log, greeting)) => {
-                self.backoff.succeed();
                 self.engine.shared.appender.connects.add(1);
                 self.engine.shared.note_about(log.about());
                 self.engine.shared.link_up(Side::Appender, self.millis());
                 self.link = Some(Link { log, hello });
                 self.greet(greeting);
-                true
+                self.link.is_some()
             }
             Err(error) => {
                 self.fail(&error);
@@ -140,19 +144,38 @@ impl<C: Connect> Appender<C> {
         self.note_pulse(greeting.pulse);
         let Some(batch) = self.batch.take() else { return };
         match greeting.last_batch {
-            Some((number, appended)) if number == batch.number => {
-                if batch.outcome == Outcome::Unknown {
-                    self.engine.shared.appender.unknown_kept.add(1);
+            Some((number, appended)) if number == batch.number => self.prove(batch, &appended),
+            last_batch => {
+                let batch = self.not_found(batch, last_batch.is_some());
+                match batch.outcome {
+                    Outcome::Unknown => batch.refuse("the engine has forgotten what this broker has appended".into()),
+                    _ if batch.is_late(self.millis()) => self.give_up(batch),
+                    _ => self.batch = Some(batch),
                 }
-                self.finish(batch, &appended);
-            }
-            _ => {
-                if batch.outcome == Outcome::Unknown {
-                    self.engine.shared.appender.unknown_gone.add(1);
-                }
-                self.batch = Some(Batch { outcome: Outcome::NotAppended, ..batch });
             }
         }
+    }
+
+    /// Acknowledges a batch without an answer that the log has, once it is durable.
+    fn prove(&mut self, batch: Batch, appended: &Appended) {
+        let proven = self.link.as_mut().map_or(Ok(()), |link| link.log.prove());
+        match proven {
+            Ok(()) => {
+                self.engine.shared.appender.unknown_kept.add(1);
+                self.finish(batch, appended);
+            }
+            Err(error) => self.not_appended(batch, &error),
+        }
+    }
+
+    /// Notes that the log does not have a batch. If it knows no batch of this broker at all, although there were some, then it
+    /// has forgotten them, and whether it had this one.
+    fn not_found(&self, batch: Batch, knows_another: bool) -> Batch {
+        if batch.outcome != Outcome::Unknown || (self.has_appended && !knows_another) {
+            return batch;
+        }
+        self.engine.shared.appender.unknown_gone.add(1);
+        Batch { outcome: Outcome::Lost, ..batch }
     }
 
     fn wait_for_engine(&mut self) -> u64 {
@@ -182,11 +205,7 @@ impl<C: Connect> Appender<C> {
 
     fn give_up(&self, batch: Batch) {
         let why = self.engine.shared.reason();
-        let error = match batch.outcome {
-            Outcome::NotAppended => EngineError::Unavailable(why),
-            Outcome::Unknown => EngineError::Unknown(why),
-        };
-        batch.fail(&error);
+        batch.refuse(why);
     }
 
     fn take_work(&mut self, wait: Duration) {
@@ -215,6 +234,7 @@ impl<C: Connect> Appender<C> {
         };
         match link.log.pulse(link.hello) {
             Ok(pulse) => {
+                self.backoff.succeed();
                 self.note_pulse(pulse);
                 let now = self.millis();
                 barriers.into_iter().for_each(|barrier| self.engine.waiting.wait(pulse.last, now, barrier.done));
@@ -252,7 +272,9 @@ impl<C: Connect> Appender<C> {
         batch.token = token;
         match result {
             Ok(appended) => {
-                self.engine.shared.appender.append_time.add(self.engine.clock.elapsed_micros() - begun);
+                let duration = self.engine.clock.elapsed_micros().saturating_sub(begun);
+                self.engine.shared.appender.append_time.add(duration);
+                self.backoff.succeed();
                 self.engine.shared.accept(self.engine.clock.now().millis);
                 self.finish(batch, &appended);
             }
@@ -263,12 +285,17 @@ impl<C: Connect> Appender<C> {
     /// Decides what an append that failed means for the batch.
     fn not_appended(&mut self, batch: Batch, error: &LogError) {
         match error {
-            LogError::Refused(Refusal::Memory | Refusal::Setup, _) => {
+            LogError::Refused(Refusal::Memory, _) => {
                 self.engine.shared.refuse(&error.to_string(), self.millis());
-                batch.fail(&EngineError::Unavailable(error.to_string().into()));
+                batch.refuse("the engine is out of memory".into());
             }
-            LogError::Unproven(_) => {
-                batch.fail(&EngineError::Unknown(error.to_string().into()));
+            LogError::Refused(Refusal::Setup, _) => {
+                self.engine.shared.refuse(&error.to_string(), self.millis());
+                batch.refuse("the engine refuses events; the broker's log says why".into());
+            }
+            LogError::Unproven(why) => {
+                self.engine.shared.unproven(why);
+                batch.fail(&EngineError::Unknown("the engine could not prove that the events are durable".into()));
             }
             LogError::Fenced => {
                 self.engine.shared.appender.fenced.add(1);
@@ -297,6 +324,7 @@ impl<C: Connect> Appender<C> {
     fn finish(&mut self, batch: Batch, appended: &Appended) {
         let now = self.millis();
         let events = batch.blob.events;
+        self.has_appended = true;
         if appended.repetitions.len() < events {
             let mark = Mark { entry: appended.first, token: batch.token.into() };
             self.engine.shared.note_appended(mark, appended.first + events as u64 - 1, now);
@@ -329,9 +357,18 @@ impl Batch {
     fn is_late(&self, now: u64) -> bool {
         let limit = match self.outcome {
             Outcome::NotAppended => queue::MAX_WAIT_MILLIS,
-            Outcome::Unknown => UNKNOWN_MILLIS,
+            Outcome::Unknown | Outcome::Lost => UNKNOWN_MILLIS,
         };
         self.queued + limit <= now
+    }
+
+    /// Refuses the publishes, as far as it is known that nobody has received their events.
+    fn refuse(self, why: Arc<str>) {
+        let error = match self.outcome {
+            Outcome::NotAppended => EngineError::Unavailable(why),
+            Outcome::Unknown | Outcome::Lost => EngineError::Unknown(why),
+        };
+        self.fail(&error);
     }
 
     fn fail(self, error: &EngineError) {
@@ -348,10 +385,10 @@ impl Waiter {
         let is_new = |index: &usize| repeated.binary_search_by_key(index, |repetition| repetition.index).is_err();
         let last_new = range.clone().rev().find(is_new);
         let id = match (last_new, repeated.last()) {
-            (Some(index), _) => appended.first + index as u64,
+            (Some(index), _) => appended.first.saturating_add(index as u64),
             (None, Some(repetition)) => repetition.original,
             (None, None) => appended.first,
         };
-        Sequenced { id, events: range.len() - repeated.len() }
+        Sequenced { id, events: range.len().saturating_sub(repeated.len()) }
     }
 }

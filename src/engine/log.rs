@@ -27,6 +27,11 @@ pub trait Log {
     /// Appends one entry, all of it or nothing. Returns when the entry is as durable as the setting `engine_ack` demands.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError>;
 
+    /// Returns when what [`Greeting::last_batch`] tells of is as durable as the setting `engine_ack` demands.
+    fn prove(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
     /// Renews a session, and returns the newest id at a moment between the call and the return.
     fn pulse(&mut self, hello: Hello) -> Result<Pulse, LogError>;
 
@@ -146,6 +151,8 @@ pub struct Attach {
     pub appended: Option<Mark>,
     /// The newest id that the broker knows.
     pub floor: u64,
+    /// The newest id that the broker has applied.
+    pub applied: u64,
 }
 
 /// The answer to [`Log::attach`].
@@ -195,6 +202,8 @@ pub enum Body {
     },
     /// The log was created.
     Created,
+    /// Something that this version does not understand. Says what.
+    Unknown(String),
     /// The log has lost entries that some broker knew: positions before this entry may be of events that don't exist.
     Lost,
 }

@@ -17,7 +17,7 @@ const MAX_QUEUED_BYTES: usize = 64 << 20;
 /// The maximum number of events in an entry, unless a single publish has more.
 const MAX_BATCH_EVENTS: usize = 4096;
 /// The maximum bytes of an entry, unless a single publish is larger.
-const MAX_BATCH_BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 1 << 20;
 /// The longest time in milliseconds that a publish or a barrier waits to be sent.
 pub(super) const MAX_WAIT_MILLIS: u64 = 2_000;
 

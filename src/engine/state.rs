@@ -105,8 +105,12 @@ struct Links {
     appended_through: u64,
     /// An id that the log has, and since when the broker has known of it without having applied it.
     ahead: Option<(u64, u64)>,
+    /// When the tail's connection was made, in milliseconds.
+    tail_since: u64,
     last: u64,
     era: u64,
+    /// Whether the last append was not proven to be durable.
+    is_unproven: bool,
     about: Option<About>,
     /// When a connection was lost.
     outages: Outages,
@@ -157,8 +161,10 @@ impl Default for Shared {
             appended: None,
             appended_through: 0,
             ahead: None,
+            tail_since: 0,
             last: 0,
             era: 0,
+            is_unproven: false,
             about: None,
             outages: Outages::default(),
             refusals: Outages::default(),
@@ -259,20 +265,27 @@ impl Shared {
         self.applied.load(Ordering::Acquire)
     }
 
-    /// Returns how long the broker has known of an entry that it has not applied.
-    pub fn behind_millis(&self, millis: u64) -> u64 {
-        self.lock().behind(self.applied(), millis)
-    }
-
-    /// Returns whether entries that the log has don't reach the tail.
+    /// Returns whether entries that the log has don't reach the tail over its present connection.
     pub fn stands_still(&self, millis: u64) -> bool {
-        self.behind_millis(millis) >= STANDSTILL_MILLIS
+        let links = self.lock();
+        let connected = millis.saturating_sub(links.tail_since);
+        links.behind(self.applied(), millis).min(connected) >= STANDSTILL_MILLIS
     }
 
-    /// Starts to measure anew how long the tail is behind, because it reads over a new connection.
-    pub fn restart_behind(&self, millis: u64) {
-        if let Some((_, since)) = &mut self.lock().ahead {
-            *since = millis;
+    /// Notes that the tail reads over a new connection, and the newest id that the log has there. What it was known to have
+    /// beyond that is lost.
+    pub fn restart_behind(&self, last: u64, millis: u64) {
+        let mut links = self.lock();
+        links.tail_since = millis;
+        links.ahead.take_if(|(id, _)| *id > last);
+        links.last = links.last.min(last);
+    }
+
+    /// Notes that the engine has not proven an append.
+    pub fn unproven(&self, why: &str) {
+        let is_first = !std::mem::replace(&mut self.lock().is_unproven, true);
+        if is_first {
+            log::warn!("publishes get no acknowledgement, because the engine can't prove that they are durable: {why}");
         }
     }
 
@@ -340,6 +353,7 @@ impl Shared {
     /// Notes that the engine accepts appends.
     pub fn accept(&self, millis: u64) {
         let mut links = self.lock();
+        links.is_unproven = false;
         if links.refusal.take().is_none() {
             return;
         }

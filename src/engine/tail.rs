@@ -123,7 +123,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     fn check_goal(&mut self) {
         if self.goal.is_some_and(|goal| goal <= self.engine.shared.applied()) {
             self.goal = None;
-            self.engine.shared.caught_up(self.millis() - self.started);
+            self.engine.shared.caught_up(self.millis().saturating_sub(self.started));
         }
     }
 
@@ -139,11 +139,12 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             if !matches!(entry.body, Body::Lost) {
                 self.lose_through(entry.id - 1);
             }
-        } else if self.read.as_ref().is_some_and(|read| read.entry != entry.previous) {
+        } else if !self.follows(&entry) {
             return self.find_missing(entry.id);
         }
         let mark = Mark { entry: entry.id, token: entry.token };
         match entry.body {
+            Body::Unknown(why) => self.stop(entry.id, &why),
             Body::Created => {
                 self.follow.pass(entry.id);
                 self.pass(mark, entry.id);
@@ -165,6 +166,12 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         }
     }
 
+    /// Returns whether nothing is missing between what was read and an entry. One that can't be understood does not say.
+    fn follows(&self, entry: &Entry) -> bool {
+        let is_unknown = matches!(entry.body, Body::Unknown(_));
+        is_unknown || self.read.as_ref().is_none_or(|read| read.entry == entry.previous)
+    }
+
     /// Tells all streams that events up to this id may be missing.
     fn lose_through(&mut self, id: u64) {
         self.follow.lose_through(id);
@@ -175,8 +182,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     /// Finds out why the entry that was read is not the next one after those before it: they were trimmed, or lost.
     fn find_missing(&mut self, id: u64) {
         self.entries.clear();
-        self.after = id - 1;
-        self.has_gap = true;
+        self.skip_to(id);
         self.attach();
     }
 
@@ -207,7 +213,12 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     fn attach(&mut self) {
         let Some(log) = &mut self.log else { return };
         let shared = &self.engine.shared;
-        let request = Attach { read: self.read.clone(), appended: shared.appended(), floor: shared.floor() };
+        let request = Attach {
+            read: self.read.clone(),
+            appended: shared.appended(),
+            floor: shared.floor(),
+            applied: shared.applied(),
+        };
         match log.attach(&request) {
             Ok(attached) => {
                 self.note_attached(attached.pulse);
@@ -220,10 +231,9 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     fn note_attached(&mut self, pulse: Pulse) {
         let (now, shared) = (self.engine.clock.now(), &self.engine.shared);
         if self.verify_at.replace(now.millis + VERIFY_MILLIS).is_none() {
-            self.backoff.succeed();
             shared.tail.connects.add(1);
             shared.link_up(Side::Tail, now.millis);
-            shared.restart_behind(now.millis);
+            shared.restart_behind(pulse.last, now.millis);
         }
         shared.note_pulse(pulse, now.id_micros, now.millis);
         if self.goal.is_none() && !shared.is_caught_up() {
@@ -247,7 +257,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     /// Continues with the entry that has this id. The position stays what it was until then, so that another loss in the
     /// meantime is noticed.
     fn skip_to(&mut self, id: u64) {
-        self.after = id - 1;
+        self.after = id.saturating_sub(1);
         self.has_gap = true;
     }
 
@@ -255,6 +265,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         let Some(log) = &mut self.log else { return };
         match log.read(self.after) {
             Ok(entries) => {
+                self.backoff.succeed();
                 if let Some(newest) = entries.last() {
                     self.after = newest.id;
                 } else {

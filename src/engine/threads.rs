@@ -51,7 +51,7 @@ impl Threads {
 
     /// Waits until everything that is queued is done, and ends the threads. To be called after [`Engine::close`]. Returns whether
     /// they have ended within `limit`; an engine that hangs can hold them up.
-    pub fn join(self, engine: &Engine, limit: Duration) -> bool {
+    pub fn join(&self, engine: &Engine, limit: Duration) -> bool {
         let begun = Instant::now();
         let wait_until = |is_done: &dyn Fn() -> bool| {
             while !is_done() && begun.elapsed() < limit {
@@ -62,6 +62,12 @@ impl Threads {
         let is_done = wait_until(&|| self.appender.is_finished() && !engine.is_waiting());
         self.is_ending.store(true, Ordering::Release);
         is_done && wait_until(&|| self.others.iter().all(JoinHandle::is_finished))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Release);
     }
 }
 

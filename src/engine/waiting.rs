@@ -45,7 +45,7 @@ impl Waiting {
     pub fn advance(&self, id: u64) {
         let mut state = self.lock();
         state.applied = state.applied.max(id);
-        let next = (state.applied + 1, 0);
+        let next = (state.applied.saturating_add(1), 0);
         let after = state.waiters.split_off(&next);
         let passed = std::mem::replace(&mut state.waiters, after);
         drop(state);

@@ -101,12 +101,14 @@ fn replicas_are_awaited() {
     let Err(LogError::Unproven(why)) = broker.append(1, &[(0, "a")]) else { panic!("proven without a replica") };
     assert!(why.contains("0 of 1 replicas"), "{why}");
     let next = Hello { session: 2, ..broker.hello };
-    assert!(matches!(broker.log.hello(next), Err(LogError::Unproven(_))), "the last batch is still unproven");
+    assert!(broker.log.hello(next).unwrap().last_batch.is_some(), "a session begins nevertheless");
+    assert!(matches!(broker.log.prove(), Err(LogError::Unproven(_))), "the last batch is still unproven");
 
     let replica = RedisServer::start(&[]);
     replica.replicate(&primary);
     let greeting = broker.log.hello(next).unwrap();
     assert!(greeting.last_batch.is_some());
+    assert_eq!(broker.log.prove(), Ok(()));
     broker.hello = next;
     assert_eq!(broker.append(1, &[(0, "a")]).unwrap().repetitions.len(), 1);
     let first = broker.append(1, &[]).unwrap().first;

@@ -248,7 +248,7 @@ pub fn known_entries_are_found<L: Log>(connect: Connection<'_, L>) {
     let appended = broker.append(1, &[]).unwrap().first;
     let appended = broker.mark(appended);
     let before = broker.log.pulse(broker.hello).unwrap();
-    let attach = Attach { floor: appended.entry, read: Some(read), appended: Some(appended) };
+    let attach = Attach { floor: appended.entry, read: Some(read), appended: Some(appended), applied: 0 };
     let Attached { from, pulse } = broker.log.attach(&attach).unwrap();
     assert_eq!((from, pulse.last, pulse.era), (From::Next, before.last, before.era));
 }
@@ -265,12 +265,12 @@ pub fn a_loss_is_told_once<L: Log>(connect: Connection<'_, L>) {
     let newest = broker.append(1, &[]).unwrap().first;
     let before = broker.log.pulse(broker.hello).unwrap();
     let beyond = |id: u64| Mark { entry: newest + id, token: "gone".into() };
-    let attach = Attach { read: Some(beyond(7)), appended: None, floor: newest + 9 };
+    let attach = Attach { read: Some(beyond(7)), appended: None, floor: newest + 9, applied: 0 };
     let told = lost(&mut broker.log, &attach);
     assert!(told > newest + 9, "{told} is above the floor");
     let after = broker.log.pulse(broker.hello).unwrap();
     assert_eq!((after.last, after.era), (told, before.era + 1));
-    let other = Attach { read: Some(beyond(5)), appended: Some(beyond(6)), floor: 0 };
+    let other = Attach { read: Some(beyond(5)), appended: Some(beyond(6)), floor: 0, applied: 0 };
     assert_eq!(lost(&mut connect(AMPLE), &other), told, "another broker adds nothing");
     assert_eq!(count(&broker.entries(), &Body::Lost), 1);
     let again = Attach { read: Some(Mark { entry: told + 3, token: "gone".into() }), ..Attach::default() };
@@ -283,7 +283,7 @@ pub fn an_own_entry_that_is_missing_is_a_loss<L: Log>(connect: Connection<'_, L>
     let read = broker.append(1, &[]).unwrap().first;
     let read = broker.mark(read);
     let appended = Mark { entry: read.entry + 1, token: "gone".into() };
-    let told = lost(&mut broker.log, &Attach { read: Some(read), appended: Some(appended), floor: 0 });
+    let told = lost(&mut broker.log, &Attach { read: Some(read), appended: Some(appended), floor: 0, applied: 0 });
     let entries = broker.entries();
     assert_eq!(entries.last().map(|entry| (entry.id, &entry.body)), Some((told, &Body::Lost)));
 }
@@ -328,12 +328,17 @@ pub fn trimmed_entries_are_no_loss<L: Log>(connect: Connection<'_, L>) {
         let first = broker.append_blob(1, &[], &[b'x'; 90]).unwrap().first;
         broker.mark(first)
     };
-    let trimmed = append();
-    let last = append();
+    let [trimmed, followed, last] = [append(), append(), append()];
     let before = broker.log.pulse(broker.hello).unwrap();
-    let attach = Attach { read: Some(trimmed.clone()), appended: Some(trimmed.clone()), floor: 0 };
+    let attach = Attach { read: Some(trimmed.clone()), appended: Some(trimmed.clone()), floor: 0, applied: 0 };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Oldest(last.entry));
-    let attach = Attach { read: Some(last), appended: Some(trimmed), floor: 0 };
+    let attach = Attach { read: Some(followed), ..attach };
+    assert_eq!(
+        broker.log.attach(&attach).unwrap().from,
+        From::Next,
+        "nothing is missing between it and the oldest entry"
+    );
+    let attach = Attach { read: Some(last), appended: Some(trimmed), floor: 0, applied: 0 };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Next);
     assert_eq!(broker.log.pulse(broker.hello).unwrap().last, before.last);
 }

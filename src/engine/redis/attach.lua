@@ -1,22 +1,29 @@
 -- Finds out whether the log still has the entries that a broker knows, and says so in the log if it has not. Creates the log.
 -- Returns the time, the newest id, the era, and where to go on: next, oldest or loss, and an id.
 -- KEYS: the log, meta. ARGV: id and token of the entry read last, of the one appended last (empty if there is none), the
--- floor, a token for a new entry, the layout.
+-- floor, a token for a new entry, the layout, the newest id that the broker has applied.
 
 local log, meta = KEYS[1], KEYS[2]
 local known = redis.call('HMGET', meta, 'last', 'era', 'lost')
 local last, era, lost = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[3]) or 0
 local length = redis.call('XLEN', log)
-local oldest = length > 0 and id_of(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]) or nil
+local oldest_entry = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+local oldest = oldest_entry and id_of(oldest_entry)
 local now = time()
 
 -- Appends an entry that says that the log was created or has lost entries. Returns its id.
 local function say(what)
-    local newest = length > 0 and id_of(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]) or 0
-    local id = math.max(now, last + 1, tonumber(ARGV[5]) + 1, newest + 1)
+    local newest_entry = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    local newest = newest_entry and id_of(newest_entry) or 0
+    local events = newest_entry and tonumber(field(newest_entry, 'n')) or 1
+    local id = math.max(now, last + 1, tonumber(ARGV[5]) + 1, newest + events)
     redis.call('XADD', log, text(id) .. '-0', 'p', text(newest), 'c', what, 'w', ARGV[6])
     redis.call('HSET', meta, 'last', text(id), 'era', text(era), 'layout', ARGV[7], 'entry', text(id))
-    if length == 0 then
+    if not known[1] then
+        -- Nothing before the new entry is retained, and nobody knows how many bytes that is.
+        redis.call('XTRIM', log, 'MAXLEN', '=', '1')
+    end
+    if not known[1] or length == 0 then
         redis.call('HSET', meta, 'bytes', '0')
     end
     last = id
@@ -42,7 +49,7 @@ local function from()
     end
     local gone = math.max(missing(ARGV[1], ARGV[2]) or 0, missing(ARGV[3], ARGV[4]) or 0)
     -- Without meta, nobody knows how far the log went.
-    local untold = gone >= lost or not oldest
+    local untold = math.max(gone, tonumber(ARGV[8])) >= lost or not oldest
     if (gone > 0 and untold) or not known[1] then
         era = era + 1
         lost = say('lost')
@@ -50,7 +57,7 @@ local function from()
     end
     if gone > 0 then
         return 'loss', lost
-    elseif ARGV[1] ~= '' and tonumber(ARGV[1]) < oldest then
+    elseif ARGV[1] ~= '' and tonumber(ARGV[1]) < oldest and field(oldest_entry, 'p') ~= ARGV[1] then
         return 'oldest', oldest
     end
     return 'next', 0

@@ -135,7 +135,6 @@ fn check_layout(layout: &str) -> Result<(), LogError> {
     }
 }
 
-/// Nothing was written by this connection, so there is nothing to wait for.
 fn check_proof(wire: &mut Wire, proof: &Cmd) -> Result<(), LogError> {
     match wire.ask(proof)? {
         Value::ServerError(error) if error.code() == "NOPERM" => {

@@ -73,7 +73,7 @@ impl Server {
         let fsync = facts.fsync(settings.ack, &mut wire)?;
         let (proof, ack, warning) = choose(settings.ack, &facts, &fsync)?;
         let keys = Keys::new(&settings.prefix);
-        check_keys(&mut wire, &keys, proof.command().as_ref())?;
+        check_keys(&mut wire, &keys, proof.permission().as_ref())?;
         let server = format!("{} at {}:{}", facts.name, at.host, at.port);
         let about = About { server: server.clone(), ack };
         self.guarantee.set(Guarantee { server, ack, warning });

@@ -30,8 +30,14 @@ impl GuaranteeHandle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes the guarantee of a new connection, and warns if it is weaker than the one before it.
     pub(super) fn set(&self, guarantee: Guarantee) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(guarantee);
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(guarantee.clone());
+        if let (Some(before), Some(warning)) = (before, &guarantee.warning)
+            && before.warning != guarantee.warning
+        {
+            log::warn!("{}: publishes are now acknowledged by {}; {warning}", guarantee.server, guarantee.ack);
+        }
     }
 }
 
@@ -54,6 +60,15 @@ impl Proof {
             Self::Answer => None,
             Self::Fsync => Some(redis::cmd("WAITAOF").arg(1).arg(0).arg(timeout).take()),
             Self::Replicas(count) => Some(redis::cmd("WAIT").arg(count).arg(timeout).take()),
+        }
+    }
+
+    /// Returns the same command with nothing to wait for, which shows whether this user may use it.
+    pub fn permission(self) -> Option<Cmd> {
+        match self {
+            Self::Answer => None,
+            Self::Fsync => Some(redis::cmd("WAITAOF").arg(0).arg(0).arg(1).take()),
+            Self::Replicas(_) => Some(redis::cmd("WAIT").arg(0).arg(1).take()),
         }
     }
 

@@ -26,11 +26,13 @@ pub struct ServerLog {
     retention: Retention,
     /// The most entries of the next read.
     count: usize,
+    /// Whether the server refuses the command that proves an append.
+    is_outdated: bool,
 }
 
 impl ServerLog {
     pub(super) fn new(wire: Wire, about: About, keys: Keys, proof: Proof, retention: Retention) -> Self {
-        Self { wire, about, keys, proof, retention, count: MAX_COUNT / 4 }
+        Self { wire, about, keys, proof, retention, count: MAX_COUNT / 4, is_outdated: false }
     }
 
     fn max_age(&self) -> u64 {
@@ -60,6 +62,7 @@ impl ServerLog {
         let answer = value::texts(error::check(answers.0)?);
         let appended = answer.and_then(|[first, repetitions]| value::appended(&first, &repetitions));
         let appended = appended.ok_or_else(|| value::malformed("the answer to an append"))?;
+        self.is_outdated = matches!(answers.1, Value::ServerError(_));
         self.proof.check(answers.1)?;
         Ok(appended)
     }
@@ -80,14 +83,6 @@ impl ServerLog {
         let mut command = FREE.command(&[&self.keys.log, &self.keys.meta]);
         command.arg(self.max_age()).arg(self.retention.bytes);
         FREE.run(&mut self.wire, &command).map(drop)
-    }
-
-    /// Waits until what this connection has written last is durable.
-    fn prove(&mut self) -> Result<(), LogError> {
-        match self.proof.command() {
-            Some(command) => self.wire.ask(&command).and_then(|answer| self.proof.check(answer)),
-            None => Ok(()),
-        }
     }
 
     /// Fails if there is no log, which XREAD does not tell from a log without new entries.
@@ -118,14 +113,23 @@ impl Log for ServerLog {
         self.wire.set_limit(COMMAND_TIMEOUT)?;
         let mut command = HELLO.command(&[&self.keys.meta, &self.keys.session(hello.broker)]);
         let answer = HELLO.run(&mut self.wire, command.arg(session(hello)).arg(SESSION_TTL.as_millis() as u64))?;
-        let greeting = greeting(answer).ok_or_else(|| value::malformed("the answer to a greeting"))?;
-        if greeting.last_batch.is_some() {
-            self.prove()?;
+        greeting(answer).ok_or_else(|| value::malformed("the answer to a greeting"))
+    }
+
+    fn prove(&mut self) -> Result<(), LogError> {
+        self.wire.set_limit(COMMAND_TIMEOUT)?;
+        match self.proof.command() {
+            Some(command) => self.wire.ask(&command).and_then(|answer| self.proof.check(answer)),
+            None => Ok(()),
         }
-        Ok(greeting)
     }
 
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError> {
+        if self.is_outdated {
+            return Err(LogError::Unreachable(
+                "it can no longer prove what it did when the connection was made".into(),
+            ));
+        }
         self.wire.set_limit(COMMAND_TIMEOUT)?;
         let command = self.append_command(append);
         match self.append_proven(&command) {
@@ -153,7 +157,8 @@ impl Log for ServerLog {
             command.arg(id).arg(token);
         }
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let answer = ATTACH.run(&mut self.wire, command.arg(attach.floor).arg(token).arg(LAYOUT))?;
+        let answer =
+            ATTACH.run(&mut self.wire, command.arg(attach.floor).arg(token).arg(LAYOUT).arg(attach.applied))?;
         attached(answer).ok_or_else(|| value::malformed("the answer to an attach"))
     }
 
@@ -162,7 +167,7 @@ impl Log for ServerLog {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(self.count).arg("BLOCK").arg(READ_WAIT.as_millis() as u64);
         let answer = self.wire.call(command.arg("STREAMS").arg(&self.keys.log).arg(format!("{after}-0")))?;
-        let entries = value::entries(answer).filter(|entries| ascend(after, entries));
+        let entries = value::entries(answer);
         let entries = entries.ok_or_else(|| value::malformed("an entry of the log"))?;
         if entries.is_empty() {
             self.check_exists()?;
@@ -182,11 +187,6 @@ fn parts(mark: &Mark) -> (String, &str) {
 
 fn size(entry: &Entry) -> usize {
     if let Body::Events { blob, .. } = &entry.body { blob.len() } else { 0 }
-}
-
-fn ascend(after: u64, entries: &[Entry]) -> bool {
-    let mut newest = after;
-    entries.iter().all(|entry| std::mem::replace(&mut newest, entry.id) < entry.id)
 }
 
 fn greeting(answer: Value) -> Option<Greeting> {

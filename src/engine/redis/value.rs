@@ -41,6 +41,11 @@ pub fn integer(value: &Value) -> Option<i64> {
     }
 }
 
+/// Reads an id. None is larger than what a signed number holds, so that numbers near it don't overflow.
+fn id_of(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|&id| id > 0 && id <= i64::MAX as u64)
+}
+
 /// Reads the time, the newest id and the era.
 pub fn pulse(time: &str, last: &str, era: &str) -> Option<Pulse> {
     Some(Pulse { time: time.parse().ok()?, last: last.parse().ok()?, era: era.parse().ok()? })
@@ -50,9 +55,11 @@ pub fn pulse(time: &str, last: &str, era: &str) -> Option<Pulse> {
 pub fn appended(first: &str, repetitions: &str) -> Option<Appended> {
     let repetitions = items(repetitions).map(|item| {
         let (index, original) = item.split_once(':')?;
-        Some(Repetition { index: index.parse().ok()?, original: original.parse().ok()? })
+        Some(Repetition { index: index.parse().ok()?, original: id_of(original)? })
     });
-    Some(Appended { first: first.parse().ok()?, repetitions: repetitions.collect::<Option<_>>()? })
+    let repetitions = repetitions.collect::<Option<Vec<_>>>()?;
+    let ascend = repetitions.is_sorted_by(|one, next| one.index < next.index);
+    ascend.then_some(Appended { first: id_of(first)?, repetitions })
 }
 
 /// Reads the answer to XREAD of one stream.
@@ -67,7 +74,17 @@ pub fn entries(value: Value) -> Option<Vec<Entry>> {
 
 fn entry(value: Value) -> Option<Entry> {
     let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
-    let id = text(id)?.strip_suffix("-0")?.parse().ok()?;
+    let text = text(id)?;
+    let (first, second) = text.split_once('-')?;
+    let id = id_of(first)?;
+    let read = if second == "0" { read(id, fields) } else { None };
+    let foreign =
+        || Entry { id, previous: 0, token: "".into(), body: Body::Unknown("another program wrote it".into()) };
+    Some(read.unwrap_or_else(foreign))
+}
+
+/// Reads the fields of an entry. `None` if they are not what this version writes.
+fn read(id: u64, fields: Value) -> Option<Entry> {
     let mut read = Fields::default();
     let mut fields = list(fields)?.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -105,14 +122,15 @@ impl Fields {
         match self.control.as_deref() {
             Some("created") => Some(Body::Created),
             Some("lost") => Some(Body::Lost),
-            Some(_) => None,
+            Some(other) => Some(Body::Unknown(format!("this version of Esker does not know {other:?}"))),
             None => Some(Body::Events { count: self.count?, blob: self.blob?, repetitions: self.repetitions }),
         }
     }
 }
 
 fn indices(value: &str) -> Option<Vec<usize>> {
-    items(value).map(|index| index.parse().ok()).collect()
+    let indices = items(value).map(|index| index.parse().ok()).collect::<Option<Vec<usize>>>()?;
+    indices.is_sorted_by(|one, next| one < next).then_some(indices)
 }
 
 fn items(value: &str) -> impl Iterator<Item = &str> {

@@ -131,7 +131,14 @@ impl Log for SimConnection {
             _ => MAX_READ,
         };
         let is_still = self.number < state.link(self.link).still_before;
-        Ok(if is_still { Vec::new() } else { state.servers[self.server].data.read(after, limit) })
+        if is_still {
+            return Ok(Vec::new());
+        }
+        let data = &state.servers[self.server].data;
+        if data.last() == 0 {
+            return Err(LogError::Refused(Refusal::NotWritable, "the log does not exist".into()));
+        }
+        Ok(data.read(after, limit))
     }
 }
 

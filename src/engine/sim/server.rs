@@ -97,7 +97,9 @@ impl Data {
 
     fn place(&mut self, now: u64, attach: &Attach, token: &str) -> From {
         let marks = || attach.read.iter().chain(&attach.appended);
-        let Some((oldest, meta)) = self.entries.front().map(|entry| entry.id).zip(self.meta) else {
+        let Some(((oldest, previous), meta)) =
+            self.entries.front().map(|entry| (entry.id, entry.previous)).zip(self.meta)
+        else {
             return match marks().next() {
                 Some(_) => From::Loss(self.lose(now, attach.floor, token)),
                 None => {
@@ -108,9 +110,11 @@ impl Data {
             };
         };
         match marks().filter(|mark| mark.entry >= oldest && !self.has(mark)).map(|mark| mark.entry).max() {
-            Some(missing) if missing < meta.lost => From::Loss(meta.lost),
+            Some(missing) if missing.max(attach.applied) < meta.lost => From::Loss(meta.lost),
             Some(_) => From::Loss(self.lose(now, attach.floor, token)),
-            None if attach.read.as_ref().is_some_and(|mark| mark.entry < oldest) => From::Oldest(oldest),
+            None if attach.read.as_ref().is_some_and(|mark| mark.entry < oldest && mark.entry != previous) => {
+                From::Oldest(oldest)
+            }
             None => From::Next,
         }
     }
@@ -212,6 +216,6 @@ impl Data {
 fn bytes(body: &Body) -> u64 {
     match body {
         Body::Events { blob, .. } => blob.len() as u64,
-        Body::Created | Body::Lost => 0,
+        Body::Created | Body::Lost | Body::Unknown(_) => 0,
     }
 }

@@ -94,7 +94,7 @@ fn ids(entries: &[Entry]) -> Vec<u64> {
 }
 
 fn attach(connection: &mut SimConnection, read: Option<Mark>, appended: Option<Mark>, floor: u64) -> Attached {
-    connection.attach(&Attach { read, appended, floor }).unwrap()
+    connection.attach(&Attach { read, appended, floor, applied: 0 }).unwrap()
 }
 
 #[test]
