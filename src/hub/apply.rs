@@ -105,8 +105,15 @@ impl Hub {
     /// Retains nothing up to this id, and makes it the newest and a known position. Each stream of topics that is open gets one
     /// gap, whether it is behind or not, and whether its topics have had events or not. Positions before the id are in doubt.
     pub fn lose_through(&self, id: u64) {
+        if let Some(through) = self.note_loss(id) {
+            while self.evict_lost(through) {}
+        }
+    }
+
+    /// Hides what is lost, and lets all streams know. Returns the id through which events are lost; `None` without a log.
+    pub(super) fn note_loss(&self, id: u64) -> Option<u64> {
         let mut state = self.lock();
-        let TopicOrder::Log(ids) = &mut state.order else { return };
+        let TopicOrder::Log(ids) = &mut state.order else { return None };
         let through = ids.lose_through(id);
         // The workers' replicas follow. No event after it is delivered before it is stored.
         self.lost_through.store(through, Ordering::SeqCst);
@@ -114,7 +121,7 @@ impl Hub {
         drop(state);
         self.outboxes.iter().for_each(|outbox| outbox.wake());
         local::wake(Some(&local_subscribers));
-        while self.evict_lost(through) {}
+        Some(through)
     }
 
     /// Returns the id through which the log has lost events. Nothing up to it is to be delivered.
@@ -123,7 +130,7 @@ impl Hub {
     }
 
     /// Evicts lost events, at most a slice of them. Returns whether more may be left.
-    fn evict_lost(&self, through: u64) -> bool {
+    pub(super) fn evict_lost(&self, through: u64) -> bool {
         let mut state = self.lock();
         for _ in 0..EVICT_SLICE {
             match state.feeds.oldest() {

@@ -48,7 +48,9 @@ fn id(relative: u64) -> String {
 fn events_keep_the_ids_of_the_log_and_workers_are_woken_once_per_slice() {
     let wakes = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&wakes);
-    let (outbox, mut inbox) = inbox(Box::new(move || drop(count.fetch_add(1, Ordering::Relaxed))));
+    let (outbox, mut inbox) = inbox(Box::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
     let hub = Hub::following(LIMITS, vec![outbox], 10);
     hub.join(0, &[name("topicone1")], Position::Live).unwrap();
     let mut reader = Reader::new(&hub, &["topictwo2"], Position::Live);
@@ -180,6 +182,27 @@ fn many_lost_events_are_evicted_in_slices() {
     hub.lose_through(OLDEST + 9_000);
     let counts = hub.counts();
     assert_eq!((counts.topics, counts.history_events, counts.history_bytes), (0, 0, 0));
+}
+
+#[test]
+fn lost_events_are_hidden_until_they_are_evicted() {
+    let (hub, _inbox) = following(LIMITS);
+    let mut local = Reader::new(&hub, &["topicone1"], Position::Live);
+    apply(&hub, [event("topicone1", 1, Some("0")), event("topicone1", 2, Some("own")), event("topictwo2", 3, None)]);
+    let through = hub.note_loss(OLDEST + 9).unwrap();
+    assert_eq!(hub.counts().history_events, 3);
+    for position in [&id(1), &id(2), &id(3), "0", "own"] {
+        assert_eq!(cursor(&hub, &["topicone1"], position), None, "{position}");
+    }
+    assert_eq!(["0", &id(9)].map(|position| cursor(&hub, &["topictwo2"], position)), [Some(9); 2]);
+    let joined = hub.join(0, &[name("topicone1")], Position::After("own")).unwrap();
+    let JoinedFeeds::Topics(topics) = &joined.feeds else { panic!("a topic was joined") };
+    let backlog = topics[0].backlog.as_ref().map(Vec::len);
+    assert_eq!((joined.gap, backlog, topics[0].evicted_through), (Some(Gap { oldest: None }), Some(0), OLDEST + 9));
+    assert_eq!(local.rest(), [Next::Id(OLDEST + 1), Next::Id(OLDEST + 2), Next::Gap(None)]);
+    while hub.evict_lost(through) {}
+    assert_eq!((hub.counts().history_events, hub.counts().topics), (0, 1));
+    assert_eq!(local.rest(), []);
 }
 
 #[test]

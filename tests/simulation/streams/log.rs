@@ -189,7 +189,8 @@ impl Simulation {
     fn apply(&mut self) {
         let mut events = VecDeque::new();
         for _ in 0..self.rng.usize(1..5) {
-            let (id, topic) = (self.next_id(), self.rng.usize(0..TOPICS.len()));
+            // The last topic has no events.
+            let (id, topic) = (self.next_id(), self.rng.usize(0..TOPICS.len() - 1));
             let padding = "x".repeat(self.rng.usize(0..200));
             let frame = frames_from_text(&format!("data: {padding}")).expect("a good body").remove(0).assign_id(id);
             events.push_back((TopicName::parse(TOPICS[topic]).expect("a topic"), frame));
