@@ -289,6 +289,8 @@ pub fn chunk(payload: &[u8], framing: Framing, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn unsequenced(data: &str, publisher_id: Option<&str>) -> UnsequencedFrame {
@@ -342,6 +344,27 @@ mod tests {
             (b"data: x\nid: other\n", Some("own"), LinesError::Id),
         ] {
             assert_eq!(UnsequencedFrame::from_lines(lines, publisher_id).unwrap_err(), error, "{lines:?}");
+        }
+    }
+
+    proptest! {
+        /// Lines are accepted if and only if a client sees one event in them.
+        #[test]
+        fn accepted_lines_are_one_event(pieces in prop::collection::vec(prop::sample::select(
+            vec![&b"data: x"[..], b"id: 7", b":", b"\n", b"\n", b"\r", b"\0", b"\xC3", b"\xA9"],
+        ), 0..8)) {
+            let lines = pieces.concat();
+            let is_one = String::from_utf8(lines.clone()).is_ok_and(|text| {
+                let (mut rest, is_ended) = (text.split('\n').collect::<Vec<_>>(), text.ends_with('\n'));
+                rest.pop();
+                is_ended && rest.iter().all(|line| !line.is_empty() && !line.contains('\r'))
+            });
+            let frame = UnsequencedFrame::from_lines(&lines, None);
+            prop_assert_eq!(frame.is_ok(), is_one);
+            if let Ok(frame) = frame {
+                let wire = [&lines[..], b"id: 5\n\n"].concat();
+                prop_assert_eq!(frame.assign_id(5).wire(Framing::Plain), wire);
+            }
         }
     }
 
