@@ -87,14 +87,16 @@ fn judge_one(
     verdict: &mut Verdict,
 ) {
     let (mut received, mut last, mut gaps) = (HashSet::new(), follower.begin, Vec::new());
-    for seen in without_lost(&follower.seen) {
-        let Seen::Event(marker, _) = seen else {
+    let kept = without_lost(&follower.seen);
+    for (at, seen) in kept.iter().enumerate() {
+        let around = || &kept[at.saturating_sub(5)..kept.len().min(at + 3)];
+        let &Seen::Event(marker, _) = seen else {
             gaps.push(last);
             continue;
         };
         let id = *order.get(&marker).unwrap_or_else(|| panic!("subscriber {index} got {marker:?}, never acknowledged"));
-        assert!(received.insert(marker), "subscriber {index} got {marker:?} twice");
-        assert!(id > last, "subscriber {index} got {marker:?} with the id {id} after {last}");
+        assert!(received.insert(marker), "subscriber {index} got {marker:?} twice: {:?}", around());
+        assert!(id > last, "subscriber {index} got {marker:?} with the id {id} after {last}: {:?}", around());
         assert!(!entries.refused.contains(&marker), "{marker:?} was refused, and subscriber {index} got it");
         assert!(follower.topics.contains(&marker.topic()), "{marker:?} is not of subscriber {index}'s topics");
         last = id;

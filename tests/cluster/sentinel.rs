@@ -81,8 +81,32 @@ fn a_failover_loses_nothing_that_a_replica_had_to_have() {
         group.servers[primary].restart();
         group.await_complete();
     }
+    judge_acknowledged(load, &cluster);
+}
+
+/// The server that was replaced goes on as if it still were the primary: it has not heard of its successor, and commands that
+/// were sent to it before may wait in its connections.
+#[test]
+fn a_primary_that_returns_too_late_takes_nothing_with_it() {
+    let _lock = lock_machine();
+    let group = Group::start();
+    let cluster = Cluster::start(2, &["--engine", &group.url(), "--engine-ack", "replicas:1"]);
+    let load = Load::start(&cluster, 8, 60);
+    for _ in 0..rounds() {
+        load.await_accepted(100);
+        let primary = group.primary_index();
+        group.servers[primary].pause();
+        wait_until("failed over", || group.primary_index() != primary);
+        group.servers[primary].resume();
+        load.await_accepted(100);
+        group.await_complete();
+    }
+    judge_acknowledged(load, &cluster);
+}
+
+fn judge_acknowledged(load: Load, cluster: &Cluster) {
     // The brokers have read what no replica had: then a gap is told, though nothing acknowledged is missing.
-    let verdict = load.judge(&cluster, Gaps::Allowed);
+    let verdict = load.judge(cluster, Gaps::Allowed);
     eprintln!("{verdict}");
     assert_eq!(verdict.announced, 0, "what was acknowledged is delivered");
 }
