@@ -327,7 +327,8 @@ impl<C: Connect> Appender<C> {
         self.has_appended = true;
         if appended.repetitions.len() < events {
             let mark = Mark { entry: appended.first, token: batch.token.into() };
-            self.engine.shared.note_appended(mark, appended.first + events as u64 - 1, now);
+            let session = self.link.as_ref().map_or(0, |link| link.hello.session);
+            self.engine.shared.note_appended(session, mark, appended.first + events as u64 - 1, now);
             self.engine.shared.appender.events.add((events - appended.repetitions.len()) as u64);
         }
         for publish in batch.publishes {

@@ -147,7 +147,7 @@ pub struct Mark {
 pub struct Attach {
     /// The newest entry that was read; none at the start.
     pub read: Option<Mark>,
-    /// The newest entry that this broker has appended, unless it is known to be lost.
+    /// An entry that this broker has appended; none if all of them were found in the log, or are known to be lost.
     pub appended: Option<Mark>,
     /// The newest id that the broker knows.
     pub floor: u64,

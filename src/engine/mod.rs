@@ -17,6 +17,7 @@
 //! appender   takes all that wait and appends them as one entry; finds out what became of an append without an answer
 //! tail       reads the log and hands its events to the hub
 //! backoff    when to connect again
+//! marks      what was appended and not yet found in the log
 //! waiting    publishes and barriers that wait for the tail
 //! state      what is known of the engine, and counters
 //! outage     what the broker's own log says when the engine is lost and back
@@ -44,6 +45,7 @@ mod backoff;
 pub mod blob;
 mod handle;
 pub mod log;
+mod marks;
 mod outage;
 mod queue;
 #[cfg(feature = "engine")]

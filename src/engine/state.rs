@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::{About, Mark, Pulse};
+use super::marks::Marks;
 use super::outage::{Outages, seconds};
 use super::queue::Queue;
 use super::waiting::Waiting;
@@ -99,8 +100,8 @@ struct Links {
     is_closed: bool,
     /// Why the engine refuses appends, though it can be reached, and when it last did.
     refusal: Option<(Arc<str>, u64)>,
-    /// The newest entry that this broker has appended, until it is known to be lost.
-    appended: Option<Mark>,
+    /// What this broker has appended and the tail has not yet found.
+    appended: Marks,
     /// The newest id that this broker has appended.
     appended_through: u64,
     /// An id that the log has, and since when the broker has known of it without having applied it.
@@ -158,7 +159,7 @@ impl Default for Shared {
             is_caught_up: false,
             is_closed: false,
             refusal: None,
-            appended: None,
+            appended: Marks::default(),
             appended_through: 0,
             ahead: None,
             tail_since: 0,
@@ -313,18 +314,24 @@ impl Shared {
         self.lock().is_closed
     }
 
-    /// Notes an entry that this broker has appended, and the id of its last event.
-    pub fn note_appended(&self, mark: Mark, last: u64, millis: u64) {
+    /// Notes an entry that this broker has appended in this session, and the id of its last event.
+    pub fn note_appended(&self, session: u64, mark: Mark, last: u64, millis: u64) {
         let mut links = self.lock();
-        links.appended = Some(mark);
+        links.appended.note(session, mark);
         links.appended_through = last;
         drop(links);
         self.note_last(last, millis);
     }
 
-    /// Forgets the newest entry that this broker has appended if its id is smaller than this one, because it may be lost.
+    /// Forgets the entries that this broker has appended before this id, because they may be lost.
     pub fn forget_appended(&self, before: u64) {
-        self.lock().appended.take_if(|mark| mark.entry < before);
+        self.lock().appended.forget_before(before);
+    }
+
+    /// Notes that the log has an entry that this broker has appended, and that everything up to the id `read` was read. Returns
+    /// whether there is another one to look for.
+    pub fn found_appended(&self, mark: &Mark, read: u64) -> bool {
+        self.lock().appended.found(mark, read)
     }
 
     /// Returns the newest id that this broker knows. The next entry's ids are larger.
@@ -364,9 +371,9 @@ impl Shared {
         }
     }
 
-    /// Returns the newest entry that this broker has appended, unless it is known to be lost.
+    /// Returns an entry that this broker has appended and that the tail is to look for.
     pub fn appended(&self) -> Option<Mark> {
-        self.lock().appended.clone()
+        self.lock().appended.first().cloned()
     }
 
     /// Returns the state and the counters.

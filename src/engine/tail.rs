@@ -222,7 +222,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         match log.attach(&request) {
             Ok(attached) => {
                 self.note_attached(attached.pulse);
-                self.go_on(attached.from);
+                self.go_on(attached.from, request.appended.as_ref());
             }
             Err(error) => self.fail(&error),
         }
@@ -242,15 +242,25 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         }
     }
 
-    fn go_on(&mut self, from: From) {
+    fn go_on(&mut self, from: From, appended: Option<&Mark>) {
         match from {
-            From::Next => {}
+            From::Next => self.note_found(appended),
             From::Oldest(oldest) => {
                 self.engine.shared.tail.trimmed.add(1);
                 log::warn!("the engine has trimmed events that this broker has not read; all streams get a gap event");
                 self.skip_to(oldest);
             }
+            // All streams know of the loss. What was appended before it is lost, too.
+            From::Loss(loss) if loss <= self.engine.shared.applied() => self.engine.shared.forget_appended(loss),
             From::Loss(loss) => self.skip_to(loss),
+        }
+    }
+
+    /// Notes that the log has an entry that this broker has appended. If there is another one to look for, does so next.
+    fn note_found(&mut self, appended: Option<&Mark>) {
+        let read = self.read.as_ref().map_or(0, |read| read.entry);
+        if appended.is_some_and(|mark| self.engine.shared.found_appended(mark, read)) {
+            self.verify_at = Some(0);
         }
     }
 

@@ -7,12 +7,14 @@
 //! follower   notes what the tail hands over
 //! oracle     what must be true of it
 //! faults     what happens to the log and to connections
+//! scripted   losses that are hard to notice
 //! ```
 
 mod faults;
 pub(super) mod follower;
 mod node;
 pub(super) mod oracle;
+mod scripted;
 mod world;
 
 use world::{Totals, World};
