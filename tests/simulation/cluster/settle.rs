@@ -65,8 +65,17 @@ impl World {
         panic!("not at rest; the newest id is {last}: {states:?}, {:?}, {away:?}", self.requests);
     }
 
+    /// Prints what the log has and what it has lost.
+    fn describe_log(&self) {
+        for (what, entries) in [("has", self.log.entries()), ("has lost", self.log.lost())] {
+            let ids: Vec<_> = entries.iter().map(|entry| (entry.id, &entry.token)).collect();
+            trace(self.step, &format!("the log {what} {ids:?}"));
+        }
+    }
+
     fn assert_all(&mut self, is_caught_up: bool) {
         self.oracle.running = self.sites.iter().map(|site| site.serial).collect();
+        self.describe_log();
         let truth = Truth::new(&self.log);
         self.oracle.assert_answers(&truth);
         for subscriber in &self.subscribers {

@@ -71,6 +71,8 @@ pub struct Truth {
     pub lost: BTreeSet<(u64, usize, usize)>,
     pub has_lost: bool,
     pub has_trimmed: bool,
+    /// The id of the oldest entry that the log has.
+    pub oldest: u64,
 }
 
 impl Truth {
@@ -81,7 +83,8 @@ impl Truth {
         let kept = kept.map(|seen| (seen.id, seen)).collect();
         let (has_lost, has_trimmed) = (!lost.is_empty(), log.trimmed() > 0);
         let lost = lost.iter().flat_map(|entry| events(entry)).map(|seen| key(&seen)).collect();
-        Self { kept, lost, has_lost, has_trimmed }
+        let oldest = log.entries().first().map_or(0, |entry| entry.id);
+        Self { kept, lost, has_lost, has_trimmed, oldest }
     }
 
     fn is_kept(&self, seen: &Seen) -> bool {

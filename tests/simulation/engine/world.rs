@@ -29,7 +29,6 @@ const CALM: usize = 3;
 /// What one seed's world is like.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    pub retention: Retention,
     /// Servers lose what they have.
     pub has_losses: bool,
     /// Clocks are set.
@@ -93,13 +92,12 @@ impl World {
             bytes: if rng.u8(0..4) == 0 { rng.u64(100..2_000) } else { 1 << 30 },
         };
         let scenario = Scenario {
-            retention,
             has_losses: rng.u8(0..3) == 0,
             has_clock_steps: rng.u8(0..4) == 0,
             has_faults: rng.u8(0..8) != 0,
             has_restarts: rng.bool(),
         };
-        trace(0, &format!("{scenario:?}"));
+        trace(0, &format!("{scenario:?}, {retention:?}"));
         let clock = |_| {
             let clock = ManualClock::default();
             clock.unix_micros.store(BEGIN_MICROS + rng.u64(0..200_000) - 100_000, Ordering::Relaxed);
