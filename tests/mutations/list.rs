@@ -10,14 +10,26 @@ pub enum Broken {
     Invariant(u8),
     /// The invariant of `src/store/mod.rs` with this number.
     Store(u8),
+    /// The rule of `src/engine/mod.rs` with this number.
+    Engine(u8),
     /// What clients are promised.
     Contract(&'static str),
 }
 
-/// A defect that the simulation must notice.
+/// The simulations that must notice a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Of one broker.
+    Broker,
+    /// Of several brokers with one log.
+    Cluster,
+}
+
+/// A defect that a simulation must notice.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutation {
     pub name: &'static str,
+    pub suite: Suite,
     pub breaks: &'static [Broken],
     /// The path within `src`.
     pub file: &'static str,
@@ -31,7 +43,7 @@ const fn change(
     file: &'static str,
     edits: &'static [(&'static str, &'static str)],
 ) -> Mutation {
-    Mutation { name, breaks, file, edits }
+    Mutation { name, suite: Suite::Broker, breaks, file, edits }
 }
 
 pub const MUTATIONS: &[Mutation] = &[

@@ -3,14 +3,22 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::list::Suite;
 use super::tree::Built;
 
-/// The test that runs all seeds.
-const TEST: &str = "the_whole_broker_keeps_its_invariants";
+/// The tests of one broker: one that runs all seeds.
+const BROKER: &[&[&str]] = &[&["--exact", "the_whole_broker_keeps_its_invariants"]];
+/// The tests of several brokers: some without seeds, and two that run all seeds.
+const CLUSTER: &[&[&str]] = &[
+    &["engine::scripted"],
+    &["--exact", "engine::brokers_follow_one_log"],
+    &["--exact", "cluster::three_brokers_are_one"],
+];
 /// Three times what all seeds take. A run that takes longer counts as endless.
 const CPU_SECONDS: u64 = 90;
 /// The number of the signal that ends a run after that time.
@@ -41,8 +49,9 @@ pub enum Verdict {
 
 impl Trial {
     /// Starts a run of this many seeds, which ends when one fails.
-    pub fn start(built: Built, seeds: u64) -> Self {
-        Self(thread::spawn(move || run(built, seeds)))
+    pub fn start(built: Built, suite: Suite, seeds: u64) -> Self {
+        let tests = if suite == Suite::Broker { BROKER } else { CLUSTER };
+        Self(thread::spawn(move || run(built, tests, seeds)))
     }
 
     pub fn wait(self) -> Verdict {
@@ -50,15 +59,24 @@ impl Trial {
     }
 }
 
-fn run(built: Built, seeds: u64) -> Verdict {
+/// Runs the tests until one notices the defect.
+fn run(built: Built, tests: &[&[&str]], seeds: u64) -> Verdict {
     let simulation = match built.simulation {
         Ok(simulation) => simulation,
         Err(errors) => return Verdict::DoesNotCompile(errors),
     };
+    let verdicts = tests.iter().map(|test| run_test(&simulation, built.took, test, seeds));
+    let verdict = verdicts.into_iter().find(|verdict| !matches!(verdict, Verdict::Unnoticed { .. }));
+    let _ = fs::remove_file(&simulation);
+    verdict.unwrap_or(Verdict::Unnoticed { seeds })
+}
+
+fn run_test(simulation: &Path, built: Duration, test: &[&str], seeds: u64) -> Verdict {
     let begin = Instant::now();
     let output = Command::new("sh")
-        .args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$0\" --exact {TEST} --nocapture")])
-        .arg(&simulation)
+        .args(["-c", &format!("ulimit -t {CPU_SECONDS}; exec \"$0\" \"$@\" --nocapture")])
+        .arg(simulation)
+        .args(test)
         .env("ESKER_SIM_SEEDS", seeds.to_string())
         .env_remove("ESKER_SIM_FROM")
         .env_remove("ESKER_SIM_SEED")
@@ -66,13 +84,17 @@ fn run(built: Built, seeds: u64) -> Verdict {
         .stdin(Stdio::null())
         .output()
         .expect("a shell runs it");
-    let _ = fs::remove_file(&simulation);
     let said = String::from_utf8_lossy(&output.stderr);
+    // Some tests have no seeds.
+    let is_seedless = test.len() == 1 && said.contains(" panicked at ");
     match (output.status.success(), output.status.signal(), failing_seed(&said)) {
         (true, ..) => Verdict::Unnoticed { seeds },
         (_, Some(SIGXCPU), _) => Verdict::Endless,
+        (_, _, None) if is_seedless => {
+            Verdict::Noticed { seeds: 0, message: message(&said), built, ran: begin.elapsed() }
+        }
         (_, _, Some(seed)) => {
-            Verdict::Noticed { seeds: seed + 1, message: message(&said), built: built.took, ran: begin.elapsed() }
+            Verdict::Noticed { seeds: seed + 1, message: message(&said), built, ran: begin.elapsed() }
         }
         _ => Verdict::Unclear(format!("{}: {said}", output.status)),
     }

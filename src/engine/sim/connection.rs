@@ -62,7 +62,13 @@ impl SimConnection {
         match self.fault(&mut state, kind)? {
             None | Some(Fault::Short(_)) => send(&mut state),
             Some(Fault::Refused(refusal)) => Err(LogError::Refused(refusal, "simulated".into())),
-            Some(Fault::Unproven) => send(&mut state).and_then(|_| Err(LogError::Unproven("simulated".into()))),
+            Some(Fault::Unproven) => {
+                let before = state.written.len();
+                send(&mut state)?;
+                let new = state.written[before..].to_vec();
+                state.unproven.extend(new);
+                Err(LogError::Unproven("simulated".into()))
+            }
             Some(Fault::LostRequest) => Err(self.break_off(&mut state)),
             Some(Fault::LostAnswer) => {
                 let _ = send(&mut state);

@@ -63,6 +63,7 @@ struct State {
     trimmed: usize,
     lost: Vec<Arc<Entry>>,
     written: Vec<Arc<Entry>>,
+    unproven: Vec<Arc<Entry>>,
 }
 
 struct Server {
@@ -112,6 +113,7 @@ impl SimLog {
             trimmed: 0,
             lost: Vec::new(),
             written: Vec::new(),
+            unproven: Vec::new(),
         })))
     }
 
@@ -231,6 +233,11 @@ impl SimLog {
     /// Returns the entries that were lost or removed, and those that were appended to servers which had been replaced.
     pub fn lost(&self) -> Vec<Arc<Entry>> {
         self.lock().lost.clone()
+    }
+
+    /// Returns the entries that were appended without a proof that they are durable.
+    pub fn unproven(&self) -> Vec<Arc<Entry>> {
+        self.lock().unproven.clone()
     }
 
     /// Returns everything that was ever appended to any server, in the order in which it was.

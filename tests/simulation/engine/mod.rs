@@ -7,7 +7,7 @@
 //! follower   notes what the tail hands over
 //! oracle     what must be true of it
 //! faults     what happens to the log and to connections
-//! scripted   losses that are hard to notice
+//! scripted   what seeds rarely meet
 //! ```
 
 mod faults;

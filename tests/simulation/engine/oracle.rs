@@ -73,6 +73,8 @@ pub struct Truth {
     pub has_trimmed: bool,
     /// The id of the oldest entry that the log has.
     pub oldest: u64,
+    /// The ids of the events that were appended without a proof that they are durable.
+    unproven: BTreeSet<u64>,
 }
 
 impl Truth {
@@ -84,7 +86,8 @@ impl Truth {
         let (has_lost, has_trimmed) = (!lost.is_empty(), log.trimmed() > 0);
         let lost = lost.iter().flat_map(|entry| events(entry)).map(|seen| key(&seen)).collect();
         let oldest = log.entries().first().map_or(0, |entry| entry.id);
-        Self { kept, lost, has_lost, has_trimmed, oldest }
+        let unproven = log.unproven().iter().flat_map(|entry| events(entry)).map(|seen| seen.id).collect();
+        Self { kept, lost, has_lost, has_trimmed, oldest, unproven }
     }
 
     fn is_kept(&self, seen: &Seen) -> bool {
@@ -240,6 +243,7 @@ impl Oracle {
                 State::Refused => assert_eq!(kept.count(), 0, "{number} was refused: {publish:?}"),
                 State::Accepted(id, 0) => self.assert_repeats(number, id, truth),
                 State::Accepted(id, events) => {
+                    assert!(!truth.unproven.contains(&id), "{number} was accepted without proof: {publish:?}");
                     let kept: Vec<_> = kept.collect();
                     let is_kept = kept.len() == events && kept.last().is_some_and(|seen| seen.id == id);
                     let is_lost = truth.lost.iter().any(|&(lost, of, _)| lost == id && of == number);

@@ -1,8 +1,10 @@
-//! Losses that are hard to notice, one after the other.
+//! What seeds rarely meet: losses that are hard to notice, and entries that can't be read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker::internals::engine::Health;
+use esker::internals::engine::log::{Append, Connect as _, Hello, Log as _};
 use esker::internals::engine::settings::Retention;
 use esker::internals::engine::sim::{OldServer, SimLog};
 use esker::internals::sim::{ManualClock, appender_link, tail_link};
@@ -54,6 +56,28 @@ impl Bench {
 
     fn has_lost(&self, node: usize) -> bool {
         self.nodes[node].follower.lock().told.iter().any(|told| matches!(told, Told::LoseThrough(_)))
+    }
+}
+
+/// What a newer version of Esker may append.
+#[test]
+fn an_entry_that_cannot_be_read_stops_the_tail_for_good() {
+    let mut bench = Bench::new();
+    bench.publish(0);
+    bench.run(5);
+    let hello = Hello { broker: 9, session: 1 };
+    let mut newer = bench.log.connector(99).connect().expect("a connection");
+    newer.hello(hello).expect("a session");
+    let append = Append { hello, batch: 1, floor: 0, events: 1, blob: &[2, 1, 1], own_ids: &[] };
+    let appended = newer.append(&append).expect("an entry");
+    bench.publish(0);
+    bench.run(60);
+    for node in &bench.nodes {
+        let status = node.engine.status();
+        assert!(matches!(status.health, Health::Unreadable(_)), "{status:?}");
+        assert!(status.applied < appended.first, "{status:?}");
+        let events = node.follower.lock().told.iter().filter(|told| matches!(told, Told::Event(_))).count();
+        assert_eq!(events, 1, "nothing after the entry is applied");
     }
 }
 

@@ -1,0 +1,262 @@
+//! Mutations of what several brokers with one log rely on. The scripts that run on a server can't be changed here; their
+//! counterparts in the log in memory can, and `tests/log` checks that both answer alike.
+
+use super::list::Broken::{Contract, Engine};
+use super::list::{Broken, Mutation, Suite};
+
+const fn change(
+    name: &'static str,
+    breaks: &'static [Broken],
+    file: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+) -> Mutation {
+    Mutation { name, suite: Suite::Cluster, breaks, file, edits }
+}
+
+pub const MUTATIONS: &[Mutation] = &[
+    // Ids come from the log alone, and grow.
+    change(
+        "log-reuses-ids",
+        &[Engine(1)],
+        "engine/sim/server.rs",
+        &[("now.max(self.last() + 1).max(floor + 1)", "now.max(self.last()).max(floor + 1)")],
+    ),
+    change(
+        "log-ignores-the-floor",
+        &[Engine(1)],
+        "engine/sim/server.rs",
+        &[("now.max(self.last() + 1).max(floor + 1)", "now.max(self.last() + 1).max(floor.min(0))")],
+    ),
+    change("broker-forgets-its-floor", &[Engine(1)], "engine/tail.rs", &[("floor: shared.floor() };", "floor: 0 };")]),
+    // A new session ends the one before.
+    change(
+        "log-without-fence",
+        &[Engine(2)],
+        "engine/sim/server.rs",
+        &[(".filter(|newest| newest.session == hello.session);", ".filter(|_| true);")],
+    ),
+    change(
+        "every-connection-is-one-session",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[("session: fastrand::u64(..) };", "session: 1 };")],
+    ),
+    change(
+        "session-does-not-keep-its-last-batch",
+        &[Engine(2)],
+        "engine/sim/server.rs",
+        &[("            self.session(now, append.hello)?.last_batch = Some((append.batch, appended.clone()));\n", "")],
+    ),
+    change(
+        "unknown-means-not-appended",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[(
+            "Some((number, appended)) if number == batch.number => {",
+            "Some((number, appended)) if number == batch.number && batch.outcome == Outcome::NotAppended => {",
+        )],
+    ),
+    change(
+        "broken-means-not-appended",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[("self.batch = Some(Batch { outcome: Outcome::Unknown, ..batch });", "self.batch = Some(batch);")],
+    ),
+    change(
+        "unknown-outcome-is-a-refusal",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[("Outcome::Unknown => EngineError::Unknown(why),", "Outcome::Unknown => EngineError::Unavailable(why),")],
+    ),
+    change(
+        "last-batch-whichever-it-was",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[(
+            "Some((number, appended)) if number == batch.number => {",
+            "Some((number, appended)) if number <= batch.number => {",
+        )],
+    ),
+    // Acknowledged means durable and passed.
+    change(
+        "acknowledged-before-the-tail",
+        &[Engine(3)],
+        "engine/appender.rs",
+        &[(
+            "self.engine.waiting.wait(sequenced.id, now, move |_| done(Ok(sequenced)));",
+            "let _ = now;\n            done(Ok(sequenced));",
+        )],
+    ),
+    change(
+        "acknowledged-when-read",
+        &[Engine(3)],
+        "engine/tail.rs",
+        &[(
+            "                    self.events = events;\n",
+            "                    self.events = events;\n                    self.engine.waiting.advance(last);\n",
+        )],
+    ),
+    change(
+        "acknowledged-without-proof",
+        &[Engine(3)],
+        "engine/appender.rs",
+        &[(
+            "                batch.fail(&EngineError::Unknown(error.to_string().into()));",
+            "                self.batch = Some(batch);\n                self.fail(error);",
+        )],
+    ),
+    // Losses are told.
+    change(
+        "log-does-not-check-marks",
+        &[Engine(4)],
+        "engine/sim/server.rs",
+        &[("mark.entry >= oldest && !self.has(mark)", "mark.entry >= u64::MAX.max(oldest)")],
+    ),
+    change(
+        "log-ignores-tokens",
+        &[Engine(4)],
+        "engine/sim/server.rs",
+        &[("found.is_ok_and(|index| self.entries[index].token == mark.token)", "found.is_ok()")],
+    ),
+    change(
+        "appended-mark-ignored",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("appended: shared.appended(), floor", "appended: None, floor")],
+    ),
+    change(
+        "one-mark-for-all-sessions",
+        &[Engine(4)],
+        "engine/marks.rs",
+        &[("Some((last, newest)) if *last == session => *newest = mark,", "Some((_, newest)) => *newest = mark,")],
+    ),
+    change(
+        "read-mark-ignored",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("Attach { read: self.read.clone(), ", "Attach { read: None, ")],
+    ),
+    change(
+        "marks-checked-once",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("self.verify_at.is_none_or(|time| time <= now)", "self.verify_at.is_none()")],
+    ),
+    change(
+        "previous-entry-ignored",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("is_some_and(|read| read.entry != entry.previous)", "is_some_and(|read| read.entry > entry.id)")],
+    ),
+    change(
+        "loss-not-told-to-streams",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("                self.lose_through(entry.id);\n", "                self.follow.pass(entry.id);\n")],
+    ),
+    change(
+        "trimmed-entries-not-told",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("                self.skip_to(oldest);\n", "                self.after = oldest - 1;\n")],
+    ),
+    change(
+        "loss-told-by-nobody-twice-stops",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("From::Loss(loss) if loss <= self.engine.shared.applied()", "From::Loss(loss) if loss == 0")],
+    ),
+    change(
+        "lost-events-still-retained",
+        &[Engine(4)],
+        "hub/apply.rs",
+        &[("        while self.evict_lost(through) {}\n", "        let _ = Self::evict_lost;\n")],
+    ),
+    // Positions wait for a barrier.
+    change(
+        "position-judged-at-once",
+        &[Engine(5)],
+        "hub/position.rs",
+        &[("        !is_applied && !names", "        !is_applied && names.is_empty() && !names")],
+    ),
+    change(
+        "barrier-without-the-tail",
+        &[Engine(5)],
+        "engine/appender.rs",
+        &[(
+            "self.engine.waiting.wait(pulse.last, now, barrier.done)",
+            "self.engine.waiting.wait(pulse.last.min(now), now, barrier.done)",
+        )],
+    ),
+    change(
+        "position-judged-without-the-engine",
+        &[Engine(5)],
+        "api/subscribe.rs",
+        &[("Lookup::Barrier if found =>", "Lookup::Barrier if found || !context.service.is_draining() =>")],
+    ),
+    // No entry is skipped.
+    change(
+        "unreadable-entry-skipped",
+        &[Engine(6)],
+        "engine/tail.rs",
+        &[(
+            "                Err(why) => self.stop(entry.id, &why),",
+            "                Err(_) => self.pass(mark, entry.id),",
+        )],
+    ),
+    change(
+        "unreadable-entry-read-again-for-ever",
+        &[Engine(6)],
+        "engine/tail.rs",
+        &[("        self.is_stopped = true;\n", "        self.entries.clear();\n")],
+    ),
+    change(
+        "entries-without-room-dropped",
+        &[Engine(6)],
+        "engine/tail.rs",
+        &[(
+            "            if !self.events.is_empty() {\n                return false;\n            }",
+            "            if self.events.len() > 1 {\n                return false;\n            }\n            self.events.clear();",
+        )],
+    ),
+    // A publisher's id is accepted once.
+    change(
+        "log-forgets-own-ids",
+        &[Contract("A publisher's id that is retained is not published again")],
+        "engine/sim/server.rs",
+        &[("            self.own_ids.insert(own_id.key.as_str().into(), owner);\n", "            let _ = owner;\n")],
+    ),
+    change(
+        "own-ids-judged-before-the-batch",
+        &[Contract("A publisher's id that is retained is not published again")],
+        "engine/sim/server.rs",
+        &[(
+            "        for own_id in append.own_ids {\n            if let Some(owner) = self.own_ids.get(",
+            "        let known = self.own_ids.clone();\n        for own_id in append.own_ids {\n            if let Some(owner) = known.get(",
+        )],
+    ),
+    change(
+        "repetitions-delivered",
+        &[Contract("A publisher's id that is retained is not published again")],
+        "engine/tail.rs",
+        &[("repetitions.binary_search(index).is_err();", "repetitions.binary_search(index).is_err() || *index == 0;")],
+    ),
+    change(
+        "unknown-outcome-is-a-503",
+        &[Contract("503: nothing of it was published")],
+        "api/publish/deferred.rs",
+        &[("Problem::new(504, detail)", "Problem::unavailable(detail, AWAY_SECONDS)")],
+    ),
+    change(
+        "tail-stands-still",
+        &[Contract("A broker whose tail stands still connects anew")],
+        "engine/tail.rs",
+        &[("if self.engine.shared.stands_still(self.millis()) {", "if self.engine.shared.stands_still(0) {")],
+    ),
+    change(
+        "refused-once-unhealthy-for-ever",
+        &[Contract("/healthz: 503 while the engine is lost")],
+        "engine/state.rs",
+        &[("(millis < since + REFUSAL_MILLIS)", "(millis >= *since)")],
+    ),
+];
