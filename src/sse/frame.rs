@@ -363,7 +363,8 @@ mod tests {
             prop_assert_eq!(frame.is_ok(), is_one);
             if let Ok(frame) = frame {
                 let wire = [&lines[..], b"id: 5\n\n"].concat();
-                prop_assert_eq!(frame.assign_id(5).wire(Framing::Plain), wire);
+                let frame = frame.assign_id(5);
+                prop_assert_eq!(frame.wire(Framing::Plain), wire);
             }
         }
     }
