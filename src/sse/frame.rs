@@ -364,7 +364,7 @@ mod tests {
             if let Ok(frame) = frame {
                 let wire = [&lines[..], b"id: 5\n\n"].concat();
                 let frame = frame.assign_id(5);
-                prop_assert_eq!(frame.wire(Framing::Plain), wire);
+                prop_assert_eq!(frame.wire(Framing::Plain), &wire[..]);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Bounds, tombstones and back-pressure of the hub alone. The simulation tests order and resuming.
 
+mod late;
 mod local;
 mod log;
 mod position;
