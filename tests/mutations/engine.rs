@@ -27,7 +27,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "engine/sim/server.rs",
         &[("now.max(self.last() + 1).max(floor + 1)", "now.max(self.last() + 1).max(floor.min(0))")],
     ),
-    change("broker-forgets-its-floor", &[Engine(1)], "engine/tail.rs", &[("floor: shared.floor() };", "floor: 0 };")]),
+    change("broker-forgets-its-floor", &[Engine(1)], "engine/tail.rs", &[("floor: shared.floor(),", "floor: 0,")]),
     // A new session ends the one before.
     change(
         "log-without-fence",

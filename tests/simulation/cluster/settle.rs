@@ -6,8 +6,8 @@ use super::world::{SITES, World};
 
 /// More rounds than anything takes.
 const ROUNDS: usize = 600;
-/// For how many rounds all must be at rest.
-const CALM_ROUNDS: usize = 3;
+/// For how many rounds all must be at rest. Brokers look for what they have appended once per second.
+const CALM_ROUNDS: usize = 13;
 /// The microseconds of a round.
 const ROUND_MICROS: u64 = 100_000;
 

@@ -194,6 +194,19 @@ impl Oracle {
         }
     }
 
+    /// Checks that a node knows of the loss of what it has acknowledged. What is older than the log counts as trimmed.
+    pub fn assert_losses_told(&self, who: u64, told: &[Told], truth: &Truth) {
+        for &(id, number, _) in truth.lost.iter().filter(|&&(id, ..)| id >= truth.oldest) {
+            let publish = &self.publishes[number];
+            let is_acknowledged = publish.state == State::Accepted(id, publish.own_ids.len()) && publish.node == who;
+            let is_told = told.iter().any(|told| matches!(told, Told::LoseThrough(lost) if *lost >= id));
+            assert!(
+                !is_acknowledged || is_told,
+                "{who} has acknowledged {number}, which is lost: {publish:?}, {told:?}"
+            );
+        }
+    }
+
     /// Checks that nothing was told twice, unless it was lost in between.
     fn assert_once(&self, who: u64, told: &[Told], truth: &Truth) {
         let mut before: BTreeMap<(usize, usize), &Seen> = BTreeMap::new();

@@ -23,8 +23,8 @@ const OWN_ID_MARGIN: Duration = Duration::from_secs(60);
 /// More than the time in which everything that waits is answered, in steps of this many microseconds.
 const SETTLING: usize = 200;
 const SETTLING_MICROS: u64 = 100_000;
-/// For how many of these steps all must be well.
-const CALM: usize = 3;
+/// For how many of these steps all must be well. Nodes look for what they have appended once per second.
+const CALM: usize = 13;
 
 /// What one seed's world is like.
 #[derive(Clone, Debug)]
@@ -299,6 +299,7 @@ impl World {
                 node.serial
             );
             self.oracle.assert_told(node.serial, &node.follower.lock().told, &truth, true);
+            self.oracle.assert_losses_told(node.serial, &node.follower.lock().told, &truth);
         }
         self.oracle.assert_answers(&truth);
     }
