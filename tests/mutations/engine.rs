@@ -52,8 +52,8 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "Some((number, appended)) if number == batch.number => {",
-            "Some((number, appended)) if number == batch.number && batch.outcome == Outcome::NotAppended => {",
+            "Some((number, appended)) if number == batch.number => ",
+            "Some((number, appended)) if number == batch.number && batch.outcome == Outcome::NotAppended => ",
         )],
     ),
     change(
@@ -66,15 +66,27 @@ pub const MUTATIONS: &[Mutation] = &[
         "unknown-outcome-is-a-refusal",
         &[Engine(2)],
         "engine/appender.rs",
-        &[("Outcome::Unknown => EngineError::Unknown(why),", "Outcome::Unknown => EngineError::Unavailable(why),")],
+        &[(
+            "            Outcome::NotAppended => EngineError::Unavailable(why),\n",
+            "            Outcome::NotAppended | Outcome::Unknown => EngineError::Unavailable(why),\n",
+        )],
+    ),
+    change(
+        "lost-batch-is-a-refusal",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[(
+            "            Outcome::NotAppended => EngineError::Unavailable(why),\n",
+            "            Outcome::NotAppended | Outcome::Lost => EngineError::Unavailable(why),\n",
+        )],
     ),
     change(
         "last-batch-whichever-it-was",
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "Some((number, appended)) if number == batch.number => {",
-            "Some((number, appended)) if number <= batch.number => {",
+            "Some((number, appended)) if number == batch.number => ",
+            "Some((number, appended)) if number <= batch.number => ",
         )],
     ),
     // Acknowledged means durable and passed.
@@ -101,7 +113,7 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(3)],
         "engine/appender.rs",
         &[(
-            "                batch.fail(&EngineError::Unknown(error.to_string().into()));",
+            "                batch.fail(&EngineError::Unknown(\"the engine could not prove that the events are durable\".into()));",
             "                self.batch = Some(batch);\n                self.fail(error);",
         )],
     ),
@@ -110,7 +122,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "log-does-not-check-marks",
         &[Engine(4)],
         "engine/sim/server.rs",
-        &[("mark.entry >= oldest && !self.has(mark)", "mark.entry >= u64::MAX.max(oldest)")],
+        &[("mark.entry >= oldest && !self.has(mark)", "mark.entry >= oldest && mark.entry == 0")],
     ),
     change(
         "log-ignores-tokens",
@@ -122,7 +134,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "appended-mark-ignored",
         &[Engine(4)],
         "engine/tail.rs",
-        &[("appended: shared.appended(), floor", "appended: None, floor")],
+        &[("appended: shared.appended(),", "appended: None,")],
     ),
     change(
         "one-mark-for-all-sessions",
@@ -130,12 +142,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "engine/marks.rs",
         &[("Some((last, newest)) if *last == session => *newest = mark,", "Some((_, newest)) => *newest = mark,")],
     ),
-    change(
-        "read-mark-ignored",
-        &[Engine(4)],
-        "engine/tail.rs",
-        &[("Attach { read: self.read.clone(), ", "Attach { read: None, ")],
-    ),
+    change("read-mark-ignored", &[Engine(4)], "engine/tail.rs", &[("read: self.read.clone(),", "read: None,")]),
     change(
         "marks-checked-once",
         &[Engine(4)],
@@ -146,7 +153,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "previous-entry-ignored",
         &[Engine(4)],
         "engine/tail.rs",
-        &[("is_some_and(|read| read.entry != entry.previous)", "is_some_and(|read| read.entry > entry.id)")],
+        &[("is_none_or(|read| read.entry == entry.previous)", "is_none_or(|read| read.entry < entry.id)")],
     ),
     change(
         "loss-not-told-to-streams",
