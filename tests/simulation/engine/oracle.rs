@@ -73,6 +73,8 @@ pub struct Truth {
     pub has_trimmed: bool,
     /// The id of the oldest entry that the log has.
     pub oldest: u64,
+    /// Of each lost event, by its id and the number of its publish, the id of the entry.
+    entry_of: BTreeMap<(u64, usize), u64>,
     /// The ids of the events that were appended without a proof that they are durable.
     unproven: BTreeSet<u64>,
 }
@@ -84,10 +86,12 @@ impl Truth {
         let kept = written.iter().filter(is_kept).flat_map(|entry| events(entry));
         let kept = kept.map(|seen| (seen.id, seen)).collect();
         let (has_lost, has_trimmed) = (!lost.is_empty(), log.trimmed() > 0);
-        let lost = lost.iter().flat_map(|entry| events(entry)).map(|seen| key(&seen)).collect();
+        let entries = || lost.iter().flat_map(|entry| events(entry).into_iter().map(|seen| (seen, entry.id)));
+        let entry_of = entries().map(|(seen, entry)| ((seen.id, seen.number), entry)).collect();
+        let lost = entries().map(|(seen, _)| key(&seen)).collect();
         let oldest = log.entries().first().map_or(0, |entry| entry.id);
         let unproven = log.unproven().iter().flat_map(|entry| events(entry)).map(|seen| seen.id).collect();
-        Self { kept, lost, has_lost, has_trimmed, oldest, unproven }
+        Self { kept, lost, has_lost, has_trimmed, oldest, entry_of, unproven }
     }
 
     fn is_kept(&self, seen: &Seen) -> bool {
@@ -199,7 +203,10 @@ impl Oracle {
         for &(id, number, _) in truth.lost.iter().filter(|&&(id, ..)| id >= truth.oldest) {
             let publish = &self.publishes[number];
             let is_acknowledged = publish.state == State::Accepted(id, publish.own_ids.len()) && publish.node == who;
-            let is_told = told.iter().any(|told| matches!(told, Told::LoseThrough(lost) if *lost >= id));
+            let entry = truth.entry_of[&(id, number)];
+            let is_told = told.iter().any(|told| matches!(told, Told::LoseThrough(lost) if *lost >= entry));
+            // It may have been appended again, with the same id.
+            let is_told = is_told || truth.kept.get(&id).is_some_and(|seen| seen.number == number);
             assert!(
                 !is_acknowledged || is_told,
                 "{who} has acknowledged {number}, which is lost: {publish:?}, {told:?}"

@@ -290,6 +290,7 @@ impl World {
             }
             self.advance(SETTLING_MICROS);
         }
+        self.describe_log();
         let truth = Truth::new(&self.log);
         for node in self.nodes.iter().flatten() {
             let (status, last) = (node.engine.status(), self.log.last());
@@ -302,6 +303,14 @@ impl World {
             self.oracle.assert_losses_told(node.serial, &node.follower.lock().told, &truth);
         }
         self.oracle.assert_answers(&truth);
+    }
+
+    /// Prints what the log has and what it has lost.
+    fn describe_log(&self) {
+        for (what, entries) in [("has", self.log.entries()), ("has lost", self.log.lost())] {
+            let ids: Vec<_> = entries.iter().map(|entry| (entry.id, &entry.token)).collect();
+            trace(self.step, &format!("the log {what} {ids:?}"));
+        }
     }
 
     fn is_calm(&self) -> bool {
