@@ -87,7 +87,7 @@ fn judge_one(
     verdict: &mut Verdict,
 ) {
     let (mut received, mut last, mut gaps) = (HashSet::new(), follower.begin, Vec::new());
-    let kept = without_lost(&follower.seen);
+    let kept = without_lost(&follower.seen, order);
     for (at, seen) in kept.iter().enumerate() {
         let around = || &kept[at.saturating_sub(5)..kept.len().min(at + 3)];
         let &Seen::Event(marker, _) = seen else {
@@ -118,15 +118,23 @@ fn judge_one(
     verdict.silences += follower.silences;
 }
 
-/// Leaves out events that the log has lost and that were published again: a gap comes between.
-fn without_lost(seen: &[Seen]) -> Vec<Seen> {
-    let (mut after, mut since_gap) = (HashSet::new(), Vec::new());
-    let mut kept: Vec<Seen> = Vec::new();
+/// Leaves out events that the log has lost and that were published again: a gap follows them, and they have a newer id or come
+/// once more.
+fn without_lost(seen: &[Seen], order: &HashMap<Marker, u64>) -> Vec<Seen> {
+    let (mut after, mut since_gap, mut oldest) = (HashSet::new(), Vec::new(), u64::MAX);
+    let (mut has_gap, mut kept) = (false, Vec::new());
     for seen in seen.iter().rev() {
         match seen {
-            Seen::Gap => after.extend(since_gap.drain(..)),
+            Seen::Gap => {
+                has_gap = true;
+                after.extend(since_gap.drain(..));
+            }
             Seen::Event(marker, _) if after.contains(marker) => continue,
-            Seen::Event(marker, _) => since_gap.push(*marker),
+            Seen::Event(marker, None) if has_gap && order.get(marker).is_some_and(|id| *id > oldest) => continue,
+            Seen::Event(marker, _) => {
+                since_gap.push(*marker);
+                oldest = order.get(marker).map_or(oldest, |id| oldest.min(*id));
+            }
         }
         kept.push(*seen);
     }
@@ -187,7 +195,7 @@ mod tests {
         for numbers in [&[1, 2, 3, 4, 5, 6][..], &[1, 2, 3, 4, 5, 6, 8]] {
             assert_eq!(fault(numbers, Gaps::Forbidden), None);
         }
-        for numbers in [&[1, 2, 0, 5, 6][..], &[0, 6], &[1, 2, 3, 0, 3, 4, 5, 6]] {
+        for numbers in [&[1, 2, 0, 5, 6][..], &[0, 6], &[1, 2, 3, 0, 3, 4, 5, 6], &[1, 3, 2, 0, 4, 5, 6]] {
             assert_eq!(fault(numbers, Gaps::Allowed), None);
         }
     }
@@ -199,6 +207,8 @@ mod tests {
         assert_fault(&[1, 2, 3, 3, 4, 5, 6], Gaps::Forbidden, "twice");
         assert_fault(&[1, 2, 3, 3, 4, 0, 5, 6], Gaps::Allowed, "twice");
         assert_fault(&[1, 3, 2, 4, 5, 6], Gaps::Forbidden, "after");
+        assert_fault(&[0, 1, 3, 2, 4, 5, 6], Gaps::Allowed, "after");
+        assert_fault(&[2, 1, 3, 0, 4, 5, 6], Gaps::Allowed, "after");
         assert_fault(&[1, 2, 3, 4, 5, 6, 0], Gaps::Forbidden, "told 1 gaps");
         assert_fault(&[1, 2, 3, 4, 5, 6, 7], Gaps::Forbidden, "never acknowledged");
         assert_fault(&[1, 2, 3, 4, 5, 6, 10, 8], Gaps::Forbidden, "after");
