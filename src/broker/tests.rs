@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::AtomicBool;
 
+#[cfg(feature = "engine")]
 mod engine;
 
 use super::builder::hub_limits;

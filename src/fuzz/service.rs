@@ -29,6 +29,15 @@ pub const ORIGIN: &str = "https://a.example";
 /// The maximum size of a body in bytes.
 pub const MAX_BODY: usize = 3000;
 
+const LIMITS: HubLimits = HubLimits {
+    events_per_topic: 8,
+    age_micros: 1 << 40,
+    bytes: 20_000,
+    topics: 4,
+    subscribers: 2,
+    latest_bytes: 2_000,
+};
+
 /// Assigns no ids, for a store into which nothing is inserted.
 struct NoOrder;
 
@@ -70,11 +79,14 @@ pub fn configured(configure: impl FnOnce(Config) -> Config) -> Service {
     service(configure(Config::new()), Auth::Open)
 }
 
-/// Builds a service without tokens that nothing else uses, and its engine, which a test answers by hand.
+/// Builds a service without tokens that nothing else uses, and its engine, which is ready and which a test answers by hand.
 #[cfg(test)]
 pub fn with_engine() -> (Service, Engine) {
     let engine = Engine::new(Clock::new());
-    (configured(|config| config).with_engine(engine.clone()), engine)
+    engine.note_ready();
+    let mut service = configured(|config| config).with_engine(engine.clone());
+    service.hub = Arc::new(Hub::following(LIMITS, vec![inbox(Box::new(|| {})).0], 1));
+    (service, engine)
 }
 
 /// Returns the context of a request to a service at a moment.
@@ -105,13 +117,5 @@ fn service(config: Config, auth: Auth) -> Service {
 
 fn hub(first_id: u64) -> (Hub, Inbox) {
     let (outbox, inbox) = inbox(Box::new(|| {}));
-    let limits = HubLimits {
-        events_per_topic: 8,
-        age_micros: 1 << 40,
-        bytes: 20_000,
-        topics: 4,
-        subscribers: 2,
-        latest_bytes: 2_000,
-    };
-    (Hub::new(limits, vec![outbox], first_id), inbox)
+    (Hub::new(LIMITS, vec![outbox], first_id), inbox)
 }

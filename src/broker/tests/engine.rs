@@ -10,7 +10,7 @@ const TOPIC: &str = "topicone1";
 
 /// Starts a broker with one worker and an engine that nothing serves.
 fn start() -> (Broker, Engine) {
-    let config = Config::new().no_auth(true).data(":memory:").port(0).threads(1);
+    let config = Config::new().no_auth(true).engine("redis://127.0.0.1").port(0).threads(1);
     let settings = config.settle(1000).unwrap();
     let mut listening = Listening::open(&settings, Vec::new()).unwrap();
     let mut records = Store::open(&settings.data).unwrap();
@@ -51,11 +51,13 @@ fn taken<T>(mut take: impl FnMut() -> Option<T>) -> T {
     (0..20_000).find_map(|_| take().or_else(|| (wait(), None).1)).expect("it is queued in time")
 }
 
-/// Does what the tail does when the log has an event of the topic. Returns its id.
-fn apply(broker: &Broker) -> u64 {
-    let frames = vec![Event::new("from the log").to_frame().unwrap()];
+/// Does what the tail does when the log has these events of the topic. Their ids begin with `first`.
+fn apply(broker: &Broker, first: u64, events: &[&str]) {
     let topic = TopicName::parse(TOPIC).unwrap();
-    broker.service.0.hub.publish(&topic, frames, broker.clock.now().id_micros, None).unwrap().id
+    let frame = |(id, data): (u64, &&str)| (topic.clone(), Event::new(*data).to_frame().unwrap().assign_id(id));
+    let mut frames = (first..).zip(events).map(frame).collect();
+    broker.service.0.hub.apply(&mut frames).unwrap();
+    assert!(frames.is_empty(), "there is room");
 }
 
 fn publish_in_thread(broker: &Arc<Broker>) -> JoinHandle<Result<Published, PublishError>> {
@@ -77,7 +79,8 @@ fn a_drain_waits_for_publishes_at_the_engine() {
     broker.service.0.hub.wake(0);
     // The worker closes idle connections when it begins to drain, and would end streams in the same iteration.
     assert_eq!(idle.read(&mut [0]).unwrap(), 0);
-    let id = apply(&broker);
+    let id = broker.clock.now().id_micros;
+    apply(&broker, id, &["from the log"]);
     publish.answer(Ok(Sequenced { id, events: 1 }));
     let (mut response, mut events) = (String::new(), String::new());
     publisher.read_to_string(&mut response).unwrap();
@@ -134,9 +137,7 @@ fn a_subscription_of_the_program_with_an_unknown_position_waits_for_the_log() {
     // What another broker has published arrives before the barrier is reached.
     let known = subscribe();
     let barrier = barrier();
-    let topic = TopicName::parse(TOPIC).unwrap();
-    let frames = ["a", "b"].map(|data| Event::new(data).to_frame().unwrap()).into();
-    broker.service.0.hub.publish(&topic, frames, position, None).unwrap();
+    apply(&broker, position, &["a", "b"]);
     barrier(true);
     let mut subscription = known.join().unwrap().unwrap();
     let event = subscription.try_recv().unwrap().into_event().expect("there is no gap");
