@@ -142,7 +142,6 @@ impl Running {
     }
 
     /// Ends the threads, once everything that is queued is done.
-    #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
     pub fn stop(self, limit: Duration) {
         self.engine.close();
         if !self.threads.join(&self.engine, limit) {

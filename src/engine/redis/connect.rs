@@ -76,7 +76,7 @@ impl Server {
         check_keys(&mut wire, &keys, proof.permission().as_ref())?;
         let server = format!("{} at {}:{}", facts.name, at.host, at.port);
         let about = About { server: server.clone(), ack };
-        self.guarantee.set(Guarantee { server, ack, warning });
+        self.guarantee.set(&Guarantee { server, ack, warning });
         wire.open();
         Ok(ServerLog::new(wire, about, keys, proof, settings.retention))
     }

@@ -31,7 +31,7 @@ impl GuaranteeHandle {
     }
 
     /// Notes the guarantee of a new connection, and warns if it is weaker than the one before it.
-    pub(super) fn set(&self, guarantee: Guarantee) {
+    pub(super) fn set(&self, guarantee: &Guarantee) {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(guarantee.clone());
         if let (Some(before), Some(warning)) = (before, &guarantee.warning)
             && before.warning != guarantee.warning
