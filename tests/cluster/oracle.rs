@@ -65,15 +65,17 @@ pub fn judge(ledger: &Arc<Ledger>, followers: &[Follower], gaps: Gaps) -> Verdic
     verdict
 }
 
-/// Returns the id of each event, as publishers and subscribers know it.
+/// Returns the id of each event: as its publisher knows it, otherwise the newest that a subscriber got.
 fn order(entries: &Entries, followers: &[Follower]) -> HashMap<Marker, u64> {
-    let mut order = entries.accepted.clone();
+    let mut seen_ids = HashMap::new();
     for seen in followers.iter().flat_map(|follower| &follower.seen) {
         if let Seen::Event(marker, Some(id)) = seen {
-            let known = order.insert(*marker, *id);
-            assert!(known.is_none_or(|known| known == *id), "{marker:?} has the ids {known:?} and {id}");
+            let newest = seen_ids.entry(*marker).or_insert(*id);
+            *newest = (*id).max(*newest);
         }
     }
+    let mut order = seen_ids;
+    order.extend(&entries.accepted);
     let ids: HashSet<u64> = order.values().copied().collect();
     assert_eq!(ids.len(), order.len(), "two events have the same id");
     order
@@ -86,24 +88,22 @@ fn judge_one(
     order: &HashMap<Marker, u64>,
     verdict: &mut Verdict,
 ) {
-    let (mut received, mut last, mut gaps) = (HashSet::new(), follower.begin, Vec::new());
+    let (mut received, mut last) = (HashSet::new(), follower.begin);
     let kept = without_lost(&follower.seen, order);
     for (at, seen) in kept.iter().enumerate() {
         let around = || &kept[at.saturating_sub(5)..kept.len().min(at + 3)];
-        let &Seen::Event(marker, _) = seen else {
-            gaps.push(last);
+        let &Seen::Event(marker, given) = seen else {
             continue;
         };
         let id = *order.get(&marker).unwrap_or_else(|| panic!("subscriber {index} got {marker:?}, never acknowledged"));
+        assert!(given.is_none_or(|given| given == id), "subscriber {index} got {seen:?} with another id than {id}");
         assert!(received.insert(marker), "subscriber {index} got {marker:?} twice: {:?}", around());
         assert!(id > last, "subscriber {index} got {marker:?} with the id {id} after {last}: {:?}", around());
         assert!(!entries.refused.contains(&marker), "{marker:?} was refused, and subscriber {index} got it");
         assert!(follower.topics.contains(&marker.topic()), "{marker:?} is not of subscriber {index}'s topics");
         last = id;
     }
-    let ids: Vec<u64> = received.iter().map(|marker| order[marker]).collect();
-    let next_after = |id: u64| ids.iter().copied().filter(|next| *next > id).min().unwrap_or(u64::MAX);
-    let gone: Vec<(u64, u64)> = gaps.into_iter().map(|after| (after, next_after(after))).collect();
+    let gone = gone(&kept, follower.begin);
     for (marker, id) in &entries.accepted {
         let is_owed = follower.topics.contains(&marker.topic()) && (follower.begin + 1..=last).contains(id);
         if is_owed && !received.contains(marker) {
@@ -116,6 +116,23 @@ fn judge_one(
     verdict.gaps += gone.len();
     verdict.connections += follower.connections;
     verdict.silences += follower.silences;
+}
+
+/// Returns the ids that gaps report as gone, as ranges that exclude both ends. Their ends are events whose id the broker gave:
+/// the id of another is not certain if it was lost and published again.
+fn gone(seen: &[Seen], begin: u64) -> Vec<(u64, u64)> {
+    let (mut last, mut gone): (u64, Vec<(u64, u64)>) = (begin, Vec::new());
+    for seen in seen {
+        match seen {
+            Seen::Gap => gone.push((last, u64::MAX)),
+            Seen::Event(_, None) => {}
+            Seen::Event(_, Some(id)) => {
+                gone.iter_mut().filter(|(_, next)| *next == u64::MAX).for_each(|(_, next)| *next = *id);
+                last = *id;
+            }
+        }
+    }
+    gone
 }
 
 /// Leaves out events that the log has lost and that were published again: a gap follows them, and they have a newer id or come
@@ -131,6 +148,7 @@ fn without_lost(seen: &[Seen], order: &HashMap<Marker, u64>) -> Vec<Seen> {
             }
             Seen::Event(marker, _) if after.contains(marker) => continue,
             Seen::Event(marker, None) if has_gap && order.get(marker).is_some_and(|id| *id > oldest) => continue,
+            Seen::Event(marker, Some(id)) if has_gap && order.get(marker).is_some_and(|newer| newer > id) => continue,
             Seen::Event(marker, _) => {
                 since_gap.push(*marker);
                 oldest = order.get(marker).map_or(oldest, |id| oldest.min(*id));
@@ -158,10 +176,11 @@ mod tests {
         Marker(number * 4)
     }
 
-    /// Odd numbers are of events that have an id of the publisher.
+    /// Odd numbers are of events that have an id of the publisher; 12 is event 2 with an older id.
     fn seen(number: u64) -> Seen {
         match number {
             0 => Seen::Gap,
+            12 => Seen::Event(marker(2), Some(1001)),
             _ => Seen::Event(marker(number), number.is_multiple_of(2).then_some(1000 + number)),
         }
     }
@@ -195,7 +214,13 @@ mod tests {
         for numbers in [&[1, 2, 3, 4, 5, 6][..], &[1, 2, 3, 4, 5, 6, 8]] {
             assert_eq!(fault(numbers, Gaps::Forbidden), None);
         }
-        for numbers in [&[1, 2, 0, 5, 6][..], &[0, 6], &[1, 2, 3, 0, 3, 4, 5, 6], &[1, 3, 2, 0, 4, 5, 6]] {
+        for numbers in [
+            &[1, 2, 0, 5, 6][..],
+            &[0, 6],
+            &[1, 2, 3, 0, 3, 4, 5, 6],
+            &[1, 3, 2, 0, 4, 5, 6],
+            &[1, 12, 0, 2, 3, 4, 5, 6],
+        ] {
             assert_eq!(fault(numbers, Gaps::Allowed), None);
         }
     }
@@ -207,6 +232,8 @@ mod tests {
         assert_fault(&[1, 2, 3, 3, 4, 5, 6], Gaps::Forbidden, "twice");
         assert_fault(&[1, 2, 3, 3, 4, 0, 5, 6], Gaps::Allowed, "twice");
         assert_fault(&[1, 3, 2, 4, 5, 6], Gaps::Forbidden, "after");
+        assert_fault(&[1, 12, 3, 4, 5, 6], Gaps::Forbidden, "another id");
+        assert_fault(&[1, 0, 12, 3, 4, 5, 6], Gaps::Allowed, "another id");
         assert_fault(&[0, 1, 3, 2, 4, 5, 6], Gaps::Allowed, "after");
         assert_fault(&[2, 1, 3, 0, 4, 5, 6], Gaps::Allowed, "after");
         assert_fault(&[1, 2, 3, 4, 5, 6, 0], Gaps::Forbidden, "told 1 gaps");

@@ -23,6 +23,9 @@ impl Group {
         servers[1..].iter().for_each(|replica| replica.replicate(&servers[0]));
         let sentinels = (0..3).map(|_| RedisServer::start_sentinel(NAME, &servers[0], None)).collect();
         let group = Self { servers, sentinels };
+        // Only the first may begin a failover, the others vote: two that begin at the same time may promote two replicas.
+        let quorum = ["SENTINEL", "SET", NAME, "quorum", "4"];
+        group.sentinels[1..].iter().for_each(|sentinel| sentinel.command::<()>(&quorum));
         group.await_complete();
         group
     }
