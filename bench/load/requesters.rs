@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use super::Requester;
+use super::{Requester, TIMEOUT};
 use crate::servers::Failure;
 
 /// The connections.
@@ -19,28 +19,36 @@ pub struct Requesters<F> {
 }
 
 impl<F: FnMut(u64) -> String> Requesters<F> {
-    /// Connects, spread over these addresses, and sends the first request on each connection.
-    pub fn start(addresses: &[SocketAddr], connections: usize, request: F) -> Result<Self, Failure> {
+    /// Connects, spread over these addresses.
+    pub fn connect(addresses: &[SocketAddr], connections: usize, request: F) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         let connect = |(index, &address)| Requester::connect(address, poll.registry(), Token(index));
         let connections = addresses.iter().cycle().take(connections).enumerate().map(connect);
-        let connections = connections.collect::<Result<Vec<_>, _>>()?;
-        let mut requesters = Self { poll, events: Events::with_capacity(1024), connections, request, sent: 0 };
-        (0..requesters.connections.len()).try_for_each(|index| requesters.send(index))?;
-        Ok(requesters)
+        let connections = connections.collect::<Result<_, _>>()?;
+        Ok(Self { poll, events: Events::with_capacity(1024), connections, request, sent: 0 })
     }
 
-    /// Sends requests for this long. Returns the number of responses. Requests without a response remain.
+    /// Sends requests for this long, and then waits for the remaining responses. Returns the number of responses.
     pub fn run(&mut self, duration: Duration) -> Result<u64, Failure> {
         let (begin, mut responses) = (Instant::now(), 0);
-        while begin.elapsed() < duration {
+        (0..self.connections.len()).try_for_each(|index| self.send(index))?;
+        let mut waiting = self.connections.len();
+        while waiting > 0 {
+            if begin.elapsed() > duration + TIMEOUT {
+                return Err(format!("{waiting} requests have no response").into());
+            }
             self.poll.poll(&mut self.events, Some(Duration::from_millis(100)))?;
             let ready: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
             for index in ready {
-                self.connections[index].handle_readable()?;
-                if self.connections[index].outstanding() == 0 {
+                let connection = &mut self.connections[index];
+                let was_waiting = connection.outstanding() > 0;
+                connection.handle_readable()?;
+                if was_waiting && connection.outstanding() == 0 {
                     responses += 1;
-                    self.send(index)?;
+                    match begin.elapsed() < duration {
+                        true => self.send(index)?,
+                        false => waiting -= 1,
+                    }
                 }
             }
         }

@@ -36,10 +36,11 @@ fn append(setting: &Setting) -> Result<(), Failure> {
         let case = format!("{brokers:7} {publishers:11} {per_request:10}");
         for _ in 0..setting.rounds {
             let round = append::round(publishing, setting)?;
-            let append::Appending { rate, per_entry, floor, broker_micros, engine_micros } = round;
+            let (rate, floor, [brokers, engine]) = (round.rate(), round.floor(), round.micros_each());
             let share = rate / floor;
             println!(
-                "{case} {rate:9.0} {per_entry:10.1} {floor:8.0}  {share:.3} {broker_micros:10.2} {engine_micros:10.2}"
+                "{case} {rate:9.0} {:10.1} {floor:8.0}  {share:.3} {brokers:10.2} {engine:10.2}",
+                round.per_entry()
             );
             shares.push(share);
         }

@@ -61,7 +61,8 @@ pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure>
     let stats = servers::esker::stats(&server)?;
     let per_commit = stats("records") / stats("store_commits");
     let batch = (per_commit * (setting.size + 30) as f64) as usize;
-    let floor = disk::append(&server.scratch.path().join("floor"), iter::repeat(batch), setting.duration / 2)?;
+    let mut floor = disk::Appends::create(&server.scratch.path().join("floor"))?;
+    floor.run(iter::repeat(batch), setting.duration / 2)?;
     Ok(Inserts { rate: requests.rate(), per_commit, floor: floor.rate() * per_commit })
 }
 
@@ -71,7 +72,7 @@ fn drive(
     duration: Duration,
     request: impl FnMut(u64) -> String,
 ) -> Result<Requests, Failure> {
-    let mut requesters = Requesters::start(&[server.publish_at], connections, request)?;
+    let mut requesters = Requesters::connect(&[server.publish_at], connections, request)?;
     requesters.run(WARMING)?;
     let stopwatch = Stopwatch::start(server.root.id());
     let responses = requesters.run(duration)?;

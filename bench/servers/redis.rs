@@ -13,6 +13,7 @@ use std::{env, fs};
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 
 use super::{Failure, Scratch, launch, pinned, stop};
+use crate::procs::Stopwatch;
 
 /// How long the server may take until it responds.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,7 +37,7 @@ const PAGE: usize = 1000;
 
 /// A running server; stopped when dropped.
 pub struct Redis {
-    pub root: Child,
+    root: Child,
     /// The directory of its data.
     pub scratch: Scratch,
     address: SocketAddr,
@@ -81,6 +82,11 @@ impl Redis {
             sleep(PAUSE);
         }
         Ok(())
+    }
+
+    /// Starts measuring it.
+    pub fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start(self.root.id())
     }
 
     /// Returns its address as the option `--engine` takes it.

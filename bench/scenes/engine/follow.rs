@@ -25,9 +25,9 @@ pub fn round(setting: &Setting) -> Result<Following, Failure> {
     let request = |_| body(TOPIC, 0..PER_ENTRY, setting.size, false);
     let local = local(setting, request)?;
     let cluster = Cluster::start(2, setting)?;
-    let mut requesters = Requesters::start(&cluster.addresses()[..1], 1, request)?;
+    let mut requesters = Requesters::connect(&cluster.addresses()[..1], 1, request)?;
     requesters.run(WARMING)?;
-    let (engine, stopwatches) = (Stopwatch::start(cluster.engine.root.id()), cluster.stopwatches());
+    let (engine, stopwatches) = (cluster.engine.stopwatch(), cluster.stopwatches());
     let events = requesters.run(setting.duration)? * PER_ENTRY as u64;
     let (engine, spent) = (engine.spent(), stopwatches.iter().map(Stopwatch::spent).collect::<Vec<_>>());
     // The follower must have done the work that was measured.
@@ -43,7 +43,7 @@ pub fn round(setting: &Setting) -> Result<Following, Failure> {
 
 fn local(setting: &Setting, request: impl FnMut(u64) -> String) -> Result<f64, Failure> {
     let server = servers::start("esker", &setting.server_cores)?;
-    let mut requesters = Requesters::start(&[server.publish_at], 1, request)?;
+    let mut requesters = Requesters::connect(&[server.publish_at], 1, request)?;
     requesters.run(WARMING)?;
     let stopwatch = Stopwatch::start(server.root.id());
     let events = requesters.run(setting.duration)? * PER_ENTRY as u64;

@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use super::{Cluster, PER_ENTRY, Setting};
+use super::{Cluster, Setting};
 use crate::disk;
 use crate::load::Histogram;
 use crate::scenes::fanout;
@@ -18,8 +18,8 @@ pub type Latency = [u64; 2];
 /// Returns the time of an append and fdatasync of one event.
 pub fn disk(setting: &Setting) -> Result<Latency, Failure> {
     let scratch = Scratch::new()?;
-    let sizes = iter::repeat(setting.size + PER_ENTRY);
-    let appends = disk::append(&scratch.path().join("floor"), sizes, setting.duration)?;
+    let mut appends = disk::Appends::create(&scratch.path().join("floor"))?;
+    appends.run(iter::repeat(setting.size), setting.duration)?;
     Ok([0.5, 0.99].map(|share| Histogram::quantile(&appends.latency, share)))
 }
 

@@ -1,7 +1,6 @@
 //! What an event costs the engine: memory, disk, and CPU time.
 
 use super::{Cluster, Setting, fill};
-use crate::procs::Stopwatch;
 use crate::servers::Failure;
 
 /// The cost of an event; bytes each.
@@ -20,7 +19,7 @@ pub struct Cost {
 pub fn measure(setting: &Setting, events: usize, per_entry: usize, has_ids: bool) -> Result<Cost, Failure> {
     let cluster = Cluster::start(1, setting)?;
     let engine = &cluster.engine;
-    let (newest, stopwatch) = (engine.newest()?, Stopwatch::start(engine.root.id()));
+    let (newest, stopwatch) = (engine.newest()?, engine.stopwatch());
     let [memory, file] = ["used_memory", "aof_current_size"].map(|name| engine.info(name));
     let (memory, file) = (memory?, file?);
     fill(&cluster.brokers[0], events, per_entry, setting.size, has_ids)?;
