@@ -54,7 +54,7 @@ fn taken<T>(mut take: impl FnMut() -> Option<T>) -> T {
 /// Does what the tail does when the log has these events of the topic. Their ids begin with `first`.
 fn apply(broker: &Broker, first: u64, events: &[&str]) {
     let topic = TopicName::parse(TOPIC).unwrap();
-    let frame = |(id, data): (u64, &&str)| (topic.clone(), Event::new(*data).to_frame().unwrap().assign_id(id));
+    let frame = |(id, data): (u64, &&str)| (topic, Event::new(*data).to_frame().unwrap().assign_id(id));
     let mut frames = (first..).zip(events).map(frame).collect();
     broker.service.0.hub.apply(&mut frames).unwrap();
     assert!(frames.is_empty(), "there is room");
