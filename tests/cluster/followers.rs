@@ -62,12 +62,19 @@ impl Followers {
 
     /// Waits until each subscriber has received this many more heartbeats.
     pub fn await_heartbeats(&self, more: usize) {
-        self.await_more("heartbeats", &self.shared.heartbeats, more);
+        self.await_more("heartbeats", more, |shared, index| shared.heartbeats[index].load(Ordering::SeqCst));
     }
 
     /// Waits until each subscriber has received this many more events.
     pub fn await_events(&self, more: usize) {
-        self.await_more("events", &self.shared.events, more);
+        self.await_more("events", more, |shared, index| shared.events[index].load(Ordering::SeqCst));
+    }
+
+    /// Waits until each subscriber has received this many more events or heartbeats.
+    pub fn await_life(&self, more: usize) {
+        self.await_more("events or heartbeats", more, |shared, index| {
+            shared.events[index].load(Ordering::SeqCst) + shared.heartbeats[index].load(Ordering::SeqCst)
+        });
     }
 
     /// Waits until each subscriber has been told a gap.
@@ -78,12 +85,12 @@ impl Followers {
         });
     }
 
-    fn await_more(&self, what: &str, counters: &[AtomicUsize], more: usize) {
-        let load = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
-        let before: Vec<usize> = counters.iter().map(load).collect();
+    fn await_more(&self, what: &str, more: usize, count: impl Fn(&Shared, usize) -> usize) {
+        let counts = || (0..self.shared.events.len()).map(|index| count(&self.shared, index));
+        let before: Vec<usize> = counts().collect();
         wait_until(what, || {
             self.assert_running();
-            counters.iter().zip(&before).all(|(counter, before)| load(counter) >= before + more)
+            counts().zip(&before).all(|(count, before)| count >= before + more)
         });
     }
 

@@ -8,7 +8,7 @@ use super::redis_server::RedisServer;
 use super::{lock_machine, wait_until};
 
 /// Bytes of an event.
-const LARGE: usize = 60_000;
+const LARGE: usize = 500_000;
 
 #[test]
 fn publishing_resumes_when_the_server_has_memory_again() {
@@ -21,7 +21,7 @@ fn publishing_resumes_when_the_server_has_memory_again() {
     wait_until("refused for lack of memory", || {
         publisher.publish_large(0, LARGE).is_none() && load.ledger.entries().refusal.contains("memory")
     });
-    load.followers.await_heartbeats(2);
+    load.followers.await_life(2);
     for node in &cluster.nodes {
         let mut stream = node.broker().subscribe("/subscribe/topiczero0", "Last-Event-ID: 0\r\n");
         assert!(stream.event().name.is_none(), "what is retained can be read");
