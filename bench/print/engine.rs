@@ -28,8 +28,9 @@ fn append(setting: &Setting) -> Result<(), Failure> {
     let single = |brokers, publishers| Publishing { brokers, publishers, per_request: 1 };
     let mut cases: Vec<_> = setting.connections.iter().map(|&publishers| single(1, publishers)).collect();
     cases.push(single(SEVERAL, SEVERAL * PER_ENTRY));
-    cases.push(Publishing { brokers: 1, publishers: 1, per_request: PER_ENTRY });
-    cases.push(Publishing { brokers: SEVERAL, publishers: SEVERAL, per_request: PER_ENTRY });
+    // While one request of a broker is being appended, the next one arrives.
+    let full = |brokers| Publishing { brokers, publishers: 2 * brokers, per_request: PER_ENTRY };
+    cases.extend([full(1), full(SEVERAL)]);
     for publishing in cases {
         let mut shares = Vec::new();
         let Publishing { brokers, publishers, per_request } = publishing;
