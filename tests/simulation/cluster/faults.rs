@@ -86,6 +86,7 @@ impl World {
         let micros = self.rng.i64(-CLOCK_STEP..CLOCK_STEP);
         trace(self.step, &format!("a clock is set by {micros}"));
         if self.rng.bool() {
+            self.oracle.clock_steps += micros.unsigned_abs();
             return self.log.step_clock(micros);
         }
         let clock = &self.sites[site].clock.unix_micros;

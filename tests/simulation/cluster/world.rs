@@ -19,6 +19,8 @@ pub const SITES: usize = 3;
 const STEPS: usize = 500;
 /// The maximum number of subscribers at a time.
 const SUBSCRIBERS: usize = 12;
+/// How much longer than events the log knows a publisher's id.
+const OWN_ID_MARGIN: Duration = Duration::from_secs(60);
 /// The simulated time begins in 2026.
 const BEGIN_MICROS: u64 = 1_770_000_000_000_000;
 
@@ -111,10 +113,11 @@ impl World {
         let config = configure(&mut rng, &scenario);
         let site = |_| Site::new(BEGIN_MICROS + rng.u64(0..200_000) - 100_000);
         let sites = [(); SITES].map(site);
+        let own_id_micros = (retention.age + OWN_ID_MARGIN).as_micros() as u64;
         let mut world = Self {
             log: SimLog::new(rng.u64(..), BEGIN_MICROS, retention),
             rng,
-            oracle: Oracle { is_roomy, ..Oracle::default() },
+            oracle: Oracle { is_roomy, own_id_micros, ..Oracle::default() },
             scenario,
             config,
             sites,

@@ -9,7 +9,7 @@ use esker::internals::engine::sim::{SimConnect, SimLog};
 use esker::internals::engine::{Appender, Engine, EngineError, Health, Sequenced, Tail};
 use esker::internals::sim::{Clock, ManualClock, appender_link, tail_link};
 
-use super::follower::{Follower, lines};
+use super::follower::{self, Follower, lines};
 
 /// What a publish or a barrier was told.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub struct Node {
     pub follower: Follower,
     answers: Answers,
     pub is_closing: bool,
+    /// How much of what the follower was told was printed.
+    printed: usize,
 }
 
 impl Node {
@@ -66,6 +68,7 @@ impl Node {
             follower,
             answers: answers.clone(),
             is_closing: false,
+            printed: 0,
         }
     }
 
@@ -109,6 +112,14 @@ impl Node {
             self.step_tail(usize::MAX);
             idle = if self.follower.lock().told.len() > before { 0 } else { idle + 1 };
         }
+    }
+
+    /// Returns what the follower was told since the last call.
+    pub fn untold(&mut self) -> impl Iterator<Item = follower::Told> + use<> {
+        let notes = self.follower.lock();
+        let new = notes.told[self.printed..].to_vec();
+        self.printed = notes.told.len();
+        new.into_iter()
     }
 
     pub fn expire(&self) {

@@ -237,7 +237,11 @@ impl World {
         node.barrier(number);
     }
 
+    /// Prints what the followers were told, and takes what publishers were answered.
     fn take_answers(&mut self) {
+        for node in self.nodes.iter_mut().flatten() {
+            node.untold().for_each(|told| trace(self.step, &format!("{} is told {told:?}", node.serial)));
+        }
         for answer in self.answers.take() {
             trace(self.step, &format!("{answer:?}"));
             self.oracle.take(answer, &self.log);
