@@ -2,10 +2,11 @@
 //! broker that published it, and at another broker.
 
 use std::iter;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::{Cluster, Setting};
 use crate::disk;
-use crate::load::Histogram;
 use crate::scenes::fanout;
 use crate::servers::{self, Failure, Scratch};
 
@@ -15,12 +16,17 @@ const RATE: f64 = 100.0;
 /// Nanoseconds: median and 99th percentile.
 pub type Latency = [u64; 2];
 
-/// Returns the time of an append and fdatasync of one event.
+/// Returns the time of an append and fdatasync of one event, at the same rate.
 pub fn disk(setting: &Setting) -> Result<Latency, Failure> {
     let scratch = Scratch::new()?;
     let mut appends = disk::Appends::create(&scratch.path().join("floor"))?;
-    appends.run(iter::repeat(setting.size), setting.duration)?;
-    Ok([0.5, 0.99].map(|share| Histogram::quantile(&appends.latency, share)))
+    let pause = Duration::from_secs_f64(1.0 / setting.rate.unwrap_or(RATE));
+    let begin = Instant::now();
+    while begin.elapsed() < setting.duration {
+        appends.run(iter::once(setting.size), setting.duration)?;
+        sleep(pause);
+    }
+    Ok([0.5, 0.99].map(|share| appends.latency.quantile(share)))
 }
 
 /// Measures at a broker without an engine.
