@@ -82,10 +82,15 @@ impl Queue {
             (true, _) => EngineError::Closed,
             (false, true) => EngineError::Busy,
             (false, false) => {
+                let was_empty = state.publishes.is_empty();
                 state.bytes += cost;
                 state.publishes.push_back(publish);
                 drop(state);
-                return self.is_filled.notify_one();
+                // Otherwise the appender is busy, or has been notified. A notification is a system call.
+                if was_empty {
+                    self.is_filled.notify_one();
+                }
+                return;
             }
         };
         drop(state);
