@@ -36,6 +36,8 @@ pub use unread::UnreadLog;
 
 /// A test fails if a response takes longer.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
+/// A test fails if the broker takes longer to listen. It may first have to read what an engine has.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A running broker; killed when dropped.
 pub struct Broker {
@@ -115,7 +117,7 @@ impl Broker {
         // Created before the first wait, so that a failure kills the child.
         let nowhere = SocketAddr::from(([0; 4], 0));
         let mut broker = Self { child, address: nowhere, addresses: Vec::new(), log, pass: String::new() };
-        let line = broker.wait_for_log("listens on");
+        let line = broker.wait_for_log_within("listens on", START_TIMEOUT);
         // The first address, if any: the broker may listen only on Unix sockets.
         broker.addresses = addresses(&line);
         broker.address = broker.addresses.first().copied().unwrap_or(nowhere);
@@ -124,9 +126,13 @@ impl Broker {
 
     /// Waits for a line of the log that contains `part`, and returns it.
     pub fn wait_for_log(&self, part: &str) -> String {
+        self.wait_for_log_within(part, TIMEOUT)
+    }
+
+    fn wait_for_log_within(&self, part: &str, timeout: Duration) -> String {
         let mut before = String::new();
         loop {
-            match self.log.recv_timeout(TIMEOUT) {
+            match self.log.recv_timeout(timeout) {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before += &line,
                 Err(error) => panic!("the log never contains {part:?} ({error}), but:\n{before}"),
