@@ -113,7 +113,7 @@ impl Service {
 
     /// Returns this moment in the time of the events' ids. `id_micros` is this broker's time of ids.
     pub fn event_time(&self, id_micros: u64) -> u64 {
-        self.engine.as_ref().map_or(id_micros, |engine| engine.log_time(id_micros))
+        self.engine.as_ref().map_or(id_micros, Engine::log_time)
     }
 
     /// Publishes all frames, in order, or none, without an engine: see [`Hub::publish`]. Also reports the id to the store, so that no later run

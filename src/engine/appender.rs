@@ -248,7 +248,7 @@ impl<C: Connect> Appender<C> {
 
     fn note_pulse(&mut self, pulse: Pulse) {
         let now = self.engine.clock.now();
-        self.engine.shared.note_pulse(pulse, now.id_micros, now.millis);
+        self.engine.shared.note_pulse(pulse, self.engine.clock.elapsed_micros(), now.millis);
         self.pulse_at = now.millis + PULSE_MILLIS;
     }
 

@@ -85,9 +85,9 @@ impl Engine {
         self.queue.push_barrier(Barrier { queued: now, done: Box::new(done) });
     }
 
-    /// Returns this moment in the time of the log's ids, in microseconds. `now` is this broker's time of ids.
-    pub fn log_time(&self, now: u64) -> u64 {
-        self.shared.log_time(now)
+    /// Returns this moment in the time of the log's ids, in microseconds.
+    pub fn log_time(&self) -> u64 {
+        self.shared.log_time(self.clock.elapsed_micros())
     }
 
     /// Returns what is known of the engine.

@@ -144,7 +144,7 @@ pub(super) struct TailCounters {
 pub(super) struct Shared {
     links: Mutex<Links>,
     applied: AtomicU64,
-    /// What is added to this broker's time to get the log's, in microseconds.
+    /// What is added to this broker's monotonic time to get the log's, in microseconds.
     offset: AtomicI64,
     pub appender: AppenderCounters,
     pub tail: TailCounters,
@@ -232,10 +232,10 @@ impl Shared {
         }
     }
 
-    /// Notes what the log has said of its time and its newest id. `now` is this broker's time of ids, in microseconds, at that
-    /// moment, and `millis` its time for timeouts.
-    pub fn note_pulse(&self, pulse: Pulse, now: u64, millis: u64) {
-        self.offset.store(pulse.time.wrapping_sub(now) as i64, Ordering::Relaxed);
+    /// Notes what the log has said of its time and its newest id. `elapsed` is this broker's monotonic time at that moment, in
+    /// microseconds, and `millis` its time for timeouts.
+    pub fn note_pulse(&self, pulse: Pulse, elapsed: u64, millis: u64) {
+        self.offset.store(pulse.time.wrapping_sub(elapsed) as i64, Ordering::Relaxed);
         self.lock().era = pulse.era;
         self.note_last(pulse.last, millis);
     }
@@ -251,9 +251,10 @@ impl Shared {
         }
     }
 
-    /// Returns this moment in the log's time. `now` is this broker's time of ids.
-    pub fn log_time(&self, now: u64) -> u64 {
-        now.saturating_add_signed(self.offset.load(Ordering::Relaxed))
+    /// Returns this moment in the log's time. `elapsed` is this broker's monotonic time, which does not follow the system clock
+    /// when somebody sets it.
+    pub fn log_time(&self, elapsed: u64) -> u64 {
+        elapsed.saturating_add_signed(self.offset.load(Ordering::Relaxed))
     }
 
     /// Notes that the tail has applied everything up to this id.

@@ -235,7 +235,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             shared.link_up(Side::Tail, now.millis);
             shared.restart_behind(pulse.last, now.millis);
         }
-        shared.note_pulse(pulse, now.id_micros, now.millis);
+        shared.note_pulse(pulse, self.engine.clock.elapsed_micros(), now.millis);
         if self.goal.is_none() && !shared.is_caught_up() {
             self.goal = Some(pulse.last);
             self.check_goal();

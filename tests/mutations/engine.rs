@@ -72,15 +72,6 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
-        "lost-batch-is-a-refusal",
-        &[Engine(2)],
-        "engine/appender.rs",
-        &[(
-            "            Outcome::NotAppended => EngineError::Unavailable(why),\n",
-            "            Outcome::NotAppended | Outcome::Lost => EngineError::Unavailable(why),\n",
-        )],
-    ),
-    change(
         "last-batch-whichever-it-was",
         &[Engine(2)],
         "engine/appender.rs",

@@ -1,4 +1,7 @@
-//! Tests of the queue and of what waits for the tail.
+//! Tests of the engine's parts that need no log on a server. The simulation has those of the whole.
 
+mod appender;
 mod queue;
+#[cfg(feature = "internals")]
+mod time;
 mod waiting;
