@@ -18,6 +18,8 @@ use crate::sse::UnsequencedFrame;
 const START_MILLIS: u64 = 30_000;
 /// The time between two looks at whether the start goes on.
 const LOOK_TIME: Duration = Duration::from_millis(20);
+/// After this time, in milliseconds, a start that still reads the log says so.
+const ANNOUNCE_MILLIS: u64 = 1_000;
 /// How long a start that has failed waits for the engine's threads.
 const END_TIME: Duration = Duration::from_secs(1);
 /// The time between two attempts to reach the engine, in milliseconds.
@@ -180,12 +182,16 @@ fn reach<C: Connect>(connect: &mut C, clock: &Clock, is_stopped: &mut dyn FnMut(
 /// Waits until the hub has applied what the log had when the tail first attached to it.
 fn catch_up(engine: &Engine, clock: &Clock, is_stopped: &mut dyn FnMut() -> bool) -> Result<(), StartError> {
     let (mut applied, mut deadline) = (0, clock.now().millis + START_MILLIS);
+    let mut announce_at = Some(clock.now().millis + ANNOUNCE_MILLIS);
     while !engine.is_caught_up() {
         let status = engine.status();
         if let Health::Unreadable(why) = status.health {
             return Err(StartError::Engine(why.to_string()));
         }
         let now = clock.now().millis;
+        if announce_at.take_if(|time| *time <= now).is_some() {
+            log::info!("reading the engine's log; the broker listens when it has caught up");
+        }
         if status.applied > applied {
             (applied, deadline) = (status.applied, now + START_MILLIS);
         }
