@@ -29,8 +29,10 @@ fn script(home: &TempDir, port: u16) -> Command {
     let release = home.path.join("target/release");
     fs::create_dir_all(&release).expect("a directory can be made");
     symlink(env!("CARGO_BIN_EXE_esker"), release.join("esker")).expect("a link can be made");
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cluster"));
-    command.arg(port.to_string()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // Programs in the background ignore SIGINT, and so do their children; a shell can't change that.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cluster"), &port.to_string()]);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("CARGO_TARGET_DIR", home.path.join("target")).env("TMPDIR", &home.path).env("HOME", &home.path);
     command
 }
