@@ -39,7 +39,7 @@ mod broker;
 mod clock;
 mod config;
 mod conn;
-#[allow(dead_code, unused_imports, reason = "built step by step")]
+#[cfg_attr(not(feature = "engine"), allow(dead_code, unused_imports, reason = "nothing starts it"))]
 mod engine;
 #[cfg(feature = "internals")]
 mod fuzz;

@@ -52,11 +52,6 @@ impl Waiting {
         passed.into_values().for_each(|(_, done)| done(true));
     }
 
-    /// Returns the id up to which the tail has applied everything.
-    pub fn applied(&self) -> u64 {
-        self.lock().applied
-    }
-
     /// Calls those that have waited for too long.
     pub fn expire(&self, now: u64) {
         let mut state = self.lock();

@@ -16,6 +16,7 @@ const WAITAOF_VERSION: (u32, u32) = (7, 2);
 
 /// Returns the rules of an ACL with the least rights that a broker needs, without the user's name and password. WAITAOF can't be
 /// named where it does not exist.
+#[cfg(any(test, feature = "internals"))]
 pub fn acl_rules(prefix: &str, has_waitaof: bool) -> String {
     let waitaof = if has_waitaof { " +waitaof" } else { "" };
     format!(

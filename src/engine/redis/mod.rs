@@ -25,9 +25,11 @@ mod wire;
 
 use std::time::Duration;
 
+#[cfg(feature = "internals")]
 pub use check::acl_rules;
 pub use connect::Server;
-pub use guarantee::{Guarantee, GuaranteeHandle};
+pub use guarantee::Guarantee;
+#[cfg(feature = "internals")]
 pub use log::ServerLog;
 
 /// The layout of the keys, which are named after it.
