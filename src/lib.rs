@@ -51,6 +51,7 @@ mod keys;
 mod metrics;
 mod net;
 mod quota;
+mod records;
 #[cfg(feature = "internals")]
 mod sim;
 mod sse;
@@ -101,6 +102,9 @@ pub mod internals {
     }
     pub mod net {
         pub use crate::net::*;
+    }
+    pub mod records {
+        pub use crate::records::*;
     }
     pub mod sim {
         pub use crate::sim::*;

@@ -6,14 +6,18 @@ use super::authorize::{authorize, require_name};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
+use crate::engine::EngineError;
 use crate::http::{Head, Problem, Response};
 use crate::quota::Client;
-use crate::store::{Page, PageQuery, StoreError};
+use crate::store::{Page, PageQuery};
 
 /// The default number of versions on a page.
 const DEFAULT_LIMIT: usize = 1000;
 /// The maximum number of versions on a page.
 const MAX_LIMIT: usize = 10_000;
+
+/// The seconds after which to repeat a request for a page that found the engine away or busy.
+const ENGINE_SECONDS: u32 = 5;
 
 /// A request for a page.
 #[derive(Debug)]
@@ -89,16 +93,13 @@ fn check_limit(limit: u64) -> Result<usize, Problem> {
     limit.ok_or_else(|| Problem::bad_request("the query parameter limit must be between 1 and 10000"))
 }
 
-/// Returns the response for the store's reply.
-pub fn response(request: &Request, page: Result<Page, StoreError>) -> Response {
-    match page {
-        Ok(page) => page_response(request, page),
-        Err(error) => super::insert::store_problem(error).into(),
-    }
+/// Describes why the engine did not return a page.
+pub fn engine_problem(error: &EngineError) -> Problem {
+    Problem::unavailable(format!("{error}; try again"), ENGINE_SECONDS)
 }
 
 /// Returns the response with a page, and a link to the next one (RFC 8288).
-fn page_response(request: &Request, page: Page) -> Response {
+pub fn page_response(request: &Request, page: Page) -> Response {
     let Page { body, next } = page;
     let Some(after) = next else { return Response::json(body) };
     let name = utf8_percent_encode(&request.query.name, NON_ALPHANUMERIC);

@@ -7,13 +7,19 @@ use serde_json::Value;
 use super::authorize::{authorize, require_name};
 use super::body::{Body, check_coding};
 use super::rate_limit::{check_rate, peek_rate};
-use super::record::Record;
-use super::{Context, Deferred, Outcome, Plan, RECORDS};
+use super::record;
+use super::{Context, Deferred, Outcome, Plan, RECORDS, publish};
 use crate::auth::{Principal, Role};
+use crate::engine::EngineError;
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::InsertRefusal;
 use crate::store::StoreError;
+
+/// The seconds after which to repeat an insert that found the engine's queue full.
+const BUSY_SECONDS: u32 = 1;
+/// The seconds after which to repeat an insert that found the engine away, or the broker shutting down.
+const AWAY_SECONDS: u32 = 5;
 
 /// An insert whose body has not arrived yet.
 #[derive(Debug)]
@@ -54,7 +60,7 @@ pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -
     if let Err(problem) = peek_rate(request.principal, context) {
         return Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into());
     }
-    let record = match Record::parse(body.bytes()) {
+    let record = match record::parse(body.bytes()) {
         Ok(record) => record,
         Err(problem) => return Outcome::Respond(refused(InsertRefusal::Invalid, problem, context).into()),
     };
@@ -74,10 +80,7 @@ fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Proble
 /// Returns the response for the store's reply. `directory` is the data directory.
 pub fn response(name: &str, stored: Result<u64, StoreError>, directory: &Path) -> Response {
     match stored {
-        Ok(id) => {
-            let (event, key) = (Value::from(name), Value::from(version_key(name, id)));
-            Response::json(format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}}}"))
-        }
+        Ok(id) => accepted(name, id),
         // Only clients that may insert see the directory; /healthz needs no token.
         Err(error @ StoreError::Full(_)) => {
             let detail = format!("{error}; the data directory is {}", directory.display());
@@ -85,6 +88,35 @@ pub fn response(name: &str, stored: Result<u64, StoreError>, directory: &Path) -
         }
         Err(error) => store_problem(error).into(),
     }
+}
+
+/// Returns the response for the engine's reply.
+pub fn engine_response(name: &str, stored: Result<u64, EngineError>, context: Context<'_>) -> Response {
+    match stored {
+        Ok(id) => accepted(name, id),
+        Err(error) => engine_refusal(&error, context).into(),
+    }
+}
+
+/// Refuses an insert to which the engine did not reply in time. It is unknown whether the record was stored.
+pub fn engine_timed_out(context: Context<'_>) -> Problem {
+    engine_refusal(&publish::no_reply(), context)
+}
+
+fn engine_refusal(error: &EngineError, context: Context<'_>) -> Problem {
+    let detail = error.of_insert();
+    let (why, problem) = match error {
+        EngineError::Busy => (InsertRefusal::Engine, Problem::unavailable(detail, BUSY_SECONDS)),
+        EngineError::Unavailable(_) => (InsertRefusal::Engine, Problem::unavailable(detail, AWAY_SECONDS)),
+        EngineError::Closed => (InsertRefusal::Draining, Problem::unavailable(detail, AWAY_SECONDS)),
+        EngineError::Unknown(_) => (InsertRefusal::Timeout, Problem::new(504, detail)),
+    };
+    refused(why, problem, context)
+}
+
+fn accepted(name: &str, id: u64) -> Response {
+    let (event, key) = (Value::from(name), Value::from(version_key(name, id)));
+    Response::json(format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}}}"))
 }
 
 /// Returns the key of a version in an audit.

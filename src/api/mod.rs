@@ -34,7 +34,8 @@ use crate::http::problem::Consequence;
 use crate::http::{Head, Method, Problem, Response, cors};
 use crate::hub::TopicName;
 use crate::quota::PageReservation;
-use crate::store::StoreError;
+use crate::records::NewRecord;
+use crate::store::{Page, StoreError};
 pub use body::Body;
 pub use context::Context;
 use route::{Route, Served};
@@ -142,7 +143,7 @@ pub enum Deferred {
     /// Append events to the engine's log.
     Publish(publish::DeferredPublish),
     /// Store a record.
-    Insert(record::Record),
+    Insert(NewRecord),
     /// Read a page of a record's versions.
     Audit(audit::Request),
 }
@@ -159,6 +160,8 @@ pub struct DeferredReply {
 pub enum DeferredResult {
     /// The engine's reply to a publish to this topic.
     Published(TopicName, Result<Sequenced, EngineError>),
+    /// The engine's reply to an insert with this name.
+    Inserted(Arc<str>, Result<u64, EngineError>),
     /// The response to any other request.
     Response(Response),
 }
@@ -168,6 +171,7 @@ impl DeferredResult {
     pub fn into_response(self, context: Context<'_>) -> Response {
         match self {
             Self::Published(topic, result) => publish::response(&topic, result, context),
+            Self::Inserted(name, result) => insert::engine_response(&name, result, context),
             Self::Response(response) => response,
         }
     }
@@ -208,28 +212,50 @@ fn run_publish(
     }
 }
 
-fn run_insert(record: record::Record, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
+fn run_insert(record: NewRecord, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let name = Arc::clone(&record.name);
-    let directory = service.store.directory();
     let pending = PendingEvents::begin(service);
-    service.store.insert(record.name, record.data, move |stored| {
-        drop(pending);
-        reply(insert::response(&name, stored, &directory).into());
-    });
+    match (&service.engine, &service.store) {
+        (Some(engine), _) => engine.insert(record, move |result| {
+            drop(pending);
+            reply(DeferredReply { result: DeferredResult::Inserted(name, result), reservation: None });
+        }),
+        (None, Some(store)) => {
+            let directory = store.directory();
+            store.insert(record.name, record.data, move |stored| {
+                drop(pending);
+                reply(insert::response(&name, stored, &directory).into());
+            });
+        }
+        (None, None) => reply(Response::from(insert::store_problem(StoreError::Closed)).into()),
+    }
 }
 
 fn run_audit(request: audit::Request, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let client = request.client;
     let Some(reservation) = service.pages.reserve(client) else {
-        return reply(audit::response(&request, Err(StoreError::Busy)).into());
+        return reply(Response::from(insert::store_problem(StoreError::Busy)).into());
     };
-    service.store.read_history(request.query.clone(), client, reservation, move |read| {
-        let (page, reservation) = match read {
-            Ok((page, reservation)) => (Ok(page), Some(reservation)),
-            Err(error) => (Err(error), None),
-        };
-        reply(DeferredReply { result: DeferredResult::Response(audit::response(&request, page)), reservation });
-    });
+    let query = request.query.clone();
+    match (&service.engine, &service.store) {
+        (Some(engine), _) => engine.read_history(query, client, reservation, move |read| {
+            reply(page_reply(&request, read.map_err(|error| audit::engine_problem(&error))));
+        }),
+        (None, Some(store)) => store.read_history(query, client, reservation, move |read| {
+            reply(page_reply(&request, read.map_err(insert::store_problem)));
+        }),
+        (None, None) => reply(Response::from(insert::store_problem(StoreError::Closed)).into()),
+    }
+}
+
+fn page_reply(request: &audit::Request, read: Result<(Page, PageReservation), Problem>) -> DeferredReply {
+    match read {
+        Ok((page, reservation)) => {
+            let response = audit::page_response(request, page);
+            DeferredReply { result: DeferredResult::Response(response), reservation: Some(reservation) }
+        }
+        Err(problem) => Response::from(problem).into(),
+    }
 }
 
 /// Decides on a request by its head.
@@ -270,7 +296,7 @@ fn opens_stream(head: &Head<'_>, context: Context<'_>) -> bool {
 }
 
 fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem> {
-    let served = Served { console: context.service.settings.console, records: context.service.has_records };
+    let served = Served { console: context.service.settings.console, records: context.service.has_records() };
     Route::parse(&head.target, context.role, served)
 }
 

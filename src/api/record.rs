@@ -1,27 +1,18 @@
 //! Parses the body of an insert: `{"event":…,"data":…}`. The data is kept byte for byte, except for insignificant whitespace.
 
 use std::fmt::Display;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::not_utf8;
 use crate::http::Problem;
+use crate::records::NewRecord;
 use crate::store;
 use crate::util::json;
 
 /// The maximum length of data in bytes. SQLite's limit is a billion.
 pub const MAX_DATA: usize = 500_000_000;
-
-/// A version of a record that is to be stored.
-#[derive(Debug)]
-pub struct Record {
-    /// The record's name, which is also the name of the event.
-    pub name: Arc<str>,
-    /// The data: JSON on one line.
-    pub data: Box<str>,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,26 +22,24 @@ struct Members<'a> {
     data: &'a RawValue,
 }
 
-impl Record {
-    /// Parses a request's body.
-    pub fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(body).map_err(not_utf8)?;
-        let members: Members<'_> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
-        // serde also accepts the list of a name and data as a struct.
-        if !text.trim_start().starts_with('{') {
-            return Err(malformed(&"it is a list"));
-        }
-        check_name(&members.event)?;
-        Ok(Self { name: members.event.into(), data: compact(members.data.get())? })
+/// Parses a request's body.
+pub fn parse(body: &[u8]) -> Result<NewRecord, Problem> {
+    let text = std::str::from_utf8(body).map_err(not_utf8)?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+    // serde also accepts the list of a name and data as a struct.
+    if !text.trim_start().starts_with('{') {
+        return Err(malformed(&"it is a list"));
     }
+    check_name(&members.event)?;
+    Ok(NewRecord { name: members.event.into(), data: compact(members.data.get())? })
+}
 
-    /// Creates a record from a name and JSON.
-    pub fn new(name: &str, json: &str) -> Result<Self, Problem> {
-        check_name(name)?;
-        let data: &RawValue = serde_json::from_str(json)
-            .map_err(|error| Problem::bad_request(format!("the data is not JSON: {error}")))?;
-        Ok(Self { name: name.into(), data: compact(data.get())? })
-    }
+/// Creates a record from a name and JSON.
+pub fn create(name: &str, json: &str) -> Result<NewRecord, Problem> {
+    check_name(name)?;
+    let data: &RawValue =
+        serde_json::from_str(json).map_err(|error| Problem::bad_request(format!("the data is not JSON: {error}")))?;
+    Ok(NewRecord { name: name.into(), data: compact(data.get())? })
 }
 
 fn malformed(reason: &dyn Display) -> Problem {
@@ -83,7 +72,7 @@ mod tests {
     use super::*;
 
     fn data(body: &str) -> Result<String, u16> {
-        Record::parse(body.as_bytes()).map(|record| record.data.into()).map_err(|problem| problem.status)
+        parse(body.as_bytes()).map(|record| record.data.into()).map_err(|problem| problem.status)
     }
 
     #[test]
@@ -127,7 +116,7 @@ mod tests {
         ] {
             assert_eq!(data(bad), Err(400), "{bad}");
         }
-        assert_eq!(Record::parse(b"\xff").map_err(|problem| problem.status).unwrap_err(), 400);
+        assert_eq!(parse(b"\xff").map_err(|problem| problem.status).unwrap_err(), 400);
         assert!(data(&format!(r#"{{"event":"{}","data":1}}"#, "n".repeat(256))).is_ok());
         assert_eq!(data(&format!(r#"{{"event":"{}","data":1}}"#, "n".repeat(257))), Err(400));
     }

@@ -6,7 +6,6 @@ use crate::http::Problem;
 use crate::http::target::Target;
 use crate::hub::TopicName;
 use crate::net::ListenerRole;
-use crate::store;
 
 /// A route, with the decoded parameter from its path.
 pub(super) enum Route<'a> {
@@ -32,12 +31,7 @@ pub(super) struct Served {
 }
 
 /// The detail of a 404 for a route of records.
-const NO_RECORDS: &str = if store::IS_AVAILABLE {
-    "this broker serves no records: with --engine, records are kept by one broker alone, and only with --data; publish \
-     with POST /publish/{topic}"
-} else {
-    "this broker was built without records; publish with POST /publish/{topic}"
-};
+const NO_RECORDS: &str = "this broker was built without records; publish with POST /publish/{topic}";
 
 impl<'a> Route<'a> {
     /// Returns the route of a target. Returns 404 if it doesn't exist, or isn't served on listeners of this role.
@@ -219,7 +213,7 @@ mod tests {
         let parse = |path| Route::parse(&Target::parse(path).unwrap(), ListenerRole::All, without);
         for path in ["/insert", "/events?event=user", "/audit/user", "/audit?event=user"] {
             let Err(problem) = parse(path) else { panic!("{path} is served") };
-            assert!(problem.status == 404 && problem.detail.contains("--data"), "{path}: {}", problem.detail);
+            assert!(problem.status == 404 && problem.detail.contains("without records"), "{path}: {}", problem.detail);
         }
         assert!(parse("/publish/topicone1").is_ok() && parse("/subscribe/topicone1").is_ok());
     }

@@ -11,18 +11,16 @@ use crate::metrics::Metrics;
 use crate::net::ListenerRole;
 use crate::quota::{BodyBudget, PageBudget, Quotas};
 use crate::sse::UnsequencedFrame;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// The shared parts of a broker.
 pub struct Service {
     /// The order and the history of events.
     pub hub: Arc<Hub>,
-    /// The records.
-    pub store: Store,
-    /// The log that several brokers share. Without one, the hub alone orders events.
+    /// The records of this broker. `None` if the engine has them, or if there are none.
+    pub store: Option<Store>,
+    /// The log that several brokers share, with their records. Without one, the hub alone orders events.
     pub engine: Option<Engine>,
-    /// Whether the routes of records are served.
-    pub has_records: bool,
     /// The configuration, with every default filled in.
     pub settings: Settings,
     /// How requests are authenticated.
@@ -79,14 +77,13 @@ impl LoopbackOnly {
 
 impl Service {
     /// Creates a service that is not draining.
-    pub fn new(hub: Arc<Hub>, store: Store, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
+    pub fn new(hub: Arc<Hub>, store: Option<Store>, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
         let bodies = BodyBudget::new(settings.max_body);
         Self {
             hub,
             store,
             engine: None,
-            has_records: settings.has_records,
             settings,
             auth,
             metrics,
@@ -111,6 +108,16 @@ impl Service {
         Self { engine: Some(engine), ..self }
     }
 
+    /// Returns whether the routes of records are served.
+    pub fn has_records(&self) -> bool {
+        self.store.is_some() || self.engine.is_some()
+    }
+
+    /// Returns the state and the counters of the store; those of an empty one if there is none.
+    pub fn store_status(&self) -> store::Status {
+        self.store.as_ref().map_or_else(store::Status::empty, Store::status)
+    }
+
     /// Returns this moment in the time of the events' ids. `id_micros` is this broker's time of ids.
     pub fn event_time(&self, id_micros: u64) -> u64 {
         self.engine.as_ref().map_or(id_micros, Engine::log_time)
@@ -126,7 +133,7 @@ impl Service {
         from: Option<WorkerId>,
     ) -> Result<Published, Refused> {
         let published = self.hub.publish(topic, frames, id_micros, from)?;
-        self.store.note_assigned_id(published.id);
+        self.store.iter().for_each(|store| store.note_assigned_id(published.id));
         Ok(published)
     }
 

@@ -119,13 +119,37 @@ pub enum Lookup {
     Barrier,
 }
 
+/// The reply to a [`Lookup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupReply {
+    /// The record exists, and this broker has it. Or this broker has received what the log has.
+    Found,
+    /// The record does not exist.
+    Missing,
+    /// There was no reply in time, or an error.
+    Unavailable,
+}
+
 impl Lookup {
-    /// Has it looked up. Another thread calls `reply`, or this one: with `false` if it is not found, or unknown.
-    pub fn run(self, service: &Service, reply: impl FnOnce(bool) + Send + 'static) {
-        match (self, &service.engine) {
-            (Self::Record(id), _) => service.store.contains(id, move |found| reply(found.unwrap_or(false))),
-            (Self::Barrier, Some(engine)) => engine.barrier(reply),
-            (Self::Barrier, None) => reply(true),
+    /// Has it looked up. Another thread calls `reply`, or this one.
+    pub fn run(self, service: &Service, reply: impl FnOnce(LookupReply) + Send + 'static) {
+        match (self, &service.engine, &service.store) {
+            (Self::Record(id), Some(engine), _) => engine.find_record(id, move |found| reply(found.into())),
+            (Self::Record(id), None, Some(store)) => store.contains(id, move |found| reply(found.into())),
+            (Self::Barrier, Some(engine), _) => engine.barrier(move |is_passed| {
+                reply(if is_passed { LookupReply::Found } else { LookupReply::Unavailable });
+            }),
+            (_, None, _) => reply(LookupReply::Unavailable),
+        }
+    }
+}
+
+impl<E> From<Result<bool, E>> for LookupReply {
+    fn from(found: Result<bool, E>) -> Self {
+        match found {
+            Ok(true) => Self::Found,
+            Ok(false) => Self::Missing,
+            Err(_) => Self::Unavailable,
         }
     }
 }
@@ -198,25 +222,29 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
     Opened::Joined(OpenStream { joined, framing, expires: request.expires, age_limit, permit })
 }
 
-/// Opens a stream with the reply to its lookup. A position for which a lookup of a record failed is in doubt, so that the stream
-/// reports a gap. Without the barrier nothing is known, and the gap might be false: the client is to reconnect.
+/// Opens a stream with the reply to its lookup. If this broker's store can't be asked about a record, its position is in doubt,
+/// so that the stream reports a gap. If the engine can't be asked, the client is to reconnect, perhaps to another broker.
 pub fn open_after_lookup(
     request: Request,
     lookup: Lookup,
-    found: bool,
+    reply: LookupReply,
     params: ResponseParams,
     context: Context<'_>,
     out: &mut Vec<u8>,
 ) -> Opened {
-    match lookup {
-        Lookup::Record(_) => open(&request.resolve_record(found), params, context, out),
-        Lookup::Barrier if found => open(&request, params, context, out),
-        Lookup::Barrier => {
+    let is_shared = context.service.engine.is_some();
+    match (lookup, reply) {
+        (_, LookupReply::Unavailable) if is_shared => {
             let is_draining = context.service.is_draining();
             let why = if is_draining { TurnedAway::Draining } else { TurnedAway::Engine };
             let framing = framing(&params);
             turn_away(why, params, framing, context, out)
         }
+        (Lookup::Record(_), reply) => {
+            let exists = reply == LookupReply::Found;
+            open(&request.resolve_record(exists), params, context, out)
+        }
+        (Lookup::Barrier, _) => open(&request, params, context, out),
     }
 }
 

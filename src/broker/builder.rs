@@ -18,17 +18,19 @@ use crate::worker::{Mailbox, Worker, WorkerParams};
 pub(crate) fn hub(
     settings: &Settings,
     clock: &Clock,
-    records: &mut Opening,
+    records: Option<&mut Opening>,
     wakers: impl Iterator<Item = WakeFn>,
 ) -> (Arc<Hub>, Vec<Inbox>) {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = wakers.map(inbox).unzip();
-    clock.advance_ids(records.ids_through);
+    clock.advance_ids(records.as_ref().map_or(0, |records| records.ids_through));
     let start = start_id(clock.now().id_micros);
     let hub = match settings.engine {
         None => Hub::new(hub_limits(settings), outboxes, start),
         Some(_) => Hub::following(hub_limits(settings), outboxes, start),
     };
-    hub.restore_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
+    if let Some(records) = records {
+        hub.reset_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
+    }
     (Arc::new(hub), inboxes)
 }
 

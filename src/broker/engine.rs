@@ -12,7 +12,9 @@ use crate::engine::log::{Connect, LogError, Refusal};
 use crate::engine::redis::{Guarantee, Server};
 use crate::engine::{Engine, EngineSettings, Follow, Health, LogEvent, Threads};
 use crate::hub::{Hub, LoggedFrame, TopicName};
-use crate::sse::UnsequencedFrame;
+use crate::ids::LOG_ID_BITS;
+use crate::records::{Record, check_name};
+use crate::sse::{Frame, UnsequencedFrame, record_frame};
 
 /// How long a start waits for an engine that can't be reached, or for the log to go on, in milliseconds.
 const START_MILLIS: u64 = 30_000;
@@ -33,12 +35,14 @@ pub(crate) struct HubFollow {
     hub: Arc<Hub>,
     /// The first events of the queue, as frames.
     frames: VecDeque<LoggedFrame>,
+    /// The first records of the queue, as frames.
+    record_frames: VecDeque<Arc<Frame>>,
 }
 
 impl HubFollow {
     /// Creates what applies the log to this hub.
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, frames: VecDeque::new() }
+        Self { hub, frames: VecDeque::new(), record_frames: VecDeque::new() }
     }
 
     /// Turns the first events of the queue into frames. Fails only if the first one can't be.
@@ -51,6 +55,21 @@ impl HubFollow {
             }
         }
         Ok(())
+    }
+
+    /// Turns the first records of the queue into frames. Keeps those of the last call, unless the queue has changed. Removes
+    /// records that no broker has written from the front of the queue.
+    fn fill_records(&mut self, records: &mut VecDeque<Record>) {
+        let is_kept = self.record_frames.len() <= records.len()
+            && self.record_frames.iter().zip(records.iter()).all(|(frame, record)| frame.id() == record.id);
+        if self.record_frames.is_empty() || !is_kept {
+            while let Some(unsound) = records.front().filter(|record| !is_sound(record)) {
+                warn_of_unsound(unsound);
+                records.pop_front();
+            }
+            let sound = records.iter().take(SLICE).take_while(|record| is_sound(record));
+            self.record_frames = sound.map(frame_of_record).collect();
+        }
     }
 }
 
@@ -81,6 +100,47 @@ impl Follow for HubFollow {
     fn pass(&mut self, id: u64) {
         self.hub.pass(id);
     }
+
+    fn apply_records(&mut self, records: &mut VecDeque<Record>) {
+        while !records.is_empty() {
+            self.fill_records(records);
+            let before = self.record_frames.len();
+            self.hub.apply_records(&mut self.record_frames);
+            records.drain(..before - self.record_frames.len());
+            if !self.record_frames.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn reset_records(&mut self, mut newest: Vec<Record>) {
+        self.record_frames.clear();
+        newest.iter().filter(|record| !is_sound(record)).for_each(warn_of_unsound);
+        newest.retain(is_sound);
+        // Each record is freed when its frame is made.
+        let mut frames: Vec<_> = newest.into_iter().map(|record| frame_of_record(&record)).collect();
+        frames.sort_by_key(|frame| frame.id());
+        frames.dedup_by_key(|frame| frame.id());
+        self.hub.reset_records(frames);
+    }
+
+    fn subscribers(&self) -> u64 {
+        self.hub.counts().subscribers as u64
+    }
+}
+
+/// Returns whether a broker may have written a record: whether it would not break the framing of a stream.
+fn is_sound(record: &Record) -> bool {
+    let is_one_line = memchr::memchr2(b'\n', b'\r', record.data.as_bytes()).is_none();
+    is_one_line && check_name(&record.name).is_ok() && record.id >> LOG_ID_BITS == 0
+}
+
+fn frame_of_record(record: &Record) -> Arc<Frame> {
+    record_frame(&record.name, &record.data, record.id)
+}
+
+fn warn_of_unsound(record: &Record) {
+    log::warn!("the engine's record {} is not one that a broker writes; it is skipped", record.id);
 }
 
 fn frame_of(event: &LogEvent) -> Result<LoggedFrame, String> {
@@ -110,9 +170,10 @@ impl Running {
         let server = Server::new(settings.clone());
         let guarantee = server.guarantee();
         let running = Self::start_on(move || server.clone(), hub, clock, is_stopped)?;
-        if let Some(Guarantee { server, ack, warning }) = guarantee.get() {
+        if let Some(Guarantee { server, ack, warning, records_refused }) = guarantee.get() {
             log::info!("the engine is {server}; publishes are acknowledged by {ack}");
             warning.iter().for_each(|warning| log::warn!("{warning}"));
+            records_refused.iter().for_each(|why| log::warn!("records are refused, because {why}"));
         }
         Ok(running)
     }

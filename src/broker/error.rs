@@ -141,7 +141,7 @@ impl fmt::Display for PublishError {
                 f.write_str("there are as many topics as `max_topics` allows; try again when some have expired")
             }
             Self::Draining => f.write_str("the broker is shutting down"),
-            Self::Engine(error) => error.fmt(f),
+            Self::Engine(error) => f.write_str(&error.of_publish()),
         }
     }
 }
@@ -163,11 +163,13 @@ pub enum InsertError {
     Record(String),
     /// The store did not accept it.
     Store(StoreError),
+    /// The engine did not accept it, or it is unknown whether it did.
+    Engine(EngineError),
     /// The newest records of all names take as much memory as [`Config::latest_bytes`](crate::Config::latest_bytes) allows.
     Full,
     /// The broker is shutting down.
     Draining,
-    /// The broker serves no records: with an engine, it does only if [`Config::data`](crate::Config::data) is set.
+    /// The broker serves no records: it was built without them.
     Off,
 }
 
@@ -177,12 +179,21 @@ impl fmt::Display for InsertError {
             Self::Full => f.write_str(
                 "the newest records of all names fill the memory limit `latest_bytes`; raise it, or use fewer names",
             ),
-            Self::Off => f.write_str("there are no records: with `engine`, a broker has them only if `data` is set"),
+            Self::Off => f.write_str("there are no records: the broker was built without them"),
             Self::Record(advice) => f.write_str(advice),
             Self::Store(error) => error.fmt(f),
+            Self::Engine(error) => f.write_str(&error.of_insert()),
             Self::Draining => f.write_str("the broker is shutting down"),
         }
     }
 }
 
-impl Error for InsertError {}
+impl Error for InsertError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Engine(error) => Some(error),
+            _ => None,
+        }
+    }
+}

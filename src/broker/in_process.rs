@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::InsertError;
 use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
 #[cfg(feature = "records")]
-use crate::api::record::Record;
+use crate::api::record;
 use crate::api::subscribe::MAX_TOPICS;
 use crate::api::{Service, publish};
 use crate::engine::{Engine, EngineError, Sequenced};
 use crate::hub::{Refused, TopicName};
+use crate::records::NewRecord;
 use crate::sse::{Event, MAX_EVENTS, UnsequencedFrame};
 
 impl Broker {
@@ -145,19 +146,39 @@ impl Broker {
         if service.is_draining() {
             return Err(InsertError::Draining);
         }
-        if !service.has_records {
+        if !service.has_records() {
             return Err(InsertError::Off);
         }
         if !service.hub.has_room_for_records() {
             return Err(InsertError::Full);
         }
-        let record = Record::new(name, json).map_err(|problem| InsertError::Record(problem.detail.into()))?;
-        let (sender, reply) = crossbeam_channel::bounded(1);
-        service.store.insert(record.name, record.data, move |stored| {
-            let _ = sender.send(stored);
-        });
-        let stored = reply.recv().map_err(|_| InsertError::Draining)?;
-        stored.map_err(InsertError::Store)
+        let record = record::create(name, json).map_err(|problem| InsertError::Record(problem.detail.into()))?;
+        match (&service.engine, &service.store) {
+            (Some(engine), _) => insert_through(engine, record),
+            (None, Some(store)) => {
+                let (sender, reply) = crossbeam_channel::bounded(1);
+                store.insert(record.name, record.data, move |stored| {
+                    let _ = sender.send(stored);
+                });
+                let stored = reply.recv().map_err(|_| InsertError::Draining)?;
+                stored.map_err(InsertError::Store)
+            }
+            (None, None) => Err(InsertError::Off),
+        }
+    }
+}
+
+/// Stores a record through the engine, and waits for its reply.
+fn insert_through(engine: &Engine, record: NewRecord) -> Result<u64, InsertError> {
+    let (sender, reply) = crossbeam_channel::bounded(1);
+    engine.insert(record, move |result| {
+        let _ = sender.send(result);
+    });
+    let timeout = Duration::from_millis(publish::REPLY_MILLIS);
+    match reply.recv_timeout(timeout).unwrap_or_else(|_| Err(publish::no_reply())) {
+        Ok(id) => Ok(id),
+        Err(EngineError::Closed) => Err(InsertError::Draining),
+        Err(error) => Err(InsertError::Engine(error)),
     }
 }
 

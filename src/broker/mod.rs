@@ -42,7 +42,7 @@ pub use crate::hub::Published;
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
 use crate::net::{MioPoller, Reactor as _};
-use crate::store::Store;
+use crate::store::{Location, Store};
 use builder::HubOrder;
 pub use error::{InsertError, PublishError, StartError};
 use listen::{InheritedListener, Listening};
@@ -122,12 +122,13 @@ impl Broker {
             None => (Listening::open(&settings, inherited)?, Vec::new()),
             Some(_) => (Listening::default(), inherited),
         };
-        let mut records = Store::open(&settings.data)?;
+        let mut records = settings.data.as_ref().map(Store::open).transpose()?;
         let clock = Clock::new();
         let pollers = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = pollers.iter().map(MioPoller::waker);
-        let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, wakers);
-        let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() }))?;
+        let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);
+        let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
+        let store = records.map(|records| records.start(Box::new(order))).transpose()?;
         let engine = match &settings.engine {
             None => None,
             Some(engine) => {
@@ -166,10 +167,11 @@ impl Broker {
                 Access::Tokens { .. } => "with tokens",
             },
         );
-        if settings.engine.is_some() && settings.has_records {
+        if let Some(directory) = settings.unused_data.as_ref().and_then(Location::directory_with_records) {
             log::warn!(
-                "records are kept by this broker alone, in {}; they are not shared through the engine",
-                self.service.0.store.directory().display()
+                "the records in {} are not used, because the engine stores records; move them there with esker dump \
+                 and esker load, see esker load --help",
+                directory.display()
             );
         }
         if let Access::Tokens { publisher, subscriber } = &settings.access
@@ -248,7 +250,7 @@ impl Broker {
         let (sender, closed) = crossbeam_channel::bounded(1);
         let service = self.service.clone();
         let closing = std::thread::Builder::new().name("esker-close".into()).spawn(move || {
-            service.0.store.close();
+            service.0.store.iter().for_each(Store::close);
             let _ = sender.send(());
         });
         if closing.is_err() || closed.recv_timeout(Duration::from_millis(self.left(begin))).is_err() {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 #[cfg(feature = "engine")]
 mod engine;
+mod follow;
 
 use super::builder::hub_limits;
 use super::*;
@@ -64,7 +65,7 @@ fn a_client_that_closes_while_its_publish_waits_gets_all_responses() {
 #[test]
 fn a_pipeline_of_refused_inserts_does_not_delay_other_clients() {
     let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();
-    broker.service.0.store.close();
+    broker.service.0.store.as_ref().unwrap().close();
     let is_answered = Arc::new(AtomicBool::new(false));
     let mut flood = TcpStream::connect(broker.local_addr().unwrap()).unwrap();
     let mut drain = flood.try_clone().unwrap();

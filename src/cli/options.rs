@@ -207,6 +207,14 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| Ok(config.engine_prefix(text))),
     },
     Opt {
+        long: "engine-records",
+        short: None,
+        value: "SIZE",
+        default: "1G",
+        help: "memory for records in the engine",
+        effect: Effect::Value(|config, text| parse_size(text).map(|bytes| config.engine_records(bytes))),
+    },
+    Opt {
         long: "engine-ca",
         short: None,
         value: "FILE",
@@ -429,7 +437,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen_of_80_columns() {
-        assert!(help_text().lines().count() <= 56);
+        assert!(help_text().lines().count() <= 60);
         assert!(help_text().lines().all(|line| line.chars().count() <= 80), "{}", help_text());
     }
 

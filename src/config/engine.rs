@@ -10,6 +10,8 @@ use crate::engine::{AckMode, EngineSettings, EngineUrl, EngineUrlError};
 const PREFIX: &str = "{esker}";
 /// The longest prefix, in characters, without its braces.
 const MAX_PREFIX: usize = 64;
+/// The bytes of memory that records may take in the engine, unless others are set.
+const RECORDS: usize = 1 << 30;
 /// The largest request body with an engine. Its events become one value in the engine, whose values have at most 512 MiB.
 const MAX_BODY: usize = 256 << 20;
 
@@ -19,16 +21,17 @@ pub(super) struct EngineConfig {
     url: Option<Result<EngineUrl, EngineUrlError>>,
     ack: Option<AckMode>,
     prefix: Option<String>,
+    records: Option<usize>,
     ca_file: Option<PathBuf>,
     password: Option<Password>,
 }
 
 impl Config {
-    /// Lets several brokers share their topics through a log in Redis or Valkey, 7.0 or later. `url` is
+    /// Lets several brokers share their topics and records through a log in Redis or Valkey, 7.0 or later. `url` is
     /// `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`, `rediss://…` with TLS, or `redis+sentinel://HOST,HOST,…/NAME` and
     /// `rediss+sentinel://…` for a server that sentinels know by this name. Default: none; the broker is on its own.
     ///
-    /// Records are not shared. With an engine they are off unless their location is set.
+    /// Records are stored in the engine, too, as durably as its append-only file: see [`engine_records`](Config::engine_records).
     ///
     /// ```
     /// let config = esker::Config::new()
@@ -59,6 +62,14 @@ impl Config {
         self
     }
 
+    /// Sets how many bytes of memory records may take in the engine, about. More are refused. Requires
+    /// [`engine`](Config::engine). Default: 1 GiB.
+    #[must_use]
+    pub fn engine_records(mut self, bytes: usize) -> Self {
+        self.engine.records = Some(bytes);
+        self
+    }
+
     /// Sets the file with the certificates, in PEM, of the authorities to trust instead of the system's. Requires an
     /// [`engine`](Config::engine) with TLS.
     #[must_use]
@@ -86,7 +97,11 @@ impl Config {
         if self.max_body > MAX_BODY {
             return Err(ConfigError::EngineBody);
         }
-        let retention = Retention { age: self.history_age, bytes: self.history_bytes as u64 };
+        let retention = Retention {
+            age: self.history_age,
+            bytes: self.history_bytes as u64,
+            record_bytes: self.engine.records.unwrap_or(RECORDS) as u64,
+        };
         self.engine.settle(url, retention).map(Some)
     }
 }
@@ -97,6 +112,7 @@ impl EngineConfig {
         let given = [
             ("engine_ack", self.ack.is_some()),
             ("engine_prefix", self.prefix.is_some()),
+            ("engine_records", self.records.is_some()),
             ("engine_ca", self.ca_file.is_some()),
             ("engine_password", self.password.is_some()),
         ];
@@ -195,7 +211,10 @@ mod tests {
     #[test]
     fn the_retention_is_that_of_the_history() {
         let settings = settle(local().history_age(Duration::from_secs(7)).history_bytes(9)).unwrap();
-        assert_eq!(settings.retention, Retention { age: Duration::from_secs(7), bytes: 9 });
+        assert_eq!(
+            settings.retention,
+            Retention { age: Duration::from_secs(7), bytes: 9, record_bytes: RECORDS as u64 }
+        );
         assert_eq!((settings.ack, settings.prefix.as_str(), settings.database), (None, "{esker}", 0));
         assert_eq!(settings.to_string(), "redis://127.0.0.1:6379");
     }

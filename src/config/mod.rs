@@ -227,8 +227,8 @@ impl Config {
     }
 
     /// Sets the directory that stores the records; it is created if it is missing. `:memory:` has the effect of
-    /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory;
-    /// with an [`engine`](Config::engine), records are off.
+    /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory. Has no effect with an
+    /// [`engine`](Config::engine), which then stores the records.
     #[cfg(feature = "records")]
     #[must_use]
     pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {

@@ -36,10 +36,10 @@ pub struct Settings {
     pub access: Access,
     /// Whether `GET /` has the console.
     pub console: bool,
-    /// Where records are stored. In memory if there are none.
-    pub data: Location,
-    /// Whether there are records. With an engine, there are only if their location was set.
-    pub has_records: bool,
+    /// Where this broker stores records. `None` if the engine does, or if it was built without records.
+    pub data: Option<Location>,
+    /// A location that was set, and is not used because the engine stores the records.
+    pub unused_data: Option<Location>,
     /// The log that several brokers share.
     pub engine: Option<EngineSettings>,
     /// The bytes of memory for the newest record of every name.

@@ -58,7 +58,7 @@ impl Config {
             access,
             console: self.console,
             data: self.settle_data(is_shared),
-            has_records: store::IS_AVAILABLE && (self.data.is_some() || !is_shared),
+            unused_data: self.data.clone().filter(|_| is_shared),
             engine,
             latest_bytes: self.latest_bytes,
             origins: self.settle_origins()?,
@@ -81,14 +81,10 @@ impl Config {
         })
     }
 
-    /// Returns where records are stored. The records of one broker must not look like those of all, so with an engine they have
-    /// no location by default.
-    fn settle_data(&self, is_shared: bool) -> Location {
-        match &self.data {
-            Some(data) => data.clone(),
-            None if is_shared => Location::in_memory(),
-            None => Location::default(),
-        }
+    /// Returns where this broker stores records; `None` if the engine does, or if it was built without records.
+    fn settle_data(&self, is_shared: bool) -> Option<Location> {
+        let is_stored = store::IS_AVAILABLE && !is_shared;
+        is_stored.then(|| self.data.clone().unwrap_or_default())
     }
 
     /// Rejects limits per token if there are no tokens.
@@ -240,16 +236,17 @@ mod tests {
 
     #[cfg(all(feature = "engine", feature = "records"))]
     #[test]
-    fn with_an_engine_records_are_on_only_if_their_location_is_set() {
+    fn with_an_engine_no_records_are_stored_by_the_broker() {
         let settle = |config: Config| {
             let settings = config.no_auth(true).port(0).settle(1000).unwrap();
-            (settings.has_records, settings.data)
+            (settings.data, settings.unused_data)
         };
         let shared = || Config::new().engine("redis://h");
-        assert_eq!(settle(Config::new()), (true, Location::Directory("esker-data".into())));
-        assert_eq!(settle(shared()), (false, Location::Memory));
-        assert_eq!(settle(shared().in_memory()), (true, Location::Memory));
-        assert_eq!(settle(shared().data("d")), (true, Location::Directory("d".into())));
+        assert_eq!(settle(Config::new()), (Some(Location::Directory("esker-data".into())), None));
+        assert_eq!(settle(Config::new().in_memory()), (Some(Location::Memory), None));
+        assert_eq!(settle(shared()), (None, None));
+        assert_eq!(settle(shared().in_memory()), (None, Some(Location::Memory)));
+        assert_eq!(settle(shared().data("d")), (None, Some(Location::Directory("d".into()))));
     }
 
     #[test]

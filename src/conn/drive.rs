@@ -6,6 +6,7 @@ use super::exchange::Step;
 use super::timeout::TimeoutKind;
 use super::{Budget, ConnectionId, Connections, Effect, IterationContext, READS_PER_ITERATION};
 use crate::api::DeferredReply;
+use crate::api::subscribe::LookupReply;
 use crate::net::{Reactor, ReadOutcome, SocketKey, Stream};
 
 /// Microseconds of a loop iteration for driving queued connections. With one request beyond it, the most expensive of which is
@@ -271,10 +272,10 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Opens a stream with the reply to its lookup.
-    pub(crate) fn open_after_lookup(&mut self, id: ConnectionId, found: bool, cx: &IterationContext) {
+    pub(crate) fn open_after_lookup(&mut self, id: ConnectionId, reply: LookupReply, cx: &IterationContext) {
         let Some(connection) = self.get(id) else { return };
         let context = cx.request_context(connection.role, connection.address);
-        let step = connection.exchange.open_after_lookup(found, context, &mut connection.output);
+        let step = connection.exchange.open_after_lookup(reply, context, &mut connection.output);
         self.take_step(id.key, step, cx);
         self.enqueue(id.key);
     }

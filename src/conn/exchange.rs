@@ -25,7 +25,7 @@ mod outcome;
 mod tests;
 
 use crate::api::publish::PausedPublish;
-use crate::api::subscribe::{Lookup, OpenStream};
+use crate::api::subscribe::{Lookup, LookupReply, OpenStream};
 use crate::api::{Body, Context, Deferred, DeferredResult, insert, publish};
 use crate::conn::timeout::TimeoutKind;
 use crate::http::{Problem, Response, ResponseParams};
@@ -136,9 +136,9 @@ impl Exchange {
     }
 
     /// Opens a stream with the reply to its lookup.
-    pub fn open_after_lookup(&mut self, found: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    pub fn open_after_lookup(&mut self, reply: LookupReply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         match std::mem::take(&mut self.state) {
-            State::LookingUp(looking_up) => looking_up.open(found, context, out),
+            State::LookingUp(looking_up) => looking_up.open(reply, context, out),
             state => {
                 self.state = state;
                 Step::Read
@@ -169,10 +169,13 @@ impl Exchange {
             State::Deferred(params, DeferredKind::Insert) => {
                 self.respond(&insert::timed_out(context).into(), closing(params), context, out)
             }
+            State::Deferred(params, DeferredKind::EngineInsert) => {
+                self.respond(&insert::engine_timed_out(context).into(), closing(params), context, out)
+            }
             State::Deferred(params, DeferredKind::Audit) => {
                 self.respond(&insert::store_problem(StoreError::Busy).into(), closing(params), context, out)
             }
-            State::LookingUp(looking_up) => looking_up.open(false, context, out),
+            State::LookingUp(looking_up) => looking_up.open(LookupReply::Unavailable, context, out),
             State::Working(_, params) | State::Waiting(_, params) => {
                 self.respond(&publish::no_room(context).into(), params, context, out)
             }
@@ -195,7 +198,7 @@ impl Exchange {
         match (&self.state, self.has_begun, self.is_used) {
             (State::Working(..), ..) => TimeoutKind::Work,
             (State::Waiting(..), ..) => TimeoutKind::Room,
-            (State::Deferred(_, DeferredKind::Publish), ..) => TimeoutKind::Engine,
+            (State::Deferred(_, DeferredKind::Publish | DeferredKind::EngineInsert), ..) => TimeoutKind::Engine,
             (State::Deferred(..), ..) => TimeoutKind::Store,
             (State::Body(receiving), ..) if receiving.content.is_none() => TimeoutKind::Drop,
             (State::LookingUp(_), ..) => TimeoutKind::Lookup,

@@ -1,4 +1,4 @@
-//! Appends what waits in the queue, all of it as one entry, and finds out what became of an append that got no answer.
+//! Appends what waits in the queue, all publishes or all inserts as one entry, and finds out what became of an append that got no answer.
 //!
 //! ```text
 //!             ┌──────────── take the next batch ◄─────────────┐
@@ -13,22 +13,19 @@
 //! ```
 //! [`Log::hello`] ends the session of the broken connection, so whatever it has sent and has not arrived yet is refused.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::blob::Blob;
-use super::handle::{Engine, EngineError, Sequenced};
-use super::log::{Append, Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal};
-use super::queue::{self, Barrier, Done, Publish};
+use super::batch::{Batch, Outcome};
+use super::handle::{Engine, EngineError};
+use super::log::{Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal};
+use super::queue::{Barrier, Requests};
 use super::state::Side;
 
-/// After this time, in milliseconds, an append without an answer is reported as unknown.
-const UNKNOWN_MILLIS: u64 = 30_000;
 /// The time between two pulses, in milliseconds.
 const PULSE_MILLIS: u64 = 1_000;
 
-/// Appends publishes to the log.
+/// Appends publishes and inserts to the log.
 pub struct Appender<C: Connect> {
     engine: Engine,
     connect: C,
@@ -42,6 +39,8 @@ pub struct Appender<C: Connect> {
     /// The batch that is being appended.
     batch: Option<Batch>,
     pulse_at: u64,
+    /// When to tell the other brokers of this one again.
+    register_at: u64,
     is_over: bool,
 }
 
@@ -49,36 +48,6 @@ pub struct Appender<C: Connect> {
 struct Link<L> {
     log: L,
     hello: Hello,
-}
-
-/// Publishes that become one entry.
-struct Batch {
-    number: u64,
-    blob: Blob,
-    publishes: Vec<Waiter>,
-    /// When its oldest publish was queued, in milliseconds.
-    queued: u64,
-    outcome: Outcome,
-    /// The token of its entry, once it was sent.
-    token: String,
-}
-
-/// A publish in a batch: the range of its events.
-struct Waiter {
-    first: usize,
-    end: usize,
-    done: Done,
-}
-
-/// What is known of a batch that is not appended yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// It is not in the log.
-    NotAppended,
-    /// It may be in the log.
-    Unknown,
-    /// It is not in the log, but was in one that has lost it since, or may have been: somebody may have received its events.
-    Lost,
 }
 
 impl<C: Connect> Appender<C> {
@@ -94,6 +63,7 @@ impl<C: Connect> Appender<C> {
             has_appended: false,
             batch: None,
             pulse_at: 0,
+            register_at: 0,
             is_over: false,
         }
     }
@@ -129,6 +99,7 @@ impl<C: Connect> Appender<C> {
                 self.engine.shared.note_about(log.about());
                 self.engine.shared.link_up(Side::Appender, self.millis());
                 self.link = Some(Link { log, hello });
+                self.register_at = 0;
                 self.greet(greeting);
                 self.link.is_some()
             }
@@ -144,10 +115,10 @@ impl<C: Connect> Appender<C> {
         self.note_pulse(greeting.pulse);
         let Some(batch) = self.batch.take() else { return };
         match greeting.last_batch {
-            Some((number, appended)) if number == batch.number => self.prove(batch, &appended),
+            Some((number, appended)) if number == batch.number() => self.prove(batch, &appended),
             last_batch => {
                 let batch = self.not_found(batch, last_batch.is_some());
-                match batch.outcome {
+                match batch.outcome() {
                     Outcome::Unknown => batch.refuse("the engine has forgotten what this broker has appended".into()),
                     _ if batch.is_late(self.millis()) => self.give_up(batch),
                     _ => self.batch = Some(batch),
@@ -171,11 +142,11 @@ impl<C: Connect> Appender<C> {
     /// Notes that the log does not have a batch. If it knows no batch of this broker at all, although there were some, then it
     /// has forgotten them, and whether it had this one.
     fn not_found(&self, batch: Batch, knows_another: bool) -> Batch {
-        if batch.outcome != Outcome::Unknown || (self.has_appended && !knows_another) {
+        if batch.outcome() != Outcome::Unknown || (self.has_appended && !knows_another) {
             return batch;
         }
         self.engine.shared.appender.unknown_gone.add(1);
-        Batch { outcome: Outcome::Lost, ..batch }
+        batch.with_outcome(Outcome::Lost)
     }
 
     fn wait_for_engine(&mut self) -> u64 {
@@ -197,7 +168,7 @@ impl<C: Connect> Appender<C> {
         }
         while !self.is_over {
             let work = self.engine.queue.take(Duration::ZERO);
-            work.publishes.into_iter().for_each(|publish| (publish.done)(Err(EngineError::Closed)));
+            work.requests.fail(&EngineError::Closed);
             work.barriers.into_iter().for_each(|barrier| (barrier.done)(false));
             self.is_over = work.is_last;
         }
@@ -214,16 +185,32 @@ impl<C: Connect> Appender<C> {
         if !work.barriers.is_empty() || self.millis() >= self.pulse_at {
             self.pulse(work.barriers);
         }
-        match work.publishes.is_empty() {
-            true => self.is_over = work.is_last,
-            false => {
-                self.batches += 1;
-                let batch = Batch::new(self.batches, work.publishes);
-                match self.link.is_some() {
-                    true => self.append(batch),
-                    false => self.batch = Some(batch),
-                }
-            }
+        self.register();
+        match work.requests {
+            Requests::None => self.is_over = work.is_last,
+            Requests::Publishes(publishes) => self.begin(|number| Batch::of_publishes(number, publishes)),
+            Requests::Inserts(inserts) => self.begin(|number| Batch::of_inserts(number, inserts)),
+        }
+    }
+
+    /// Appends a new batch, or keeps it until there is a connection.
+    fn begin(&mut self, batch: impl FnOnce(u64) -> Batch) {
+        self.batches += 1;
+        let batch = batch(self.batches);
+        match self.link.is_some() {
+            true => self.append(batch),
+            false => self.batch = Some(batch),
+        }
+    }
+
+    /// Tells the other brokers of this one, if it is time.
+    fn register(&mut self) {
+        let now = self.millis();
+        let Some(link) = self.link.as_mut().filter(|_| self.register_at <= now) else { return };
+        self.register_at = now + PULSE_MILLIS;
+        match link.log.register(link.hello, self.engine.shared.subscribers()) {
+            Ok(peers) => self.engine.shared.note_peers(peers),
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -257,25 +244,13 @@ impl<C: Connect> Appender<C> {
             self.batch = Some(batch);
             return;
         };
-        let floor = self.engine.shared.floor();
-        let request = Append {
-            hello: link.hello,
-            batch: batch.number,
-            floor,
-            events: batch.blob.events,
-            blob: &batch.blob.bytes,
-            own_ids: &batch.blob.own_ids,
-        };
-        let token = request.token();
         let begun = self.engine.clock.elapsed_micros();
-        let result = link.log.append(&request);
-        batch.token = token;
-        match result {
+        match batch.append(&mut link.log, link.hello, self.engine.shared.floor()) {
             Ok(appended) => {
                 let duration = self.engine.clock.elapsed_micros().saturating_sub(begun);
                 self.engine.shared.appender.append_time.add(duration);
                 self.backoff.succeed();
-                self.engine.shared.accept(self.engine.clock.now().millis);
+                self.engine.shared.accept(batch.has_records(), self.millis());
                 self.finish(batch, &appended);
             }
             Err(error) => self.not_appended(batch, &error),
@@ -291,11 +266,15 @@ impl<C: Connect> Appender<C> {
             }
             LogError::Refused(Refusal::Setup, _) => {
                 self.engine.shared.refuse(&error.to_string(), self.millis());
-                batch.refuse("the engine refuses events; the broker's log says why".into());
+                batch.refuse("the engine refuses it; the broker's log says why".into());
+            }
+            LogError::Refused(Refusal::Records, why) => {
+                self.engine.shared.refuse_records(why, self.millis());
+                batch.refuse(why.as_str().into());
             }
             LogError::Unproven(why) => {
                 self.engine.shared.unproven(why);
-                batch.fail(&EngineError::Unknown("the engine could not prove that the events are durable".into()));
+                batch.fail(&EngineError::Unknown("the engine could not prove that it is durable".into()));
             }
             LogError::Fenced => {
                 self.engine.shared.appender.fenced.add(1);
@@ -307,7 +286,7 @@ impl<C: Connect> Appender<C> {
                 self.fail(error);
             }
             LogError::Broken(_) | LogError::Malformed(_) => {
-                self.batch = Some(Batch { outcome: Outcome::Unknown, ..batch });
+                self.batch = Some(batch.with_outcome(Outcome::Unknown));
                 self.fail(error);
             }
         }
@@ -320,76 +299,23 @@ impl<C: Connect> Appender<C> {
         self.engine.shared.link_down(Side::Appender, &error.to_string(), self.millis());
     }
 
-    /// Has the publishes of an entry acknowledged once the tail has passed it.
+    /// Has the requests of an entry acknowledged once the tail has passed it.
     fn finish(&mut self, batch: Batch, appended: &Appended) {
         let now = self.millis();
-        let events = batch.blob.events;
+        let count = batch.count();
         self.has_appended = true;
-        if appended.repetitions.len() < events {
-            let mark = Mark { entry: appended.first, token: batch.token.into() };
+        if appended.repetitions.len() < count {
+            let mark = Mark { entry: appended.first, token: batch.token().into() };
             let session = self.link.as_ref().map_or(0, |link| link.hello.session);
-            self.engine.shared.note_appended(session, mark, appended.first + events as u64 - 1, now);
-            self.engine.shared.appender.events.add((events - appended.repetitions.len()) as u64);
+            self.engine.shared.note_appended(session, mark, appended.first + count as u64 - 1, now);
+            let counters = &self.engine.shared.appender;
+            let counter = if batch.has_records() { &counters.records } else { &counters.events };
+            counter.add((count - appended.repetitions.len()) as u64);
         }
-        for publish in batch.publishes {
-            let sequenced = publish.sequence(appended);
-            let done = publish.done;
-            self.engine.waiting.wait(sequenced.id, now, move |_| done(Ok(sequenced)));
-        }
+        batch.acknowledge(appended, &self.engine.waiting, now);
     }
 
     fn millis(&self) -> u64 {
         self.engine.clock.now().millis
-    }
-}
-
-impl Batch {
-    fn new(number: u64, publishes: Vec<Publish>) -> Self {
-        let queued = publishes.iter().map(|publish| publish.queued).min().unwrap_or(0);
-        let mut blob = Blob::default();
-        let mut waiters = Vec::with_capacity(publishes.len());
-        for publish in publishes {
-            let first = blob.push(publish.part);
-            waiters.push(Waiter { first, end: blob.events, done: publish.done });
-        }
-        Self { number, blob, publishes: waiters, queued, outcome: Outcome::NotAppended, token: String::new() }
-    }
-
-    fn is_late(&self, now: u64) -> bool {
-        let limit = match self.outcome {
-            Outcome::NotAppended => queue::MAX_WAIT_MILLIS,
-            Outcome::Unknown | Outcome::Lost => UNKNOWN_MILLIS,
-        };
-        self.queued + limit <= now
-    }
-
-    /// Refuses the publishes, as far as it is known that nobody has received their events.
-    fn refuse(self, why: Arc<str>) {
-        let error = match self.outcome {
-            Outcome::NotAppended => EngineError::Unavailable(why),
-            Outcome::Unknown | Outcome::Lost => EngineError::Unknown(why),
-        };
-        self.fail(&error);
-    }
-
-    fn fail(self, error: &EngineError) {
-        self.publishes.into_iter().for_each(|publish| (publish.done)(Err(error.clone())));
-    }
-}
-
-impl Waiter {
-    /// Returns the result of the publish.
-    fn sequence(&self, appended: &Appended) -> Sequenced {
-        let range = self.first..self.end;
-        let repeated: Vec<_> =
-            appended.repetitions.iter().filter(|repetition| range.contains(&repetition.index)).collect();
-        let is_new = |index: &usize| repeated.binary_search_by_key(index, |repetition| repetition.index).is_err();
-        let last_new = range.clone().rev().find(is_new);
-        let id = match (last_new, repeated.last()) {
-            (Some(index), _) => appended.first.saturating_add(index as u64),
-            (None, Some(repetition)) => repetition.original,
-            (None, None) => appended.first,
-        };
-        Sequenced { id, events: range.len().saturating_sub(repeated.len()) }
     }
 }

@@ -1,18 +1,23 @@
-//! What the rest of the broker uses: publishes and barriers go in, results come out later, from another thread.
+//! What the rest of the broker uses: publishes, barriers and reads go in, results come out later, from another thread.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::blob::Part;
-use super::queue::{Barrier, Publish, Queue};
+use super::queue::{Barrier, Insert, Publish, Queue};
+use super::reader::{Lookup, PageRequest, Requests};
 use super::state::{Shared, Status};
 use super::waiting::Waiting;
 use crate::clock::Clock;
+use crate::quota::{Client, PageReservation};
+use crate::records::page::PageBuilder;
+use crate::records::{NewRecord, Page, PageQuery};
 
 /// The engine, as workers see it. No method blocks.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) queue: Arc<Queue>,
+    pub(super) reads: Arc<Requests>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
@@ -27,31 +32,52 @@ pub struct Sequenced {
     pub events: usize,
 }
 
-/// Why the log did not accept a publish.
+/// Why the log did not accept a publish or an insert, or records can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// Too much waits to be appended. Nothing was published.
+    /// Too much waits to be appended, or to be read. Nothing was published or stored.
     Busy,
-    /// The engine can't be reached, or refuses. Nothing was published. Says why, for the client.
+    /// The engine can't be reached, or refuses. Nothing was published or stored. Says why, for the client.
     Unavailable(Arc<str>),
-    /// It is unknown whether the events were published, or they may be lost again. Says why.
+    /// It is unknown whether the events were published or the record was stored, or they may be lost again. Says why.
     Unknown(Arc<str>),
-    /// The broker is shutting down. Nothing was published.
+    /// The broker is shutting down. Nothing was published or stored.
     Closed,
 }
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str("too many events wait for the engine; nothing was published; try again"),
-            Self::Unavailable(why) => write!(f, "{why}; nothing was published; try again"),
-            Self::Unknown(why) => write!(
-                f,
+            Self::Busy => f.write_str("too many requests wait for the engine"),
+            Self::Unavailable(why) => f.write_str(why),
+            Self::Unknown(why) => write!(f, "{why}; the outcome is unknown"),
+            Self::Closed => f.write_str("the broker is shutting down"),
+        }
+    }
+}
+
+impl EngineError {
+    /// Describes what it means for a publish, and what to do.
+    pub(crate) fn of_publish(&self) -> String {
+        match self {
+            Self::Busy | Self::Unavailable(_) => format!("{self}; nothing was published; try again"),
+            Self::Unknown(why) => format!(
                 "{why}; it is unknown whether the events were published; repeat the request with the same id: in each \
                  event (without ids, they may be published twice)"
             ),
-            Self::Closed => f.write_str("the broker is shutting down; nothing was published"),
+            Self::Closed => format!("{self}; nothing was published"),
+        }
+    }
+
+    /// Describes what it means for an insert, and what to do.
+    pub(crate) fn of_insert(&self) -> String {
+        match self {
+            Self::Busy | Self::Unavailable(_) => format!("{self}; nothing was stored; try again"),
+            Self::Unknown(why) => {
+                format!("{why}; it is unknown whether the record was stored; GET /audit shows whether it was")
+            }
+            Self::Closed => format!("{self}; nothing was stored"),
         }
     }
 }
@@ -68,14 +94,22 @@ impl Engine {
     /// Creates an engine that nothing serves yet.
     pub fn new(clock: Clock) -> Self {
         let shared = Arc::new(Shared::default());
-        Self { queue: Arc::new(Queue::new(Arc::clone(&shared))), waiting: Arc::default(), shared, clock }
+        let queue = Arc::new(Queue::new(Arc::clone(&shared)));
+        Self { queue, reads: Arc::default(), waiting: Arc::default(), shared, clock }
     }
 
     /// Publishes the events of one request, all or none. `done` gets the result, once: usually from another thread, or from
     /// this one if the publish is refused immediately.
     pub fn publish(&self, part: Part, done: impl FnOnce(Result<Sequenced, EngineError>) + Send + 'static) {
         let now = self.clock.now().millis;
-        self.queue.push(Publish { part, queued: now, done: Box::new(done) });
+        self.queue.publish(Publish { part, queued: now, done: Box::new(done) });
+    }
+
+    /// Stores a record. `done` gets its id, once: usually from another thread, or from this one if the insert is refused
+    /// immediately.
+    pub fn insert(&self, record: NewRecord, done: impl FnOnce(Result<u64, EngineError>) + Send + 'static) {
+        let now = self.clock.now().millis;
+        self.queue.insert(Insert { record, queued: now, done: Box::new(done) });
     }
 
     /// Waits until the tail has passed what is the log's newest id at some moment after the call. `done` gets whether it has;
@@ -83,6 +117,26 @@ impl Engine {
     pub fn barrier(&self, done: impl FnOnce(bool) + Send + 'static) {
         let now = self.clock.now().millis;
         self.queue.push_barrier(Barrier { queued: now, done: Box::new(done) });
+    }
+
+    /// Reads a page of a name's history into reserved memory; the page is shorter if not enough can be reserved. `done` gets
+    /// the page and its reservation, once: usually from another thread, or from this one if too many requests are waiting.
+    pub fn read_history(
+        &self,
+        query: PageQuery,
+        client: Client,
+        reservation: PageReservation,
+        done: impl FnOnce(Result<(Page, PageReservation), EngineError>) + Send + 'static,
+    ) {
+        let page = PageBuilder::new(query, reservation);
+        self.reads.read(client, PageRequest { page, done: Box::new(done) });
+    }
+
+    /// Looks up whether a record with this id exists, whether or not it is the newest of its name. If it does, `done` gets that
+    /// once the tail has passed the id, or an error if that takes too long. `done` is called once: usually from another thread,
+    /// or from this one if too many lookups are waiting.
+    pub fn find_record(&self, id: u64, done: impl FnOnce(Result<bool, EngineError>) + Send + 'static) {
+        self.reads.look_up(Lookup { id, done: Box::new(done) });
     }
 
     /// Returns this moment in the time of the log's ids, in microseconds.
@@ -112,9 +166,11 @@ impl Engine {
         self.waiting.len() > 0
     }
 
-    /// Refuses new publishes, and has the threads end when what is queued is done. Called when no worker runs any more.
+    /// Refuses new publishes and all reads, and has the threads end when what is queued is done. Called when no worker runs any
+    /// more.
     pub fn close(&self) {
         self.shared.close();
         self.queue.close();
+        self.reads.close();
     }
 }

@@ -4,14 +4,31 @@
 use std::fmt;
 
 use super::AckMode;
+use crate::records::{NewRecord, Record};
 
 /// Opens connections to the log. Each connection is used by one thread.
 pub trait Connect: Send {
     /// A connection.
-    type Log: Log + Send;
+    type Log: Log + ReadRecords + Send;
 
     /// Connects. Nothing waits longer than [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
     fn connect(&mut self) -> Result<Self::Log, LogError>;
+}
+
+/// The bytes that an entry of records counts when the log is trimmed by bytes. Their names and data are not in the log.
+pub const RECORDS_COST: u64 = 128;
+
+/// The bytes of memory that a name takes in addition to its length, about.
+pub const NAME_COST: u64 = 112;
+/// The bytes of memory that a record takes in addition to its name and data, about.
+const RECORD_COST: u64 = 170;
+
+/// Returns the bytes of memory that a record takes in the log, about, if its name is new. Otherwise it takes less by
+/// [`NAME_COST`] and the length of the name. Measured: a name is there twice for each record, and once more if it is new; the
+/// larger the data, the less of the memory that it is put in is used.
+pub fn record_cost(record: &NewRecord) -> u64 {
+    let (name, data) = (record.name.len() as u64, record.data.len() as u64);
+    3 * name + NAME_COST + data + data / 16 + RECORD_COST
 }
 
 /// A connection to the log. After an error other than [`LogError::Refused`] and [`LogError::Unproven`] it is dropped.
@@ -27,6 +44,10 @@ pub trait Log {
     /// Appends one entry, all of it or nothing. Returns when the entry is as durable as the setting `engine_ack` demands.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError>;
 
+    /// Appends records as one entry, all of them or none. Returns the first one's id; the others have the next numbers. Returns
+    /// when the records are on the engine's disk, and with the replicas that the setting `engine_ack` demands.
+    fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError>;
+
     /// Returns when what [`Greeting::last_batch`] tells of is as durable as the setting `engine_ack` demands.
     fn prove(&mut self) -> Result<(), LogError> {
         Ok(())
@@ -34,6 +55,10 @@ pub trait Log {
 
     /// Renews a session, and returns the newest id at a moment between the call and the return.
     fn pulse(&mut self, hello: Hello) -> Result<Pulse, LogError>;
+
+    /// Tells the other brokers of this one, for some seconds. Returns all brokers that have told of themselves lately, this one
+    /// included, ascending by [`Peer::broker`].
+    fn register(&mut self, hello: Hello, subscribers: u64) -> Result<Vec<Peer>, LogError>;
 
     /// Finds out whether the log still has the entries that this broker knows. If it has lost some, and no broker has said so
     /// before, appends an entry that says so ([`Body::Lost`]). Creates the log if it does not exist.
@@ -44,6 +69,47 @@ pub trait Log {
     fn read(&mut self, after: u64) -> Result<Vec<Entry>, LogError>;
 }
 
+/// Reads the records that the log's entries refer to. They stay when the entries are trimmed. A server that can't write refuses
+/// all of it, because it may have fewer records than the log, or other ones.
+pub trait ReadRecords {
+    /// Returns newest records of names, ascending by id: those after this id. Returns a part of them, at least one, or none if
+    /// there are none.
+    fn newest_records(&mut self, after: u64) -> Result<Vec<Record>, LogError>;
+
+    /// Returns records with ids from `first` through `last`, ascending. Returns a part of them, at least one, or none if there are
+    /// none.
+    fn records(&mut self, first: u64, last: u64) -> Result<Vec<Record>, LogError>;
+
+    /// Returns whether there is a record with this id.
+    fn has_record(&mut self, id: u64) -> Result<bool, LogError>;
+
+    /// Returns versions of a name whose ids are larger than `after`, ascending, at most `limit`. Returns a part of them, at least
+    /// one, or none if there are none.
+    fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError>;
+}
+
+/// A version of a record, of which the name is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its id.
+    pub id: u64,
+    /// JSON text.
+    pub data: Box<str>,
+}
+
+/// A broker that uses the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number, as in [`Hello::broker`].
+    pub broker: u64,
+    /// The version of Esker.
+    pub version: Box<str>,
+    /// The newest [format](super::FORMAT) that it can read.
+    pub format: u32,
+    /// The number of its subscribers, of topics and of records.
+    pub subscribers: u64,
+}
+
 /// What is known of the server, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
@@ -51,6 +117,8 @@ pub struct About {
     pub server: String,
     /// When a publish is acknowledged.
     pub ack: AckMode,
+    /// Why records are refused, if the server can't prove that they are on its disk.
+    pub records_refused: Option<String>,
 }
 
 /// Identifies a session of a broker. Both numbers are random.
@@ -80,6 +148,32 @@ pub struct Pulse {
     pub last: u64,
     /// How often the log has lost entries.
     pub era: u64,
+    /// The bytes of memory that all records take, about.
+    pub record_bytes: u64,
+}
+
+/// A request to append records.
+#[derive(Clone, Copy, Debug)]
+pub struct Insert<'a> {
+    /// The session, which must be the broker's newest.
+    pub hello: Hello,
+    /// The number of the batch, as in [`Append::batch`].
+    pub batch: u64,
+    /// The newest id that the broker knows. The records' ids are larger.
+    pub floor: u64,
+    /// The records.
+    pub records: &'a [NewRecord],
+}
+
+impl Insert<'_> {
+    /// Returns the token of the entry.
+    pub fn token(&self) -> String {
+        token(self.hello, self.batch)
+    }
+}
+
+fn token(hello: Hello, batch: u64) -> String {
+    format!("{:016x}:{:016x}:{batch}", hello.broker, hello.session)
 }
 
 /// A request to append an entry.
@@ -102,7 +196,7 @@ pub struct Append<'a> {
 impl Append<'_> {
     /// Returns the token of the entry.
     pub fn token(&self) -> String {
-        format!("{:016x}:{:016x}:{}", self.hello.broker, self.hello.session, self.batch)
+        token(self.hello, self.batch)
     }
 }
 
@@ -200,6 +294,8 @@ pub enum Body {
         /// The indices of the events that repeat others, ascending. They are not to be delivered.
         repetitions: Vec<usize>,
     },
+    /// Records, which [`ReadRecords::records`] returns: as many as this. Their ids begin with the entry's.
+    Records(usize),
     /// The log was created.
     Created,
     /// Something that this version does not understand. Says what.
@@ -235,6 +331,9 @@ pub enum Refusal {
     NotWritable,
     /// It will refuse until somebody changes its configuration or this broker's.
     Setup,
+    /// It refuses records, but not events: they have reached their limit, it can't prove that they are on its disk, or older
+    /// brokers can't read them.
+    Records,
 }
 
 impl fmt::Display for LogError {

@@ -11,11 +11,13 @@
 //! redis/     the log on a server
 //! sim/       the log in memory, with faults, for the simulation
 //! blob       the encoding of an entry's events
+//! batch      requests that become one entry
 //! settings   the settings, checked
 //! url        the address as a URL
-//! queue      publishes that wait to be appended
-//! appender   takes all that wait and appends them as one entry; finds out what became of an append without an answer
+//! queue      publishes and inserts that wait to be appended
+//! appender   takes all that wait of a kind and appends them as one entry; finds out what became of an append without an answer
 //! tail       reads the log and hands its events to the hub
+//! reader/    reads pages of histories and looks up ids of records
 //! backoff    when to connect again
 //! marks      what was appended and not yet found in the log
 //! waiting    publishes and barriers that wait for the tail
@@ -24,8 +26,8 @@
 //! handle     what the rest of the broker uses
 //! threads    runs all of it
 //! ```
-//! The appender, the tail and the watch are state machines whose every step is a call, so that a simulation can run them
-//! without threads. Independent of topics, frames and HTTP.
+//! The appender, the tail, the reader and the watch are state machines whose every step is a call, so that a simulation can
+//! run them without threads. Independent of topics, frames and HTTP.
 //!
 //! # Rules
 //!
@@ -42,12 +44,14 @@
 
 mod appender;
 mod backoff;
+mod batch;
 pub mod blob;
 mod handle;
 pub mod log;
 mod marks;
 mod outage;
 mod queue;
+mod reader;
 #[cfg(feature = "engine")]
 pub mod redis;
 pub mod settings;
@@ -63,10 +67,14 @@ mod threads;
 pub mod url;
 mod waiting;
 
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use crate::records::Record;
 
 pub use appender::Appender;
 pub use handle::{Engine, EngineError, Sequenced};
+pub use reader::Reader;
 pub use settings::{AckMode, EngineSettings, ParseAckError};
 pub use state::{Health, Status};
 pub use tail::Tail;
@@ -82,11 +90,22 @@ pub const READ_WAIT: Duration = Duration::from_secs(1);
 /// The longest time for reading the log, waiting included.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The newest format of the log that this version reads and writes. A log keeps the format with which it was created until an
+/// operator raises it, so that brokers of an older version can go on reading it during an upgrade.
+///
+/// | format | |
+/// |---|---|
+/// | 1 | events |
+/// | 2 | and records |
+pub const FORMAT: u32 = 2;
+/// The format that allows records.
+pub const RECORDS_FORMAT: u32 = 2;
+
 /// Receives what the log says, in order. Called by the tail alone.
 pub trait Follow: Send {
     /// Applies events from the front of the queue, and removes them. Leaves those for which there is no room now. Fails if an
     /// event can't be understood; it is then the first in the queue.
-    fn apply(&mut self, events: &mut std::collections::VecDeque<LogEvent>) -> Result<(), String>;
+    fn apply(&mut self, events: &mut VecDeque<LogEvent>) -> Result<(), String>;
 
     /// Retains nothing up to this id, makes it the newest and a known position, and tells all streams of topics a gap.
     fn lose_through(&mut self, id: u64);
@@ -96,6 +115,17 @@ pub trait Follow: Send {
 
     /// Makes this id the newest and a known position, though no event has it.
     fn pass(&mut self, id: u64);
+
+    /// Publishes records from the front of the queue, and removes them. Their ids ascend, and are larger than those of all
+    /// records before. Leaves those for which there is no room now.
+    fn apply_records(&mut self, records: &mut VecDeque<Record>);
+
+    /// Replaces all records by the newest of each name, ascending by id, because some may be lost. Tells all streams of records a
+    /// gap.
+    fn reset_records(&mut self, newest: Vec<Record>);
+
+    /// Returns the number of subscribers, of topics and of records.
+    fn subscribers(&self) -> u64;
 }
 
 /// An event as the log has it.

@@ -9,27 +9,38 @@ use std::time::Duration;
 use super::blob::Part;
 use super::handle::{EngineError, Sequenced};
 use super::state::Shared;
+use crate::records::NewRecord;
 
-/// The maximum number of publishes that wait.
+/// The maximum number of publishes that wait, and of inserts.
 const MAX_QUEUED: usize = 1 << 16;
-/// The maximum bytes of publishes that wait, unless a single one is larger.
+/// The maximum bytes of publishes that wait, and of inserts, unless a single one is larger.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
-/// The maximum number of events in an entry, unless a single publish has more.
+/// The maximum number of events or records in an entry, unless a single publish has more.
 const MAX_BATCH_EVENTS: usize = 4096;
-/// The maximum bytes of an entry, unless a single publish is larger.
+/// The maximum bytes of an entry, unless a single publish or insert is larger.
 const MAX_BATCH_BYTES: usize = 1 << 20;
-/// The longest time in milliseconds that a publish or a barrier waits to be sent.
+/// The longest time in milliseconds that a publish, an insert or a barrier waits to be sent.
 pub(super) const MAX_WAIT_MILLIS: u64 = 2_000;
 
 /// Delivers the result of a publish.
-pub(super) type Done = Box<dyn FnOnce(Result<Sequenced, EngineError>) + Send>;
+pub(super) type PublishDone = Box<dyn FnOnce(Result<Sequenced, EngineError>) + Send>;
+/// Delivers the result of an insert: the record's id.
+pub(super) type InsertDone = Box<dyn FnOnce(Result<u64, EngineError>) + Send>;
 
 /// A publish that waits.
 pub(super) struct Publish {
     pub part: Part,
     /// When it was queued, in milliseconds.
     pub queued: u64,
-    pub done: Done,
+    pub done: PublishDone,
+}
+
+/// An insert that waits.
+pub(super) struct Insert {
+    pub record: NewRecord,
+    /// When it was queued, in milliseconds.
+    pub queued: u64,
+    pub done: InsertDone,
 }
 
 /// A barrier that waits.
@@ -39,18 +50,170 @@ pub(super) struct Barrier {
     pub done: Box<dyn FnOnce(bool) + Send>,
 }
 
+/// A request that becomes a part of an entry.
+pub(super) trait Request {
+    /// Returns how many events or records it has.
+    fn count(&self) -> usize;
+    /// Returns about how many bytes of memory it takes.
+    fn cost(&self) -> usize;
+    /// Returns when it was queued, in milliseconds.
+    fn queued(&self) -> u64;
+    /// Delivers an error.
+    fn fail(self, error: EngineError);
+}
+
+impl Request for Publish {
+    fn count(&self) -> usize {
+        self.part.events()
+    }
+
+    fn cost(&self) -> usize {
+        self.part.cost()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    fn fail(self, error: EngineError) {
+        (self.done)(Err(error));
+    }
+}
+
+impl Request for Insert {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn cost(&self) -> usize {
+        self.record.cost()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    fn fail(self, error: EngineError) {
+        (self.done)(Err(error));
+    }
+}
+
+/// Requests of one kind that wait.
+struct Lane<T> {
+    waiting: VecDeque<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T: Request> Lane<T> {
+    /// Returns whether a request that takes this many bytes is to be refused.
+    fn is_full_for(&self, cost: usize) -> bool {
+        let is_full = self.waiting.len() >= MAX_QUEUED || self.bytes + cost > MAX_QUEUED_BYTES;
+        is_full && !self.waiting.is_empty()
+    }
+
+    fn push(&mut self, request: T) {
+        self.bytes += request.cost();
+        self.waiting.push_back(request);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let request = self.waiting.pop_front()?;
+        self.bytes -= request.cost();
+        Some(request)
+    }
+
+    /// Returns when the oldest request was queued.
+    fn since(&self) -> Option<u64> {
+        self.waiting.front().map(Request::queued)
+    }
+
+    /// Removes as many requests as make up one entry.
+    fn take_batch(&mut self) -> Vec<T> {
+        let (mut batch, mut count, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(next) = self.waiting.front() {
+            count += next.count();
+            bytes += next.cost();
+            if !batch.is_empty() && (count > MAX_BATCH_EVENTS || bytes > MAX_BATCH_BYTES) {
+                break;
+            }
+            batch.extend(self.pop());
+        }
+        batch
+    }
+
+    /// Removes those that have waited for too long.
+    fn take_late(&mut self, now: u64) -> Vec<T> {
+        let mut late = Vec::new();
+        while self.since().is_some_and(|queued| is_late(queued, now)) {
+            late.extend(self.pop());
+        }
+        late
+    }
+}
+
+fn is_late(queued: u64, now: u64) -> bool {
+    queued + MAX_WAIT_MILLIS <= now
+}
+
 #[derive(Default)]
 struct State {
-    publishes: VecDeque<Publish>,
-    bytes: usize,
+    publishes: Lane<Publish>,
+    inserts: Lane<Insert>,
+    /// Whether the batch before was one of inserts.
+    were_inserts: bool,
     barriers: Vec<Barrier>,
     is_closed: bool,
 }
 
+impl State {
+    fn is_empty(&self) -> bool {
+        self.publishes.waiting.is_empty() && self.inserts.waiting.is_empty()
+    }
+
+    /// Removes the requests of the next entry: of the kind that has waited for longer. If both have waited for as long, they
+    /// take turns.
+    fn take_requests(&mut self) -> Requests {
+        let takes_inserts = match (self.publishes.since(), self.inserts.since()) {
+            (None, None) => return Requests::None,
+            (publishes, None) => publishes.is_none(),
+            (None, Some(_)) => true,
+            (Some(publishes), Some(inserts)) => (inserts, self.were_inserts) < (publishes, true),
+        };
+        self.were_inserts = takes_inserts;
+        match takes_inserts {
+            true => Requests::Inserts(self.inserts.take_batch()),
+            false => Requests::Publishes(self.publishes.take_batch()),
+        }
+    }
+}
+
+/// The requests of one entry, in the order in which they were queued.
+pub(super) enum Requests {
+    None,
+    Publishes(Vec<Publish>),
+    Inserts(Vec<Insert>),
+}
+
+impl Requests {
+    /// Delivers an error to all.
+    pub fn fail(self, error: &EngineError) {
+        match self {
+            Self::None => {}
+            Self::Publishes(publishes) => publishes.into_iter().for_each(|publish| publish.fail(error.clone())),
+            Self::Inserts(inserts) => inserts.into_iter().for_each(|insert| insert.fail(error.clone())),
+        }
+    }
+}
+
 /// What the appender finds in the queue.
 pub(super) struct Work {
-    /// Publishes for one entry, in the order in which they were queued.
-    pub publishes: Vec<Publish>,
+    pub requests: Requests,
     /// All barriers.
     pub barriers: Vec<Barrier>,
     /// Whether the queue is closed, and empty from now on.
@@ -74,17 +237,23 @@ impl Queue {
     }
 
     /// Queues a publish, or refuses it.
-    pub fn push(&self, publish: Publish) {
-        let cost = publish.part.cost();
+    pub fn publish(&self, publish: Publish) {
+        self.push(publish, |state| &mut state.publishes);
+    }
+
+    /// Queues an insert, or refuses it.
+    pub fn insert(&self, insert: Insert) {
+        self.push(insert, |state| &mut state.inserts);
+    }
+
+    fn push<T: Request>(&self, request: T, lane: impl Fn(&mut State) -> &mut Lane<T>) {
         let mut state = self.lock();
-        let is_full = state.publishes.len() >= MAX_QUEUED || state.bytes + cost > MAX_QUEUED_BYTES;
-        let refusal = match (state.is_closed, is_full && !state.publishes.is_empty()) {
+        let refusal = match (state.is_closed, lane(&mut state).is_full_for(request.cost())) {
             (true, _) => EngineError::Closed,
             (false, true) => EngineError::Busy,
             (false, false) => {
-                let was_empty = state.publishes.is_empty();
-                state.bytes += cost;
-                state.publishes.push_back(publish);
+                let was_empty = state.is_empty();
+                lane(&mut state).push(request);
                 drop(state);
                 // Otherwise the appender is busy, or has been notified. A notification is a system call.
                 if was_empty {
@@ -94,7 +263,7 @@ impl Queue {
             }
         };
         drop(state);
-        (publish.done)(Err(refusal));
+        request.fail(refusal);
     }
 
     /// Queues a barrier. Their number is bounded by the connections, each of which waits for one at most.
@@ -112,36 +281,25 @@ impl Queue {
     /// Waits for work, and takes as much as makes up one entry.
     pub fn take(&self, timeout: Duration) -> Work {
         let state = self.lock();
-        let is_idle = |state: &mut State| state.publishes.is_empty() && state.barriers.is_empty() && !state.is_closed;
+        let is_idle = |state: &mut State| state.is_empty() && state.barriers.is_empty() && !state.is_closed;
         let (mut state, _) =
             self.is_filled.wait_timeout_while(state, timeout, is_idle).unwrap_or_else(PoisonError::into_inner);
-        let (mut publishes, mut events, mut bytes) = (Vec::new(), 0, 0);
-        while let Some(next) = state.publishes.front() {
-            events += next.part.events();
-            bytes += next.part.cost();
-            if !publishes.is_empty() && (events > MAX_BATCH_EVENTS || bytes > MAX_BATCH_BYTES) {
-                break;
-            }
-            publishes.extend(state.pop());
-        }
+        let requests = state.take_requests();
         let barriers = mem::take(&mut state.barriers);
-        Work { publishes, barriers, is_last: state.is_closed && state.publishes.is_empty() }
+        Work { requests, barriers, is_last: state.is_closed && state.is_empty() }
     }
 
     /// Refuses what has waited for too long.
     pub fn expire(&self, now: u64) {
-        let is_late = |queued: u64| queued + MAX_WAIT_MILLIS <= now;
         let mut state = self.lock();
-        let mut late = Vec::new();
-        while state.publishes.front().is_some_and(|publish| is_late(publish.queued)) {
-            late.extend(state.pop());
-        }
+        let late =
+            [Requests::Publishes(state.publishes.take_late(now)), Requests::Inserts(state.inserts.take_late(now))];
         let (late_barriers, barriers): (Vec<_>, Vec<_>) =
-            mem::take(&mut state.barriers).into_iter().partition(|barrier| is_late(barrier.queued));
+            mem::take(&mut state.barriers).into_iter().partition(|barrier| is_late(barrier.queued, now));
         state.barriers = barriers;
         drop(state);
-        let why = self.shared.reason();
-        late.into_iter().for_each(|publish| (publish.done)(Err(EngineError::Unavailable(Arc::clone(&why)))));
+        let error = EngineError::Unavailable(self.shared.reason());
+        late.into_iter().for_each(|requests| requests.fail(&error));
         late_barriers.into_iter().for_each(|barrier| (barrier.done)(false));
     }
 
@@ -151,17 +309,9 @@ impl Queue {
         self.is_filled.notify_one();
     }
 
-    /// Returns the number of publishes that wait, and their bytes.
+    /// Returns the number of publishes and inserts that wait, and their bytes.
     pub fn len(&self) -> (usize, usize) {
-        let state = self.lock();
-        (state.publishes.len(), state.bytes)
-    }
-}
-
-impl State {
-    fn pop(&mut self) -> Option<Publish> {
-        let publish = self.publishes.pop_front()?;
-        self.bytes -= publish.part.cost();
-        Some(publish)
+        let State { publishes, inserts, .. } = &*self.lock();
+        (publishes.waiting.len() + inserts.waiting.len(), publishes.bytes + inserts.bytes)
     }
 }

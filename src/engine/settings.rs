@@ -35,13 +35,15 @@ impl fmt::Display for EngineSettings {
     }
 }
 
-/// How much of the log is retained. More is trimmed when entries are appended.
+/// How much of the log is retained. More is trimmed when entries are appended. Records are never trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// The age of the oldest entry.
     pub age: Duration,
     /// The bytes of all entries' events.
     pub bytes: u64,
+    /// The bytes of memory that records may take, about. More are refused.
+    pub record_bytes: u64,
 }
 
 /// Where the engine is.

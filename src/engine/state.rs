@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::log::{About, Mark, Pulse};
+use super::log::{About, Mark, Peer, Pulse};
 use super::marks::Marks;
 use super::outage::{Outages, seconds};
 use super::queue::Queue;
@@ -58,8 +58,16 @@ pub struct Status {
     pub events_appended: u64,
     /// The duration of appends that succeeded. Their number is that of the entries.
     pub append_time: Buckets,
+    /// Records that this broker has appended.
+    pub records_appended: u64,
     /// Events that the broker has applied, its own included.
     pub events_followed: u64,
+    /// Records that the broker has applied since it caught up, its own included.
+    pub records_followed: u64,
+    /// The bytes of memory that all records take in the engine, about.
+    pub record_bytes: u64,
+    /// All brokers that use the log, this one included.
+    pub peers: Arc<[Peer]>,
     /// Connections that were made again.
     pub reconnects: u64,
     /// Appends that the log has refused because their session had ended.
@@ -74,6 +82,10 @@ pub struct Status {
     pub unknown_gone: u64,
     /// How long, in milliseconds, the broker took to catch up with the log at its start.
     pub warm_up_millis: u64,
+    /// Pages of histories that were read.
+    pub pages: u64,
+    /// Ids of records that were looked up.
+    pub lookups: u64,
 }
 
 /// What one of the two connections is doing.
@@ -117,12 +129,17 @@ struct Links {
     outages: Outages,
     /// When the engine refused appends.
     refusals: Outages,
+    /// When the engine refused records.
+    record_refusals: Outages,
+    record_bytes: u64,
+    peers: Arc<[Peer]>,
 }
 
 /// Counters that the appender writes.
 #[derive(Debug, Default)]
 pub(super) struct AppenderCounters {
     pub events: Counter,
+    pub records: Counter,
     pub append_time: Histogram,
     pub connects: Counter,
     pub fenced: Counter,
@@ -134,10 +151,18 @@ pub(super) struct AppenderCounters {
 #[derive(Debug, Default)]
 pub(super) struct TailCounters {
     pub events: Counter,
+    pub records: Counter,
     pub connects: Counter,
     pub losses: Counter,
     pub trimmed: Counter,
     pub warm_up_millis: Counter,
+}
+
+/// Counters that the reader writes.
+#[derive(Debug, Default)]
+pub(super) struct ReaderCounters {
+    pub pages: Counter,
+    pub lookups: Counter,
 }
 
 /// What the threads of the engine share.
@@ -146,8 +171,11 @@ pub(super) struct Shared {
     applied: AtomicU64,
     /// What is added to this broker's monotonic time to get the log's, in microseconds.
     offset: AtomicI64,
+    /// The number of this broker's subscribers.
+    subscribers: AtomicU64,
     pub appender: AppenderCounters,
     pub tail: TailCounters,
+    pub reader: ReaderCounters,
 }
 
 impl Default for Shared {
@@ -169,13 +197,18 @@ impl Default for Shared {
             about: None,
             outages: Outages::default(),
             refusals: Outages::default(),
+            record_refusals: Outages::default(),
+            record_bytes: 0,
+            peers: Arc::default(),
         };
         Self {
             links: Mutex::new(links),
             applied: AtomicU64::new(0),
             offset: AtomicI64::new(0),
+            subscribers: AtomicU64::new(0),
             appender: AppenderCounters::default(),
             tail: TailCounters::default(),
+            reader: ReaderCounters::default(),
         }
     }
 }
@@ -236,7 +269,9 @@ impl Shared {
     /// microseconds, and `millis` its time for timeouts.
     pub fn note_pulse(&self, pulse: Pulse, elapsed: u64, millis: u64) {
         self.offset.store(pulse.time.wrapping_sub(elapsed) as i64, Ordering::Relaxed);
-        self.lock().era = pulse.era;
+        let mut links = self.lock();
+        (links.era, links.record_bytes) = (pulse.era, pulse.record_bytes);
+        drop(links);
         self.note_last(pulse.last, millis);
     }
 
@@ -358,10 +393,36 @@ impl Shared {
         }
     }
 
-    /// Notes that the engine accepts appends.
-    pub fn accept(&self, millis: u64) {
+    /// Notes that the engine refuses records, though not events, and why.
+    pub fn refuse_records(&self, why: &str, millis: u64) {
+        let warning = self.lock().record_refusals.fail(why, millis);
+        if let Some(why) = warning {
+            log::warn!("inserts are refused: {why}");
+        }
+    }
+
+    /// Notes what the other brokers have told of themselves, and this one.
+    pub fn note_peers(&self, peers: Vec<Peer>) {
+        self.lock().peers = peers.into();
+    }
+
+    /// Notes the number of this broker's subscribers.
+    pub fn set_subscribers(&self, subscribers: u64) {
+        self.subscribers.store(subscribers, Ordering::Relaxed);
+    }
+
+    /// Returns the number of this broker's subscribers, as it was about a second ago.
+    pub fn subscribers(&self) -> u64 {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the engine accepts appends: of records, or of events.
+    pub fn accept(&self, has_records: bool, millis: u64) {
         let mut links = self.lock();
         links.is_unproven = false;
+        if has_records && let Some(outage) = links.record_refusals.succeed(millis) {
+            log::info!("inserts are accepted again after {}", seconds(outage));
+        }
         if links.refusal.take().is_none() {
             return;
         }
@@ -393,7 +454,11 @@ impl Shared {
             waiting: waiting.len(),
             events_appended: appender.events.get(),
             append_time: appender.append_time.get(),
+            records_appended: appender.records.get(),
             events_followed: tail.events.get(),
+            records_followed: tail.records.get(),
+            record_bytes: links.record_bytes,
+            peers: Arc::clone(&links.peers),
             reconnects: appender.connects.get().saturating_sub(1) + tail.connects.get().saturating_sub(1),
             fenced: appender.fenced.get(),
             losses: tail.losses.get(),
@@ -401,6 +466,8 @@ impl Shared {
             unknown_kept: appender.unknown_kept.get(),
             unknown_gone: appender.unknown_gone.get(),
             warm_up_millis: tail.warm_up_millis.get(),
+            pages: self.reader.pages.get(),
+            lookups: self.reader.lookups.get(),
         }
     }
 }

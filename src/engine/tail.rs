@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use super::backoff::Backoff;
 use super::blob;
 use super::handle::Engine;
-use super::log::{Attach, Body, Connect, Entry, From, Log, LogError, Mark, Pulse};
+use super::log::{Attach, Body, Connect, Entry, From, Log, LogError, Mark, Pulse, ReadRecords};
 use super::state::Side;
 use super::{Follow, LogEvent};
+use crate::records::Record;
 
 /// How often the tail makes sure that the log still has what was read, in milliseconds. Without it, a connection to a server
 /// that has become a replica would go on reading and not notice a loss.
@@ -33,8 +34,16 @@ pub struct Tail<C: Connect, F: Follow> {
     entries: VecDeque<Entry>,
     /// The events of the entry that is being applied.
     events: VecDeque<LogEvent>,
+    /// The records that are being applied: those of an entry, or newest ones.
+    records: VecDeque<Record>,
     /// The entry that is being applied, and its last id.
     applying: Option<(Mark, u64)>,
+    /// Records that entries refer to, and that were read in advance.
+    fetched: Fetched,
+    /// The records to be read before the log is read on.
+    load: Option<Load>,
+    /// The id up to which records are applied. Those that an older entry refers to are superseded, or were applied.
+    records_through: u64,
     /// When to make sure that the log still has what was read; `None` before that has been done over this connection.
     verify_at: Option<u64>,
     started: u64,
@@ -42,6 +51,30 @@ pub struct Tail<C: Connect, F: Follow> {
     /// The id that is to be reached before the broker serves clients.
     goal: Option<u64>,
     is_stopped: bool,
+}
+
+/// Reading the newest record of each name.
+enum Load {
+    /// All of them, to replace those that are known. These were read so far.
+    All(Vec<Record>),
+    /// Those that are newer than the ones that are known.
+    Newer,
+}
+
+/// Records that entries refer to, ascending by id: all up to an id.
+#[derive(Default)]
+struct Fetched {
+    records: VecDeque<Record>,
+    through: u64,
+}
+
+impl Fetched {
+    /// Removes the records up to an id.
+    fn take_through(&mut self, id: u64) -> VecDeque<Record> {
+        let count = self.records.partition_point(|record| record.id <= id);
+        let rest = self.records.split_off(count);
+        std::mem::replace(&mut self.records, rest)
+    }
 }
 
 impl<C: Connect, F: Follow> Tail<C, F> {
@@ -59,7 +92,11 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             has_gap: false,
             entries: VecDeque::new(),
             events: VecDeque::new(),
+            records: VecDeque::new(),
             applying: None,
+            fetched: Fetched::default(),
+            load: Some(Load::All(Vec::new())),
+            records_through: 0,
             verify_at: None,
             started,
             has_begun: false,
@@ -77,7 +114,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         if !self.apply() {
             return ROOM_MILLIS;
         }
-        if let Some(entry) = self.entries.pop_front() {
+        if let Some(entry) = self.next_entry() {
             self.begin_entry(entry);
             return 0;
         }
@@ -88,12 +125,29 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         if self.verify_at.is_none_or(|time| time <= now) {
             self.attach();
         }
-        self.read_on();
+        match self.load.take() {
+            Some(load) => self.load_records(load),
+            None if self.entries.is_empty() => self.read_on(),
+            None => {}
+        }
         0
     }
 
-    /// Applies the events of the present entry. Returns whether all are applied.
+    /// Returns the next entry, unless newest records are to be read before it.
+    fn next_entry(&mut self) -> Option<Entry> {
+        if self.load.is_none() { self.entries.pop_front() } else { None }
+    }
+
+    /// Applies the events or the records of the present entry. Returns whether all are applied.
     fn apply(&mut self) -> bool {
+        if !self.records.is_empty() {
+            let before = self.records.len();
+            self.follow.apply_records(&mut self.records);
+            self.engine.shared.tail.records.add((before - self.records.len()) as u64);
+            if !self.records.is_empty() {
+                return false;
+            }
+        }
         if !self.events.is_empty() {
             let before = self.events.len();
             let result = self.follow.apply(&mut self.events);
@@ -131,6 +185,11 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         if entry.id <= self.engine.shared.applied() {
             return self.stop(entry.id, "its id is not larger than the one before it");
         }
+        if let Some(last) = last_record(&entry)
+            && last > self.records_through.max(self.fetched.through)
+        {
+            return self.fetch(entry);
+        }
         let has_gap = std::mem::take(&mut self.has_gap);
         if !std::mem::replace(&mut self.has_begun, true) {
             self.follow.begin(entry.id);
@@ -149,12 +208,21 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.follow.pass(entry.id);
                 self.pass(mark, entry.id);
             }
+            Body::Records(count) => {
+                let last = entry.id.saturating_add((count as u64).saturating_sub(1));
+                self.records = self.fetched.take_through(last);
+                self.records.retain(|record| record.id > self.records_through);
+                self.records_through = self.records_through.max(last);
+                self.follow.pass(last);
+                self.applying = Some((mark, last));
+            }
             Body::Lost => {
                 self.engine.shared.tail.losses.add(1);
                 log::warn!("the engine has lost events that a broker had seen; all streams get a gap event");
                 self.engine.shared.forget_appended(entry.id);
                 self.lose_through(entry.id);
                 self.pass(mark, entry.id);
+                self.load = Some(Load::All(Vec::new()));
             }
             Body::Events { count, blob, repetitions } => match events(entry.id, count, &blob, &repetitions) {
                 Ok((events, last)) => {
@@ -163,6 +231,61 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 }
                 Err(why) => self.stop(entry.id, &why),
             },
+        }
+    }
+
+    /// Reads the records that an entry refers to, and those of the entries after it, a part of them at a time.
+    fn fetch(&mut self, entry: Entry) {
+        let first = entry.id.max(self.fetched.through.saturating_add(1));
+        self.entries.push_front(entry);
+        let last = self.entries.iter().rev().find_map(last_record);
+        let (Some(log), Some(last)) = (&mut self.log, last) else { return };
+        match log.records(first, last) {
+            Ok(records) => {
+                self.fetched.through = records.last().map_or(last, |record| record.id);
+                self.fetched.records.extend(records);
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Reads some of the newest records.
+    fn load_records(&mut self, load: Load) {
+        let Some(log) = &mut self.log else {
+            self.load = Some(load);
+            return;
+        };
+        let after = match &load {
+            Load::All(records) => records.last().map_or(0, |record| record.id),
+            Load::Newer => self.records_through,
+        };
+        match log.newest_records(after) {
+            Ok(records) => self.take_loaded(load, records),
+            Err(error) => {
+                self.load = Some(load);
+                self.fail(&error);
+            }
+        }
+    }
+
+    /// Takes some of the newest records; none if that were all.
+    fn take_loaded(&mut self, load: Load, records: Vec<Record>) {
+        let newest = records.last().map(|record| record.id);
+        match (load, newest) {
+            (Load::All(mut all), Some(_)) => {
+                all.extend(records);
+                self.load = Some(Load::All(all));
+            }
+            (Load::All(all), None) => {
+                self.records_through = all.last().map_or(0, |record| record.id);
+                self.follow.reset_records(all);
+            }
+            (Load::Newer, Some(newest)) => {
+                self.records_through = newest;
+                self.records = records.into();
+                self.load = Some(Load::Newer);
+            }
+            (Load::Newer, None) => {}
         }
     }
 
@@ -181,7 +304,6 @@ impl<C: Connect, F: Follow> Tail<C, F> {
 
     /// Finds out why the entry that was read is not the next one after those before it: they were trimmed, or lost.
     fn find_missing(&mut self, id: u64) {
-        self.entries.clear();
         self.skip_to(id);
         self.attach();
     }
@@ -221,6 +343,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         };
         match log.attach(&request) {
             Ok(attached) => {
+                shared.set_subscribers(self.follow.subscribers());
                 self.note_attached(attached.pulse);
                 self.go_on(attached.from, request.appended.as_ref());
             }
@@ -249,6 +372,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.engine.shared.tail.trimmed.add(1);
                 log::warn!("the engine has trimmed events that this broker has not read; all streams get a gap event");
                 self.skip_to(oldest);
+                self.load.get_or_insert(Load::Newer);
             }
             // All streams know of the loss. What was appended before it is lost, too.
             From::Loss(loss) if loss <= self.engine.shared.applied() => self.engine.shared.forget_appended(loss),
@@ -267,8 +391,18 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     /// Continues with the entry that has this id. The position stays what it was until then, so that another loss in the
     /// meantime is noticed.
     fn skip_to(&mut self, id: u64) {
+        self.discard();
         self.after = id.saturating_sub(1);
         self.has_gap = true;
+    }
+
+    /// Forgets what was read and is not being applied.
+    fn discard(&mut self) {
+        if let Some(entry) = self.entries.front() {
+            self.after = entry.id.saturating_sub(1);
+        }
+        self.entries.clear();
+        self.fetched = Fetched::default();
     }
 
     fn read_on(&mut self) {
@@ -297,12 +431,31 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     /// Drops the connection.
     fn fail(&mut self, error: &LogError) {
         self.log = None;
+        self.discard();
+        self.restart_load();
         self.backoff.fail(self.millis());
         self.engine.shared.link_down(Side::Tail, &error.to_string(), self.millis());
     }
 
+    /// Has all records read anew over the next connection, if some were read that the log was not yet read up to. The next
+    /// server may have lost them, and nothing would tell.
+    fn restart_load(&mut self) {
+        let is_ahead = self.records_through > self.engine.shared.applied();
+        if is_ahead || matches!(self.load, Some(Load::All(_))) {
+            self.load = Some(Load::All(Vec::new()));
+        }
+    }
+
     fn millis(&self) -> u64 {
         self.engine.clock.now().millis
+    }
+}
+
+/// Returns the id of the last record that an entry refers to; `None` if it refers to none.
+fn last_record(entry: &Entry) -> Option<u64> {
+    match entry.body {
+        Body::Records(count) => Some(entry.id.saturating_add((count as u64).saturating_sub(1))),
+        _ => None,
     }
 }
 

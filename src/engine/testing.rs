@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::Engine;
 use super::blob::{self, Blob, Part};
 use super::handle::{EngineError, Sequenced};
+use super::queue::{InsertDone, Requests};
 use super::state::Side;
+use crate::records::NewRecord;
 
 /// A publish that waits for its result.
 pub(crate) struct Waiting {
@@ -55,8 +57,14 @@ impl Engine {
 
     /// Takes the publishes that wait.
     pub(crate) fn take_publishes(&self) -> Vec<Waiting> {
-        let publishes = self.queue.take(Duration::ZERO).publishes;
+        let Requests::Publishes(publishes) = self.queue.take(Duration::ZERO).requests else { return Vec::new() };
         publishes.into_iter().map(|publish| Waiting { part: publish.part, done: publish.done }).collect()
+    }
+
+    /// Takes the inserts that wait: the record, and what is called with its id.
+    pub(crate) fn take_inserts(&self) -> Vec<(NewRecord, InsertDone)> {
+        let Requests::Inserts(inserts) = self.queue.take(Duration::ZERO).requests else { return Vec::new() };
+        inserts.into_iter().map(|insert| (insert.record, insert.done)).collect()
     }
 
     /// Takes the barriers that wait. Each is called with whether it is reached.

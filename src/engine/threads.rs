@@ -1,4 +1,4 @@
-//! Runs the appender, the tail and the watch, each in a thread.
+//! Runs the appender, the tail, the reader and the watch, each in a thread.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::log::Connect;
-use super::{Appender, Engine, Follow, READ_WAIT, Tail};
+use super::{Appender, Engine, Follow, READ_WAIT, Reader, Tail};
 
 /// The time between two looks of the watch.
 const WATCH_TIME: Duration = Duration::from_millis(50);
@@ -20,6 +20,7 @@ const MAX_SLEEP: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Threads {
     appender: JoinHandle<()>,
+    reader: JoinHandle<()>,
     /// The tail and the watch.
     others: Vec<JoinHandle<()>>,
     is_ending: Arc<AtomicBool>,
@@ -41,12 +42,19 @@ impl Threads {
         })?;
         let mut tail = Tail::new(engine.clone(), connect(), follow);
         let tail = spawn("esker-tail", &is_ending, move || sleep(tail.step()))?;
+        let mut reader = Reader::new(engine.clone(), connect());
+        let is_dropped = Arc::clone(&is_ending);
+        let reader = Builder::new().name("esker-read".into()).spawn(move || {
+            while !reader.is_over() && !is_dropped.load(Ordering::Acquire) {
+                reader.step(READ_WAIT);
+            }
+        })?;
         let engine = engine.clone();
         let watch = spawn("esker-watch", &is_ending, move || {
             engine.expire();
             std::thread::sleep(WATCH_TIME);
         })?;
-        Ok(Self { appender, others: vec![tail, watch], is_ending })
+        Ok(Self { appender, reader, others: vec![tail, watch], is_ending })
     }
 
     /// Waits until everything that is queued is done, and ends the threads. To be called after [`Engine::close`]. Returns whether
@@ -59,7 +67,8 @@ impl Threads {
             }
             is_done()
         };
-        let is_done = wait_until(&|| self.appender.is_finished() && !engine.is_waiting());
+        let have_ended = || self.appender.is_finished() && self.reader.is_finished();
+        let is_done = wait_until(&|| have_ended() && !engine.is_waiting());
         self.is_ending.store(true, Ordering::Release);
         is_done && wait_until(&|| self.others.iter().all(JoinHandle::is_finished))
     }

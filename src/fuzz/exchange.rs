@@ -154,7 +154,7 @@ impl<'a> Connection<'a> {
             }
             Deferred::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
-                audit::response(&request, Ok(Page { body: "{}".into(), next }))
+                audit::page_response(&request, Page { body: "{}".into(), next })
             }
         }
     }

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::input::Input;
 use super::naive::dispatched;
-use crate::api::record::Record;
+use crate::api::record;
+use crate::records::NewRecord;
 use crate::sse::{Framing, record_frame};
 use crate::util::json::{MAX_DEPTH, compact};
 
@@ -17,8 +18,8 @@ pub fn json(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.choice();
     let record = match (choice & 1, std::str::from_utf8(input.0)) {
-        (0, _) => Record::parse(input.0),
-        (_, Ok(text)) => Record::new("name", text),
+        (0, _) => record::parse(input.0),
+        (_, Ok(text)) => record::create("name", text),
         (_, Err(_)) => return,
     };
     match (record, choice & 1) {
@@ -36,7 +37,7 @@ pub fn json(bytes: &[u8]) {
 }
 
 /// Checks that the record has the two members of the body, as serde_json parses them.
-fn check_members(record: &Record, body: &[u8]) {
+fn check_members(record: &NewRecord, body: &[u8]) {
     // A record may contain numbers that are too large for serde_json's values.
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
     let members = value.as_object().expect("a record is an object");
@@ -46,7 +47,7 @@ fn check_members(record: &Record, body: &[u8]) {
 }
 
 /// Checks that the data is unchanged except for whitespace.
-fn check_text(record: &Record, text: &[u8]) {
+fn check_text(record: &NewRecord, text: &[u8]) {
     let is_space = |b: &u8| b" \t\r\n".contains(b);
     let without_space = |text: &[u8]| text.iter().copied().filter(|b| !is_space(b)).collect::<Vec<_>>();
     assert_eq!(without_space(record.data.as_bytes()), without_space(text));
@@ -78,7 +79,7 @@ fn depth(value: &Value) -> usize {
 }
 
 /// Checks that the data can't be compacted further, and that a subscriber receives it.
-fn check(record: &Record) {
+fn check(record: &NewRecord) {
     let (name, data) = (&record.name, &*record.data);
     assert_eq!(compact(data).as_deref(), Ok(data), "the data is compact");
     assert!(serde_json::from_str::<&RawValue>(data).is_ok_and(|raw| raw.get() == data));

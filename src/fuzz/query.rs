@@ -123,7 +123,7 @@ fn check_next_page(name: &str) {
 
 fn check_link(name: &str, request: &audit::Request) {
     let page = Page { body: "{}".into(), next: Some(9) };
-    let response = audit::response(request, Ok(page));
+    let response = audit::page_response(request, page);
     let params = ResponseParams { version: Version::Http11, keep_alive: true, head_only: false, cors: Cors::Any };
     let mut out = Vec::new();
     params.write(&response, CommonHeaders { date: "now", origins: &Origins::Any }, &mut out);

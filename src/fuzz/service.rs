@@ -112,7 +112,7 @@ fn service(config: Config, auth: Auth) -> Service {
     let settings = settings.settle(1000).expect("the configuration is valid");
     let opening = Store::open(&Location::Memory).expect("memory can be opened");
     let store = opening.start(Box::new(NoOrder)).expect("threads can be started");
-    Service::new(Arc::new(hub(1).0), store, settings, auth, Metrics::new(1, 0))
+    Service::new(Arc::new(hub(1).0), Some(store), settings, auth, Metrics::new(1, 0))
 }
 
 fn hub(first_id: u64) -> (Hub, Inbox) {

@@ -34,10 +34,10 @@ struct Wakes {
 
 /// Why a slice ended.
 #[derive(PartialEq, Eq)]
-enum SliceEnd {
-    /// More events may be left.
+pub(super) enum SliceEnd {
+    /// More events or records may be left.
     Full,
-    /// No event is left, or a worker has too much in flight.
+    /// None is left, or a worker has too much in flight.
     Stop,
 }
 

@@ -81,6 +81,11 @@ impl Outbox {
         (events.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 
+    /// Returns the number of deliveries that wait in the inbox.
+    pub(super) fn waiting(&self) -> usize {
+        self.deliveries.len()
+    }
+
     /// Sends a delivery. If the worker has ended it is dropped: no subscriber is left to miss it.
     pub(super) fn send(&self, delivery: Delivery) {
         self.shared.in_flight_events.fetch_add(1, Ordering::AcqRel);

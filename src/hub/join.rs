@@ -47,6 +47,8 @@ pub enum JoinedFeeds {
         names: Arc<[Arc<str>]>,
         /// The initial content of the worker's replica, ascending by id, if the worker had no replica.
         backlog: Option<Vec<Arc<Frame>>>,
+        /// See [`Hub::record_resets`].
+        resets: u64,
     },
 }
 

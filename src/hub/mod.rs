@@ -14,6 +14,7 @@
 //! apply        events whose ids a log has assigned
 //! order        which of the two it is
 //! records/     the same for records, which the store has committed
+//!   apply      records whose ids a log has assigned
 //!   latest     the newest record of every name
 //!   names      the record names that streams are limited to
 //! join         subscribers join topics and leave them
@@ -58,7 +59,7 @@ pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
 pub use local::{JoinLocalError, LocalSubscriber, LocalSubscription, Taken, TopicFrame};
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
-pub use records::{Latest, RecordStart};
+pub use records::{CurrentRecords, Latest, RecordStart};
 pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 pub use worker_set::WorkerId;
@@ -167,6 +168,8 @@ pub struct Hub {
     evicted_through: AtomicU64,
     /// The id through which the log has lost events.
     lost_through: AtomicU64,
+    /// How often all records were replaced while a worker had a replica of them.
+    record_resets: AtomicU64,
 }
 
 impl Hub {
@@ -194,8 +197,14 @@ impl Hub {
             local: LocalSubscribers::default(),
             counters: Counters::default(),
         };
-        let (evicted_through, lost_through) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { limits, outboxes, state: Mutex::new(state), evicted_through, lost_through }
+        Self {
+            limits,
+            outboxes,
+            state: Mutex::new(state),
+            evicted_through: AtomicU64::new(0),
+            lost_through: AtomicU64::new(0),
+            record_resets: AtomicU64::new(0),
+        }
     }
 
     /// Returns an id up to which no topic retains a frame, because of age or of the bytes of all topics.

@@ -45,6 +45,10 @@ pub const MAX_CLOCK_LEAD: u64 = 250_000;
 /// The smallest id that any broker has assigned: a moment in September 2001.
 pub const MIN_ID: u64 = 1_000_000_000_000_000;
 
+/// The bits of the ids that a log assigns. It calculates with floating-point numbers, which are exact up to there: until the
+/// year 2255.
+pub const LOG_ID_BITS: u32 = 53;
+
 /// Assigns ids to records before they are committed, and publishes them afterwards. Called only by the store's writer.
 pub trait Order<R>: Send {
     /// Reserves `count` consecutive ids and returns the first. They are larger than all ids assigned before and less than

@@ -88,15 +88,17 @@ pub enum InsertRefusal {
     Memory,
     /// The broker is shutting down.
     Draining,
-    /// The store took too long; whether the record is stored is unknown.
+    /// The store or the engine took too long; whether the record is stored is unknown.
     Timeout,
     /// The publisher has reached its rate limit.
     Rate,
+    /// The engine can't be reached, refuses, or has too much to do.
+    Engine,
 }
 
 impl InsertRefusal {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 5] = ["invalid", "memory", "draining", "timeout", "rate"];
+    pub const NAMES: [&str; 6] = ["invalid", "memory", "draining", "timeout", "rate", "engine"];
 }
 
 /// Why a request's body was refused, apart from its content.

@@ -23,7 +23,8 @@ pub struct Broker<K: Reactor> {
     service: Arc<Service>,
     /// `None` for a worker that has ended.
     workers: Vec<Option<Worker<K>>>,
-    store: ManualStore,
+    /// `None` if the engine stores the records.
+    store: Option<ManualStore>,
     engine: Option<ManualEngine>,
 }
 
@@ -48,12 +49,14 @@ impl<K: Reactor> Broker<K> {
     pub fn start(config: &Config, env: Env<'_, K>) -> Result<Self, StartError> {
         let settings = config.settle(DESCRIPTORS)?;
         let auth = open_auth(&settings.access)?;
-        let mut records = Store::open_tuned(env.location, env.tuning)?;
+        let is_stored = settings.data.is_some();
+        let mut records = is_stored.then(|| Store::open_tuned(env.location, env.tuning)).transpose()?;
         let clock = Clock::manual(env.clock);
         let wakers = env.reactors.iter().map(Reactor::waker);
-        let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, wakers);
+        let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
-        let (store, manual_store) = records.start_manual(Box::new(order), clock.clone())?;
+        let started = records.map(|records| records.start_manual(Box::new(order), clock.clone())).transpose()?;
+        let (store, manual_store) = started.unzip();
         let engine = env.engine.map(|engine| ManualEngine::start(engine, &hub, &clock)).transpose()?;
         let metrics = Metrics::new(env.reactors.len(), clock.now().unix_millis);
         let service = Service::new(hub, store, settings, auth, metrics);
@@ -83,7 +86,7 @@ impl<K: Reactor> Broker<K> {
 
     /// Runs one step of the store.
     pub fn step_store(&mut self) {
-        self.store.step();
+        self.store.iter_mut().for_each(ManualStore::step);
     }
 
     /// Returns what runs the engine; `None` without one.
@@ -96,9 +99,9 @@ impl<K: Reactor> Broker<K> {
         &self.service.hub
     }
 
-    /// Returns the store.
-    pub fn store(&self) -> &Store {
-        &self.service.store
+    /// Returns the store; `None` if the engine stores the records.
+    pub fn store(&self) -> Option<&Store> {
+        self.service.store.as_ref()
     }
 
     /// Drains the broker, as SIGTERM does: it accepts nothing new, and streams end.
@@ -114,6 +117,8 @@ impl<K: Reactor> Broker<K> {
 
     /// Closes the store. Called when all workers have ended, and then the engine.
     pub fn close(self) {
-        self.store.close(&self.service.store);
+        if let (Some(manual), Some(store)) = (self.store, &self.service.store) {
+            manual.close(store);
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::broker::StartError;
 use crate::broker::engine::HubFollow;
 use crate::clock::Clock;
 use crate::engine::sim::{SimConnect, SimLog};
-use crate::engine::{Appender, Engine, Tail};
+use crate::engine::{Appender, Engine, Reader, Tail};
 use crate::hub::Hub;
 
 /// After this many steps of the tail without any time passing, a start has failed.
@@ -26,16 +26,22 @@ pub struct ManualEngine {
     engine: Engine,
     appender: Appender<SimConnect>,
     tail: Tail<SimConnect, HubFollow>,
+    reader: Reader<SimConnect>,
 }
 
 /// Returns the link over which a broker appends.
 pub fn appender_link(broker: u64) -> u64 {
-    broker * 2
+    broker * 3
 }
 
 /// Returns the link over which a broker follows the log.
 pub fn tail_link(broker: u64) -> u64 {
-    broker * 2 + 1
+    broker * 3 + 1
+}
+
+/// Returns the link over which a broker reads histories and looks up ids.
+pub fn reader_link(broker: u64) -> u64 {
+    broker * 3 + 2
 }
 
 impl ManualEngine {
@@ -45,9 +51,10 @@ impl ManualEngine {
         let engine = Engine::new(clock.clone());
         let appender = Appender::new(engine.clone(), log.connector(appender_link(broker)), broker);
         let mut tail = Tail::new(engine.clone(), log.connector(tail_link(broker)), HubFollow::new(Arc::clone(hub)));
+        let reader = Reader::new(engine.clone(), log.connector(reader_link(broker)));
         for _ in 0..MAX_STEPS {
             if engine.is_caught_up() {
-                return Ok(Self { engine, appender, tail });
+                return Ok(Self { engine, appender, tail, reader });
             }
             tail.step();
         }
@@ -69,6 +76,11 @@ impl ManualEngine {
     /// Runs one step of the tail.
     pub fn step_tail(&mut self) {
         self.tail.step();
+    }
+
+    /// Looks up one id, or reads one slice of one page, if a request waits.
+    pub fn step_reader(&mut self) {
+        self.reader.step(Duration::ZERO);
     }
 
     /// Refuses what has waited for too long, as the watch does.

@@ -7,4 +7,4 @@ mod engine;
 pub use crate::clock::{Clock, ManualClock};
 pub use crate::store::ManualStore;
 pub use broker::{Broker, Env};
-pub use engine::{EngineEnv, ManualEngine, appender_link, tail_link};
+pub use engine::{EngineEnv, ManualEngine, appender_link, reader_link, tail_link};

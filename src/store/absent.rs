@@ -1,7 +1,6 @@
 //! The store of a build without the feature `records`: it has the store's types, but contains nothing and accepts nothing.
 //! The routes of records are not served in such a build, so hardly anything here is ever called.
 
-mod record;
 mod report;
 #[path = "disk/shortage.rs"]
 mod shortage;
@@ -10,12 +9,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use record::{Page, PageQuery, Record, check_name};
+pub use crate::records::{Page, PageQuery, Record, check_name};
 pub use report::{Health, Status, StoreError};
 pub use shortage::Shortage;
 
 use crate::ids::Order;
-use crate::metrics::Buckets;
 use crate::quota::{Client, PageReservation};
 
 /// Whether records can be stored: see the feature `records`.
@@ -29,6 +27,11 @@ impl Location {
     /// Returns the only location.
     pub fn in_memory() -> Self {
         Self(())
+    }
+
+    /// Returns no directory.
+    pub fn directory_with_records(&self) -> Option<&Path> {
+        None
     }
 }
 
@@ -99,20 +102,7 @@ impl Store {
 
     /// Returns the state: ready, and empty.
     pub fn status(&self) -> Status {
-        Status {
-            health: Health::Ready,
-            commits: 0,
-            records: 0,
-            names: 0,
-            pages: 0,
-            queued: 0,
-            queued_bytes: 0,
-            unindexed: 0,
-            wal_bytes: 0,
-            wal_restarts: 0,
-            refused: [0; StoreError::NAMES.len()],
-            commit_time: Buckets::default(),
-        }
+        Status::empty()
     }
 
     /// Does nothing.

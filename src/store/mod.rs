@@ -19,8 +19,7 @@
 //! writer           the thread that commits, and maintains index, mark and WAL in between
 //! checkpointer     the thread that copies the WAL into the database
 //! read/            history    the thread that reads histories
-//!                  page       builds one page, slice by slice
-//!                  schedule   whose slice is next
+//!                  page       reads one page, slice by slice
 //!                  lookup     the thread that looks up whether records exist
 //! state            ready, full, failed or closed; counters
 //! error            what can go wrong, and what SQLite's errors mean
@@ -49,7 +48,6 @@ mod manual;
 mod opening;
 mod queue;
 mod read;
-mod record;
 mod report;
 mod state;
 mod tables;
@@ -65,13 +63,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+pub use crate::records::{Page, PageQuery, Record, check_name};
 pub use disk::location::Location;
 pub use disk::shortage::Shortage;
 pub use error::OpenError;
 #[cfg(feature = "internals")]
 pub use manual::ManualStore;
 pub use opening::Opening;
-pub use record::{Page, PageQuery, Record, check_name};
 pub use report::{Health, Status, StoreError};
 #[cfg_attr(not(feature = "cli"), allow(unused_imports, reason = "only the binary has commands for it"))]
 pub use tools::{ToolError, check, dump, load};

@@ -14,7 +14,6 @@ use super::manual::ManualStore;
 use super::queue;
 use super::read::history::{self, HistoryReader};
 use super::read::lookup::{self, LookupReader};
-use super::record::Record;
 use super::state::Shared;
 use super::tables::Tables;
 use super::tables::recovery::{Recovered, recover};
@@ -24,6 +23,7 @@ use super::writer::Writer;
 use super::{Running, Store};
 use crate::clock::Clock;
 use crate::ids::Order;
+use crate::records::Record;
 
 /// A store that is open but not running yet.
 pub struct Opening {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::error::StoreError;
-use super::record::Record;
 use super::state::Shared;
+use crate::records::Record;
 
 /// The maximum number of queued inserts.
 const MAX_QUEUED: u64 = 1 << 16;

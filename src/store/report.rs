@@ -35,6 +35,26 @@ pub struct Status {
     pub commit_time: Buckets,
 }
 
+impl Status {
+    /// Returns the status of a store that is ready and empty.
+    pub(crate) fn empty() -> Self {
+        Self {
+            health: Health::Ready,
+            commits: 0,
+            records: 0,
+            names: 0,
+            pages: 0,
+            queued: 0,
+            queued_bytes: 0,
+            unindexed: 0,
+            wal_bytes: 0,
+            wal_restarts: 0,
+            refused: [0; StoreError::NAMES.len()],
+            commit_time: Buckets::default(),
+        }
+    }
+}
+
 /// Whether records can be inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {

@@ -12,11 +12,11 @@ use super::disk::shortage::Shortage;
 use super::disk::space::DiskSpace;
 use super::error::{Fault, StoreError};
 use super::queue::{Batch, Completion, Insert, InsertReceiver};
-use super::record::Record;
 use super::state::{Mode, Shared};
 use super::tables::Tables;
 use super::tuning::Tuning;
 use crate::ids::{HighWaterMark, Order};
+use crate::records::Record;
 
 /// How often the newest id is compared with the high-water mark while nothing else happens.
 const MARK_CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -36,7 +36,7 @@ impl<S: Socket> Streams<S> {
         let is_retained = |frame: &Frame| replica.has(source, frame);
         if state.partial.is_nothing() && replica.has_unreported_gap(source, subscriber.cursor(), &state.reported) {
             let gap = gap(replica, source, framing, subscriber.cursor());
-            subscriber.advance_to(gap.cursor);
+            subscriber.continue_at(gap.cursor);
             state = SendState { partial: gap.event, reported: gap.reported, ..state };
             counters.add_gap();
         }
@@ -88,21 +88,17 @@ impl<S: Socket> Streams<S> {
 /// A gap to report, and what follows from it.
 struct Gap {
     event: PartialWrite,
-    /// The new cursor: right before the oldest retained frame, or the newest id if no frame is retained.
+    /// See [`Replica::cursor_after_gap`].
     cursor: u64,
     /// See [`SendState::reported`].
     reported: Box<[u64]>,
 }
 
 fn gap(replica: &Replica, source: &Source, framing: Framing, cursor: u64) -> Gap {
-    let oldest = replica.oldest(source);
+    let after = replica.id(source, cursor).to_string();
     let mut bytes = Vec::new();
-    stream::gap(&cursor.to_string(), oldest, framing, &mut bytes);
-    let base = match oldest {
-        Some(id) => id - 1,
-        None => replica.newest(source),
-    };
-    let cursor = base.max(cursor);
+    stream::gap(&after, replica.oldest(source), framing, &mut bytes);
+    let cursor = replica.cursor_after_gap(source, cursor);
     let evicted_through = replica.evicted_through(source);
     let reported = SendState::with_reported(evicted_through, cursor).reported;
     Gap { event: PartialWrite::Own(bytes.into(), 0), cursor, reported }

@@ -67,7 +67,7 @@ impl UntimedWrites {
         let time = watch.time_after(writes);
         let mut add = |id: u64| latency.add(time.saturating_sub(id), writes as u64);
         match batch.frames() {
-            1 => add(batch.to()),
+            1 => add(replica.id(source, batch.to())),
             frames => Merge::new(replica, source, batch.from()).take(frames).for_each(|frame| add(frame.id())),
         }
     }

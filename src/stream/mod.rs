@@ -35,7 +35,7 @@ mod write_batch;
 
 use std::sync::Arc;
 
-use crate::hub::{FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
+use crate::hub::{CurrentRecords, FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
 pub use crate::metrics::Close;
 use crate::net::Socket;
 use crate::quota::Permit;
@@ -133,7 +133,13 @@ impl<S: Socket> Streams<S> {
     /// Returns whether [`Streams::take_inbox`] and [`Streams::serve`] would find something to do.
     pub fn has_work(&self) -> bool {
         let has_lost = || self.replica.has_lost() || self.hub.lost_through() > self.replica.lost_through();
-        self.groups.has_ready() || self.subscribers.queued() > 0 || !self.inbox.is_empty() || has_lost()
+        let is_behind = || has_lost() || self.has_replaced_records();
+        self.groups.has_ready() || self.subscribers.queued() > 0 || !self.inbox.is_empty() || is_behind()
+    }
+
+    /// Returns whether the hub's records were replaced since the replica has them.
+    fn has_replaced_records(&self) -> bool {
+        self.replica.record_resets().is_some_and(|resets| resets != self.hub.record_resets())
     }
 
     /// Allows the hub to wake the worker again. Call it before looking for work.
@@ -168,7 +174,7 @@ impl<S: Socket> Streams<S> {
     /// Registers a subscriber that the hub has admitted, before its opening is written. Its stream ends in the second
     /// `expires` since the Unix epoch, if that is given.
     pub fn admit(&mut self, joined: Joined, framing: Framing, expires: Option<u64>) -> PendingSubscription {
-        let Joined { cursor, feeds, .. } = joined;
+        let Joined { mut cursor, feeds, .. } = joined;
         let (interest, state) = match feeds {
             JoinedFeeds::Topics(topics) => {
                 let state = SendState::with_reported(topics.iter().map(|topic| topic.evicted_through), cursor);
@@ -176,8 +182,9 @@ impl<S: Socket> Streams<S> {
                 topics.into_iter().for_each(|topic| self.replica.open_feed(topic));
                 (Interest::Topics(ids), state)
             }
-            JoinedFeeds::Records { names, backlog } => {
-                self.replica.open_records(backlog);
+            JoinedFeeds::Records { names, backlog, resets } => {
+                backlog.into_iter().for_each(|frames| self.replica.restore_records(frames, resets));
+                cursor = records::cursor(resets, cursor);
                 (Interest::Records(names), SendState::default())
             }
         };
@@ -267,22 +274,39 @@ impl<S: Socket> Streams<S> {
         // Checked separately: a record gets its id before its commit, and events published in the meantime get larger ones.
         let (mut newest_event, mut newest_record) = (0, 0);
         let waiting = self.inbox.len();
-        // After the deliveries are counted: none of those is newer than a loss that is not noticed here.
+        // After the deliveries are counted: none of those is newer than a replacement or a loss that is not noticed here.
+        let replaced = self.take_current_records();
         self.take_loss();
-        for _ in 0..waiting {
+        for index in 0..waiting.max(replaced) {
             let Some(delivery) = self.inbox.waiting().next() else { return };
+            self.inbox.mark_taken(&delivery);
+            if index < replaced && delivery.feed == FeedId::Records {
+                continue;
+            }
             let newest = match delivery.feed {
                 FeedId::Topic(_) => &mut newest_event,
                 FeedId::Records => &mut newest_record,
             };
             debug_assert!(delivery.frame.id() > *newest, "the hub sends events and records in the order of their ids");
             *newest = delivery.frame.id();
-            self.inbox.mark_taken(&delivery);
             match delivery.feed {
                 FeedId::Topic(topic) => self.take_event(topic, delivery.frame),
                 FeedId::Records => self.take_record(delivery.frame),
             }
         }
+    }
+
+    /// Notices that the hub's records were replaced: then copies all of them, and a gap is due to all subscribers to records.
+    /// Returns the number of deliveries that were sent before the copy: their records are in it, superseded or replaced.
+    fn take_current_records(&mut self) -> usize {
+        if !self.has_replaced_records() {
+            return 0;
+        }
+        let CurrentRecords { frames, resets, waiting } = self.hub.current_records(self.worker);
+        self.subscribers.on_records_replaced();
+        self.replica.restore_records(frames, resets);
+        self.groups.notify_records();
+        waiting
     }
 
     /// Notices that the log has lost events: then a gap is due to all subscribers to topics.

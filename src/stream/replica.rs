@@ -77,11 +77,9 @@ impl Replica {
         debug_assert!(replaced.is_none(), "a topic has one feed");
     }
 
-    /// Replaces the records if the worker had no listener of records before.
-    pub fn open_records(&mut self, backlog: Option<Vec<Arc<Frame>>>) {
-        if let Some(frames) = backlog {
-            self.records.restore(frames);
-        }
+    /// Replaces all records with those that the hub has after this many replacements.
+    pub fn restore_records(&mut self, frames: Vec<Arc<Frame>>, resets: u64) {
+        self.records.restore(frames, resets);
     }
 
     /// Returns the source of a group that listens to these topics, whose feeds are open.
@@ -162,6 +160,12 @@ impl Replica {
         lost.and_then(|(_, slot)| self.feeds.pop(slot))
     }
 
+    /// Returns how many replacements of all records are included; `None` if there are no records because no subscriber ever
+    /// asked for them.
+    pub fn record_resets(&self) -> Option<u64> {
+        self.records.resets()
+    }
+
     /// Returns the largest id of a record.
     pub fn newest_record(&self) -> u64 {
         self.records.newest()
@@ -199,6 +203,34 @@ impl Replica {
     }
 }
 
+/// Translates between ids and cursors. Among topics they are the same.
+impl Replica {
+    /// Returns the cursor after the frame of a source with this id.
+    pub fn cursor(&self, source: &Source, id: u64) -> u64 {
+        match source {
+            Source::Topics(_) => id,
+            Source::Records(_) => self.records.cursor(id),
+        }
+    }
+
+    /// Returns the id of the frame after which a cursor is.
+    pub fn id(&self, source: &Source, cursor: u64) -> u64 {
+        match source {
+            Source::Topics(_) => cursor,
+            Source::Records(_) => self.records.id(cursor),
+        }
+    }
+
+    /// Returns the cursor after a gap: right before the oldest retained frame, or at the newest id if no frame is retained.
+    /// Records begin anew.
+    pub fn cursor_after_gap(&self, source: &Source, cursor: u64) -> u64 {
+        match source {
+            Source::Topics(_) => self.oldest(source).map_or_else(|| self.newest(source), |id| id - 1).max(cursor),
+            Source::Records(_) => self.records.cursor(0),
+        }
+    }
+}
+
 /// Reads the frames of a group's source.
 impl Replica {
     /// Returns all frames after a cursor, if the source is one topic.
@@ -214,7 +246,7 @@ impl Replica {
                 let heads = slots.iter().filter_map(|&slot| self.feeds.get(slot).window.after(cursor).next());
                 heads.min_by_key(|frame| frame.id())
             }
-            Source::Records(names) => self.records.first_after(names, cursor),
+            Source::Records(names) => self.records.first_after(names, self.records.id(cursor)),
         }
     }
 
@@ -222,18 +254,21 @@ impl Replica {
     pub fn has(&self, source: &Source, frame: &Frame) -> bool {
         match source {
             Source::Topics(_) => self.windows(source).any(|window| window.contains(frame.id())),
-            Source::Records(_) => self.records.has(frame.id()),
+            Source::Records(_) => self.records.has(frame),
         }
     }
 
-    /// Returns the id of the oldest event of the source's topics.
+    /// Returns the id of the oldest event of the source's topics, or of the oldest of all records.
     pub fn oldest(&self, source: &Source) -> Option<u64> {
+        if let Source::Records(_) = source {
+            return self.records.oldest();
+        }
         let heads = self.windows(source).filter_map(|window| window.after(self.lost_through).next());
         heads.map(|frame| frame.id()).min()
     }
 
     /// Returns the id of the newest event that the source's topics ever had, or through which events are lost.
-    pub fn newest(&self, source: &Source) -> u64 {
+    fn newest(&self, source: &Source) -> u64 {
         self.windows(source).map(Window::newest).max().unwrap_or(0).max(self.lost_through)
     }
 
@@ -248,8 +283,11 @@ impl Replica {
     }
 
     /// Returns whether events after `cursor` were evicted that are not `reported`: for each feed, the id through which
-    /// evicted events were reported, or nothing at all.
+    /// evicted events were reported, or nothing at all. For records: whether all were replaced since.
     pub fn has_unreported_gap(&self, source: &Source, cursor: u64, reported: &[u64]) -> bool {
+        if let Source::Records(_) = source {
+            return !self.records.is_current(cursor);
+        }
         self.evicted_through(source)
             .enumerate()
             .any(|(index, evicted)| evicted > cursor && reported.get(index).is_none_or(|&reported| evicted > reported))

@@ -1,6 +1,9 @@
 //! Losses of the log that the hub follows: every stream of topics gets one gap, whatever its subscriber is doing, and then
 //! everything after the loss.
 
+mod records;
+mod resets;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -138,7 +141,12 @@ impl Fixture {
     }
 }
 
-fn parse(mut text: &str, framing: Framing) -> Vec<Item> {
+fn parse(text: &str, framing: Framing) -> Vec<Item> {
+    dechunk(text, framing).split_terminator("\n\n").map(parse_event).collect()
+}
+
+/// Returns a stream's text without its framing.
+fn dechunk(mut text: &str, framing: Framing) -> String {
     let mut plain = String::new();
     while framing == Framing::Chunked && !text.is_empty() {
         let (size, rest) = text.split_once("\r\n").unwrap();
@@ -147,12 +155,14 @@ fn parse(mut text: &str, framing: Framing) -> Vec<Item> {
         text = rest.strip_prefix("\r\n").unwrap();
     }
     plain.push_str(text);
-    plain.split_terminator("\n\n").map(parse_event).collect()
+    plain
 }
 
 fn parse_event(event: &str) -> Item {
     let Some(gap) = event.strip_prefix("event: gap\ndata: ") else {
-        return Event(event.strip_prefix("data: 0123456789\nid: ").unwrap().parse().unwrap());
+        let (lines, id) = event.rsplit_once("\nid: ").unwrap();
+        assert!(lines.ends_with("data: 0123456789"));
+        return Event(id.parse().unwrap());
     };
     let gap: serde_json::Value = serde_json::from_str(gap).unwrap();
     let id = |value: &serde_json::Value| value.as_str().map(|id| id.parse().unwrap());

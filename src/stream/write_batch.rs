@@ -21,6 +21,8 @@ pub struct Merge<'a> {
     replica: &'a Replica,
     source: &'a Source,
     cursor: u64,
+    /// The cursor before the first frame, to which the frames' ids are added.
+    base: u64,
     /// The remaining frames if the source is a single feed: found once, and then iterated.
     run: Option<Run<'a>>,
 }
@@ -28,7 +30,7 @@ pub struct Merge<'a> {
 impl<'a> Merge<'a> {
     /// Creates an iterator that begins after `cursor`.
     pub fn new(replica: &'a Replica, source: &'a Source, cursor: u64) -> Self {
-        Self { replica, source, cursor, run: replica.run_after(source, cursor) }
+        Self { replica, source, cursor, base: replica.cursor(source, 0), run: replica.run_after(source, cursor) }
     }
 }
 
@@ -40,8 +42,8 @@ impl<'a> Iterator for Merge<'a> {
             Some(run) => run.next()?,
             None => self.replica.next(self.source, self.cursor)?,
         };
-        debug_assert!(next.id() > self.cursor, "frames ascend");
-        self.cursor = next.id();
+        debug_assert!(self.base + next.id() > self.cursor, "frames ascend");
+        self.cursor = self.base + next.id();
         Some(next)
     }
 }
@@ -67,15 +69,15 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// Replaces the content with `prefix`, unless it is empty, and then as many of the frames as fit.
-    pub fn fill(&mut self, prefix: &'a [u8], frames: Merge<'a>, framing: Framing) {
+    pub fn fill(&mut self, prefix: &'a [u8], mut frames: Merge<'a>, framing: Framing) {
         self.fill_with_prefix(prefix, frames.cursor);
-        for frame in frames {
+        while let Some(frame) = frames.next() {
             if self.count == MAX_SLICES || self.bytes >= MAX_BYTES {
                 self.is_truncated = true;
                 break;
             }
             self.push(frame.wire(framing));
-            self.to = frame.id();
+            self.to = frames.cursor;
         }
     }
 
@@ -177,7 +179,7 @@ pub struct Remainder {
     pub partial: PartialWrite,
     /// The number of frames written. A frame that is partly written counts, because its remaining bytes are kept.
     pub frames: usize,
-    /// The id of the last of these frames, or the cursor before the write.
+    /// The cursor after the last of these frames, or that before the write.
     pub cursor: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Message, Worker};
 use crate::api::DeferredReply;
-use crate::api::subscribe::OpenStream;
+use crate::api::subscribe::{LookupReply, OpenStream};
 use crate::conn::Effect;
 use crate::metrics::Close;
 use crate::net::{ListenerRole, Reactor, SocketKey};
@@ -18,7 +18,7 @@ impl<K: Reactor> Worker<K> {
                     request.run(&self.cx.service, self.mailbox.reply(&self.cx.service, wrap));
                 }
                 Effect::LookUp(id, lookup) => {
-                    let wrap = move |found: bool| Message::LookedUp(id, found);
+                    let wrap = move |reply: LookupReply| Message::LookedUp(id, reply);
                     lookup.run(&self.cx.service, self.mailbox.reply(&self.cx.service, wrap));
                 }
                 Effect::PrepareStream(key, stream) => self.prepare_stream(key, stream),

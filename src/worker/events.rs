@@ -55,7 +55,7 @@ impl<K: Reactor> Worker<K> {
             match message {
                 Message::Accepted(accepted) => self.add_connection(accepted),
                 Message::Reply(id, reply) => self.connections.deliver(id, reply, &self.cx),
-                Message::LookedUp(id, found) => self.connections.open_after_lookup(id, found, &self.cx),
+                Message::LookedUp(id, reply) => self.connections.open_after_lookup(id, reply, &self.cx),
                 Message::CloseIdle => self.close_longest_idle(),
             }
             self.carry_out_effects();

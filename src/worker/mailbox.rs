@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::api::subscribe::LookupReply;
 use crate::api::{DeferredReply, Service};
 use crate::conn::ConnectionId;
 use crate::hub::WorkerId;
@@ -15,8 +16,8 @@ pub(crate) enum Message<S> {
     Accepted(Accepted<S>),
     /// The reply to a connection's deferred request.
     Reply(ConnectionId, DeferredReply),
-    /// Whether a stream's position was found; `false` also if that is unknown.
-    LookedUp(ConnectionId, bool),
+    /// The reply to the lookup of a stream's position.
+    LookedUp(ConnectionId, LookupReply),
     /// A client waits to be accepted, and there is no slot: one idle connection is to be closed.
     CloseIdle,
 }

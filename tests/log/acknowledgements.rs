@@ -21,7 +21,7 @@ fn guarantee(settings: EngineSettings) -> Guarantee {
 #[test]
 fn without_a_file_an_acknowledgement_is_the_answer() {
     let server = RedisServer::start(&[]);
-    let Guarantee { ack, warning, server: name } = guarantee(settings(&server));
+    let Guarantee { ack, warning, server: name, .. } = guarantee(settings(&server));
     assert_eq!(ack, AckMode::Reply);
     assert!(warning.unwrap().contains("no append-only file"));
     assert!(name.contains(&format!("127.0.0.1:{}", server.port())), "{name}");

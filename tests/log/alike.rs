@@ -21,7 +21,7 @@ const REQUESTS: usize = 150;
 const COMPARED: usize = 16;
 /// A time in the year 2096, in microseconds.
 const FLOOR: u64 = 4_000_000_000_000_000;
-const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400 };
+const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400, record_bytes: 10_000 };
 
 /// What can be asked. Marks name an entry by its index among those that were read, so that each log's own token is used.
 #[derive(Clone, Debug)]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use esker::internals::engine::log::{
-    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Log, LogError, Mark, OwnId, Pulse,
+    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark, OwnId, Pulse,
     Repetition,
 };
 use esker::internals::engine::settings::Retention;
+use esker::internals::records::NewRecord;
 
 /// Retains everything that a test appends.
-pub const AMPLE: Retention = Retention { age: Duration::from_secs(3600), bytes: 1 << 30 };
+pub const AMPLE: Retention = Retention { age: Duration::from_secs(3600), bytes: 1 << 30, record_bytes: 1 << 30 };
 const ID_SPACE: u64 = 1_000_000_000;
 
 /// Defines a test for each check. `$connect` is a closure that connects to a log which is empty at first.
@@ -80,6 +81,14 @@ impl<L: Log> Broker<L> {
         self.log.append(&self.request(events, &own_ids, blob))
     }
 
+    /// Inserts records: a name and data each. Returns the first one's id.
+    pub fn insert(&mut self, records: &[(&str, &str)]) -> Result<u64, LogError> {
+        self.batch += 1;
+        let records = records.iter().map(|&(name, data)| NewRecord { name: name.into(), data: data.into() });
+        let records = records.collect::<Vec<_>>();
+        self.log.insert(&Insert { hello: self.hello, batch: self.batch, floor: self.floor, records: &records })
+    }
+
     fn request<'a>(&self, events: usize, own_ids: &'a [OwnId], blob: &'a [u8]) -> Append<'a> {
         Append { hello: self.hello, batch: self.batch, floor: self.floor, events, blob, own_ids }
     }
@@ -112,7 +121,7 @@ impl<L: Log> Broker<L> {
 
 fn last_id(entry: &Entry) -> u64 {
     match entry.body {
-        Body::Events { count, .. } => entry.id + count as u64 - 1,
+        Body::Events { count, .. } | Body::Records(count) => entry.id + count as u64 - 1,
         _ => entry.id,
     }
 }
@@ -125,7 +134,7 @@ fn count(entries: &[Entry], body: &Body) -> usize {
     entries.iter().filter(|entry| entry.body == *body).count()
 }
 
-type Connection<'a, L> = &'a mut dyn FnMut(Retention) -> L;
+pub type Connection<'a, L> = &'a mut dyn FnMut(Retention) -> L;
 
 pub fn ids_ascend_across_brokers<L: Log>(connect: Connection<'_, L>) {
     let mut brokers = [Broker::new(connect(AMPLE), 1), Broker::new(connect(AMPLE), 2)];

@@ -8,6 +8,7 @@ mod alike;
 mod conformance;
 mod memory;
 mod outages;
+mod records;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod refusals;
@@ -20,6 +21,15 @@ mod on_a_server {
 
     crate::conformance!({
         let server = crate::redis_server::RedisServer::start(&[]);
+        move |retention| crate::support::connect(crate::support::settings(&server).retaining(retention))
+    });
+}
+
+mod records_on_a_server {
+    use crate::support::Vary as _;
+
+    crate::record_conformance!({
+        let server = crate::redis_server::RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
         move |retention| crate::support::connect(crate::support::settings(&server).retaining(retention))
     });
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use esker::internals::engine::log::{Attach, Hello, Log, LogError, Refusal};
+use esker::internals::engine::log::{Attach, Hello, Log, LogError, ReadRecords as _, Refusal};
 use esker::internals::engine::redis::acl_rules;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
@@ -60,6 +60,15 @@ fn do_everything(settings: esker::internals::engine::EngineSettings) -> Result<(
     }
     broker.log.read(0)?;
     broker.log.pulse(hello)?;
+    broker.log.register(hello, 0)?;
+    if broker.log.about().is_some_and(|about| about.records_refused.is_none()) {
+        broker.insert(&[("a", "1"), ("b", "2")])?;
+    }
+    let first = broker.log.pulse(hello)?.last;
+    broker.log.records(first, first + 1)?;
+    broker.log.has_record(first)?;
+    broker.log.newest_records(0)?;
+    broker.log.versions("a", 0, 10)?;
     let gone = esker::internals::engine::log::Mark { entry: u64::MAX >> 11, token: "gone".into() };
     broker.log.attach(&Attach { read: Some(gone), ..Attach::default() })?;
     Ok(())
@@ -74,13 +83,17 @@ fn set_user(server: &RedisServer, rules: &[&str]) {
 
 #[test]
 fn the_documented_acl_is_sufficient_and_minimal() {
-    let server = RedisServer::start(&["--appendonly", "yes"]);
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let has_waitaof = server.is_at_least(7, 2);
+    if has_waitaof {
+        server.config_set("appendfsync", "everysec");
+    }
     let line = acl_rules("{esker}", has_waitaof);
     let rules = line.split(' ').collect::<Vec<_>>();
     let settings = || settings(&server).login(Some("esker"), "secret");
     set_user(&server, &rules);
     do_everything(settings()).unwrap();
+    assert_eq!(server.command::<usize>(&["XLEN", "{esker}:1:rec"]), 2, "records were inserted as well");
 
     // What a broker can do without: it then knows less, or uses it with some settings only.
     let optional = ["+client|setname", "+config|get", "+select", "+wait"];
@@ -107,20 +120,20 @@ fn other_keys_are_out_of_a_users_reach() {
 
 #[test]
 fn keys_that_hold_something_else_are_named() {
-    for key in ["{esker}:1:log", "{esker}:1:meta"] {
+    for key in ["log", "meta", "rec", "idx", "new", "brokers"].map(|key| format!("{{esker}}:1:{key}")) {
         let server = RedisServer::start(&[]);
-        server.command::<()>(&["SET", key, "something"]);
+        server.command::<()>(&["SET", &key, "something"]);
         let why = setup(try_connect(settings(&server)));
-        assert!(why.contains(key) && why.contains("--engine-prefix"), "{why}");
+        assert!(why.contains(&key) && why.contains("--engine-prefix"), "{why}");
     }
 }
 
 #[test]
-fn a_newer_layout_is_refused() {
+fn a_newer_format_is_refused() {
     let server = RedisServer::start(&[]);
-    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "2"]);
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "3"]);
     let why = setup(try_connect(settings(&server)));
-    assert!(why.contains("layout 2") && why.contains("upgrade"), "{why}");
+    assert!(why.contains("format 3") && why.contains("upgrade"), "{why}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl World {
     }
 
     fn health(&self) -> Option<Health> {
-        Some(self.broker.as_ref()?.store().status().health)
+        Some(self.broker.as_ref()?.store()?.status().health)
     }
 
     pub(super) fn has_store_failed(&self) -> bool {

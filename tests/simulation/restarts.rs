@@ -78,7 +78,7 @@ impl World {
 
     /// Checks that the store has noticed that its disk is no longer full.
     fn assert_not_full(&self) {
-        let health = self.broker.as_ref().map(|broker| broker.store().status().health);
+        let health = self.broker.as_ref().map(|broker| broker.store().expect("it has a store").status().health);
         assert!(!matches!(health, Some(Health::Full(_))), "a full disk does not recover: {health:?}");
     }
 
@@ -183,7 +183,10 @@ impl World {
         for subscriber in self.ended.iter().filter(|one| is_served(one) && due.contains(&one.pipe)) {
             subscriber.log.assert_complete(&self.oracle, true, &subscriber.description());
         }
-        let is_ready = self.broker.as_ref().is_some_and(|broker| broker.store().status().health == Health::Ready);
+        let is_ready = self
+            .broker
+            .as_ref()
+            .is_some_and(|broker| broker.store().expect("it has a store").status().health == Health::Ready);
         let crashes = self.storage.crashes();
         self.broker.take().into_iter().for_each(sim::Broker::close);
         self.observe();
@@ -256,7 +259,7 @@ impl World {
         assert_eq!(self.net.get().open(), 0, "sockets without a client are open");
         let broker = self.broker.as_ref().expect("it runs");
         assert_eq!(broker.hub().counts().subscribers, 0);
-        let status = broker.store().status();
+        let status = broker.store().expect("it has a store").status();
         assert_eq!((status.queued, status.queued_bytes), (0, 0));
         self.totals.records = self.oracle.items.iter().filter(|item| item.is_record() && item.is_seen).count();
     }

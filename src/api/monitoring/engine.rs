@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::Service;
+use crate::engine::log::Peer;
 use crate::engine::{EngineSettings, Health, Status};
 use crate::metrics::{self, Family, Samples, View};
 
@@ -17,6 +18,7 @@ pub(super) fn table(service: &Service) -> Vec<Family> {
     table.extend(state(&status));
     table.extend(appends(&status));
     table.extend(following(&status));
+    table.extend(records(&status, service.settings.engine.as_ref()));
     table.extend(faults(&status));
     table
 }
@@ -32,9 +34,20 @@ pub(super) fn object(service: &Service) -> Option<Value> {
     object["ack"] = ack.map(|ack| ack.to_string()).into();
     object["reason"] = reason(&status.health).into();
     // Ids are text, as everywhere: they may be larger than the integers of JavaScript.
+    object["records_refused"] = status.about.as_ref().and_then(|about| about.records_refused.as_deref()).into();
+    object["brokers"] = status.peers.iter().map(broker).collect();
     object["newest_id"] = json!(status.last.to_string());
     object["applied_id"] = json!(status.applied.to_string());
     Some(object)
+}
+
+/// Describes a broker that uses the log.
+fn broker(peer: &Peer) -> Value {
+    json!({
+        "broker": format!("{:016x}", peer.broker),
+        "version": peer.version,
+        "subscribers": peer.subscribers,
+    })
 }
 
 fn index(health: &Health) -> usize {
@@ -89,8 +102,8 @@ fn appends(status: &Status) -> [Family; 6] {
     [
         Family::histogram(
             "esker_engine_append_seconds",
-            "Duration of appends to the log, each of a batch of events, until they are as durable as --engine-ack \
-             demands.",
+            "Duration of appends to the log, each of a batch of events or records, until they are as durable as \
+             --engine-ack demands.",
             status.append_time,
         )
         .shown_as("append_seconds"),
@@ -106,10 +119,14 @@ fn appends(status: &Status) -> [Family; 6] {
             status.events_appended,
         )
         .shown_as("events_appended"),
-        Family::gauge("esker_engine_queue_publishes", "Publishes that wait to be appended.", publishes)
+        Family::gauge("esker_engine_queue_publishes", "Publishes and inserts that wait to be appended.", publishes)
             .shown_as("queued"),
-        Family::gauge("esker_engine_queue_bytes", "Bytes of the publishes that wait to be appended.", bytes)
-            .shown_as("queued_bytes"),
+        Family::gauge(
+            "esker_engine_queue_bytes",
+            "Bytes of the publishes and inserts that wait to be appended.",
+            bytes,
+        )
+        .shown_as("queued_bytes"),
         Family::gauge(
             "esker_engine_waiting",
             "Responses and subscriptions that wait until this broker has applied what is in the log.",
@@ -133,6 +150,41 @@ fn following(status: &Status) -> [Family; 2] {
             seconds(status.warm_up_millis),
         )
         .shown_as("warm_up_seconds"),
+    ]
+}
+
+fn records(status: &Status, settings: Option<&EngineSettings>) -> [Family; 5] {
+    [
+        Family::gauge(
+            "esker_engine_records_bytes",
+            "Memory that all records take in the engine, about; inserts are refused at --engine-records.",
+            status.record_bytes,
+        )
+        .shown_as("records_bytes"),
+        Family::gauge(
+            "esker_engine_records_bytes_max",
+            "Memory that records may take in the engine (--engine-records).",
+            settings.map_or(0, |settings| settings.retention.record_bytes),
+        )
+        .shown_as("records_bytes_max"),
+        Family::counter(
+            "esker_engine_records_appended_total",
+            "Records that this broker has stored in the engine.",
+            status.records_appended,
+        )
+        .shown_as("records_appended"),
+        Family::counter(
+            "esker_engine_records_followed_total",
+            "Records that this broker has read from the engine since it caught up, those of all brokers.",
+            status.records_followed,
+        )
+        .shown_as("records_followed"),
+        Family::gauge(
+            "esker_engine_brokers",
+            "Brokers that use the log, this one included; one that has ended counts for 10 s.",
+            status.peers.len(),
+        )
+        .shown_as("broker_count"),
     ]
 }
 

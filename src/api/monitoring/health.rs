@@ -21,7 +21,7 @@ pub(in crate::api) fn ready(context: Context<'_>) -> Plan {
     if let Some(detail) = context.service.engine.as_ref().and_then(|engine| engine_problem(&engine.status().health)) {
         return Plan::Refuse(Problem::unavailable(detail, ENGINE_RETRY_SECONDS));
     }
-    match context.service.store.status().health {
+    match context.service.store_status().health {
         Health::Ready | Health::Closed => healthy(),
         Health::Full(shortage) => Plan::Refuse(insert::store_problem(StoreError::Full(shortage))),
         Health::Failed { .. } => Plan::Refuse(insert::store_problem(StoreError::Failed)),

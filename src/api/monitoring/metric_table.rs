@@ -16,7 +16,7 @@ use crate::api::{Context, Service};
 /// Returns all metrics with their current values.
 pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     let service = context.service;
-    let (counts, status) = (service.hub.counts(), service.store.status());
+    let (counts, status) = (service.hub.counts(), service.store_status());
     let mut table = Vec::new();
     table.extend(broker(context));
     table.extend(connections(service));

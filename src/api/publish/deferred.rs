@@ -73,7 +73,7 @@ pub fn no_reply() -> EngineError {
 }
 
 fn refusal(error: &EngineError, context: Context<'_>) -> Problem {
-    let detail = error.to_string();
+    let detail = error.of_publish();
     let (why, problem) = match error {
         EngineError::Busy => (PublishRefusal::Engine, Problem::unavailable(detail, BUSY_SECONDS)),
         EngineError::Unavailable(_) => (PublishRefusal::Engine, Problem::unavailable(detail, AWAY_SECONDS)),

@@ -13,12 +13,10 @@ fn start() -> (Broker, Engine) {
     let config = Config::new().no_auth(true).engine("redis://127.0.0.1").port(0).threads(1);
     let settings = config.settle(1000).unwrap();
     let mut listening = Listening::open(&settings, Vec::new()).unwrap();
-    let mut records = Store::open(&settings.data).unwrap();
     let (clock, poller) = (Clock::new(), MioPoller::new().unwrap());
     let engine = Engine::new(clock.clone());
-    let (hub, inboxes) = builder::hub(&settings, &clock, &mut records, [poller.waker()].into_iter());
-    let store = records.start(Box::new(HubOrder { hub: Arc::clone(&hub), clock: clock.clone() })).unwrap();
-    let service = Service::new(hub, store, settings, Auth::Open, Metrics::new(1, 0)).with_engine(engine.clone());
+    let (hub, inboxes) = builder::hub(&settings, &clock, None, [poller.waker()].into_iter());
+    let service = Service::new(hub, None, settings, Auth::Open, Metrics::new(1, 0)).with_engine(engine.clone());
     let service = Arc::new(service);
     let listeners = std::mem::take(&mut listening.listeners);
     let workers = builder::workers(&service, &clock, vec![poller], inboxes, listeners).unwrap();
@@ -107,6 +105,7 @@ fn a_publish_of_the_program_waits_for_the_engine() {
         let refused = publish.join().unwrap().unwrap_err();
         assert_eq!(refused, PublishError::Engine(error.clone()));
         assert_eq!(refused.source().unwrap().to_string(), error.to_string());
+        assert!(refused.to_string().contains("published"));
     }
     let publish = publish_in_thread(&broker);
     let abandoned = taken(|| engine.take_publishes().pop());
@@ -145,11 +144,24 @@ fn a_subscription_of_the_program_with_an_unknown_position_waits_for_the_log() {
 }
 
 #[test]
-fn without_records_the_program_inserts_none() {
-    let (broker, _engine) = start();
-    assert_eq!(broker.insert("user", "1"), Err(InsertError::Off));
-    let mut client = send(&broker, "GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let mut response = String::new();
-    client.read_to_string(&mut response).unwrap();
-    assert!(response.starts_with("HTTP/1.1 404 ") && response.contains("--data"), "{response}");
+fn an_insert_of_the_program_waits_for_the_engine() {
+    let (broker, engine) = start();
+    let broker = Arc::new(broker);
+    let insert = || {
+        let broker = Arc::clone(&broker);
+        thread::spawn(move || broker.insert("user", r#"{ "name": "Ada" }"#))
+    };
+    let stored = insert();
+    let (record, done) = taken(|| engine.take_inserts().pop());
+    assert_eq!((&*record.name, &*record.data), ("user", r#"{"name":"Ada"}"#));
+    assert!(!stored.is_finished());
+    done(Ok(7));
+    assert_eq!(stored.join().unwrap(), Ok(7));
+    for error in [EngineError::Busy, EngineError::Unavailable("away".into()), EngineError::Unknown("cut".into())] {
+        let refused = insert();
+        taken(|| engine.take_inserts().pop()).1(Err(error.clone()));
+        assert_eq!(refused.join().unwrap(), Err(InsertError::Engine(error)));
+    }
+    engine.close();
+    assert_eq!(broker.insert("user", "1"), Err(InsertError::Draining));
 }

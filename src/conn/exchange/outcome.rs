@@ -1,22 +1,26 @@
 //! A request's outcome: a response, a stream, or something to wait for.
 
 use super::{Exchange, State, Step};
-use crate::api::subscribe::{self, Lookup, Opened};
-use crate::api::{Body, Context, Deferred, Outcome, Plan};
+use crate::api::subscribe::{self, Lookup, LookupReply, Opened};
+use crate::api::{Body, Context, Deferred, Outcome, Plan, Service};
 use crate::http::ResponseParams;
 
 /// The kind of a deferred request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DeferredKind {
     Publish,
+    /// To be stored by the store.
     Insert,
+    /// To be stored by the engine.
+    EngineInsert,
     Audit,
 }
 
-impl From<&Deferred> for DeferredKind {
-    fn from(request: &Deferred) -> Self {
+impl DeferredKind {
+    fn of(request: &Deferred, service: &Service) -> Self {
         match request {
             Deferred::Publish(_) => Self::Publish,
+            Deferred::Insert(_) if service.engine.is_some() => Self::EngineInsert,
             Deferred::Insert(_) => Self::Insert,
             Deferred::Audit(_) => Self::Audit,
         }
@@ -32,10 +36,10 @@ pub(super) struct LookingUp {
 }
 
 impl LookingUp {
-    /// Opens the stream. `found` is the reply to the lookup, `false` if there is none.
-    pub(super) fn open(self, found: bool, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    /// Opens the stream with the reply to the lookup.
+    pub(super) fn open(self, reply: LookupReply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         let Self { request, lookup, params } = self;
-        begin(subscribe::open_after_lookup(request, lookup, found, params, context, out), context)
+        begin(subscribe::open_after_lookup(request, lookup, reply, params, context, out), context)
     }
 }
 
@@ -64,7 +68,7 @@ impl Exchange {
             Outcome::Respond(response) => self.respond(&response, params, context, out),
             Outcome::Subscribe(request) => self.subscribe(request, params, context, out),
             Outcome::Deferred(request) => {
-                self.state = State::Deferred(params, DeferredKind::from(&request));
+                self.state = State::Deferred(params, DeferredKind::of(&request, context.service));
                 Step::Defer(request)
             }
             Outcome::Wait(pending) => {

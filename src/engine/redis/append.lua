@@ -57,7 +57,7 @@ local added = redis.pcall('XADD', log, text(first) .. '-0', unpack(entry))
 if type(added) == 'table' then
     return undo(added)
 end
-redis.call('HSET', session, 'b', batch, 'f', text(first), 'x', repetitions)
+redis.call('HSET', session, 'b', batch, 'f', text(first), 'x', repetitions, 'r', '0')
 local before, max_bytes = now - tonumber(ARGV[7]), tonumber(ARGV[8])
 bytes = trim(log, length + 1, bytes + #blob, before, max_bytes, TRIMMED_BY_AN_APPEND)
 redis.call('HSET', meta, 'last', text(first + events - 1), 'bytes', text(bytes), 'entry', text(first))

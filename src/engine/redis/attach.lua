@@ -1,10 +1,10 @@
 -- Finds out whether the log still has the entries that a broker knows, and says so in the log if it has not. Creates the log.
--- Returns the time, the newest id, the era, and where to go on: next, oldest or loss, and an id.
--- KEYS: the log, meta. ARGV: id and token of the entry read last, of the one appended last (empty if there is none), the
--- floor, a token for a new entry, the layout, the newest id that the broker has applied.
+-- Returns the time, the newest id, the era, the bytes of records, and where to go on: next, oldest or loss, and an id.
+-- KEYS: the log, meta, the newest record of each name. ARGV: id and token of the entry read last, of the one appended last
+-- (empty if there is none), the floor, a token for a new entry, the newest format, the newest id that the broker has applied.
 
-local log, meta = KEYS[1], KEYS[2]
-local known = redis.call('HMGET', meta, 'last', 'era', 'lost')
+local log, meta, records = KEYS[1], KEYS[2], KEYS[3]
+local known = redis.call('HMGET', meta, 'last', 'era', 'lost', 'layout', 'rbytes')
 local last, era, lost = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[3]) or 0
 local length = redis.call('XLEN', log)
 local oldest_entry = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
@@ -15,10 +15,13 @@ local now = time()
 local function say(what)
     local newest_entry = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
     local newest = newest_entry and id_of(newest_entry) or 0
-    local events = newest_entry and tonumber(field(newest_entry, 'n')) or 1
-    local id = math.max(now, last + 1, tonumber(ARGV[5]) + 1, newest + events)
+    local events = newest_entry and tonumber(field(newest_entry, 'n') or field(newest_entry, 'r')) or 1
+    local record = tonumber(redis.call('ZRANGE', records, 0, 0, 'REV', 'WITHSCORES')[2]) or 0
+    local id = math.max(now, last + 1, tonumber(ARGV[5]) + 1, newest + events, record + 1)
     redis.call('XADD', log, text(id) .. '-0', 'p', text(newest), 'c', what, 'w', ARGV[6])
-    redis.call('HSET', meta, 'last', text(id), 'era', text(era), 'layout', ARGV[7], 'entry', text(id))
+    -- What is left of a log keeps its format: brokers that can't read a newer one may use it.
+    local format = known[4] or ARGV[7]
+    redis.call('HSET', meta, 'last', text(id), 'era', text(era), 'layout', format, 'entry', text(id))
     if not known[1] then
         -- Nothing before the new entry is retained, and nobody knows how many bytes that is.
         redis.call('XTRIM', log, 'MAXLEN', '=', '1')
@@ -64,4 +67,4 @@ local function from()
 end
 
 local how, id = from()
-return {text(now), text(last), text(era), how, text(id)}
+return {text(now), text(last), text(era), known[5] or '0', how, text(id)}

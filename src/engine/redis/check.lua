@@ -1,28 +1,34 @@
--- Returns the commands that this user may not use, the key that holds something else, and the layout of the log.
--- KEYS: the log, meta, a session. ARGV: a key of an own id.
+-- Returns the commands that this user may not use, the key that holds something else, and the format of the log.
+-- KEYS: the log, meta, a session, the records, their index, the newest of each name, the brokers. ARGV: a key of an own id.
 
-local log, meta, session, own = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local log, meta, session, records, index, newest, brokers = unpack(KEYS)
+local own = ARGV[1]
 local needed = {
     {'TIME'}, {'XLEN', log}, {'XRANGE', log, '-', '+'}, {'XREVRANGE', log, '+', '-'}, {'XADD', log, '1-0', 'b', ''},
     {'XTRIM', log, 'MAXLEN', '1'}, {'XREAD', 'STREAMS', log, '0'}, {'HGET', meta, 'last'}, {'HMGET', meta, 'last'},
     {'HSET', meta, 'last', '1'}, {'HSET', session, 's', ''}, {'PEXPIRE', session, '1'}, {'SET', own, '1'},
-    {'PEXPIRE', own, '1'},
+    {'PEXPIRE', own, '1'}, {'XADD', records, '1-0', 'e', '', 'd', ''}, {'XRANGE', records, '1-0', '1-0'},
+    {'ZADD', index, '0', ''}, {'ZADD', newest, '1', ''}, {'ZRANGE', index, '0', '0'}, {'ZRANGE', newest, '0', '0'},
+    {'HSET', brokers, '0', ''}, {'HGETALL', brokers}, {'HDEL', brokers, '0'}, {'PEXPIRE', brokers, '1'},
 }
-local denied = {}
+local denied, is_denied = {}, {}
 for _, command in ipairs(needed) do
     local name = string.lower(command[1])
-    if not redis.acl_check_cmd(unpack(command)) and denied[#denied] ~= name then
-        denied[#denied + 1] = name
+    if not redis.acl_check_cmd(unpack(command)) and not is_denied[name] then
+        denied[#denied + 1], is_denied[name] = name, true
     end
 end
 if #denied > 0 then
     return {table.concat(denied, ' '), '', ''}
 end
-if type(redis.pcall('XLEN', log)) == 'table' then
-    return {'', log, ''}
+local reads = {
+    {log, 'XLEN', log}, {meta, 'HGET', meta, 'last'}, {records, 'XLEN', records}, {index, 'ZRANGE', index, 0, 0},
+    {newest, 'ZRANGE', newest, 0, 0}, {brokers, 'HGET', brokers, ''},
+}
+for _, read in ipairs(reads) do
+    local answer = redis.pcall(unpack(read, 2))
+    if type(answer) == 'table' and answer.err then
+        return {'', read[1], ''}
+    end
 end
-local layout = redis.pcall('HGET', meta, 'layout')
-if type(layout) == 'table' then
-    return {'', meta, ''}
-end
-return {'', '', layout or ''}
+return {'', '', redis.call('HGET', meta, 'layout') or ''}

@@ -6,8 +6,8 @@ use super::guarantee::Fsync;
 use super::scripts::CHECK;
 use super::wire::Wire;
 use super::{Keys, LAYOUT, error, value};
+use crate::engine::FORMAT;
 use crate::engine::log::LogError;
-use crate::engine::settings::AckMode;
 
 /// The oldest version of Redis: scripts say what they need by their first line.
 const MIN_VERSION: (u32, u32) = (7, 0);
@@ -21,7 +21,7 @@ pub fn acl_rules(prefix: &str, has_waitaof: bool) -> String {
     let waitaof = if has_waitaof { " +waitaof" } else { "" };
     format!(
         "resetchannels ~{prefix}:{LAYOUT}:* -@all +info +config|get +client|setname +select +script|load +evalsha +wait{waitaof} \
-         +time +hget +hmget +hset +pexpire +set +xadd +xlen +xrange +xread +xrevrange +xtrim"
+         +time +hdel +hget +hgetall +hmget +hset +pexpire +set +xadd +xlen +xrange +xread +xrevrange +xtrim +zadd +zrange"
     )
 }
 
@@ -97,13 +97,10 @@ impl Facts {
         Ok(())
     }
 
-    /// Asks how often the append-only file is written to the disk, if that matters.
-    pub fn fsync(&self, wish: Option<AckMode>, wire: &mut Wire) -> Result<Fsync, LogError> {
+    /// Asks how often the append-only file is written to the disk, if there is one.
+    pub fn fsync(&self, wire: &mut Wire) -> Result<Fsync, LogError> {
         if !self.has_aof {
             return Ok(Fsync::NoFile);
-        }
-        if !matches!(wish, None | Some(AckMode::Fsync)) {
-            return Ok(Fsync::Unknown);
         }
         let answer = wire.ask(redis::cmd("CONFIG").arg("GET").arg("appendfsync"))?;
         Ok(value::texts::<2>(answer).map_or(Fsync::Unknown, |[_, value]| Fsync::Known(value)))
@@ -112,31 +109,33 @@ impl Facts {
 
 /// Fails if this user lacks a right, or if the keys hold something else.
 pub fn check_keys(wire: &mut Wire, keys: &Keys, proof: Option<&Cmd>) -> Result<(), LogError> {
-    let mut command = CHECK.command(&[&keys.log, &keys.meta, &keys.session(0)]);
+    let Keys { log, meta, records, index, newest, brokers, .. } = keys;
+    let mut command = CHECK.command(&[log, meta, &keys.session(0), records, index, newest, brokers]);
     command.arg(format!("{}topic:id", keys.own));
     let answer = CHECK.run(wire, &command)?;
-    let [denied, key, layout] = value::texts(answer).ok_or_else(|| value::malformed("the answer to the check"))?;
+    let [denied, key, format] = value::texts(answer).ok_or_else(|| value::malformed("the answer to the check"))?;
     if !denied.is_empty() {
         return Err(error::from_server("NOPERM", &format!("on {} it may not use {denied}", keys.log)));
     }
     if !key.is_empty() {
         return Err(error::from_server("WRONGTYPE", &format!("the key {key}")));
     }
-    check_layout(&layout)?;
+    check_format(&format)?;
     proof.map_or(Ok(()), |proof| check_proof(wire, proof))
 }
 
-fn check_layout(layout: &str) -> Result<(), LogError> {
-    match layout.parse::<u32>() {
-        Err(_) if layout.is_empty() => Ok(()),
-        Ok(layout) if layout <= LAYOUT => Ok(()),
+fn check_format(format: &str) -> Result<(), LogError> {
+    match format.parse::<u32>() {
+        Err(_) if format.is_empty() => Ok(()),
+        Ok(1..=FORMAT) => Ok(()),
         _ => Err(error::setup(format!(
-            "its log has layout {layout}, which this version of Esker does not know; upgrade this broker"
+            "its log has format {format}, which this version of Esker does not know; upgrade this broker"
         ))),
     }
 }
 
-fn check_proof(wire: &mut Wire, proof: &Cmd) -> Result<(), LogError> {
+/// Fails if this user may not use the command that proves something.
+pub fn check_proof(wire: &mut Wire, proof: &Cmd) -> Result<(), LogError> {
     match wire.ask(proof)? {
         Value::ServerError(error) if error.code() == "NOPERM" => {
             Err(error::from_server("NOPERM", error.details().unwrap_or("")))
@@ -186,11 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_layout_is_refused() {
-        assert_eq!(check_layout(""), Ok(()));
-        assert_eq!(check_layout("1"), Ok(()));
-        for layout in ["2", "x", "99999999999"] {
-            assert!(check_layout(layout).is_err(), "{layout}");
+    fn a_newer_format_is_refused() {
+        for format in ["", "1", "2"] {
+            assert_eq!(check_format(format), Ok(()));
+        }
+        for format in ["0", "3", "x", "99999999999"] {
+            assert!(check_format(format).is_err(), "{format}");
         }
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::check::{Facts, check_keys};
-use super::guarantee::{Guarantee, GuaranteeHandle, choose};
-use super::log::ServerLog;
+use super::check::{Facts, check_keys, check_proof};
+use super::guarantee::{Fsync, Guarantee, GuaranteeHandle, RecordProofs, choose, choose_for_records};
+use super::log::{Proofs, ServerLog};
 use super::wire::Wire;
 use super::{Keys, error, sentinel, tls};
 use crate::engine::log::{About, Connect, LogError};
-use crate::engine::settings::{EngineAddress, EngineSettings, HostPort, Password, Tls};
+use crate::engine::settings::{AckMode, EngineAddress, EngineSettings, HostPort, Password, Tls};
 use crate::engine::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 /// A Redis or Valkey server, or Sentinels that know one.
@@ -70,16 +70,38 @@ impl Server {
         wire.ask(redis::cmd("CLIENT").arg("SETNAME").arg(format!("esker-{}", std::process::id())))?;
         let facts = Facts::ask(&mut wire)?;
         facts.check()?;
-        let fsync = facts.fsync(settings.ack, &mut wire)?;
+        let fsync = facts.fsync(&mut wire)?;
         let (proof, ack, warning) = choose(settings.ack, &facts, &fsync)?;
         let keys = Keys::new(&settings.prefix);
         check_keys(&mut wire, &keys, proof.permission().as_ref())?;
         let server = format!("{} at {}:{}", facts.name, at.host, at.port);
-        let about = About { server: server.clone(), ack };
-        self.guarantee.set(&Guarantee { server, ack, warning });
+        let records = record_proofs(&mut wire, ack, &facts, &fsync)?;
+        let records_refused = records.as_ref().err().cloned();
+        let about = About { server: server.clone(), ack, records_refused: records_refused.clone() };
+        self.guarantee.set(&Guarantee { server, ack, warning, records_refused });
         wire.open();
-        Ok(ServerLog::new(wire, about, keys, proof, settings.retention))
+        Ok(ServerLog::new(wire, about, keys, Proofs { events: proof, records }, settings.retention))
     }
+}
+
+/// Finds out how it is proven that records are durable, or why that can't be.
+fn record_proofs(
+    wire: &mut Wire,
+    ack: AckMode,
+    facts: &Facts,
+    fsync: &Fsync,
+) -> Result<Result<RecordProofs, String>, LogError> {
+    let proofs = match choose_for_records(ack, facts, fsync) {
+        Ok(proofs) => proofs,
+        Err(why) => return Ok(Err(why)),
+    };
+    for permission in proofs.iter().filter_map(|proof| proof.permission()) {
+        match check_proof(wire, &permission) {
+            Err(LogError::Refused(_, why)) => return Ok(Err(why)),
+            checked => checked?,
+        }
+    }
+    Ok(Ok(proofs))
 }
 
 /// Opens connections to the server and to Sentinels.

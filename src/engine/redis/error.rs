@@ -5,6 +5,8 @@ use redis::{ErrorKind, RedisError, Value};
 use crate::engine::log::{LogError, Refusal};
 
 const LATE: &str = "it did not answer in time";
+const UNKNOWN_ENTRIES: &str =
+    "the log has entries that its meta key does not know; delete the keys of this --engine-prefix";
 
 /// Returns an answer that is not an error of the server's.
 pub fn check(answer: Value) -> Result<Value, LogError> {
@@ -72,7 +74,20 @@ pub fn from_server(code: &str, details: &str) -> LogError {
         "MISCONF" => not_writable(format!("it can't save its data, see its own log ({said})")),
         "NOREPLICAS" => not_writable(format!("it has fewer replicas than its min-replicas-to-write demands ({said})")),
         "LOADING" | "MASTERDOWN" | "UNBLOCKED" | "CLUSTERDOWN" | "BUSY" | "TRYAGAIN" => not_writable(said),
+        "OLDFORMAT" | "RECORDSFULL" => LogError::Refused(Refusal::Records, from_records(code, details)),
         _ => from_setup(code, said).unwrap_or_else(|| from_general(said)),
+    }
+}
+
+fn from_records(code: &str, details: &str) -> String {
+    match details.split_once(' ') {
+        Some((taken, most)) if code == "RECORDSFULL" => format!(
+            "records have reached --engine-records: they take {taken} bytes of {most}; raise it at all brokers, and the engine's \
+             maxmemory"
+        ),
+        _ => format!(
+            "the log has format {details}, without records; when all brokers are upgraded, run esker engine raise URL"
+        ),
     }
 }
 
@@ -85,6 +100,7 @@ fn from_setup(code: &str, said: &str) -> Option<LogError> {
         "MOVED" | "ASK" | "CROSSSLOT" => {
             "it is a Redis Cluster, which is not supported; use a server without cluster mode"
         }
+        "NOTLAST" => UNKNOWN_ENTRIES,
         "DENIED" => "it is in protected mode; set a password, or bind it to other addresses",
         _ => return None,
     };
@@ -106,7 +122,7 @@ fn from_general(said: &str) -> LogError {
     } else if has("ACL failure") {
         "this user lacks a right; give it those that the guide lists"
     } else if has("equal or smaller than the target stream top item") {
-        "the log has entries that its meta key does not know; delete the keys of this --engine-prefix"
+        UNKNOWN_ENTRIES
     } else {
         return LogError::Malformed(format!("it answered with the error {said:?}"));
     };
@@ -135,6 +151,8 @@ mod tests {
             assert_eq!(refusal(code, "why"), Some(Refusal::Setup), "{code}");
         }
         assert_eq!(refusal("OOM", "command not allowed"), Some(Refusal::Memory));
+        assert_eq!(refusal("OLDFORMAT", "1"), Some(Refusal::Records));
+        assert_eq!(refusal("RECORDSFULL", "9 10"), Some(Refusal::Records));
         assert_eq!(refusal("ERR", "max number of clients reached"), Some(Refusal::NotWritable));
         assert_eq!(refusal("ERR", "unknown command 'EVALSHA'"), Some(Refusal::Setup));
     }

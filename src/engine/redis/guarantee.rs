@@ -18,6 +18,8 @@ pub struct Guarantee {
     pub ack: AckMode,
     /// What can nevertheless be lost, or is slow, and what to do about it.
     pub warning: Option<String>,
+    /// Why records are refused, if the server can't prove that they are on its disk.
+    pub records_refused: Option<String>,
 }
 
 /// The guarantee of the newest connection, shared with whoever reports it.
@@ -33,10 +35,15 @@ impl GuaranteeHandle {
     /// Notes the guarantee of a new connection, and warns if it is weaker than the one before it.
     pub(super) fn set(&self, guarantee: &Guarantee) {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(guarantee.clone());
-        if let (Some(before), Some(warning)) = (before, &guarantee.warning)
+        if let (Some(before), Some(warning)) = (&before, &guarantee.warning)
             && before.warning != guarantee.warning
         {
             log::warn!("{}: publishes are now acknowledged by {}; {warning}", guarantee.server, guarantee.ack);
+        }
+        if let (Some(before), Some(why)) = (before, &guarantee.records_refused)
+            && before.records_refused.is_none()
+        {
+            log::warn!("{}: records are now refused: {why}", guarantee.server);
         }
     }
 }
@@ -124,6 +131,29 @@ pub fn choose(
     }
 }
 
+/// How the server proves that records are durable: all of these together.
+pub type RecordProofs = [Proof; 2];
+
+/// Chooses how it is proven that records are durable: by an fsync, whatever publishes wait for, and with the replicas that
+/// those wait for. Without a proof, returns why there is none.
+pub fn choose_for_records(ack: AckMode, facts: &Facts, fsync: &Fsync) -> Result<RecordProofs, String> {
+    let proof = fsync_proof(facts, fsync).ok_or_else(|| {
+        let why = match fsync {
+            Fsync::NoFile => "it keeps no append-only file. Set appendonly yes and appendfsync always",
+            Fsync::Unknown => "this user may not read appendfsync. Allow it +config|get",
+            Fsync::Known(_) => "appendfsync is not always. Set appendfsync always",
+        };
+        format!("the engine can't prove that records are on its disk: {why}{}", upgrade(facts))
+    })?;
+    let replicas = if let AckMode::Replicas(count) = ack { Proof::Replicas(count) } else { Proof::Answer };
+    // The replicas may get them while they are written to the disk.
+    Ok([replicas, proof])
+}
+
+fn upgrade(facts: &Facts) -> &'static str {
+    if facts.has_waitaof() { "" } else { ", or use Redis 7.2 or Valkey, which can tell what is on the disk" }
+}
+
 fn fsync_proof(facts: &Facts, fsync: &Fsync) -> Option<Proof> {
     match fsync {
         Fsync::NoFile => None,
@@ -149,9 +179,7 @@ fn unproven(facts: &Facts, fsync: &Fsync) -> String {
              seconds. Set appendfsync always"
         }
     };
-    let upgrade =
-        if facts.has_waitaof() { "" } else { ", or use Redis 7.2 or Valkey, which can tell what is on the disk" };
-    format!("{risk}{upgrade}")
+    format!("{risk}{}", upgrade(facts))
 }
 
 fn slow(proof: Proof, fsync: &Fsync) -> Option<String> {

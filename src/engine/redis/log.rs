@@ -2,40 +2,52 @@
 
 use redis::{Cmd, Value};
 
-use super::guarantee::Proof;
-use super::scripts::{APPEND, ATTACH, FREE, HELLO, PULSE, is_unknown};
+use super::guarantee::{Proof, RecordProofs};
+use super::scripts::{APPEND, ATTACH, FREE, HELLO, PULSE, REGISTER, Script, is_unknown};
 use super::wire::Wire;
-use super::{Keys, LAYOUT, OWN_ID_MARGIN, SESSION_TTL, error, value};
+use super::{BROKER_TTL, BROKERS_TTL, Keys, OWN_ID_MARGIN, SESSION_TTL, error, value};
 use crate::engine::log::{
-    About, Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal,
+    About, Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark, Peer,
+    Pulse, Refusal,
 };
 use crate::engine::settings::Retention;
-use crate::engine::{COMMAND_TIMEOUT, READ_TIMEOUT, READ_WAIT};
+use crate::engine::{COMMAND_TIMEOUT, FORMAT, READ_TIMEOUT, READ_WAIT};
 
 /// The most entries that are read at once.
 const MAX_COUNT: usize = 64;
 /// The bytes of blobs that are read at once, if entries stay as large as they were.
 const READ_BYTES: usize = 8 << 20;
 
+/// How the server proves that what was written is durable.
+pub(super) struct Proofs {
+    /// Events.
+    pub events: Proof,
+    /// Records, or why it can't.
+    pub records: Result<RecordProofs, String>,
+}
+
 /// A connection to the log on a server.
 pub struct ServerLog {
-    wire: Wire,
+    pub(super) wire: Wire,
     about: About,
-    keys: Keys,
-    proof: Proof,
-    retention: Retention,
+    pub(super) keys: Keys,
+    pub(super) proofs: Proofs,
+    pub(super) retention: Retention,
     /// The most entries of the next read.
     count: usize,
     /// Whether the server refuses the command that proves an append.
     is_outdated: bool,
+    /// Whether the last batch that the greeting has told of was one of records.
+    is_last_of_records: bool,
 }
 
 impl ServerLog {
-    pub(super) fn new(wire: Wire, about: About, keys: Keys, proof: Proof, retention: Retention) -> Self {
-        Self { wire, about, keys, proof, retention, count: MAX_COUNT / 4, is_outdated: false }
+    pub(super) fn new(wire: Wire, about: About, keys: Keys, proofs: Proofs, retention: Retention) -> Self {
+        let count = MAX_COUNT / 4;
+        Self { wire, about, keys, proofs, retention, count, is_outdated: false, is_last_of_records: false }
     }
 
-    fn max_age(&self) -> u64 {
+    pub(super) fn max_age(&self) -> u64 {
         u64::try_from(self.retention.age.as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -52,30 +64,44 @@ impl ServerLog {
         command
     }
 
-    /// Sends the command and the one that proves it at once, which saves a round trip.
-    fn append_proven(&mut self, command: &Cmd) -> Result<Appended, LogError> {
-        let mut answers = self.append_once(command)?;
-        if is_unknown(&answers.0) {
-            APPEND.load(&mut self.wire)?;
-            answers = self.append_once(command)?;
+    /// Runs a command that appends, and has it proven. If the engine is out of memory, frees some and tries again.
+    pub(super) fn run_proven(&mut self, script: &Script, command: &Cmd, proofs: &[Proof]) -> Result<Value, LogError> {
+        if self.is_outdated {
+            return Err(LogError::Unreachable(
+                "it can no longer prove what it did when the connection was made".into(),
+            ));
         }
-        let answer = value::texts(error::check(answers.0)?);
-        let appended = answer.and_then(|[first, repetitions]| value::appended(&first, &repetitions));
-        let appended = appended.ok_or_else(|| value::malformed("the answer to an append"))?;
-        self.is_outdated = matches!(answers.1, Value::ServerError(_));
-        self.proof.check(answers.1)?;
-        Ok(appended)
+        self.wire.set_limit(COMMAND_TIMEOUT)?;
+        match self.try_proven(script, command, proofs) {
+            Err(LogError::Refused(Refusal::Memory, _)) => {
+                self.free()?;
+                self.try_proven(script, command, proofs)
+            }
+            done => done,
+        }
     }
 
-    fn append_once(&mut self, command: &Cmd) -> Result<(Value, Value), LogError> {
-        let mut packed = command.get_packed_command();
-        let proof = self.proof.command();
-        if let Some(proof) = &proof {
-            proof.write_packed_command(&mut packed);
+    fn try_proven(&mut self, script: &Script, command: &Cmd, proofs: &[Proof]) -> Result<Value, LogError> {
+        let mut answers = self.ask_proven(command, proofs)?;
+        if is_unknown(&answers.0) {
+            script.load(&mut self.wire)?;
+            answers = self.ask_proven(command, proofs)?;
         }
+        let answer = error::check(answers.0)?;
+        self.is_outdated = answers.1.iter().any(|proof| matches!(proof, Value::ServerError(_)));
+        proofs.iter().zip(answers.1).try_for_each(|(proof, answer)| proof.check(answer))?;
+        Ok(answer)
+    }
+
+    /// Sends the command and those that prove it at once, which saves round trips. Returns the answers.
+    fn ask_proven(&mut self, command: &Cmd, proofs: &[Proof]) -> Result<(Value, Vec<Value>), LogError> {
+        let mut packed = command.get_packed_command();
+        let commands = proofs.iter().map(|proof| proof.command()).collect::<Vec<_>>();
+        commands.iter().flatten().for_each(|command| command.write_packed_command(&mut packed));
         self.wire.send(&packed)?;
         let answer = self.wire.receive()?;
-        Ok((answer, if proof.is_some() { self.wire.receive()? } else { Value::Nil }))
+        let proofs = commands.iter().map(|command| command.as_ref().map_or(Ok(Value::Nil), |_| self.wire.receive()));
+        Ok((answer, proofs.collect::<Result<_, _>>()?))
     }
 
     /// Removes entries that are too old. Appends do that as well, but not when the engine is out of memory.
@@ -113,52 +139,65 @@ impl Log for ServerLog {
         self.wire.set_limit(COMMAND_TIMEOUT)?;
         let mut command = HELLO.command(&[&self.keys.meta, &self.keys.session(hello.broker)]);
         let answer = HELLO.run(&mut self.wire, command.arg(session(hello)).arg(SESSION_TTL.as_millis() as u64))?;
-        greeting(answer).ok_or_else(|| value::malformed("the answer to a greeting"))
+        let greeting = greeting(answer).ok_or_else(|| value::malformed("the answer to a greeting"))?;
+        self.is_last_of_records = greeting.1 > 0;
+        Ok(greeting.0)
     }
 
     fn prove(&mut self) -> Result<(), LogError> {
         self.wire.set_limit(COMMAND_TIMEOUT)?;
-        match self.proof.command() {
-            Some(command) => self.wire.ask(&command).and_then(|answer| self.proof.check(answer)),
-            None => Ok(()),
+        let proofs = match &self.proofs.records {
+            _ if !self.is_last_of_records => &[self.proofs.events][..],
+            Ok(proofs) => proofs,
+            Err(why) => return Err(LogError::Unproven(why.clone())),
+        };
+        for proof in proofs {
+            if let Some(command) = proof.command() {
+                self.wire.ask(&command).and_then(|answer| proof.check(answer))?;
+            }
         }
+        Ok(())
     }
 
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError> {
-        if self.is_outdated {
-            return Err(LogError::Unreachable(
-                "it can no longer prove what it did when the connection was made".into(),
-            ));
-        }
-        self.wire.set_limit(COMMAND_TIMEOUT)?;
         let command = self.append_command(append);
-        match self.append_proven(&command) {
-            Err(LogError::Refused(Refusal::Memory, _)) => {
-                self.free()?;
-                self.append_proven(&command)
-            }
-            done => done,
-        }
+        let answer = value::texts(self.run_proven(&APPEND, &command, &[self.proofs.events])?);
+        let appended = answer.and_then(|[first, repetitions]| value::appended(&first, &repetitions));
+        appended.ok_or_else(|| value::malformed("the answer to an append"))
+    }
+
+    fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError> {
+        self.insert_records(insert)
     }
 
     fn pulse(&mut self, hello: Hello) -> Result<Pulse, LogError> {
         self.wire.set_limit(COMMAND_TIMEOUT)?;
         let mut command = PULSE.command(&[&self.keys.meta, &self.keys.session(hello.broker)]);
         let answer = PULSE.run(&mut self.wire, command.arg(session(hello)).arg(SESSION_TTL.as_millis() as u64))?;
-        let pulse = value::texts(answer).and_then(|[time, last, era]| value::pulse(&time, &last, &era));
+        let pulse = value::texts(answer).and_then(|pulse| value::pulse(&pulse));
         pulse.ok_or_else(|| value::malformed("the answer to a pulse"))
+    }
+
+    fn register(&mut self, hello: Hello, subscribers: u64) -> Result<Vec<Peer>, LogError> {
+        self.wire.set_limit(COMMAND_TIMEOUT)?;
+        let mut command = REGISTER.command(&[&self.keys.session(hello.broker), &self.keys.brokers]);
+        let words = format!("{FORMAT} {subscribers} {}", env!("CARGO_PKG_VERSION"));
+        command.arg(session(hello)).arg(format!("{:016x}", hello.broker)).arg(words);
+        command.arg(BROKER_TTL.as_micros() as u64).arg(BROKERS_TTL.as_millis() as u64);
+        let answer = REGISTER.run(&mut self.wire, &command)?;
+        value::peers(answer).ok_or_else(|| value::malformed("the list of brokers"))
     }
 
     fn attach(&mut self, attach: &Attach) -> Result<Attached, LogError> {
         self.wire.set_limit(COMMAND_TIMEOUT)?;
-        let mut command = ATTACH.command(&[&self.keys.log, &self.keys.meta]);
+        let mut command = ATTACH.command(&[&self.keys.log, &self.keys.meta, &self.keys.newest]);
         for mark in [&attach.read, &attach.appended] {
             let (id, token) = mark.as_ref().map_or_else(Default::default, parts);
             command.arg(id).arg(token);
         }
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let answer =
-            ATTACH.run(&mut self.wire, command.arg(attach.floor).arg(token).arg(LAYOUT).arg(attach.applied))?;
+            ATTACH.run(&mut self.wire, command.arg(attach.floor).arg(token).arg(FORMAT).arg(attach.applied))?;
         attached(answer).ok_or_else(|| value::malformed("the answer to an attach"))
     }
 
@@ -177,7 +216,7 @@ impl Log for ServerLog {
     }
 }
 
-fn session(hello: Hello) -> String {
+pub(super) fn session(hello: Hello) -> String {
     format!("{:016x}", hello.session)
 }
 
@@ -189,17 +228,18 @@ fn size(entry: &Entry) -> usize {
     if let Body::Events { blob, .. } = &entry.body { blob.len() } else { 0 }
 }
 
-fn greeting(answer: Value) -> Option<Greeting> {
-    let [time, last, era, batch, first, repetitions] = value::texts(answer)?;
+/// Reads the answer to a greeting, and the number of records of the last batch.
+fn greeting(answer: Value) -> Option<(Greeting, u64)> {
+    let [time, last, era, bytes, batch, first, repetitions, records] = value::texts(answer)?;
     let last_batch = match batch.as_str() {
         "" => None,
         batch => Some((batch.parse().ok()?, value::appended(&first, &repetitions)?)),
     };
-    Some(Greeting { pulse: value::pulse(&time, &last, &era)?, last_batch })
+    Some((Greeting { pulse: value::pulse(&[time, last, era, bytes])?, last_batch }, records.parse().ok()?))
 }
 
 fn attached(answer: Value) -> Option<Attached> {
-    let [time, last, era, how, id] = value::texts(answer)?;
+    let [time, last, era, bytes, how, id] = value::texts(answer)?;
     let id = id.parse().ok()?;
     let from = match how.as_str() {
         "next" => From::Next,
@@ -207,5 +247,5 @@ fn attached(answer: Value) -> Option<Attached> {
         "loss" => From::Loss(id),
         _ => return None,
     };
-    Some(Attached { pulse: value::pulse(&time, &last, &era)?, from })
+    Some(Attached { pulse: value::pulse(&[time, last, era, bytes])?, from })
 }

@@ -3,11 +3,16 @@
 //! ```text
 //! {esker}:1:log                 stream of entries: `<first id>-0`, with the fields
 //!                               p id of the entry before, b blob, n number of events, w token, x indices of repetitions;
-//!                               or p, c created or lost, w
-//! {esker}:1:meta                hash: last (newest id), era, layout, entry (id of the newest entry), lost (id of the newest
-//!                               lost entry), bytes (of all blobs)
-//! {esker}:1:s:<broker>          hash: s session; b, f, x number, first id and repetitions of its last batch; expires
+//!                               or p, r number of records, w; or p, c created or lost, w
+//! {esker}:1:meta                hash: last (newest id), era, layout (the log's format), entry (id of the newest entry), lost (id
+//!                               of the newest lost entry), bytes (of all entries), rbytes (of memory that records take)
+//! {esker}:1:s:<broker>          hash: s session; b, f, x, r number, first id, repetitions and number of records of its last
+//!                               batch; expires
 //! {esker}:1:o:<topic>:<own id>  the id of the event that has this id of the publisher; expires
+//! {esker}:1:rec                 stream of records: `<id>-0`, with the fields e name, d data
+//! {esker}:1:idx                 sorted set, all scores 0: name, a zero byte and the id as 20 digits, of all records
+//! {esker}:1:new                 sorted set: name, with the id of its newest record as its score
+//! {esker}:1:brokers             hash: broker, and its time, format, subscribers and version; expires
 //! ```
 //! Everything that writes is a script, so that it happens as a whole. Scripts refuse to start when the engine can't write,
 //! and undo what they did if a command fails.
@@ -17,6 +22,7 @@ mod connect;
 mod error;
 mod guarantee;
 mod log;
+mod records;
 mod scripts;
 mod sentinel;
 mod tls;
@@ -36,6 +42,10 @@ pub use log::ServerLog;
 const LAYOUT: u32 = 1;
 /// How long a session is known without an append or a pulse. Afterwards its broker begins another one.
 const SESSION_TTL: Duration = Duration::from_secs(600);
+/// How long a broker is known after it has told of itself.
+const BROKER_TTL: Duration = Duration::from_secs(10);
+/// How long the key with the brokers stays when none tells of itself any more.
+const BROKERS_TTL: Duration = Duration::from_secs(60);
 /// How much longer an id of a publisher is known than the event that has it.
 const OWN_ID_MARGIN: Duration = Duration::from_secs(60);
 /// How long the engine may take to prove that an entry is durable. Less than [`COMMAND_TIMEOUT`](super::COMMAND_TIMEOUT), so
@@ -49,12 +59,25 @@ struct Keys {
     meta: String,
     session: String,
     own: String,
+    records: String,
+    index: String,
+    newest: String,
+    brokers: String,
 }
 
 impl Keys {
     fn new(prefix: &str) -> Self {
         let key = |name: &str| format!("{prefix}:{LAYOUT}:{name}");
-        Self { log: key("log"), meta: key("meta"), session: key("s:"), own: key("o:") }
+        Self {
+            log: key("log"),
+            meta: key("meta"),
+            session: key("s:"),
+            own: key("o:"),
+            records: key("rec"),
+            index: key("idx"),
+            newest: key("new"),
+            brokers: key("brokers"),
+        }
     }
 
     /// Returns the key of a broker's session.

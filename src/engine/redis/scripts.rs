@@ -31,6 +31,14 @@ script!(FREE, " flags=allow-oom", "free.lua");
 script!(HELLO, " flags=allow-oom", "hello.lua");
 script!(PULSE, " flags=allow-oom", "pulse.lua");
 script!(ATTACH, " flags=allow-oom", "attach.lua");
+script!(INSERT, "", "insert.lua");
+script!(REGISTER, " flags=allow-oom", "register.lua");
+// The scripts that only read records are not declared as such (`no-writes`): a server that can't write then refuses them. A
+// primary that was replaced, and does not serve this broker's log any more, would otherwise answer with what it has.
+script!(NEWEST, " flags=allow-oom", "newest.lua");
+script!(VERSIONS, " flags=allow-oom", "versions.lua");
+script!(RECORDS, " flags=allow-oom", "records.lua");
+script!(HAS, " flags=allow-oom", "has.lua");
 script!(CHECK, " flags=no-writes", "check.lua");
 
 impl Script {
@@ -69,4 +77,14 @@ impl Script {
 /// Returns whether the server does not know the script. Nothing was done then.
 pub fn is_unknown(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::log::RECORDS_COST;
+
+    #[test]
+    fn an_entry_of_records_counts_the_same_in_scripts() {
+        assert!(include_str!("shared.lua").contains(&format!("\nlocal RECORDS_COST = {RECORDS_COST}\n")));
+    }
 }

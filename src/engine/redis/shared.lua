@@ -1,5 +1,8 @@
 -- Functions that the scripts share. Numbers are exact up to 2^53, which ids reach in the year 2255.
 
+-- The bytes that an entry of records counts when the log is trimmed by bytes.
+local RECORDS_COST = 128
+
 local function text(number)
     return string.format('%.0f', number)
 end
@@ -26,6 +29,11 @@ local function field(entry, name)
     return nil
 end
 
+-- The bytes that an entry counts when the log is trimmed by bytes.
+local function cost(entry)
+    return field(entry, 'r') and RECORDS_COST or #(field(entry, 'b') or '')
+end
+
 -- Removes the oldest entries that are from before an id, or that exceed the bytes, but at most `limit` of them and never the
 -- last one. Returns the bytes that are left.
 local function trim(log, length, bytes, before, max_bytes, limit)
@@ -35,7 +43,7 @@ local function trim(log, length, bytes, before, max_bytes, limit)
         if not entry or (id_of(entry) >= before and bytes <= max_bytes) then
             break
         end
-        bytes = bytes - #(field(entry, 'b') or '')
+        bytes = bytes - cost(entry)
         removed = removed + 1
         from = '(' .. entry[1]
     end
@@ -43,4 +51,23 @@ local function trim(log, length, bytes, before, max_bytes, limit)
         redis.call('XTRIM', log, 'MAXLEN', '=', text(length - removed))
     end
     return bytes
+end
+
+-- The member of the index that stands for a version of a name. Ids of equal length are in order as text.
+local function version_of(name, id)
+    return name .. '\0' .. string.rep('0', 20 - #id) .. id
+end
+
+-- Adds id, name and data of a record to a list. Returns its bytes.
+local function add(record, list)
+    local name, data = field(record, 'e') or '', field(record, 'd') or ''
+    local count = #list
+    list[count + 1], list[count + 2], list[count + 3] = string.match(record[1], '^%d+'), name, data
+    return #name + #data
+end
+
+-- Adds the record with an id to a list, if there is one. Returns its bytes.
+local function take(records, id, list)
+    local record = redis.call('XRANGE', records, id .. '-0', id .. '-0')[1]
+    return record and add(record, list) or 0
 end

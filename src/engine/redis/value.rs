@@ -2,7 +2,8 @@
 
 use redis::Value;
 
-use crate::engine::log::{Appended, Body, Entry, LogError, Pulse, Repetition};
+use crate::engine::log::{Appended, Body, Entry, LogError, Peer, Pulse, Repetition};
+use crate::records::Record;
 
 /// Returns the error for an answer that is not what was expected.
 pub fn malformed(what: &str) -> LogError {
@@ -46,9 +47,59 @@ fn id_of(text: &str) -> Option<u64> {
     text.parse().ok().filter(|&id| id > 0 && id <= i64::MAX as u64)
 }
 
-/// Reads the time, the newest id and the era.
-pub fn pulse(time: &str, last: &str, era: &str) -> Option<Pulse> {
-    Some(Pulse { time: time.parse().ok()?, last: last.parse().ok()?, era: era.parse().ok()? })
+/// Reads an id.
+pub fn id(value: Value) -> Option<u64> {
+    id_of(&text(value)?)
+}
+
+/// Reads the time, the newest id, the era and the bytes of records.
+pub fn pulse([time, last, era, bytes]: &[String; 4]) -> Option<Pulse> {
+    let (time, last, era) = (time.parse().ok()?, last.parse().ok()?, era.parse().ok()?);
+    Some(Pulse { time, last, era, record_bytes: bytes.parse().ok()? })
+}
+
+/// Reads what brokers have told of themselves, ascending by broker. Leaves out what is malformed, and words that follow those
+/// that this version knows.
+pub fn peers(value: Value) -> Option<Vec<Peer>> {
+    let mut told = list(value)?.into_iter();
+    let mut peers = Vec::new();
+    while let (Some(broker), Some(words)) = (told.next(), told.next()) {
+        peers.extend(peer(broker, words));
+    }
+    peers.sort_by_key(|peer| peer.broker);
+    Some(peers)
+}
+
+fn peer(broker: Value, words: Value) -> Option<Peer> {
+    let (broker, words) = (text(broker)?, text(words)?);
+    let broker = u64::from_str_radix(&broker, 16).ok()?;
+    let mut words = words.split(' ').skip(1);
+    let (format, subscribers) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(Peer { broker, version: words.next()?.into(), format, subscribers })
+}
+
+/// Reads records, whose ids ascend.
+pub fn records(value: Value) -> Option<Vec<Record>> {
+    read_records(list(value)?.into_iter())
+}
+
+/// Reads how far a script has looked, if there was something to look at, and the records that it has found.
+pub fn found(value: Value) -> Option<(Option<u64>, Vec<Record>)> {
+    let mut values = list(value)?.into_iter();
+    let seen = match text(values.next()?)?.as_str() {
+        "" => None,
+        seen => Some(id_of(seen)?),
+    };
+    Some((seen, read_records(values)?))
+}
+
+fn read_records(mut values: impl Iterator<Item = Value>) -> Option<Vec<Record>> {
+    let mut records = Vec::new();
+    while let Some(id) = values.next() {
+        let (name, data) = (text(values.next()?)?, text(values.next()?)?);
+        records.push(Record { id: self::id(id)?, name: name.into(), data: data.into() });
+    }
+    records.is_sorted_by(|one, next| one.id < next.id).then_some(records)
 }
 
 /// Reads the first id and the repetitions, as `index:original,…`.
@@ -90,7 +141,7 @@ fn read(id: u64, fields: Value) -> Option<Entry> {
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         read.take(&text(name)?, value)?;
     }
-    Some(Entry { id, previous: read.previous?, token: read.token.take()?, body: read.body()? })
+    Some(Entry { id, previous: read.previous?, token: read.token.take()?, body: read.body(id)? })
 }
 
 /// The fields of an entry. Others are ignored, so that later versions may add some.
@@ -102,6 +153,7 @@ struct Fields {
     count: Option<usize>,
     blob: Option<Vec<u8>>,
     repetitions: Vec<usize>,
+    records: Option<usize>,
 }
 
 impl Fields {
@@ -111,6 +163,7 @@ impl Fields {
             ("p", value) => self.previous = Some(text(value)?.parse().ok()?),
             ("w", value) => self.token = Some(text(value)?.into()),
             ("c", value) => self.control = Some(text(value)?),
+            ("r", value) => self.records = Some(text(value)?.parse().ok()?),
             ("n", value) => self.count = Some(text(value)?.parse().ok()?),
             ("x", value) => self.repetitions = indices(&text(value)?)?,
             _ => {}
@@ -118,12 +171,17 @@ impl Fields {
         Some(())
     }
 
-    fn body(self) -> Option<Body> {
-        match self.control.as_deref() {
-            Some("created") => Some(Body::Created),
-            Some("lost") => Some(Body::Lost),
-            Some(other) => Some(Body::Unknown(format!("this version of Esker does not know {other:?}"))),
-            None => Some(Body::Events { count: self.count?, blob: self.blob?, repetitions: self.repetitions }),
+    fn body(self, id: u64) -> Option<Body> {
+        match (self.control.as_deref(), self.records) {
+            (None, None) => Some(Body::Events { count: self.count?, blob: self.blob?, repetitions: self.repetitions }),
+            (None, Some(count)) => {
+                let end = id.checked_add(count as u64)?;
+                let is_read = count > 0 && end <= i64::MAX as u64 && self.blob.is_none();
+                is_read.then_some(Body::Records(count))
+            }
+            (Some("created"), _) => Some(Body::Created),
+            (Some("lost"), _) => Some(Body::Lost),
+            (Some(other), _) => Some(Body::Unknown(format!("this version of Esker does not know {other:?}"))),
         }
     }
 }

@@ -1,15 +1,20 @@
 //! Connections to the log, each to the server that was the primary when it was made.
 
 use super::super::log::{
-    Append, Appended, Attach, Attached, Connect, Entry, Greeting, Hello, Log, LogError, OwnId, Pulse, Refusal,
+    Append, Appended, Attach, Attached, Connect, Entry, Greeting, Hello, Insert, Log, LogError, OwnId, Peer, Pulse,
+    ReadRecords, Refusal, Version,
 };
 use super::super::settings::Retention;
 use super::faults::{Fault, Kind};
+use super::records::Records;
 use super::server::Data;
 use super::{Role, SimLog, State};
+use crate::records::Record;
 
 /// The maximum number of entries that a read returns.
 const MAX_READ: usize = 64;
+/// The maximum number of records that a read returns.
+const MAX_RECORDS: usize = 16;
 
 /// Connects to the log.
 pub struct SimConnect {
@@ -81,6 +86,22 @@ impl SimConnection {
         }
     }
 
+    /// Reads records, this many at most, unless the server can't write.
+    fn read_records<T>(&self, read: impl FnOnce(&Records, usize) -> T) -> Result<T, LogError> {
+        let mut state = self.log.lock();
+        let limit = match self.fault(&mut state, Kind::Records)? {
+            Some(Fault::LostRequest | Fault::LostAnswer | Fault::Late) => return Err(self.break_off(&mut state)),
+            Some(Fault::Refused(refusal)) => return Err(LogError::Refused(refusal, "simulated".into())),
+            Some(Fault::Short(limit)) => limit.max(1),
+            Some(Fault::Unproven) | None => MAX_RECORDS,
+        };
+        let server = &state.servers[self.server];
+        match server.role {
+            Role::Demoted => Err(LogError::Refused(Refusal::NotWritable, "simulated".into())),
+            Role::Gone | Role::Primary => Ok(read(server.data.records(), limit)),
+        }
+    }
+
     /// Returns what goes wrong with a request, or that the connection is broken.
     fn fault(&self, state: &mut State, kind: Kind) -> Result<Option<Fault>, LogError> {
         if state.is_away || state.servers[self.server].role == Role::Gone {
@@ -122,6 +143,18 @@ impl Log for SimConnection {
         self.write(Kind::Pulse, move |data, now, _| data.pulse(now, hello))
     }
 
+    fn register(&mut self, hello: Hello, subscribers: u64) -> Result<Vec<Peer>, LogError> {
+        self.write(Kind::Register, move |data, now, _| Ok(data.register(now, hello, subscribers)))
+    }
+
+    fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError> {
+        let records = insert.records.to_vec();
+        let Insert { hello, batch, floor, .. } = *insert;
+        self.write(Kind::Insert, move |data, now, retention| {
+            data.insert(now, retention, &Insert { hello, batch, floor, records: &records })
+        })
+    }
+
     fn attach(&mut self, attach: &Attach) -> Result<Attached, LogError> {
         self.attaches += 1;
         let token = format!("{:016x}:{:016x}:{}", self.link, self.number, self.attaches);
@@ -148,6 +181,24 @@ impl Log for SimConnection {
     }
 }
 
+impl ReadRecords for SimConnection {
+    fn newest_records(&mut self, after: u64) -> Result<Vec<Record>, LogError> {
+        self.read_records(|records, limit| records.newest(after, limit))
+    }
+
+    fn records(&mut self, first: u64, last: u64) -> Result<Vec<Record>, LogError> {
+        self.read_records(|records, limit| records.range(first, last, limit))
+    }
+
+    fn has_record(&mut self, id: u64) -> Result<bool, LogError> {
+        self.read_records(|records, _| records.has(id))
+    }
+
+    fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError> {
+        self.read_records(|records, most| records.versions(name, after, limit.min(most)))
+    }
+}
+
 impl State {
     /// Carries out a request that changes something, unless the server refuses.
     fn write<T>(
@@ -160,7 +211,7 @@ impl State {
         match self.servers[server].role {
             Role::Gone => Err(LogError::Broken("simulated".into())),
             Role::Demoted => refused(Refusal::NotWritable),
-            Role::Primary if self.is_out_of_memory && kind == Kind::Append => refused(Refusal::Memory),
+            Role::Primary if self.is_out_of_memory && kind.is_append() => refused(Refusal::Memory),
             Role::Primary => self.apply(server, kind, request),
         }
     }

@@ -11,12 +11,25 @@ pub enum Kind {
     Hello,
     /// [`super::super::log::Log::append`].
     Append,
+    /// [`super::super::log::Log::insert`].
+    Insert,
     /// [`super::super::log::Log::pulse`].
     Pulse,
+    /// [`super::super::log::Log::register`].
+    Register,
     /// [`super::super::log::Log::attach`].
     Attach,
     /// [`super::super::log::Log::read`].
     Read,
+    /// One of [`super::super::log::ReadRecords`].
+    Records,
+}
+
+impl Kind {
+    /// Returns whether the request appends an entry, with or without records.
+    pub(super) fn is_append(self) -> bool {
+        matches!(self, Self::Append | Self::Insert)
+    }
 }
 
 /// What goes wrong with a request.
@@ -30,9 +43,9 @@ pub enum Fault {
     Late,
     /// The server refuses, and does nothing.
     Refused(Refusal),
-    /// The entry was appended, but is not as durable as demanded.
+    /// The entry was appended, or the records were, but is not as durable as demanded.
     Unproven,
-    /// A read returns this many entries at most.
+    /// A read returns this many entries at most, or this many records, but at least one.
     Short(usize),
 }
 
@@ -49,11 +62,11 @@ pub struct Faults {
     pub late: u16,
     /// The server can't write now.
     pub not_writable: u16,
-    /// The server has no memory for an append.
+    /// The server has no memory for an append or an insert.
     pub out_of_memory: u16,
-    /// See [`Fault::Unproven`]. Of appends.
+    /// See [`Fault::Unproven`]. Of appends and inserts.
     pub unproven: u16,
-    /// A read returns a few entries, or none.
+    /// A read returns a few entries, or none, or a few records.
     pub short: u16,
 }
 
@@ -61,12 +74,12 @@ impl Faults {
     /// Draws what goes wrong with a request.
     pub(super) fn draw(&self, kind: Kind, rng: &mut Rng) -> Option<Fault> {
         let of = |is_possible: bool, chance: u16| if is_possible { chance } else { 0 };
-        let (is_append, is_read) = (kind == Kind::Append, kind == Kind::Read);
+        let (is_append, is_read) = (kind.is_append(), matches!(kind, Kind::Read | Kind::Records));
         let chances = [
             (self.lost_request, Fault::LostRequest),
             (self.lost_answer, Fault::LostAnswer),
             (of(!is_read, self.late), Fault::Late),
-            (of(!is_read, self.not_writable), Fault::Refused(Refusal::NotWritable)),
+            (of(kind != Kind::Read, self.not_writable), Fault::Refused(Refusal::NotWritable)),
             (of(is_append, self.out_of_memory), Fault::Refused(Refusal::Memory)),
             (of(is_append, self.unproven), Fault::Unproven),
             (of(is_read, self.short), Fault::Short(rng.usize(0..3))),

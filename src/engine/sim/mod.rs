@@ -5,12 +5,14 @@
 //! mod         what a test controls: time, faults, failover
 //! connection  what a broker uses: connections, each to one server
 //! server      what a server holds, and what each request does to it
+//! records     the records on a server
 //! ```
 //! There is one primary at a time. A failover makes a new one from what a replica had; the old server may stay for those
 //! that are connected to it.
 
 mod connection;
 mod faults;
+mod records;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,8 @@ use super::settings::Retention;
 pub use connection::{SimConnect, SimConnection};
 pub use faults::{Fault, Faults, Kind};
 use server::Data;
+
+use crate::records::Record;
 
 /// The number of earlier states that a failover can choose from.
 const MAX_EARLIER: usize = 64;
@@ -64,6 +68,8 @@ struct State {
     lost: Vec<Arc<Entry>>,
     written: Vec<Arc<Entry>>,
     unproven: Vec<Arc<Entry>>,
+    /// The entries of records that were ever appended to any server, with these.
+    inserted: Vec<(Arc<Entry>, Vec<Arc<Record>>)>,
 }
 
 struct Server {
@@ -114,6 +120,7 @@ impl SimLog {
             lost: Vec::new(),
             written: Vec::new(),
             unproven: Vec::new(),
+            inserted: Vec::new(),
         })))
     }
 
@@ -134,6 +141,11 @@ impl SimLog {
     /// Sets the primary's clock ahead, or back.
     pub fn step_clock(&self, micros: i64) {
         self.lock().primary().ahead += micros;
+    }
+
+    /// Sets the format of the log, as the version of Esker that creates it and an operator do.
+    pub fn set_format(&self, format: u32) {
+        self.lock().primary().data.set_format(format);
     }
 
     /// Sets how often faults happen.
@@ -250,6 +262,16 @@ impl SimLog {
         self.lock().primary().data.entries().cloned().collect()
     }
 
+    /// Returns all records, ascending by id.
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        self.lock().primary().data.records().after(0).to_vec()
+    }
+
+    /// Returns the entries of records that were ever appended to any server, with these, in the order in which they were.
+    pub fn inserted(&self) -> Vec<(Arc<Entry>, Vec<Arc<Record>>)> {
+        self.lock().inserted.clone()
+    }
+
     /// Returns the newest id.
     pub fn last(&self) -> u64 {
         self.lock().primary().data.last()
@@ -298,7 +320,7 @@ impl State {
         let is_replaced = server < primary;
         let server = &mut self.servers[server];
         let now = self.micros.saturating_add_signed(server.ahead);
-        if kind != Kind::Pulse {
+        if !matches!(kind, Kind::Pulse | Kind::Register) {
             server.earlier.push_back(server.data.clone());
             let surplus = server.earlier.len().saturating_sub(MAX_EARLIER);
             server.earlier.drain(..surplus);
@@ -310,6 +332,10 @@ impl State {
         let new: Vec<_> = server.data.entries().filter(|entry| entry.id > last).cloned().collect();
         if is_replaced {
             self.lost.extend(new.iter().cloned());
+        }
+        let records = server.data.records().after(last);
+        if let Some(entry) = new.first().filter(|_| !records.is_empty()) {
+            self.inserted.push((Arc::clone(entry), records.to_vec()));
         }
         self.written.extend(new);
         result

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::super::log::{
-    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, LogError, Mark, Pulse, Refusal, Repetition,
+    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, LogError, Mark, Peer, Pulse,
+    RECORDS_COST, Refusal, Repetition,
 };
 use super::super::settings::Retention;
+use super::super::{FORMAT, RECORDS_FORMAT};
+use super::records::{self, Records};
 
 /// The maximum number of entries that an append trims.
 const MAX_TRIMMED: usize = 4;
@@ -15,6 +18,8 @@ const MAX_TRIMMED: usize = 4;
 const SESSION_MICROS: u64 = 600_000_000;
 /// How much longer than events a publisher's id is known, in microseconds.
 const OWN_ID_MARGIN_MICROS: u64 = 60_000_000;
+/// How long a broker is known after it has told of itself, in microseconds.
+const PEER_MICROS: u64 = 5_000_000;
 
 /// The data on a server. A clone is what a replica has at that moment.
 #[derive(Clone, Debug, Default)]
@@ -27,17 +32,27 @@ pub(super) struct Data {
     sessions: BTreeMap<u64, Session>,
     /// By topic and publisher's id.
     own_ids: BTreeMap<Arc<str>, OwnIdOwner>,
+    records: Records,
+    /// By broker, with the time until which each is known.
+    peers: BTreeMap<u64, (u64, Peer)>,
     /// The number of entries that were trimmed since it was taken.
     trimmed: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Meta {
+    format: u32,
     last: u64,
     era: u64,
     /// The id of the newest entry that says that others are lost.
     lost: u64,
     bytes: u64,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self { format: FORMAT, last: 0, era: 0, lost: 0, bytes: 0 }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +84,15 @@ impl Data {
         Ok(self.pulse_at(now))
     }
 
+    /// See [`super::super::log::Log::register`].
+    pub fn register(&mut self, now: u64, hello: Hello, subscribers: u64) -> Vec<Peer> {
+        let version = env!("CARGO_PKG_VERSION").into();
+        let peer = Peer { broker: hello.broker, version, format: FORMAT, subscribers };
+        self.peers.insert(hello.broker, (now + PEER_MICROS, peer));
+        self.peers.retain(|_, (until, _)| *until > now);
+        self.peers.values().map(|(_, peer)| peer.clone()).collect()
+    }
+
     /// See [`super::super::log::Log::append`].
     pub fn append(&mut self, now: u64, retention: &Retention, append: &Append<'_>) -> Result<Appended, LogError> {
         self.session(now, append.hello)?;
@@ -87,6 +111,48 @@ impl Data {
             self.trim(now, retention);
         }
         Ok(appended)
+    }
+
+    /// See [`super::super::log::Log::insert`].
+    pub fn insert(&mut self, now: u64, retention: &Retention, insert: &Insert<'_>) -> Result<u64, LogError> {
+        self.session(now, insert.hello)?;
+        self.check_records(retention, insert)?;
+        let first = self.next_id(now, insert.floor).max(self.records.newest_id() + 1);
+        let count = insert.records.len();
+        if count > 0 {
+            self.records.push(first, insert.records);
+            self.push(first, first + count as u64 - 1, &insert.token(), Body::Records(count));
+            self.trim(now, retention);
+        }
+        let session = self.session(now, insert.hello)?;
+        session.expires = now + SESSION_MICROS;
+        session.last_batch = Some((insert.batch, Appended { first, repetitions: Vec::new() }));
+        Ok(first)
+    }
+
+    /// Returns whether there is a log which may have these records, too.
+    fn check_records(&self, retention: &Retention, insert: &Insert<'_>) -> Result<(), LogError> {
+        let refused = |refusal, why: &str| Err(LogError::Refused(refusal, why.into()));
+        match self.meta {
+            None => refused(Refusal::NotWritable, "the log does not exist"),
+            Some(meta) if meta.format < RECORDS_FORMAT => refused(Refusal::Records, "the log's format is too old"),
+            Some(_) if self.records.bytes() + records::cost(insert.records) > retention.record_bytes => {
+                refused(Refusal::Records, "the records have reached their limit")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Sets the format of the log, if there is one.
+    pub fn set_format(&mut self, format: u32) {
+        if let Some(meta) = &mut self.meta {
+            meta.format = format;
+        }
+    }
+
+    /// Returns the records.
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// See [`super::super::log::Log::attach`].
@@ -158,7 +224,7 @@ impl Data {
 
     fn pulse_at(&self, now: u64) -> Pulse {
         let meta = self.meta.unwrap_or_default();
-        Pulse { time: now, last: meta.last, era: meta.era }
+        Pulse { time: now, last: meta.last, era: meta.era, record_bytes: self.records.bytes() }
     }
 
     fn next_id(&self, now: u64, floor: u64) -> u64 {
@@ -216,6 +282,7 @@ impl Data {
 fn bytes(body: &Body) -> u64 {
     match body {
         Body::Events { blob, .. } => blob.len() as u64,
+        Body::Records(_) => RECORDS_COST,
         Body::Created | Body::Lost | Body::Unknown(_) => 0,
     }
 }

@@ -12,7 +12,7 @@ const BEGIN: u64 = 1_770_000_000_000_000;
 const CREATED: u64 = BEGIN - 1;
 const HELLO: Hello = Hello { broker: 1, session: 11 };
 const OTHER: Hello = Hello { broker: 2, session: 21 };
-const RETENTION: Retention = Retention { age: Duration::from_secs(600), bytes: 1 << 20 };
+const RETENTION: Retention = Retention { age: Duration::from_secs(600), bytes: 1 << 20, record_bytes: 1 << 20 };
 
 struct Bench {
     log: SimLog,
@@ -174,7 +174,7 @@ fn late_bytes_before_a_new_session_count_as_its_last_batch() {
 #[test]
 fn old_and_surplus_entries_are_trimmed_but_never_the_last() {
     let blob = 30;
-    let mut bench = Bench::retaining(Retention { age: Duration::from_secs(60), bytes: 3 * blob });
+    let mut bench = Bench::retaining(Retention { age: Duration::from_secs(60), bytes: 3 * blob, ..RETENTION });
     let mut connection = bench.begin(HELLO);
     for _ in 0..9 {
         bench.append(&mut connection, HELLO, &[None]).result.unwrap();

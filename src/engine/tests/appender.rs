@@ -6,11 +6,13 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::engine::blob::Part;
 use crate::engine::log::{
-    Append, Appended, Attach, Attached, Connect, Entry, From, Greeting, Hello, Log, LogError, Pulse, Refusal,
+    Append, Appended, Attach, Attached, Connect, Entry, From, Greeting, Hello, Insert, Log, LogError, Peer, Pulse,
+    ReadRecords, Refusal, Version,
 };
 use crate::engine::{Appender, Engine, EngineError, Sequenced};
+use crate::records::Record;
 
-const PULSE: Pulse = Pulse { time: 1, last: 0, era: 0 };
+const PULSE: Pulse = Pulse { time: 1, last: 0, era: 0, record_bytes: 0 };
 
 /// What a scripted log answers, in order.
 #[derive(Default)]
@@ -49,11 +51,38 @@ impl Log for Scripted {
         Ok(PULSE)
     }
 
+    fn register(&mut self, _: Hello, _: u64) -> Result<Vec<Peer>, LogError> {
+        Ok(Vec::new())
+    }
+
+    fn insert(&mut self, _: &Insert<'_>) -> Result<u64, LogError> {
+        self.0.lock().unwrap().appends.pop_front().unwrap().map(|appended| appended.first)
+    }
+
     fn attach(&mut self, _: &Attach) -> Result<Attached, LogError> {
         Ok(Attached { pulse: PULSE, from: From::Next })
     }
 
     fn read(&mut self, _: u64) -> Result<Vec<Entry>, LogError> {
+        Ok(Vec::new())
+    }
+}
+
+/// No record is ever read.
+impl ReadRecords for Scripted {
+    fn newest_records(&mut self, _: u64) -> Result<Vec<Record>, LogError> {
+        Ok(Vec::new())
+    }
+
+    fn records(&mut self, _: u64, _: u64) -> Result<Vec<Record>, LogError> {
+        Ok(Vec::new())
+    }
+
+    fn has_record(&mut self, _: u64) -> Result<bool, LogError> {
+        Ok(false)
+    }
+
+    fn versions(&mut self, _: &str, _: u64, _: usize) -> Result<Vec<Version>, LogError> {
         Ok(Vec::new())
     }
 }

@@ -3,5 +3,7 @@
 mod appender;
 mod queue;
 #[cfg(feature = "internals")]
+mod reader;
+#[cfg(feature = "internals")]
 mod time;
 mod waiting;

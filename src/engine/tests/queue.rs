@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::engine::blob::Part;
 use crate::engine::handle::{EngineError, Sequenced};
-use crate::engine::queue::{Barrier, MAX_WAIT_MILLIS, Publish, Queue};
+use crate::engine::queue::{Barrier, Insert, MAX_WAIT_MILLIS, Publish, Queue, Requests};
 use crate::engine::state::Shared;
+use crate::records::NewRecord;
 
 fn queue() -> Queue {
     Queue::new(Arc::new(Shared::default()))
@@ -15,7 +16,14 @@ fn push(queue: &Queue, bytes: usize, queued: u64) -> Receiver<Result<Sequenced, 
     let (sender, result) = channel();
     let lines = vec![b'x'; bytes];
     let part = Part::new("sometopic", [(None, lines.as_slice())].into_iter());
-    queue.push(Publish { part, queued, done: Box::new(move |result| sender.send(result).unwrap()) });
+    queue.publish(Publish { part, queued, done: Box::new(move |result| sender.send(result).unwrap()) });
+    result
+}
+
+fn push_insert(queue: &Queue, queued: u64) -> Receiver<Result<u64, EngineError>> {
+    let (sender, result) = channel();
+    let record = NewRecord { name: "user".into(), data: "1".into() };
+    queue.insert(Insert { record, queued, done: Box::new(move |result| sender.send(result).unwrap()) });
     result
 }
 
@@ -27,7 +35,12 @@ fn push_barrier(queue: &Queue, queued: u64) -> Receiver<bool> {
 
 fn take(queue: &Queue) -> (usize, usize, bool) {
     let work = queue.take(Duration::ZERO);
-    (work.publishes.len(), work.barriers.len(), work.is_last)
+    let count = match &work.requests {
+        Requests::None => 0,
+        Requests::Publishes(publishes) => publishes.len(),
+        Requests::Inserts(inserts) => inserts.len(),
+    };
+    (count, work.barriers.len(), work.is_last)
 }
 
 #[test]
@@ -77,5 +90,34 @@ fn a_closed_queue_refuses_and_hands_out_what_it_has() {
     queue.close();
     assert_eq!(push(&queue, 1, 0).try_recv(), Ok(Err(EngineError::Closed)));
     assert_eq!(push_barrier(&queue, 0).try_recv(), Ok(false));
+    assert_eq!(take(&queue), (1, 0, true));
+}
+
+#[test]
+fn publishes_and_inserts_are_taken_apart_and_the_older_kind_first() {
+    let queue = queue();
+    let _results: Vec<_> = [5, 5, 9].into_iter().map(|queued| push_insert(&queue, queued)).collect();
+    let _published: Vec<_> = [4, 6].into_iter().map(|queued| push(&queue, 1, queued)).collect();
+    let kind = |queue: &Queue| match queue.take(Duration::ZERO).requests {
+        Requests::None => ("none", 0),
+        Requests::Publishes(publishes) => ("publishes", publishes.len()),
+        Requests::Inserts(inserts) => ("inserts", inserts.len()),
+    };
+    assert_eq!([kind(&queue), kind(&queue), kind(&queue)], [("publishes", 2), ("inserts", 3), ("none", 0)]);
+    // If both have waited for as long, they take turns.
+    for _ in 0..2 {
+        let _waiting = (push_insert(&queue, 7), push(&queue, 1, 7));
+        assert_eq!([kind(&queue).0, kind(&queue).0], ["publishes", "inserts"]);
+    }
+}
+
+#[test]
+fn inserts_that_wait_too_long_are_refused() {
+    let queue = queue();
+    let (old, new) = (push_insert(&queue, 100), push_insert(&queue, 101));
+    queue.expire(100 + MAX_WAIT_MILLIS);
+    assert!(matches!(old.try_recv(), Ok(Err(EngineError::Unavailable(_)))) && new.try_recv().is_err());
+    queue.close();
+    assert_eq!(push_insert(&queue, 101).try_recv(), Ok(Err(EngineError::Closed)));
     assert_eq!(take(&queue), (1, 0, true));
 }

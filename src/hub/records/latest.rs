@@ -59,12 +59,22 @@ impl Latest {
         self.frames.contains_key(&id)
     }
 
-    /// Creates the feed from frames that ascend by id and have distinct names. Much faster than pushing them one by one.
+    /// Returns the frame with this id, if it is still the newest of its name.
+    pub fn get(&self, id: u64) -> Option<&Arc<Frame>> {
+        self.frames.get(&id)
+    }
+
+    /// Creates the feed from frames that ascend by id. Of several with one name, only the last is kept. Much faster than pushing
+    /// them one by one.
     pub fn restore(frames: Vec<Arc<Frame>>) -> Self {
         debug_assert!(frames.is_sorted_by(|one, next| one.id() < next.id()), "a feed ascends");
-        let bytes = frames.iter().map(|frame| frame.cost()).sum();
-        let by_name = frames.iter().filter_map(|frame| Some((Arc::clone(frame.name()?), frame.id()))).collect();
-        let frames = frames.into_iter().map(|frame| (frame.id(), frame)).collect();
+        let (mut by_name, mut superseded) = (HashMap::with_capacity(frames.len()), Vec::new());
+        for frame in &frames {
+            superseded.extend(frame.name().and_then(|name| by_name.insert(Arc::clone(name), frame.id())));
+        }
+        let mut frames: BTreeMap<_, _> = frames.into_iter().map(|frame| (frame.id(), frame)).collect();
+        superseded.iter().for_each(|id| drop(frames.remove(id)));
+        let bytes = frames.values().map(|frame| frame.cost()).sum();
         Self { frames, by_name, bytes }
     }
 
@@ -109,5 +119,15 @@ mod tests {
         let mut restored = Latest::restore(latest.frames().cloned().collect());
         assert_eq!((restored.bytes(), restored.newest(), restored.by_name.get("b")), (latest.bytes(), 9, Some(&9)));
         assert_eq!(restored.push(record_frame(&Arc::from("b"), "2", 10)).map(|frame| frame.id()), Some(9));
+    }
+
+    #[test]
+    fn of_several_restored_frames_with_one_name_the_last_is_kept() {
+        let frames = [(1, "a"), (2, "b"), (3, "a"), (4, "a"), (5, "c")];
+        let frames = frames.map(|(id, name)| record_frame(&Arc::from(name), "1", id));
+        let mut restored = Latest::restore(frames.to_vec());
+        assert_eq!(restored.frames().map(|frame| frame.id()).collect::<Vec<_>>(), [2, 4, 5]);
+        assert_eq!((restored.bytes(), restored.len()), (3 * frames[0].cost(), 3));
+        assert_eq!(restored.push(record_frame(&Arc::from("a"), "2", 6)).map(|frame| frame.id()), Some(4));
     }
 }

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
+mod apply;
 mod latest;
 mod names;
 
+use super::order::TopicOrder;
 use super::worker_set::WorkerSet;
 use super::{AtCapacity, FeedId, Gap, Hub, Joined, JoinedFeeds, WorkerId};
 use crate::ids::{RecentIds, parse_id};
 use crate::sse::{self, Frame};
+pub use apply::CurrentRecords;
 pub use latest::Latest;
 pub use names::NameSet;
 use names::NameSets;
@@ -21,14 +24,14 @@ pub enum RecordStart {
     Newest,
     /// After a version that exists, with the names that have a newer one.
     After(u64),
-    /// After a version that may exist; only the store knows.
+    /// After a version that may exist; only the store or the log knows.
     AfterStored(u64),
     /// With a gap, then the newest version of every name.
     Unknown,
 }
 
 impl RecordStart {
-    /// Resolves [`RecordStart::AfterStored`] with the store's reply.
+    /// Resolves [`RecordStart::AfterStored`] with the reply of the store or the log.
     #[must_use]
     pub fn resolve(self, exists: bool) -> Self {
         match self {
@@ -79,33 +82,35 @@ impl Hub {
         self.lock().records.latest.bytes() < self.limits.latest_bytes
     }
 
-    /// Sets the newest record of every name, as found at the start. The frames ascend by id and have distinct names.
-    pub fn restore_records(&self, frames: Vec<Arc<Frame>>) {
-        self.lock().records.latest = Latest::restore(frames);
-    }
-
     /// Publishes records that were committed, in order, and wakes the workers.
     pub fn publish_records(&self, frames: Vec<Arc<Frame>>) {
         let mut state = self.lock();
         let records = &mut state.records;
         let listening: WorkerSet = records.workers().collect();
         for frame in frames {
-            self.deliver(&listening, FeedId::Records, &frame);
-            records.recent.push(frame.id());
-            records.latest.push(frame);
+            self.add_record(records, frame, &listening);
         }
         drop(state);
         self.wake_all(&listening, None);
     }
 
-    /// Parses a resume position among records. A version that is not in memory may be in the store. Nothing blocks here, so
-    /// the caller asks the store before the join. A version that exists then still exists at the join, because versions stay.
+    /// Delivers a record that is newer than all others to these workers, and makes it the newest of its name.
+    fn add_record(&self, records: &mut Records, frame: Arc<Frame>, listening: &WorkerSet) {
+        self.deliver(listening, FeedId::Records, &frame);
+        records.recent.push(frame.id());
+        records.latest.push(frame);
+    }
+
+    /// Parses a resume position among records. A version that is not in memory may be in the store, or in the log: there even
+    /// one that is newer than all in memory. Nothing blocks here, so the caller asks before the join. A version that exists
+    /// then still exists at the join, because versions stay.
     pub fn find_record(&self, text: &str) -> RecordStart {
-        let records = &self.lock().records;
+        let state = self.lock();
+        let (records, has_log) = (&state.records, matches!(state.order, TopicOrder::Log(_)));
         match parse_id(sse::position(text)) {
             Some(0) => RecordStart::After(0),
             Some(id) if records.latest.contains(id) || records.recent.contains(id) => RecordStart::After(id),
-            Some(id) if id < records.latest.newest() => RecordStart::AfterStored(id),
+            Some(id) if has_log || id < records.latest.newest() => RecordStart::AfterStored(id),
             _ => RecordStart::Unknown,
         }
     }
@@ -127,7 +132,8 @@ impl Hub {
         };
         let has_replica = std::mem::replace(&mut records.replicas[worker], true);
         let backlog = (!has_replica).then(|| records.latest.frames().cloned().collect());
-        Ok(Joined { cursor, newest: records.latest.newest(), gap, feeds: JoinedFeeds::Records { names, backlog } })
+        let feeds = JoinedFeeds::Records { names, backlog, resets: self.record_resets() };
+        Ok(Joined { cursor, newest: records.latest.newest(), gap, feeds })
     }
 
     /// Removes a subscriber of `worker` to the records with these names.

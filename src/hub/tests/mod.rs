@@ -4,6 +4,7 @@ mod late;
 mod local;
 mod log;
 mod position;
+mod records;
 
 use std::collections::VecDeque;
 

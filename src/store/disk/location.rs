@@ -43,6 +43,14 @@ impl Location {
     pub fn in_memory() -> Self {
         Self::Memory
     }
+
+    /// Returns the directory if it has records.
+    pub fn directory_with_records(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) if path.join(DATABASE).exists() => Some(path),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Location {

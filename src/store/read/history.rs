@@ -6,12 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-use super::page::{PageBuilder, PageError, SliceOutcome};
-use super::schedule::Schedule;
+use super::page::{self, PageError, SliceOutcome};
 use crate::quota::{Client, PageReservation};
+use crate::records::page::PageBuilder;
+use crate::records::schedule::Schedule;
+use crate::records::{Page, PageQuery};
 use crate::store::error::{Fault, StoreError};
 use crate::store::queue::Completion;
-use crate::store::record::{Page, PageQuery};
 use crate::store::state::Shared;
 
 /// The maximum number of waiting requests.
@@ -129,7 +130,7 @@ impl HistoryReader {
 
     fn read_slice(&mut self, client: Client, request: Request) {
         let Request { page, completion } = request;
-        let result = match page.read_slice(&mut self.connection, self.slice_rows) {
+        let result = match page::read_slice(page, &mut self.connection, self.slice_rows) {
             Ok(SliceOutcome::Incomplete(page)) => {
                 return self.requests.lock().schedule.add_begun(client, Request { page, completion });
             }

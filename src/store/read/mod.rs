@@ -4,4 +4,3 @@
 pub(super) mod history;
 pub(super) mod lookup;
 pub(super) mod page;
-mod schedule;

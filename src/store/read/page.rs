@@ -1,21 +1,13 @@
-//! Builds a page of a history as JSON, in slices that each read from a snapshot of their own. Records are only ever
-//! appended, with growing ids, so slices of successive snapshots form a prefix of the history, as those of a single snapshot
-//! would.
+//! Reads the versions of a page in slices, each from a snapshot of its own.
 
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
-use crate::quota::{Growth, PageReservation};
-use crate::store::record::{Page, PageQuery};
+use crate::quota::PageReservation;
+use crate::records::Page;
+use crate::records::page::{NoMemory, PageBuilder, SLICE_BYTES};
 use crate::store::tables::schema::{self, INDEXED_THROUGH};
-
-/// The maximum bytes of a page, unless a single version is larger.
-const MAX_PAGE_BYTES: usize = 8 << 20;
-/// A slice ends after this many bytes. Memory is reserved in steps of this size.
-const SLICE_BYTES: usize = 256 << 10;
 
 const INDEXED: &str = "
     SELECT records.id, records.data FROM versions CROSS JOIN records ON records.id = versions.id
@@ -37,17 +29,10 @@ impl From<rusqlite::Error> for PageError {
     }
 }
 
-/// A page that is being built.
-pub(super) struct PageBuilder {
-    name: Arc<str>,
-    /// The id after which the next slice begins.
-    last: u64,
-    limit: usize,
-    entries: usize,
-    body: String,
-    /// The beginning of each key, as JSON.
-    prefix: String,
-    reservation: PageReservation,
+impl From<NoMemory> for PageError {
+    fn from(_: NoMemory) -> Self {
+        Self::Memory
+    }
 }
 
 /// The result of reading a slice.
@@ -66,104 +51,58 @@ enum Limit {
     Page,
 }
 
-impl PageBuilder {
-    pub fn new(query: PageQuery, reservation: PageReservation) -> Self {
-        let PageQuery { name, after, limit } = query;
-        let mut prefix = serde_json::Value::from(format!("{name}_v_")).to_string();
-        prefix.pop();
-        let body = String::from("{");
-        Self { name, last: after, limit: limit.max(1), entries: 0, body, prefix, reservation }
+/// Reads at most this many rows of a page, from one snapshot.
+pub(super) fn read_slice(
+    mut page: Box<PageBuilder>,
+    connection: &mut Connection,
+    rows: usize,
+) -> Result<SliceOutcome, PageError> {
+    let snapshot = connection.transaction()?;
+    let mut key = snapshot.prepare_cached("SELECT key FROM names WHERE name = ?1")?;
+    let Some(key) = key.query_row([&**page.name()], |row| row.get::<_, i64>(0)).optional()? else {
+        return Ok(complete(*page, false));
+    };
+    let (after, through) = (schema::to_sql(page.last()), schema::meta(&snapshot, INDEXED_THROUGH)?);
+    let rows = schema::to_sql(rows.min(page.missing()) as u64);
+    let (before, longest) = (page.entries(), page.bytes() + SLICE_BYTES);
+    let mut end = append(&mut page, &snapshot, longest, INDEXED, (key, after, through, rows))?;
+    let rest = rows - schema::to_sql((page.entries() - before) as u64);
+    if end.is_continue() && rest > 0 {
+        end = append(&mut page, &snapshot, longest, UNINDEXED, (key, after.max(through), rest))?;
     }
+    let has_all_rows = schema::to_sql((page.entries() - before) as u64) == rows;
+    Ok(match end {
+        ControlFlow::Break(Limit::Page) => complete(*page, true),
+        ControlFlow::Break(Limit::Slice) => SliceOutcome::Incomplete(page),
+        ControlFlow::Continue(()) if has_all_rows => SliceOutcome::Incomplete(page),
+        ControlFlow::Continue(()) => complete(*page, false),
+    })
+}
 
-    /// Reads at most this many rows, from one snapshot.
-    pub fn read_slice(
-        mut self: Box<Self>,
-        connection: &mut Connection,
-        rows: usize,
-    ) -> Result<SliceOutcome, PageError> {
-        let snapshot = connection.transaction()?;
-        let mut key = snapshot.prepare_cached("SELECT key FROM names WHERE name = ?1")?;
-        let Some(key) = key.query_row([&*self.name], |row| row.get::<_, i64>(0)).optional()? else {
-            return Ok(self.complete(false));
-        };
-        let (after, through) = (schema::to_sql(self.last), schema::meta(&snapshot, INDEXED_THROUGH)?);
-        // One row more than fits shows whether more follow.
-        let rows = schema::to_sql(rows.min((self.limit - self.entries).saturating_add(1)) as u64);
-        let (before, longest) = (self.entries, self.body.len() + SLICE_BYTES);
-        let mut end = self.append(&snapshot, longest, INDEXED, (key, after, through, rows))?;
-        let rest = rows - schema::to_sql((self.entries - before) as u64);
-        if end.is_continue() && rest > 0 {
-            end = self.append(&snapshot, longest, UNINDEXED, (key, after.max(through), rest))?;
+/// Appends the versions that a query returns.
+fn append(
+    page: &mut PageBuilder,
+    snapshot: &Connection,
+    longest: usize,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<ControlFlow<Limit>, PageError> {
+    let mut statement = snapshot.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    while let Some(row) = rows.next()? {
+        if page.bytes() >= longest {
+            return Ok(ControlFlow::Break(Limit::Slice));
         }
-        let has_all_rows = schema::to_sql((self.entries - before) as u64) == rows;
-        Ok(match end {
-            ControlFlow::Break(Limit::Page) => self.complete(true),
-            ControlFlow::Break(Limit::Slice) => SliceOutcome::Incomplete(self),
-            ControlFlow::Continue(()) if has_all_rows => SliceOutcome::Incomplete(self),
-            ControlFlow::Continue(()) => self.complete(false),
-        })
+        let id = schema::from_sql(row.get(0)?);
+        let data = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        if !page.push(id, data)? {
+            return Ok(ControlFlow::Break(Limit::Page));
+        }
     }
+    Ok(ControlFlow::Continue(()))
+}
 
-    /// Appends the versions that a query returns.
-    fn append(
-        &mut self,
-        snapshot: &Connection,
-        longest: usize,
-        sql: &str,
-        parameters: impl Params,
-    ) -> Result<ControlFlow<Limit>, PageError> {
-        let mut statement = snapshot.prepare_cached(sql)?;
-        let mut rows = statement.query(parameters)?;
-        while let Some(row) = rows.next()? {
-            if self.body.len() >= longest {
-                return Ok(ControlFlow::Break(Limit::Slice));
-            }
-            let id = schema::from_sql(row.get(0)?);
-            let data = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-            if !self.has_room(data)? {
-                return Ok(ControlFlow::Break(Limit::Page));
-            }
-            self.write(id, data);
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Returns whether another version fits, and reserves memory for it. If even the first one does not fit, the page fails.
-    fn has_room(&mut self, data: &str) -> Result<bool, PageError> {
-        let bytes = self.body.len() + self.prefix.len() + data.len() + "18446744073709551615\":,}".len();
-        if self.entries == 0 {
-            return if self.reserve(bytes, Growth::Required) { Ok(true) } else { Err(PageError::Memory) };
-        }
-        Ok(self.entries < self.limit && bytes <= MAX_PAGE_BYTES && self.reserve(bytes, Growth::Optional))
-    }
-
-    fn reserve(&mut self, bytes: usize, growth: Growth) -> bool {
-        let Self { reservation, body, .. } = self;
-        if bytes <= reservation.bytes() {
-            return true;
-        }
-        let step = bytes.next_multiple_of(SLICE_BYTES);
-        let has_grown = reservation.grow(step, growth) || reservation.grow(bytes, growth);
-        if has_grown {
-            body.reserve_exact(reservation.bytes() - body.len());
-        }
-        has_grown
-    }
-
-    fn write(&mut self, id: u64, data: &str) {
-        if self.entries > 0 {
-            self.body.push(',');
-        }
-        // Writing to a string can't fail.
-        let _ = write!(self.body, "{}{id}\":{data}", self.prefix);
-        self.entries += 1;
-        self.last = id;
-    }
-
-    fn complete(self, more_follow: bool) -> SliceOutcome {
-        let Self { mut body, mut reservation, last, .. } = self;
-        body.push('}');
-        reservation.shrink(body.len());
-        SliceOutcome::Complete(Page { body, next: more_follow.then_some(last) }, reservation)
-    }
+fn complete(page: PageBuilder, more_follow: bool) -> SliceOutcome {
+    let (page, reservation) = page.complete(more_follow);
+    SliceOutcome::Complete(page, reservation)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::schema::{self, CEILING};
-use crate::store::record::Record;
+use crate::records::Record;
 
 /// A name's key in the tables.
 pub(in crate::store) type NameKey = i64;

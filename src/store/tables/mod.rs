@@ -10,8 +10,8 @@ use rusqlite::Connection;
 use self::commit::{Names, Version};
 use self::index::Index;
 use self::schema::CEILING;
-use super::record::Record;
 use crate::clock::Clock;
+use crate::records::Record;
 
 /// The writing connection, with the state in memory that mirrors the tables: the key of every name, and the records that the
 /// index is missing.

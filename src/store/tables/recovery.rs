@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use super::commit::{NameKey, Names, Version};
 use super::schema::{self, CEILING, INDEXED_THROUGH};
 use crate::ids::HighWaterMark;
+use crate::records::Record;
 use crate::store::error::Cause;
-use crate::store::record::Record;
 
 /// No name has a larger key, as keys are counted from 1. A larger one means damage, and the next key could overflow.
 const MAX_KEY: NameKey = NameKey::MAX / 2;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::record::MAX_NAME;
+use crate::records::MAX_NAME;
 
 #[test]
 fn records_are_published_in_order_before_inserts_are_completed() {

@@ -8,10 +8,10 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::de::IgnoredAny;
 
+use crate::records::{Record, check_name};
 use crate::store::disk::files::Actor;
 use crate::store::disk::location::DataDir;
 use crate::store::error::{Cause, OpenError};
-use crate::store::record::{Record, check_name};
 use crate::store::tables::recovery::recover;
 use crate::store::tables::schema::{self, INDEXED_THROUGH, Purpose};
 

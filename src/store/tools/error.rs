@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
+use crate::records::BadName;
 use crate::store::disk::location::DataDir;
 use crate::store::error::{Cause, OpenError};
-use crate::store::record::BadName;
 use crate::util::json::TooDeep;
 
 /// Why a tool failed.

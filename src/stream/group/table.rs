@@ -70,9 +70,18 @@ impl Groups {
 
     /// Notes that there is something new for all groups that listen to topics.
     pub fn notify_topics(&mut self) {
+        self.notify_all(|interest| matches!(interest, Interest::Topics(_)));
+    }
+
+    /// Notes that there is something new for all groups that listen to records.
+    pub fn notify_records(&mut self) {
+        self.notify_all(|interest| matches!(interest, Interest::Records(_)));
+    }
+
+    fn notify_all(&mut self, is_meant: impl Fn(&Interest) -> bool) {
         for key in 0..self.slab.bound() {
             if let Some(group) = self.slab.get_mut(key)
-                && matches!(group.set.interest, Interest::Topics(_))
+                && is_meant(&group.set.interest)
             {
                 notify(group, key as GroupKey, &mut self.ready_groups);
             }

@@ -23,7 +23,7 @@ const NOT_READY: u32 = u32::MAX;
 pub struct Subscriber<S> {
     socket: S,
     group: GroupKey,
-    /// The last id written to the socket.
+    /// The last id written to the socket. That of a subscriber to records contains more: see `records`.
     cursor: u64,
     /// The index in the group's ready set, or [`NOT_READY`].
     ready_index: u32,
@@ -63,9 +63,14 @@ impl<S> Subscriber<S> {
         self.cursor
     }
 
-    /// Moves the cursor to the last id that was written.
+    /// Moves the cursor to behind the last frame that was written.
     pub(super) fn advance_to(&mut self, cursor: u64) {
         debug_assert!(cursor >= self.cursor, "a cursor never moves back: {} to {cursor}", self.cursor);
+        self.cursor = cursor;
+    }
+
+    /// Moves the cursor to where the subscriber continues after a gap.
+    pub(super) fn continue_at(&mut self, cursor: u64) {
         self.cursor = cursor;
     }
 

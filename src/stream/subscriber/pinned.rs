@@ -18,13 +18,25 @@ pub const MAX_EVICTED_BYTES: usize = 32 << 20;
 pub struct PinnedFrames {
     /// Those that the history has, by id.
     retained: HashMap<u64, Pin>,
-    /// Those that it has evicted, by id.
-    evicted: BTreeMap<u64, Pin>,
+    /// Those that it has evicted, oldest first.
+    evicted: BTreeMap<FrameKey, Pin>,
     evicted_bytes: usize,
+}
+
+/// The id and the address of a frame: a record that replaces another one may have the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FrameKey(u64, usize);
+
+impl FrameKey {
+    /// Returns the key of a frame.
+    pub fn of(frame: &Frame) -> Self {
+        Self(frame.id(), std::ptr::from_ref(frame).addr())
+    }
 }
 
 #[derive(Debug)]
 struct Pin {
+    key: FrameKey,
     /// The number of subscribers within the frame.
     subscribers: usize,
     cost: usize,
@@ -33,10 +45,11 @@ struct Pin {
 impl PinnedFrames {
     /// Counts a subscriber that blocked within a frame.
     pub fn pin(&mut self, frame: &Frame, is_retained: bool) {
-        let new = || Pin { subscribers: 0, cost: frame.cost() };
+        let key = FrameKey::of(frame);
+        let new = || Pin { key, subscribers: 0, cost: frame.cost() };
         let pin = match is_retained {
             true => self.retained.entry(frame.id()).or_insert_with(new),
-            false => self.evicted.entry(frame.id()).or_insert_with(new),
+            false => self.evicted.entry(key).or_insert_with(new),
         };
         pin.subscribers += 1;
         if pin.subscribers == 1 && !is_retained {
@@ -44,12 +57,20 @@ impl PinnedFrames {
         }
     }
 
-    /// Removes a subscriber that was counted for the frame with this id.
-    pub fn unpin(&mut self, id: u64) {
-        let Some(pin) = self.retained.get_mut(&id).or_else(|| self.evicted.get_mut(&id)) else { return };
-        pin.subscribers -= 1;
-        if pin.subscribers == 0 && self.retained.remove(&id).is_none() {
-            self.evicted_bytes -= self.evicted.remove(&id).map_or(0, |pin| pin.cost);
+    /// Removes a subscriber that was counted for a frame.
+    pub fn unpin(&mut self, frame: &Frame) {
+        let key = FrameKey::of(frame);
+        if let Some(pin) = self.retained.get_mut(&frame.id()).filter(|pin| pin.key == key) {
+            pin.subscribers -= 1;
+            if pin.subscribers == 0 {
+                self.retained.remove(&frame.id());
+            }
+        } else if let Some(pin) = self.evicted.get_mut(&key) {
+            pin.subscribers -= 1;
+            if pin.subscribers == 0 {
+                self.evicted_bytes -= pin.cost;
+                self.evicted.remove(&key);
+            }
         }
     }
 
@@ -57,13 +78,13 @@ impl PinnedFrames {
     pub fn on_evicted(&mut self, id: u64) {
         if let Some(pin) = self.retained.remove(&id) {
             self.evicted_bytes += pin.cost;
-            self.evicted.insert(id, pin);
+            self.evicted.insert(pin.key, pin);
         }
     }
 
-    /// Returns the id of the oldest evicted frame, if these frames take more than [`MAX_EVICTED_BYTES`].
-    pub fn oldest_over_limit(&self) -> Option<u64> {
-        self.evicted.first_key_value().filter(|_| self.evicted_bytes > MAX_EVICTED_BYTES).map(|(&id, _)| id)
+    /// Returns the oldest evicted frame, if these frames take more than [`MAX_EVICTED_BYTES`].
+    pub fn oldest_over_limit(&self) -> Option<FrameKey> {
+        self.evicted.first_key_value().filter(|_| self.evicted_bytes > MAX_EVICTED_BYTES).map(|(&key, _)| key)
     }
 
     /// Returns whether nothing is pinned.

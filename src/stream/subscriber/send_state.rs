@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::partial_write::PartialWrite;
-use super::pinned::PinnedFrames;
+use super::pinned::{FrameKey, PinnedFrames};
 use crate::metrics::Close;
 use crate::sse::Frame;
 use crate::stream::keys::SubscriberKey;
@@ -100,7 +100,7 @@ impl SendStates {
         let state = self.by_key.remove(&key)?;
         self.blocked -= usize::from(state.is_blocked);
         if let Some(frame) = state.partial.frame() {
-            self.pinned.unpin(frame.id());
+            self.pinned.unpin(frame);
         }
         Some(state)
     }
@@ -133,10 +133,18 @@ impl SendStates {
         self.pinned.on_evicted(id);
     }
 
+    /// Notes that all records were replaced.
+    pub fn on_records_replaced(&mut self) {
+        let frames = self.by_key.values().filter_map(|state| state.partial.frame());
+        for record in frames.filter(|frame| frame.name().is_some()) {
+            self.pinned.on_evicted(record.id());
+        }
+    }
+
     /// Returns the subscribers to close because too much is kept for them: those within the oldest evicted frame.
     pub fn over_limit(&self) -> Option<Vec<SubscriberKey>> {
         let oldest = self.pinned.oldest_over_limit()?;
-        let is_within = |state: &SendState| state.partial.frame().is_some_and(|frame| frame.id() == oldest);
+        let is_within = |state: &SendState| state.partial.frame().is_some_and(|frame| FrameKey::of(frame) == oldest);
         Some(self.by_key.iter().filter(|(_, state)| is_within(state)).map(|(&key, _)| key).collect())
     }
 }

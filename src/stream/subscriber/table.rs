@@ -157,6 +157,11 @@ impl<S> Subscribers<S> {
         self.states.on_evicted(id);
     }
 
+    /// Notes that all records were replaced.
+    pub fn on_records_replaced(&mut self) {
+        self.states.on_records_replaced();
+    }
+
     /// Returns the subscribers to close because they keep too many evicted frames in memory.
     pub fn over_limit(&self) -> Option<Vec<SubscriberKey>> {
         self.states.over_limit()

@@ -100,6 +100,7 @@ impl World {
         let retention = Retention {
             age: if is_trimming && rng.bool() { short } else { long },
             bytes: if is_trimming && rng.bool() { rng.u64(200..3_000) } else { 1 << 30 },
+            record_bytes: 1 << 30,
         };
         let scenario = Scenario {
             retention,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use esker::internals::engine::{Follow, LogEvent};
+use esker::internals::records::Record;
 
 /// What a follower was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,18 @@ impl Follow for Follower {
 
     fn pass(&mut self, id: u64) {
         self.lock().told.push(Told::Pass(id));
+    }
+
+    fn apply_records(&mut self, _records: &mut VecDeque<Record>) {
+        todo!()
+    }
+
+    fn reset_records(&mut self, _newest: Vec<Record>) {
+        todo!()
+    }
+
+    fn subscribers(&self) -> u64 {
+        0
     }
 }
 

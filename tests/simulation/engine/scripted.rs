@@ -23,7 +23,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let retention = Retention { age: Duration::from_secs(600), bytes: 1 << 30 };
+        let retention = Retention { age: Duration::from_secs(600), bytes: 1 << 30, record_bytes: 1 << 30 };
         let log = SimLog::new(1, 1_770_000_000_000_000, retention);
         let (clock, answers) = (Arc::new(ManualClock::default()), Answers::default());
         let nodes = (1..3).map(|serial| Node::start(serial, &log, &clock, &answers)).collect();

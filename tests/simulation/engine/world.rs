@@ -90,6 +90,7 @@ impl World {
         let retention = Retention {
             age: if rng.u8(0..4) == 0 { short } else { long },
             bytes: if rng.u8(0..4) == 0 { rng.u64(100..2_000) } else { 1 << 30 },
+            record_bytes: 1 << 30,
         };
         let scenario = Scenario {
             has_losses: rng.u8(0..3) == 0,

@@ -111,7 +111,7 @@ fn every_error_of_the_engine_has_its_response_and_is_counted() {
     ] {
         let response = answer(&service, &engine, Err(error.clone()));
         assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
-        assert!(response.contains(&error.to_string()), "{response}");
+        assert!(response.contains(&error.of_publish()), "{response}");
         assert_eq!(response.contains("\r\nRetry-After: "), has_retry_after, "{response}");
         before[kind] += 1;
         assert_eq!(counts(), before, "{error:?}");

@@ -1,7 +1,7 @@
 //! Requests that wait for the engine.
 
 use super::*;
-use crate::api::subscribe::Lookup;
+use crate::api::subscribe::{Lookup, LookupReply};
 use crate::engine::{Engine, EngineError, Sequenced};
 
 const PUBLISH: &str = "POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\ndata: x";
@@ -73,8 +73,8 @@ fn a_stream_with_an_unknown_position_waits_for_one_barrier() {
         (exchange, step)
     };
     let replies: [(Reply, bool); 3] = [
-        (|exchange, context, out| exchange.open_after_lookup(true, context, out), true),
-        (|exchange, context, out| exchange.open_after_lookup(false, context, out), false),
+        (|exchange, context, out| exchange.open_after_lookup(LookupReply::Found, context, out), true),
+        (|exchange, context, out| exchange.open_after_lookup(LookupReply::Unavailable, context, out), false),
         (Exchange::time_out, false),
     ];
     for (reply, is_opened) in replies {
@@ -122,11 +122,11 @@ fn a_stream_that_waits_for_a_barrier_is_refused_if_the_broker_drains() {
     let (_, step) = exchange.advance(head.as_bytes(), context, &mut out);
     let Step::LookUp(lookup) = step else { panic!("{step:?}") };
     let (sender, replies) = std::sync::mpsc::channel();
-    lookup.run(&service, move |found| sender.send(found).unwrap());
+    lookup.run(&service, move |reply| sender.send(reply).unwrap());
     assert!(replies.try_recv().is_err());
     service.drain();
     engine.take_barriers().into_iter().for_each(|barrier| barrier(true));
-    assert_eq!(replies.try_recv(), Ok(true));
-    assert!(matches!(exchange.open_after_lookup(true, context, &mut out), Step::Close));
+    assert_eq!(replies.try_recv(), Ok(LookupReply::Found));
+    assert!(matches!(exchange.open_after_lookup(LookupReply::Found, context, &mut out), Step::Close));
     assert_eq!(service.metrics.worker(0).turned_away.get(TurnedAway::Draining as usize), 1);
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::api::subscribe::LookupReply;
 
 type Reply = fn(&mut Exchange, Context<'_>, &mut Vec<u8>) -> Step;
 
 #[test]
 fn a_stream_opens_whatever_the_store_replies_about_its_position() {
     service::with(false, 1, |service| {
-        service.hub.restore_records(vec![crate::sse::record_frame(&Arc::from("user"), "1", 9)]);
+        service.hub.reset_records(vec![crate::sse::record_frame(&Arc::from("user"), "1", 9)]);
         let tokens = RefCell::default();
         let context = context(service, &tokens);
         let request = |position: &str, method: &str| {
@@ -19,8 +20,8 @@ fn a_stream_opens_whatever_the_store_replies_about_its_position() {
             (exchange, out, step)
         };
         let replies: [Reply; 3] = [
-            |exchange, context, out| exchange.open_after_lookup(true, context, out),
-            |exchange, context, out| exchange.open_after_lookup(false, context, out),
+            |exchange, context, out| exchange.open_after_lookup(LookupReply::Found, context, out),
+            |exchange, context, out| exchange.open_after_lookup(LookupReply::Missing, context, out),
             Exchange::time_out,
         ];
         for (reply, has_gap) in replies.into_iter().zip([false, true, true]) {
@@ -31,7 +32,7 @@ fn a_stream_opens_whatever_the_store_replies_about_its_position() {
             let joined = &stream.joined;
             assert_eq!((joined.cursor, joined.gap.is_some()), (if has_gap { 0 } else { 5 }, has_gap));
             assert_eq!(String::from_utf8(out).unwrap().contains("event: gap"), has_gap);
-            let late = exchange.open_after_lookup(true, context, &mut Vec::new());
+            let late = exchange.open_after_lookup(LookupReply::Found, context, &mut Vec::new());
             assert!(matches!(late, Step::Read), "a late reply is ignored");
             service.hub.abandon(0, joined);
         }

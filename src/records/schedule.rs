@@ -8,7 +8,7 @@ use crate::quota::{Client, fair_share};
 
 /// Requests waiting for their next turn.
 #[derive(Debug)]
-pub(super) struct Schedule<T> {
+pub(crate) struct Schedule<T> {
     max: usize,
     waiting: usize,
     /// Clients that have a waiting request, each once.
@@ -44,6 +44,11 @@ impl<T> Schedule<T> {
     /// Adds a request that needs another turn.
     pub fn add_begun(&mut self, client: Client, request: T) {
         self.client_queue(client).begun.push_back(request);
+    }
+
+    /// Returns whether no request is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
     }
 
     fn client_queue(&mut self, client: Client) -> &mut ClientQueue<T> {

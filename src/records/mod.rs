@@ -1,4 +1,13 @@
-//! A record, the rule for its name, and a page of its history.
+//! What every place that keeps records has in common: a record, the rule for its name, and a page of its history. Independent
+//! of where records are kept: [`crate::store`] keeps them on a disk, [`crate::engine`] in the log that several brokers share.
+//!
+//! ```text
+//! page       builds a page from the versions that were read
+//! schedule   whose page is read next
+//! ```
+
+pub(crate) mod page;
+pub(crate) mod schedule;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +24,25 @@ pub struct Record {
     pub name: Arc<str>,
     /// JSON text, stored as is.
     pub data: Box<str>,
+}
+
+/// A record that has no id yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRecord {
+    /// The name that this record is a version of.
+    pub name: Arc<str>,
+    /// JSON text, stored as is.
+    pub data: Box<str>,
+}
+
+/// What a record counts in a queue in addition to its name and data, in bytes.
+const OVERHEAD: usize = 128;
+
+impl NewRecord {
+    /// Returns about how many bytes of memory it takes.
+    pub fn cost(&self) -> usize {
+        self.name.len() + self.data.len() + OVERHEAD
+    }
 }
 
 /// Versions of a name.
