@@ -44,8 +44,14 @@ pub struct Request {
 enum Selection {
     /// The events of these topics.
     Topics(Vec<TopicName>),
-    /// The records with these names, or all records if there are none.
-    Records(Arc<[Arc<str>]>, RecordStart),
+    /// Records.
+    Records {
+        /// The names that they have; any if there are none.
+        names: Arc<[Arc<str>]>,
+        start: RecordStart,
+        /// How often all records had been replaced when the start was found.
+        replacements: u64,
+    },
 }
 
 /// A stream that was opened.
@@ -99,8 +105,9 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
     let grant = authorize(Role::Subscriber, head, context)?;
     require_name(&grant, RECORDS)?;
     let position = position_of(head);
+    let replacements = context.service.hub.record_replacements();
     let start = position.as_deref().map_or(RecordStart::Newest, |text| context.service.hub.find_record(text));
-    let selection = Selection::Records(names.into_iter().map(Arc::from).collect(), start);
+    let selection = Selection::Records { names: names.into_iter().map(Arc::from).collect(), start, replacements };
     Ok(request(selection, position, false, &grant))
 }
 
@@ -158,8 +165,8 @@ impl Request {
     /// Returns what must be looked up before the stream is opened.
     pub fn lookup(&self, context: Context<'_>) -> Option<Lookup> {
         match &self.selection {
-            Selection::Records(_, RecordStart::AfterStored(id)) => Some(Lookup::Record(*id)),
-            Selection::Records(..) => None,
+            Selection::Records { start: RecordStart::AfterStored(id), .. } => Some(Lookup::Record(*id)),
+            Selection::Records { .. } => None,
             Selection::Topics(topics) => {
                 let service = context.service;
                 let is_needed = service.engine.is_some() && service.hub.needs_barrier(topics, self.start());
@@ -172,7 +179,9 @@ impl Request {
     #[must_use]
     fn resolve_record(self, exists: bool) -> Self {
         let selection = match self.selection {
-            Selection::Records(names, start) => Selection::Records(names, start.resolve(exists)),
+            Selection::Records { names, start, replacements } => {
+                Selection::Records { names, start: start.resolve(exists), replacements }
+            }
             topics @ Selection::Topics(_) => topics,
         };
         Self { selection, ..self }
@@ -199,7 +208,9 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
     };
     let joined = match &request.selection {
         Selection::Topics(topics) => service.hub.join(context.worker, topics, position),
-        Selection::Records(names, start) => service.hub.join_records(context.worker, Arc::clone(names), *start),
+        Selection::Records { names, start, replacements } => {
+            service.hub.join_records(context.worker, Arc::clone(names), *start, *replacements)
+        }
     };
     let joined = match joined {
         Ok(joined) if !service.is_draining() => joined,

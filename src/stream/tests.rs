@@ -271,7 +271,7 @@ fn a_loss_costs_no_iteration_more_than_its_budget() {
 #[test]
 fn a_loss_does_not_concern_streams_of_records() {
     let mut fixture = Fixture::new();
-    let joined = fixture.hub.join_records(0, Arc::from([]), RecordStart::Newest).unwrap();
+    let joined = fixture.hub.join_records(0, Arc::from([]), RecordStart::Newest, 0).unwrap();
     let pending = fixture.streams.admit(joined, Framing::Plain, None);
     let client = fixture.start(pending, usize::MAX, Framing::Plain);
     fixture.hub.publish_records(vec![record_frame(&Arc::from("user"), "1", 2)]);

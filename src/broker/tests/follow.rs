@@ -13,7 +13,7 @@ fn follow() -> (HubFollow, Arc<Hub>, Inbox) {
     let config = Config::new().no_auth(true).data(":memory:").port(0);
     let (outbox, inbox) = inbox(Box::new(|| {}));
     let hub = Arc::new(Hub::following(hub_limits(&config.settle(1000).unwrap()), vec![outbox], 1));
-    hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
+    hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
     (HubFollow::new(Arc::clone(&hub)), hub, inbox)
 }
 

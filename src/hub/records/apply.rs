@@ -66,6 +66,7 @@ impl Hub {
         let mut state = self.lock();
         let records = &mut state.records;
         let replaced = (mem::replace(&mut records.latest, latest), mem::take(&mut records.recent));
+        records.replacements += 1;
         let listening: WorkerSet = records.workers().collect();
         // Without a replica there is no stream that must be told.
         if records.replicas.contains(&true) {

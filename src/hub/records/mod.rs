@@ -40,6 +40,15 @@ impl RecordStart {
             start => start,
         }
     }
+
+    /// Returns where to start if the position may be of a record that is lost.
+    #[must_use]
+    fn doubt(self) -> Self {
+        match self {
+            Self::Newest | Self::After(0) => self,
+            Self::After(_) | Self::AfterStored(_) | Self::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// What the hub keeps for records.
@@ -50,6 +59,8 @@ pub(super) struct Records {
     /// Which workers have a replica. A worker keeps its replica when the last subscriber leaves, because copying a million
     /// names for the next one would take long.
     replicas: Box<[bool]>,
+    /// How often all records were replaced. A position that was found before is in doubt.
+    replacements: u64,
     pub(super) subscribers: usize,
     pub(super) names: NameSets,
 }
@@ -57,7 +68,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(workers: usize, latest_bytes: usize) -> Self {
         let (latest, recent, names) = (Latest::default(), RecentIds::default(), NameSets::new(workers, latest_bytes));
-        Self { latest, recent, replicas: vec![false; workers].into(), subscribers: 0, names }
+        Self { latest, recent, replicas: vec![false; workers].into(), replacements: 0, subscribers: 0, names }
     }
 
     /// Returns the workers that have a replica.
@@ -115,9 +126,22 @@ impl Hub {
         }
     }
 
-    /// Admits a subscriber of `worker` to the records with these names, or to all if there are none.
-    pub fn join_records(&self, worker: WorkerId, names: NameSet, start: RecordStart) -> Result<Joined, AtCapacity> {
+    /// Returns how often all records were replaced. To be called before a position is looked up.
+    pub fn record_replacements(&self) -> u64 {
+        self.lock().records.replacements
+    }
+
+    /// Admits a subscriber of `worker` to the records with these names, or to all if there are none. `start` was found when all
+    /// records had been replaced this often: if they were replaced since, the position may be of a record that is lost.
+    pub fn join_records(
+        &self,
+        worker: WorkerId,
+        names: NameSet,
+        start: RecordStart,
+        replacements: u64,
+    ) -> Result<Joined, AtCapacity> {
         let mut state = self.lock();
+        let start = if state.records.replacements == replacements { start } else { start.doubt() };
         if state.subscribers >= self.limits.subscribers {
             return Err(AtCapacity::Subscribers);
         }

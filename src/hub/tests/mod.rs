@@ -210,7 +210,7 @@ fn records(first: u64, count: usize) -> Vec<Arc<Frame>> {
 #[test]
 fn a_worker_that_has_ended_delays_no_record() {
     let (hub, inbox) = hub(LIMITS);
-    hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
+    hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
     drop(inbox);
     for round in 1..4 {
         let first = hub.reserve(MAX_IN_FLIGHT_EVENTS, round * 1_000_000).expect("nothing is in flight");
@@ -221,7 +221,7 @@ fn a_worker_that_has_ended_delays_no_record() {
 #[test]
 fn a_large_commit_waits_for_room_but_not_until_nothing_is_in_flight() {
     let (hub, mut inbox) = hub(LIMITS);
-    hub.join_records(0, Arc::default(), RecordStart::Newest).unwrap();
+    hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
     hub.publish_records(records(100, 1));
     let first = hub.reserve(MAX_IN_FLIGHT_EVENTS, 1_000).expect("room for one record is enough");
     hub.publish_records(records(first, MAX_IN_FLIGHT_EVENTS));

@@ -158,7 +158,7 @@ fn a_record_may_arrive_after_an_event_with_a_larger_id() {
     let mut fixture = Fixture::new();
     let live = Rc::clone(&fixture.live);
     fixture.join("topicone1", Position::Live, &live);
-    let joined = fixture.hub.join_records(0, Arc::from([]), RecordStart::Newest).unwrap();
+    let joined = fixture.hub.join_records(0, Arc::from([]), RecordStart::Newest, 0).unwrap();
     let pending = fixture.streams.admit(joined, Framing::Chunked, None);
     fixture.streams.start(pending, Sink(live), 0);
     fixture.iterate();

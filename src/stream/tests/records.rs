@@ -116,7 +116,8 @@ impl World {
         let is_fast = self.rng.bool();
         let room = if is_fast { usize::MAX } else { self.rng.usize(0..200) };
         let resets = self.fixture.hub.record_resets();
-        let joined = self.fixture.hub.join_records(0, names.iter().map(|name| Arc::from(*name)).collect(), start);
+        let (hub, set) = (&self.fixture.hub, names.iter().map(|name| Arc::from(*name)).collect());
+        let joined = hub.join_records(0, set, start, hub.record_replacements());
         let pending = self.fixture.streams.admit(joined.unwrap(), framing, None);
         let client = Client { key: SubscriberKey::MAX, pipe: Pipe::with_room(room), framing };
         let start = if let RecordStart::After(id) = start { id } else { 0 };

@@ -6,7 +6,7 @@ use super::*;
 impl Fixture {
     fn admit_records(&mut self, names: &[&str], start: RecordStart, framing: Framing) -> PendingSubscription {
         let names = names.iter().map(|name| Arc::from(*name)).collect();
-        let joined = self.hub.join_records(0, names, start).unwrap();
+        let joined = self.hub.join_records(0, names, start, self.hub.record_replacements()).unwrap();
         self.streams.admit(joined, framing, None)
     }
 
