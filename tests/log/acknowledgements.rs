@@ -1,10 +1,11 @@
 //! What an acknowledgement proves.
 
 use esker::internals::engine::log::{Connect, Hello, Log, LogError, Refusal};
-use esker::internals::engine::redis::{Guarantee, Server, acl_rules};
+use esker::internals::engine::redis::{Guarantee, Server, ServerLog, acl_rules};
 use esker::internals::engine::settings::{AckMode, EngineSettings};
 
 use crate::conformance::Broker;
+use crate::records::{records, refusal};
 use crate::redis_server::RedisServer;
 use crate::support::{Vary as _, connect, settings, try_connect};
 
@@ -124,4 +125,123 @@ fn a_repetition_is_as_durable_as_its_original() {
     first.append(1, &[(0, "a")]).unwrap();
     let mut second = Broker::new(connect(settings(&primary).ack(AckMode::Replicas(1))), 2);
     assert!(matches!(second.append(1, &[(0, "a")]), Err(LogError::Unproven(_))), "no replica has the original");
+}
+
+/// The requests that the server was sent as scripts.
+fn scripts(server: &RedisServer) -> String {
+    let stats = server.command::<String>(&["INFO", "commandstats"]);
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    line.split(',').next().unwrap().to_owned()
+}
+
+/// Records are refused, and the server does not even get them.
+fn assert_refused(server: &RedisServer, settings: EngineSettings, words: &str) {
+    let mut broker = Broker::new(connect(settings), 1);
+    let told = broker.log.about().unwrap().records_refused.unwrap();
+    assert!(told.contains(words), "{told}");
+    let before = scripts(server);
+    assert_eq!(refusal(broker.insert(&[("a", "1")])), (Refusal::Records, told));
+    assert_eq!(scripts(server), before);
+    broker.append(1, &[]).unwrap();
+}
+
+#[test]
+fn records_that_may_not_reach_the_disk_are_refused() {
+    let server = RedisServer::start(&[]);
+    for settings in
+        [settings(&server), settings(&server).ack(AckMode::Reply), settings(&server).ack(AckMode::Replicas(1))]
+    {
+        if settings.ack != Some(AckMode::Replicas(1)) {
+            assert_refused(&server, settings.clone(), "no append-only file");
+        }
+        let mut server = Server::new(settings);
+        let handle = server.guarantee();
+        server.connect().unwrap();
+        assert!(handle.get().unwrap().records_refused.unwrap().contains("Set appendonly yes"));
+    }
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "no"]);
+    assert_refused(&server, settings(&server), "Set appendfsync always");
+}
+
+#[test]
+fn records_are_on_the_disk_whatever_publishes_wait_for() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    for ack in [None, Some(AckMode::Reply), Some(AckMode::Fsync)] {
+        let mut broker = Broker::new(connect(EngineSettings { ack, ..settings(&server) }), 1);
+        assert_eq!(broker.log.about().unwrap().records_refused, None);
+        broker.insert(&[("a", "1")]).unwrap();
+    }
+    server.config_set("appendfsync", "everysec");
+    let reply = settings(&server).ack(AckMode::Reply);
+    if !server.is_at_least(7, 2) {
+        assert_refused(&server, reply, "Redis 7.2 or Valkey");
+        return;
+    }
+    let mut broker = Broker::new(connect(reply), 1);
+    broker.insert(&[("a", "1")]).unwrap();
+    assert!(server.command::<String>(&["INFO", "commandstats"]).contains("cmdstat_waitaof"));
+}
+
+#[test]
+fn records_are_refused_if_the_user_may_not_ask_for_the_proof() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let has_waitaof = server.is_at_least(7, 2);
+    let line = acl_rules("{esker}", has_waitaof).replace(" +waitaof", "");
+    server.command::<()>(
+        &[&["ACL", "SETUSER", "esker", "on", ">secret"], &line.split(' ').collect::<Vec<_>>()[..]].concat(),
+    );
+    let settings = settings(&server).login(Some("esker"), "secret").ack(AckMode::Reply);
+    assert_refused(&server, settings, if has_waitaof { "lacks a right" } else { "Redis 7.2 or Valkey" });
+}
+
+#[test]
+fn records_wait_for_the_replicas_that_publishes_wait_for() {
+    let primary = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut broker = Broker::new(connect(settings(&primary).ack(AckMode::Replicas(1))), 1);
+    assert!(matches!(broker.insert(&[("a", "1")]), Err(LogError::Unproven(why)) if why.contains("0 of 1 replicas")));
+    let next = Hello { session: 2, ..broker.hello };
+    assert!(broker.log.hello(next).unwrap().last_batch.is_some());
+    assert!(matches!(broker.log.prove(), Err(LogError::Unproven(_))));
+
+    let replica = RedisServer::start(&[]);
+    replica.replicate(&primary);
+    broker.log.hello(next).unwrap();
+    assert_eq!(broker.log.prove(), Ok(()));
+    broker.hello = next;
+    broker.insert(&[("b", "2")]).unwrap();
+    replica.promote();
+    let records = records(&mut Broker::new(connect(settings(&replica)), 2));
+    assert_eq!(records.iter().map(|record| &*record.name).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn a_last_batch_of_records_is_proven_like_records() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let settings = || settings(&server).ack(AckMode::Reply);
+    let mut broker = Broker::new(connect(settings()), 1);
+    let prove = |broker: &Broker<ServerLog>| {
+        let mut log = connect(settings());
+        assert!(log.hello(Hello { session: fastrand::u64(..), ..broker.hello }).unwrap().last_batch.is_some());
+        log.prove()
+    };
+    broker.insert(&[("a", "1")]).unwrap();
+    server.config_set("appendonly", "no");
+    assert!(matches!(prove(&broker), Err(LogError::Unproven(why)) if why.contains("append-only file")));
+    let mut broker = Broker::new(connect(settings()), 1);
+    broker.append(1, &[]).unwrap();
+    assert_eq!(prove(&broker), Ok(()), "events need no fsync");
+}
+
+#[test]
+fn records_whose_fsync_ends_being_possible_are_unproven() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    if !server.is_at_least(7, 2) {
+        return assert_refused(&server, settings(&server), "Redis 7.2 or Valkey");
+    }
+    let mut broker = Broker::new(connect(settings(&server).ack(AckMode::Reply)), 1);
+    broker.insert(&[("a", "1")]).unwrap();
+    server.config_set("appendonly", "no");
+    assert!(matches!(broker.insert(&[("b", "2")]), Err(LogError::Unproven(_))));
+    assert_eq!(records(&mut broker).len(), 2, "they were inserted nevertheless");
+    assert!(matches!(broker.insert(&[("c", "3")]), Err(LogError::Unreachable(_))), "another connection knows better");
 }

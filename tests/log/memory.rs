@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use esker::internals::engine::log::{Attach, Body, From, Log, LogError, Refusal};
+use esker::internals::engine::log::{Attach, Body, From, Log, LogError, Peer, ReadRecords as _, Refusal};
 use esker::internals::engine::redis::ServerLog;
 use esker::internals::engine::settings::Retention;
 
 use crate::conformance::{AMPLE, Broker};
+use crate::records::{newest, records};
 use crate::redis_server::RedisServer;
 use crate::support::{Vary as _, connect, settings};
 
@@ -140,4 +141,144 @@ fn a_session_expires() {
     }
     server.command::<()>(&["DEL", &key]);
     assert_eq!(broker.append(1, &[]), Err(LogError::Fenced));
+}
+
+/// A server on whose disk records are.
+fn durable(options: &[&str]) -> RedisServer {
+    RedisServer::start(&[&["--appendonly", "yes", "--appendfsync", "always"], options].concat())
+}
+
+/// Everything that is known of records, and the log.
+fn record_content(server: &RedisServer) -> (usize, usize, Vec<String>, Vec<String>, Vec<String>) {
+    let all = |key: &str| server.command(&["ZRANGE", key, "0", "-1", "WITHSCORES"]);
+    (
+        server.command(&["XLEN", "{esker}:1:log"]),
+        server.command(&["XLEN", "{esker}:1:rec"]),
+        all("{esker}:1:idx"),
+        all("{esker}:1:new"),
+        server.command(&["HGETALL", "{esker}:1:meta"]),
+    )
+}
+
+#[test]
+fn without_memory_no_records_are_half_written() {
+    let server = durable(&["--maxmemory", "20mb"]);
+    let data = "x".repeat(100_000);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    let mut inserted = 0;
+    let refused = loop {
+        let before = record_content(&server);
+        match broker.insert(&[("a", "1"), (&inserted.to_string(), &data)]) {
+            Ok(_) => inserted += 1,
+            Err(why) => {
+                assert_eq!(record_content(&server), before, "nothing was written");
+                break why;
+            }
+        }
+    };
+    assert!(matches!(&refused, LogError::Refused(Refusal::Memory, why) if why.contains("maxmemory")), "{refused:?}");
+    assert!(inserted > 50, "{inserted} batches");
+    // Whatever does not need memory works.
+    assert_eq!(broker.log.register(broker.hello, 1).unwrap().len(), 1);
+    assert_eq!(records(&mut broker).len(), inserted * 2);
+    assert_eq!(newest(&mut broker).len(), inserted + 1);
+    assert_eq!(broker.log.versions("a", 0, 10).unwrap().len(), 10);
+    let id = newest(&mut broker)[0].id;
+    assert!(broker.log.has_record(id).unwrap());
+    server.config_set("maxmemory", "0");
+    broker.insert(&[("a", "1")]).unwrap();
+}
+
+#[test]
+fn records_that_fail_leave_nothing_behind() {
+    let unknown: [&[&str]; 5] = [
+        &["XADD", "{esker}:1:rec", "9000000000000000-0", "e", "a", "d", "1"],
+        &["XADD", "{esker}:1:log", "9000000000000000-0", "b", ""],
+        &["SET", "{esker}:1:rec", "something"],
+        &["SET", "{esker}:1:idx", "something"],
+        &["SET", "{esker}:1:new", "something"],
+    ];
+    for command in unknown {
+        let server = durable(&[]);
+        let mut broker = Broker::new(connect(settings(&server)), 1);
+        server.command::<String>(command);
+        let content = || ["log", "rec", "idx", "new", "meta"].map(|key| dump(&server, key));
+        let before = content();
+        assert_eq!(refusal(&broker.insert(&[("a", "1"), ("b", "2")])), Some(Refusal::Setup), "{command:?}");
+        assert_eq!(content(), before, "{command:?}");
+    }
+}
+
+fn dump(server: &RedisServer, key: &str) -> Option<Vec<u8>> {
+    server.command(&["DUMP", &format!("{{esker}}:1:{key}")])
+}
+
+#[test]
+fn records_without_data_are_passed_over() {
+    let server = durable(&[]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    let names = (0..600).map(|number| format!("{number}")).collect::<Vec<_>>();
+    let all = names.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>();
+    let first = broker.insert(&all).unwrap();
+    let kept = broker.insert(&[("a", "1"), ("a", "2"), ("a", "3")]).unwrap();
+    // More than a part of them.
+    for id in (first..first + 600).chain([kept, kept + 1]) {
+        server.command::<usize>(&["XDEL", "{esker}:1:rec", &format!("{id}-0")]);
+    }
+    assert_eq!(records(&mut broker).len(), 1);
+    assert_eq!(newest(&mut broker), records(&mut broker));
+    assert_eq!(broker.log.versions("a", 0, 1).unwrap()[0].id, kept + 2);
+    assert_eq!(broker.log.versions("5", 0, 1).unwrap(), []);
+    assert!(!broker.log.has_record(first).unwrap());
+    assert!(broker.insert(&[("5", "2")]).unwrap() > kept);
+}
+
+#[test]
+fn ids_of_records_are_exact() {
+    let server = durable(&[]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    // The first has many zeros at its end, which a server might shorten. The others are the last that are exact.
+    for first in [2_000_000_000_000_000, (1 << 53) - 8] {
+        broker.floor = first - 1;
+        assert_eq!(broker.insert(&[("a", "1"), ("b", "2"), ("c", "3"), ("a", "4")]).unwrap(), first);
+        let ids = newest(&mut broker).into_iter().map(|record| record.id).collect::<Vec<_>>();
+        assert_eq!(ids, [first + 1, first + 2, first + 3]);
+        assert_eq!(broker.log.newest_records(first + 1).unwrap()[0].id, first + 2);
+        assert_eq!(broker.log.versions("a", first, 1).unwrap()[0].id, first + 3);
+        assert_eq!(broker.log.records(first, first).unwrap()[0].id, first);
+    }
+}
+
+#[test]
+fn brokers_that_are_gone_are_forgotten() {
+    let server = RedisServer::start(&[]);
+    let key = "{esker}:1:brokers";
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    let time = broker.log.pulse(broker.hello).unwrap().time;
+    let words = |time: u64, rest: &str| format!("{time} {rest}");
+    let told = [
+        ("0000000000000002", words(time - 9_000_000, "1 7 0.1.0")),
+        ("0000000000000003", words(time - 11_000_000, "2 7 0.2.0")),
+        ("0000000000000004", words(time + 3_600_000_000, "2 7 0.2.0")),
+        // Of a newer version.
+        ("0000000000000005", words(time, "3 9 0.3.0 and more")),
+        // Malformed.
+        ("0000000000000006", words(time, "x 9 0.3.0")),
+        ("0000000000000007", words(time, "2 9")),
+        ("other", words(time, "2 9 0.2.0")),
+        ("0000000000000008", "nothing".to_owned()),
+    ];
+    for (field, words) in &told {
+        server.command::<()>(&["HSET", key, field, words]);
+    }
+    let peer =
+        |broker, version: &str, format, subscribers| Peer { broker, version: version.into(), format, subscribers };
+    let expected = [peer(1, env!("CARGO_PKG_VERSION"), 2, 3), peer(2, "0.1.0", 1, 7), peer(5, "0.3.0", 3, 9)];
+    assert_eq!(broker.log.register(broker.hello, 3).unwrap(), expected);
+    for (field, _) in &told {
+        let is_kept = !["3", "4", "8"].contains(&field.trim_start_matches('0'));
+        assert_eq!(server.command::<bool>(&["HEXISTS", key, field]), is_kept, "{field}");
+    }
+    let ttl = server.command::<u64>(&["PTTL", key]);
+    assert!((50_000..=60_000).contains(&ttl), "{ttl} ms");
 }

@@ -1,10 +1,11 @@
 //! Servers that stop, forget, fail over or are emptied.
 
-use esker::internals::engine::log::{Attach, Body, From, Hello, Log, LogError, Mark, Refusal};
+use esker::internals::engine::log::{Attach, Body, From, Hello, Log, LogError, Mark, ReadRecords as _, Refusal};
 use esker::internals::engine::redis::ServerLog;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
 use crate::conformance::Broker;
+use crate::records::{newest, records, refusal};
 use crate::redis_server::RedisServer;
 use crate::support::{Vary as _, at, connect, free_port, local, settings, try_connect};
 
@@ -37,19 +38,104 @@ fn a_kill_loses_nothing_that_was_written_to_the_disk() {
 
 #[test]
 fn a_server_that_forgets_its_scripts_is_told_again() {
-    let server = RedisServer::start(&[]);
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut broker = Broker::new(connect(settings(&server)), 1);
-    let steps: [fn(&mut Broker<ServerLog>); 4] = [
+    let steps: [fn(&mut Broker<ServerLog>); 10] = [
         |broker| assert!(broker.append(1, &[]).is_ok()),
         |broker| assert!(broker.log.pulse(broker.hello).is_ok()),
         |broker| assert!(broker.log.attach(&Attach::default()).is_ok()),
         |broker| assert!(broker.log.hello(broker.hello).is_ok()),
+        |broker| assert!(broker.log.register(broker.hello, 1).is_ok()),
+        |broker| assert!(broker.insert(&[("a", "1")]).is_ok()),
+        |broker| assert!(broker.log.newest_records(0).is_ok()),
+        |broker| assert!(broker.log.records(0, u64::MAX).is_ok()),
+        |broker| assert!(broker.log.versions("a", 0, 10).is_ok()),
+        |broker| assert_eq!(broker.log.has_record(1), Ok(false)),
     ];
     for step in steps.iter().chain(&steps) {
         server.command::<()>(&["SCRIPT", "FLUSH"]);
         step(&mut broker);
     }
-    assert_eq!(broker.events().len(), 2);
+    assert_eq!((broker.events().len(), records(&mut broker).len()), (2, 2));
+}
+
+#[test]
+fn a_kill_loses_no_acknowledged_records() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    let mut first = 0;
+    for number in 0..20 {
+        first = broker.insert(&[("a", &number.to_string()), (&number.to_string(), "1")]).unwrap();
+    }
+    let (all, of_names) = (records(&mut broker), newest(&mut broker));
+    let bytes = broker.log.pulse(broker.hello).unwrap().record_bytes;
+    server.kill();
+    assert!(matches!(broker.insert(&[("a", "1")]), Err(LogError::Broken(_))));
+    server.restart();
+
+    let mut log = connect(settings(&server));
+    let hello = Hello { broker: 1, session: 2 };
+    let greeting = log.hello(hello).unwrap();
+    assert_eq!(greeting.pulse.record_bytes, bytes);
+    assert_eq!(greeting.last_batch.unwrap().1.first, first, "the one that was not sent is not there");
+    assert_eq!(log.prove(), Ok(()));
+    let mut next = Broker::resume(log, hello);
+    assert_eq!((records(&mut next), newest(&mut next)), (all, of_names));
+    assert!(next.insert(&[("a", "1")]).unwrap() > first + 1);
+}
+
+#[test]
+fn a_primary_that_was_replaced_does_not_tell_its_records() {
+    let old = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let new = RedisServer::start(&[]);
+    let mut broker = Broker::new(connect(settings(&old)), 1);
+    let first = broker.insert(&[("a", "1")]).unwrap();
+    old.replicate(&new);
+    for refused in [
+        broker.log.newest_records(0).map(drop),
+        broker.log.records(first, first).map(drop),
+        broker.log.has_record(first).map(drop),
+        broker.log.versions("a", 0, 10).map(drop),
+        broker.insert(&[("a", "2")]).map(drop),
+        broker.log.register(broker.hello, 1).map(drop),
+    ] {
+        assert_eq!(refusal(refused).0, Refusal::NotWritable);
+    }
+}
+
+#[test]
+fn a_promoted_replica_has_records_or_lacks_them_as_a_whole() {
+    let primary = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let replica = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut broker = Broker::new(connect(settings(&primary)), 1);
+    broker.insert(&[("a", "1"), ("b", "2")]).unwrap();
+    replica.replicate(&primary);
+    let (all, of_names) = (records(&mut broker), newest(&mut broker));
+    let bytes = broker.log.pulse(broker.hello).unwrap().record_bytes;
+    replica.promote();
+    let gone = broker.insert(&[("a", "3"), ("c", "4")]).unwrap();
+
+    let mut other = Broker::new(connect(settings(&replica)), 2);
+    assert_eq!((records(&mut other), newest(&mut other)), (all, of_names));
+    assert_eq!(other.log.pulse(other.hello).unwrap().record_bytes, bytes);
+    let told = loss(&mut other.log, broker.mark(gone), gone + 1);
+    assert!(told > gone + 1);
+    assert!(other.insert(&[("c", "5")]).unwrap() > told);
+}
+
+#[test]
+fn records_outlive_the_log() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    let time = broker.log.pulse(broker.hello).unwrap().time;
+    broker.floor = time + 3_600_000_000;
+    let first = broker.insert(&[("a", "1"), ("b", "2")]).unwrap();
+    server.command::<()>(&["DEL", "{esker}:1:log", "{esker}:1:meta"]);
+    let mut next = Broker::new(connect(settings(&server)), 2);
+    assert!(next.append(1, &[]).unwrap().first > first + 1, "ids go on after the records");
+    assert_eq!(records(&mut next).len(), 2);
+    next.insert(&[("a", "3")]).unwrap();
+    assert_eq!(newest(&mut next).iter().map(|record| &*record.data).collect::<Vec<_>>(), ["2", "3"]);
 }
 
 #[test]

@@ -8,16 +8,9 @@ use esker::internals::engine::redis::acl_rules;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
 use crate::conformance::{AMPLE, Broker};
+use crate::records::{records, refusal};
 use crate::redis_server::RedisServer;
 use crate::support::{Vary as _, at, connect, free_port, local, settings, try_connect};
-
-fn refusal<T>(result: Result<T, LogError>) -> (Refusal, String) {
-    match result {
-        Err(LogError::Refused(refusal, why)) => (refusal, why),
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("not refused"),
-    }
-}
 
 fn setup<T>(result: Result<T, LogError>) -> String {
     let (refusal, why) = refusal(result);
@@ -134,6 +127,43 @@ fn a_newer_format_is_refused() {
     server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "3"]);
     let why = setup(try_connect(settings(&server)));
     assert!(why.contains("format 3") && why.contains("upgrade"), "{why}");
+}
+
+/// The format of the log.
+fn format(server: &RedisServer) -> String {
+    server.command(&["HGET", "{esker}:1:meta", "layout"])
+}
+
+#[test]
+fn a_log_without_records_refuses_them_until_its_format_is_raised() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    assert_eq!(format(&server), "2", "a new log has the newest");
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1"]);
+    let before = broker.log.pulse(broker.hello).unwrap().last;
+    let (kind, why) = refusal(broker.insert(&[("a", "1")]));
+    assert_eq!(kind, Refusal::Records);
+    assert!(why.contains("format 1") && why.contains("esker engine raise"), "{why}");
+    assert_eq!((broker.log.pulse(broker.hello).unwrap().last, records(&mut broker).len()), (before, 0));
+    broker.append(1, &[]).unwrap();
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "2"]);
+    broker.insert(&[("a", "1")]).unwrap();
+}
+
+#[test]
+fn a_log_that_has_lost_entries_keeps_its_format() {
+    let server = RedisServer::start(&[]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1"]);
+    let gone = esker::internals::engine::log::Mark { entry: u64::MAX >> 11, token: "gone".into() };
+    broker.log.attach(&Attach { read: Some(gone), ..Attach::default() }).unwrap();
+    assert_eq!(format(&server), "1");
+    server.command::<()>(&["DEL", "{esker}:1:log"]);
+    broker.log.attach(&Attach::default()).unwrap();
+    assert_eq!(format(&server), "1", "older brokers may still use it");
+    server.command::<()>(&["FLUSHALL"]);
+    broker.log.attach(&Attach::default()).unwrap();
+    assert_eq!(format(&server), "2");
 }
 
 #[test]
