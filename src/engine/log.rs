@@ -28,7 +28,7 @@ const RECORD_COST: u64 = 170;
 /// larger the data, the less of the memory that it is put in is used.
 pub fn record_cost(record: &NewRecord) -> u64 {
     let (name, data) = (record.name.len() as u64, record.data.len() as u64);
-    3 * name + NAME_COST + data + data / 16 + RECORD_COST
+    3 * name + NAME_COST + data + data / 8 + RECORD_COST
 }
 
 /// A connection to the log. After an error other than [`LogError::Refused`] and [`LogError::Unproven`] it is dropped.

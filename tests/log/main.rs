@@ -6,6 +6,7 @@
 mod acknowledgements;
 mod alike;
 mod conformance;
+mod cost;
 mod memory;
 mod outages;
 mod records;

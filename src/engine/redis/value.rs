@@ -217,6 +217,8 @@ mod tests {
         assert_eq!(read, [Entry { id: 12, previous: 9, token: "token".into(), body }]);
         let read = entries(stream("12-0", &["p", "0", "c", "lost", "w", "token"])).unwrap();
         assert_eq!(read[0].body, Body::Lost);
+        let read = entries(stream("12-0", &["p", "9", "r", "3", "w", "token"])).unwrap();
+        assert_eq!(read, [Entry { id: 12, previous: 9, token: "token".into(), body: Body::Records(3) }]);
         assert_eq!(entries(Value::Nil), Some(Vec::new()));
     }
 
@@ -235,6 +237,13 @@ mod tests {
             &["p", "1", "c", "?", "w", "t"],
             &["c", "lost", "w", "t"],
             &["p", "1", "n", "1", "b", "", "w", "t", "x", "y"],
+            &["p", "1", "r", "1"],
+            &["r", "1", "w", "t"],
+            &["p", "1", "r", "0", "w", "t"],
+            &["p", "1", "r", "-1", "w", "t"],
+            &["p", "1", "r", "9223372036854775807", "w", "t"],
+            &["p", "1", "r", "18446744073709551615", "w", "t"],
+            &["p", "1", "r", "1", "n", "1", "b", "", "w", "t"],
         ] {
             assert!(is_foreign("12-0", fields), "{fields:?}");
         }
@@ -260,5 +269,35 @@ mod tests {
         for (first, repetitions) in [("", ""), ("-1", ""), ("9", "0"), ("9", "0:"), ("9", "0:7:8"), ("9", "-1:7")] {
             assert_eq!(appended(first, repetitions), None, "{first} {repetitions}");
         }
+    }
+
+    fn bulks(texts: &[&str]) -> Value {
+        Value::Array(texts.iter().map(|text| bulk(text)).collect())
+    }
+
+    #[test]
+    fn records_are_read() {
+        let record = |id, name: &str, data: &str| Record { id, name: name.into(), data: data.into() };
+        let all = || vec![record(7, "a", "1"), record(9, "b", "")];
+        assert_eq!(records(bulks(&["7", "a", "1", "9", "b", ""])), Some(all()));
+        assert_eq!(found(bulks(&["8", "7", "a", "1", "9", "b", ""])), Some((Some(8), all())));
+        assert_eq!((records(bulks(&[])), found(bulks(&[""]))), (Some(vec![]), Some((None, vec![]))));
+        for malformed in [&["7"][..], &["7", "a"], &["x", "a", "1"], &["0", "a", "1"], &["7", "a", "1", "7", "a", "1"]]
+        {
+            assert_eq!(records(bulks(malformed)), None, "{malformed:?}");
+            assert_eq!(found(bulks(&[&["8"], malformed].concat())), None, "{malformed:?}");
+        }
+        let binary = Value::Array(vec![bulk("7"), bulk("a"), Value::BulkString(vec![0xFF])]);
+        assert_eq!((records(binary), records(Value::Nil), found(Value::Nil)), (None, None, None));
+        assert_eq!((found(bulks(&[])), found(bulks(&["x"]))), (None, None));
+    }
+
+    #[test]
+    fn brokers_are_read() {
+        let peer = |broker, subscribers| Peer { broker, version: "0.1.0".into(), format: 2, subscribers };
+        let told =
+            bulks(&["00000000000000ff", "5 2 7 0.1.0", "1", "5 2 8 0.1.0 more", "x", "5 2 7 0.1.0", "2", "5 2 7"]);
+        assert_eq!(peers(told), Some(vec![peer(1, 8), peer(255, 7)]));
+        assert_eq!((peers(bulks(&[])), peers(bulks(&["1"])), peers(Value::Nil)), (Some(vec![]), Some(vec![]), None));
     }
 }
