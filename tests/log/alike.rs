@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use esker::internals::engine::log::{
-    Append, Appended, Attach, Attached, Body, Connect as _, Entry, From, Greeting, Hello, Log, LogError, Mark, OwnId,
-    Pulse,
+    Append, Appended, Attach, Attached, Body, Connect as _, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark,
+    OwnId, Peer, Pulse, ReadRecords, Refusal, Version,
 };
 use esker::internals::engine::settings::{EngineSettings, Retention};
 use esker::internals::engine::sim::SimLog;
+use esker::internals::records::{NewRecord, Record};
 use fastrand::Rng;
 
 use crate::redis_server::RedisServer;
@@ -17,11 +18,11 @@ use crate::support::{Vary as _, connect, settings};
 
 const SEEDS: u64 = 30;
 const REQUESTS: usize = 150;
-/// The number of entries that are compared of those that a read returns.
+/// The number of entries or records that are compared of those that a read returns.
 const COMPARED: usize = 16;
 /// A time in the year 2096, in microseconds.
 const FLOOR: u64 = 4_000_000_000_000_000;
-const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400, record_bytes: 10_000 };
+const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400, record_bytes: 2_500 };
 
 /// What can be asked. Marks name an entry by its index among those that were read, so that each log's own token is used.
 #[derive(Clone, Debug)]
@@ -31,6 +32,12 @@ enum Request {
     Pulse(Hello),
     Attach { read: Option<Known>, appended: Option<Known>, floor: u64 },
     Read(Option<Known>),
+    Insert { hello: Hello, batch: u64, floor: u64, records: Vec<NewRecord> },
+    Register(Hello, u64),
+    Newest(u64),
+    Records(u64, u64),
+    HasRecord(u64),
+    Versions(&'static str, u64, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +54,11 @@ enum Answer {
     Pulse(Pulse),
     Attached(Attached),
     Entries(Vec<Entry>),
+    Inserted(u64),
+    Peers(Vec<Peer>),
+    Records(Vec<Record>),
+    HasRecord(bool),
+    Versions(Vec<Version>),
 }
 
 fn timeless(pulse: Pulse) -> Pulse {
@@ -55,7 +67,7 @@ fn timeless(pulse: Pulse) -> Pulse {
 
 fn tokenless(entry: &Entry) -> Entry {
     match entry.body {
-        Body::Events { .. } => entry.clone(),
+        Body::Events { .. } | Body::Records(_) => entry.clone(),
         _ => Entry { token: "".into(), ..entry.clone() },
     }
 }
@@ -66,7 +78,7 @@ struct Side<L> {
     entries: Vec<Entry>,
 }
 
-impl<L: Log> Side<L> {
+impl<L: Log + ReadRecords> Side<L> {
     fn mark(&self, known: &Known) -> Mark {
         match *known {
             Known::Entry(index) => Mark { entry: self.entries[index].id, token: self.entries[index].token.clone() },
@@ -99,6 +111,32 @@ impl<L: Log> Side<L> {
                 self.entries.extend(read);
                 Ok(answer)
             }
+            other => self.ask_for_records(other),
+        }
+    }
+
+    fn ask_for_records(&mut self, request: &Request) -> Result<Answer, LogError> {
+        // How many come at once may differ.
+        let few = |mut records: Vec<Record>| {
+            records.truncate(COMPARED);
+            Answer::Records(records)
+        };
+        match request {
+            Request::Insert { hello, batch, floor, records } => {
+                let (hello, batch, floor) = (*hello, *batch, *floor);
+                self.log.insert(&Insert { hello, batch, floor, records }).map(Answer::Inserted)
+            }
+            Request::Register(hello, subscribers) => {
+                let mut peers = self.log.register(*hello, *subscribers)?;
+                // The time decides how long the others are known.
+                peers.retain(|peer| peer.broker == hello.broker);
+                Ok(Answer::Peers(peers))
+            }
+            Request::Newest(after) => self.log.newest_records(*after).map(few),
+            Request::Records(first, last) => self.log.records(*first, *last).map(few),
+            Request::HasRecord(id) => self.log.has_record(*id).map(Answer::HasRecord),
+            Request::Versions(name, after, limit) => self.log.versions(name, *after, *limit).map(Answer::Versions),
+            other => unreachable!("{other:?} is not about records"),
         }
     }
 
@@ -118,7 +156,11 @@ struct Asker {
     entries: Vec<u64>,
     newest: u64,
     batch: u64,
+    /// The ids of some records.
+    records: Vec<u64>,
 }
+
+const NAMES: [&str; 6] = ["a", "ab", "a b", "a\u{1F600}", "\"", "é"];
 
 impl Asker {
     fn hello(&mut self) -> Hello {
@@ -157,13 +199,37 @@ impl Asker {
     }
 
     fn next(&mut self) -> Request {
-        match self.rng.u8(0..12) {
+        match self.rng.u8(0..20) {
             0 => Request::Hello(self.hello()),
             1 => Request::Pulse(self.hello()),
             2 | 3 => Request::Attach { read: self.known(), appended: self.known(), floor: self.floor() },
             4 => Request::Read(self.entry().filter(|known| !self.is_newest(known))),
+            5..8 => self.insert(),
+            8 => Request::Register(self.hello(), self.rng.u64(0..9)),
+            9 => Request::Newest(self.record()),
+            10 => Request::Records(self.record(), self.record()),
+            11 => Request::HasRecord(self.record()),
+            12 => Request::Versions(self.name(), self.record(), self.rng.usize(0..COMPARED)),
             _ => self.append(),
         }
+    }
+
+    fn insert(&mut self) -> Request {
+        self.batch += 1;
+        let new = (0..self.rng.usize(1..4))
+            .map(|_| NewRecord { name: self.name().into(), data: "7".repeat(self.rng.usize(1..90)).into() });
+        let records = new.collect();
+        Request::Insert { hello: self.hello(), batch: self.batch, floor: self.floor(), records }
+    }
+
+    fn name(&mut self) -> &'static str {
+        NAMES[self.rng.usize(0..NAMES.len())]
+    }
+
+    /// Returns the id of a record, or one near it.
+    fn record(&mut self) -> u64 {
+        let index = self.rng.usize(0..self.records.len() + 1);
+        self.records.get(index).map_or(0, |id| id + self.rng.u64(0..3) - 1)
     }
 
     fn learn(&mut self, answer: &Result<Answer, LogError>) {
@@ -176,20 +242,33 @@ impl Asker {
                 self.newest = self.newest.max(pulse.last);
             }
             Ok(Answer::Entries(entries)) => self.entries.extend(entries.iter().map(|entry| entry.id)),
+            Ok(Answer::Inserted(first)) => self.records.push(*first),
             _ => {}
         }
     }
 }
 
-/// Asks both logs the same. Returns the number of appends, repetitions, losses and refusals, so that no test is empty.
-fn compare(seed: u64, server: &RedisServer) -> [usize; 4] {
+/// What was answered, so that no test is empty.
+#[derive(Debug, Default)]
+struct Seen {
+    appends: usize,
+    repetitions: usize,
+    losses: usize,
+    refusals: usize,
+    inserts: usize,
+    full: usize,
+    records: usize,
+}
+
+/// Asks both logs the same.
+fn compare(seed: u64, server: &RedisServer, seen: &mut Seen) {
     let memory = SimLog::new(seed, 1_800_000_000_000_000, RETENTION).connector(1).connect().unwrap();
     let settings = settings(server).retaining(RETENTION);
     let mut server =
         Side { log: connect(EngineSettings { prefix: format!("{{{seed}}}"), ..settings }), entries: Vec::new() };
     let mut memory = Side { log: memory, entries: Vec::new() };
-    let mut asker = Asker { rng: Rng::with_seed(seed), entries: Vec::new(), newest: FLOOR, batch: 0 };
-    let mut seen = [0; 4];
+    let mut asker =
+        Asker { rng: Rng::with_seed(seed), entries: Vec::new(), newest: FLOOR, batch: 0, records: Vec::new() };
     let before = [Request::Hello(Hello { broker: 1, session: 1 }), asker.append()];
     let create = Request::Attach { read: None, appended: None, floor: FLOOR };
     for request in before.into_iter().chain([create]) {
@@ -200,30 +279,34 @@ fn compare(seed: u64, server: &RedisServer) -> [usize; 4] {
         let answer = server.answer(&request);
         assert_eq!(answer, memory.answer(&request), "seed {seed}, request {number}: {request:?}");
         asker.learn(&answer);
-        count(&answer, &mut seen);
+        seen.count(&answer);
     }
-    seen
 }
 
-fn count(answer: &Result<Answer, LogError>, [appends, repetitions, losses, refusals]: &mut [usize; 4]) {
-    match answer {
-        Ok(Answer::Appended(appended)) => {
-            *appends += 1;
-            *repetitions += appended.repetitions.len();
+impl Seen {
+    fn count(&mut self, answer: &Result<Answer, LogError>) {
+        match answer {
+            Ok(Answer::Appended(appended)) => {
+                self.appends += 1;
+                self.repetitions += appended.repetitions.len();
+            }
+            Ok(Answer::Attached(Attached { from: From::Loss(_), .. })) => self.losses += 1,
+            Ok(Answer::Inserted(_)) => self.inserts += 1,
+            Ok(Answer::Records(records)) => self.records += records.len(),
+            Ok(Answer::Versions(versions)) => self.records += versions.len(),
+            Ok(_) => {}
+            Err(LogError::Refused(Refusal::Records, _)) => self.full += 1,
+            Err(_) => self.refusals += 1,
         }
-        Ok(Answer::Attached(Attached { from: From::Loss(_), .. })) => *losses += 1,
-        Ok(_) => {}
-        Err(_) => *refusals += 1,
     }
 }
 
 #[test]
 fn a_server_and_the_simulation_answer_alike() {
-    let server = RedisServer::start(&[]);
-    let mut seen = [0; 4];
-    for seed in 0..SEEDS {
-        let counts = compare(seed, &server);
-        seen.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-    }
-    assert!(seen.iter().all(|count| *count > 20), "appends, repetitions, losses, refusals: {seen:?}");
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut seen = Seen::default();
+    (0..SEEDS).for_each(|seed| compare(seed, &server, &mut seen));
+    let Seen { appends, repetitions, losses, refusals, inserts, full, records } = seen;
+    let counts = [appends, repetitions, losses, refusals, inserts, full, records];
+    assert!(counts.iter().all(|count| *count > 20), "{seen:?}");
 }

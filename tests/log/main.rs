@@ -47,3 +47,16 @@ mod in_memory {
         }
     });
 }
+
+mod records_in_memory {
+    use esker::internals::engine::log::Connect as _;
+    use esker::internals::engine::sim::SimLog;
+
+    crate::record_conformance!({
+        let mut log = None;
+        move |retention| {
+            let log = log.get_or_insert_with(|| SimLog::new(1, 1_800_000_000_000_000, retention));
+            log.connector(1).connect().unwrap()
+        }
+    });
+}

@@ -144,7 +144,7 @@ impl Log for SimConnection {
     }
 
     fn register(&mut self, hello: Hello, subscribers: u64) -> Result<Vec<Peer>, LogError> {
-        self.write(Kind::Register, move |data, now, _| Ok(data.register(now, hello, subscribers)))
+        self.write(Kind::Register, move |data, now, _| data.register(now, hello, subscribers))
     }
 
     fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError> {

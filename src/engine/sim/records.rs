@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::log::Version;
+use super::super::log::{NAME_COST, Version, record_cost};
 use crate::records::{NewRecord, Record};
-
-/// What a record counts in addition to its name, which is there in three places, and its data, in bytes.
-const OVERHEAD: u64 = 200;
 
 /// All versions of all records. A clone is cheap.
 #[derive(Clone, Debug, Default)]
@@ -17,20 +14,23 @@ pub(super) struct Records {
     bytes: u64,
 }
 
-/// Returns about how many bytes records take.
+/// Returns about how many bytes records take if their names are new.
 pub(super) fn cost(records: &[NewRecord]) -> u64 {
-    records.iter().map(|record| record.name.len() as u64 * 3 + record.data.len() as u64 + OVERHEAD).sum()
+    records.iter().map(record_cost).sum()
 }
 
 impl Records {
     /// Adds records, the first of which gets this id and the others the next numbers.
     pub fn push(&mut self, first: u64, records: &[NewRecord]) {
         self.bytes += cost(records);
-        let new = (first..).zip(records).map(|(id, record)| {
+        let all = Arc::make_mut(&mut self.all);
+        for (id, record) in (first..).zip(records) {
             let NewRecord { name, data } = record.clone();
-            Arc::new(Record { id, name, data })
-        });
-        Arc::make_mut(&mut self.all).extend(new);
+            if all.iter().any(|earlier| earlier.name == name) {
+                self.bytes -= NAME_COST + name.len() as u64;
+            }
+            all.push(Arc::new(Record { id, name, data }));
+        }
     }
 
     /// Returns about how many bytes all records take.

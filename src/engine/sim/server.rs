@@ -19,7 +19,7 @@ const SESSION_MICROS: u64 = 600_000_000;
 /// How much longer than events a publisher's id is known, in microseconds.
 const OWN_ID_MARGIN_MICROS: u64 = 60_000_000;
 /// How long a broker is known after it has told of itself, in microseconds.
-const PEER_MICROS: u64 = 5_000_000;
+const PEER_MICROS: u64 = 10_000_000;
 
 /// The data on a server. A clone is what a replica has at that moment.
 #[derive(Clone, Debug, Default)]
@@ -85,12 +85,13 @@ impl Data {
     }
 
     /// See [`super::super::log::Log::register`].
-    pub fn register(&mut self, now: u64, hello: Hello, subscribers: u64) -> Vec<Peer> {
+    pub fn register(&mut self, now: u64, hello: Hello, subscribers: u64) -> Result<Vec<Peer>, LogError> {
+        self.session(now, hello)?;
         let version = env!("CARGO_PKG_VERSION").into();
         let peer = Peer { broker: hello.broker, version, format: FORMAT, subscribers };
         self.peers.insert(hello.broker, (now + PEER_MICROS, peer));
         self.peers.retain(|_, (until, _)| *until > now);
-        self.peers.values().map(|(_, peer)| peer.clone()).collect()
+        Ok(self.peers.values().map(|(_, peer)| peer.clone()).collect())
     }
 
     /// See [`super::super::log::Log::append`].
@@ -119,11 +120,9 @@ impl Data {
         self.check_records(retention, insert)?;
         let first = self.next_id(now, insert.floor).max(self.records.newest_id() + 1);
         let count = insert.records.len();
-        if count > 0 {
-            self.records.push(first, insert.records);
-            self.push(first, first + count as u64 - 1, &insert.token(), Body::Records(count));
-            self.trim(now, retention);
-        }
+        self.records.push(first, insert.records);
+        self.push(first, first + count as u64 - 1, &insert.token(), Body::Records(count));
+        self.trim(now, retention);
         let session = self.session(now, insert.hello)?;
         session.expires = now + SESSION_MICROS;
         session.last_batch = Some((insert.batch, Appended { first, repetitions: Vec::new() }));
@@ -134,6 +133,7 @@ impl Data {
     fn check_records(&self, retention: &Retention, insert: &Insert<'_>) -> Result<(), LogError> {
         let refused = |refusal, why: &str| Err(LogError::Refused(refusal, why.into()));
         match self.meta {
+            _ if insert.records.is_empty() => refused(Refusal::Records, "there are none"),
             None => refused(Refusal::NotWritable, "the log does not exist"),
             Some(meta) if meta.format < RECORDS_FORMAT => refused(Refusal::Records, "the log's format is too old"),
             Some(_) if self.records.bytes() + records::cost(insert.records) > retention.record_bytes => {
