@@ -145,7 +145,7 @@ impl Crowd {
     /// Drains all streams. Returns how long that took.
     fn drain(&mut self) -> Duration {
         let start = Instant::now();
-        while self.streams.drain(BUDGET_PER_ITERATION, self.millis) {
+        while self.streams.drain(usize::MAX, BUDGET_PER_ITERATION, self.millis) {
             self.streams.take_closed().for_each(drop);
         }
         start.elapsed()

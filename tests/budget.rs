@@ -132,7 +132,7 @@ fn a_drain_writes_once_to_each() {
     let mut fixture = Fixture::new();
     fixture.subscribe(SUBSCRIBERS, None);
     let (mut slices, before) = (0, WRITES.load(Ordering::Relaxed));
-    while fixture.streams.drain(BUDGET, 0) {
+    while fixture.streams.drain(usize::MAX, BUDGET, 0) {
         slices += 1;
         assert!(fixture.streams.take_closed().count() <= BUDGET);
     }

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use crate::api::Service;
 use crate::auth::{Auth, Role};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::config::{Access, Config, KeySource, ListenAddress};
 pub use crate::hub::Published;
 use crate::keys::{self, KeyFileError};
@@ -50,7 +50,7 @@ pub use received::ReceivedEvent;
 pub use run::run;
 pub use subscription::{ReceiveError, Received, StartFrom, SubscribeError, Subscription};
 
-/// The time limit for stopping, in milliseconds: ten seconds, less what the process itself needs to end.
+/// The time limit for stopping after `--drain`, in milliseconds: ten seconds, less what the process itself needs to end.
 const STOP_MILLIS: u64 = 9_700;
 /// The minimum time for closing the store, in milliseconds, even if the kernel took longer than planned to close very many
 /// sockets.
@@ -216,7 +216,7 @@ impl Broker {
     }
 
     /// Stops the broker: accepts nothing new, ends all streams and subscriptions, responds to pending requests and closes the
-    /// store. Returns when that is done, after ten seconds at most.
+    /// store. Returns when that is done, after ten seconds at most and the time that [`Config::drain`] gives to the streams.
     pub fn shutdown(mut self) {
         self.stop();
     }
@@ -241,7 +241,8 @@ impl Broker {
 
     /// Returns how long, in milliseconds, the rest of a stop that began at this moment may take.
     fn left(&self, begin: u64) -> u64 {
-        STOP_MILLIS.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS)
+        let limit = STOP_MILLIS + millis(self.service.0.settings.drain);
+        limit.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS)
     }
 
     /// Closes the store. To be called after the last worker has ended, so that no more ids are assigned. Stops waiting if the

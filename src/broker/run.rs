@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -49,8 +50,10 @@ pub fn run(config: Config) -> Result<(), StartError> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
     }
-    systemd::notify_stopping();
-    log::info!("draining: streams end, within 10 s; a second signal exits immediately");
+    let drain = broker.service.0.settings.drain;
+    systemd::notify_stopping(drain);
+    let limit = drain + Duration::from_secs(10);
+    log::info!("draining: streams end, within {limit:?}; a second signal exits immediately");
     broker.shutdown();
     log::info!("stopped");
     Ok(())

@@ -15,6 +15,8 @@ use crate::clock;
 
 /// The longest wait for a service manager that does not read notifications.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the service manager should wait for the broker's end after `--drain`: the `TimeoutStopSec` of `esker.service`.
+const STOP_TIME: Duration = Duration::from_secs(20);
 
 /// Takes the sockets that were passed to this process. Must be called before there are other threads: it removes `LISTEN_PID`
 /// and `LISTEN_FDS` from the environment, so that no child process mistakes the sockets for its own.
@@ -43,9 +45,14 @@ pub(super) fn notify_reloading() {
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", clock::monotonic().as_micros()));
 }
 
-/// Notifies that the broker drains, without waiting for a busy service manager.
-pub(super) fn notify_stopping() {
-    notify_within("STOPPING=1\nSTATUS=draining\n", None);
+/// Notifies that the broker drains, without waiting for a busy service manager. If streams end over some time, also asks the
+/// service manager to wait for that long, because it would otherwise kill the broker after `TimeoutStopSec`.
+pub(super) fn notify_stopping(drain: Duration) {
+    let extension = match drain {
+        Duration::ZERO => String::new(),
+        drain => format!("EXTEND_TIMEOUT_USEC={}\n", (drain + STOP_TIME).as_micros()),
+    };
+    notify_within(&format!("STOPPING=1\nSTATUS=draining\n{extension}"), None);
 }
 
 fn notify(message: &str) {

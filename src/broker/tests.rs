@@ -93,6 +93,27 @@ fn a_pipeline_of_refused_inserts_does_not_delay_other_clients() {
     assert!(waited < Duration::from_secs(2), "{waited:?}");
 }
 
+/// The last stream ends when at most the interval of one stream is left.
+#[test]
+fn a_shutdown_takes_the_time_that_streams_are_given() {
+    let time = Duration::from_millis(400);
+    let config = Config::new().no_auth(true).data(":memory:").port(0).threads(1).drain(time);
+    let broker = Broker::start(config).unwrap();
+    let mut clients = [(); 4].map(|()| TcpStream::connect(broker.local_addr().unwrap()).unwrap());
+    for client in &mut clients {
+        client.write_all(b"GET /subscribe/topicone1 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        client.read_exact(&mut [0; 64]).unwrap();
+    }
+    let begin = std::time::Instant::now();
+    broker.shutdown();
+    assert!(begin.elapsed() >= time * 3 / 4 - Duration::from_millis(2), "{:?}", begin.elapsed());
+    for mut client in clients {
+        let mut stream = String::new();
+        client.read_to_string(&mut stream).unwrap();
+        assert!(stream.ends_with("\r\n0\r\n\r\n"), "{stream}");
+    }
+}
+
 #[test]
 fn memory_for_pages_that_are_being_sent_is_bounded() {
     let broker = Broker::start(Config::new().no_auth(true).data(":memory:").port(0).threads(1)).unwrap();

@@ -59,7 +59,8 @@ const STATUSES: &[(&str, &str)] = &[
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Ends all streams, completes running requests and exits, within 10 seconds. A second signal exits immediately.",
+        "Ends all streams, at once or spread over the time of --drain, completes running requests and exits, within 10 \
+         seconds after that time. A second signal exits immediately.",
     ),
     ("SIGHUP", "Reloads key files."),
     ("SIGXFSZ", "Ignored: a write beyond the file size limit fails like a write to a full disk."),

@@ -255,6 +255,14 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| parse_duration(text).map(|age| config.max_stream_age(age))),
     },
     Opt {
+        long: "drain",
+        short: None,
+        value: "TIME",
+        default: "0s",
+        help: "when stopping, end streams over TIME",
+        effect: Effect::Value(|config, text| parse_duration(text).map(|time| config.drain(time))),
+    },
+    Opt {
         long: "request-timeout",
         short: None,
         value: "TIME",
@@ -387,8 +395,7 @@ impl Opt {
 pub(super) fn help_text() -> String {
     let mut text = String::from(
         "esker: a server-sent-events broker\n\n\
-         Events sent to POST /publish/{topic} reach every client of\n\
-         GET /subscribe/{topic}.\n\n\
+         Events sent to POST /publish/{topic} reach clients of GET /subscribe/{topic}.\n\n\
          Usage: esker [OPTION]…\n       \
          esker token …  create a token (esker token --help)\n       \
          esker check|dump|load DIR  manage records (esker check --help)\n       \

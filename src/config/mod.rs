@@ -60,6 +60,7 @@ pub struct Config {
     stall: Duration,
     request_timeout: Duration,
     max_stream_age: Option<Duration>,
+    drain: Duration,
     keep_alive: Duration,
     max_body: usize,
     max_topics: usize,
@@ -104,6 +105,7 @@ impl Default for Config {
             stall: Duration::from_secs(60),
             request_timeout: Duration::from_secs(10),
             max_stream_age: None,
+            drain: Duration::ZERO,
             keep_alive: Duration::from_secs(650),
             max_body: 1 << 20,
             max_topics: 1_000_000,
@@ -313,6 +315,14 @@ impl Config {
     #[must_use]
     pub fn max_stream_age(mut self, age: Duration) -> Self {
         self.max_stream_age = Some(age);
+        self
+    }
+
+    /// Sets the time over which streams end when the broker stops, at most 1 h, so that their clients don't all reconnect at
+    /// once. [`Broker::shutdown`](crate::Broker::shutdown) takes as much longer. Default: 0 s.
+    #[must_use]
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.drain = time;
         self
     }
 

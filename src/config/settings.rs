@@ -60,6 +60,8 @@ pub struct Settings {
     pub stall: Duration,
     /// The age at which a stream ends at the latest.
     pub max_stream_age: Option<Duration>,
+    /// The time over which streams end when the broker stops.
+    pub drain: Duration,
     /// The time limit for a request's head, and for a body that is discarded.
     pub request_timeout: Duration,
     /// How long an idle connection is kept.
@@ -123,6 +125,8 @@ pub enum ConfigError {
     Duration(&'static str),
     /// Streams would end after less than a second.
     StreamAge,
+    /// Stopping would take more than an hour.
+    Drain,
     /// There are more than 32 addresses to listen on.
     Addresses,
     /// There is more than one address for administration.
@@ -185,6 +189,7 @@ impl fmt::Display for ConfigError {
             Self::Threads => f.write_str("`threads` must be between 1 and 1024"),
             Self::Duration(name) => write!(f, "`{name}` must be between 10ms and 24h"),
             Self::StreamAge => f.write_str("`max_stream_age` must be at least 1s"),
+            Self::Drain => f.write_str("`drain` must be at most 1h"),
             Self::Addresses => write!(
                 f,
                 "a broker listens on at most {MAX_LISTENERS} addresses; use fewer `listen` options or pass fewer \

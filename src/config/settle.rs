@@ -21,6 +21,8 @@ const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const PORT: u16 = 3000;
 /// The default burst: the events of this many seconds at the rate.
 const BURST_SECONDS: usize = 10;
+/// The longest drain: whoever stops a broker waits for it.
+const MAX_DRAIN: Duration = Duration::from_secs(3_600);
 /// Connections that subscribers can't use by default, so that publishers can still connect.
 const CONNECTIONS_FOR_REQUESTS: usize = 64;
 
@@ -69,6 +71,7 @@ impl Config {
             retry: self.retry,
             stall: self.stall,
             max_stream_age: self.max_stream_age,
+            drain: self.drain,
             request_timeout: self.request_timeout,
             keep_alive: self.keep_alive,
             max_body: self.max_body,
@@ -132,6 +135,9 @@ impl Config {
         }
         if self.max_stream_age.is_some_and(|age| age < Duration::from_secs(1)) {
             return Err(ConfigError::StreamAge);
+        }
+        if self.drain > MAX_DRAIN {
+            return Err(ConfigError::Drain);
         }
         if self.max_body > MAX_DATA {
             return Err(ConfigError::Body);
@@ -257,6 +263,16 @@ mod tests {
         };
         assert_eq!(settle(1000), Ok(Some(Duration::from_secs(1))));
         assert_eq!(settle(999), Err(ConfigError::StreamAge));
+    }
+
+    #[test]
+    fn a_drain_takes_an_hour_at_most() {
+        let settle = |seconds| {
+            let config = Config::new().no_auth(true).port(0).drain(Duration::from_secs(seconds));
+            config.settle(1000).map(|settings| settings.drain)
+        };
+        assert_eq!(settle(3_600), Ok(Duration::from_secs(3_600)));
+        assert_eq!(settle(3_601), Err(ConfigError::Drain));
     }
 
     #[test]

@@ -16,29 +16,34 @@ const GRACE_SECONDS: u64 = 2;
 /// A drain does not wait for a full socket that accepts no data for this long.
 const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
 
-/// The position of a drain in the slab.
+/// How far a drain has got.
 #[derive(Debug, Default)]
 pub struct Drain {
+    /// Its position in the slab.
     next: SubscriberKey,
+    /// The streams that it has looked at.
+    looked_at: usize,
 }
 
 impl<S: Socket> Streams<S> {
-    /// Drains in slices: closes at most `budget` of the streams that have got everything, with the last chunk. Those whose
-    /// sockets are full are looked at again, until the caller's time is up. Returns whether this round is unfinished.
-    pub fn drain(&mut self, budget: usize, now: u32) -> bool {
+    /// Drains in slices, until `due` streams have had their turn since the beginning: closes at most `budget` of those that have
+    /// got everything, with the last chunk. Those whose sockets are full are looked at again in another round, until the caller's
+    /// time is up. Returns whether this round is unfinished although more streams are due.
+    pub fn drain(&mut self, due: usize, budget: usize, now: u32) -> bool {
         let mut closed = 0;
         let begin = self.drain.next;
         for key in begin..begin + CHECKS_PER_ITERATION as SubscriberKey {
+            if self.drain.looked_at >= due {
+                return false;
+            }
             if key >= self.subscribers.bound() {
                 self.drain.next = 0;
                 return false;
             }
             self.drain.next = key + 1;
-            let is_over = self
-                .subscribers
-                .get(key)
-                .is_some_and(|subscriber| subscriber.is_ready() || subscriber.silent_for(now) >= DRAIN_PATIENCE_MILLIS);
-            if is_over {
+            let Some(subscriber) = self.subscribers.get(key) else { continue };
+            self.drain.looked_at += 1;
+            if subscriber.is_ready() || subscriber.silent_for(now) >= DRAIN_PATIENCE_MILLIS {
                 self.drain_one(key, now);
                 closed += 1;
             }
@@ -242,6 +247,34 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_ends_as_many_streams_as_are_due() {
+        let mut fixture = Fixture::new();
+        (0..5).for_each(|subject| fixture.subscribe(subject, usize::MAX));
+        fixture.streams.remove(1, Close::Peer);
+        for (due, left) in [(0, 4), (1, 3), (1, 3), (3, 1), (4, 0)] {
+            assert!(!fixture.streams.drain(due, 9, 0), "nothing more is due");
+            assert_eq!(fixture.streams.len(), left, "{due} are due");
+        }
+    }
+
+    /// Its turn comes again when all have had theirs.
+    #[test]
+    fn a_drain_waits_for_a_full_socket() {
+        let mut fixture = Fixture::new();
+        fixture.subscribe(0, 1);
+        fixture.publish(10);
+        fixture.subscribe(1, usize::MAX);
+        fixture.streams.drain(2, 9, 0);
+        assert_eq!((fixture.streams.len(), fixture.streams.blocked()), (1, 1));
+        fixture.streams.drain(2, 9, DRAIN_PATIENCE_MILLIS);
+        assert_eq!(fixture.streams.len(), 1, "two have had their turns");
+        while fixture.streams.drain(usize::MAX, 9, DRAIN_PATIENCE_MILLIS - 1) {}
+        assert_eq!(fixture.streams.len(), 1, "it may still accept what it is due");
+        while fixture.streams.drain(usize::MAX, 9, DRAIN_PATIENCE_MILLIS) {}
+        assert!(fixture.streams.is_empty());
+    }
+
+    #[test]
     fn every_way_to_close_a_stream_releases_its_permit() {
         let mut fixture = Fixture::new();
         let pending = fixture.admit(7);
@@ -266,7 +299,7 @@ mod tests {
         fixture.streams.continue_sweep(Silence { heartbeat: 10, stall: 20 }, 20);
 
         fixture.subscribe(7, usize::MAX);
-        fixture.streams.drain(9, 0);
+        fixture.streams.drain(usize::MAX, 9, 0);
 
         for subject in 0..40 {
             fixture.subscribe(subject, 10);

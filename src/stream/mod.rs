@@ -110,7 +110,6 @@ impl<S: Socket> Streams<S> {
     }
 
     /// Returns the number of subscribers with a socket.
-    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }

@@ -1,6 +1,7 @@
 //! The second half of a loop iteration: timeouts and heartbeats, the first worker's periodic work for all workers, the drain,
 //! and closing the sockets of subscribers that have left.
 
+use super::drain::Schedule;
 use super::{BUDGET_PER_ITERATION, Worker};
 use crate::clock::millis;
 use crate::config::Settings;
@@ -9,11 +10,6 @@ use crate::net::{ListenerRole, Reactor};
 use crate::stream::Silence;
 use crate::util::shrink::Shrink;
 
-/// How long a drain may take: the ten seconds that are documented, less what joining the threads may take.
-const DRAIN_MILLIS: u64 = 9_000;
-/// How long before its end a drain stops waiting for the engine and the store: the streams need the rest to end, and the clients
-/// to receive their responses.
-const ENDING_MILLIS: u64 = 2_500;
 /// Microseconds of a loop iteration for connections that are late.
 const TIME_OUT_MICROS: u64 = 500;
 
@@ -67,8 +63,8 @@ pub(super) enum LifePhase {
     Serving,
     /// The broker drains.
     Draining {
-        /// The worker's millisecond in which the drain ends at the latest.
-        until: u64,
+        /// When streams end.
+        schedule: Schedule,
         /// Whether there are more streams to end at once.
         is_ending: bool,
     },
@@ -130,35 +126,46 @@ impl<K: Reactor> Worker<K> {
         }
     }
 
-    /// Drains, once the service does: closes connections between two requests, and ends streams.
+    /// Drains, once the service does: closes connections between two requests, and ends streams when they are due.
     pub(super) fn drain(&mut self) {
         if !self.cx.service.is_draining() {
             return;
         }
-        let until = match self.phase {
-            LifePhase::Draining { until, .. } => until,
+        let now = self.cx.now.millis;
+        let schedule = match self.phase {
+            LifePhase::Draining { schedule, .. } => schedule,
             LifePhase::Serving => {
                 self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
-                self.cx.now.millis + DRAIN_MILLIS
+                Schedule::new(now, millis(self.cx.service.settings.drain), self.streams.len())
             }
         };
-        let pending_until = until - ENDING_MILLIS;
-        self.connections.drain(pending_until, &self.cx);
+        self.connections.drain(schedule.responses_until(), &self.cx);
         self.carry_out_effects();
-        // Everything that was accepted before the drain is delivered before the streams end.
-        let is_pending = self.cx.service.has_pending_events() && self.cx.now.millis < pending_until;
-        let is_ending =
-            !is_pending && !self.streams.has_work() && self.streams.drain(BUDGET_PER_ITERATION, self.cx.timestamp());
-        self.phase = LifePhase::Draining { until, is_ending };
+        let is_ending = !self.must_deliver_first(schedule)
+            && self.streams.drain(schedule.due(now), BUDGET_PER_ITERATION, self.cx.timestamp());
+        self.phase = LifePhase::Draining { schedule, is_ending };
+    }
+
+    /// Returns whether no stream may end yet, because events are on the way to it. Everything that was accepted before the drain
+    /// is delivered before the streams end. With an engine, clients resume at other brokers, which go on publishing: there may be
+    /// events on the way all the time, and a stream that ends in between misses none.
+    fn must_deliver_first(&self, schedule: Schedule) -> bool {
+        let now = self.cx.now.millis;
+        let is_pending = self.cx.service.has_pending_events() && schedule.is_patient(now);
+        let has_work = self.streams.has_work();
+        match self.cx.service.engine {
+            None => is_pending || has_work,
+            Some(_) => !schedule.is_spreading(now) && (is_pending || has_work && schedule.is_patient(now)),
+        }
     }
 
     /// Returns whether the worker has drained.
     pub(crate) fn is_over(&self) -> bool {
-        let LifePhase::Draining { until, .. } = self.phase else { return false };
+        let LifePhase::Draining { schedule, .. } = self.phase else { return false };
         let has_ended = self.streams.is_empty() && self.connections.has_only_administration();
         // The worker that serves the administration does so until all others have ended.
         let is_last = self.acceptor.is_none() || self.limiter.is_empty();
-        (has_ended && is_last) || self.cx.now.millis >= until
+        (has_ended && is_last) || self.cx.now.millis >= schedule.until()
     }
 
     /// Closes the sockets of subscribers that have left, and resumes accepting if there is a slot.

@@ -8,6 +8,7 @@
 //! The inbox is taken after the iteration's connections are driven, because they subscribe, and before any stream is served:
 //! only then is the replica complete up to its newest id, which every cursor relies on.
 
+mod drain;
 mod effects;
 mod events;
 mod mailbox;

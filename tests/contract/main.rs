@@ -12,6 +12,7 @@ mod data_directory;
 mod disk_faults;
 mod disk_space;
 mod docs;
+mod drain;
 mod engine_options;
 mod engine_reports;
 mod error_details;

@@ -172,6 +172,19 @@ fn the_manager_is_notified_of_start_reload_and_stop() {
     assert_eq!(broker.wait().0, Some(0));
 }
 
+/// The manager would kill the broker after `TimeoutStopSec`, which is 20 s in `esker.service`.
+#[test]
+fn the_manager_is_asked_to_wait_for_a_drain() {
+    let home = TempDir::new();
+    let path = home.path.join("notify");
+    let manager = Manager::at(&path);
+    let broker = Broker::start_with(&["--drain", "60s"], &[("NOTIFY_SOCKET", &path.display().to_string())]);
+    assert!(manager.next_notification().starts_with("READY=1\n"));
+    broker.signal("TERM");
+    assert_eq!(manager.next_notification(), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=80000000\n");
+    assert_eq!(broker.wait().0, Some(0));
+}
+
 /// A name that begins with `@` is in the abstract namespace, sd_notify(3).
 #[test]
 fn a_manager_with_an_abstract_socket_is_notified() {

@@ -498,13 +498,13 @@ pub const MUTATIONS: &[Mutation] = &[
         "drain-before-delivery",
         &[Contract("Whatever was accepted is delivered before the end")],
         "worker/maintenance.rs",
-        &[(" && !self.streams.has_work()", "")],
+        &[("            None => is_pending || has_work,", "            None => is_pending,")],
     ),
     change(
         "drain-before-inserts",
         &[Contract("Whatever was accepted is delivered before the end")],
         "worker/maintenance.rs",
-        &[("!is_pending && ", "")],
+        &[("            None => is_pending || has_work,", "            None => has_work,")],
     ),
     change(
         "publish-accepted-while-draining",

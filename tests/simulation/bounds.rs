@@ -8,6 +8,9 @@ use fastrand::Rng;
 use super::tokens;
 use super::world::{Scenario, TOPICS, World};
 
+/// The time limit of a drain that ends all streams at once.
+const DRAIN_MILLIS: u64 = 10_000;
+
 /// Limits on what the broker may retain and accept.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -15,6 +18,8 @@ pub struct Bounds {
     events: usize,
     bytes: usize,
     connections: usize,
+    /// The time over which a drain spreads the end of streams.
+    drain: Duration,
 }
 
 impl Bounds {
@@ -25,7 +30,9 @@ impl Bounds {
                 (rng.usize(0..12).min(rng.usize(0..12)), if rng.bool() { 400_000 } else { rng.usize(500..200_000) })
             }
         };
-        Self { events, bytes, connections: if scenario.is_over_capacity { rng.usize(8..20) } else { 1 << 16 } }
+        let connections = if scenario.is_over_capacity { rng.usize(8..20) } else { 1 << 16 };
+        let drain = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(0..1_000) });
+        Self { events, bytes, connections, drain }
     }
 
     pub fn configure(self, rng: &mut Rng, scenario: &Scenario) -> Config {
@@ -34,11 +41,18 @@ impl Bounds {
         let config = Config::new().data(":memory:").threads(scenario.workers).port(0);
         let config = config.heartbeat(Duration::from_secs(15)).stall(Duration::from_secs(60));
         let config = config.history(self.events).history_age(age).history_bytes(self.bytes);
-        let config = config.max_connections(self.connections);
+        let config = config.max_connections(self.connections).drain(self.drain);
         match scenario.has_tokens {
             true => config.publisher_secret(tokens::PUBLISHER).subscriber_secret(tokens::SUBSCRIBER),
             false => config.no_auth(true),
         }
+    }
+}
+
+impl Bounds {
+    /// Returns the time limit of a drain, in milliseconds.
+    pub fn drain_millis(self) -> u64 {
+        DRAIN_MILLIS + self.drain.as_millis() as u64
     }
 }
 

@@ -10,8 +10,6 @@ use super::requester::Requester;
 use super::subscriber::Subscriber;
 use super::world::{NAMES, World, trace};
 
-/// The time limit of a drain.
-const DRAIN_MILLIS: u64 = 10_000;
 /// More rounds than anything takes.
 const MAX_ROUNDS: usize = 20_000;
 
@@ -171,7 +169,7 @@ impl World {
         self.broker = Some(broker);
         let (begin, boot) = (self.millis(), self.oracle.boot);
         while (0..self.scenario.workers).any(|worker| !self.has_ended(worker)) {
-            assert!(self.millis() - begin <= DRAIN_MILLIS, "the drain takes too long");
+            assert!(self.millis() - begin <= self.bounds.drain_millis(), "the drain takes too long");
             self.run_until_idle();
             if self.oracle.boot != boot {
                 // Power was lost during the drain, and another broker runs.

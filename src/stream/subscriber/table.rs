@@ -46,7 +46,6 @@ impl<S> Default for Subscribers<S> {
 
 impl<S> Subscribers<S> {
     /// Returns the number of subscribers.
-    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.slab.len()
     }

@@ -373,5 +373,6 @@ fn configure(rng: &mut Rng, scenario: &Scenario) -> Config {
     let age = if scenario.is_roomy { Duration::MAX } else { scenario.retention.age };
     let config = Config::new().engine("redis://127.0.0.1").threads(WORKERS).port(0).no_auth(true);
     let config = config.heartbeat(Duration::from_secs(15)).stall(Duration::from_secs(600));
-    config.history(events).history_age(age).history_bytes(bytes)
+    let drain = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(0..3_000) });
+    config.history(events).history_age(age).history_bytes(bytes).drain(drain)
 }

@@ -300,7 +300,7 @@ impl Simulation {
     /// All clients leave, and nothing but the history remains.
     fn end(&mut self) {
         for worker in 0..WORKERS {
-            while self.workers[worker].drain(usize::MAX, self.millis) {}
+            while self.workers[worker].drain(usize::MAX, usize::MAX, self.millis) {}
             let closed: Vec<Socket> = self.workers[worker].take_closed().collect();
             self.forget(&closed);
         }
