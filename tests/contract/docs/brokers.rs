@@ -4,16 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::super::support::front::{CADDY, HAPROXY, NGINX, ProxyKind, load_balancer, start};
 use super::super::support::{Broker, Connection, DiskFault, FaultyDisk, Response, Stream, TIMEOUT};
-use super::first_block;
-use super::proxies::{CADDY, HAPROXY, NGINX, ProxyKind, start};
-
-/// Returns the guide's configuration for these addresses.
-fn shown(language: &str, brokers: [SocketAddr; 3], listen: SocketAddr) -> String {
-    let text = first_block("brokers.md", language).replace("127.0.0.1:3000", &listen.to_string());
-    let ports = ["127.0.0.1:3001", "127.0.0.1:3002", "127.0.0.1:3003"];
-    ports.iter().zip(brokers).fold(text, |text, (port, address)| text.replace(port, &address.to_string()))
-}
 
 /// Returns a reserved address (RFC 6890) whose port 1 refuses connections.
 fn nobody() -> SocketAddr {
@@ -43,7 +35,8 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 /// A publish may fail until the load balancer has noticed that a broker has stopped, a stream may not.
 fn assert_balances(kind: &ProxyKind, language: &str) {
     let [one, two] = [Broker::start(&[]), Broker::start(&[])];
-    let (balancer, _front) = start(kind, |listen| shown(language, [one.address, two.address, nobody()], listen));
+    let (balancer, _front) =
+        start(kind, |listen| load_balancer(language, [one.address, two.address, nobody()], listen));
     let mut streams = [subscribe(balancer), subscribe(balancer)];
     for broker in [&one, &two] {
         broker.wait_for("subscribed to", |stats| stats["subscribers"] == 1);
@@ -64,7 +57,7 @@ fn assert_serves_streams_anyway(kind: &ProxyKind, language: &str) {
     let disks = [FaultyDisk::new(), FaultyDisk::new()];
     let brokers = disks.each_ref().map(|disk| disk.start(&[]));
     let (balancer, _front) =
-        start(kind, |listen| shown(language, [0, 1, 1].map(|at: usize| brokers[at].address), listen));
+        start(kind, |listen| load_balancer(language, [0, 1, 1].map(|at: usize| brokers[at].address), listen));
     for (disk, broker) in disks.iter().zip(&brokers) {
         disk.inject(DiskFault::Failing);
         broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");

@@ -3,6 +3,7 @@
 
 pub mod crowd;
 mod disk;
+pub mod front;
 mod http;
 mod metrics;
 pub mod openssl;
