@@ -30,6 +30,7 @@ pub struct Follower {
     position: Option<String>,
     socket: Option<mio::net::TcpStream>,
     is_open: bool,
+    has_ended: bool,
     unread: Vec<u8>,
     text: String,
     last_byte: Instant,
@@ -48,6 +49,8 @@ pub enum Seen {
 /// What one call of [`Follower::read`] has brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct News {
+    /// Streams that were opened.
+    pub openings: usize,
     pub is_primed: bool,
     pub events: usize,
     pub gaps: usize,
@@ -66,6 +69,7 @@ impl Follower {
             position: None,
             socket: None,
             is_open: false,
+            has_ended: false,
             unread: Vec::new(),
             text: String::new(),
             last_byte: now,
@@ -115,7 +119,7 @@ impl Follower {
 
     fn disconnect(&mut self) {
         self.socket = None;
-        self.is_open = false;
+        (self.is_open, self.has_ended) = (false, false);
         self.unread.clear();
         self.text.clear();
         self.last_byte = Instant::now();
@@ -130,6 +134,10 @@ impl Follower {
                 Ok(count @ 1..) => {
                     self.last_byte = Instant::now();
                     self.take(&scratch[..count], &mut news);
+                    // A proxy keeps the connection open after the last chunk.
+                    if self.has_ended {
+                        self.disconnect();
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -145,11 +153,13 @@ impl Follower {
             let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") else { return };
             assert!(self.unread.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&self.unread));
             self.is_open = true;
+            news.openings += 1;
             self.unread.drain(..end + 4);
         }
         let mut used = 0;
         while let Some((chunk, rest)) = split_chunk(&self.unread[used..]) {
             news.heartbeats += usize::from(chunk == b":\n");
+            self.has_ended |= chunk.is_empty();
             self.text.push_str(std::str::from_utf8(chunk).expect("streams are UTF-8"));
             used = self.unread.len() - rest.len();
         }

@@ -20,6 +20,8 @@ pub struct Followers {
 
 struct Shared {
     targets: Arc<Targets>,
+    /// Each subscriber's streams.
+    openings: Vec<AtomicUsize>,
     /// Each subscriber's heartbeats.
     heartbeats: Vec<AtomicUsize>,
     /// Each subscriber's gaps.
@@ -39,6 +41,7 @@ impl Followers {
         let counters = || (0..count).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>();
         let shared = Arc::new(Shared {
             targets: Arc::clone(targets),
+            openings: counters(),
             heartbeats: counters(),
             gaps: counters(),
             events: counters(),
@@ -56,8 +59,13 @@ impl Followers {
         followers
     }
 
-    fn assert_running(&self) {
+    pub fn assert_running(&self) {
         assert!(!self.thread.is_finished(), "the subscribers failed");
+    }
+
+    /// Waits until each subscriber has opened this many more streams.
+    pub fn await_openings(&self, more: usize) {
+        self.await_more("reconnected", more, |shared, index| shared.openings[index].load(Ordering::SeqCst));
     }
 
     /// Waits until each subscriber has received this many more heartbeats.
@@ -123,6 +131,7 @@ impl Shared {
 
     fn read(&self, index: usize, follower: &mut Follower, scratch: &mut [u8]) {
         let news = follower.read(scratch);
+        self.openings[index].fetch_add(news.openings, Ordering::SeqCst);
         self.events[index].fetch_add(news.events, Ordering::SeqCst);
         self.heartbeats[index].fetch_add(news.heartbeats, Ordering::SeqCst);
         self.gaps[index].fetch_add(news.gaps, Ordering::SeqCst);

@@ -1,8 +1,10 @@
 //! Publishers through a balancer, and subscribers at all its brokers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balancer::Targets;
 use super::cluster::Cluster;
 use super::followers::Followers;
 use super::ledger::{Ledger, Marker, TOPICS};
@@ -35,6 +37,18 @@ impl Load {
     ) -> Self {
         let followers = Followers::start(followers, cluster.targets());
         let publishers = Publishers::start(publishers, pause, cluster.balancer.address, ledger);
+        Self { ledger: Arc::clone(ledger), followers, publishers }
+    }
+
+    /// Starts a load through a proxy.
+    pub fn start_through(
+        proxy: SocketAddr,
+        ledger: &Arc<Ledger>,
+        (publishers, pause): (usize, Duration),
+        followers: usize,
+    ) -> Self {
+        let followers = Followers::start(followers, &Targets::new(&[proxy]));
+        let publishers = Publishers::start(publishers, pause, proxy, ledger);
         Self { ledger: Arc::clone(ledger), followers, publishers }
     }
 

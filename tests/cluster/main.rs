@@ -11,6 +11,7 @@ mod cable;
 mod clocks;
 mod cluster;
 mod crowd;
+mod drain;
 mod follower;
 mod followers;
 mod handover;
@@ -26,6 +27,7 @@ mod network;
 mod oracle;
 mod pause;
 mod publishers;
+mod rebalancing;
 mod records;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;

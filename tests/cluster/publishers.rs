@@ -119,21 +119,23 @@ impl Publisher {
         let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         connection.socket.write_all(request.as_bytes()).ok()?;
         let response = connection.response_or_end()?;
-        let json = response.json();
         match response.status {
             200 => {
+                let json = response.json();
                 self.ledger.entries().duplicates += usize::from(json["duplicate"] == true);
                 let id = json["id"].as_str().and_then(|id| id.parse().ok());
                 Some(Answer::Accepted(id.unwrap_or_else(|| panic!("{json} has no id"))))
             }
             503 => {
                 assert!(response.field("Retry-After").is_some(), "{}", response.head);
-                Some(Answer::Refused(json["detail"].as_str().expect("an error has a detail").to_owned()))
+                Some(Answer::Refused(response.json()["detail"].as_str().expect("an error has a detail").to_owned()))
             }
             504 => {
                 self.ledger.entries().timeouts += 1;
                 Some(Answer::TimedOut)
             }
+            // From a proxy: the connection to the broker failed.
+            502 => Some(Answer::Broken),
             _ => panic!("unexpected answer to a publish: {response:?}"),
         }
     }
