@@ -1,9 +1,8 @@
-//! Draws the soak as an SVG chart: memory, descriptors, processor time and latency over time, with the phases as bands.
+//! Draws a soak as an SVG chart: panels with curves over time, and the phases as bands.
 
 use std::fmt::{self, Write as _};
 
-use crate::director::Results;
-use crate::sampler::Sample;
+use crate::summary::Report;
 
 /// In pixels.
 const LEFT: f64 = 80.0;
@@ -13,49 +12,42 @@ const HEIGHT: f64 = 170.0;
 const PITCH: f64 = 215.0;
 const TINTS: [&str; 6] = ["#e8f1f8", "#fdf0e1", "#e9f6e9", "#f7e8f3", "#f3f0e0", "#e6f4f3"];
 
-/// A curve: its name, its colour, and its value for a sample.
-type Curve<'a> = (&'a str, &'a str, fn(&Sample) -> Option<f64>);
+/// The measurements of one moment.
+pub trait Sampled {
+    /// Returns the time since the soak began.
+    fn seconds(&self) -> f64;
 
-/// One of the panels, which are stacked.
-struct Panel<'a> {
-    title: &'a str,
-    curves: &'a [Curve<'a>],
-    /// A dashed horizontal line.
-    baseline: Option<f64>,
-    /// The scale is logarithmic.
-    is_logarithmic: bool,
+    /// Returns a number that changes with each restart.
+    fn generation(&self) -> u32;
 }
 
-const MEMORY: &[Curve<'_>] = &[
-    ("private", "#0b7a75", |sample| Some(sample.memory.private as f64 / f64::from(1 << 20))),
-    ("resident", "#9aa7ad", |sample| Some(sample.memory.resident as f64 / f64::from(1 << 20))),
-];
-const DESCRIPTORS: &[Curve<'_>] = &[("open", "#0b7a75", |sample| Some(sample.descriptors as f64))];
-const CPU: &[Curve<'_>] = &[("% of one core", "#0b7a75", |sample| sample.cpu_percent)];
-const THREADS: &[Curve<'_>] = &[("threads", "#0b7a75", |sample| Some(sample.threads as f64))];
-const LATENCY: &[Curve<'_>] = &[
-    ("maximum", "#e0b7ac", |sample| sample.latency.map(|latency| latency[2])),
-    ("p99", "#c4512d", |sample| sample.latency.map(|latency| latency[1])),
-    ("p50", "#0b7a75", |sample| sample.latency.map(|latency| latency[0])),
-];
+/// A curve: its name, its colour, and its value for a sample.
+pub type Curve<'a, S> = (&'a str, &'a str, fn(&S) -> Option<f64>);
+
+/// One of the panels, which are stacked.
+pub struct Panel<'a, S> {
+    pub title: &'a str,
+    pub curves: &'a [Curve<'a, S>],
+    /// A dashed horizontal line.
+    pub baseline: Option<f64>,
+    /// The scale is logarithmic.
+    pub is_logarithmic: bool,
+}
+
+/// What is drawn.
+pub struct Picture<'a, S> {
+    pub title: &'a str,
+    pub panels: &'a [Panel<'a, S>],
+    pub samples: &'a [S],
+    /// The end of the warm-up, in seconds.
+    pub warm: f64,
+    pub reports: &'a [Report],
+}
 
 /// Returns the chart as SVG.
-pub fn draw(title: &str, samples: &[Sample], results: &Results) -> Result<String, fmt::Error> {
-    let baseline = &results.baseline;
-    let even = Panel { title: "", curves: &[], baseline: None, is_logarithmic: false };
-    let panels = [
-        Panel {
-            title: "memory, MiB",
-            curves: MEMORY,
-            baseline: Some(baseline.memory.private as f64 / f64::from(1 << 20)),
-            ..even
-        },
-        Panel { title: "descriptors", curves: DESCRIPTORS, baseline: Some(baseline.descriptors as f64), ..even },
-        Panel { title: "latency of probes, ms", curves: LATENCY, is_logarithmic: true, ..even },
-        Panel { title: "processor time, % of one core", curves: CPU, ..even },
-        Panel { title: "threads", curves: THREADS, baseline: Some(baseline.threads as f64), ..even },
-    ];
-    let seconds = samples.last().map_or(1.0, |sample| sample.seconds);
+pub fn draw<S: Sampled>(picture: &Picture<'_, S>) -> Result<String, fmt::Error> {
+    let Picture { title, panels, samples, .. } = picture;
+    let seconds = samples.last().map_or(1.0, Sampled::seconds);
     let (width, height) = (LEFT + WIDTH + 30.0, TOP + PITCH * panels.len() as f64);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
@@ -63,7 +55,7 @@ pub fn draw(title: &str, samples: &[Sample], results: &Results) -> Result<String
          <text x=\"10\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
     let bottom = TOP + PITCH * (panels.len() - 1) as f64 + HEIGHT;
-    bands(&mut svg, results, seconds, bottom)?;
+    bands(&mut svg, picture, seconds, bottom)?;
     restarts(&mut svg, samples, seconds, bottom)?;
     for (index, panel) in panels.iter().enumerate() {
         panel.draw(&mut svg, TOP + PITCH * index as f64, samples, seconds)?;
@@ -78,14 +70,14 @@ fn x(at: f64, seconds: f64) -> f64 {
 }
 
 /// Draws a tinted band for each phase; its name is red if a check failed.
-fn bands(svg: &mut String, results: &Results, seconds: f64, bottom: f64) -> fmt::Result {
+fn bands<S>(svg: &mut String, picture: &Picture<'_, S>, seconds: f64, bottom: f64) -> fmt::Result {
     let mut band = |begin: f64, end: f64, tint: &str| {
         let (from, height) = (x(begin, seconds), bottom - TOP);
         let width = x(end, seconds) - from;
         writeln!(svg, "<rect x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{tint}\"/>")
     };
-    band(0.0, results.warm, "#eeeeee")?;
-    for (index, report) in results.reports.iter().enumerate() {
+    band(0.0, picture.warm, "#eeeeee")?;
+    for (index, report) in picture.reports.iter().enumerate() {
         band(report.begin, report.idle, TINTS[index % TINTS.len()])?;
     }
     let mut name = |at: f64, name: &str, color: &str| {
@@ -93,15 +85,15 @@ fn bands(svg: &mut String, results: &Results, seconds: f64, bottom: f64) -> fmt:
         writeln!(svg, "<text transform=\"translate({at:.1} {y}) rotate(-60)\" fill=\"{color}\">{name}</text>")
     };
     name(0.0, "warm-up", "#222222")?;
-    for report in &results.reports {
+    for report in picture.reports {
         name(report.begin, report.name, if report.failed == 0 { "#222222" } else { "#c00000" })?;
     }
     Ok(())
 }
 
-fn restarts(svg: &mut String, samples: &[Sample], seconds: f64, bottom: f64) -> fmt::Result {
-    for pair in samples.windows(2).filter(|pair| pair[0].generation != pair[1].generation) {
-        let at = x(pair[1].seconds, seconds);
+fn restarts<S: Sampled>(svg: &mut String, samples: &[S], seconds: f64, bottom: f64) -> fmt::Result {
+    for pair in samples.windows(2).filter(|pair| pair[0].generation() != pair[1].generation()) {
+        let at = x(pair[1].seconds(), seconds);
         writeln!(svg, "<path d=\"M{at:.1} {TOP}V{bottom}\" stroke=\"#000000\" stroke-opacity=\"0.18\"/>")?;
     }
     Ok(())
@@ -121,8 +113,8 @@ fn clock(seconds: f64) -> String {
     format!("{}:{:02}", seconds as u64 / 60, seconds as u64 % 60)
 }
 
-impl Panel<'_> {
-    fn draw(&self, svg: &mut String, top: f64, samples: &[Sample], seconds: f64) -> fmt::Result {
+impl<S: Sampled> Panel<'_, S> {
+    fn draw(&self, svg: &mut String, top: f64, samples: &[S], seconds: f64) -> fmt::Result {
         let figures = self.curves.iter().flat_map(|curve| samples.iter().filter_map(curve.2));
         let most = figures.fold(self.baseline.unwrap_or(0.0), f64::max).max(1e-3) * 1.05;
         let least = if self.is_logarithmic { 0.01 } else { 0.0 };
@@ -146,7 +138,7 @@ impl Panel<'_> {
             writeln!(svg, "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#c00000\" stroke-dasharray=\"6 4\"/>")?;
         }
         for (index, (name, color, figure)) in self.curves.iter().enumerate() {
-            self.curve(svg, samples, color, |sample| Some((x(sample.seconds, seconds), y(figure(sample)?))))?;
+            self.curve(svg, samples, color, |sample| Some((x(sample.seconds(), seconds), y(figure(sample)?))))?;
             let at = LEFT + 220.0 + 110.0 * index as f64;
             writeln!(svg, "<text x=\"{at}\" y=\"{}\" fill=\"{color}\">— {name}</text>", top - 6.0)?;
         }
@@ -157,9 +149,9 @@ impl Panel<'_> {
     fn curve(
         &self,
         svg: &mut String,
-        samples: &[Sample],
+        samples: &[S],
         color: &str,
-        place: impl Fn(&Sample) -> Option<(f64, f64)>,
+        place: impl Fn(&S) -> Option<(f64, f64)>,
     ) -> fmt::Result {
         let (mut path, mut pen) = (String::new(), 'M');
         for sample in samples {

@@ -2,17 +2,25 @@
 //! much HTTP as the broker's responses need.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt;
 
 use crate::socket::connect_to;
-use crate::world::World;
 
 /// The time limit for a response. It is well above the longest time that the broker is stopped or its disk hangs, because a
 /// busy machine may not schedule a process for many seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a client connects to.
+pub trait Peer: Sync {
+    /// Returns the address for the next connection.
+    fn address(&self) -> SocketAddr;
+
+    /// Returns a number that changes when a broker ends and when it is started again: older connections may be broken.
+    fn generation(&self) -> u32;
+}
 
 /// The outcome of a request.
 #[derive(Debug)]
@@ -40,8 +48,8 @@ impl Response {
 
 /// A connection, which is opened when it is needed.
 pub struct Client<'w> {
-    world: &'w World,
-    /// The generation of the broker that it is connected to.
+    peer: &'w dyn Peer,
+    /// The generation of the peer that it is connected to.
     made_in: u32,
     /// The `Authorization` field.
     pass: String,
@@ -51,8 +59,8 @@ pub struct Client<'w> {
 
 impl<'w> Client<'w> {
     /// Creates a client, which connects with its first request.
-    pub fn new(world: &'w World, token: &str) -> Self {
-        Self { world, made_in: 0, pass: format!("Authorization: Bearer {token}\r\n"), socket: None, unread: Vec::new() }
+    pub fn new(peer: &'w dyn Peer, token: &str) -> Self {
+        Self { peer, made_in: 0, pass: format!("Authorization: Bearer {token}\r\n"), socket: None, unread: Vec::new() }
     }
 
     pub fn get(&mut self, target: &str) -> Outcome {
@@ -61,13 +69,18 @@ impl<'w> Client<'w> {
     }
 
     pub fn post(&mut self, target: &str, body: &str) -> Outcome {
-        let request = self.request(target, body);
+        self.post_with(target, "", body)
+    }
+
+    /// Sends a POST with more fields, each of which ends with CRLF.
+    pub fn post_with(&mut self, target: &str, fields: &str, body: &str) -> Outcome {
+        let request = self.request(target, fields, body);
         self.ask(request.as_bytes())
     }
 
     /// Sends a POST and resets the connection before a response can arrive.
     pub fn post_and_reset(&mut self, target: &str, body: &str, wait: Duration) {
-        let request = self.request(target, body);
+        let request = self.request(target, "", body);
         if self.connect() && self.send(request.as_bytes()) {
             std::thread::sleep(wait);
         }
@@ -79,7 +92,7 @@ impl<'w> Client<'w> {
 
     /// Pipelines POSTs. Returns the number of responses with status 200.
     pub fn post_many(&mut self, posts: &[(String, String)]) -> usize {
-        let requests: String = posts.iter().map(|(target, body)| self.request(target, body)).collect();
+        let requests: String = posts.iter().map(|(target, body)| self.request(target, "", body)).collect();
         if !self.connect() || !self.send(requests.as_bytes()) {
             self.close();
             return 0;
@@ -96,12 +109,12 @@ impl<'w> Client<'w> {
 
     /// Connects to the running broker, unless it is connected. Returns false if that fails.
     pub fn connect(&mut self) -> bool {
-        if self.made_in != self.world.generation() {
+        if self.made_in != self.peer.generation() {
             self.close();
         }
         if self.socket.is_none() {
-            self.made_in = self.world.generation();
-            let Ok(socket) = connect_to(self.world.address) else { return false };
+            self.made_in = self.peer.generation();
+            let Ok(socket) = connect_to(self.peer.address()) else { return false };
             if socket.set_read_timeout(Some(PATIENCE)).is_err() || socket.set_write_timeout(Some(PATIENCE)).is_err() {
                 return false;
             }
@@ -110,9 +123,9 @@ impl<'w> Client<'w> {
         true
     }
 
-    fn request(&self, target: &str, body: &str) -> String {
+    fn request(&self, target: &str, fields: &str, body: &str) -> String {
         let (pass, length) = (&self.pass, body.len());
-        format!("POST {target} HTTP/1.1\r\nHost: soak\r\n{pass}Content-Length: {length}\r\n\r\n{body}")
+        format!("POST {target} HTTP/1.1\r\nHost: soak\r\n{pass}{fields}Content-Length: {length}\r\n\r\n{body}")
     }
 
     fn ask(&mut self, request: &[u8]) -> Outcome {

@@ -1,7 +1,6 @@
 //! Runs one phase after the other. After each it stops the load, checks that everything acknowledged has arrived, and compares
 //! memory and descriptors with the baseline.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::sleep;
@@ -12,6 +11,7 @@ use crate::followers::Check;
 use crate::plan::{self, Phase, Scale};
 use crate::sampler::{self, Memory};
 use crate::server::lock_server;
+use crate::summary::{Cell, Report};
 use crate::world::World;
 use crate::{Failure, publishers, records};
 
@@ -20,27 +20,21 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Growth that may be single pages rather than a leak, in bytes.
 const PAGE_NOISE: u64 = 64 << 10;
 
-/// The results of a phase.
-pub struct Report {
-    pub name: &'static str,
-    /// The beginning of the phase, and of the idle time after it, in seconds since the soak began.
-    pub begin: f64,
-    pub idle: f64,
-    /// In the idle time: when it was back at the baseline, or at the end.
-    pub usage: Usage,
-    pub counts: [(&'static str, u64); 9],
-    /// The probes' p50, p99 and maximum in milliseconds.
-    pub latency: [f64; 3],
-    /// The number of failed checks.
-    pub failed: u64,
-}
-
 /// The resources that the idle broker uses.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Usage {
     pub memory: Memory,
     pub descriptors: u64,
     pub threads: u64,
+}
+
+impl Usage {
+    /// Returns columns of the summary.
+    pub fn cells(&self) -> Vec<Cell> {
+        let memory = |bytes: u64| format!("{} KiB", bytes >> 10);
+        let Memory { private, resident } = self.memory;
+        vec![("private", memory(private)), ("resident", memory(resident)), ("fds", self.descriptors.to_string())]
+    }
 }
 
 /// The results of all phases, and the usage before them, after the warm-up.
@@ -74,14 +68,14 @@ pub fn direct(world: &World, scale: &Scale, phases: &[Phase], followers: &Sender
 
 fn run(world: &World, scale: &Scale, phase: Phase, nth: usize, baseline: &Usage, followers: &Sender<Check>) -> Report {
     let (before, failed, begin) = (counts(world), world.failed(), world.began.elapsed().as_secs_f64());
-    let _ = latencies(world);
+    let _ = world.take_latencies();
     world.enter(phase.name());
     plan::play(world, scale, phase, &format!("phase {nth}"), Instant::now() + scale.phase);
     let idle = world.began.elapsed().as_secs_f64();
     world.enter(&format!("{}, idle", phase.name()));
-    let latency = latencies(world);
+    let latency = world.take_latencies();
     quiesce(world, followers);
-    let usage = wait_for_baseline(world, scale, baseline);
+    let usage = wait_for_baseline(world, scale, baseline).cells();
     world.is_idle.store(false, SeqCst);
     let mut counted = counts(world);
     counted.iter_mut().zip(before).for_each(|(after, before)| after.1 -= before.1);
@@ -156,7 +150,7 @@ fn measure(world: &World) -> Usage {
     Usage { memory: sampler::memory(pid), descriptors: sampler::descriptors(pid), threads }
 }
 
-fn counts(world: &World) -> [(&'static str, u64); 9] {
+fn counts(world: &World) -> Vec<(&'static str, u64)> {
     let counts = &world.counts;
     [
         ("accepted", &counts.accepted),
@@ -170,10 +164,5 @@ fn counts(world: &World) -> [(&'static str, u64); 9] {
         ("restarts", &counts.restarts),
     ]
     .map(|(name, count)| (name, count.load(Relaxed)))
-}
-
-/// Takes the latencies of this phase.
-fn latencies(world: &World) -> [f64; 3] {
-    let latencies = std::mem::take(&mut *world.latencies.lock().unwrap_or_else(PoisonError::into_inner));
-    [0.5, 0.99, 1.0].map(|share| latencies.quantile(share) as f64 / 1e6)
+    .to_vec()
 }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::followers::{Behaviour, Follow};
 use crate::ledger::Progress;
 use crate::parser::{Block, Parser, Part};
+use crate::plan::Scale;
 use crate::records;
 use crate::world::World;
 
@@ -33,9 +35,9 @@ pub struct Follower {
     position: String,
     last_id: u64,
     /// The current stream's response head has arrived.
-    pub is_open: bool,
+    is_open: bool,
     /// The stream ended with the last chunk.
-    pub has_ended: bool,
+    has_ended: bool,
     has_seen: bool,
     /// The number of causes for a gap when the last one arrived, or when it subscribed.
     causes: u32,
@@ -63,42 +65,6 @@ impl Follower {
             seen_at: Instant::now(),
             was_away: Duration::ZERO,
         }
-    }
-
-    /// Forgets the position, so that the next stream begins like a new client's.
-    pub fn forget_position(&mut self) {
-        self.position.clear();
-    }
-
-    /// Returns the request that subscribes or resumes. Without a position, what is published from now on must arrive.
-    pub fn request(&self, world: &World, token: &str) -> String {
-        let target = match &self.interest {
-            Interest::Records => "/events?".to_owned(),
-            Interest::Lanes { lanes, .. } => {
-                let topics: Vec<&str> = lanes.iter().map(|lane| world.ledger.lane(*lane).topic.as_str()).collect();
-                format!("/subscribe/{}?prime&", topics.join(","))
-            }
-        };
-        let position = Some(&self.position).filter(|position| !position.is_empty());
-        let field = position.map_or(String::new(), |position| format!("Last-Event-ID: {position}\r\n"));
-        format!("GET {target}token={token} HTTP/1.1\r\nHost: soak\r\n{field}\r\n")
-    }
-
-    /// Notes that the connection is closed.
-    pub fn leave(&mut self) {
-        if self.is_open {
-            self.left_at = Instant::now();
-        }
-        self.parser = Parser::default();
-        (self.is_open, self.has_ended, self.has_seen) = (false, false, false);
-    }
-
-    /// Checks bytes of the response.
-    pub fn read(&mut self, world: &World, bytes: &[u8]) -> Result<(), String> {
-        let mut parser = std::mem::take(&mut self.parser);
-        let result = parser.read(bytes, |part| self.take(world, part));
-        self.parser = parser;
-        result
     }
 
     fn take(&mut self, world: &World, part: Part<'_>) -> Result<(), String> {
@@ -194,9 +160,53 @@ impl Follower {
         self.newest[name] = number;
         Ok(())
     }
+}
 
-    /// Returns what is missing of everything acknowledged, if anything is.
-    pub fn lacks(&self, world: &World) -> Option<String> {
+impl Follow for Follower {
+    type World = World;
+
+    fn forget_position(&mut self) {
+        self.position.clear();
+    }
+
+    /// Without a position, what is published from now on must arrive.
+    fn request(&self, world: &World, token: &str) -> String {
+        let target = match &self.interest {
+            Interest::Records => "/events?".to_owned(),
+            Interest::Lanes { lanes, .. } => {
+                let topics: Vec<&str> = lanes.iter().map(|lane| world.ledger.lane(*lane).topic.as_str()).collect();
+                format!("/subscribe/{}?prime&", topics.join(","))
+            }
+        };
+        let position = Some(&self.position).filter(|position| !position.is_empty());
+        let field = position.map_or(String::new(), |position| format!("Last-Event-ID: {position}\r\n"));
+        format!("GET {target}token={token} HTTP/1.1\r\nHost: soak\r\n{field}\r\n")
+    }
+
+    fn leave(&mut self) {
+        if self.is_open {
+            self.left_at = Instant::now();
+        }
+        self.parser = Parser::default();
+        (self.is_open, self.has_ended, self.has_seen) = (false, false, false);
+    }
+
+    fn read(&mut self, world: &World, bytes: &[u8]) -> Result<(), String> {
+        let mut parser = std::mem::take(&mut self.parser);
+        let result = parser.read(bytes, |part| self.take(world, part));
+        self.parser = parser;
+        result
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    fn lacks(&self, world: &World) -> Option<String> {
         if !self.is_open {
             return Some(format!("{:?} has no stream", self.interest));
         }
@@ -212,4 +222,28 @@ impl Follower {
             }),
         }
     }
+}
+
+/// Returns all followers and how they behave.
+pub fn crew(world: &World, scale: &Scale) -> Vec<(Behaviour, Follower)> {
+    let lanes =
+        |first: usize, count: usize, is_steady| Interest::Lanes { lanes: (first..first + count).collect(), is_steady };
+    let mut crew = Vec::new();
+    for nth in 0..scale.followers {
+        let one = nth % scale.steady_lanes;
+        let three = one.min(scale.steady_lanes - 3);
+        crew.push(match nth % 20 {
+            0..8 => (Behaviour::Stays, lanes(one, 1, true)),
+            8..11 => (Behaviour::Stays, lanes(three, 3, true)),
+            11..14 => (Behaviour::Resumes, lanes(one, 1, true)),
+            14 => (Behaviour::Resumes, lanes(three, 3, true)),
+            15 | 16 => (Behaviour::Renews, lanes(one, 1, true)),
+            17 => (Behaviour::Stays, Interest::Records),
+            18 => (if nth % 40 == 18 { Behaviour::Resumes } else { Behaviour::Renews }, Interest::Records),
+            _ => (Behaviour::Stays, lanes(scale.steady_lanes + nth / 20 % scale.flood_lanes, 1, false)),
+        });
+    }
+    let flooded = |nth| lanes(scale.steady_lanes + nth % scale.flood_lanes, 1, false);
+    crew.extend((0..scale.slow_readers).map(|nth| (Behaviour::ReadsSlowly, flooded(nth))));
+    crew.into_iter().map(|(behaviour, interest)| (behaviour, Follower::new(world, interest))).collect()
 }

@@ -1,7 +1,8 @@
 //! All followers, on one thread with one poll: some stay connected, some reconnect with or without their position, and some
-//! read only now and then. Moves bytes; `follower` and `ledger` check them.
+//! read only now and then. Moves bytes; the followers check them.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Deref;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -11,19 +12,52 @@ use rustix::net::sockopt;
 use socket2::{Domain, Socket, Type};
 
 use crate::Failure;
-use crate::follower::{Follower, Interest};
-use crate::plan::Scale;
+use crate::client::Peer;
+use crate::run::Run;
 use crate::tokens;
-use crate::world::World;
 
 /// The interval at which timers are checked.
 const TICK: Duration = Duration::from_millis(10);
 /// The receive buffer of a slow reader.
 const SMALL: usize = 4096;
 
+/// What reads a stream and checks it.
+pub trait Follow: Sized {
+    /// What is followed, and where failures are reported.
+    type World: Peer + Deref<Target = Run>;
+
+    /// Returns the request that subscribes or resumes.
+    fn request(&self, world: &Self::World, token: &str) -> String;
+
+    /// Checks bytes of the response.
+    fn read(&mut self, world: &Self::World, bytes: &[u8]) -> Result<(), String>;
+
+    /// Notes that the connection is closed.
+    fn leave(&mut self);
+
+    /// Forgets the position, so that the next stream begins like a new client's.
+    fn forget_position(&mut self);
+
+    /// Returns whether the response head of the current stream has arrived.
+    fn is_open(&self) -> bool;
+
+    /// Returns whether the stream has ended with the last chunk.
+    fn has_ended(&self) -> bool;
+
+    /// Returns what is missing of everything acknowledged, if anything is.
+    fn lacks(&self, world: &Self::World) -> Option<String>;
+
+    /// Judges what all have received since the last call. Runs while the load is paused.
+    fn judge<'f>(_world: &Self::World, _followers: impl Iterator<Item = &'f mut Self>)
+    where
+        Self: 'f,
+    {
+    }
+}
+
 /// How a follower behaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Behaviour {
+pub enum Behaviour {
     Stays,
     /// Disconnects, and resumes from its position.
     Resumes,
@@ -39,9 +73,9 @@ pub struct Check {
     pub reply: Sender<Vec<String>>,
 }
 
-struct Member {
+struct Member<F> {
     behaviour: Behaviour,
-    follower: Follower,
+    follower: F,
     socket: Option<TcpStream>,
     has_requested: bool,
     is_paused: bool,
@@ -49,19 +83,19 @@ struct Member {
     moves_at: Instant,
 }
 
-struct Followers<'a> {
-    world: &'a World,
+struct Followers<'a, F: Follow> {
+    world: &'a F::World,
     registry: Registry,
     random: fastrand::Rng,
     token: String,
-    members: Vec<Member>,
+    members: Vec<Member<F>>,
     scratch: Vec<u8>,
 }
 
 /// Follows until the soak is over.
-pub fn follow(world: &World, scale: &Scale, checks: &Receiver<Check>) -> Result<(), Failure> {
+pub fn follow<F: Follow>(world: &F::World, crew: Vec<(Behaviour, F)>, checks: &Receiver<Check>) -> Result<(), Failure> {
     let mut poll = Poll::new()?;
-    let mut followers = Followers::new(world, poll.registry().try_clone()?, scale);
+    let mut followers = Followers::new(world, poll.registry().try_clone()?, crew);
     let (mut events, mut looked_at, mut check) = (Events::with_capacity(1024), Instant::now(), None);
     while !world.is_over() {
         if let Err(error) = poll.poll(&mut events, Some(TICK))
@@ -80,35 +114,12 @@ pub fn follow(world: &World, scale: &Scale, checks: &Receiver<Check>) -> Result<
     Ok(())
 }
 
-impl<'a> Followers<'a> {
-    fn new(world: &'a World, registry: Registry, scale: &Scale) -> Self {
+impl<'a, F: Follow> Followers<'a, F> {
+    fn new(world: &'a F::World, registry: Registry, crew: Vec<(Behaviour, F)>) -> Self {
         let mut random = world.random("followers");
-        let lanes = |first: usize, count: usize, is_steady| Interest::Lanes {
-            lanes: (first..first + count).collect(),
-            is_steady,
-        };
-        let mut crew = Vec::new();
-        for nth in 0..scale.followers {
-            let one = nth % scale.steady_lanes;
-            let three = one.min(scale.steady_lanes - 3);
-            crew.push(match nth % 20 {
-                0..8 => (Behaviour::Stays, lanes(one, 1, true)),
-                8..11 => (Behaviour::Stays, lanes(three, 3, true)),
-                11..14 => (Behaviour::Resumes, lanes(one, 1, true)),
-                14 => (Behaviour::Resumes, lanes(three, 3, true)),
-                15 | 16 => (Behaviour::Renews, lanes(one, 1, true)),
-                17 => (Behaviour::Stays, Interest::Records),
-                18 => (if nth % 40 == 18 { Behaviour::Resumes } else { Behaviour::Renews }, Interest::Records),
-                _ => (Behaviour::Stays, lanes(scale.steady_lanes + nth / 20 % scale.flood_lanes, 1, false)),
-            });
-        }
-        crew.extend(
-            (0..scale.slow_readers)
-                .map(|nth| (Behaviour::ReadsSlowly, lanes(scale.steady_lanes + nth % scale.flood_lanes, 1, false))),
-        );
-        let members = crew.into_iter().map(|(behaviour, interest)| Member {
+        let members = crew.into_iter().map(|(behaviour, follower)| Member {
             behaviour,
-            follower: Follower::new(world, interest),
+            follower,
             socket: None,
             has_requested: false,
             is_paused: false,
@@ -143,7 +154,7 @@ impl<'a> Followers<'a> {
         if member.is_paused {
             return false;
         }
-        let had_ended = member.follower.has_ended;
+        let had_ended = member.follower.has_ended();
         match socket.read(scratch) {
             Ok(count) if count > 0 && !had_ended => match member.follower.read(world, &scratch[..count]) {
                 Ok(()) => true,
@@ -188,7 +199,7 @@ impl<'a> Followers<'a> {
                 member.is_paused = !member.is_paused;
                 self.read_all(vec![index]);
             }
-            Behaviour::Resumes | Behaviour::Renews if !is_idle && member.follower.is_open => self.go(index),
+            Behaviour::Resumes | Behaviour::Renews if !is_idle && member.follower.is_open() => self.go(index),
             _ => {}
         }
     }
@@ -227,7 +238,7 @@ impl<'a> Followers<'a> {
         if is_small {
             socket.set_recv_buffer_size(SMALL)?;
         }
-        let connecting = socket.connect(&self.world.address.into());
+        let connecting = socket.connect(&self.world.address().into());
         // EINPROGRESS.
         if let Err(error) = connecting
             && error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error())
@@ -239,12 +250,13 @@ impl<'a> Followers<'a> {
         Ok(socket)
     }
 
-    /// Replies if all followers have everything or time is up. Otherwise returns the check.
-    fn reply(&self, check: Check) -> Option<Check> {
+    /// Replies if all followers have everything or time is up, and judges them. Otherwise returns the check.
+    fn reply(&mut self, check: Check) -> Option<Check> {
         let lacking: Vec<String> = self.members.iter().filter_map(|member| member.follower.lacks(self.world)).collect();
         if !lacking.is_empty() && Instant::now() < check.until {
             return Some(check);
         }
+        F::judge(self.world, self.members.iter_mut().map(|member| &mut member.follower));
         // The receiver may have given up.
         let _ = check.reply.send(lacking);
         None

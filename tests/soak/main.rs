@@ -13,10 +13,13 @@ mod histogram;
 mod ledger;
 mod misbehaving_clients;
 mod parser;
+mod picture;
 mod plan;
 mod probes;
+mod process;
 mod publishers;
 mod records;
+mod run;
 mod sampler;
 #[path = "../../bench/servers/scratch.rs"]
 mod scratch;
@@ -39,9 +42,11 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
+use chart::{Picture, Sampled};
 use plan::Scale;
 use sampler::Sample;
 use scratch::Scratch;
+use summary::Findings;
 use world::World;
 
 /// A message for the user.
@@ -192,13 +197,14 @@ fn soak(settings: &Settings) -> Result<bool, Failure> {
     let (scratch, scale) = (Scratch::new()?, &settings.scale);
     fs::create_dir_all(&settings.results)?;
     let shim = shim::Shim::build(scratch.path())?;
-    let launch = server::Launch {
+    let launch = process::Launch {
         program: settings.program.clone(),
         cores: settings.server_cores.clone(),
-        folder: scratch.path().to_owned(),
+        arguments: server::options(&scratch.path().join("data")),
+        environment: shim.environment(),
         log: settings.results.join("broker.log"),
     };
-    let server = server::Server::start(launch, &shim)?;
+    let server = server::Server::start(launch)?;
     let topics = (0..scale.steady_lanes + scale.flood_lanes).map(|lane| format!("soaklane{lane:02}")).collect();
     let world = World::new(settings.seed, server, shim, ledger::Ledger::new(topics), records::Records::new());
     let samples = Mutex::new(Vec::new());
@@ -214,15 +220,15 @@ fn play(settings: &Settings, world: &World, samples: &Mutex<Vec<Sample>>) -> Res
     let scale = &settings.scale;
     thread::scope(|scope| {
         scope.spawn(move || {
-            if let Err(failure) = followers::follow(world, scale, &asked) {
+            if let Err(failure) = followers::follow(world, follower::crew(world, scale), &asked) {
                 world.fail(format!("the followers: {failure}"));
             }
         });
         (0..scale.steady_lanes).for_each(|lane| drop(scope.spawn(move || publishers::publish_steadily(world, lane))));
         (0..records::STEADY).for_each(|writer| drop(scope.spawn(move || records::insert_steadily(world, writer))));
         scope.spawn(|| records::audit_steadily(world));
-        scope.spawn(|| probes::publish(world));
-        scope.spawn(|| probes::listen(world));
+        scope.spawn(|| probes::publish(world, world));
+        scope.spawn(|| probes::listen(world, world));
         scope.spawn(|| sampler::run(world, samples));
         let phases = plan::rounds(settings.rounds, &mut world.random("plan"));
         let results = director::direct(world, scale, &phases, &checks);
@@ -232,14 +238,32 @@ fn play(settings: &Settings, world: &World, samples: &Mutex<Vec<Sample>>) -> Res
 }
 
 fn report(settings: &Settings, world: &World, results: &director::Results, samples: &[Sample]) -> Result<(), Failure> {
-    let (seed, seconds) = (settings.seed, world.began.elapsed().as_secs());
-    let title = format!("soak of {} min {:02} s, seed {seed}", seconds / 60, seconds % 60);
-    let words = summary::write(&title, results, samples, &world.failures(), world.failed())?;
-    fs::write(settings.results.join("soak.svg"), chart::draw(&title, samples, results)?)?;
-    fs::write(settings.results.join("soak.txt"), &words)?;
-    fs::write(settings.results.join("soak.csv"), summary::table(samples)?)?;
+    let title = world.title("soak");
+    let (baseline, reports) = (&results.baseline, &results.reports);
+    let picture = Picture { title: &title, panels: &picture::panels(baseline), samples, warm: results.warm, reports };
+    let words = summary::write(&Findings {
+        title: &title,
+        baseline: &baseline.cells(),
+        reports,
+        longest_pause: longest_pause(samples),
+        failures: &world.failures(),
+        failed: world.failed(),
+    })?;
+    write_reports(&settings.results, "soak", [&chart::draw(&picture)?, &words, &summary::table(samples)?])
+}
+
+/// Returns the longest time between two samples.
+fn longest_pause<S: Sampled>(samples: &[S]) -> f64 {
+    samples.windows(2).map(|pair| pair[1].seconds() - pair[0].seconds()).fold(0.0, f64::max)
+}
+
+/// Writes the chart, the summary and the table as files with this name, and prints the summary.
+fn write_reports(results: &Path, name: &str, [svg, words, table]: [&str; 3]) -> Result<(), Failure> {
+    for (suffix, text) in [("svg", svg), ("txt", words), ("csv", table)] {
+        fs::write(results.join(format!("{name}.{suffix}")), text)?;
+    }
     print!("{words}");
-    println!("{}", settings.results.join("soak.svg").display());
+    println!("{}", results.join(format!("{name}.svg")).display());
     Ok(())
 }
 

@@ -3,14 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::parser::{Parser, Part};
+use crate::run::Run;
 use crate::socket::connect_to;
 use crate::tokens;
-use crate::world::World;
 
 const TOPIC: &str = "probetopic";
 /// The interval between two probes.
@@ -19,13 +18,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Publishes probes until the soak is over.
-pub fn publish(world: &World) {
+pub fn publish(run: &Run, peer: &dyn Peer) {
     let mut due = Instant::now();
-    world.work(
-        &mut (world.publisher(), &mut due),
+    run.work(
+        &mut (Client::new(peer, &tokens::publisher()), &mut due),
         |(client, due)| {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let nanos = due.saturating_duration_since(world.began).as_nanos();
+            let nanos = due.saturating_duration_since(run.began).as_nanos();
             // The lanes check whether events are accepted; probes do not.
             client.post(&format!("/publish/{TOPIC}"), &format!("data: {nanos}"));
             **due += PAUSE;
@@ -38,38 +37,36 @@ pub fn publish(world: &World) {
 }
 
 /// Reads them until the soak is over.
-pub fn listen(world: &World) {
-    while !world.is_over() {
-        if let Ok(socket) = connect_to(world.address) {
-            listen_to(world, socket);
+pub fn listen(run: &Run, peer: &dyn Peer) {
+    while !run.is_over() {
+        if let Ok(socket) = connect_to(peer.address()) {
+            listen_to(run, socket);
         }
         std::thread::sleep(PAUSE);
     }
 }
 
-fn listen_to(world: &World, mut socket: TcpStream) {
+fn listen_to(run: &Run, mut socket: TcpStream) {
     let token = tokens::subscriber(tokens::FAR, TOPIC);
     let request = format!("GET /subscribe/{TOPIC}?token={token} HTTP/1.1\r\nHost: soak\r\n\r\n");
     if socket.set_read_timeout(Some(LOOK)).is_err() || socket.write_all(request.as_bytes()).is_err() {
         return;
     }
     let (mut parser, mut bytes) = (Parser::default(), [0; 4096]);
-    while !world.is_over() {
+    while !run.is_over() {
         match socket.read(&mut bytes) {
             Ok(0) => return,
             Ok(count) => {
-                let now = world.began.elapsed().as_nanos() as u64;
+                let now = run.began.elapsed().as_nanos() as u64;
                 let read = parser.read(&bytes[..count], |part| {
                     if let Part::Block(block) = part {
                         let due: u64 = block.data.parse().map_err(|_| format!("{block:?} is not a probe"))?;
-                        let nanos = now.saturating_sub(due);
-                        world.probes.lock().unwrap_or_else(PoisonError::into_inner).push(nanos);
-                        world.latencies.lock().unwrap_or_else(PoisonError::into_inner).add(nanos);
+                        run.note_latency(now.saturating_sub(due));
                     }
                     Ok(())
                 });
                 if let Err(words) = read {
-                    return world.fail(words);
+                    return run.fail(words);
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

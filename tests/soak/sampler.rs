@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::world::World;
 
-const EVERY: Duration = Duration::from_secs(1);
+/// The interval between two samples.
+pub const EVERY: Duration = Duration::from_secs(1);
 /// USER_HZ is 100 on every Linux.
-const TICKS: f64 = 100.0;
+pub const TICKS: f64 = 100.0;
 
 /// The measurements of one second.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +52,7 @@ pub fn run(world: &World, samples: &Mutex<Vec<Sample>>) {
             descriptors: descriptors(pid),
             threads: fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64),
             cpu_percent,
-            latency: latency(world),
+            latency: world.take_probes(),
             generation: world.generation(),
         };
         samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
@@ -73,16 +74,10 @@ pub fn descriptors(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |open| open.count() as u64)
 }
 
-fn ticks(pid: u32) -> u64 {
+/// Returns the processor time that a process has used, in ticks.
+pub fn ticks(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = text.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
     // utime and stime, proc(5).
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-}
-
-fn latency(world: &World) -> Option<[f64; 3]> {
-    let mut nanos = std::mem::take(&mut *world.probes.lock().unwrap_or_else(PoisonError::into_inner));
-    nanos.sort_unstable();
-    let last = nanos.len().checked_sub(1)?;
-    Some([last / 2, last * 99 / 100, last].map(|index| nanos[index] as f64 / 1e6))
 }

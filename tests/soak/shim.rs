@@ -1,6 +1,7 @@
 //! Simulates the broker's wall clock and disk: a small preloaded library (`shim.c`), and the shared page that controls it.
 //! Independent of the broker.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -55,9 +56,9 @@ impl Shim {
         })
     }
 
-    /// Preloads the library into a command.
-    pub fn preload_into(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("SOAK_CONTROL", &self.path);
+    /// Returns the environment of a process that preloads the library.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        vec![("LD_PRELOAD", self.library.clone().into()), ("SOAK_CONTROL", self.path.clone().into())]
     }
 
     /// Sets the offset of the wall clock.
