@@ -36,6 +36,8 @@ pub struct Records {
 
 struct Name {
     text: String,
+    /// Held during an insert, so that the versions' order is known even if two writers insert the name.
+    turn: Mutex<()>,
     /// The last number used. Numbers begin with 1.
     given: AtomicU32,
     acknowledged: AtomicU32,
@@ -45,6 +47,7 @@ impl Records {
     pub fn new() -> Self {
         let name = |index: usize| Name {
             text: format!("w{}/{}", index / NAMES, index % NAMES),
+            turn: Mutex::default(),
             given: AtomicU32::new(0),
             acknowledged: AtomicU32::new(0),
         };
@@ -126,7 +129,9 @@ fn insert(world: &World, client: &mut Client<'_>, random: &mut fastrand::Rng, wr
 }
 
 fn insert_as(world: &World, client: &mut Client<'_>, index: usize, padding: usize) -> bool {
-    let (name, generation) = (&world.records.names[index], world.generation());
+    let name = &world.records.names[index];
+    let _turn = lock(&name.turn);
+    let generation = world.generation();
     let number = name.given.fetch_add(1, SeqCst) + 1;
     let body = format!(r#"{{"event":"{}","data":{{"n":{number},"x":"{}"}}}}"#, name.text, "x".repeat(padding));
     match client.post("/insert", &body) {
