@@ -129,6 +129,11 @@ impl RedisServer {
         self.address.port()
     }
 
+    /// Returns its process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Returns where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

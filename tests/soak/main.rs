@@ -1,10 +1,11 @@
-//! Runs every kind of load and fault against one broker, for as long as you like: `scripts/soak MINUTES [OPTIONS]`;
-//! tests/soak/README.md describes it. This file parses the command line, starts all roles and writes the reports. `plan` has
+//! Runs every kind of load and fault against one broker, for as long as you like: `scripts/soak MINUTES [OPTIONS]`, or with
+//! `--engine` against three brokers on one Redis. tests/soak/README.md describes it. This file parses the command line, starts all roles and writes the reports. `plan` has
 //! the phases, `director` runs one after the other, `ledger` and `follower` are the oracle.
 
 mod chart;
 mod client;
 mod director;
+mod engine;
 mod faults;
 mod follower;
 mod followers;
@@ -53,11 +54,14 @@ use world::World;
 type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "usage: scripts/soak MINUTES [--seed N] [--followers N] [--percent P] [--program ESKER]
-    [--server-cores LIST] [--client-cores LIST]";
+    [--server-cores LIST] [--client-cores LIST]
+       scripts/soak --engine MINUTES [--seed N] [--followers N] [--program ESKER] [--server-cores LIST]";
 /// The broker of this tree.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_esker");
 /// The flag that `scripts/soak` passes, and `cargo test` does not.
 const SOAK: &str = "--soak";
+/// The flag for several brokers.
+const ENGINE: &str = "--engine";
 /// The approximate length of a phase, and of the idle time after it.
 const PHASE: Duration = Duration::from_secs(35);
 const SETTLE: Duration = Duration::from_secs(14);
@@ -77,8 +81,7 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    let outcome = settings().and_then(|settings| settings.map_or(Ok(true), |settings| soak(&settings)));
-    match outcome {
+    match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -88,14 +91,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the options, or `None` if `cargo test` selects other tests.
-fn settings() -> Result<Option<Settings>, Failure> {
+/// Runs what the command line selects. `cargo test` runs both soaks, small and short, unless it selects other tests.
+fn run() -> Result<bool, Failure> {
     let words: Vec<String> = env::args().skip(1).collect();
-    if words.iter().any(|word| word == SOAK) {
-        return arguments().map(Some);
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    if has(SOAK) {
+        return if has(ENGINE) { engine::soak(&engine_arguments()?) } else { soak(&arguments()?) };
     }
-    let picks_others = words.iter().any(|word| !word.starts_with('-') || word == "--list");
-    Ok((!picks_others).then(small))
+    if words.iter().any(|word| !word.starts_with('-') || word == "--list") {
+        return Ok(true);
+    }
+    Ok(soak(&small())? && engine::soak(&small_engine())?)
 }
 
 /// Returns the options of a test of the soak itself: every phase once, small and short.
@@ -125,6 +131,42 @@ fn small() -> Settings {
         client_cores: None,
         results,
     }
+}
+
+fn small_engine() -> engine::Settings {
+    engine::Settings {
+        seed: 1,
+        followers: 36,
+        program: PROGRAM.to_owned(),
+        cores: all_cores(),
+        results: Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak"),
+        rounds: 1,
+        phase: Duration::from_millis(500),
+        fault_length: 0.1,
+    }
+}
+
+fn engine_arguments() -> Result<engine::Settings, Failure> {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/soak");
+    let seed = fastrand::u64(..1_000_000);
+    let mut settings = engine::Settings { seed, followers: 96, results, fault_length: 1.0, ..small_engine() };
+    let (mut parser, mut minutes) = (lexopt::Parser::from_env(), 0.0);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(value) if minutes == 0.0 => minutes = value.parse()?,
+            Long("seed") => settings.seed = parser.value()?.parse()?,
+            Long("followers") => settings.followers = parser.value()?.parse()?,
+            Long("program") => settings.program = parser.value()?.string()?,
+            Long("server-cores") => settings.cores = parser.value()?.string()?,
+            Long("soak" | "engine") => {}
+            other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
+        }
+    }
+    if minutes <= 0.0 {
+        return Err(USAGE.into());
+    }
+    settings.divide(minutes);
+    Ok(settings)
 }
 
 fn all_cores() -> String {
