@@ -1,6 +1,7 @@
 //! Runs every kind of load and fault against one broker, for as long as you like: `scripts/soak MINUTES [OPTIONS]`, or with
-//! `--engine` against three brokers on one Redis. tests/soak/README.md describes it. This file parses the command line, starts all roles and writes the reports. `plan` has
-//! the phases, `director` runs one after the other, `ledger` and `follower` are the oracle.
+//! `--engine` against three brokers on one Redis. tests/soak/README.md describes it. This file parses the command line, starts
+//! all roles and writes the reports. `plan` has the phases, `director` runs one after the other, `ledger` and `follower` are the
+//! oracle. `engine` has those of several brokers.
 
 mod chart;
 mod client;
