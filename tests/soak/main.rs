@@ -246,6 +246,7 @@ fn soak(settings: &Settings) -> Result<bool, Failure> {
         arguments: server::options(&scratch.path().join("data")),
         environment: shim.environment(),
         log: settings.results.join("broker.log"),
+        patience: Duration::from_secs(20),
     };
     let server = server::Server::start(launch)?;
     let topics = (0..scale.steady_lanes + scale.flood_lanes).map(|lane| format!("soaklane{lane:02}")).collect();

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use crate::Failure;
 use crate::tokens;
 
-/// The time limit for a start or a drain: a drain has 10 s.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit for a drain, which has 10 s.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The interval between two failed starts.
 const RETRY: Duration = Duration::from_millis(300);
 
@@ -29,6 +29,8 @@ pub struct Launch {
     pub environment: Vec<(&'static str, OsString)>,
     /// The file that its log is appended to.
     pub log: PathBuf,
+    /// The time limit for a start.
+    pub patience: Duration,
 }
 
 /// A running broker.
@@ -61,7 +63,7 @@ impl Launch {
                 let _ = writeln!(file, "{line}");
             }
         });
-        match address.recv_timeout(PATIENCE) {
+        match address.recv_timeout(self.patience) {
             Ok(address) => Ok(Process { child, address }),
             Err(error) => {
                 // It may have ended already.
@@ -78,7 +80,7 @@ impl Launch {
         loop {
             match self.spawn(port) {
                 Ok(process) => return Ok(process),
-                Err(failure) if begin.elapsed() > PATIENCE => return Err(failure),
+                Err(failure) if begin.elapsed() > self.patience => return Err(failure),
                 Err(_) => std::thread::sleep(RETRY),
             }
         }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -18,6 +19,8 @@ use crate::process::{Launch, Process};
 pub const BROKERS: usize = 3;
 /// A server that has each command on its disk before it replies.
 const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+/// The time limit for the start of a broker, which waits 30 s for Redis and then has to be started again.
+const START: Duration = Duration::from_secs(90);
 /// A history that outlasts every fault, so that a gap has no excuse.
 const OPTIONS: [&str; 7] = [
     "--threads=2",
@@ -157,8 +160,14 @@ impl Node {
         File::create(&log)?;
         let url = format!("--engine=redis://{}", link.address);
         let arguments = OPTIONS.iter().map(OsString::from).chain([OsString::from(url)]).collect();
-        let launch =
-            Launch { program: program.to_owned(), cores: cores.to_owned(), arguments, environment: Vec::new(), log };
+        let launch = Launch {
+            program: program.to_owned(),
+            cores: cores.to_owned(),
+            arguments,
+            environment: Vec::new(),
+            log,
+            patience: START,
+        };
         let process = launch.spawn(0)?;
         Ok(Self {
             address: process.address(),

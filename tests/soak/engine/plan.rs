@@ -1,10 +1,12 @@
 //! The phases, their order, which the seed decides, and how many there are.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::Failure;
+use crate::engine::faults::{self, Times};
+use crate::engine::publishers;
 use crate::engine::world::World;
-use crate::engine::{faults, publishers};
 
 /// The fault in addition to the steady load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub const ALL: [Phase; 14] = [
     Everything,
 ];
 
+/// Between two faults of a kind, in milliseconds: long enough to recover; and if there are others at the same time.
+const OFTEN: Range<u64> = 1000..4000;
+const RARELY: Range<u64> = 5000..25_000;
+
 /// Returns rounds of all phases, each in an order of its own.
 pub fn rounds(count: usize, random: &mut fastrand::Rng) -> Vec<Phase> {
     let round = || {
@@ -81,15 +87,16 @@ impl Phase {
 
 /// Runs a phase until `until`. `role` gives it random numbers of its own.
 pub fn play(world: &World, phase: Phase, role: &str, until: Instant) {
-    let parts = match phase {
-        Everything => &ALL[..ALL.len() - 1],
-        _ => &[phase],
+    let (parts, between) = match phase {
+        Everything => (&ALL[..ALL.len() - 1], RARELY),
+        _ => (&[phase][..], OFTEN),
     };
+    let times = &Times { until, between };
     std::thread::scope(|scope| {
         for part in parts {
             let role = format!("{role}, {}", part.name());
             scope.spawn(move || {
-                if let Err(failure) = play_part(world, *part, &role, until) {
+                if let Err(failure) = play_part(world, *part, &role, times) {
                     world.fail(format!("{}: {failure}", part.name()));
                 }
             });
@@ -97,22 +104,22 @@ pub fn play(world: &World, phase: Phase, role: &str, until: Instant) {
     });
 }
 
-fn play_part(world: &World, part: Phase, role: &str, until: Instant) -> Result<(), Failure> {
+fn play_part(world: &World, part: Phase, role: &str, times: &Times) -> Result<(), Failure> {
     let mut random = world.random(role);
     match part {
-        KilledBrokers => faults::kill_brokers(world, until, &mut random)?,
-        StoppedBrokers => faults::stop_brokers(world, until, &mut random)?,
-        Restarts => faults::restart_brokers(world, until, &mut random)?,
-        KilledRedis => faults::kill_redis(world, until, &mut random),
-        StoppedRedis => faults::stop_redis(world, until, &mut random),
-        CutLinks => faults::cut_links(world, until, &mut random),
-        StalledLinks => faults::stall_links(world, until, &mut random),
-        LostReplies => faults::lose_replies(world, until, &mut random),
-        LateRequests => faults::delay_requests(world, until, &mut random),
-        SlowLinks => faults::slow_links(world, until, &mut random),
-        Flood => publishers::flood(world, until),
-        OutOfMemory => faults::exhaust_memory(world, until, &mut random)?,
-        Steady | Everything => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+        KilledBrokers => faults::kill_brokers(world, times, &mut random)?,
+        StoppedBrokers => faults::stop_brokers(world, times, &mut random)?,
+        Restarts => faults::restart_brokers(world, times, &mut random)?,
+        KilledRedis => faults::kill_redis(world, times, &mut random),
+        StoppedRedis => faults::stop_redis(world, times, &mut random),
+        CutLinks => faults::cut_links(world, times, &mut random),
+        StalledLinks => faults::stall_links(world, times, &mut random),
+        LostReplies => faults::lose_replies(world, times, &mut random),
+        LateRequests => faults::delay_requests(world, times, &mut random),
+        SlowLinks => faults::slow_links(world, times, &mut random),
+        Flood => publishers::flood(world, times.until),
+        OutOfMemory => faults::exhaust_memory(world, times, &mut random)?,
+        Steady | Everything => std::thread::sleep(times.until.saturating_duration_since(Instant::now())),
     }
     Ok(())
 }
