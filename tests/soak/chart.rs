@@ -84,7 +84,9 @@ fn bands<S>(svg: &mut String, picture: &Picture<'_, S>, seconds: f64, bottom: f6
         let (at, y) = (x(at, seconds) + 11.0, TOP - 24.0);
         writeln!(svg, "<text transform=\"translate({at:.1} {y}) rotate(-60)\" fill=\"{color}\">{name}</text>")
     };
-    name(0.0, "warm-up", "#222222")?;
+    if picture.warm > 0.0 {
+        name(0.0, "warm-up", "#222222")?;
+    }
     for report in picture.reports {
         name(report.begin, report.name, if report.failed == 0 { "#222222" } else { "#c00000" })?;
     }
