@@ -69,18 +69,13 @@ impl<'w> Client<'w> {
     }
 
     pub fn post(&mut self, target: &str, body: &str) -> Outcome {
-        self.post_with(target, "", body)
-    }
-
-    /// Sends a POST with more fields, each of which ends with CRLF.
-    pub fn post_with(&mut self, target: &str, fields: &str, body: &str) -> Outcome {
-        let request = self.request(target, fields, body);
+        let request = self.request(target, body);
         self.ask(request.as_bytes())
     }
 
     /// Sends a POST and resets the connection before a response can arrive.
     pub fn post_and_reset(&mut self, target: &str, body: &str, wait: Duration) {
-        let request = self.request(target, "", body);
+        let request = self.request(target, body);
         if self.connect() && self.send(request.as_bytes()) {
             std::thread::sleep(wait);
         }
@@ -92,7 +87,7 @@ impl<'w> Client<'w> {
 
     /// Pipelines POSTs. Returns the number of responses with status 200.
     pub fn post_many(&mut self, posts: &[(String, String)]) -> usize {
-        let requests: String = posts.iter().map(|(target, body)| self.request(target, "", body)).collect();
+        let requests: String = posts.iter().map(|(target, body)| self.request(target, body)).collect();
         if !self.connect() || !self.send(requests.as_bytes()) {
             self.close();
             return 0;
@@ -123,9 +118,9 @@ impl<'w> Client<'w> {
         true
     }
 
-    fn request(&self, target: &str, fields: &str, body: &str) -> String {
+    fn request(&self, target: &str, body: &str) -> String {
         let (pass, length) = (&self.pass, body.len());
-        format!("POST {target} HTTP/1.1\r\nHost: soak\r\n{pass}{fields}Content-Length: {length}\r\n\r\n{body}")
+        format!("POST {target} HTTP/1.1\r\nHost: soak\r\n{pass}Content-Length: {length}\r\n\r\n{body}")
     }
 
     fn ask(&mut self, request: &[u8]) -> Outcome {

@@ -93,7 +93,7 @@ fn publish(world: &World, client: &mut Client<'_>, body: &Body) -> Option<u64> {
     let (text, begin) = (body.text(first), Instant::now());
     let (before, mut is_repeated) = (world.ledger.newest_id(), false);
     let (state, id) = loop {
-        match ask(world, client, &format!("/publish/{}", topic(body.topic)), "", &text) {
+        match ask(world, client, &format!("/publish/{}", topic(body.topic)), &text) {
             Answer::Accepted(response) => {
                 let id = first_id(world, &response, body.count);
                 // A repeated body may have been accepted long ago.
@@ -124,10 +124,10 @@ fn publish(world: &World, client: &mut Client<'_>, body: &Body) -> Option<u64> {
 }
 
 /// Sends a request, and counts how it ends. Reports what the contract does not allow.
-pub fn ask(world: &World, client: &mut Client<'_>, target: &str, fields: &str, body: &str) -> Answer {
+pub fn ask(world: &World, client: &mut Client<'_>, target: &str, body: &str) -> Answer {
     let count = |counter: &AtomicU64| counter.fetch_add(1, Relaxed);
     let quiet = world.cluster.quiet_generation();
-    match client.post_with(target, fields, body) {
+    match client.post(target, body) {
         Outcome::Response(response) => match response.status {
             200 => return Answer::Accepted(response),
             503 => {
