@@ -7,7 +7,7 @@ use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 use super::{Command, UsageError, unknown_option, usage_error};
 use crate::store;
-pub use crate::store::ToolError;
+pub use crate::records::transfer::ToolError;
 
 const HELP: &str = "\
 esker check, dump, load: check, export and import records
@@ -45,7 +45,7 @@ impl StoreTool {
     pub fn run(&self, input: &mut dyn BufRead, output: &mut dyn Write) -> Result<ToolEnd, ToolError> {
         match self {
             Self::Check(directory) => {
-                let report = store::check(directory)?;
+                let report = store::check(directory, &mut |_| {})?;
                 let counts =
                     format!("records: {}, names: {}, newest id: {}", report.records, report.names, report.newest);
                 Ok(match report.is_good() {

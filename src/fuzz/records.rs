@@ -15,7 +15,8 @@ use serde_json::value::RawValue;
 use super::input::Input;
 use crate::ids::Order;
 use crate::quota::{Client, PageBudget};
-use crate::store::{Location, PageQuery, Record, Store, StoreError, ToolError, check, dump, load};
+use crate::records::transfer::ToolError;
+use crate::store::{Location, PageQuery, Record, Store, StoreError, check, dump, load};
 
 /// The records of an undamaged store.
 const LINES: &str = "\
@@ -124,7 +125,7 @@ fn dump_text(directory: &Path, name: Option<&str>) -> Result<String, ToolError> 
 
 /// Opens a store that may be damaged, and uses it. If the check finds no problems, the store must have the right content.
 fn check_directory(directory: &Path) {
-    let report = check(directory);
+    let report = check(directory, &mut |_| {});
     let is_good = report.is_ok_and(|report| report.is_good());
     let out = dump_text(directory, None);
     assert!(!is_good || out.is_ok());

@@ -4,10 +4,16 @@
 //! ```text
 //! page       builds a page from the versions that were read
 //! schedule   whose page is read next
+//! transfer   records as lines of JSON: exported and imported
+//! report     what a check has found
 //! ```
 
 pub(crate) mod page;
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the binary has commands for it"))]
+pub(crate) mod report;
 pub(crate) mod schedule;
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the binary has commands for it"))]
+pub(crate) mod transfer;
 
 use std::fmt;
 use std::sync::Arc;

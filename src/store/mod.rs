@@ -72,7 +72,7 @@ pub use manual::ManualStore;
 pub use opening::Opening;
 pub use report::{Health, Status, StoreError};
 #[cfg_attr(not(feature = "cli"), allow(unused_imports, reason = "only the binary has commands for it"))]
-pub use tools::{ToolError, check, dump, load};
+pub use tools::{check, dump, load};
 pub use tuning::Tuning;
 
 use disk::location::DataDir;

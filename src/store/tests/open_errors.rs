@@ -28,7 +28,7 @@ fn a_directory_is_locked_by_one_broker() {
     let rig = Rig::new(&scratch.location());
     let pid = std::process::id();
     assert!(open_error(&scratch.location()).contains(&format!("is used by another broker (process {pid}); stop it")));
-    assert!(check(&scratch.0).is_err());
+    assert!(check(&scratch.0, &mut |_| {}).is_err());
     assert!(load(&scratch.0, &mut &b""[..]).is_err());
     assert!(rig.insert("name", "1").is_ok(), "the broker that locked it continues");
     rig.store.close();
@@ -73,7 +73,7 @@ fn a_newer_format_is_refused_and_not_changed() {
     let before = std::fs::read(scratch.database()).unwrap();
     let error = open_error(&scratch.location());
     assert!(error.contains("have format 2, but this version supports only 1; use a newer version of Esker"), "{error}");
-    assert!(check(&scratch.0).is_err() && dump(&scratch.0, None, &mut Vec::new()).is_err());
+    assert!(check(&scratch.0, &mut |_| {}).is_err() && dump(&scratch.0, None, &mut Vec::new()).is_err());
     assert!(std::fs::read(scratch.database()).unwrap() == before);
 }
 
@@ -138,7 +138,7 @@ fn missing_rows_and_tables_are_reported_as_damage() {
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
         let error = open_error(&scratch.location());
         assert!(error.contains(what), "{error}");
-        assert!(!check(&scratch.0).is_ok_and(|report| report.is_good()));
+        assert!(!check(&scratch.0, &mut |_| {}).is_ok_and(|report| report.is_good()));
     }
 }
 
@@ -159,7 +159,7 @@ fn damaged_files_never_panic() {
         }
         let copy = Scratch::new();
         std::fs::write(copy.database(), damaged).unwrap();
-        let found = check(&copy.0);
+        let found = check(&copy.0, &mut |_| {});
         assert!(!found.is_ok_and(|report| report.is_good()), "round {round}");
         let _ = dump(&copy.0, None, &mut Vec::new());
         match Store::open(&copy.location()) {

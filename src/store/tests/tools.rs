@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::tools::check::Report;
+use crate::records::report::Report;
 
 fn dumped(directory: &Path, name: Option<&str>) -> String {
     let mut lines = Vec::new();
@@ -31,9 +31,9 @@ fn a_dump_is_lines_of_json() {
     assert_eq!(dumped(&scratch.0, Some("nobody")), "");
     rig.store.close();
     assert_eq!(dumped(&scratch.0, None), lines.concat());
-    let report = check(&scratch.0).unwrap();
+    let report = check(&scratch.0, &mut |_| {}).unwrap();
     assert_eq!(report, Report { records: 2, names: 2, newest: two, problems: Vec::new() });
-    assert_eq!(report.to_string(), format!("records: 2, names: 2, newest id: {two}\nno problems found"));
+    assert_eq!(report.to_string(), format!("records: 2, names: 2, newest id: {two}; no problems found"));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn check_and_dump_create_nothing() {
     let nowhere = scratch.0.join("nowhere");
     for directory in [&scratch.0, &nowhere] {
         let errors = [
-            check(directory).unwrap_err().to_string(),
+            check(directory, &mut |_| {}).unwrap_err().to_string(),
             dump(directory, None, &mut Vec::new()).unwrap_err().to_string(),
         ];
         assert!(errors.iter().all(|error| error.contains("has no records")), "{errors:?}");
@@ -109,7 +109,7 @@ fn a_check_finds_inconsistencies() {
             (1..100).map(|id| format!("{{\"id\":\"{id}\",\"event\":\"n{}\",\"data\":{id}}}\n", id % 3)).collect();
         assert_eq!(loaded(&scratch.0, &lines.concat()), Ok(99));
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
-        let report = check(&scratch.0).unwrap();
+        let report = check(&scratch.0, &mut |_| {}).unwrap();
         assert!(report.problems.iter().any(|problem| problem.contains(what)), "{sql}: {report}");
     }
 }

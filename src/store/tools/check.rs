@@ -2,21 +2,18 @@
 //! records themselves, recomputed naively. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use rusqlite::Connection;
 use serde::de::IgnoredAny;
 
+use crate::records::report::Report;
 use crate::records::{Record, check_name};
 use crate::store::disk::files::Actor;
 use crate::store::disk::location::DataDir;
 use crate::store::error::{Cause, OpenError};
 use crate::store::tables::recovery::recover;
 use crate::store::tables::schema::{self, INDEXED_THROUGH, Purpose};
-
-/// The maximum number of problems that are reported.
-const MAX_PROBLEMS: usize = 100;
 
 /// Queries whose count must be zero, with the problem if it is not.
 const COUNTS: [(&str, &str); 4] = [
@@ -36,60 +33,21 @@ const COUNTS: [(&str, &str); 4] = [
     ("SELECT count(*) FROM records WHERE id < 1", "records with an invalid id"),
 ];
 
-/// The result of a check.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// The number of records.
-    pub records: u64,
-    /// The number of names.
-    pub names: u64,
-    /// The id of the newest record.
-    pub newest: u64,
-    /// The problems found, at most 100.
-    pub problems: Vec<String>,
-}
-
-impl Report {
-    /// Returns whether no problem was found.
-    pub fn is_good(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    fn add(&mut self, problem: impl Into<String>) {
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem.into());
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, names, newest, problems } = self;
-        writeln!(f, "records: {records}, names: {names}, newest id: {newest}")?;
-        problems.iter().try_for_each(|problem| writeln!(f, "problem: {problem}"))?;
-        f.write_str(if problems.is_empty() {
-            "no problems found"
-        } else {
-            "the store is damaged; restore it from a backup"
-        })
-    }
-}
-
-/// Checks the store in a directory, which no broker may have open.
-pub fn check(directory: &Path) -> Result<Report, OpenError> {
+/// Checks the store in a directory, which no broker may have open. `progress` is told the number of records that were read.
+pub fn check(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report, OpenError> {
     let data_dir = DataDir::acquire_existing(directory, Actor::Tool)?;
     let failed = |cause: Cause| data_dir.error(cause);
     let connection = schema::connect(&data_dir.database, Purpose::ReadHistory).map_err(|error| failed(error.into()))?;
     let mut report = Report::default();
     // Pages that SQLite can't read are a problem found, not a failure of the check.
-    match examine(&connection, &mut report) {
+    match examine(&connection, &mut report, progress) {
         Err(Cause::Damaged(what)) => report.add(what),
         examined => examined.map_err(failed)?,
     }
     Ok(report)
 }
 
-fn examine(connection: &Connection, report: &mut Report) -> Result<(), Cause> {
+fn examine(connection: &Connection, report: &mut Report, progress: &mut dyn FnMut(u64)) -> Result<(), Cause> {
     if schema::identify(connection)? {
         return Err(Cause::Missing);
     }
@@ -102,7 +60,7 @@ fn examine(connection: &Connection, report: &mut Report) -> Result<(), Cause> {
         }
     }
     let expected = newest_of_each_name(connection)?;
-    check_texts(connection, report)?;
+    check_texts(connection, report, progress)?;
     compare_latest(&recover(connection)?.latest, &expected, report);
     Ok(())
 }
@@ -140,10 +98,13 @@ fn newest_of_each_name(connection: &Connection) -> rusqlite::Result<BTreeMap<Str
 }
 
 /// Checks that names are valid and data is JSON.
-fn check_texts(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+fn check_texts(connection: &Connection, report: &mut Report, progress: &mut dyn FnMut(u64)) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, event, data FROM events")?;
     let mut rows = statement.query([])?;
+    let mut count = 0;
     while let Some(row) = rows.next()? {
+        count += 1;
+        progress(count);
         let id: i64 = row.get(0)?;
         if let Err(error) = check_name(row.get_ref(1)?.as_str()?) {
             report.add(format!("record {id}: {error}"));

@@ -7,5 +7,4 @@ mod load;
 
 pub use check::check;
 pub use dump::dump;
-pub use error::ToolError;
 pub use load::load;
