@@ -23,11 +23,16 @@ pub const NAME_COST: u64 = 112;
 /// The bytes of memory that a record takes in addition to its name and data, about.
 const RECORD_COST: u64 = 170;
 
-/// Returns the bytes of memory that a record takes in the log, about, if its name is new. Otherwise it takes less by
-/// [`NAME_COST`] and the length of the name. Measured: a name is there twice for each record, and once more if it is new; the
-/// larger the data, the less of the memory that it is put in is used.
+/// Returns the bytes of memory that a record takes in the log, about, if its name is new: see [`cost_of`].
 pub fn record_cost(record: &NewRecord) -> u64 {
-    let (name, data) = (record.name.len() as u64, record.data.len() as u64);
+    cost_of(&record.name, &record.data)
+}
+
+/// Returns the bytes of memory that a name and data take as a record in the log, about, if the name is new. Otherwise they take
+/// less by [`NAME_COST`] and the length of the name. Measured: a name is there twice for each record, and once more if it is
+/// new; the larger the data, the less of the memory that it is put in is used.
+pub fn cost_of(name: &str, data: &str) -> u64 {
+    let (name, data) = (name.len() as u64, data.len() as u64);
     3 * name + NAME_COST + data + data / 8 + RECORD_COST
 }
 
@@ -296,8 +301,8 @@ pub enum Body {
     },
     /// Records, which [`ReadRecords::records`] returns: as many as this. Their ids begin with the entry's.
     Records(usize),
-    /// The log was created.
-    Created,
+    /// The log was created, or records were loaded while no broker used it. There is nothing to deliver.
+    Marker,
     /// Something that this version does not understand. Says what.
     Unknown(String),
     /// The log has lost entries that some broker knew: positions before this entry may be of events that don't exist.

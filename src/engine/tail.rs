@@ -204,7 +204,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         let mark = Mark { entry: entry.id, token: entry.token };
         match entry.body {
             Body::Unknown(why) => self.stop(entry.id, &why),
-            Body::Created => {
+            Body::Marker => {
                 self.follow.pass(entry.id);
                 self.pass(mark, entry.id);
             }

@@ -245,7 +245,7 @@ pub fn the_log_is_created_once<L: Log>(connect: Connection<'_, L>) {
     assert_eq!(from, From::Next);
     assert!(pulse.last > 5);
     let entries = log.read(0).unwrap();
-    assert_eq!((entries.len(), &entries[0].body, entries[0].id), (1, &Body::Created, pulse.last));
+    assert_eq!((entries.len(), &entries[0].body, entries[0].id), (1, &Body::Marker, pulse.last));
     let again = connect(AMPLE).attach(&Attach::default()).unwrap();
     assert_eq!((again.from, again.pulse.last), (From::Next, pulse.last));
 }

@@ -179,7 +179,7 @@ impl Fields {
                 let is_read = count > 0 && end <= i64::MAX as u64 && self.blob.is_none();
                 is_read.then_some(Body::Records(count))
             }
-            (Some("created"), _) => Some(Body::Created),
+            (Some("created" | "loaded"), _) => Some(Body::Marker),
             (Some("lost"), _) => Some(Body::Lost),
             (Some(other), _) => Some(Body::Unknown(format!("this version of Esker does not know {other:?}"))),
         }

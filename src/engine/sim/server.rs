@@ -170,7 +170,7 @@ impl Data {
                 Some(_) => From::Loss(self.lose(now, attach.floor, token)),
                 None => {
                     let id = self.next_id(now, attach.floor);
-                    self.push(id, id, token, Body::Created);
+                    self.push(id, id, token, Body::Marker);
                     From::Next
                 }
             };
@@ -283,6 +283,6 @@ fn bytes(body: &Body) -> u64 {
     match body {
         Body::Events { blob, .. } => blob.len() as u64,
         Body::Records(_) => RECORDS_COST,
-        Body::Created | Body::Lost | Body::Unknown(_) => 0,
+        Body::Marker | Body::Lost | Body::Unknown(_) => 0,
     }
 }

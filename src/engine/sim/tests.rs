@@ -195,7 +195,7 @@ fn attaching_creates_the_log_once() {
     assert_eq!(attach(&mut connection, None, None, 0).from, From::Next);
     assert_eq!(attach(&mut other, None, None, 0).from, From::Next);
     let entries = other.read(0).unwrap();
-    assert_eq!((ids(&entries), &entries[0].body), (vec![CREATED], &Body::Created));
+    assert_eq!((ids(&entries), &entries[0].body), (vec![CREATED], &Body::Marker));
 }
 
 #[test]
