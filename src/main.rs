@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use esker::StartError;
-use esker::cli::{self, Command, Environment, Launch, StoreTool, ToolEnd, ToolError};
+use esker::cli::{self, Command, EngineCommand, Environment, Launch, RecordTool, ToolEnd, ToolError};
 use esker::logging::{self, Logging};
 
 /// glibc's allocator returns memory only from the top of each thread's heap, so after a surge the process keeps most of its
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &Environment::of_process()) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Tool(tool)) => run_tool(&tool),
+        Ok(Command::Engine(command)) => run_on_engine(&command),
         Ok(Command::Mint(request)) => match request.mint() {
             Ok(token) => print(&format!("{token}\n")),
             Err(error) if error.is_usage() => fail(&error, 2),
@@ -56,8 +57,9 @@ fn describe(error: &StartError) -> String {
     if cli::is_usage(error) { with_advice(&cli::describe(error), "esker --help") } else { cli::describe(error) }
 }
 
-/// Runs a command on a data directory. Its output goes to standard output, and its summary to standard error.
-fn run_tool(tool: &StoreTool) -> ExitCode {
+/// Runs a command on records. Its output goes to standard output, and its summary to standard error.
+fn run_tool(tool: &RecordTool) -> ExitCode {
+    warn(tool.warning());
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let end = tool.run(&mut std::io::stdin().lock(), &mut output);
     match end {
@@ -68,6 +70,21 @@ fn run_tool(tool: &StoreTool) -> ExitCode {
         Ok(ToolEnd::Faulty(text)) => fail(&text, 1),
         Err(ToolError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
+    }
+}
+
+/// Runs a command on an engine.
+fn run_on_engine(command: &EngineCommand) -> ExitCode {
+    warn(command.warning());
+    match command.run() {
+        Ok(text) => print(&text),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn warn(warning: Option<&str>) {
+    if let Some(warning) = warning {
+        let _ = writeln!(std::io::stderr(), "esker: warning: {warning}");
     }
 }
 

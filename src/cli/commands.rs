@@ -14,6 +14,10 @@ pub(super) struct CommandSpec {
     pub(super) options: &'static [(&'static str, &'static str, &'static str)],
 }
 
+/// Options of commands on an engine.
+const PREFIX: (&str, &str, &str) = ("engine-prefix", "TEXT", "prefix of all keys in the engine; {esker} by default");
+const CA: (&str, &str, &str) = ("engine-ca", "FILE", "PEM CA certificates for rediss://");
+
 pub(super) const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "token",
@@ -30,26 +34,42 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "check",
-        operand: "DIR",
+        operand: "DIR|URL",
         help: "checks the records for damage",
-        about: "Checks all records in the data directory DIR for damage. No broker may be running on it.",
-        options: &[],
+        about: "Checks all records for damage: those in the data directory DIR, on which no broker may be running, or \
+                those in the engine at URL.",
+        options: &[PREFIX, CA],
     },
     CommandSpec {
         name: "dump",
-        operand: "DIR",
+        operand: "DIR|URL",
         help: "exports records as JSON lines",
-        about: "Writes the records in the data directory DIR to standard output as JSON lines, oldest first. A \
-                broker may be running on it.",
-        options: &[("event", "NAME", "export only the records with this name")],
+        about: "Writes the records in the data directory DIR, or in the engine at URL, to standard output as JSON \
+                lines, oldest first. Brokers may be running.",
+        options: &[("event", "NAME", "export only the records with this name"), PREFIX, CA],
     },
     CommandSpec {
         name: "load",
-        operand: "DIR",
+        operand: "DIR|URL",
         help: "imports records",
-        about: "Imports the output of esker dump from standard input into the data directory DIR, keeping the ids. \
-                No broker may be running on it.",
-        options: &[],
+        about: "Imports the output of esker dump from standard input into the data directory DIR, or into the engine \
+                at URL, keeping the ids. No broker may be running on it.",
+        options: &[PREFIX, ("engine-records", "SIZE", "memory for records in the engine; 1G by default"), CA],
+    },
+    CommandSpec {
+        name: "engine",
+        operand: "ACTION",
+        help: "shows and upgrades an engine",
+        about: "esker engine status URL prints the state of an engine, its log and its brokers. esker engine raise URL \
+                raises the format of the log to the newest one, which allows records, once all brokers are upgraded. \
+                Without URL, it comes from ESKER_ENGINE. Exits with 1 if the engine can't be reached or the format \
+                can't be raised.",
+        options: &[
+            ("json", "", "status: print JSON"),
+            ("force", "", "raise: even if brokers can't read the newest format"),
+            PREFIX,
+            CA,
+        ],
     },
     CommandSpec {
         name: "health",
@@ -89,6 +109,8 @@ pub(super) enum ValueKind {
     File,
     Directory,
     Shell,
+    /// What `esker engine` does.
+    Action,
 }
 
 impl ValueKind {
@@ -97,7 +119,8 @@ impl ValueKind {
         match name {
             "" => Self::Nothing,
             "FILE" => Self::File,
-            "DIR" => Self::Directory,
+            "DIR" | "DIR|URL" => Self::Directory,
+            "ACTION" => Self::Action,
             "SHELL" => Self::Shell,
             _ => Self::Text,
         }

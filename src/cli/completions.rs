@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::commands::{COMMANDS, CommandSpec, SHELLS, ValueKind};
+use super::engine::ACTIONS;
 use super::options::{OPTIONS, Opt};
 
 /// An option of the broker or of a command.
@@ -109,6 +110,7 @@ fn generate_bash() -> String {
         match ValueKind::by_name(entry.operand) {
             ValueKind::Directory => operand = " operand=yes",
             ValueKind::Shell => words = format!("{} {words}", SHELLS.join(" ")),
+            ValueKind::Action => words = format!("{} {words}", ACTIONS.join(" ")),
             _ => {}
         }
         let _ = writeln!(text, "    {}) words='{words}'{operand} ;;", entry.name);
@@ -165,6 +167,7 @@ fn zsh_action(kind: ValueKind) -> String {
         ValueKind::File => "_files".into(),
         ValueKind::Directory => "_files -/".into(),
         ValueKind::Shell => format!("({})", SHELLS.join(" ")),
+        ValueKind::Action => format!("({})", ACTIONS.join(" ")),
         ValueKind::Nothing | ValueKind::Text => " ".into(),
     }
 }
@@ -229,6 +232,7 @@ fn fish_proposals(kind: ValueKind) -> Option<String> {
     match kind {
         ValueKind::Directory => Some("-a '(__fish_complete_directories)'".into()),
         ValueKind::Shell => Some(format!("-a '{}'", SHELLS.join(" "))),
+        ValueKind::Action => Some(format!("-a '{}'", ACTIONS.join(" "))),
         ValueKind::Nothing | ValueKind::Text | ValueKind::File => None,
     }
 }

@@ -3,7 +3,10 @@
 
 mod commands;
 mod completions;
+mod connection;
+mod engine;
 mod engine_password;
+mod engine_status;
 mod environment;
 mod failure;
 mod health;
@@ -11,6 +14,7 @@ mod levels;
 mod manual;
 mod nearest;
 mod options;
+mod progress;
 mod token;
 mod tools;
 mod unknown;
@@ -22,11 +26,12 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+pub use self::engine::EngineCommand;
 pub use self::environment::{EnvError, Environment};
 pub use self::failure::{describe, is_usage};
 pub use self::health::HealthCheck;
 pub use self::token::{MintError, TokenRequest};
-pub use self::tools::{StoreTool, ToolEnd, ToolError};
+pub use self::tools::{RecordTool, ToolEnd, ToolError};
 use crate::auth::{KeyError, Role, Secret};
 use crate::config::{Config, is_service_link};
 use crate::logging::LogOptions;
@@ -34,7 +39,7 @@ use environment::secret_variable;
 use options::{Choices, Effect, OPTIONS, Opt, help_text};
 use unknown::{unexpected_argument, unknown_broker_option, unknown_option};
 
-/// The commands on a data directory.
+/// The commands on records.
 const TOOLS: [&str; 3] = ["check", "dump", "load"];
 
 const VISIBLE_PASSWORD: &str = "--engine contains a password, which every user of this machine can see in the list of \
@@ -58,7 +63,9 @@ pub enum Command {
     /// Runs a broker.
     Run(Box<Launch>),
     /// Checks, exports or imports records.
-    Tool(StoreTool),
+    Tool(RecordTool),
+    /// Shows the state of an engine, or changes it.
+    Engine(EngineCommand),
     /// Creates and prints a token.
     Mint(TokenRequest),
     /// Checks the health of a broker.
@@ -179,7 +186,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>, environment: &Enviro
             }
             Value(value) if given.is_empty() && value.to_str().is_some_and(|tool| TOOLS.contains(&tool)) => {
                 let tool = value.string().map_err(|error| usage_error(&error))?;
-                return tools::parse(&tool, parser).map_err(|error| UsageError { help: "esker check --help", ..error });
+                return tools::parse(&tool, parser, get)
+                    .map_err(|error| UsageError { help: "esker check --help", ..error });
+            }
+            Value(value) if value == "engine" && given.is_empty() => {
+                return engine::parse(parser, get).map_err(|error| UsageError { help: "esker engine --help", ..error });
             }
             Value(value) if value == "health" && given.is_empty() => {
                 return health::parse(parser, get).map_err(|error| UsageError { help: "esker health --help", ..error });
@@ -265,6 +276,7 @@ mod tests {
             Ok(Command::Run(launch)) => Ok(format!("{launch:?}")),
             Ok(Command::Mint(request)) => Ok(format!("{request:?}")),
             Ok(Command::Tool(tool)) => Ok(format!("{tool:?}")),
+            Ok(Command::Engine(command)) => Ok(format!("{command:?}")),
             Ok(Command::Health(check)) => Ok(format!("{check:?}")),
             Ok(Command::Print(text)) => Ok(text),
             Err(error) => Err(error.to_string()),
@@ -326,6 +338,30 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "engine")]
+    #[test]
+    fn an_engine_is_told_from_a_directory_and_has_its_own_options() {
+        for directory in ["redis", "./redis://h", "http://h", "redis:/h", "unix://h", "dir/redis+sentinel://h"] {
+            let shown = run(&["check", directory], &[("ESKER_ENGINE_PREFIX", "a b")]).unwrap();
+            assert!(shown.contains("keeper: Directory("), "{shown}");
+        }
+        for url in ["redis://h", "VALKEY://h", "redis+sentinel://a,b/n", "valkey+sentinel://a/n"] {
+            let shown = run(&["dump", url, "--event", "a"], &[("ESKER_DATA", "x"), ("ESKER_STALL", "bad")]).unwrap();
+            assert!(shown.contains("Engine(") && shown.contains("Dump(Some(\"a\"))"), "{shown}");
+        }
+        let environment =
+            [("ESKER_ENGINE_PREFIX", "a"), ("ESKER_ENGINE_RECORDS", "5"), ("ESKER_ENGINE_PASSWORD", "s3cret")];
+        let shown = run(&["load", "redis://h", "--engine-prefix", "b"], &environment).unwrap();
+        assert!(shown.contains("prefix: \"{b}\"") && shown.contains("record_bytes: 5"), "{shown}");
+        assert!(shown.contains("password: Some(Password)") && shown.contains("warning: None"), "{shown}");
+        let shown = run(&["engine", "status", "--json"], &[("ESKER_ENGINE", "redis://:s3cret@h")]).unwrap();
+        assert!(shown.contains("is_json: true") && shown.contains("warning: None"), "{shown}");
+        for arguments in [&["check", "redis://:s3cret@h"][..], &["engine", "raise", "redis://:s3cret@h", "--force"]] {
+            let shown = run(arguments, &[]).unwrap();
+            assert!(shown.contains("the URL contains a password") && !shown.contains("s3cret"), "{shown}");
+        }
+    }
+
     /// The manual and the completions are generated from the table.
     #[test]
     fn the_table_of_commands_matches_their_help() {
@@ -375,10 +411,24 @@ mod tests {
             (&["token", "--publish", "greeting1", "--ttl", "1d"], "ms, s, m or h"),
             (&["token", "--port", "80"], "unknown option --port for esker token"),
             (&["--port", "80", "token"], "put the command first: esker token"),
-            (&["check"], "esker check DIR"),
+            (&["check"], "esker check DIR|URL"),
             (&["dump", "a", "b"], "one directory"),
             (&["load", "a", "--event", "b"], "unknown option --event for esker load"),
             (&["check", "-x"], "unknown option -x for esker check"),
+            (&["dump", "a", "--engine-prefix", "x"], "--engine-prefix has no effect on a directory"),
+            (&["dump", "redis://h", "--engine-records", "1G"], "unknown option --engine-records for esker dump"),
+            (&["load", "redis://h", "--engine-records", "many"], "--engine-records can't be \"many\""),
+            (&["load", "redis://h/x"], "the URL has an invalid database"),
+            (&["check", "redis://h", "--engine-ca", "f"], "--engine-ca requires TLS; begin the URL with rediss://"),
+            (&["check", "redis://u@h"], "the URL has a user name, but there is no password; set ESKER_ENGINE_PASSWORD"),
+            (&["engine"], "esker engine status or esker engine raise"),
+            (&["engine", "status"], "the engine's URL is missing"),
+            (&["engine", "lower", "redis://h"], "use status or raise"),
+            (&["engine", "status", "redis://h", "redis://h"], "takes one URL"),
+            (&["engine", "status", "--force"], "--force is for esker engine raise"),
+            (&["engine", "raise", "--json"], "--json is for esker engine status"),
+            (&["engine", "status", "--jsno"], "unknown option --jsno for esker engine; did you mean --json?"),
+            (&["engine", "status", "unix:///run/redis.sock"], "the URL can't be a Unix socket"),
             (&["health", "https://h"], "unix:/PATH"),
             (&["health", "127.0.0.1:80", "127.0.0.1:81"], "one URL"),
             (&["health", "--port", "80"], "unknown option --port for esker health"),

@@ -398,7 +398,8 @@ pub(super) fn help_text() -> String {
          Events sent to POST /publish/{topic} reach clients of GET /subscribe/{topic}.\n\n\
          Usage: esker [OPTION]…\n       \
          esker token …  create a token (esker token --help)\n       \
-         esker check|dump|load DIR  manage records (esker check --help)\n       \
+         esker check|dump|load DIR|URL  manage records (esker check --help)\n       \
+         esker engine ACTION [URL]  show, upgrade an engine (esker engine --help)\n       \
          esker health [URL]  check the health of a broker (esker health --help)\n       \
          esker man, esker completions SHELL  print the manual, shell completions\n\n",
     );

@@ -91,7 +91,8 @@ impl Config {
         matches!(&self.engine.url, Some(Ok(url)) if url.password.is_some())
     }
 
-    pub(super) fn settle_engine(&self) -> Result<Option<EngineSettings>, ConfigError> {
+    /// Checks the settings of the engine; `None` if there is none.
+    pub(crate) fn settle_engine(&self) -> Result<Option<EngineSettings>, ConfigError> {
         let Some(url) = &self.engine.url else { return self.engine.require_nothing() };
         let url = url.clone().map_err(ConfigError::Engine)?;
         if self.max_body > MAX_BODY {

@@ -25,6 +25,7 @@
 //! outage     what the broker's own log says when the engine is lost and back
 //! handle     what the rest of the broker uses
 //! threads    runs all of it
+//! report     the state of the engine, for the command that shows it
 //! ```
 //! The appender, the tail, the reader and the watch are state machines whose every step is a call, so that a simulation can
 //! run them without threads. Independent of topics, frames and HTTP.
@@ -54,6 +55,8 @@ mod queue;
 mod reader;
 #[cfg(feature = "engine")]
 pub mod redis;
+#[cfg(feature = "cli")]
+pub mod report;
 pub mod settings;
 #[cfg(feature = "internals")]
 pub mod sim;
@@ -64,6 +67,9 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod threads;
+#[cfg(all(feature = "cli", not(feature = "engine")))]
+#[path = "absent_tools.rs"]
+pub mod tools;
 pub mod url;
 mod waiting;
 
@@ -72,6 +78,8 @@ use std::time::Duration;
 
 use crate::records::Record;
 
+#[cfg(all(feature = "cli", feature = "engine"))]
+pub use self::redis::tools;
 pub use appender::Appender;
 pub use handle::{Engine, EngineError, Sequenced};
 pub use reader::Reader;

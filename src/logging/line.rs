@@ -81,7 +81,7 @@ fn escape_controls(message: &str) -> Cow<'_, str> {
 }
 
 /// Formats a time as in RFC 3339, in UTC with milliseconds.
-fn rfc3339(unix_millis: u64) -> String {
+pub(crate) fn rfc3339(unix_millis: u64) -> String {
     let (seconds, millis) = (unix_millis / 1000, unix_millis % 1000);
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

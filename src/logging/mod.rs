@@ -16,6 +16,7 @@ use log::{Level, LevelFilter};
 
 use crate::metrics::DROPPED_LOG_LINES;
 pub use line::LogFormat;
+pub(crate) use line::rfc3339;
 use queue::Queue;
 
 /// How long the process waits for the log to be written when it exits; twice this if the queue is full.

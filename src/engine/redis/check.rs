@@ -31,11 +31,16 @@ pub struct Facts {
     /// The name and the version.
     pub name: String,
     version: (u32, u32),
-    is_replica: bool,
+    /// Whether it is a replica.
+    pub is_replica: bool,
     is_loading: bool,
     is_cluster: bool,
     policy: String,
     has_aof: bool,
+    /// The bytes of memory that it uses.
+    pub memory_used: u64,
+    /// The most bytes of memory; 0 if there is no limit.
+    pub memory_limit: u64,
 }
 
 impl Facts {
@@ -65,6 +70,8 @@ impl Facts {
             is_cluster: field("cluster_enabled") == "1",
             policy: field("maxmemory_policy").to_owned(),
             has_aof: field("aof_enabled") == "1",
+            memory_used: field("used_memory").parse().unwrap_or(0),
+            memory_limit: field("maxmemory").parse().unwrap_or(0),
         })
     }
 

@@ -43,6 +43,13 @@ impl Connect for Server {
     type Log = ServerLog;
 
     fn connect(&mut self) -> Result<ServerLog, LogError> {
+        self.reach(|wire, at| self.prepare(wire, at))
+    }
+}
+
+impl Server {
+    /// Connects to the server, and does something with the connection and where the server is.
+    pub(super) fn reach<T>(&self, then: impl FnOnce(Wire, &HostPort) -> Result<T, LogError>) -> Result<T, LogError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let (at, dialer) = match &self.settings.address {
             EngineAddress::Server(at, tls) => (at.clone(), self.dialer(*tls)),
@@ -53,21 +60,24 @@ impl Connect for Server {
         };
         let opened = dialer.open(&at, deadline).and_then(|mut wire| {
             dialer.authenticate(&mut wire)?;
-            self.prepare(wire, &at)
+            then(wire, &at)
         });
         opened.map_err(|why| dialer.locate(&at, why))
     }
-}
 
-impl Server {
+    /// Selects the database, and tells the server who this is.
+    pub(super) fn select(&self, wire: &mut Wire) -> Result<(), LogError> {
+        if self.settings.database != 0 {
+            wire.call(redis::cmd("SELECT").arg(self.settings.database))?;
+        }
+        // For the administrator's eyes: CLIENT LIST shows it. It works without.
+        wire.ask(redis::cmd("CLIENT").arg("SETNAME").arg(format!("esker-{}", std::process::id()))).map(drop)
+    }
+
     /// Checks the server, and what it can prove.
     fn prepare(&self, mut wire: Wire, at: &HostPort) -> Result<ServerLog, LogError> {
         let settings = &self.settings;
-        if settings.database != 0 {
-            wire.call(redis::cmd("SELECT").arg(settings.database))?;
-        }
-        // For the administrator's eyes: CLIENT LIST shows it. It works without.
-        wire.ask(redis::cmd("CLIENT").arg("SETNAME").arg(format!("esker-{}", std::process::id())))?;
+        self.select(&mut wire)?;
         let facts = Facts::ask(&mut wire)?;
         facts.check()?;
         let fsync = facts.fsync(&mut wire)?;
@@ -85,7 +95,7 @@ impl Server {
 }
 
 /// Finds out how it is proven that records are durable, or why that can't be.
-fn record_proofs(
+pub(super) fn record_proofs(
     wire: &mut Wire,
     ack: AckMode,
     facts: &Facts,

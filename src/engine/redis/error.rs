@@ -74,6 +74,11 @@ pub fn from_server(code: &str, details: &str) -> LogError {
         "MISCONF" => not_writable(format!("it can't save its data, see its own log ({said})")),
         "NOREPLICAS" => not_writable(format!("it has fewer replicas than its min-replicas-to-write demands ({said})")),
         "LOADING" | "MASTERDOWN" | "UNBLOCKED" | "CLUSTERDOWN" | "BUSY" | "TRYAGAIN" => not_writable(said),
+        "INUSE" => {
+            let brokers = if details == "1" { "1 broker uses".to_owned() } else { format!("{details} brokers use") };
+            setup(format!("{brokers} this log; stop them first. A broker counts for 10 s after it has ended"))
+        }
+        "BADIDS" => setup(format!("somebody else stores records, or the engine's clock was set back ({said})")),
         "OLDFORMAT" | "RECORDSFULL" => LogError::Refused(Refusal::Records, from_records(code, details)),
         _ => from_setup(code, said).unwrap_or_else(|| from_general(said)),
     }

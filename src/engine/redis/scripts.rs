@@ -26,6 +26,14 @@ macro_rules! script {
     };
 }
 
+/// Defines a script of the commands on an engine.
+macro_rules! tool_script {
+    ($name:ident, $flags:literal, $file:literal) => {
+        #[cfg(feature = "cli")]
+        script!($name, $flags, $file);
+    };
+}
+
 script!(APPEND, "", "append.lua");
 script!(FREE, " flags=allow-oom", "free.lua");
 script!(HELLO, " flags=allow-oom", "hello.lua");
@@ -40,6 +48,13 @@ script!(VERSIONS, " flags=allow-oom", "versions.lua");
 script!(RECORDS, " flags=allow-oom", "records.lua");
 script!(HAS, " flags=allow-oom", "has.lua");
 script!(CHECK, " flags=no-writes", "check.lua");
+tool_script!(BEGIN, " flags=no-writes", "tools/begin.lua");
+tool_script!(LOAD, "", "tools/load.lua");
+tool_script!(RAISE, " flags=allow-oom", "tools/raise.lua");
+tool_script!(STATUS, " flags=no-writes", "tools/status.lua");
+tool_script!(CHECK_RECORDS, " flags=no-writes", "tools/check_records.lua");
+tool_script!(CHECK_INDEX, " flags=no-writes", "tools/check_index.lua");
+tool_script!(CHECK_LOG, " flags=no-writes", "tools/check_log.lua");
 
 impl Script {
     fn new(text: &'static str) -> Self {
