@@ -134,7 +134,7 @@ impl Simulation {
             "the hub knows every record"
         );
         let start = found.resolve(false);
-        let joined = self.hub.join_records(worker, asked.into(), start).expect("there is room");
+        let joined = self.hub.join_records(worker, asked.into(), start, 0).expect("there is room");
         let exists = |id: &u64| *id == 0 || self.all.contains_key(id);
         let known = text.as_deref().and_then(|text| text.parse().ok()).filter(exists);
         assert_eq!(joined.gap.is_some(), text.is_some() && known.is_none());
