@@ -25,7 +25,7 @@
 //! | feature | |
 //! |---|---|
 //! | `records` | `/insert`, `/events`, `/audit` and `Broker::insert`: records in SQLite. A program can link only one copy of SQLite; one that uses another crate for it leaves this out, and those routes are not found. |
-//! | `engine` | [`Config::engine`]: several brokers that share their topics through a log in Redis or Valkey. |
+//! | `engine` | [`Config::engine`]: several brokers that share their topics and records through a log in Redis or Valkey. |
 //! | `tls` | encrypted connections to the engine (`rediss://`). |
 //! | `cli`, `jemalloc` | the `esker` binary: its command line, log and allocator. Programs that embed the library don't need them. `cli` includes [`Config::from_env`]. |
 //! | `internals` | modules for this repository's tests and benchmarks. Not part of the public API. |
