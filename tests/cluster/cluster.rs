@@ -101,7 +101,7 @@ impl Node {
         self.broker = Some(Broker::start_listening(self.command(), &arguments));
     }
 
-    /// Without `ESKER_DATA`, the broker keeps no records.
+    /// Without `ESKER_DATA`, which has no effect with an engine.
     fn command(&self) -> Command {
         let mut command = command(&[]);
         command.env_remove("ESKER_DATA").envs(self.environment.iter().cloned()).current_dir(&self.home.path);
