@@ -196,7 +196,7 @@ fn with_variables(expression: &str) -> String {
 
 #[test]
 fn prometheus_scrapes_and_every_dashboard_expression_has_data() {
-    let redis = RedisServer::start(&[]);
+    let redis = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let broker = Broker::start_with_tokens(&["--threads", "2", "--engine", &redis.url()], &SECRETS);
     let prometheus = Prometheus::start(&broker);
     prometheus.wait_for("up{job=\"esker\"}", "1");
@@ -206,7 +206,7 @@ fn prometheus_scrapes_and_every_dashboard_expression_has_data() {
     prometheus.wait_for("esker_events_published_total", "8");
     prometheus.wait_for("sum(esker_events_delivered_total)", "8");
     prometheus.wait_for("esker_delivery_latency_seconds_count", "7");
-    prometheus.wait_for("esker_store_commit_seconds_count", "1");
+    prometheus.wait_for("esker_engine_records_appended_total", "1");
     prometheus.wait_for("sum by (reason) (esker_streams_closed_total{reason=\"peer\"})", "1");
     prometheus.wait_for("count(count_over_time(esker_threads[1m]) > 2)", "1");
 

@@ -154,10 +154,12 @@ pub const PAGES: &[Page] = &[
         &[
             ("sh", "make cluster", NotHere("cluster.rs starts it")),
             ("sh", "redis-server --port", NotHere("`the_guides_brokers_share_a_log` runs it with a server of its own")),
+            ("sh", "esker dump esker-data |", NotHere("`records_move_between_a_directory_and_the_engine` runs it")),
             ("haproxy", "defaults", Proxy),
             ("caddy", "reverse_proxy", Proxy),
             ("nginx", "upstream brokers", Proxy),
             ("sh", "esker --engine redis+sentinel", NotHere("sentinels; tests/log starts some")),
+            ("sh", "esker engine raise", NotHere("`a_log_is_raised_when_all_brokers_can_read_it` runs it")),
             ("text", "user esker", NotHere("`the_guide_lists_the_rights` compares it")),
         ]
     ),
