@@ -178,7 +178,8 @@ fn without_memory_no_records_are_half_written() {
     };
     assert!(matches!(&refused, LogError::Refused(Refusal::Memory, why) if why.contains("maxmemory")), "{refused:?}");
     assert!(inserted > 50, "{inserted} batches");
-    // Whatever does not need memory works.
+    // Whatever does not need memory works, even without any.
+    server.config_set("maxmemory", "1mb");
     assert_eq!(broker.log.register(broker.hello, 1).unwrap().len(), 1);
     assert_eq!(records(&mut broker).len(), inserted * 2);
     assert_eq!(newest(&mut broker).len(), inserted + 1);
@@ -247,6 +248,18 @@ fn ids_of_records_are_exact() {
         assert_eq!(broker.log.versions("a", first, 1).unwrap()[0].id, first + 3);
         assert_eq!(broker.log.records(first, first).unwrap()[0].id, first);
     }
+}
+
+#[test]
+fn ids_of_records_exceed_those_of_all_records() {
+    let server = durable(&[]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    let time = broker.log.pulse(broker.hello).unwrap().time;
+    broker.floor = time + 3_600_000_000;
+    let first = broker.insert(&[("a", "1"), ("b", "2")]).unwrap();
+    broker.floor = 0;
+    server.command::<()>(&["HSET", "{esker}:1:meta", "last", &time.to_string()]);
+    assert_eq!(broker.insert(&[("a", "3")]).unwrap(), first + 2);
 }
 
 #[test]
