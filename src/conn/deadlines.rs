@@ -1,7 +1,7 @@
 //! Sets the deadlines of connections, and ends what is late: requests time out, and idle connections are closed.
 
 use super::connection::Connection;
-use super::timeout::{DRAIN_LINGER_MILLIS, TimeoutKind};
+use super::timeout::{DRAIN_FIRST_MILLIS, DRAIN_LINGER_MILLIS, TimeoutKind};
 use super::{ConnectionId, Connections, IterationContext};
 use crate::clock::millis;
 use crate::metrics::Unread;
@@ -110,8 +110,9 @@ impl<S: Stream> Connections<S> {
         self.slab.get(key).is_none_or(|connection| connection.timer.deadline() > cx.now.millis)
     }
 
-    /// Begins or continues to drain: closes connections between two requests, gives those that linger less time, and refuses
-    /// requests whose token waits to be verified. Publishes wait for the engine until the millisecond `until` at most.
+    /// Begins or continues to drain: closes connections between two requests, and new ones that have sent none for a moment. Gives
+    /// those that linger less time, and refuses requests whose token waits to be verified. Publishes wait for the engine until
+    /// the millisecond `until` at most.
     pub(crate) fn drain(&mut self, until: u64, cx: &IterationContext) {
         self.is_draining = true;
         self.refuse_delayed(cx);
@@ -123,7 +124,13 @@ impl<S: Stream> Connections<S> {
                 _ => {}
             }
         }
-        let is_idle = |connection: &Connection<S>| !connection.is_admin() && connection.is_idle();
+        // The deadline of a first request says when its connection was accepted.
+        let latest = cx.now.millis + millis(cx.service.settings.request_timeout);
+        let is_new = |connection: &Connection<S>| {
+            connection.timer.kind() == TimeoutKind::First && connection.timer.deadline() + DRAIN_FIRST_MILLIS > latest
+        };
+        let is_idle =
+            |connection: &Connection<S>| !connection.is_admin() && connection.is_idle() && !is_new(connection);
         let idle: Vec<_> = self.slab.iter().filter(|(_, connection)| is_idle(connection)).map(|(key, _)| key).collect();
         idle.into_iter().for_each(|key| self.close(key, cx));
     }

@@ -19,6 +19,8 @@ const STORE_MILLIS: u64 = 60_000;
 const LOOKUP_MILLIS: u64 = 5_000;
 /// How long a connection lingers for the peer's end after its own.
 const LINGER_MILLIS: u64 = 5_000;
+/// How long a new connection may take to send its first request while the broker drains: a proxy sends it right away.
+pub(super) const DRAIN_FIRST_MILLIS: u64 = 500;
 /// How long a connection lingers while the broker drains.
 pub(super) const DRAIN_LINGER_MILLIS: u64 = 500;
 /// A body may pause for this many times the limit for a head.

@@ -89,6 +89,11 @@ impl<L: Listen> Acceptor<L> {
         notified.for_each(|listener| listener.state = AcceptState::HasMore);
     }
 
+    /// Looks for connections at all listeners, also at those at which none waited when they were looked at last.
+    pub fn look_again(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.state = AcceptState::HasMore);
+    }
+
     /// Returns what is left of the acceptor while the broker drains: the administration's listener, if there is one. This
     /// worker serves its connections, because the others may have ended.
     pub fn for_administration(self) -> Option<Self> {

@@ -23,6 +23,8 @@ pub struct ConnectionLimiter {
     is_paused: AtomicBool,
     /// Whether a client waits to be accepted, and an idle connection is to be closed for it.
     is_slot_wanted: AtomicBool,
+    /// Whether all connections were accepted that ever will be, except the administration's.
+    has_last: AtomicBool,
     per_address: Option<(usize, Mutex<Addresses>)>,
 }
 
@@ -43,6 +45,7 @@ impl ConnectionLimiter {
             admin_open: AtomicUsize::new(0),
             is_paused: AtomicBool::new(false),
             is_slot_wanted: AtomicBool::new(false),
+            has_last: AtomicBool::new(false),
             per_address: max_per_address.map(|max| (max, Mutex::default())),
         }
     }
@@ -68,6 +71,16 @@ impl ConnectionLimiter {
     /// Returns whether no connections are open, except the administration's.
     pub fn is_empty(&self) -> bool {
         self.open.load(Ordering::SeqCst) == 0
+    }
+
+    /// Notes that the last connection was accepted and passed to its worker.
+    pub fn note_last(&self) {
+        self.has_last.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns whether the last connection was accepted and passed to its worker.
+    pub fn has_last(&self) -> bool {
+        self.has_last.load(Ordering::SeqCst)
     }
 
     /// Pauses accepting until the next release.

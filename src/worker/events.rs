@@ -115,9 +115,6 @@ impl<K: Reactor> Worker<K> {
     fn add_connection(&mut self, accepted: Accepted<K::Stream>) {
         let role = accepted.role;
         let is_admin = role == ListenerRole::Administration;
-        if self.phase.is_draining() && !is_admin {
-            return self.release(accepted.socket, role);
-        }
         match self.connections.add(accepted, &self.cx, &self.reactor) {
             Ok(()) => {
                 self.cx.metrics().accepted.add(1);

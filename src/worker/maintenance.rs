@@ -13,6 +13,9 @@ use crate::util::shrink::Shrink;
 /// Microseconds of a loop iteration for connections that are late.
 const TIME_OUT_MICROS: u64 = 500;
 
+/// How often a drain accepts before it closes the listeners. More connections than these accept may wait there only in a flood.
+const LAST_ACCEPTS: usize = 32;
+
 /// When the periodic work is due, and how far it has got.
 #[derive(Debug)]
 pub(super) struct Maintenance {
@@ -135,7 +138,7 @@ impl<K: Reactor> Worker<K> {
         let schedule = match self.phase {
             LifePhase::Draining { schedule, .. } => schedule,
             LifePhase::Serving => {
-                self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
+                self.stop_accepting();
                 Schedule::new(now, millis(self.cx.service.settings.drain), self.streams.len())
             }
         };
@@ -144,6 +147,16 @@ impl<K: Reactor> Worker<K> {
         let is_ending = !self.must_deliver_first(schedule)
             && self.streams.drain(schedule.due(now), BUDGET_PER_ITERATION, self.cx.timestamp());
         self.phase = LifePhase::Draining { schedule, is_ending };
+    }
+
+    /// Closes the listeners, if this worker has them, except the administration's. Connections that wait there would be reset,
+    /// and a proxy could not know whether their requests were served: they are accepted first.
+    fn stop_accepting(&mut self) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        acceptor.look_again();
+        (0..LAST_ACCEPTS).for_each(|_| self.accept());
+        self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
+        self.limiter.note_last();
     }
 
     /// Returns whether no stream may end yet, because events are on the way to it. Everything that was accepted before the drain
@@ -162,7 +175,9 @@ impl<K: Reactor> Worker<K> {
     /// Returns whether the worker has drained.
     pub(crate) fn is_over(&self) -> bool {
         let LifePhase::Draining { schedule, .. } = self.phase else { return false };
-        let has_ended = self.streams.is_empty() && self.connections.has_only_administration();
+        // In this order: what was passed to this worker is in its mailbox when the acceptor has ended.
+        let has_all = self.limiter.has_last() && self.mailbox.is_empty();
+        let has_ended = has_all && self.streams.is_empty() && self.connections.has_only_administration();
         // The worker that serves the administration does so until all others have ended.
         let is_last = self.acceptor.is_none() || self.limiter.is_empty();
         (has_ended && is_last) || self.cx.now.millis >= schedule.until()
