@@ -24,7 +24,7 @@ const REDIS_LIMIT: u64 = 1 << 30;
 /// Descriptors of a broker: far more than there are clients.
 const DESCRIPTOR_LIMIT: u64 = 500;
 
-/// Runs all phases. Calls `progress` after each.
+/// Runs all phases. Calls `progress` after each. The load is paused when it returns.
 pub fn direct(
     world: &World,
     phases: &[Phase],
@@ -35,7 +35,6 @@ pub fn direct(
     world.enter("start");
     quiesce(world, followers);
     let baseline = usage(world);
-    world.is_idle.store(false, SeqCst);
     let mut reports = Vec::new();
     for (nth, phase) in phases.iter().enumerate() {
         let report = run(world, *phase, nth, length, followers);
@@ -52,13 +51,13 @@ fn run(world: &World, phase: Phase, nth: usize, length: Duration, followers: &Se
     // Those of the idle time before don't count.
     let _ = world.take_latencies();
     world.enter(phase.name());
+    world.is_idle.store(false, SeqCst);
     plan::play(world, phase, &format!("phase {nth}"), Instant::now() + length);
     let idle = world.began.elapsed().as_secs_f64();
     world.enter(&format!("{}, idle", phase.name()));
     let latency = world.take_latencies();
     quiesce(world, followers);
     let usage = usage(world);
-    world.is_idle.store(false, SeqCst);
     let mut counts = world.counted();
     counts.iter_mut().zip(before).for_each(|(after, before)| after.1 -= before.1);
     Report { name: phase.name(), begin, idle, usage, counts, latency, failed: world.failed() - failed }
