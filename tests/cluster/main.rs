@@ -40,6 +40,7 @@ mod support;
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 #[path = "../faults/test_clock.rs"]
 mod test_clock;
+mod tools;
 mod trim;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
