@@ -44,6 +44,8 @@ pub struct Tail<C: Connect, F: Follow> {
     load: Option<Load>,
     /// The id up to which records are applied. Those that an older entry refers to are superseded, or were applied.
     records_through: u64,
+    /// The newest record that was handed over. A log that has it has all that were.
+    newest_record: Option<Record>,
     /// When to make sure that the log still has what was read; `None` before that has been done over this connection.
     verify_at: Option<u64>,
     started: u64,
@@ -59,6 +61,8 @@ enum Load {
     All(Vec<Record>),
     /// Those that are newer than the ones that are known.
     Newer,
+    /// Those that are newer if the log has those that are known, or else all of them.
+    Check,
 }
 
 /// Records that entries refer to, ascending by id: all up to an id.
@@ -97,6 +101,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             fetched: Fetched::default(),
             load: Some(Load::All(Vec::new())),
             records_through: 0,
+            newest_record: None,
             verify_at: None,
             started,
             has_begun: false,
@@ -125,7 +130,9 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         if self.verify_at.is_none_or(|time| time <= now) {
             self.attach();
         }
-        match self.load.take() {
+        // Records of entries that are trimmed before the next one is read must be among those that are loaded.
+        let is_placed = !self.entries.is_empty() || (self.has_begun && !self.has_gap);
+        match self.load.take_if(|_| is_placed) {
             Some(load) => self.load_records(load),
             None if self.entries.is_empty() => self.read_on(),
             None => {}
@@ -213,6 +220,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.records = self.fetched.take_through(last);
                 self.records.retain(|record| record.id > self.records_through);
                 self.records_through = self.records_through.max(last);
+                self.note_newest(self.records.back().cloned());
                 self.follow.pass(last);
                 self.applying = Some((mark, last));
             }
@@ -255,11 +263,14 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             self.load = Some(load);
             return;
         };
-        let after = match &load {
-            Load::All(records) => records.last().map_or(0, |record| record.id),
-            Load::Newer => self.records_through,
+        let records = match &load {
+            Load::All(records) => log.newest_records(records.last().map_or(0, |record| record.id)),
+            Load::Newer => log.newest_records(self.records_through),
+            Load::Check => {
+                self.newest_record.as_ref().map_or(Ok(Vec::new()), |record| log.records(record.id, record.id))
+            }
         };
-        match log.newest_records(after) {
+        match records {
             Ok(records) => self.take_loaded(load, records),
             Err(error) => {
                 self.load = Some(load);
@@ -278,15 +289,25 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             }
             (Load::All(all), None) => {
                 self.records_through = all.last().map_or(0, |record| record.id);
+                self.newest_record = all.last().cloned();
                 self.follow.reset_records(all);
             }
             (Load::Newer, Some(newest)) => {
                 self.records_through = newest;
+                self.note_newest(records.last().cloned());
                 self.records = records.into();
                 self.load = Some(Load::Newer);
             }
+            (Load::Check, _) => {
+                let has_known = records.first() == self.newest_record.as_ref();
+                self.load = Some(if has_known { Load::Newer } else { Load::All(Vec::new()) });
+            }
             (Load::Newer, None) => {}
         }
+    }
+
+    fn note_newest(&mut self, record: Option<Record>) {
+        self.newest_record = record.or(self.newest_record.take());
     }
 
     /// Returns whether nothing is missing between what was read and an entry. One that can't be understood does not say.
@@ -372,7 +393,6 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.engine.shared.tail.trimmed.add(1);
                 log::warn!("the engine has trimmed events that this broker has not read; all streams get a gap event");
                 self.skip_to(oldest);
-                self.load.get_or_insert(Load::Newer);
             }
             // All streams know of the loss. What was appended before it is lost, too.
             From::Loss(loss) if loss <= self.engine.shared.applied() => self.engine.shared.forget_appended(loss),
@@ -389,9 +409,10 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     }
 
     /// Continues with the entry that has this id. The position stays what it was until then, so that another loss in the
-    /// meantime is noticed.
+    /// meantime is noticed. Records that the entries before it refer to may be new, or lost.
     fn skip_to(&mut self, id: u64) {
         self.discard();
+        self.check_records();
         self.after = id.saturating_sub(1);
         self.has_gap = true;
     }
@@ -437,13 +458,20 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         self.engine.shared.link_down(Side::Tail, &error.to_string(), self.millis());
     }
 
-    /// Has all records read anew over the next connection, if some were read that the log was not yet read up to. The next
-    /// server may have lost them, and nothing would tell.
+    /// Has records checked over the next connection, if some were read that the log was not yet read up to. The next server
+    /// may have lost them, and nothing would tell.
     fn restart_load(&mut self) {
         let is_ahead = self.records_through > self.engine.shared.applied();
-        if is_ahead || matches!(self.load, Some(Load::All(_))) {
-            self.load = Some(Load::All(Vec::new()));
+        if is_ahead || self.load.is_some() || !self.has_begun {
+            self.check_records();
         }
+    }
+
+    /// Has the log checked for the records that are known before anything else is applied. If not all were read yet, begins
+    /// anew.
+    fn check_records(&mut self) {
+        let is_complete = self.has_begun && !matches!(self.load, Some(Load::All(_)));
+        self.load = Some(if is_complete { Load::Check } else { Load::All(Vec::new()) });
     }
 
     fn millis(&self) -> u64 {
