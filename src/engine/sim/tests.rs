@@ -1,9 +1,11 @@
+mod records;
+
 use std::time::Duration;
 
 use super::super::blob::{Blob, Part};
 use super::super::log::{
-    Append, Appended, Attach, Attached, Body, Connect, Entry, From, Hello, Log, LogError, Mark, OwnId, Refusal,
-    Repetition,
+    Append, Appended, Attach, Attached, Body, Connect, Entry, From, Hello, Log, LogError, Mark, OwnId, RECORDS_COST,
+    Refusal, Repetition,
 };
 use super::*;
 
