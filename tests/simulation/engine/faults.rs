@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use esker::internals::engine::FORMAT;
 use esker::internals::engine::sim::{Faults, OldServer};
-use esker::internals::sim::{appender_link, tail_link};
+use esker::internals::sim::{appender_link, reader_link, tail_link};
 
 use super::super::world::trace;
 use super::node::Node;
@@ -35,7 +36,7 @@ impl World {
     /// Something happens to the log or to a node's connections.
     pub(super) fn hurt(&mut self, place: usize) {
         let Some(serial) = self.nodes[place].as_ref().map(|node| node.serial) else { return };
-        let link = if self.rng.bool() { appender_link(serial) } else { tail_link(serial) };
+        let link = [appender_link, tail_link, reader_link][self.rng.usize(0..3)](serial);
         match self.rng.u8(0..12) {
             _ if !self.scenario.has_faults => {}
             0 | 1 => self.log.break_link(link),
@@ -108,9 +109,11 @@ impl World {
         self.log.end_unaware_servers();
         self.log.set_away(false);
         self.oracle.is_split = false;
+        self.raise_format();
         for serial in 1..=self.serials {
             self.log.cut(appender_link(serial), false);
             self.log.cut(tail_link(serial), false);
+            self.log.cut(reader_link(serial), false);
         }
         for place in 0..NODES {
             if self.nodes[place].as_ref().is_none_or(|node| node.is_closing) {
@@ -118,6 +121,14 @@ impl World {
                 self.start(place);
             }
         }
+    }
+
+    /// An operator lets the log have records. A failover may undo that.
+    pub(super) fn raise_format(&mut self) {
+        let is_first = self.scenario.has_old_format && !std::mem::replace(&mut self.is_raised, true);
+        let is_early = is_first && self.log.lost().is_empty();
+        assert!(!is_early || self.log.inserted().is_empty(), "the log has records that its format does not allow");
+        self.log.set_format(FORMAT);
     }
 
     pub(super) fn restart(&mut self, place: usize) {

@@ -13,6 +13,8 @@ pub enum Told {
     Event(Seen),
     Pass(u64),
     LoseThrough(u64),
+    Record(SeenRecord),
+    Reset(Vec<SeenRecord>),
 }
 
 /// An event that a follower got.
@@ -24,10 +26,19 @@ pub struct Seen {
     pub index: usize,
 }
 
+/// A record that a follower got.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeenRecord {
+    pub id: u64,
+    pub name: Arc<str>,
+    /// The number of the insert.
+    pub number: usize,
+}
+
 #[derive(Debug, Default)]
 pub struct Notes {
     pub told: Vec<Told>,
-    /// The number of events that it takes now.
+    /// The number of events and records that it takes now.
     pub room: usize,
 }
 
@@ -41,7 +52,7 @@ impl Notes {
 impl Told {
     pub fn newest(&self) -> Option<u64> {
         match self {
-            Self::Begin(_) => None,
+            Self::Begin(_) | Self::Record(_) | Self::Reset(_) => None,
             Self::Event(seen) => Some(seen.id),
             Self::Pass(id) | Self::LoseThrough(id) => Some(*id),
         }
@@ -81,12 +92,15 @@ impl Follow for Follower {
         self.lock().told.push(Told::Pass(id));
     }
 
-    fn apply_records(&mut self, _records: &mut VecDeque<Record>) {
-        todo!()
+    fn apply_records(&mut self, records: &mut VecDeque<Record>) {
+        let mut notes = self.lock();
+        let count = notes.room.min(records.len());
+        notes.room -= count;
+        notes.told.extend(records.drain(..count).map(|record| Told::Record(read_record(&record))));
     }
 
-    fn reset_records(&mut self, _newest: Vec<Record>) {
-        todo!()
+    fn reset_records(&mut self, newest: Vec<Record>) {
+        self.lock().told.push(Told::Reset(newest.iter().map(read_record).collect()));
     }
 
     fn subscribers(&self) -> u64 {
@@ -102,6 +116,12 @@ pub fn lines(number: usize, index: usize) -> String {
 fn read(event: &LogEvent) -> Seen {
     let (number, index) = numbers(&event.lines);
     Seen { id: event.id, number, index }
+}
+
+/// Returns what a record is of.
+pub fn read_record(record: &Record) -> SeenRecord {
+    let number = record.data.parse().expect("a number");
+    SeenRecord { id: record.id, name: Arc::clone(&record.name), number }
 }
 
 /// Returns the number of the publish that the lines are of, and the index of the event in it.

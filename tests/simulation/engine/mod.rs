@@ -6,6 +6,7 @@
 //! node       one broker's part of the engine
 //! follower   notes what the tail hands over
 //! oracle     what must be true of it
+//! records    inserts and lookups, and what must be true of records
 //! faults     what happens to the log and to connections
 //! scripted   what seeds rarely meet
 //! ```
@@ -14,6 +15,7 @@ mod faults;
 pub(super) mod follower;
 mod node;
 pub(super) mod oracle;
+pub(super) mod records;
 mod scripted;
 mod world;
 

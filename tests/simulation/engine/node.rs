@@ -6,19 +6,22 @@ use std::time::Duration;
 
 use esker::internals::engine::blob::Part;
 use esker::internals::engine::sim::{SimConnect, SimLog};
-use esker::internals::engine::{Appender, Engine, EngineError, Health, Sequenced, Tail};
-use esker::internals::sim::{Clock, ManualClock, appender_link, tail_link};
+use esker::internals::engine::{Appender, Engine, EngineError, Health, Reader, Sequenced, Tail};
+use esker::internals::records::NewRecord;
+use esker::internals::sim::{Clock, ManualClock, appender_link, reader_link, tail_link};
 
 use super::follower::{self, Follower, lines};
 
-/// What a publish or a barrier was told.
+/// What a request was told.
 #[derive(Clone, Debug)]
 pub enum Told {
     Publish(usize, Result<Sequenced, EngineError>),
     Barrier(usize, bool),
+    Insert(usize, Result<u64, EngineError>),
+    Lookup(usize, Result<bool, EngineError>),
 }
 
-/// The result of a publish or a barrier, and when it came.
+/// The result of a request, and when it came.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub told: Told,
@@ -48,6 +51,7 @@ pub struct Node {
     pub engine: Engine,
     appender: Appender<SimConnect>,
     tail: Tail<SimConnect, Follower>,
+    reader: Reader<SimConnect>,
     pub follower: Follower,
     answers: Answers,
     pub is_closing: bool,
@@ -64,6 +68,7 @@ impl Node {
             clock: Arc::clone(clock),
             appender: Appender::new(engine.clone(), log.connector(appender_link(serial)), serial),
             tail: Tail::new(engine.clone(), log.connector(tail_link(serial)), follower.clone()),
+            reader: Reader::new(engine.clone(), log.connector(reader_link(serial))),
             engine,
             follower,
             answers: answers.clone(),
@@ -84,6 +89,19 @@ impl Node {
         self.engine.barrier(move |has_passed| note(Told::Barrier(number, has_passed)));
     }
 
+    /// Inserts a record, whose data is the number.
+    pub fn insert(&self, number: usize, name: &str) {
+        let record = NewRecord { name: name.into(), data: number.to_string().into() };
+        let note = self.note();
+        self.engine.insert(record, move |result| note(Told::Insert(number, result)));
+    }
+
+    /// Asks whether there is a record.
+    pub fn look_up(&self, number: usize, id: u64) {
+        let note = self.note();
+        self.engine.find_record(id, move |result| note(Told::Lookup(number, result)));
+    }
+
     fn note(&self) -> impl FnOnce(Told) + Send + 'static {
         let (answers, follower, clock) = (self.answers.clone(), self.follower.clone(), Arc::clone(&self.clock));
         move |told| {
@@ -95,6 +113,12 @@ impl Node {
     pub fn step_appender(&mut self) {
         if !self.appender.is_over() {
             self.appender.step(Duration::ZERO);
+        }
+    }
+
+    pub fn step_reader(&mut self) {
+        if !self.reader.is_over() {
+            self.reader.step(Duration::ZERO);
         }
     }
 

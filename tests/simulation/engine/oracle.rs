@@ -11,9 +11,10 @@ use esker::internals::engine::sim::SimLog;
 
 use super::follower::{self, Seen, Told};
 use super::node::{self, Answer};
+use super::records::Records;
 
 /// How long an acknowledgement waits for the tail, in milliseconds.
-const ACK_MILLIS: u64 = 1_000;
+pub const ACK_MILLIS: u64 = 1_000;
 
 /// What a publisher knows of its publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub struct Barrier {
 pub struct Oracle {
     pub publishes: Vec<Publish>,
     pub barriers: Vec<Barrier>,
+    pub records: Records,
     /// Some server may not know that it was replaced.
     pub is_split: bool,
     /// How far the log's clock has been set in all, in microseconds.
@@ -140,6 +142,10 @@ impl Oracle {
                     Err(_) => State::Refused,
                 };
             }
+            node::Told::Insert(number, result) => {
+                self.records.take_insert(number, result, answer.newest, answer.millis, log)
+            }
+            node::Told::Lookup(number, result) => self.records.take_lookup(number, result, answer.newest, log),
             node::Told::Barrier(number, has_passed) => {
                 let barrier = &mut self.barriers[number];
                 barrier.is_answered = true;
@@ -153,7 +159,9 @@ impl Oracle {
     /// Returns whether nothing waits.
     pub fn is_answered(&self) -> bool {
         let is_answered = |publish: &Publish| publish.state != State::Sent;
-        self.publishes.iter().all(is_answered) && self.barriers.iter().all(|barrier| barrier.is_answered)
+        self.publishes.iter().all(is_answered)
+            && self.records.are_answered()
+            && self.barriers.iter().all(|barrier| barrier.is_answered)
     }
 
     /// A broker was killed: nobody knows what became of its publishes.
@@ -161,6 +169,7 @@ impl Oracle {
         let sent = |publish: &&mut Publish| publish.node == node && publish.state == State::Sent;
         self.publishes.iter_mut().filter(sent).for_each(|publish| publish.state = State::Unknown);
         self.barriers.iter_mut().filter(|barrier| barrier.node == node).for_each(|barrier| barrier.is_answered = true);
+        self.records.forget(node);
     }
 
     /// Checks everything that a follower was told. `is_caught_up` means that it has read everything that the log has.
@@ -168,7 +177,7 @@ impl Oracle {
         let mut newest = 0;
         for told in told {
             let is_larger = match told {
-                Told::Begin(_) => true,
+                Told::Begin(_) | Told::Record(_) | Told::Reset(_) => true,
                 Told::Event(Seen { id, .. }) | Told::Pass(id) => *id > newest,
                 Told::LoseThrough(id) => {
                     assert!(

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use esker::internals::engine::RECORDS_FORMAT;
+use esker::internals::engine::log::{Attach, Connect as _, Log as _};
 use esker::internals::engine::settings::Retention;
 use esker::internals::engine::sim::SimLog;
 use esker::internals::sim::ManualClock;
 use fastrand::Rng;
 
 use super::super::world::trace;
+use super::follower::Told;
 use super::node::{Answers, Node};
 use super::oracle::{Barrier, Oracle, Publish, State, Truth, events};
+use super::records::{RecordTruth, Records};
 
 pub const NODES: usize = 3;
 const STEPS: usize = 800;
@@ -37,6 +41,8 @@ pub struct Scenario {
     pub has_faults: bool,
     /// Nodes are killed and started.
     pub has_restarts: bool,
+    /// The log was created by a version of Esker that did not have records.
+    pub has_old_format: bool,
 }
 
 /// What happened, so that a simulation that tests nothing is noticed.
@@ -50,21 +56,27 @@ pub struct Totals {
     pub trimmed: usize,
     pub found: usize,
     pub fenced: usize,
+    pub records: usize,
+    pub inserts_refused: usize,
+    pub resets: usize,
 }
 
 impl Totals {
     pub fn plus(self, other: Self) -> Self {
         let sum = self.all().into_iter().zip(other.all()).map(|(one, two)| one + two);
         let sum: Vec<_> = sum.collect();
-        let [events, repetitions, refused, unknown, lost, trimmed, found, fenced] = sum[..] else {
+        let [events, repetitions, refused, unknown, lost, trimmed, found, fenced, records, inserts_refused, resets] =
+            sum[..]
+        else {
             unreachable!("as many as there are")
         };
-        Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced }
+        Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced, records, inserts_refused, resets }
     }
 
-    pub fn all(&self) -> [usize; 8] {
-        let Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced } = *self;
-        [events, repetitions, refused, unknown, lost, trimmed, found, fenced]
+    pub fn all(&self) -> [usize; 11] {
+        let Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced, .. } = *self;
+        let Self { records, inserts_refused, resets, .. } = *self;
+        [events, repetitions, refused, unknown, lost, trimmed, found, fenced, records, inserts_refused, resets]
     }
 }
 
@@ -79,6 +91,8 @@ pub struct World {
     pub oracle: Oracle,
     pub serials: u64,
     pub step: usize,
+    /// The log's format allows records.
+    pub is_raised: bool,
     pub totals: Totals,
 }
 
@@ -90,13 +104,14 @@ impl World {
         let retention = Retention {
             age: if rng.u8(0..4) == 0 { short } else { long },
             bytes: if rng.u8(0..4) == 0 { rng.u64(100..2_000) } else { 1 << 30 },
-            record_bytes: 1 << 30,
+            record_bytes: if rng.u8(0..4) == 0 { rng.u64(200..8_000) } else { 1 << 30 },
         };
         let scenario = Scenario {
             has_losses: rng.u8(0..3) == 0,
             has_clock_steps: rng.u8(0..4) == 0,
             has_faults: rng.u8(0..8) != 0,
             has_restarts: rng.bool(),
+            has_old_format: rng.u8(0..8) == 0,
         };
         trace(0, &format!("{scenario:?}, {retention:?}"));
         let clock = |_| {
@@ -113,14 +128,20 @@ impl World {
             clocks,
             nodes: [None, None, None],
             answers: Answers::default(),
-            oracle: Oracle { own_id_micros, ..Oracle::default() },
+            oracle: Oracle {
+                own_id_micros,
+                records: Records { most_bytes: retention.record_bytes, ..Records::default() },
+                ..Oracle::default()
+            },
             serials: 0,
             step: 0,
+            is_raised: false,
             totals: Totals::default(),
         }
     }
 
     pub fn run(mut self) -> Totals {
+        self.create_log();
         (0..NODES).for_each(|place| self.start(place));
         for _ in 0..STEPS {
             self.step += 1;
@@ -130,8 +151,7 @@ impl World {
         }
         self.settle();
         (0..NODES).for_each(|place| self.drain(place));
-        let truth = Truth::new(&self.log);
-        self.oracle.assert_answers(&truth);
+        self.assert_answers();
         self.count();
         self.totals
     }
@@ -139,8 +159,11 @@ impl World {
     fn act(&mut self) {
         let place = self.rng.usize(0..NODES);
         match self.rng.u8(0..100) {
-            0..20 => self.publish(place),
-            20..24 => self.barrier(place),
+            0..14 => self.publish(place),
+            14..20 => self.insert(place),
+            20..22 => self.barrier(place),
+            22 => self.look_up(place),
+            23 => self.with(place, Node::step_reader),
             24..44 => self.with(place, Node::step_appender),
             44..72 => self.step_tail(place),
             72..80 => self.with(place, |node| node.expire()),
@@ -149,6 +172,7 @@ impl World {
             96 if self.scenario.has_restarts => self.restart(place),
             97 if self.rng.u8(0..4) == 0 => self.settle(),
             98 => drop(self.log.deliver_late()),
+            99 if self.rng.u8(0..4) == 0 => self.raise_format(),
             _ => self.run_all(),
         }
     }
@@ -164,16 +188,26 @@ impl World {
         self.with(place, |node| node.step_tail(room));
     }
 
+    /// The log exists already if another version has created it.
+    fn create_log(&mut self) {
+        if self.scenario.has_old_format {
+            let mut other = self.log.connector(0).connect().expect("a connection");
+            other.attach(&Attach::default()).expect("a log");
+            self.log.set_format(RECORDS_FORMAT - 1);
+        }
+    }
+
     /// Runs everything that runs by itself in a real broker.
     fn run_all(&mut self) {
         for place in 0..NODES {
             self.with(place, Node::step_appender);
+            self.with(place, Node::step_reader);
             self.with(place, Node::run_tail);
             self.with(place, |node| node.expire());
         }
     }
 
-    fn millis(&self) -> u64 {
+    pub fn millis(&self) -> u64 {
         self.clocks[0].elapsed_micros.load(Ordering::Relaxed) / 1000
     }
 
@@ -260,7 +294,9 @@ impl World {
         trace(self.step, &format!("{} is killed", node.serial));
         let truth = Truth::new(&self.log);
         self.count_node(&node);
-        self.oracle.assert_told(node.serial, &node.follower.lock().told, &truth, false);
+        let told = node.follower.lock().told.clone();
+        self.oracle.assert_told(node.serial, &told, &truth, false);
+        self.oracle.records.assert_told(node.serial, &told, &RecordTruth::new(&self.log), false);
         let serial = node.serial;
         drop(node);
         self.take_answers();
@@ -296,7 +332,7 @@ impl World {
             self.advance(SETTLING_MICROS);
         }
         self.describe_log();
-        let truth = Truth::new(&self.log);
+        let (truth, record_truth) = (Truth::new(&self.log), RecordTruth::new(&self.log));
         for node in self.nodes.iter().flatten() {
             let (status, last) = (node.engine.status(), self.log.last());
             assert!(
@@ -305,9 +341,19 @@ impl World {
                 node.serial
             );
             self.oracle.assert_told(node.serial, &node.follower.lock().told, &truth, true);
-            self.oracle.assert_losses_told(node.serial, &node.follower.lock().told, &truth);
+            let told = &node.follower.lock().told;
+            self.oracle.assert_losses_told(node.serial, told, &truth);
+            self.oracle.records.assert_told(node.serial, told, &record_truth, true);
+            self.oracle.records.assert_losses_told(node.serial, told, &record_truth, truth.oldest);
+            let resets = told.iter().filter(|told| matches!(told, Told::Reset(_))).count();
+            assert!(resets == 1 || self.scenario.has_faults, "{} has reset its records: {told:?}", node.serial);
         }
-        self.oracle.assert_answers(&truth);
+        self.assert_answers();
+    }
+
+    fn assert_answers(&self) {
+        self.oracle.assert_answers(&Truth::new(&self.log));
+        self.oracle.records.assert_answers(&RecordTruth::new(&self.log));
     }
 
     /// Prints what the log has and what it has lost.
@@ -329,6 +375,9 @@ impl World {
         self.totals.events += status.events_followed as usize;
         self.totals.found += status.unknown_kept as usize;
         self.totals.fenced += status.fenced as usize;
+        let told = &node.follower.lock().told;
+        self.totals.records += told.iter().filter(|told| matches!(told, Told::Record(_))).count();
+        self.totals.resets += told.iter().filter(|told| matches!(told, Told::Reset(_))).count().saturating_sub(1);
     }
 
     fn count(&mut self) {
@@ -336,6 +385,7 @@ impl World {
         self.totals.repetitions = count(|publish| matches!(publish.state, State::Accepted(_, 0)));
         self.totals.refused = count(|publish| publish.state == State::Refused);
         self.totals.unknown = count(|publish| publish.state == State::Unknown);
+        self.totals.inserts_refused = self.oracle.records.refused();
         (self.totals.lost, self.totals.trimmed) = (self.log.lost().len(), self.log.trimmed());
     }
 }
