@@ -242,7 +242,7 @@ fn reach<C: Connect>(connect: &mut C, clock: &Clock, is_stopped: &mut dyn FnMut(
 
 /// Waits until the hub has applied what the log had when the tail first attached to it.
 fn catch_up(engine: &Engine, clock: &Clock, is_stopped: &mut dyn FnMut() -> bool) -> Result<(), StartError> {
-    let (mut applied, mut deadline) = (0, clock.now().millis + START_MILLIS);
+    let (mut progress, mut deadline) = ((0, 0), clock.now().millis + START_MILLIS);
     let mut announce_at = Some(clock.now().millis + ANNOUNCE_MILLIS);
     while !engine.is_caught_up() {
         let status = engine.status();
@@ -253,8 +253,8 @@ fn catch_up(engine: &Engine, clock: &Clock, is_stopped: &mut dyn FnMut() -> bool
         if announce_at.take_if(|time| *time <= now).is_some() {
             log::info!("reading the engine's log; the broker listens when it has caught up");
         }
-        if status.applied > applied {
-            (applied, deadline) = (status.applied, now + START_MILLIS);
+        if (status.applied, status.records_loaded) != progress {
+            (progress, deadline) = ((status.applied, status.records_loaded), now + START_MILLIS);
         }
         if now >= deadline {
             return Err(StartError::Engine(match status.health {

@@ -252,6 +252,9 @@ pub struct Attach {
     pub floor: u64,
     /// The newest id that the broker has applied.
     pub applied: u64,
+    /// The format that the log had, if the broker knows it. A log that is created anew gets it, so that brokers of an older
+    /// version can go on reading it.
+    pub format: Option<u32>,
 }
 
 /// The answer to [`Log::attach`].
@@ -261,6 +264,8 @@ pub struct Attached {
     pub pulse: Pulse,
     /// Where to go on.
     pub from: From,
+    /// The format of the log: see [`FORMAT`](super::FORMAT).
+    pub format: u32,
 }
 
 /// Where reading the log goes on.

@@ -64,6 +64,8 @@ pub struct Status {
     pub events_followed: u64,
     /// Records that the broker has applied since it caught up, its own included.
     pub records_followed: u64,
+    /// Newest records that the broker has read at its start, and after losses.
+    pub records_loaded: u64,
     /// The bytes of memory that all records take in the engine, about.
     pub record_bytes: u64,
     /// All brokers that use the log, this one included.
@@ -152,6 +154,7 @@ pub(super) struct AppenderCounters {
 pub(super) struct TailCounters {
     pub events: Counter,
     pub records: Counter,
+    pub loaded: Counter,
     pub connects: Counter,
     pub losses: Counter,
     pub trimmed: Counter,
@@ -457,6 +460,7 @@ impl Shared {
             records_appended: appender.records.get(),
             events_followed: tail.events.get(),
             records_followed: tail.records.get(),
+            records_loaded: tail.loaded.get(),
             record_bytes: links.record_bytes,
             peers: Arc::clone(&links.peers),
             reconnects: appender.connects.get().saturating_sub(1) + tail.connects.get().saturating_sub(1),

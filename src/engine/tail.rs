@@ -46,6 +46,12 @@ pub struct Tail<C: Connect, F: Follow> {
     records_through: u64,
     /// The newest record that was handed over. A log that has it has all that were.
     newest_record: Option<Record>,
+    /// The log's newest id when the connection was last checked. Records up to it are loaded, later ones come with the log.
+    newest: u64,
+    /// The newest id when all records were last begun to be read. They are without those that were lost before.
+    loaded_at: u64,
+    /// The format of the log, once it is known.
+    format: Option<u32>,
     /// When to make sure that the log still has what was read; `None` before that has been done over this connection.
     verify_at: Option<u64>,
     started: u64,
@@ -57,12 +63,19 @@ pub struct Tail<C: Connect, F: Follow> {
 
 /// Reading the newest record of each name.
 enum Load {
-    /// All of them, to replace those that are known. These were read so far.
-    All(Vec<Record>),
+    /// All of them, to replace those that are known.
+    All(Loaded),
     /// Those that are newer than the ones that are known.
     Newer,
     /// Those that are newer if the log has those that are known, or else all of them.
     Check,
+}
+
+/// The newest records that were read so far, ascending by id, and the newest id of the log when that began.
+#[derive(Default)]
+struct Loaded {
+    records: Vec<Record>,
+    begun_at: Option<u64>,
 }
 
 /// Records that entries refer to, ascending by id: all up to an id.
@@ -99,9 +112,12 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             records: VecDeque::new(),
             applying: None,
             fetched: Fetched::default(),
-            load: Some(Load::All(Vec::new())),
+            load: Some(Load::All(Loaded::default())),
             records_through: 0,
             newest_record: None,
+            newest: 0,
+            loaded_at: 0,
+            format: None,
             verify_at: None,
             started,
             has_begun: false,
@@ -214,6 +230,8 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             Body::Marker => {
                 self.follow.pass(entry.id);
                 self.pass(mark, entry.id);
+                // It may say that records were loaded, which no entry refers to.
+                self.load.get_or_insert(Load::Newer);
             }
             Body::Records(count) => {
                 let last = entry.id.saturating_add((count as u64).saturating_sub(1));
@@ -230,7 +248,9 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.engine.shared.forget_appended(entry.id);
                 self.lose_through(entry.id);
                 self.pass(mark, entry.id);
-                self.load = Some(Load::All(Vec::new()));
+                if entry.id > self.loaded_at {
+                    self.load = Some(Load::All(Loaded::default()));
+                }
             }
             Body::Events { count, blob, repetitions } => match events(entry.id, count, &blob, &repetitions) {
                 Ok((events, last)) => {
@@ -258,13 +278,16 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     }
 
     /// Reads some of the newest records.
-    fn load_records(&mut self, load: Load) {
+    fn load_records(&mut self, mut load: Load) {
         let Some(log) = &mut self.log else {
             self.load = Some(load);
             return;
         };
-        let records = match &load {
-            Load::All(records) => log.newest_records(records.last().map_or(0, |record| record.id)),
+        let records = match &mut load {
+            Load::All(loaded) => {
+                loaded.begun_at.get_or_insert(self.newest);
+                log.newest_records(loaded.records.last().map_or(0, |record| record.id))
+            }
             Load::Newer => log.newest_records(self.records_through),
             Load::Check => {
                 self.newest_record.as_ref().map_or(Ok(Vec::new()), |record| log.records(record.id, record.id))
@@ -281,29 +304,39 @@ impl<C: Connect, F: Follow> Tail<C, F> {
 
     /// Takes some of the newest records; none if that were all.
     fn take_loaded(&mut self, load: Load, records: Vec<Record>) {
+        self.engine.shared.tail.loaded.add(records.len() as u64);
         let newest = records.last().map(|record| record.id);
-        match (load, newest) {
-            (Load::All(mut all), Some(_)) => {
-                all.extend(records);
-                self.load = Some(Load::All(all));
+        match load {
+            Load::All(loaded) => self.take_some_of_all(loaded, records),
+            Load::Newer => {
+                if let Some(newest) = newest {
+                    self.records_through = newest;
+                    self.note_newest(records.last().cloned());
+                    self.records = records.into();
+                    self.load = Some(Load::Newer);
+                }
             }
-            (Load::All(all), None) => {
-                self.records_through = all.last().map_or(0, |record| record.id);
-                self.newest_record = all.last().cloned();
-                self.follow.reset_records(all);
-            }
-            (Load::Newer, Some(newest)) => {
-                self.records_through = newest;
-                self.note_newest(records.last().cloned());
-                self.records = records.into();
-                self.load = Some(Load::Newer);
-            }
-            (Load::Check, _) => {
+            Load::Check => {
                 let has_known = records.first() == self.newest_record.as_ref();
-                self.load = Some(if has_known { Load::Newer } else { Load::All(Vec::new()) });
+                self.load = Some(if has_known { Load::Newer } else { Load::All(Loaded::default()) });
             }
-            (Load::Newer, None) => {}
         }
+    }
+
+    /// Takes some of all newest records. They are complete once they reach what was newest when that began: the log has the
+    /// rest, of which there may always be more.
+    fn take_some_of_all(&mut self, mut loaded: Loaded, records: Vec<Record>) {
+        let begun_at = loaded.begun_at.unwrap_or(0);
+        let is_complete = records.last().is_none_or(|record| record.id >= begun_at);
+        loaded.records.extend(records);
+        if !is_complete {
+            self.load = Some(Load::All(loaded));
+            return;
+        }
+        self.loaded_at = begun_at;
+        self.records_through = loaded.records.last().map_or(0, |record| record.id);
+        self.newest_record = loaded.records.last().cloned();
+        self.follow.reset_records(loaded.records);
     }
 
     fn note_newest(&mut self, record: Option<Record>) {
@@ -361,10 +394,13 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             appended: shared.appended(),
             floor: shared.floor(),
             applied: shared.applied(),
+            format: self.format,
         };
         match log.attach(&request) {
             Ok(attached) => {
                 shared.set_subscribers(self.follow.subscribers());
+                self.newest = attached.pulse.last;
+                self.format = Some(attached.format);
                 self.note_attached(attached.pulse);
                 self.go_on(attached.from, request.appended.as_ref());
             }
@@ -471,7 +507,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     /// anew.
     fn check_records(&mut self) {
         let is_complete = self.has_begun && !matches!(self.load, Some(Load::All(_)));
-        self.load = Some(if is_complete { Load::Check } else { Load::All(Vec::new()) });
+        self.load = Some(if is_complete { Load::Check } else { Load::All(Loaded::default()) });
     }
 
     fn millis(&self) -> u64 {

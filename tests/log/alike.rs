@@ -99,7 +99,8 @@ impl<L: Log + ReadRecords> Side<L> {
             Request::Pulse(hello) => self.log.pulse(*hello).map(timeless).map(Answer::Pulse),
             Request::Attach { read, appended, floor } => {
                 let mark = |known: &Option<Known>| known.as_ref().map(|known| self.mark(known));
-                let attach = Attach { read: mark(read), appended: mark(appended), floor: *floor, applied: 0 };
+                let attach =
+                    Attach { read: mark(read), appended: mark(appended), floor: *floor, applied: 0, format: None };
                 let attached = self.log.attach(&attach)?;
                 Ok(Answer::Attached(Attached { pulse: timeless(attached.pulse), ..attached }))
             }

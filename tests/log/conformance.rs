@@ -241,7 +241,7 @@ pub fn repetitions_alone_write_nothing<L: Log>(connect: Connection<'_, L>) {
 
 pub fn the_log_is_created_once<L: Log>(connect: Connection<'_, L>) {
     let mut log = connect(AMPLE);
-    let Attached { pulse, from } = log.attach(&Attach { floor: 5, ..Attach::default() }).unwrap();
+    let Attached { pulse, from, .. } = log.attach(&Attach { floor: 5, ..Attach::default() }).unwrap();
     assert_eq!(from, From::Next);
     assert!(pulse.last > 5);
     let entries = log.read(0).unwrap();
@@ -257,8 +257,8 @@ pub fn known_entries_are_found<L: Log>(connect: Connection<'_, L>) {
     let appended = broker.append(1, &[]).unwrap().first;
     let appended = broker.mark(appended);
     let before = broker.log.pulse(broker.hello).unwrap();
-    let attach = Attach { floor: appended.entry, read: Some(read), appended: Some(appended), applied: 0 };
-    let Attached { from, pulse } = broker.log.attach(&attach).unwrap();
+    let attach = Attach { floor: appended.entry, read: Some(read), appended: Some(appended), applied: 0, format: None };
+    let Attached { from, pulse, .. } = broker.log.attach(&attach).unwrap();
     assert_eq!((from, pulse.last, pulse.era), (From::Next, before.last, before.era));
 }
 
@@ -274,12 +274,12 @@ pub fn a_loss_is_told_once<L: Log>(connect: Connection<'_, L>) {
     let newest = broker.append(1, &[]).unwrap().first;
     let before = broker.log.pulse(broker.hello).unwrap();
     let beyond = |id: u64| Mark { entry: newest + id, token: "gone".into() };
-    let attach = Attach { read: Some(beyond(7)), appended: None, floor: newest + 9, applied: 0 };
+    let attach = Attach { read: Some(beyond(7)), appended: None, floor: newest + 9, applied: 0, format: None };
     let told = lost(&mut broker.log, &attach);
     assert!(told > newest + 9, "{told} is above the floor");
     let after = broker.log.pulse(broker.hello).unwrap();
     assert_eq!((after.last, after.era), (told, before.era + 1));
-    let other = Attach { read: Some(beyond(5)), appended: Some(beyond(6)), floor: 0, applied: 0 };
+    let other = Attach { read: Some(beyond(5)), appended: Some(beyond(6)), floor: 0, applied: 0, format: None };
     assert_eq!(lost(&mut connect(AMPLE), &other), told, "another broker adds nothing");
     assert_eq!(count(&broker.entries(), &Body::Lost), 1);
     let again = Attach { read: Some(Mark { entry: told + 3, token: "gone".into() }), ..Attach::default() };
@@ -292,7 +292,10 @@ pub fn an_own_entry_that_is_missing_is_a_loss<L: Log>(connect: Connection<'_, L>
     let read = broker.append(1, &[]).unwrap().first;
     let read = broker.mark(read);
     let appended = Mark { entry: read.entry + 1, token: "gone".into() };
-    let told = lost(&mut broker.log, &Attach { read: Some(read), appended: Some(appended), floor: 0, applied: 0 });
+    let told = lost(
+        &mut broker.log,
+        &Attach { read: Some(read), appended: Some(appended), floor: 0, applied: 0, format: None },
+    );
     let entries = broker.entries();
     assert_eq!(entries.last().map(|entry| (entry.id, &entry.body)), Some((told, &Body::Lost)));
 }
@@ -339,7 +342,8 @@ pub fn trimmed_entries_are_no_loss<L: Log>(connect: Connection<'_, L>) {
     };
     let [trimmed, followed, last] = [append(), append(), append()];
     let before = broker.log.pulse(broker.hello).unwrap();
-    let attach = Attach { read: Some(trimmed.clone()), appended: Some(trimmed.clone()), floor: 0, applied: 0 };
+    let attach =
+        Attach { read: Some(trimmed.clone()), appended: Some(trimmed.clone()), floor: 0, applied: 0, format: None };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Oldest(last.entry));
     let attach = Attach { read: Some(followed), ..attach };
     assert_eq!(
@@ -347,7 +351,7 @@ pub fn trimmed_entries_are_no_loss<L: Log>(connect: Connection<'_, L>) {
         From::Next,
         "nothing is missing between it and the oldest entry"
     );
-    let attach = Attach { read: Some(last), appended: Some(trimmed), floor: 0, applied: 0 };
+    let attach = Attach { read: Some(last), appended: Some(trimmed), floor: 0, applied: 0, format: None };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Next);
     assert_eq!(broker.log.pulse(broker.hello).unwrap().last, before.last);
 }

@@ -10,7 +10,7 @@ use crate::redis_server::RedisServer;
 use crate::support::{Vary as _, at, connect, free_port, local, settings, try_connect};
 
 fn loss(log: &mut ServerLog, read: Mark, floor: u64) -> u64 {
-    match log.attach(&Attach { read: Some(read), appended: None, floor, applied: 0 }).unwrap().from {
+    match log.attach(&Attach { read: Some(read), appended: None, floor, applied: 0, format: None }).unwrap().from {
         From::Loss(id) => id,
         other => panic!("{other:?} instead of a loss"),
     }
@@ -28,7 +28,8 @@ fn a_kill_loses_nothing_that_was_written_to_the_disk() {
 
     server.restart();
     let mut log = connect(settings(&server));
-    let attach = Attach { read: Some(mark.clone()), appended: Some(mark), floor: appended.first + 1, applied: 0 };
+    let attach =
+        Attach { read: Some(mark.clone()), appended: Some(mark), floor: appended.first + 1, applied: 0, format: None };
     assert_eq!(log.attach(&attach).unwrap().from, From::Next);
     let hello = Hello { broker: 1, session: 2 };
     assert_eq!(log.hello(hello).unwrap().last_batch, Some((1, appended.clone())));
@@ -151,7 +152,7 @@ fn a_suffix_that_a_restart_loses_is_told() {
     server.restart();
 
     let mut log = connect(settings(&server));
-    let attach = Attach { read: Some(kept_mark), appended: None, floor: kept, applied: 0 };
+    let attach = Attach { read: Some(kept_mark), appended: None, floor: kept, applied: 0, format: None };
     assert_eq!(log.attach(&attach).unwrap().from, From::Next, "who did not read it has lost nothing");
     let told = loss(&mut log, gone_mark.clone(), gone);
     assert!(told > gone);

@@ -390,7 +390,7 @@ pub fn a_missing_entry_of_records_is_a_loss<L: Log + ReadRecords>(connect: Conne
     let mut broker = Broker::new(connect(AMPLE), 1);
     let first = broker.insert(&[("a", "1"), ("a", "2")]).unwrap();
     let kept = broker.mark(first);
-    let attach = Attach { read: Some(kept.clone()), appended: Some(kept.clone()), floor: 0, applied: 0 };
+    let attach = Attach { read: Some(kept.clone()), appended: Some(kept.clone()), floor: 0, applied: 0, format: None };
     assert_eq!(broker.log.attach(&attach).unwrap().from, From::Next);
     let gone = esker::internals::engine::log::Mark { token: "gone".into(), ..kept };
     let attach = Attach { read: Some(gone), ..Attach::default() };

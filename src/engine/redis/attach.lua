@@ -1,10 +1,11 @@
 -- Finds out whether the log still has the entries that a broker knows, and says so in the log if it has not. Creates the log.
--- Returns the time, the newest id, the era, the bytes of records, and where to go on: next, oldest or loss, and an id.
+-- Returns the time, the newest id, the era, the bytes of records, where to go on: next, oldest or loss, and an id, and the format.
 -- KEYS: the log, meta, the newest record of each name. ARGV: id and token of the entry read last, of the one appended last
--- (empty if there is none), the floor, a token for a new entry, the newest format, the newest id that the broker has applied.
+-- (empty if there is none), the floor, a token for a new entry, the format of a log that has none, the newest id that the broker
+-- has applied.
 
 local log, meta, records = KEYS[1], KEYS[2], KEYS[3]
-local known = redis.call('HMGET', meta, 'last', 'era', 'lost', 'layout', 'rbytes')
+local known = redis.call('HMGET', meta, 'last', 'era', 'lost', 'layout', 'rbytes', 'format')
 local last, era, lost = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[3]) or 0
 local length = redis.call('XLEN', log)
 local oldest_entry = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
@@ -19,9 +20,7 @@ local function say(what)
     local record = tonumber(redis.call('ZRANGE', records, 0, 0, 'REV', 'WITHSCORES')[2]) or 0
     local id = math.max(now, last + 1, tonumber(ARGV[5]) + 1, newest + events, record + 1)
     redis.call('XADD', log, text(id) .. '-0', 'p', text(newest), 'c', what, 'w', ARGV[6])
-    -- What is left of a log keeps its format: brokers that can't read a newer one may use it.
-    local format = known[4] or ARGV[7]
-    redis.call('HSET', meta, 'last', text(id), 'era', text(era), 'layout', format, 'entry', text(id))
+    redis.call('HSET', meta, 'last', text(id), 'era', text(era), 'entry', text(id))
     if not known[1] then
         -- Nothing before the new entry is retained, and nobody knows how many bytes that is.
         redis.call('XTRIM', log, 'MAXLEN', '=', '1')
@@ -67,4 +66,9 @@ local function from()
 end
 
 local how, id = from()
-return {text(now), text(last), text(era), known[5] or '0', how, text(id)}
+-- What is left of a log keeps its format: brokers that can't read a newer one may use it.
+local format = known[4] and text(format_of(known[4], known[6])) or ARGV[7]
+if known[4] ~= format or known[6] ~= format then
+    redis.call('HSET', meta, 'layout', format, 'format', format)
+end
+return {text(now), text(last), text(era), known[5] or '0', how, text(id), format}

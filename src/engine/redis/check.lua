@@ -31,4 +31,5 @@ for _, read in ipairs(reads) do
         return {'', read[1], ''}
     end
 end
-return {'', '', redis.call('HGET', meta, 'layout') or ''}
+local known = redis.call('HMGET', meta, 'layout', 'format')
+return {'', '', known[1] and text(format_of(known[1], known[2])) or ''}

@@ -11,12 +11,12 @@ if redis.call('HGET', session, 's') ~= ARGV[1] then
     return redis.error_reply('FENCED the session is not the newest of its broker')
 end
 local length = redis.call('XLEN', log)
-local known = redis.call('HMGET', meta, 'last', 'bytes', 'entry', 'layout', 'rbytes')
+local known = redis.call('HMGET', meta, 'last', 'bytes', 'entry', 'layout', 'rbytes', 'format')
 local last, bytes, entry = tonumber(known[1]), tonumber(known[2]) or 0, known[3] or '0'
 if length == 0 or not last then
     return redis.error_reply('NOLOG the log does not exist')
 end
-local format, taken = tonumber(known[4]) or 1, tonumber(known[5]) or 0
+local format, taken = format_of(known[4], known[6]), tonumber(known[5]) or 0
 if format < tonumber(ARGV[8]) then
     return redis.error_reply('OLDFORMAT ' .. text(format))
 end

@@ -196,8 +196,10 @@ impl Log for ServerLog {
             command.arg(id).arg(token);
         }
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let answer =
-            ATTACH.run(&mut self.wire, command.arg(attach.floor).arg(token).arg(FORMAT).arg(attach.applied))?;
+        let answer = ATTACH.run(
+            &mut self.wire,
+            command.arg(attach.floor).arg(token).arg(attach.format.unwrap_or(FORMAT)).arg(attach.applied),
+        )?;
         attached(answer).ok_or_else(|| value::malformed("the answer to an attach"))
     }
 
@@ -239,13 +241,13 @@ fn greeting(answer: Value) -> Option<(Greeting, u64)> {
 }
 
 fn attached(answer: Value) -> Option<Attached> {
-    let [time, last, era, bytes, how, id] = value::texts(answer)?;
-    let id = id.parse().ok()?;
+    let [time, last, era, bytes, how, id, format] = value::texts(answer)?;
+    let (id, format) = (id.parse().ok()?, format.parse().ok()?);
     let from = match how.as_str() {
         "next" => From::Next,
         "oldest" => From::Oldest(id),
         "loss" => From::Loss(id),
         _ => return None,
     };
-    Some(Attached { pulse: value::pulse(&[time, last, era, bytes])?, from })
+    Some(Attached { pulse: value::pulse(&[time, last, era, bytes])?, from, format })
 }

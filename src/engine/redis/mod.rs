@@ -4,7 +4,7 @@
 //! {esker}:1:log                 stream of entries: `<first id>-0`, with the fields
 //!                               p id of the entry before, b blob, n number of events, w token, x indices of repetitions;
 //!                               or p, r number of records, w; or p, c created, loaded or lost, w
-//! {esker}:1:meta                hash: last (newest id), era, layout (the log's format), entry (id of the newest entry), lost (id
+//! {esker}:1:meta                hash: last (newest id), era, layout and format (of the log), entry (id of the newest entry), lost (id
 //!                               of the newest lost entry), bytes (of all entries), rbytes (of memory that records take)
 //! {esker}:1:s:<broker>          hash: s session; b, f, x, r number, first id, repetitions and number of records of its last
 //!                               batch; expires

@@ -18,6 +18,8 @@ while #found < most * 3 and bytes < max_bytes do
             break
         end
     end
-    step = math.min(step * 2, MAX_STEP)
+    -- As many as would have a fraction of the bytes, if they are as large as those before: the next ones may be larger.
+    local average = bytes / (#found / 3)
+    step = math.max(1, math.min(step * 2, MAX_STEP, math.floor(max_bytes / 16 / average)))
 end
 return found

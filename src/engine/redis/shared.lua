@@ -13,6 +13,11 @@ local function time()
     return tonumber(now[1]) * 1000000 + tonumber(now[2])
 end
 
+-- The format of the log. Brokers that know only the first one may set the layout back to it.
+local function format_of(layout, format)
+    return math.max(tonumber(layout) or 1, tonumber(format) or 1)
+end
+
 -- The id in an entry, as a number.
 local function id_of(entry)
     return tonumber(string.match(entry[1], '^%d+'))

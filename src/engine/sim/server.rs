@@ -157,8 +157,13 @@ impl Data {
 
     /// See [`super::super::log::Log::attach`].
     pub fn attach(&mut self, now: u64, attach: &Attach, token: &str) -> Attached {
+        let is_new = self.meta.is_none();
         let from = self.place(now, attach, token);
-        Attached { pulse: self.pulse_at(now), from }
+        if let (true, Some(format)) = (is_new, attach.format) {
+            self.set_format(format);
+        }
+        let format = self.meta.map_or(FORMAT, |meta| meta.format);
+        Attached { pulse: self.pulse_at(now), from, format }
     }
 
     fn place(&mut self, now: u64, attach: &Attach, token: &str) -> From {

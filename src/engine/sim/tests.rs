@@ -96,7 +96,7 @@ fn ids(entries: &[Entry]) -> Vec<u64> {
 }
 
 fn attach(connection: &mut SimConnection, read: Option<Mark>, appended: Option<Mark>, floor: u64) -> Attached {
-    connection.attach(&Attach { read, appended, floor, applied: 0 }).unwrap()
+    connection.attach(&Attach { read, appended, floor, ..Attach::default() }).unwrap()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::engine::log::{
     Append, Appended, Attach, Attached, Connect, Entry, From, Greeting, Hello, Insert, Log, LogError, Peer, Pulse,
     ReadRecords, Refusal, Version,
 };
-use crate::engine::{Appender, Engine, EngineError, Sequenced};
+use crate::engine::{Appender, Engine, EngineError, FORMAT, Sequenced};
 use crate::records::Record;
 
 const PULSE: Pulse = Pulse { time: 1, last: 0, era: 0, record_bytes: 0 };
@@ -60,7 +60,7 @@ impl Log for Scripted {
     }
 
     fn attach(&mut self, _: &Attach) -> Result<Attached, LogError> {
-        Ok(Attached { pulse: PULSE, from: From::Next })
+        Ok(Attached { pulse: PULSE, from: From::Next, format: FORMAT })
     }
 
     fn read(&mut self, _: u64) -> Result<Vec<Entry>, LogError> {

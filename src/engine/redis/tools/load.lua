@@ -18,12 +18,12 @@ end
 if living > 0 then
     return redis.error_reply('INUSE ' .. text(living))
 end
-local known = redis.call('HMGET', meta, 'last', 'entry', 'layout', 'rbytes')
+local known = redis.call('HMGET', meta, 'last', 'entry', 'layout', 'rbytes', 'format')
 local last, entry = tonumber(known[1]), known[2] or '0'
 if redis.call('XLEN', log) == 0 or not last then
     return redis.error_reply('NOLOG the log does not exist')
 end
-local format, taken = tonumber(known[3]) or 1, tonumber(known[4]) or 0
+local format, taken = format_of(known[3], known[5]), tonumber(known[4]) or 0
 if format < tonumber(ARGV[3]) then
     return redis.error_reply('OLDFORMAT ' .. text(format))
 end

@@ -7,11 +7,11 @@ local meta, brokers = KEYS[1], KEYS[2]
 local BEFORE_SESSIONS = 2
 local BEFORE_NUMBERS = 4
 local now = time()
-local known = redis.call('HMGET', meta, 'last', 'layout')
+local known = redis.call('HMGET', meta, 'last', 'layout', 'format')
 if not known[1] then
     return redis.error_reply('NOLOG the log does not exist')
 end
-local format = tonumber(known[2]) or 1
+local format = format_of(known[2], known[3])
 if format >= tonumber(ARGV[1]) then
     return {text(format)}
 end
@@ -34,6 +34,6 @@ for i = 1, #KEYS - BEFORE_SESSIONS do
     end
 end
 if #answer == 1 or ARGV[2] == '1' then
-    redis.call('HSET', meta, 'layout', ARGV[1])
+    redis.call('HSET', meta, 'layout', ARGV[1], 'format', ARGV[1])
 end
 return answer

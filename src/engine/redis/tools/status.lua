@@ -3,10 +3,10 @@
 -- KEYS: the log, meta, the records, the newest of each name, the brokers.
 
 local log, meta, records, newest, brokers = unpack(KEYS)
-local known = redis.call('HMGET', meta, 'layout', 'era', 'last', 'bytes', 'rbytes')
+local known = redis.call('HMGET', meta, 'layout', 'era', 'last', 'bytes', 'rbytes', 'format')
 local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
 local answer = {
-    text(time()), known[1] or '1', known[2] or '0', text(redis.call('XLEN', log)), oldest and text(id_of(oldest)) or '0',
+    text(time()), text(format_of(known[1], known[6])), known[2] or '0', text(redis.call('XLEN', log)), oldest and text(id_of(oldest)) or '0',
     known[3] or '0', known[4] or '0', text(redis.call('XLEN', records)), text(redis.call('ZCARD', newest)), known[5] or '0',
 }
 for _, word in ipairs(redis.call('HGETALL', brokers)) do
