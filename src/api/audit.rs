@@ -3,13 +3,14 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::authorize::{authorize, require_name};
+use super::insert::store_problem;
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
 use crate::engine::EngineError;
 use crate::http::{Head, Problem, Response};
 use crate::quota::Client;
-use crate::store::{Page, PageQuery};
+use crate::store::{Page, PageQuery, StoreError};
 
 /// The default number of versions on a page.
 const DEFAULT_LIMIT: usize = 1000;
@@ -96,6 +97,14 @@ fn check_limit(limit: u64) -> Result<usize, Problem> {
 /// Describes why the engine did not return a page.
 pub fn engine_problem(error: &EngineError) -> Problem {
     Problem::unavailable(format!("{error}; try again"), ENGINE_SECONDS)
+}
+
+/// Refuses a request that found no memory for a page, or to which there was no reply in time.
+pub fn timed_out(context: Context<'_>) -> Problem {
+    match &context.service.engine {
+        Some(_) => engine_problem(&EngineError::Busy),
+        None => store_problem(StoreError::Busy),
+    }
 }
 
 /// Returns the response with a page, and a link to the next one (RFC 8288).

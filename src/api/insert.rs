@@ -21,6 +21,9 @@ const BUSY_SECONDS: u32 = 1;
 /// The seconds after which to repeat an insert that found the engine away, or the broker shutting down.
 const AWAY_SECONDS: u32 = 5;
 
+/// The seconds after which to repeat an insert that an operator has to make possible.
+const REFUSED_SECONDS: u32 = 60;
+
 /// An insert whose body has not arrived yet.
 #[derive(Debug)]
 pub struct Request {
@@ -108,6 +111,7 @@ fn engine_refusal(error: &EngineError, context: Context<'_>) -> Problem {
     let (why, problem) = match error {
         EngineError::Busy => (InsertRefusal::Engine, Problem::unavailable(detail, BUSY_SECONDS)),
         EngineError::Unavailable(_) => (InsertRefusal::Engine, Problem::unavailable(detail, AWAY_SECONDS)),
+        EngineError::Refused(_) => (InsertRefusal::Engine, Problem::unavailable(detail, REFUSED_SECONDS)),
         EngineError::Closed => (InsertRefusal::Draining, Problem::unavailable(detail, AWAY_SECONDS)),
         EngineError::Unknown(_) => (InsertRefusal::Timeout, Problem::new(504, detail)),
     };

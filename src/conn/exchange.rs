@@ -26,11 +26,10 @@ mod tests;
 
 use crate::api::publish::PausedPublish;
 use crate::api::subscribe::{Lookup, LookupReply, OpenStream};
-use crate::api::{Body, Context, Deferred, DeferredResult, insert, publish};
+use crate::api::{Body, Context, Deferred, DeferredResult, audit, insert, publish};
 use crate::conn::timeout::TimeoutKind;
 use crate::http::{Problem, Response, ResponseParams};
 use crate::metrics::BodyRefusal;
-use crate::store::StoreError;
 use body::{Receiving, TOO_SLOW, count_refusal};
 use head::{Delayed, refuse_head};
 use outcome::{DeferredKind, LookingUp, closing, count_response};
@@ -173,7 +172,7 @@ impl Exchange {
                 self.respond(&insert::engine_timed_out(context).into(), closing(params), context, out)
             }
             State::Deferred(params, DeferredKind::Audit) => {
-                self.respond(&insert::store_problem(StoreError::Busy).into(), closing(params), context, out)
+                self.respond(&audit::timed_out(context).into(), closing(params), context, out)
             }
             State::LookingUp(looking_up) => looking_up.open(LookupReply::Unavailable, context, out),
             State::Working(_, params) | State::Waiting(_, params) => {

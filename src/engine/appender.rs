@@ -270,10 +270,10 @@ impl<C: Connect> Appender<C> {
             }
             LogError::Refused(Refusal::Records, why) => {
                 self.engine.shared.refuse_records(why, self.millis());
-                batch.refuse(why.as_str().into());
+                batch.refuse_for_good(why.as_str().into());
             }
             LogError::Unproven(why) => {
-                self.engine.shared.unproven(why);
+                self.engine.shared.unproven(batch.has_records(), why, self.millis());
                 batch.fail(&EngineError::Unknown("the engine could not prove that it is durable".into()));
             }
             LogError::Fenced => {

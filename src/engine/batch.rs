@@ -153,8 +153,17 @@ impl Batch {
 
     /// Refuses the requests, as far as it is known that nobody has received what they would have appended.
     pub fn refuse(self, why: Arc<str>) {
+        self.refuse_with(why, EngineError::Unavailable);
+    }
+
+    /// Refuses the requests as [`Batch::refuse`] does, for a reason that only an operator can remove.
+    pub fn refuse_for_good(self, why: Arc<str>) {
+        self.refuse_with(why, EngineError::Refused);
+    }
+
+    fn refuse_with(self, why: Arc<str>, refusal: fn(Arc<str>) -> EngineError) {
         let error = match self.outcome {
-            Outcome::NotAppended => EngineError::Unavailable(why),
+            Outcome::NotAppended => refusal(why),
             Outcome::Unknown | Outcome::Lost => EngineError::Unknown(why),
         };
         self.fail(&error);

@@ -40,6 +40,8 @@ pub enum EngineError {
     Busy,
     /// The engine can't be reached, or refuses. Nothing was published or stored. Says why, for the client.
     Unavailable(Arc<str>),
+    /// The engine refuses until an operator changes something. Nothing was published or stored. Says why.
+    Refused(Arc<str>),
     /// It is unknown whether the events were published or the record was stored, or they may be lost again. Says why.
     Unknown(Arc<str>),
     /// The broker is shutting down. Nothing was published or stored.
@@ -50,7 +52,7 @@ impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("too many requests wait for the engine"),
-            Self::Unavailable(why) => f.write_str(why),
+            Self::Unavailable(why) | Self::Refused(why) => f.write_str(why),
             Self::Unknown(why) => write!(f, "{why}; the outcome is unknown"),
             Self::Closed => f.write_str("the broker is shutting down"),
         }
@@ -66,7 +68,7 @@ impl EngineError {
                 "{why}; it is unknown whether the events were published; repeat the request with the same id: in each \
                  event (without ids, they may be published twice)"
             ),
-            Self::Closed => format!("{self}; nothing was published"),
+            Self::Refused(_) | Self::Closed => format!("{self}; nothing was published"),
         }
     }
 
@@ -77,7 +79,7 @@ impl EngineError {
             Self::Unknown(why) => {
                 format!("{why}; it is unknown whether the record was stored; GET /audit shows whether it was")
             }
-            Self::Closed => format!("{self}; nothing was stored"),
+            Self::Refused(_) | Self::Closed => format!("{self}; nothing was stored"),
         }
     }
 }

@@ -124,8 +124,8 @@ struct Links {
     tail_since: u64,
     last: u64,
     era: u64,
-    /// Whether the last append was not proven to be durable.
-    is_unproven: bool,
+    /// When appends were not proven to be durable: those of events, and those of records.
+    unproven: [Outages; 2],
     about: Option<About>,
     /// When a connection was lost.
     outages: Outages,
@@ -196,7 +196,7 @@ impl Default for Shared {
             tail_since: 0,
             last: 0,
             era: 0,
-            is_unproven: false,
+            unproven: Default::default(),
             about: None,
             outages: Outages::default(),
             refusals: Outages::default(),
@@ -321,11 +321,14 @@ impl Shared {
         links.last = links.last.min(last);
     }
 
-    /// Notes that the engine has not proven an append.
-    pub fn unproven(&self, why: &str) {
-        let is_first = !std::mem::replace(&mut self.lock().is_unproven, true);
-        if is_first {
-            log::warn!("publishes get no acknowledgement, because the engine can't prove that they are durable: {why}");
+    /// Notes that the engine has not proven an append: of records, or of events.
+    pub fn unproven(&self, has_records: bool, why: &str, millis: u64) {
+        let warning = self.lock().unproven[usize::from(has_records)].fail(why, millis);
+        if let Some(why) = warning {
+            let requests = if has_records { "inserts" } else { "publishes" };
+            log::warn!(
+                "{requests} get no acknowledgement, because the engine can't prove that they are durable: {why}"
+            );
         }
     }
 
@@ -422,7 +425,7 @@ impl Shared {
     /// Notes that the engine accepts appends: of records, or of events.
     pub fn accept(&self, has_records: bool, millis: u64) {
         let mut links = self.lock();
-        links.is_unproven = false;
+        links.unproven[usize::from(has_records)].succeed(millis);
         if has_records && let Some(outage) = links.record_refusals.succeed(millis) {
             log::info!("inserts are accepted again after {}", seconds(outage));
         }

@@ -31,6 +31,20 @@ fn without_a_file_an_acknowledgement_is_the_answer() {
     assert!(matches!(&refused, Err(LogError::Refused(Refusal::Setup, why)) if why.contains("appendfsync always")));
 }
 
+/// On Redis 7.0, nothing else can prove it.
+#[test]
+fn an_fsync_that_a_rewrite_pauses_proves_nothing() {
+    let options = ["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "yes"];
+    let server = RedisServer::start(&options);
+    let about = connect(settings(&server)).about().expect("a server is known");
+    if server.is_at_least(7, 2) {
+        assert_eq!((about.ack, about.records_refused), (AckMode::Fsync, None));
+    } else {
+        assert_eq!(about.ack, AckMode::Reply);
+        assert!(about.records_refused.is_some_and(|why| why.contains("no-appendfsync-on-rewrite")));
+    }
+}
+
 #[test]
 fn appendfsync_always_proves_an_fsync() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);

@@ -76,7 +76,9 @@ fn refusal(error: &EngineError, context: Context<'_>) -> Problem {
     let detail = error.of_publish();
     let (why, problem) = match error {
         EngineError::Busy => (PublishRefusal::Engine, Problem::unavailable(detail, BUSY_SECONDS)),
-        EngineError::Unavailable(_) => (PublishRefusal::Engine, Problem::unavailable(detail, AWAY_SECONDS)),
+        EngineError::Unavailable(_) | EngineError::Refused(_) => {
+            (PublishRefusal::Engine, Problem::unavailable(detail, AWAY_SECONDS))
+        }
         EngineError::Closed => (PublishRefusal::Draining, Problem::unavailable(detail, AWAY_SECONDS)),
         EngineError::Unknown(_) => (PublishRefusal::Unknown, Problem::new(504, detail)),
     };

@@ -109,8 +109,11 @@ impl Facts {
         if !self.has_aof {
             return Ok(Fsync::NoFile);
         }
-        let answer = wire.ask(redis::cmd("CONFIG").arg("GET").arg("appendfsync"))?;
-        Ok(value::texts::<2>(answer).map_or(Fsync::Unknown, |[_, value]| Fsync::Known(value)))
+        let mut command = redis::cmd("CONFIG");
+        let answer = wire.ask(command.arg("GET").arg("appendfsync").arg("no-appendfsync-on-rewrite"))?;
+        let Some([first, one, _, other]) = value::texts(answer) else { return Ok(Fsync::Unknown) };
+        let (fsync, on_rewrite) = if first == "appendfsync" { (one, other) } else { (other, one) };
+        Ok(if on_rewrite == "yes" && fsync == "always" { Fsync::Paused } else { Fsync::Known(fsync) })
     }
 }
 

@@ -5,8 +5,8 @@ use redis::{ErrorKind, RedisError, Value};
 use crate::engine::log::{LogError, Refusal};
 
 const LATE: &str = "it did not answer in time";
-const UNKNOWN_ENTRIES: &str =
-    "the log has entries that its meta key does not know; delete the keys of this --engine-prefix";
+const UNKNOWN_ENTRIES: &str = "its keys do not fit together, because some were deleted or restored alone; stop the brokers, export the records with esker \
+     dump, delete the keys of this --engine-prefix, and import the records again";
 
 /// Returns an answer that is not an error of the server's.
 pub fn check(answer: Value) -> Result<Value, LogError> {
@@ -65,7 +65,7 @@ pub fn from_server(code: &str, details: &str) -> LogError {
         "FENCED" => LogError::Fenced,
         "OOM" => LogError::Refused(
             Refusal::Memory,
-            format!("it is out of memory; raise its maxmemory, or retain less with --history-bytes ({said})"),
+            format!("it is out of memory; raise its maxmemory, or lower --history-bytes and --engine-records ({said})"),
         ),
         "NOLOG" => not_writable(
             "the log does not exist at the moment; it was deleted, and is created again when a broker connects",

@@ -105,6 +105,8 @@ impl Proof {
 pub enum Fsync {
     /// The value of `appendfsync`.
     Known(String),
+    /// Always, except while the file is rewritten or a snapshot is saved (`no-appendfsync-on-rewrite yes`).
+    Paused,
     /// This user may not read it.
     Unknown,
     /// There is no append-only file.
@@ -142,6 +144,7 @@ pub fn choose_for_records(ack: AckMode, facts: &Facts, fsync: &Fsync) -> Result<
             Fsync::NoFile => "it keeps no append-only file. Set appendonly yes and appendfsync always",
             Fsync::Unknown => "this user may not read appendfsync. Allow it +config|get",
             Fsync::Known(_) => "appendfsync is not always. Set appendfsync always",
+            Fsync::Paused => "no-appendfsync-on-rewrite is yes. Set it to no",
         };
         format!("the engine can't prove that records are on its disk: {why}{}", upgrade(facts))
     })?;
@@ -174,6 +177,10 @@ fn unproven(facts: &Facts, fsync: &Fsync) -> String {
             "this user may not read appendfsync: if the engine stops, it may lose what was published within the last \
              seconds. Allow it +config|get"
         }
+        Fsync::Paused => {
+            "no-appendfsync-on-rewrite is yes: if the engine's machine stops, it loses what was published while the \
+             append-only file was rewritten. Set it to no"
+        }
         Fsync::Known(_) => {
             "appendfsync is not always: if the engine's machine stops, it loses what was published within the last \
              seconds. Set appendfsync always"
@@ -183,8 +190,15 @@ fn unproven(facts: &Facts, fsync: &Fsync) -> String {
 }
 
 fn slow(proof: Proof, fsync: &Fsync) -> Option<String> {
-    (proof == Proof::Fsync).then(|| {
-        let value = if let Fsync::Known(value) = fsync { value } else { "unknown" };
-        format!("appendfsync is {value}: each publish waits for the next fsync, up to a second. Set appendfsync always")
+    (proof == Proof::Fsync).then(|| match fsync {
+        Fsync::Paused => "no-appendfsync-on-rewrite is yes: while the append-only file is rewritten, publishes get no \
+                          acknowledgement. Set it to no"
+            .to_owned(),
+        fsync => {
+            let value = if let Fsync::Known(value) = fsync { value } else { "unknown" };
+            format!(
+                "appendfsync is {value}: each publish waits for the next fsync, up to a second. Set appendfsync always"
+            )
+        }
     })
 }
