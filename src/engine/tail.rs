@@ -489,22 +489,13 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     fn fail(&mut self, error: &LogError) {
         self.log = None;
         self.discard();
-        self.restart_load();
+        self.check_records();
         self.backoff.fail(self.millis());
         self.engine.shared.link_down(Side::Tail, &error.to_string(), self.millis());
     }
 
-    /// Has records checked over the next connection, if some were read that the log was not yet read up to. The next server
-    /// may have lost them, and nothing would tell.
-    fn restart_load(&mut self) {
-        let is_ahead = self.records_through > self.engine.shared.applied();
-        if is_ahead || self.load.is_some() || !self.has_begun {
-            self.check_records();
-        }
-    }
-
-    /// Has the log checked for the records that are known before anything else is applied. If not all were read yet, begins
-    /// anew.
+    /// Has the log asked for the records that are known before anything else is applied. They may be ahead of what was read of
+    /// the log; if they are lost with the entries after that, no entry tells. If not all were read yet, begins anew.
     fn check_records(&mut self) {
         let is_complete = self.has_begun && !matches!(self.load, Some(Load::All(_)));
         self.load = Some(if is_complete { Load::Check } else { Load::All(Loaded::default()) });

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker::internals::engine::EngineError;
+use esker::internals::engine::log::{NAME_COST, cost_of};
 use esker::internals::engine::sim::SimLog;
 
 use super::super::world::trace;
@@ -84,6 +85,16 @@ impl RecordTruth {
 
     fn is_kept(&self, record: &SeenRecord) -> bool {
         self.kept.binary_search(record).is_ok()
+    }
+
+    /// Returns about how many bytes the records take. A name takes its share once.
+    fn bytes(&self) -> u64 {
+        let costs = self.kept.iter().map(|record| cost_of(&record.name, &record.number.to_string()));
+        let names: BTreeSet<_> = self.kept.iter().map(|record| &record.name).collect();
+        let name_cost = |name: usize| NAME_COST + name as u64;
+        let once: u64 = names.iter().map(|name| name_cost(name.len())).sum();
+        let each: u64 = self.kept.iter().map(|record| name_cost(record.name.len())).sum();
+        costs.sum::<u64>() - each + once
     }
 
     /// Returns the newest record of each name.
@@ -230,8 +241,8 @@ impl Records {
 
     /// Checks what clients were answered against what the log has.
     pub fn assert_answers(&self, truth: &RecordTruth) {
-        let bytes: usize = truth.kept.iter().map(|record| record.name.len() * 3 + digits(record.number) + 200).sum();
-        assert!(bytes as u64 <= self.most_bytes, "the records take {bytes} bytes of {}", self.most_bytes);
+        let bytes = truth.bytes();
+        assert!(bytes <= self.most_bytes, "the records take {bytes} bytes of {}", self.most_bytes);
         for (number, insert) in self.inserts.iter().enumerate() {
             let of = |records: &mut dyn Iterator<Item = &SeenRecord>| -> Vec<u64> {
                 records.filter(|record| record.number == number).map(|record| record.id).collect()
@@ -252,10 +263,6 @@ impl Records {
             }
         }
     }
-}
-
-fn digits(number: usize) -> usize {
-    number.to_string().len()
 }
 
 /// Returns the records that a follower was told at once.

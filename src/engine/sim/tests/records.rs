@@ -1,7 +1,7 @@
 //! Records in the log.
 
 use super::*;
-use crate::engine::log::{Insert, Peer, ReadRecords, Version};
+use crate::engine::log::{Insert, NAME_COST, Peer, ReadRecords, Version, cost_of};
 use crate::engine::{FORMAT, RECORDS_FORMAT};
 use crate::records::{NewRecord, Record};
 
@@ -104,15 +104,16 @@ fn a_log_of_an_older_format_refuses_records_alone() {
 
 #[test]
 fn records_beyond_the_limit_are_refused_alone() {
-    let mut bench = Bench::retaining(Retention { record_bytes: 2 * 205, ..RETENTION });
+    let (one, name) = (cost_of("a", "12"), NAME_COST + 1);
+    let mut bench = Bench::retaining(Retention { record_bytes: 2 * one, ..RETENTION });
     let mut connection = bench.begin(HELLO);
     bench.insert(&mut connection, HELLO, &[("a", "12")]).result.unwrap();
-    assert_eq!(connection.pulse(HELLO).unwrap().record_bytes, 205);
+    assert_eq!(connection.pulse(HELLO).unwrap().record_bytes, one);
     let refused = bench.insert(&mut connection, HELLO, &[("a", "123")]).result;
     assert!(matches!(refused, Err(LogError::Refused(Refusal::Records, _))), "{refused:?}");
     bench.append(&mut connection, HELLO, &[None]).result.unwrap();
     bench.insert(&mut connection, HELLO, &[("a", "34")]).result.unwrap();
-    assert_eq!((bench.log.records().len(), connection.pulse(HELLO).unwrap().record_bytes), (2, 410));
+    assert_eq!((bench.log.records().len(), connection.pulse(HELLO).unwrap().record_bytes), (2, 2 * one - name));
 }
 
 #[test]
