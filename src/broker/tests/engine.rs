@@ -10,7 +10,12 @@ const TOPIC: &str = "topicone1";
 
 /// Starts a broker with one worker and an engine that nothing serves.
 fn start() -> (Broker, Engine) {
-    let config = Config::new().no_auth(true).engine("redis://127.0.0.1").port(0).threads(1);
+    start_with(Duration::ZERO)
+}
+
+/// Starts such a broker, with the time of its drain.
+fn start_with(drain: Duration) -> (Broker, Engine) {
+    let config = Config::new().no_auth(true).engine("redis://127.0.0.1").port(0).threads(1).drain(drain);
     let settings = config.settle(1000).unwrap();
     let mut listening = Listening::open(&settings, Vec::new()).unwrap();
     let (clock, poller) = (Clock::new(), MioPoller::new().unwrap());
@@ -85,6 +90,30 @@ fn a_drain_waits_for_publishes_at_the_engine() {
     assert!(response.starts_with("HTTP/1.1 200 ") && response.contains(&format!("\"id\":\"{id}\"")), "{response}");
     stream.read_to_string(&mut events).unwrap();
     assert!(events.contains("data: from the log\n") && events.ends_with("0\r\n\r\n"), "{events}");
+    broker.shutdown();
+}
+
+/// Clients resume at other brokers, so their streams end in time although events are on the way. All at once, they would end
+/// after 6.5 s.
+#[test]
+fn a_drain_that_takes_time_does_not_wait_for_publishes_at_the_engine() {
+    let (broker, engine) = start_with(Duration::from_millis(200));
+    let mut streams = [(); 2].map(|()| send(&broker, "GET /subscribe/topicone1 HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    streams.iter_mut().for_each(|stream| drop(read_until(stream, "retry: ")));
+    let mut publisher =
+        send(&broker, "POST /publish/topicone1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\ndata: x");
+    let publish = taken(|| engine.take_publishes().pop());
+    let begin = std::time::Instant::now();
+    broker.service.0.drain();
+    broker.service.0.hub.wake(0);
+    for stream in &mut streams {
+        read_until(stream, "\r\n0\r\n\r\n");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    publish.answer(Ok(Sequenced { id: broker.clock.now().id_micros, events: 1 }));
+    let mut response = String::new();
+    publisher.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     broker.shutdown();
 }
 
