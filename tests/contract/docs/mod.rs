@@ -154,12 +154,20 @@ pub const PAGES: &[Page] = &[
         &[
             ("sh", "make cluster", NotHere("cluster.rs starts it")),
             ("sh", "redis-server --port", NotHere("`the_guides_brokers_share_a_log` runs it with a server of its own")),
-            ("sh", "esker dump esker-data |", NotHere("`records_move_between_a_directory_and_the_engine` runs it")),
+            (
+                "sh",
+                "esker dump esker-data",
+                NotHere("`records_move_to_an_engine_as_shown` runs it with a server of its own")
+            ),
             ("haproxy", "defaults", Proxy),
             ("caddy", "reverse_proxy", Proxy),
             ("nginx", "upstream brokers", Proxy),
             ("sh", "esker --engine redis+sentinel", NotHere("sentinels; tests/log starts some")),
-            ("sh", "esker engine raise", NotHere("`a_log_is_raised_when_all_brokers_can_read_it` runs it")),
+            (
+                "sh",
+                "esker engine raise",
+                NotHere("`the_format_of_a_log_is_raised_as_shown` runs it with a server of its own")
+            ),
             ("text", "user esker", NotHere("`the_guide_lists_the_rights` compares it")),
         ]
     ),
@@ -180,6 +188,11 @@ pub const PAGES: &[Page] = &[
                 "sh",
                 "esker check esker-data",
                 NotHere("see `a_store_is_dumped_and_loaded_as_shown`, which stops the broker")
+            ),
+            (
+                "sh",
+                "esker dump esker-data | esker load redis",
+                NotHere("`records_move_to_an_engine_as_shown` runs it with a server of its own")
             ),
         ]
     ),
@@ -286,6 +299,36 @@ fn the_guides_brokers_share_a_log() {
     let ports = ["6379", "3001", "3002"];
     let text = ports.iter().fold(text, |text, port| text.replace(port, &free_port().to_string()));
     shell::run(&[&text], false);
+}
+
+/// Returns a command that starts a server, and this block of a page with the server's port.
+fn with_server(page_name: &str, beginning: &str) -> [String; 2] {
+    let port = free_port().to_string();
+    let server = format!("redis-server --port {port} --save '' --appendonly yes --appendfsync always\n");
+    let mut blocks = page::blocks(page(page_name).text).into_iter();
+    let block = blocks.find(|block| block.first_line().starts_with(beginning)).expect("the page has it");
+    [server, block.text.replace("6379", &port)]
+}
+
+#[test]
+fn records_move_to_an_engine_as_shown() {
+    let line = "{\"id\":\"1700000000000000\",\"event\":\"user\",\"data\":1}";
+    let store = format!("echo '{line}' | esker load esker-data\n");
+    let [server, text] = with_server("backup.md", "esker dump esker-data | esker load");
+    shell::run(&[&server, &store, &text, "esker dump third-data\n", &format!("# {line}\n")], false);
+    let [server, text] = with_server("brokers.md", "esker dump esker-data | esker load");
+    shell::run(&[&server, &store, &text], false);
+}
+
+#[test]
+fn the_format_of_a_log_is_raised_as_shown() {
+    let [server, text] = with_server("brokers.md", "esker engine raise");
+    let url = text.split_whitespace().nth(3).expect("the URL of the engine");
+    // This creates a log of the newest format.
+    let create = format!("esker load {url} </dev/null\n");
+    let port = url.rsplit(':').next().expect("a port");
+    let lower = format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho 'HSET {{esker}}:1:meta layout 1' >&3\nread -r <&3\n");
+    shell::run(&[&server, &create, &lower, &text], false);
 }
 
 /// With Redis 7.0, which has no WAITAOF.

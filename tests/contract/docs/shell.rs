@@ -17,7 +17,7 @@ use super::super::support::{Broker, TIMEOUT, TempDir};
 const PRELUDE: &str = r#"
 esker() {
     case "${1:-}" in
-        token | check | dump | load | health | man | completions | --help | --version) "$ESKER" "$@" ;;
+        token | check | dump | load | engine | health | man | completions | --help | --version) "$ESKER" "$@" ;;
         *)
             local log
             log="$(mktemp broker.XXXXXX)"
@@ -103,8 +103,8 @@ fn in_background(text: &str) -> String {
 
 /// Returns the output that a comment shows. Other comments are explanations.
 fn shown(line: &str) -> Option<&str> {
-    const BEGINNINGS: [&str; 10] =
-        ["{", "esker_", "event: ", "data: ", "id: ", "HTTP/", "Link: ", "\"", "ok", "esker 0"];
+    const BEGINNINGS: [&str; 11] =
+        ["{", "esker_", "event: ", "data: ", "id: ", "HTTP/", "Link: ", "\"", "ok", "esker 0", "raised "];
     let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
     let text = line.strip_prefix("# ")?;
     (is_number(text) || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))).then_some(text)
