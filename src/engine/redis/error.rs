@@ -124,7 +124,7 @@ fn from_general(said: &str) -> LogError {
         "it does not accept this password"
     } else if has("DB index") {
         "it does not have this database; correct the number at the end of --engine"
-    } else if has("ACL failure") {
+    } else if has("ACL failure") || has("The user executing the script can't") {
         "this user lacks a right; give it those that the guide lists"
     } else if has("equal or smaller than the target stream top item") {
         UNKNOWN_ENTRIES

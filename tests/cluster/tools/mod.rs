@@ -28,11 +28,16 @@ fn run(arguments: &[&str]) -> End {
 
 /// Runs a command with this input.
 fn run_with(arguments: &[&str], input: &str) -> End {
+    run_in(arguments, &[], input)
+}
+
+/// Runs a command with these environment variables and this input.
+fn run_in(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> End {
     let file = super::redis_server::new_directory();
     let path = file.join("input");
     std::fs::write(&path, input).expect("a file can be written");
     let input = std::fs::File::open(&path).expect("it can be read");
-    let output = command(&[]).args(arguments).stdin(Stdio::from(input)).output().expect("it runs");
+    let output = command(environment).args(arguments).stdin(Stdio::from(input)).output().expect("it runs");
     std::fs::remove_dir_all(&file).expect("it can be removed");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     End { code: output.status.code(), output: text(output.stdout), errors: text(output.stderr) }

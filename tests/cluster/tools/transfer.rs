@@ -144,3 +144,34 @@ fn an_engine_without_a_log_has_no_records() {
         assert!(errors.contains("the engine can't be reached: 127.0.0.1:1"), "{errors}");
     }
 }
+
+#[test]
+fn the_rights_of_a_broker_suffice_and_those_that_the_help_names() {
+    let redis = RedisServer::start(&DURABLE);
+    let rights = esker::internals::engine::redis::acl_rules("{esker}", redis.is_at_least(7, 2));
+    let set_user = |more: &str| {
+        let words = ["ACL", "SETUSER", "few", "on", ">pw"].into_iter().chain(rights.split(' '));
+        redis.command::<()>(&words.chain(more.split_whitespace()).collect::<Vec<_>>());
+    };
+    let url = format!("redis://few@{}", redis.address());
+    let run_as = |arguments: &[&str], lines: &str| {
+        let environment = [("ESKER_ENGINE_PASSWORD", "pw")];
+        super::run_in(&[arguments, &[&url]].concat(), &environment, lines)
+    };
+    set_user("");
+    for (arguments, input) in [(&["load"][..], lines(30)), (&["dump"], String::new()), (&["check"], String::new())] {
+        let End { code, errors, .. } = run_as(arguments, &input);
+        assert_eq!(code, Some(0), "{arguments:?}: {errors}");
+    }
+    let help = output_of(&["engine", "--help"], "");
+    assert!(help.contains("+scan +pttl +zcard"), "{help}");
+    for arguments in [&["engine", "status"][..], &["engine", "raise"]] {
+        set_user("");
+        let End { code, errors, .. } = run_as(arguments, "");
+        assert_eq!(code, Some(1));
+        assert!(errors.contains("lacks a right"), "{errors}");
+        set_user("+scan +pttl +zcard");
+        let End { code, errors, .. } = run_as(arguments, "");
+        assert_eq!(code, Some(0), "{arguments:?}: {errors}");
+    }
+}
