@@ -48,7 +48,7 @@ pub struct Tail<C: Connect, F: Follow> {
     newest_record: Option<Record>,
     /// The log's newest id when the connection was last checked. Records up to it are loaded, later ones come with the log.
     newest: u64,
-    /// The newest id when all records were last begun to be read. They are without those that were lost before.
+    /// The newest id when reading all records last began. They are without those that were lost before.
     loaded_at: u64,
     /// The format of the log, once it is known.
     format: Option<u32>,
@@ -248,7 +248,9 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.engine.shared.forget_appended(entry.id);
                 self.lose_through(entry.id);
                 self.pass(mark, entry.id);
-                if entry.id > self.loaded_at {
+                // Later the loss must be told even if the records are without those that are lost: some may have been
+                // acknowledged in between.
+                if entry.id > self.loaded_at || self.engine.shared.is_caught_up() {
                     self.load = Some(Load::All(Loaded::default()));
                 }
             }

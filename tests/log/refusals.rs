@@ -139,14 +139,14 @@ fn a_log_without_records_refuses_them_until_its_format_is_raised() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut broker = Broker::new(connect(settings(&server)), 1);
     assert_eq!(format(&server), "2", "a new log has the newest");
-    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1"]);
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1", "format", "1"]);
     let before = broker.log.pulse(broker.hello).unwrap().last;
     let (kind, why) = refusal(broker.insert(&[("a", "1")]));
     assert_eq!(kind, Refusal::Records);
     assert!(why.contains("format 1") && why.contains("esker engine raise"), "{why}");
     assert_eq!((broker.log.pulse(broker.hello).unwrap().last, records(&mut broker).len()), (before, 0));
     broker.append(1, &[]).unwrap();
-    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "2"]);
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "2", "format", "2"]);
     broker.insert(&[("a", "1")]).unwrap();
 }
 
@@ -154,7 +154,7 @@ fn a_log_without_records_refuses_them_until_its_format_is_raised() {
 fn a_log_that_has_lost_entries_keeps_its_format() {
     let server = RedisServer::start(&[]);
     let mut broker = Broker::new(connect(settings(&server)), 1);
-    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1"]);
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1", "format", "1"]);
     let gone = esker::internals::engine::log::Mark { entry: u64::MAX >> 11, token: "gone".into() };
     broker.log.attach(&Attach { read: Some(gone), ..Attach::default() }).unwrap();
     assert_eq!(format(&server), "1");
@@ -162,8 +162,22 @@ fn a_log_that_has_lost_entries_keeps_its_format() {
     broker.log.attach(&Attach::default()).unwrap();
     assert_eq!(format(&server), "1", "older brokers may still use it");
     server.command::<()>(&["FLUSHALL"]);
+    let known = broker.log.attach(&Attach { format: Some(1), ..Attach::default() }).unwrap().format;
+    assert_eq!((known, &*format(&server)), (1, "1"), "a broker knows which format it had");
+    server.command::<()>(&["FLUSHALL"]);
     broker.log.attach(&Attach::default()).unwrap();
     assert_eq!(format(&server), "2");
+}
+
+/// The first version writes its layout whenever it reports a loss.
+#[test]
+fn an_older_broker_does_not_lower_the_format() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut broker = Broker::new(connect(settings(&server)), 1);
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1"]);
+    broker.insert(&[("a", "1")]).unwrap();
+    assert_eq!(broker.log.attach(&Attach::default()).unwrap().format, 2);
+    assert_eq!(format(&server), "2", "so that an older broker is refused");
 }
 
 #[test]

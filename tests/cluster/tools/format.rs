@@ -45,7 +45,7 @@ fn the_state_says_why_records_are_refused() {
     let url_and_state = |redis: &RedisServer| output_of(&["engine", "status", &redis.url()], "");
     let redis = RedisServer::start(&DURABLE);
     load(&redis, &lines(3));
-    redis.command::<()>(&["HSET", &key("meta"), "layout", "1"]);
+    redis.command::<()>(&["HSET", &key("meta"), "layout", "1", "format", "1"]);
     let text = url_and_state(&redis);
     assert!(text.contains("log         format 1;") && text.contains("can't be stored: the log has format 1"), "{text}");
     let replica = RedisServer::start(&DURABLE);
@@ -70,7 +70,7 @@ fn the_format_is_raised_when_no_broker_is_too_old() {
     let url = redis.url();
     load(&redis, &lines(3));
     let raise = |options: &[&str]| run(&[&["engine", "raise", &url], options].concat());
-    let lower = || redis.command::<()>(&["HSET", &key("meta"), "layout", "1"]);
+    let lower = || redis.command::<()>(&["HSET", &key("meta"), "layout", "1", "format", "1"]);
     let format = || redis.command::<String>(&["HGET", &key("meta"), "layout"]);
     assert_eq!(raise(&[]).output, "the log's format is already 2\n");
     lower();

@@ -114,9 +114,9 @@ fn a_load_is_refused_as_by_a_directory_and_for_the_engines_reasons() {
     refused(&[], later, "is more than a minute ahead of the engine's clock");
     let next = "{\"id\":\"3\",\"event\":\"a\",\"data\":1}\n";
     refused(&["--engine-records", "700"], next, "records have reached --engine-records");
-    redis.command::<()>(&["HSET", &key("meta"), "layout", "1"]);
+    redis.command::<()>(&["HSET", &key("meta"), "layout", "1", "format", "1"]);
     refused(&[], next, "run esker engine raise");
-    redis.command::<()>(&["HSET", &key("meta"), "layout", "2"]);
+    redis.command::<()>(&["HSET", &key("meta"), "layout", "2", "format", "2"]);
     redis.config_set("appendfsync", "no");
     refused(&[], next, "can't prove that records are on its disk");
     redis.config_set("appendfsync", "always");
