@@ -158,6 +158,8 @@ pub(super) struct TailCounters {
     pub connects: Counter,
     pub losses: Counter,
     pub trimmed: Counter,
+    /// How often all records were replaced.
+    pub replacements: Counter,
     pub warm_up_millis: Counter,
 }
 

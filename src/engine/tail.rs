@@ -338,6 +338,8 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         self.loaded_at = begun_at;
         self.records_through = loaded.records.last().map_or(0, |record| record.id);
         self.newest_record = loaded.records.last().cloned();
+        // Before the hub forgets records, so that no later lookup finds them on the reader's old server.
+        self.engine.shared.tail.replacements.add(1);
         self.follow.reset_records(loaded.records);
     }
 

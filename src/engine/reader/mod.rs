@@ -26,6 +26,8 @@ pub struct Reader<C: Connect> {
     connect: C,
     log: Option<C::Log>,
     backoff: Backoff,
+    /// How often the tail had replaced all records when the connection was made.
+    replacements: u64,
     /// When the engine could be reached, but did not return what it was asked for.
     refusals: Outages,
     is_over: bool,
@@ -42,7 +44,8 @@ enum Progress {
 impl<C: Connect> Reader<C> {
     /// Creates a reader. It connects when there is something to read.
     pub fn new(engine: Engine, connect: C) -> Self {
-        Self { engine, connect, log: None, backoff: Backoff::default(), refusals: Outages::default(), is_over: false }
+        let (backoff, refusals) = (Backoff::default(), Outages::default());
+        Self { engine, connect, log: None, backoff, replacements: 0, refusals, is_over: false }
     }
 
     /// Returns whether the engine is closed and no request waits.
@@ -128,6 +131,7 @@ impl<C: Connect> Reader<C> {
     /// Asks the log. Connects first if necessary, and again if the connection turns out to be broken: it may have been for
     /// long, without anybody noticing.
     fn ask<T>(&mut self, ask: impl Fn(&mut C::Log) -> Result<T, LogError>) -> Result<T, EngineError> {
+        self.leave_replaced_server();
         if let Some(mut log) = self.log.take() {
             match ask(&mut log) {
                 Err(error) if is_lost(&error) => log::debug!("the reader connects again: {error}"),
@@ -137,6 +141,15 @@ impl<C: Connect> Reader<C> {
         let mut log = self.connect()?;
         let answer = ask(&mut log);
         self.conclude(log, answer)
+    }
+
+    /// Drops a connection from before the tail has replaced all records: its server may not know that it was replaced, and have
+    /// records that are lost.
+    fn leave_replaced_server(&mut self) {
+        let replacements = self.engine.shared.tail.replacements.get();
+        if std::mem::replace(&mut self.replacements, replacements) != replacements {
+            self.log = None;
+        }
     }
 
     fn connect(&mut self) -> Result<C::Log, EngineError> {
