@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use esker::internals::engine::sim::{Faults, OldServer};
-use esker::internals::sim::{appender_link, tail_link};
+use esker::internals::sim::{appender_link, reader_link, tail_link};
 
 use super::super::world::trace;
 use super::world::{SITES, World};
@@ -34,7 +34,7 @@ impl World {
     /// Something happens to the log, to a broker's connections, or to a clock.
     pub(super) fn hurt(&mut self, site: usize) {
         let serial = self.sites[site].serial;
-        let link = if self.rng.bool() { appender_link(serial) } else { tail_link(serial) };
+        let link = [appender_link, tail_link, reader_link][self.rng.usize(0..3)](serial);
         match self.rng.u8(0..12) {
             _ if !self.scenario.has_faults => {}
             0 | 1 => self.log.break_link(link),
@@ -102,6 +102,7 @@ impl World {
         for serial in 1..=self.serials {
             self.log.cut(appender_link(serial), false);
             self.log.cut(tail_link(serial), false);
+            self.log.cut(reader_link(serial), false);
         }
     }
 

@@ -8,13 +8,17 @@
 //! publisher    messages, and the requests that publish them
 //! subscriber   a client with a stream, which it resumes at any broker
 //! oracle       what publishers and subscribers must have been told
+//! records      inserts, audits and streams of records, and what must be true of them
+//! listener     a client with a stream of records, which it resumes at any broker
 //! faults       what happens to the log, to connections and to brokers
 //! settle       removes all faults and runs until everything is at rest
 //! ```
 
 mod faults;
+mod listener;
 mod oracle;
 mod publisher;
+mod records;
 mod settle;
 mod site;
 mod subscriber;

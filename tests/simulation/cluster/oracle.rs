@@ -87,10 +87,14 @@ impl Oracle {
     /// Checks that ids ascend, over several connections too, and that nothing was refused. A gap when a stream is opened begins
     /// everything that is retained anew.
     fn assert_order(&self, subscriber: &Subscriber, truth: &Truth) {
-        let (mut newest, mut is_opening) = (0, false);
+        let (mut newest, mut is_opening, mut last) = (0, false, "");
         for received in &subscriber.received {
             match received {
-                Received::Opened => is_opening = true,
+                Received::Opened => {
+                    is_opening = true;
+                    // A broker that has the lost one still has what came after it.
+                    newest = if self.is_repetition(last, truth) { 0 } else { newest };
+                }
                 Received::Prime(id) => newest = *id,
                 Received::Gap { .. } => {
                     let is_allowed = !self.is_roomy || truth.has_lost || truth.has_trimmed;
@@ -98,7 +102,7 @@ impl Oracle {
                     newest = if is_opening { 0 } else { newest };
                 }
                 Received::Event { shown, number, index, .. } => {
-                    is_opening = false;
+                    (is_opening, last) = (false, shown);
                     newest = self.id_after(newest, shown, *number, *index, truth).unwrap_or_else(|| {
                         panic!("{shown} ({number} {index}) after {newest}: {subscriber:?}");
                     });
@@ -121,18 +125,23 @@ impl Oracle {
     /// Returns whether a subscriber has resumed after a publisher's id that is of two events: one that is lost, and one with which
     /// it was published again. A broker that never had the first takes it for the second.
     fn has_resumed_after_a_repetition(&self, subscriber: &Subscriber, truth: &Truth) -> bool {
-        let is_same = |shown: &str, number: usize, index: usize| {
-            self.messages[number].own_ids.get(index).is_some_and(|own_id| own_id.as_deref() == Some(shown))
-        };
         let mut last = "";
         subscriber.received.iter().any(|received| {
             match received {
                 Received::Event { shown, .. } => last = shown,
-                Received::Opened => return truth.lost.iter().any(|&(_, number, index)| is_same(last, number, index)),
+                Received::Opened => return self.is_repetition(last, truth),
                 Received::Prime(_) | Received::Gap { .. } => {}
             }
             false
         })
+    }
+
+    /// Returns whether a publisher's id is of an event that is lost.
+    fn is_repetition(&self, shown: &str, truth: &Truth) -> bool {
+        let is_same = |number: usize, index: usize| {
+            self.messages[number].own_ids.get(index).is_some_and(|own_id| own_id.as_deref() == Some(shown))
+        };
+        truth.lost.iter().any(|&(_, number, index)| is_same(number, index))
     }
 
     /// Checks that a subscriber which has received what is lost has received a gap since. Returns whether it may not have,

@@ -1,15 +1,16 @@
 //! Removes all faults and runs until everything is at rest. Then every client must know everything.
 
 use super::super::engine::oracle::Truth;
+use super::super::engine::records::RecordTruth;
 use super::super::world::trace;
 use super::world::{SITES, World};
 
 /// More rounds than anything takes.
-const ROUNDS: usize = 600;
+pub const ROUNDS: usize = 600;
 /// For how many rounds all must be at rest. Brokers look for what they have appended once per second.
 const CALM_ROUNDS: usize = 13;
 /// The microseconds of a round.
-const ROUND_MICROS: u64 = 100_000;
+pub const ROUND_MICROS: u64 = 100_000;
 
 impl World {
     pub(super) fn settle(&mut self) {
@@ -20,6 +21,7 @@ impl World {
             self.run_round(true);
             calm = if self.is_calm() { calm + 1 } else { 0 };
             if calm == CALM_ROUNDS {
+                self.audit_all();
                 return self.assert_all(true);
             }
             self.advance(ROUND_MICROS);
@@ -28,7 +30,7 @@ impl World {
     }
 
     /// Runs everything once. Every broker runs, and every client is connected, if `is_whole`.
-    fn run_round(&mut self, is_whole: bool) {
+    pub(super) fn run_round(&mut self, is_whole: bool) {
         for site in (0..SITES).filter(|_| is_whole) {
             if !self.sites[site].is_running() {
                 self.start(site);
@@ -38,6 +40,9 @@ impl World {
             if self.subscribers[index].link.is_none() {
                 self.connect(index);
             }
+        }
+        if is_whole {
+            self.connect_listeners();
         }
         for _ in 0..16 {
             self.flush_network();
@@ -55,14 +60,14 @@ impl World {
             site.is_open() && site.is_ready() && site.status().is_some_and(|status| status.applied == last)
         });
         let are_connected = self.subscribers.iter().all(|subscriber| subscriber.is_connected());
-        has_caught_up && are_connected && self.requests.is_empty()
+        has_caught_up && are_connected && self.requests.is_empty() && self.records.are_calm()
     }
 
     fn explain_unrest(&mut self) {
         let last = self.log.last();
         let states: Vec<_> = self.sites.iter_mut().map(|site| (site.is_draining, site.status())).collect();
         let away: Vec<_> = self.subscribers.iter().filter(|subscriber| !subscriber.is_connected()).collect();
-        panic!("not at rest; the newest id is {last}: {states:?}, {:?}, {away:?}", self.requests);
+        panic!("not at rest; the newest id is {last}: {states:?}, {:?}, {away:?}, {:?}", self.requests, self.records);
     }
 
     /// Prints what the log has and what it has lost.
@@ -81,6 +86,8 @@ impl World {
         for subscriber in &self.subscribers {
             self.oracle.assert_received(subscriber, &truth, is_caught_up);
         }
+        let has_losses = self.scenario.has_losses;
+        self.records.assert_all(&RecordTruth::new(&self.log), has_losses, is_caught_up);
     }
 
     /// Drains all brokers at once.

@@ -15,6 +15,9 @@ pub const WORKERS: usize = 2;
 /// The maximum number of the tail's steps without a pause.
 const TAIL_STEPS: usize = 12;
 
+/// The maximum number of the reader's steps without a pause.
+const READER_STEPS: usize = 8;
+
 /// The place of one broker after another.
 pub struct Site {
     pub net: Shared,
@@ -146,6 +149,12 @@ impl Site {
         }
     }
 
+    pub fn step_reader(&mut self) {
+        if let Some(engine) = self.engine() {
+            engine.step_reader();
+        }
+    }
+
     pub fn expire(&mut self) {
         if let Some(engine) = self.engine() {
             engine.expire();
@@ -156,6 +165,7 @@ impl Site {
     pub fn run_engine(&mut self) {
         self.step_appender();
         (0..TAIL_STEPS).for_each(|_| self.step_tail());
+        (0..READER_STEPS).for_each(|_| self.step_reader());
         self.expire();
     }
 

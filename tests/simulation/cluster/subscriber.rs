@@ -44,12 +44,12 @@ pub struct Subscriber {
 #[derive(Debug)]
 pub struct Link {
     pub site: usize,
-    broker: u64,
+    pub broker: u64,
     pub pipe: usize,
     head: Vec<u8>,
     pub is_open: bool,
     stream: Stream,
-    is_over: bool,
+    pub is_over: bool,
 }
 
 impl Subscriber {
@@ -65,8 +65,7 @@ impl Subscriber {
             self.start = None;
             self.received.clear();
         }
-        let (head, stream) = (Vec::new(), Stream::default());
-        self.link = Some(Link { site, broker, pipe, head, is_open: false, stream, is_over: false });
+        self.link = Some(Link::new(site, broker, pipe));
         let topics: Vec<_> = self.topics.iter().map(|&topic| names[topic]).collect();
         let prime = if self.uses_prime { "?prime" } else { "" };
         let position = self.position.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
@@ -126,7 +125,13 @@ impl Subscriber {
 }
 
 impl Link {
-    fn feed(&mut self, bytes: Vec<u8>) -> Vec<StreamItem> {
+    pub fn new(site: usize, broker: u64, pipe: usize) -> Self {
+        let (head, stream) = (Vec::new(), Stream::default());
+        Self { site, broker, pipe, head, is_open: false, stream, is_over: false }
+    }
+
+    /// Takes bytes. Returns every item that is whole by now.
+    pub fn feed(&mut self, bytes: Vec<u8>) -> Vec<StreamItem> {
         let bytes = if self.is_open { bytes } else { self.take_head(bytes) };
         let items = self.stream.feed(&bytes);
         self.is_over |= items.last() == Some(&StreamItem::End);

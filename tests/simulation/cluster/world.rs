@@ -12,6 +12,7 @@ use super::super::net::Transcript;
 use super::super::world::{TOPICS, trace};
 use super::oracle::Oracle;
 use super::publisher::{Attempt, Message, Outcome, Request};
+use super::records::Records;
 use super::site::{Site, WORKERS};
 use super::subscriber::Subscriber;
 
@@ -51,6 +52,9 @@ pub struct Totals {
     pub unknown: usize,
     pub lost: usize,
     pub trimmed: usize,
+    pub records: usize,
+    pub inserted: usize,
+    pub audited: usize,
     /// A hash of all bytes and calls.
     pub transcript: Transcript,
 }
@@ -66,13 +70,17 @@ impl Totals {
             unknown: self.unknown + other.unknown,
             lost: self.lost + other.lost,
             trimmed: self.trimmed + other.trimmed,
+            records: self.records + other.records,
+            inserted: self.inserted + other.inserted,
+            audited: self.audited + other.audited,
             transcript: other.transcript,
         }
     }
 
-    pub fn counts(&self) -> [usize; 8] {
+    pub fn counts(&self) -> [usize; 11] {
         let Self { events, gaps, accepted, repeated, refused, unknown, lost, trimmed, .. } = *self;
-        [events, gaps, accepted, repeated, refused, unknown, lost, trimmed]
+        let Self { records, inserted, audited, .. } = *self;
+        [events, gaps, accepted, repeated, refused, unknown, lost, trimmed, records, inserted, audited]
     }
 }
 
@@ -85,6 +93,7 @@ pub struct World {
     pub oracle: Oracle,
     pub requests: Vec<Request>,
     pub subscribers: Vec<Subscriber>,
+    pub records: Records,
     pub serials: u64,
     pub step: usize,
     pub totals: Totals,
@@ -100,7 +109,7 @@ impl World {
         let retention = Retention {
             age: if is_trimming && rng.bool() { short } else { long },
             bytes: if is_trimming && rng.bool() { rng.u64(200..3_000) } else { 1 << 30 },
-            record_bytes: 1 << 30,
+            record_bytes: if rng.u8(0..6) == 0 { rng.u64(300..8_000) } else { 1 << 30 },
         };
         let scenario = Scenario {
             retention,
@@ -124,6 +133,7 @@ impl World {
             sites,
             requests: Vec::new(),
             subscribers: Vec::new(),
+            records: Records::new(retention.record_bytes),
             serials: 0,
             step: 0,
             totals: Totals::default(),
@@ -154,12 +164,14 @@ impl World {
             }
             20..30 => self.sites[site].step_appender(),
             30..44 => self.sites[site].step_tail(),
-            44..48 => self.sites[site].expire(),
+            44..46 => self.sites[site].expire(),
+            46..48 => self.sites[site].step_reader(),
             48..56 => self.deliver(site),
             56..60 => self.read_some(site),
-            60..70 => self.publish(),
-            70..76 => self.repeat(),
-            76..83 => self.connect_subscriber(),
+            60..67 => self.publish(),
+            67..71 => self.repeat(),
+            71..76 => self.connect_subscriber(),
+            76..83 => self.use_records(),
             83..90 => self.pass_time(),
             90..94 => self.hurt(site),
             94 => self.disconnect_one(),
@@ -201,7 +213,8 @@ impl World {
     fn pipes(&self, site: usize) -> Vec<usize> {
         let links = self.subscribers.iter().filter_map(|subscriber| subscriber.link.as_ref());
         let streams = links.filter(|link| link.site == site).map(|link| link.pipe);
-        self.requests.iter().filter(|request| request.site == site).map(|request| request.pipe).chain(streams).collect()
+        let requests = self.requests.iter().filter(|request| request.site == site).map(|request| request.pipe);
+        requests.chain(streams).chain(self.records.pipes(site)).collect()
     }
 
     fn deliver(&mut self, site: usize) {
@@ -234,7 +247,7 @@ impl World {
     }
 
     /// Returns where a load balancer sends a client.
-    fn some_open_site(&mut self) -> Option<usize> {
+    pub fn some_open_site(&mut self) -> Option<usize> {
         let open: Vec<_> = (0..SITES).filter(|&site| self.sites[site].is_open()).collect();
         (!open.is_empty()).then(|| open[self.rng.usize(0..open.len())])
     }
@@ -348,6 +361,7 @@ impl World {
             self.totals.events += events;
             self.totals.gaps += gaps;
         }
+        self.observe_records();
         log_check::assert_clean();
     }
 
@@ -359,6 +373,7 @@ impl World {
         self.totals.repeated = count(|outcome| matches!(outcome, Outcome::Accepted { events: 0, .. }));
         self.totals.refused = count(|outcome| *outcome == Outcome::Refused);
         self.totals.unknown = count(|outcome| *outcome == Outcome::Unknown);
+        self.totals.inserted = self.records.accepted();
         (self.totals.lost, self.totals.trimmed) = (self.log.lost().len(), self.log.trimmed());
         for site in &self.sites {
             let sum = site.net.get().transcript;
