@@ -257,4 +257,104 @@ pub const MUTATIONS: &[Mutation] = &[
         "engine/state.rs",
         &[("(millis < since + REFUSAL_MILLIS)", "(millis >= *since)")],
     ),
+    // Records have one order with topics, and what the log loses of them is told.
+    change(
+        "unproven-records-inserted-again",
+        &[Engine(3)],
+        "engine/appender.rs",
+        &[(
+            "            LogError::Unproven(why) => {\n",
+            "            LogError::Unproven(_) if batch.has_records() => self.batch = Some(batch),\n            LogError::Unproven(why) => {\n",
+        )],
+    ),
+    change(
+        "unknown-insert-is-inserted-again",
+        &[Engine(2)],
+        "engine/appender.rs",
+        &[(
+            "            Some((number, appended)) if number == batch.number() => self.prove(batch, &appended),\n",
+            "            Some((number, appended)) if number == batch.number() && !batch.has_records() => self.prove(batch, &appended),\n",
+        )],
+    ),
+    change(
+        "records-not-replaced-after-a-loss",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("                if entry.id > self.loaded_at {\n", "                if entry.id < self.loaded_at {\n")],
+    ),
+    change(
+        "loaded-records-published-again",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[
+            ("last > self.records_through.max(self.fetched.through)", "last > self.fetched.through"),
+            ("                self.records.retain(|record| record.id > self.records_through);\n", ""),
+        ],
+    ),
+    change(
+        "records-not-caught-up-after-a-trim",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[(
+            "                self.load = Some(if has_known { Load::Newer } else { Load::All(Loaded::default()) });\n",
+            "                self.load = if has_known { None } else { Some(Load::All(Loaded::default())) };\n",
+        )],
+    ),
+    change(
+        "known-records-not-checked",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[("let has_known = records.first() == self.newest_record.as_ref();", "let has_known = records.len() <= 1;")],
+    ),
+    change(
+        "records-ahead-of-the-log-kept-over-a-reconnect",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[(
+            "        self.discard();\n        self.check_records();\n        self.backoff.fail(self.millis());\n",
+            "        self.discard();\n        self.backoff.fail(self.millis());\n",
+        )],
+    ),
+    change(
+        "records-loaded-before-the-next-entry",
+        &[Engine(4)],
+        "engine/tail.rs",
+        &[(
+            "let is_placed = !self.entries.is_empty() || (self.has_begun && !self.has_gap);",
+            "let is_placed = !self.entries.is_empty() || self.after < u64::MAX;",
+        )],
+    ),
+    change(
+        "record-found-before-the-tail-has-passed-it",
+        &[Engine(5)],
+        "engine/reader/mod.rs",
+        &[(
+            "                self.engine.waiting.wait(id, now, move |has_passed| {\n",
+            "                self.engine.waiting.wait(id.min(1), now, move |has_passed| {\n",
+        )],
+    ),
+    change(
+        "reader-stays-at-a-server-that-was-replaced",
+        &[Engine(5)],
+        "engine/reader/mod.rs",
+        &[("        self.leave_replaced_server();\n", "        let _ = Self::leave_replaced_server;\n")],
+    ),
+    change(
+        "log-does-not-check-its-format",
+        &[Contract("A log of an older format has no records")],
+        "engine/sim/server.rs",
+        &[("if meta.format < RECORDS_FORMAT =>", "if meta.format > RECORDS_FORMAT =>")],
+    ),
+    change(
+        "records-without-bound",
+        &[Contract("Records take no more than --engine-records")],
+        "engine/sim/server.rs",
+        &[("            Some(_) if self.records.bytes() + ", "            Some(_) if self.records.bytes().min(1) + ")],
+    ),
+    change(
+        "insert-does-not-keep-its-last-batch",
+        &[Engine(2)],
+        "engine/sim/server.rs",
+        &[("        session.last_batch = Some((insert.batch, Appended { first, repetitions: Vec::new() }));\n", "")],
+    ),
 ];
