@@ -50,8 +50,8 @@ pub fn load(settings: &EngineSettings, input: &mut dyn BufRead) -> Result<u64, T
     let latest = now + MAX_LEAD.as_micros() as u64;
     let bounds = IdBounds { newest, latest, ahead_of: "a minute ahead of the engine's clock" };
     let read = loader.read(LineReader::new(input, bounds));
-    // A batch that was refused is not stored now, and what is stored was proven or not.
-    let finished = if matches!(read, Err(ToolError::Keeper(_))) { Ok(()) } else { loader.finish() };
+    // What was stored before a refusal is to be as durable as it can be, too.
+    let finished = if matches!(read, Err(ToolError::Keeper(_))) { loader.prove() } else { loader.finish() };
     let count = read?;
     finished?;
     Ok(count)
