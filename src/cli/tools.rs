@@ -16,9 +16,9 @@ use crate::store;
 const HELP: &str = "\
 esker check, dump, load: check, export and import records
 
-Usage: esker check DIR|URL                  checks all records for damage
-       esker dump DIR|URL [--event NAME]    exports records as JSON lines
-       esker load DIR|URL < FILE            imports such lines, keeping their ids
+Usage: esker check DIR|URL                 checks all records for damage
+       esker dump DIR|URL [--event NAME]   exports records as JSON lines
+       esker load DIR|URL < FILE           imports such lines, keeping their ids
 
   --event NAME            dump: export only the records with this name
   --engine-prefix TEXT    prefix of all keys in the engine [{esker}]
@@ -27,11 +27,11 @@ Usage: esker check DIR|URL                  checks all records for damage
   -h, --help              print this help
 
 DIR is the data directory (--data). While a broker runs on it, only dump works.
-URL is the engine's (--engine): redis://HOST or rediss://, valkey://, valkeys://,
-redis+sentinel://. Only load requires that no broker uses the engine. Use the
-broker's user, or one with the same rights. The password comes from
-ESKER_ENGINE_PASSWORD or ESKER_ENGINE_PASSWORD_FILE; the options have variables
-such as ESKER_ENGINE_PREFIX.
+URL is the engine's (--engine): redis://HOST or rediss://, valkey://,
+valkeys://, redis+sentinel://. Only load requires that no broker uses the
+engine. Use the broker's user, or one with the same rights. The password comes
+from ESKER_ENGINE_PASSWORD or ESKER_ENGINE_PASSWORD_FILE; the options have
+variables such as ESKER_ENGINE_PREFIX.
 Lines are sorted by id; each is {\"id\":\"…\",\"event\":\"…\",\"data\":…}.
 ";
 
