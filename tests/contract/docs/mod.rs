@@ -327,7 +327,8 @@ fn the_format_of_a_log_is_raised_as_shown() {
     // This creates a log of the newest format.
     let create = format!("esker load {url} </dev/null\n");
     let port = url.rsplit(':').next().expect("a port");
-    let lower = format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho 'HSET {{esker}}:1:meta layout 1' >&3\nread -r <&3\n");
+    let lower =
+        format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho 'HSET {{esker}}:1:meta layout 1 format 1' >&3\nread -r <&3\n");
     shell::run(&[&server, &create, &lower, &text], false);
 }
 
