@@ -320,6 +320,9 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             }
             Load::Check => {
                 let has_known = records.first() == self.newest_record.as_ref();
+                // The log has lost the record's entry as well. If another entry has the same id, and both are trimmed, nothing
+                // else tells.
+                self.has_gap |= !has_known;
                 self.load = Some(if has_known { Load::Newer } else { Load::All(Loaded::default()) });
             }
         }
