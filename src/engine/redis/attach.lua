@@ -50,6 +50,10 @@ local function from()
         return 'next', 0
     end
     local gone = math.max(missing(ARGV[1], ARGV[2]) or 0, missing(ARGV[3], ARGV[4]) or 0)
+    if oldest and ARGV[1] ~= '' and tonumber(ARGV[1]) < oldest and tonumber(ARGV[8]) >= oldest then
+        -- Of an entry with several ids, the log has another one among them.
+        gone = math.max(gone, tonumber(ARGV[1]))
+    end
     -- Without meta, nobody knows how far the log went.
     local untold = math.max(gone, tonumber(ARGV[8])) >= lost or not oldest
     if (gone > 0 and untold) or not known[1] then

@@ -180,7 +180,11 @@ impl Data {
                 }
             };
         };
-        match marks().filter(|mark| mark.entry >= oldest && !self.has(mark)).map(|mark| mark.entry).max() {
+        // Of an entry with several ids, the log has another one among them.
+        let is_replaced = attach.applied >= oldest;
+        let overlapped = attach.read.iter().filter(|mark| mark.entry < oldest && is_replaced);
+        let missing = marks().filter(|mark| mark.entry >= oldest && !self.has(mark)).chain(overlapped);
+        match missing.map(|mark| mark.entry).max() {
             Some(missing) if missing.max(attach.applied) < meta.lost => From::Loss(meta.lost),
             Some(_) => From::Loss(self.lose(now, attach.floor, token)),
             None if attach.read.as_ref().is_some_and(|mark| mark.entry < oldest && mark.entry != previous) => {
