@@ -54,12 +54,15 @@ impl Run {
         format!("{what} of {} min {:02} s, seed {seed}", seconds / 60, seconds % 60)
     }
 
-    /// Reports a failed check.
+    /// Reports a failed check. The same one in a row is counted, but printed once.
     pub fn fail(&self, words: impl Into<String>) {
         self.failed.fetch_add(1, SeqCst);
-        let words = format!("{:>6.1} s, {}: {}", self.began.elapsed().as_secs_f64(), self.phase(), words.into());
+        let words: String = words.into();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() < MAX_PRINTED {
+        // One defect is often noticed by many followers.
+        let is_known = failures.last().is_some_and(|last| last.ends_with(&words));
+        if failures.len() < MAX_PRINTED && !is_known {
+            let words = format!("{:>6.1} s, {}: {words}", self.began.elapsed().as_secs_f64(), self.phase());
             eprintln!("soak: {words}");
             failures.push(words);
         }

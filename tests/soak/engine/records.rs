@@ -252,11 +252,15 @@ pub fn verify(world: &World, is_complete: bool) {
     for index in 0..records.names.len() {
         let after = if is_complete { 0 } else { records.name(index).verified };
         let lists: Vec<_> = world.cluster.nodes.iter().map(|node| read_all(world, node, index, after)).collect();
-        let Ok(lists) = lists.into_iter().collect::<Result<Vec<_>, String>>() else {
-            return world.fail(format!("{} can't be audited", text(index)));
+        let lists = match lists.into_iter().collect::<Result<Vec<_>, String>>() {
+            Ok(lists) => lists,
+            Err(why) => return world.fail(format!("{} can't be audited: {why}", text(index))),
         };
-        if lists.windows(2).any(|pair| pair[0] != pair[1]) {
-            world.fail(format!("the brokers have other records of {}: {lists:?}", text(index)));
+        for (one, other) in lists.iter().zip(&lists[1..]).filter(|(one, other)| one != other) {
+            let lacks =
+                |list: &[(u32, u64)], of: &[(u32, u64)]| of.iter().find(|record| !list.contains(record)).copied();
+            let (first, second) = (lacks(other, one), lacks(one, other));
+            world.fail(format!("only one of two brokers has {first:?} or {second:?} of {}", text(index)));
         }
         let faults = lists.first().map_or(Vec::new(), |list| records.name(index).verify(list, after));
         faults.into_iter().for_each(|words| world.fail(format!("record {} {words}", text(index))));
