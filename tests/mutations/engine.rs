@@ -280,7 +280,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "records-not-replaced-after-a-loss",
         &[Engine(4)],
         "engine/tail.rs",
-        &[("                if entry.id > self.loaded_at {\n", "                if entry.id < self.loaded_at {\n")],
+        &[("entry.id > self.loaded_at || self.engine.shared.is_caught_up()", "entry.id < self.loaded_at")],
     ),
     change(
         "loaded-records-published-again",
