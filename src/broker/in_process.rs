@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-#[cfg(feature = "records")]
+#[cfg(any(feature = "records", feature = "engine"))]
 use super::InsertError;
 use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
-#[cfg(feature = "records")]
+#[cfg(any(feature = "records", feature = "engine"))]
 use crate::api::record;
 use crate::api::subscribe::MAX_TOPICS;
 use crate::api::{Service, publish};
 use crate::engine::{Engine, EngineError, Sequenced};
 use crate::hub::{Refused, TopicName};
+#[cfg(any(feature = "records", feature = "engine"))]
 use crate::records::NewRecord;
 use crate::sse::{Event, MAX_EVENTS, UnsequencedFrame};
 
@@ -140,7 +141,7 @@ impl Broker {
     ///
     /// If the name or the data is invalid, the store can't accept the record, there are no records, or the broker is shutting
     /// down.
-    #[cfg(feature = "records")]
+    #[cfg(any(feature = "records", feature = "engine"))]
     pub fn insert(&self, name: &str, json: &str) -> Result<u64, InsertError> {
         let service = &self.service.0;
         if service.is_draining() {
@@ -169,6 +170,7 @@ impl Broker {
 }
 
 /// Stores a record through the engine, and waits for its reply.
+#[cfg(any(feature = "records", feature = "engine"))]
 fn insert_through(engine: &Engine, record: NewRecord) -> Result<u64, InsertError> {
     let (sender, reply) = crossbeam_channel::bounded(1);
     engine.insert(record, move |result| {

@@ -16,6 +16,7 @@ pub trait Connect: Send {
 }
 
 /// The bytes that an entry of records counts when the log is trimmed by bytes. Their names and data are not in the log.
+#[cfg(feature = "internals")]
 pub const RECORDS_COST: u64 = 128;
 
 /// The bytes of memory that a name takes in addition to its length, about.

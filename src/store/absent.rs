@@ -24,11 +24,6 @@ pub const IS_AVAILABLE: bool = false;
 pub struct Location(());
 
 impl Location {
-    /// Returns the only location.
-    pub fn in_memory() -> Self {
-        Self(())
-    }
-
     /// Returns no directory.
     pub fn directory_with_records(&self) -> Option<&Path> {
         None

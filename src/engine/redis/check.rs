@@ -2,10 +2,12 @@
 
 use redis::{Cmd, Value};
 
+#[cfg(any(test, feature = "internals"))]
+use super::LAYOUT;
 use super::guarantee::Fsync;
 use super::scripts::CHECK;
 use super::wire::Wire;
-use super::{Keys, LAYOUT, error, value};
+use super::{Keys, error, value};
 use crate::engine::FORMAT;
 use crate::engine::log::LogError;
 

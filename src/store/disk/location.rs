@@ -39,11 +39,6 @@ pub enum Location {
 }
 
 impl Location {
-    /// Returns the location in memory.
-    pub fn in_memory() -> Self {
-        Self::Memory
-    }
-
     /// Returns the directory if it has records.
     pub fn directory_with_records(&self) -> Option<&Path> {
         match self {

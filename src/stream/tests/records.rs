@@ -57,7 +57,7 @@ impl World {
             newest: BTreeMap::new(),
             versions: Vec::new(),
             noticed: Vec::new(),
-            is_thorough: seed % 2 == 0,
+            is_thorough: seed.is_multiple_of(2),
         }
     }
 

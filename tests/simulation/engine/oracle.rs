@@ -148,9 +148,9 @@ impl Oracle {
                 };
             }
             node::Told::Insert(number, result) => {
-                self.records.take_insert(number, result, answer.newest, answer.millis, log)
+                self.records.take_insert(number, &result, answer.newest, answer.millis, log);
             }
-            node::Told::Lookup(number, result) => self.records.take_lookup(number, result, answer.newest, log),
+            node::Told::Lookup(number, result) => self.records.take_lookup(number, &result, answer.newest, log),
             node::Told::Barrier(number, has_passed) => {
                 let barrier = &mut self.barriers[number];
                 barrier.is_answered = true;

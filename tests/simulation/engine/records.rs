@@ -144,7 +144,7 @@ impl Records {
     pub fn take_insert(
         &mut self,
         number: usize,
-        result: Result<u64, EngineError>,
+        result: &Result<u64, EngineError>,
         newest: u64,
         millis: u64,
         log: &SimLog,
@@ -152,7 +152,7 @@ impl Records {
         let insert = &mut self.inserts[number];
         assert_eq!(insert.state, State::Sent, "an insert is answered twice: {insert:?}");
         insert.state = match result {
-            Ok(id) => {
+            &Ok(id) => {
                 // The tail may read from a server that was replaced, which has another entry with this id.
                 let is_excused = millis >= insert.sent + ACK_MILLIS || !log.lost().is_empty();
                 assert!(
@@ -167,7 +167,7 @@ impl Records {
     }
 
     /// Takes the answer to a lookup. `newest` is the newest id that the follower had then.
-    pub fn take_lookup(&mut self, number: usize, result: Result<bool, EngineError>, newest: u64, log: &SimLog) {
+    pub fn take_lookup(&mut self, number: usize, result: &Result<bool, EngineError>, newest: u64, log: &SimLog) {
         let lookup = &mut self.lookups[number];
         lookup.is_answered = true;
         let is_comparable = !lookup.is_split && log.lost().len() == lookup.lost;

@@ -35,7 +35,7 @@ impl Order<Record> for Arc<Ids> {
 /// Returns a store with records of several names, and the records.
 fn filled_store() -> (Store, Vec<Record>) {
     let ids = Arc::new(Ids::default());
-    let store = Store::open(&Location::in_memory()).unwrap().start(Box::new(Arc::clone(&ids))).unwrap();
+    let store = Store::open(&Location::Memory).unwrap().start(Box::new(Arc::clone(&ids))).unwrap();
     let (sender, stored) = channel();
     let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
     let small = (0..1000).map(|number| (["user \"7\"", "größe", "other"][number % 3], number.to_string()));
