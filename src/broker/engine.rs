@@ -259,7 +259,7 @@ fn catch_up(engine: &Engine, clock: &Clock, is_stopped: &mut dyn FnMut() -> bool
         if now >= deadline {
             return Err(StartError::Engine(match status.health {
                 Health::Lost(why) => why.to_string(),
-                _ => "the log does not arrive".into(),
+                _ => "no data from the engine's log for 30 s; check the network and the load of the engine".into(),
             }));
         }
         wait(1, is_stopped)?;

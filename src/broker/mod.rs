@@ -169,8 +169,8 @@ impl Broker {
         );
         if let Some(directory) = settings.unused_data.as_ref().and_then(Location::directory_with_records) {
             log::warn!(
-                "the records in {} are not used, because the engine stores records; move them there with esker dump \
-                 and esker load, see esker load --help",
+                "the records in {} are not used, because --engine is set and records are stored in the engine; to move them, \
+                 stop all brokers and run: esker dump DIR | esker load URL",
                 directory.display()
             );
         }

@@ -19,10 +19,10 @@ Usage: esker engine ACTION [URL]
 ACTION is one of
   status                  print the state of the engine, its log and its brokers
   raise                   raise the format of the log to the newest one, which
-                          allows records, once all brokers are upgraded
+                          records need; run it after upgrading all brokers
 
   --json                  status: print JSON
-  --force                 raise: even if brokers can't read the newest format
+  --force                 raise: even if some brokers can't read the newest format
   --engine-prefix TEXT    prefix of all keys in the engine [{esker}]
   --engine-ca FILE        PEM CA certificates for rediss:// [system's]
   -h, --help              print this help

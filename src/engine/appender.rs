@@ -1,4 +1,5 @@
-//! Appends what waits in the queue, all publishes or all inserts as one entry, and finds out what became of an append that got no answer.
+//! Appends what waits in the queue, all publishes or all inserts as one entry, and finds out what became of an append that got
+//! no answer.
 //!
 //! ```text
 //!             ┌──────────── take the next batch ◄─────────────┐

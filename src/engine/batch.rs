@@ -44,7 +44,7 @@ pub(super) enum Outcome {
     NotAppended,
     /// It may be in the log.
     Unknown,
-    /// It is not in the log, but was in one that has lost it since, or may have been: somebody may have received its events.
+    /// It is not in the log, but it may have been before the log lost it, so subscribers may have received its events.
     Lost,
 }
 

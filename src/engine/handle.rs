@@ -42,7 +42,7 @@ pub enum EngineError {
     Unavailable(Arc<str>),
     /// The engine refuses until an operator changes something. Nothing was published or stored. Says why.
     Refused(Arc<str>),
-    /// It is unknown whether the events were published or the record was stored, or they may be lost again. Says why.
+    /// It is unknown whether the events were published or the record was stored, or they were, but may still be lost. Says why.
     Unknown(Arc<str>),
     /// The broker is shutting down. Nothing was published or stored.
     Closed,
@@ -114,8 +114,8 @@ impl Engine {
         self.queue.insert(Insert { record, queued: now, done: Box::new(done) });
     }
 
-    /// Waits until the tail has passed what is the log's newest id at some moment after the call. `done` gets whether it has;
-    /// it has not if the engine is away.
+    /// Calls `done` with `true` once the tail has passed the newest id that the log had at some moment after the call, or with
+    /// `false` if the engine is unavailable.
     pub fn barrier(&self, done: impl FnOnce(bool) + Send + 'static) {
         let now = self.clock.now().millis;
         self.queue.push_barrier(Barrier { queued: now, done: Box::new(done) });

@@ -50,8 +50,8 @@ pub trait Log {
     /// Appends one entry, all of it or nothing. Returns when the entry is as durable as the setting `engine_ack` demands.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError>;
 
-    /// Appends records as one entry, all of them or none. Returns the first one's id; the others have the next numbers. Returns
-    /// when the records are on the engine's disk, and with the replicas that the setting `engine_ack` demands.
+    /// Appends records as one entry, all of them or none. Returns the id of the first record; the others have the ids that
+    /// follow. Returns when the records are on the engine's disk, and with the replicas that the setting `engine_ack` demands.
     fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError>;
 
     /// Returns when what [`Greeting::last_batch`] tells of is as durable as the setting `engine_ack` demands.
@@ -62,8 +62,8 @@ pub trait Log {
     /// Renews a session, and returns the newest id at a moment between the call and the return.
     fn pulse(&mut self, hello: Hello) -> Result<Pulse, LogError>;
 
-    /// Tells the other brokers of this one, for some seconds. Returns all brokers that have told of themselves lately, this one
-    /// included, ascending by [`Peer::broker`].
+    /// Registers this broker for some seconds, so that the others know of it. Returns all registered brokers, this one included,
+    /// ascending by [`Peer::broker`].
     fn register(&mut self, hello: Hello, subscribers: u64) -> Result<Vec<Peer>, LogError>;
 
     /// Finds out whether the log still has the entries that this broker knows. If it has lost some, and no broker has said so
@@ -78,23 +78,23 @@ pub trait Log {
 /// Reads the records that the log's entries refer to. They stay when the entries are trimmed. A server that can't write refuses
 /// all of it, because it may have fewer records than the log, or other ones.
 pub trait ReadRecords {
-    /// Returns newest records of names, ascending by id: those after this id. Returns a part of them, at least one, or none if
-    /// there are none.
+    /// Returns the newest record of each name, those with ids larger than `after`, ascending by id. May return only the first few;
+    /// returns none only if there are none.
     fn newest_records(&mut self, after: u64) -> Result<Vec<Record>, LogError>;
 
-    /// Returns records with ids from `first` through `last`, ascending. Returns a part of them, at least one, or none if there are
-    /// none.
+    /// Returns the records with ids from `first` through `last`, ascending. May return only the first few; returns none only if
+    /// there are none.
     fn records(&mut self, first: u64, last: u64) -> Result<Vec<Record>, LogError>;
 
     /// Returns whether there is a record with this id.
     fn has_record(&mut self, id: u64) -> Result<bool, LogError>;
 
-    /// Returns versions of a name whose ids are larger than `after`, ascending, at most `limit`. Returns a part of them, at least
-    /// one, or none if there are none.
+    /// Returns the versions of a name with ids larger than `after`, ascending, at most `limit`. May return only the first few;
+    /// returns none only if there are none.
     fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError>;
 }
 
-/// A version of a record, of which the name is known.
+/// A version of a record whose name is known from the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// Its id.

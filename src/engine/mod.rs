@@ -34,8 +34,7 @@
 //!
 //! 1. Ids come from the log alone, and grow. Each append states the newest id that the broker knows, so that neither a slow
 //!    clock nor lost entries make ids fall.
-//! 2. A connection begins a new session, and the log refuses appends of the sessions before it. So what a broken connection
-//!    has sent can't arrive later, and the log knows whether the last batch was appended.
+//! 2. A connection begins a new session, and the log refuses appends of the sessions before it. So what a broken connection has sent can't take effect later, and the log knows whether the last batch was appended.
 //! 3. A publish is acknowledged when its entry is as durable as `engine_ack` demands and the tail has passed it.
 //! 4. A broker that finds entries missing which it has read or appended tells all brokers by an entry of its own. Each then
 //!    retains nothing from before it, and tells its streams a gap.

@@ -11,9 +11,9 @@ use super::handle::{EngineError, Sequenced};
 use super::state::Shared;
 use crate::records::NewRecord;
 
-/// The maximum number of publishes that wait, and of inserts.
+/// The maximum number of waiting publishes, and of waiting inserts: each kind has a queue of its own.
 const MAX_QUEUED: usize = 1 << 16;
-/// The maximum bytes of publishes that wait, and of inserts, unless a single one is larger.
+/// The maximum bytes of waiting publishes, and of waiting inserts, unless a single one is larger.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 /// The maximum number of events or records in an entry, unless a single publish has more.
 const MAX_BATCH_EVENTS: usize = 4096;
@@ -165,7 +165,7 @@ fn is_late(queued: u64, now: u64) -> bool {
 struct State {
     publishes: Lane<Publish>,
     inserts: Lane<Insert>,
-    /// Whether the batch before was one of inserts.
+    /// Whether the previous batch consisted of inserts.
     were_inserts: bool,
     barriers: Vec<Barrier>,
     is_closed: bool,
@@ -176,8 +176,8 @@ impl State {
         self.publishes.waiting.is_empty() && self.inserts.waiting.is_empty()
     }
 
-    /// Removes the requests of the next entry: of the kind that has waited for longer. If both have waited for as long, they
-    /// take turns.
+    /// Removes the requests of the next entry: of the kind that has waited longer. If both have waited
+    /// equally long, they take turns.
     fn take_requests(&mut self) -> Requests {
         let takes_inserts = match (self.publishes.since(), self.inserts.since()) {
             (None, None) => return Requests::None,

@@ -304,7 +304,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         }
     }
 
-    /// Takes some of the newest records; none if that were all.
+    /// Takes the newest records that were read; none means that there are no more.
     fn take_loaded(&mut self, load: Load, records: Vec<Record>) {
         self.engine.shared.tail.loaded.add(records.len() as u64);
         let newest = records.last().map(|record| record.id);
@@ -328,8 +328,8 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         }
     }
 
-    /// Takes some of all newest records. They are complete once they reach what was newest when that began: the log has the
-    /// rest, of which there may always be more.
+    /// Takes records of a complete reload. It is complete once it reaches the id that was newest when it began: later records come
+    /// with the log, and there may always be more of them.
     fn take_some_of_all(&mut self, mut loaded: Loaded, records: Vec<Record>) {
         let begun_at = loaded.begun_at.unwrap_or(0);
         let is_complete = records.last().is_none_or(|record| record.id >= begun_at);
@@ -460,7 +460,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         self.has_gap = true;
     }
 
-    /// Forgets what was read and is not being applied.
+    /// Discards what was read but is not being applied.
     fn discard(&mut self) {
         if let Some(entry) = self.entries.front() {
             self.after = entry.id.saturating_sub(1);

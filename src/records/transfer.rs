@@ -165,7 +165,10 @@ impl fmt::Display for BadLine {
             Self::Future(id, ahead_of) => write!(f, "id {id} is more than {ahead_of}; set the clock"),
             Self::Deep(error) => error.fmt(f),
             Self::Order(id, newest) => {
-                write!(f, "id {id} is not larger than the newest id, {newest}; load records in order, each once")
+                write!(
+                    f,
+                    "id {id} is not larger than the newest id, {newest}; load lines in ascending order of their ids, into a target without newer records"
+                )
             }
             Self::Name(error) => error.fmt(f),
         }

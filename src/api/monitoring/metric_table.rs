@@ -363,7 +363,7 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
         "Inserts rejected, by reason, excluding bad tokens and oversized bodies: busy (too many waiting), locked \
          (another program has locked the database), full (no space left), failed (disk failure), closed (the store \
          is closed), invalid (not a record), memory (--latest-bytes), draining, timeout (no response from the store \
-         in time), rate (--publish-rate).",
+         or the engine in time), rate (--publish-rate), engine (it can't be reached, refuses, or has too much to do).",
         Samples::By("reason", by_store.chain(by_worker).map(sample).collect()),
     )
     .shown(View::Each("store_refusals"))]

@@ -76,7 +76,7 @@ pub fn from_server(code: &str, details: &str) -> LogError {
         "LOADING" | "MASTERDOWN" | "UNBLOCKED" | "CLUSTERDOWN" | "BUSY" | "TRYAGAIN" => not_writable(said),
         "INUSE" => {
             let brokers = if details == "1" { "1 broker uses".to_owned() } else { format!("{details} brokers use") };
-            setup(format!("{brokers} this log; stop them first. A broker counts for 10 s after it has ended"))
+            setup(format!("{brokers} this log; stop every broker first (a stopped broker is still counted for 10 s)"))
         }
         "BADIDS" => setup(format!("somebody else stores records, or the engine's clock was set back ({said})")),
         "OLDFORMAT" | "RECORDSFULL" => LogError::Refused(Refusal::Records, from_records(code, details)),

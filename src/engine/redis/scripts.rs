@@ -11,7 +11,7 @@ use crate::engine::log::LogError;
 
 /// A script, which the server knows by its hash.
 pub struct Script {
-    text: &'static str,
+    text: String,
     hash: String,
 }
 
@@ -20,9 +20,8 @@ pub struct Script {
 macro_rules! script {
     ($name:ident, $flags:literal, $file:literal) => {
         #[doc = concat!("`", $file, "`")]
-        pub static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!("#!lua", $flags, "\n", include_str!("shared.lua"), include_str!($file)))
-        });
+        pub static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!("#!lua", $flags, "\n"), include_str!($file)));
     };
 }
 
@@ -57,9 +56,12 @@ tool_script!(CHECK_INDEX, " flags=no-writes", "tools/check_index.lua");
 tool_script!(CHECK_LOG, " flags=no-writes", "tools/check_log.lua");
 
 impl Script {
-    fn new(text: &'static str) -> Self {
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-        Self { text, hash: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect() }
+    /// Creates a script from its first line and its own part. What all scripts share comes between them.
+    fn new(first_line: &str, own: &str) -> Self {
+        let text = [first_line, include_str!("shared.lua"), own].concat();
+        let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        let hash = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { text, hash }
     }
 
     /// Returns the command that runs it with these keys. Arguments follow.
@@ -81,7 +83,7 @@ impl Script {
 
     /// Sends the script to the server, which forgets scripts when it restarts.
     pub fn load(&self, wire: &mut Wire) -> Result<(), LogError> {
-        let answer = wire.call(redis::cmd("SCRIPT").arg("LOAD").arg(self.text))?;
+        let answer = wire.call(redis::cmd("SCRIPT").arg("LOAD").arg(&self.text))?;
         match value::text(answer) {
             Some(hash) if hash == self.hash => Ok(()),
             _ => Err(value::malformed("the hash of a script")),

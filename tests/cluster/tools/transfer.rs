@@ -72,7 +72,7 @@ fn loaded_records_are_shown_by_brokers_and_positions_pass_them() {
     };
     let End { code, errors, .. } = run_with(&["load", &redis.url()], &lines(3));
     assert_eq!(code, Some(1));
-    assert!(errors.contains("1 broker uses this log; stop them first"), "{errors}");
+    assert!(errors.contains("1 broker uses this log; stop every broker first"), "{errors}");
     node.kill();
     forget_brokers(&redis);
     load(&redis, &lines(30));
