@@ -27,7 +27,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "engine/sim/server.rs",
         &[("now.max(self.last() + 1).max(floor + 1)", "now.max(self.last() + 1).max(floor.min(0))")],
     ),
-    change("broker-forgets-its-floor", &[Engine(1)], "engine/tail.rs", &[("floor: shared.floor(),", "floor: 0,")]),
+    change("broker-forgets-its-floor", &[Engine(1)], "engine/tail/mod.rs", &[("floor: shared.floor(),", "floor: 0,")]),
     // A new session ends the one before.
     change(
         "log-without-fence",
@@ -52,23 +52,23 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "Some((number, appended)) if number == batch.number => ",
-            "Some((number, appended)) if number == batch.number && batch.outcome == Outcome::NotAppended => ",
+            "Some((number, appended)) if number == batch.number() => ",
+            "Some((number, appended)) if number == batch.number() && batch.outcome() == Outcome::NotAppended => ",
         )],
     ),
     change(
         "broken-means-not-appended",
         &[Engine(2)],
         "engine/appender.rs",
-        &[("self.batch = Some(Batch { outcome: Outcome::Unknown, ..batch });", "self.batch = Some(batch);")],
+        &[("self.batch = Some(batch.with_outcome(Outcome::Unknown));", "self.batch = Some(batch);")],
     ),
     change(
         "unknown-outcome-is-a-refusal",
         &[Engine(2)],
-        "engine/appender.rs",
+        "engine/batch.rs",
         &[(
-            "            Outcome::NotAppended => EngineError::Unavailable(why),\n",
-            "            Outcome::NotAppended | Outcome::Unknown => EngineError::Unavailable(why),\n",
+            "            Outcome::NotAppended => refusal(why),\n",
+            "            Outcome::NotAppended | Outcome::Unknown => refusal(why),\n",
         )],
     ),
     change(
@@ -76,24 +76,24 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "Some((number, appended)) if number == batch.number => ",
-            "Some((number, appended)) if number <= batch.number => ",
+            "Some((number, appended)) if number == batch.number() => ",
+            "Some((number, appended)) if number <= batch.number() => ",
         )],
     ),
     // Acknowledged means durable and passed.
     change(
         "acknowledged-before-the-tail",
         &[Engine(3)],
-        "engine/appender.rs",
+        "engine/batch.rs",
         &[(
-            "self.engine.waiting.wait(sequenced.id, now, move |_| done(Ok(sequenced)));",
-            "let _ = now;\n            done(Ok(sequenced));",
+            "waiting.wait(sequenced.id, now, move |_| done(Ok(sequenced)));",
+            "let _ = now;\n                    done(Ok(sequenced));",
         )],
     ),
     change(
         "acknowledged-when-read",
         &[Engine(3)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[(
             "                    self.events = events;\n",
             "                    self.events = events;\n                    self.engine.waiting.advance(last);\n",
@@ -104,7 +104,7 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(3)],
         "engine/appender.rs",
         &[(
-            "                batch.fail(&EngineError::Unknown(\"the engine could not prove that the events are durable\".into()));",
+            "                batch.fail(&EngineError::Unknown(\"the engine could not prove that it is durable\".into()));",
             "                self.batch = Some(batch);\n                self.fail(error);",
         )],
     ),
@@ -124,7 +124,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "appended-mark-ignored",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("appended: shared.appended(),", "appended: None,")],
     ),
     change(
@@ -133,35 +133,35 @@ pub const MUTATIONS: &[Mutation] = &[
         "engine/marks.rs",
         &[("Some((last, newest)) if *last == session => *newest = mark,", "Some((_, newest)) => *newest = mark,")],
     ),
-    change("read-mark-ignored", &[Engine(4)], "engine/tail.rs", &[("read: self.read.clone(),", "read: None,")]),
+    change("read-mark-ignored", &[Engine(4)], "engine/tail/mod.rs", &[("read: self.read.clone(),", "read: None,")]),
     change(
         "marks-checked-once",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("self.verify_at.is_none_or(|time| time <= now)", "self.verify_at.is_none()")],
     ),
     change(
         "previous-entry-ignored",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("is_none_or(|read| read.entry == entry.previous)", "is_none_or(|read| read.entry < entry.id)")],
     ),
     change(
         "loss-not-told-to-streams",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("                self.lose_through(entry.id);\n", "                self.follow.pass(entry.id);\n")],
     ),
     change(
         "trimmed-entries-not-told",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("                self.skip_to(oldest);\n", "                self.after = oldest - 1;\n")],
     ),
     change(
         "loss-told-by-nobody-twice-stops",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("From::Loss(loss) if loss <= self.engine.shared.applied()", "From::Loss(loss) if loss == 0")],
     ),
     change(
@@ -190,13 +190,16 @@ pub const MUTATIONS: &[Mutation] = &[
         "position-judged-without-the-engine",
         &[Engine(5)],
         "api/subscribe.rs",
-        &[("Lookup::Barrier if found =>", "Lookup::Barrier if found || !context.service.is_draining() =>")],
+        &[(
+            "(_, LookupReply::Unavailable) if is_shared => {",
+            "(_, LookupReply::Unavailable) if is_shared && context.service.is_draining() => {",
+        )],
     ),
     // No entry is skipped.
     change(
         "unreadable-entry-skipped",
         &[Engine(6)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[(
             "                Err(why) => self.stop(entry.id, &why),",
             "                Err(_) => self.pass(mark, entry.id),",
@@ -205,13 +208,13 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "unreadable-entry-read-again-for-ever",
         &[Engine(6)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("        self.is_stopped = true;\n", "        self.entries.clear();\n")],
     ),
     change(
         "entries-without-room-dropped",
         &[Engine(6)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[(
             "            if !self.events.is_empty() {\n                return false;\n            }",
             "            if self.events.len() > 1 {\n                return false;\n            }\n            self.events.clear();",
@@ -236,7 +239,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "repetitions-delivered",
         &[Contract("A publisher's id that is retained is not published again")],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("repetitions.binary_search(index).is_err();", "repetitions.binary_search(index).is_err() || *index == 0;")],
     ),
     change(
@@ -248,7 +251,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "tail-stands-still",
         &[Contract("A broker whose tail stands still connects anew")],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("if self.engine.shared.stands_still(self.millis()) {", "if self.engine.shared.stands_still(0) {")],
     ),
     change(
@@ -279,13 +282,13 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "records-not-replaced-after-a-loss",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[("entry.id > self.loaded_at || self.engine.shared.is_caught_up()", "entry.id < self.loaded_at")],
     ),
     change(
         "loaded-records-published-again",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[
             ("last > self.records_through.max(self.fetched.through)", "last > self.fetched.through"),
             ("                self.records.retain(|record| record.id > self.records_through);\n", ""),
@@ -294,7 +297,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "records-not-caught-up-after-a-trim",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/records.rs",
         &[(
             "                self.load = Some(if has_known { Load::Newer } else { Load::All(Loaded::default()) });\n",
             "                self.load = if has_known { None } else { Some(Load::All(Loaded::default())) };\n",
@@ -303,13 +306,13 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "known-records-not-checked",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/records.rs",
         &[("let has_known = records.first() == self.newest_record.as_ref();", "let has_known = records.len() <= 1;")],
     ),
     change(
         "records-ahead-of-the-log-kept-over-a-reconnect",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[(
             "        self.discard();\n        self.check_records();\n        self.backoff.fail(self.millis());\n",
             "        self.discard();\n        self.backoff.fail(self.millis());\n",
@@ -318,7 +321,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "records-loaded-before-the-next-entry",
         &[Engine(4)],
-        "engine/tail.rs",
+        "engine/tail/mod.rs",
         &[(
             "let is_placed = !self.entries.is_empty() || (self.has_begun && !self.has_gap);",
             "let is_placed = !self.entries.is_empty() || self.after < u64::MAX;",

@@ -64,7 +64,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "start-ignores-the-mark",
         &[Invariant(1)],
         "broker/builder.rs",
-        &[("    clock.advance_ids(records.ids_through);\n", "")],
+        &[("    clock.advance_ids(records.as_ref().map_or(0, |records| records.ids_through));\n", "")],
     ),
     change(
         "mark-from-records-only",
