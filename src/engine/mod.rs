@@ -22,6 +22,7 @@
 //! marks      what was appended and not yet found in the log
 //! waiting    publishes and barriers that wait for the tail
 //! state      what is known of the engine, and counters
+//! status     what a broker reports of it
 //! outage     what the broker's own log says when the engine is lost and back
 //! handle     what the rest of the broker uses
 //! threads    runs all of it
@@ -60,6 +61,7 @@ pub mod settings;
 #[cfg(feature = "internals")]
 pub mod sim;
 mod state;
+mod status;
 mod tail;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -83,7 +85,7 @@ pub use appender::Appender;
 pub use handle::{Engine, EngineError, Sequenced};
 pub use reader::Reader;
 pub use settings::{AckMode, EngineSettings, ParseAckError};
-pub use state::{Health, Status};
+pub use status::{Health, Status};
 pub use tail::Tail;
 pub use threads::Threads;
 pub use url::{EngineUrl, EngineUrlError};
