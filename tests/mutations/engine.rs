@@ -283,7 +283,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "records-not-replaced-after-a-loss",
         &[Engine(4)],
         "engine/tail/mod.rs",
-        &[("entry.id > self.loaded_at || self.engine.shared.is_caught_up()", "entry.id < self.loaded_at")],
+        &[("if entry.id > self.loaded_at {", "if entry.id < self.loaded_at {")],
     ),
     change(
         "loaded-records-published-again",

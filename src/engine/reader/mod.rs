@@ -28,6 +28,8 @@ pub struct Reader<C: Connect> {
     backoff: Backoff,
     /// How often the tail had replaced all records when the connection was made.
     replacements: u64,
+    /// How often the tail had connected when the last connection failed.
+    tail_connects: u64,
     /// When the engine could be reached, but did not return what it was asked for.
     refusals: Outages,
     is_over: bool,
@@ -45,7 +47,7 @@ impl<C: Connect> Reader<C> {
     /// Creates a reader. It connects when there is something to read.
     pub fn new(engine: Engine, connect: C) -> Self {
         let (backoff, refusals) = (Backoff::default(), Outages::default());
-        Self { engine, connect, log: None, backoff, replacements: 0, refusals, is_over: false }
+        Self { engine, connect, log: None, backoff, replacements: 0, tail_connects: 0, refusals, is_over: false }
     }
 
     /// Returns whether the engine is closed and no request waits.
@@ -153,6 +155,10 @@ impl<C: Connect> Reader<C> {
     }
 
     fn connect(&mut self) -> Result<C::Log, EngineError> {
+        // Where the tail gets through, the reader does: then it need not wait until its next attempt is due.
+        if self.engine.shared.tail.connects.get() != self.tail_connects {
+            self.backoff.succeed();
+        }
         if self.backoff.left(self.millis()) > 0 {
             return Err(away());
         }
@@ -181,6 +187,7 @@ impl<C: Connect> Reader<C> {
     /// Notes that the engine can't be reached.
     fn fail(&mut self, error: &LogError) -> EngineError {
         self.backoff.fail(self.millis());
+        self.tail_connects = self.engine.shared.tail.connects.get();
         log::debug!("the reader has no connection: {error}");
         away()
     }

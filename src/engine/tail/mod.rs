@@ -218,9 +218,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 self.engine.shared.forget_appended(entry.id);
                 self.lose_through(entry.id);
                 self.pass(mark, entry.id);
-                // Later the loss must be told even if the records are without those that are lost: some may have been
-                // acknowledged in between.
-                if entry.id > self.loaded_at || self.engine.shared.is_caught_up() {
+                if entry.id > self.loaded_at {
                     self.load = Some(Load::All(Loaded::default()));
                 }
             }

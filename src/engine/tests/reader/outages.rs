@@ -43,6 +43,17 @@ fn while_the_engine_is_away_requests_are_refused_at_once() {
 }
 
 #[test]
+fn once_the_tail_has_connected_the_reader_does_not_wait() {
+    let mut rig = Rig::new(versions("name", 3));
+    rig.log.lock().is_away = true;
+    assert!(is_unavailable(&rig.read("name", 0, 5)));
+    rig.log.lock().is_away = false;
+    assert!(is_unavailable(&rig.read("name", 0, 5)), "the back-off is not over");
+    rig.engine.shared.tail.connects.add(1);
+    assert!(rig.read("name", 0, 5).is_ok());
+}
+
+#[test]
 fn an_outage_of_the_reader_leaves_the_broker_healthy() {
     let mut rig = Rig::new(Vec::new());
     rig.engine.note_ready();
