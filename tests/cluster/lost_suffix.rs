@@ -1,32 +1,25 @@
 //! A replica that lags becomes the server: the end of the log is gone, though it was acknowledged and delivered. Every stream
 //! is told so.
 
-use super::balancer::{Balancer, Targets};
 use super::cluster::Cluster;
+use super::failover::Failover;
 use super::ledger::TOPICS;
 use super::load::Load;
+use super::lock_machine;
 use super::oracle::Gaps;
-use super::redis_server::RedisServer;
-use super::{DURABLE, lock_machine};
 
 #[test]
 fn every_stream_is_told_that_the_log_has_lost_its_end() {
     let _lock = lock_machine();
-    let (mut primary, replica) = (RedisServer::start(&DURABLE), RedisServer::start(&DURABLE));
-    let replication = Balancer::start(Targets::new(&[primary.address()]));
-    replica.replicate_from(replication.address);
-    let engine = Balancer::start(Targets::new(&[primary.address()]));
-    let cluster = Cluster::on(&format!("redis://{}", engine.address), 2);
+    let mut servers = Failover::start();
+    let cluster = Cluster::on(&servers.url(), 2);
     let load = Load::start(&cluster, 8, 60);
     load.await_accepted(100);
 
-    replication.switch_to(&[]);
+    servers.stop_replication();
     load.await_accepted(100);
     let lost = load.ledger.newest();
-    engine.switch_to(&[]);
-    primary.kill();
-    replica.promote();
-    engine.switch_to(&[replica.address()]);
+    servers.fail_over();
 
     load.followers.await_gaps();
     load.await_accepted(100);

@@ -12,6 +12,7 @@ mod clocks;
 mod cluster;
 mod crowd;
 mod drain;
+mod failover;
 mod follower;
 mod followers;
 mod handover;

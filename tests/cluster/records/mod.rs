@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::balancer::{Balancer, Targets};
 use super::cluster::{Cluster, Node};
+use super::failover::Failover;
 use super::redis_server::RedisServer;
 use super::support::TempDir;
 use super::{DURABLE, crowd_size, lock_machine, rounds, wait_until};
@@ -149,21 +150,15 @@ fn killed_servers_and_brokers_lose_no_record() {
 #[test]
 fn readers_start_anew_when_the_engine_has_lost_records() {
     let _lock = lock_machine();
-    let (mut primary, replica) = (RedisServer::start(&DURABLE), RedisServer::start(&DURABLE));
-    let replication = Balancer::start(Targets::new(&[primary.address()]));
-    replica.replicate_from(replication.address);
-    let engine = Balancer::start(Targets::new(&[primary.address()]));
-    let cluster = Cluster::on(&format!("redis://{}", engine.address), 2);
+    let mut servers = Failover::start();
+    let cluster = Cluster::on(&servers.url(), 2);
     let (before, lost, after) = (Arc::default(), Arc::default(), Arc::<Ledger>::default());
     let readers = Readers::start(12, cluster.targets());
     insert_all(&cluster, &before);
-    replication.switch_to(&[]);
+    servers.stop_replication();
     insert_all(&cluster, &lost);
     readers.await_all("told of the records that get lost", |notes| notes.seen.len() >= 2 * writers::NAMES.len());
-    engine.switch_to(&[]);
-    primary.kill();
-    replica.promote();
-    engine.switch_to(&[replica.address()]);
+    servers.fail_over();
     readers.await_all("told that records are lost", |notes| !notes.gaps.is_empty());
     insert_all(&cluster, &after);
     for outcome in lost.outcomes().values() {
