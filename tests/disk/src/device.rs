@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use errno::{errno, set_errno};
 use libsqlite3_sys::{SQLITE_IOERR, SQLITE_OK};
 
 use crate::registry::Slot;
@@ -38,9 +39,13 @@ impl Device {
     }
 }
 
-/// Locks a mutex, even a poisoned one: the thread that panicked has already failed its test.
+/// Locks a mutex, even a poisoned one: the thread that panicked has already failed its test. Keeps errno, which waiting for
+/// another thread can change: the store reads it after a failed write and the calls that roll it back.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    let before = errno();
+    let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    set_errno(before);
+    guard
 }
 
 /// The period from one crash to the next, with the name by which SQLite finds the disk.
@@ -121,4 +126,28 @@ impl Drop for Session {
 /// Returns the result code for SQLite.
 pub(crate) fn code<T>(result: &Result<T, c_int>) -> c_int {
     result.as_ref().err().copied().unwrap_or(SQLITE_OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_lock_keeps_errno() {
+        let mutex = Mutex::new(0_u64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for turn in 1..=1_000_000 {
+                        set_errno(Errno(turn));
+                        *lock(&mutex) += 1;
+                        assert_eq!(errno(), Errno(turn));
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock(&mutex), 4_000_000);
+    }
 }

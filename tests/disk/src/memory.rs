@@ -1,8 +1,10 @@
 //! The shared memory of a file: zeroed regions that stay at their address until the last handle releases them.
 
 use std::ffi::c_void;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+
+use crate::device::lock;
 
 /// Every handle that may still access the memory holds an `Arc` of it, even after a crash.
 #[derive(Debug, Default)]
@@ -14,13 +16,13 @@ type Region = Box<[AtomicU64]>;
 impl Memory {
     /// Returns the address of a region, or `None` if it does not exist.
     pub fn region(&self, index: usize) -> Option<*mut c_void> {
-        let regions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let regions = lock(&self.0);
         regions.get(index).map(|region| region.as_ptr().cast_mut().cast())
     }
 
     /// Adds regions of this size until there are `count`.
     pub fn extend(&self, count: usize, bytes: usize) {
-        let mut regions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut regions = lock(&self.0);
         while regions.len() < count {
             regions.push((0..bytes.div_ceil(8)).map(|_| AtomicU64::new(0)).collect());
         }
@@ -28,6 +30,6 @@ impl Memory {
 
     /// Returns the number of regions.
     pub fn regions(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.0).len()
     }
 }
