@@ -84,6 +84,12 @@ impl<M> Feeds<M> {
         self.feeds.get(slot as usize)
     }
 
+    /// Returns the open feeds in the slots after `after`, or in all slots, by ascending slot.
+    pub fn iter_after(&self, after: Option<Slot>) -> impl Iterator<Item = (Slot, &Feed<M>)> {
+        let start = after.map_or(0, |slot| slot as usize + 1);
+        self.feeds.iter_from(start).map(|(key, feed)| (key as Slot, feed))
+    }
+
     /// Appends a frame to a feed.
     pub fn push(&mut self, slot: Slot, frame: Arc<Frame>) {
         let window = &mut self.feeds[slot as usize].window;

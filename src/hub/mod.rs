@@ -20,6 +20,7 @@
 //! join         subscribers join topics and leave them
 //! position     from a client's resume position to a cursor
 //! retain       the bounds of history; closes topics that are not in use
+//! status       what each topic has: subscribers, retained events, publishes
 //! topic        names and keys of topics
 //! window       the retained frames of one topic
 //! feeds        the windows of all topics, with what they cost
@@ -41,6 +42,7 @@ mod position;
 mod publish;
 mod records;
 mod retain;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -60,6 +62,7 @@ pub use local::{JoinLocalError, LocalSubscriber, LocalSubscription, Taken, Topic
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
 pub use records::{CurrentRecords, Latest, RecordStart};
+pub use status::{TopicPage, TopicStatus};
 pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
 pub use worker_set::WorkerId;
@@ -124,6 +127,10 @@ struct Topic {
     publisher_ids: HashMap<Arc<str>, u64>,
     /// The range of the numbers among the publisher ids that are no longer retained.
     evicted_numbers: EvictedNumbers,
+    /// Bytes of memory that the retained frames take.
+    bytes: usize,
+    /// Events accepted since the topic was opened.
+    published: u64,
 }
 
 impl Topic {
@@ -279,6 +286,8 @@ impl State {
             listeners: vec![0; workers].into(),
             publisher_ids: HashMap::new(),
             evicted_numbers: evicted.numbers,
+            bytes: 0,
+            published: 0,
         };
         let slot = self.feeds.open(evicted.through, topic);
         let previous = self.names.insert(*name, slot);

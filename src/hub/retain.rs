@@ -17,10 +17,13 @@ const EXPIRE_SLICE: usize = 2_000;
 impl Hub {
     /// Adds a frame to its feed and evicts what exceeds the bounds of count and bytes.
     pub(super) fn retain(&self, state: &mut State, slot: Slot, frame: Arc<Frame>) {
+        let topic = state.feeds.meta_mut(slot);
+        topic.published += 1;
+        topic.bytes += frame.cost();
         if let Some(publisher_id) = frame.publisher_id() {
             let publisher_id = Arc::clone(publisher_id);
             // A log may have an id again while this broker still retains its first event, which remains the earliest.
-            state.feeds.meta_mut(slot).publisher_ids.entry(publisher_id).or_insert(frame.id());
+            topic.publisher_ids.entry(publisher_id).or_insert(frame.id());
         }
         state.feeds.push(slot, frame);
         while state.feeds.is_over_limit(slot) {
@@ -80,8 +83,9 @@ impl State {
     /// Evicts the oldest event of a topic.
     pub(super) fn evict(&mut self, slot: Slot) {
         let Some(frame) = self.feeds.pop(slot) else { return };
+        let topic = self.feeds.meta_mut(slot);
+        topic.bytes -= frame.cost();
         if let Some(publisher_id) = frame.publisher_id() {
-            let topic = self.feeds.meta_mut(slot);
             if let Some(id) = topic.publisher_ids.remove(publisher_id).filter(|&id| id != frame.id()) {
                 topic.publisher_ids.insert(Arc::clone(publisher_id), id);
             }

@@ -118,8 +118,14 @@ impl<T> PagedSlab<T> {
 
     /// Returns all keys and values, by ascending key.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        let pages = self.pages.iter().enumerate();
-        pages.flat_map(|(index, page)| page.iter().map(move |(at, value)| (index * PAGE + at, value)))
+        self.iter_from(0)
+    }
+
+    /// Returns the keys that are not smaller than `start`, and their values, by ascending key.
+    pub fn iter_from(&self, start: usize) -> impl Iterator<Item = (usize, &T)> {
+        let pages = self.pages.iter().enumerate().skip(start / PAGE);
+        let entries = pages.flat_map(|(index, page)| page.iter().map(move |(at, value)| (index * PAGE + at, value)));
+        entries.skip_while(move |(key, _)| *key < start)
     }
 
     /// Returns all values for modification, by ascending key.
@@ -200,7 +206,10 @@ mod tests {
             }
             prop_assert_eq!(pages.len(), model.len());
             prop_assert!(model.keys().all(|&key| key < pages.bound()));
-            prop_assert_eq!(pages.iter().collect::<Vec<_>>(), model.iter().map(|(&key, value)| (key, value)).collect::<Vec<_>>());
+            for start in [0, 1, PAGE, 200, pages.bound()] {
+                let expected: Vec<_> = model.range(start..).map(|(&key, value)| (key, value)).collect();
+                prop_assert_eq!(pages.iter_from(start).collect::<Vec<_>>(), expected);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod local;
 mod log;
 mod position;
 mod records;
+mod status;
 
 use std::collections::VecDeque;
 
