@@ -4,6 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::authorize::{authorize, require_name};
 use super::insert::store_problem;
+use super::query::{number, page_limit};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
@@ -51,7 +52,7 @@ pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>)
     let grant = authorize(Role::Subscriber, head, context)?;
     require_name(&grant, RECORDS)?;
     let after = number(head, "after")?.unwrap_or(0);
-    let limit = number(head, "limit")?.map_or(Ok(DEFAULT_LIMIT), check_limit)?;
+    let limit = page_limit(head, DEFAULT_LIMIT, MAX_LIMIT)?;
     let query = PageQuery { name: name.into(), after, limit };
     let client = Client::from(context.address);
     Ok(Plan::Audit(Request { query, name_source, client, expires: grant.expires() }))
@@ -79,19 +80,6 @@ fn name_in_query(head: &Head<'_>) -> Result<String, Problem> {
             "the query parameter event is repeated; an audit is for one record, so send it once",
         )),
     }
-}
-
-/// Returns a query parameter that is a whole number.
-fn number(head: &Head<'_>, name: &str) -> Result<Option<u64>, Problem> {
-    let Some(text) = head.target.query.get(name)? else { return Ok(None) };
-    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| is_number);
-    number.map(Some).ok_or_else(|| Problem::bad_request(format!("the query parameter {name} must be a whole number")))
-}
-
-fn check_limit(limit: u64) -> Result<usize, Problem> {
-    let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    limit.ok_or_else(|| Problem::bad_request("the query parameter limit must be between 1 and 10000"))
 }
 
 /// Describes why the engine did not return a page.

@@ -20,6 +20,7 @@ mod context;
 pub mod insert;
 mod monitoring;
 pub mod publish;
+mod query;
 mod rate_limit;
 pub mod record;
 mod route;
@@ -284,6 +285,7 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Audit(name), Method::Get | Method::Head) => audit::plan(name.as_deref(), head, context),
         (Route::Stats, Method::Get | Method::Head) => monitoring::stats::plan(head, context),
         (Route::Metrics, Method::Get | Method::Head) => monitoring::metrics::plan(head, context),
+        (Route::Topics(topic), Method::Get | Method::Head) => monitoring::topics::plan(topic.as_deref(), head, context),
         (Route::Health, Method::Get | Method::Head) => Ok(monitoring::health::ready(context)),
         (Route::Liveness, Method::Get | Method::Head) => Ok(monitoring::health::live(context)),
         (route, _) => Err(Problem::method_not_allowed(route.allow(), route.wrong_method_detail())),

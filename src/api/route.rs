@@ -18,6 +18,8 @@ pub(super) enum Route<'a> {
     Audit(Option<Cow<'a, str>>),
     Stats,
     Metrics,
+    /// A topic's name, if it is in the path.
+    Topics(Option<Cow<'a, str>>),
     Health,
     Liveness,
 }
@@ -67,6 +69,9 @@ impl<'a> Route<'a> {
             ("audit", ..) => Some(Self::Audit(target.after_first_segment().transpose()?)),
             ("stats", None, None) => Some(Self::Stats),
             ("metrics", None, None) => Some(Self::Metrics),
+            ("topics", None, None) => Some(Self::Topics(None)),
+            // Without a name, the slash is one too many.
+            ("topics", Some(topic), None) if !topic.is_empty() => Some(Self::Topics(Some(topic))),
             ("healthz", None, None) => Some(Self::Health),
             ("livez", None, None) => Some(Self::Liveness),
             _ => None,
@@ -75,7 +80,8 @@ impl<'a> Route<'a> {
 
     /// Returns whether the route is served on listeners of this role.
     fn is_in(&self, role: ListenerRole) -> bool {
-        let is_administration = matches!(self, Self::Stats | Self::Metrics | Self::Health | Self::Liveness);
+        let is_administration =
+            matches!(self, Self::Stats | Self::Metrics | Self::Topics(_) | Self::Health | Self::Liveness);
         match role {
             ListenerRole::All => true,
             ListenerRole::Public => !is_administration,
@@ -105,6 +111,11 @@ impl<'a> Route<'a> {
             Self::Console => "/ (the console) accepts only GET; publish with POST /publish/{topic}".into(),
             Self::Stats => "/stats accepts only GET".into(),
             Self::Metrics => "/metrics accepts only GET".into(),
+            Self::Topics(topic) => format!(
+                "/topics accepts only GET; publish with POST /publish/{}",
+                topic_or_placeholder(topic.as_deref().unwrap_or_default())
+            )
+            .into(),
             Self::Health => "/healthz accepts only GET".into(),
             Self::Liveness => "/livez accepts only GET".into(),
         }
@@ -120,6 +131,7 @@ impl<'a> Route<'a> {
             | Self::Audit(_)
             | Self::Stats
             | Self::Metrics
+            | Self::Topics(_)
             | Self::Health
             | Self::Liveness => "GET, HEAD, OPTIONS",
         }
@@ -150,8 +162,8 @@ impl ListenerRole {
         match self {
             Self::All => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
-                 /events, GET /audit/{event} (or /audit?event=), GET /stats, GET /metrics, GET /healthz and GET \
-                 /livez"
+                 /events, GET /audit/{event} (or /audit?event=), GET /stats, GET /metrics, GET /topics, GET \
+                 /topics/{topic}, GET /healthz and GET /livez"
             }
             Self::Public => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
@@ -159,8 +171,8 @@ impl ListenerRole {
                  --admin address"
             }
             Self::Administration => {
-                "no such route; the routes are GET /stats, GET /metrics, GET /healthz and GET \
-                                     /livez"
+                "no such route; the routes are GET /stats, GET /metrics, GET /topics, GET /topics/{topic}, GET \
+                 /healthz and GET /livez"
             }
         }
     }
@@ -190,6 +202,8 @@ mod tests {
             ("/subscribe/topicone1/?x=/", "/subscribe/topicone1"),
             ("/events/", "/events"),
             ("/stats/", "/stats"),
+            ("/topics/", "/topics"),
+            ("/topics/topicone1/", "/topics/topicone1"),
             ("//", "/"),
         ] {
             let detail = detail(path, ListenerRole::All);

@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         help: "creates a token",
         about: "Creates a token, signs it (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET, and \
                 prints it. NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for /events, \
-                /insert and /audit, or stats (--publish) for /stats and /metrics.",
+                /insert and /audit, or stats (--publish) for /stats, /metrics and /topics.",
         options: &[
             ("publish", "NAME", "allow publishing to this topic; repeatable"),
             ("subscribe", "NAME", "allow subscribing to this topic; repeatable"),

@@ -30,7 +30,7 @@ Usage: esker token --publish NAME… [--ttl TIME]
   --ttl TIME                      lifetime of the token; ms s m h [1h]
 
 NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for
-/events, /insert and /audit, or stats (--publish) for /stats and /metrics.
+/events, /insert and /audit, or stats (--publish) for /stats, /metrics and /topics.
 The token is signed (HS256) with ESKER_PUBLISHER_SECRET or
 ESKER_SUBSCRIBER_SECRET. If the broker uses key files, sign tokens elsewhere
 with the private key; esker never sees it.

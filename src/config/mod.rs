@@ -162,8 +162,8 @@ impl Config {
         self
     }
 
-    /// Moves `/metrics`, `/stats`, `/healthz` and `/livez` to an address of their own, where nothing else is served. Default:
-    /// none; they are served with everything else.
+    /// Moves `/metrics`, `/stats`, `/topics`, `/healthz` and `/livez` to an address of their own, where nothing else is served.
+    /// Default: none; they are served with everything else.
     #[must_use]
     pub fn admin(mut self, address: impl Into<ListenAddress>) -> Self {
         self.admin = Some(address.into());

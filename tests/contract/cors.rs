@@ -10,6 +10,7 @@ fn requests() -> Vec<(String, u16)> {
     let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n");
     vec![
         (line("GET /stats"), 200),
+        (line("GET /topics"), 200),
         (line("GET /nothing"), 404),
         (line("DELETE /stats"), 405),
         (line("POST /publish/topicone1"), 411),
@@ -226,6 +227,7 @@ fn a_preflight_lists_what_is_allowed() {
             ("/publish/topicone1", "POST, OPTIONS"),
             ("/subscribe/topicone1", "GET, HEAD, OPTIONS"),
             ("/livez", "GET, HEAD, OPTIONS"),
+            ("/topics/topicone1", "GET, HEAD, OPTIONS"),
         ] {
             let response = preflight(&broker, target, "authorization,last-event-id");
             assert_eq!((response.status, response.field("Allow")), (204, Some(allow)), "{target}");

@@ -201,7 +201,7 @@ fn with_admin(arguments: &[&str], environment: &[(&str, &str)]) -> (Broker, Sock
 #[test]
 fn admin_routes_move_to_the_admin_address() {
     let (broker, admin) = with_admin(&[], &[]);
-    for target in ["/stats", "/metrics", "/healthz", "/livez"] {
+    for target in ["/stats", "/metrics", "/topics", "/topics/topicone1", "/healthz", "/livez"] {
         let there = get(Connection::open(admin), target);
         assert_eq!(there.status, 200, "{there:?}");
         let here = broker.get(target);
@@ -222,7 +222,7 @@ fn admin_routes_move_to_the_admin_address() {
 fn the_admin_address_requires_tokens() {
     let (_broker, admin) = with_admin(&[], &SECRETS);
     assert_eq!(get(Connection::open(admin), "/healthz").status, 200);
-    for path in ["/stats", "/metrics"] {
+    for path in ["/stats", "/metrics", "/topics"] {
         assert_eq!(get(Connection::open(admin), path).status, 401);
         let target = format!("{path}?token={}", tokens::publisher("stats"));
         assert_eq!(get(Connection::open(admin), &target).status, 200);

@@ -50,4 +50,5 @@ mod support;
 mod timeouts;
 mod token_command;
 mod tokens;
+mod topics;
 mod verification_limits;

@@ -8,7 +8,7 @@ use super::{engine, metric_table};
 use crate::api::authorize::{authorize, require_name};
 use crate::api::{Context, Plan};
 
-/// The name that a token must allow for `/stats` and `/metrics`.
+/// The name that a token must allow for `/stats`, `/metrics` and `/topics`.
 pub(in crate::api) const NAME: &str = "stats";
 
 pub(in crate::api) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {

@@ -146,6 +146,7 @@ pub const PAGES: &[Page] = &[
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", RUNNING),
+            ("sh", "curl -d 'data: hello'", RUNNING),
             ("sh", "curl http://127.0.0.1:3000/metrics", RUNNING),
         ]
     ),
