@@ -12,7 +12,7 @@ use crate::http::Response;
 const PAGE: &str = include_str!("console/page.html");
 const STYLE: &str = include_str!("console/style.css");
 /// The scripts in the order of the page. Names that are used while the page loads must be defined before.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("console/dom.js"),
     include_str!("console/text.js"),
     include_str!("console/tokens.js"),
@@ -21,6 +21,7 @@ const SCRIPTS: [&str; 10] = [
     include_str!("console/events.js"),
     include_str!("console/send.js"),
     include_str!("console/audit.js"),
+    include_str!("console/topics.js"),
     include_str!("console/charts.js"),
     include_str!("console/main.js"),
 ];

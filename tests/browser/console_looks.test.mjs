@@ -71,7 +71,7 @@ withBroker("the console can be used by keyboard alone", {}, async (broker) => {
   await page.keyboard.press("Enter");
   await says(page, "#state", "Live");
   await tabTo("tab-publish");
-  for (const next of ["tab-insert", "tab-audit", "tab-tokens", "tab-publish"]) {
+  for (const next of ["tab-insert", "tab-audit", "tab-topics", "tab-tokens", "tab-publish"]) {
     await page.keyboard.press("ArrowRight");
     assert.equal(await focused(), next);
   }
@@ -191,12 +191,13 @@ for (const colorScheme of ["light", "dark"]) {
       await rows(page).nth(1).locator("summary").click();
       await page.waitForTimeout(1200);
       await shoot(page, `console-${size}-${colorScheme}`);
-      for (const name of ["Insert", "Audit", "Tokens"]) {
+      for (const name of ["Insert", "Audit", "Topics", "Tokens"]) {
         await tab(page, name);
         if (name === "Audit") {
           await press(page, "Show");
           await says(page, "#audit-result", "12 versions");
         }
+        if (name === "Topics") await says(page, "#topics-count", "2 topics.");
         for (const role of name === "Tokens" ? ["publisher", "subscriber"] : []) {
           await page.locator(`#token-${role}`).fill(token(SECRETS.ESKER_PUBLISHER_SECRET, { topics: ["*"], exp: inSeconds(7199) }));
         }

@@ -163,7 +163,7 @@ function followLink() {
     subscribe();
   }
   if (link.get("audit")) openAudit(link.get("audit"));
-  if (["publish", "insert", "audit", "tokens"].includes(link.get("tab"))) openTab(`tab-${link.get("tab")}`);
+  if (["publish", "insert", "audit", "topics", "tokens"].includes(link.get("tab"))) openTab(`tab-${link.get("tab")}`);
 }
 
 function setUpListen() {
@@ -186,6 +186,16 @@ function setUpListen() {
     form.elements.after.value = id;
     showRequest();
     subscribe();
+  };
+  listenTo = (topic) => {
+    form.elements.kind.value = "topics";
+    form.elements.topics.value = topic;
+    form.elements.after.value = "";
+    check($("topics"), "");
+    showRequest();
+    subscribe();
+    // In a single column, the stream may be out of view.
+    $("stream").scrollIntoView({ block: "nearest" });
   };
   onTokenChange.push(showRequest);
   setInterval(tickState, 500);
@@ -221,6 +231,7 @@ setUpTokens();
 setUpEvents();
 setUpForms();
 setUpAudit();
+setUpTopics();
 setUpListen();
 setUpCharts();
 followLink();
