@@ -78,6 +78,7 @@ impl Fixture {
 fn budgets_are_kept() {
     a_subscriber_is_24_bytes();
     idle_subscribers_cost_at_most_64_bytes_each();
+    topics_with_an_event_are_small_and_listed_without_allocations();
     delivery_allocates_nothing_and_writes_once();
     replaced_subscribers_leave_no_memory_behind();
     a_drain_writes_once_to_each();
@@ -102,6 +103,25 @@ fn idle_subscribers_cost_at_most_64_bytes_each() {
         assert!(each <= 64.0, "{each} bytes of heap per subscriber");
         assert!(each >= f64::from(live), "{each} bytes are too few: the allocator was not counted");
     }
+}
+
+/// Measured right after the map of names doubled, when it is largest in relation to its content.
+fn topics_with_an_event_are_small_and_listed_without_allocations() {
+    let fixture = Fixture::new();
+    let count = (1 << 17) * 7 / 8 + 1;
+    let region = Region::new(ALLOCATOR);
+    for number in 0..count {
+        let topic = TopicName::parse(&format!("topic{number:07}")).expect("a topic");
+        let frames = frames_from_text("data: hello, world").expect("a good body");
+        fixture.hub.publish(&topic, frames, fixture.now + number, None).expect("there is room");
+    }
+    let change = region.change();
+    let each = (change.bytes_allocated as isize - change.bytes_deallocated as isize) as f64 / count as f64;
+    assert!(each <= 610.0, "{each} bytes of heap per topic");
+    // The only allocation is that of the page, before the lock is taken.
+    let region = Region::new(ALLOCATOR);
+    let page = fixture.hub.topics(None, 1000);
+    assert_eq!((page.topics.len(), region.change().allocations, region.change().reallocations), (1000, 1, 0));
 }
 
 /// Slab entries and ready indexes are reused; delivery is as before.
