@@ -275,3 +275,30 @@ fn streams_may_be_read_by_the_same_origins() {
     let stream = broker.subscribe("/subscribe/topicone1", "Origin: https://evil.example\r\n");
     assert!(!stream.head.contains("Access-Control"), "{}", stream.head);
 }
+
+/// A page follows the links of pages, and waits as long as a refusal says.
+#[test]
+fn what_a_write_or_a_page_returned_may_be_read() {
+    let limits = ["--publish-rate", "1", "--publish-burst", "10"];
+    let broker = Broker::start_with_tokens(&[&["--origin", LISTED[0]], &limits[..]].concat(), &SECRETS);
+    let [write, read] = [tokens::publisher("*"), tokens::subscriber("*")]
+        .map(|token| format!("Origin: {}\r\n{}", LISTED[0], bearer(&token)));
+    let insert = |data: &str| broker.post("/insert", &write, format!("{{\"event\":\"user\",\"data\":{data}}}"));
+    let get = |target: &str| broker.request(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{read}\r\n"));
+    let publish = || broker.post("/publish/topicone1", &write, "data: x");
+    let [one, two, bad] = ["1", "2", "x"].map(insert);
+    let refused = std::iter::repeat_with(publish).take(1000).find(|response| response.status != 200);
+    for (response, status, field) in [
+        (one, 200, "Date"),
+        (two, 200, "Date"),
+        (bad, 400, "Date"),
+        (refused.expect("the rate is limited"), 429, "Retry-After"),
+        (get("/audit/user?limit=1"), 200, "Link"),
+        (get("/audit/user?limit=x"), 400, "Date"),
+    ] {
+        assert_eq!(response.status, status, "{response:?}");
+        assert!(response.field(field).is_some(), "{response:?}");
+        assert_eq!(response.field("Access-Control-Allow-Origin"), Some(LISTED[0]), "{response:?}");
+        assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
+    }
+}
