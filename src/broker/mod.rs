@@ -4,6 +4,7 @@
 //! builder       puts hub, store and workers together
 //! handover      takes over the sockets that a service manager passes
 //! listen        binds addresses, takes inherited sockets, removes the files of Unix sockets
+//! log_lines     what the log says about the start and the end
 //! engine        starts the engine, and applies the shared log to the hub
 //! in_process    publishing, subscribing and inserting from within the process
 //! subscription  an iterator over events
@@ -20,6 +21,7 @@ mod error;
 mod handover;
 mod in_process;
 mod listen;
+mod log_lines;
 mod received;
 mod run;
 mod subscription;
@@ -42,7 +44,7 @@ pub use crate::hub::Published;
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
 use crate::net::{MioPoller, Reactor as _};
-use crate::store::{Location, Store};
+use crate::store::Store;
 use builder::HubOrder;
 pub use error::{InsertError, PublishError, StartError};
 use listen::{InheritedListener, Listening};
@@ -152,33 +154,6 @@ impl Broker {
         }
         broker.log_start();
         Ok(broker)
-    }
-
-    fn log_start(&self) {
-        let settings = &self.service.0.settings;
-        log::info!(
-            "esker {} listens on {} with {} threads, up to {} connections, {}",
-            env!("CARGO_PKG_VERSION"),
-            self.listening.describe(),
-            settings.threads,
-            settings.max_connections,
-            match &settings.access {
-                Access::Everybody => "without authentication",
-                Access::Tokens { .. } => "with tokens",
-            },
-        );
-        if let Some(directory) = settings.unused_data.as_ref().and_then(Location::directory_with_records) {
-            log::warn!(
-                "the records in {} are not used, because --engine is set and records are stored in the engine; to move them, \
-                 stop all brokers and run: esker dump DIR | esker load URL",
-                directory.display()
-            );
-        }
-        if let Access::Tokens { publisher, subscriber } = &settings.access
-            && publisher == subscriber
-        {
-            log::warn!("publishers and subscribers have the same key, so a subscriber token also allows publishing");
-        }
     }
 
     /// Returns the first IP address that the broker listens on. If the configuration asked for port 0, its port is the one that

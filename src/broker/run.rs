@@ -7,6 +7,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use super::log_lines::DrainLog;
 use super::{Broker, StartError, systemd};
 use crate::config::Config;
 
@@ -53,9 +54,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let drain = broker.service.0.settings.drain;
     systemd::notify_stopping(drain);
     let limit = drain + Duration::from_secs(10);
-    log::info!("draining: streams end, within {limit:?}; a second signal exits immediately");
+    let log = DrainLog::begin(&broker, limit);
     broker.shutdown();
-    log::info!("stopped");
+    log.end();
     Ok(())
 }
 

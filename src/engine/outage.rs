@@ -46,11 +46,6 @@ impl Outages {
     }
 }
 
-/// Formats milliseconds as seconds.
-pub(super) fn seconds(millis: u64) -> String {
-    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +58,6 @@ mod tests {
         assert!((6..60_000).step_by(100).all(|now| outages.fail("cut", now).is_none()));
         assert_eq!(outages.succeed(61_205), Some(61_200));
         assert_eq!(outages.succeed(61_206), None);
-        assert_eq!((seconds(61_200).as_str(), seconds(99).as_str()), ("61.2 s", "0.0 s"));
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::{About, Mark, Peer, Pulse};
 use super::marks::Marks;
-use super::outage::{Outages, seconds};
+use super::outage::Outages;
 use super::queue::Queue;
 use super::status::{Health, Status};
 use super::waiting::Waiting;
 use crate::metrics::{Counter, Histogram};
+use crate::util::units::seconds;
 
 /// How long, in milliseconds, the tail may be behind what the log is known to have before it is said to stand still.
 const STANDSTILL_MILLIS: u64 = 1_000;

@@ -3,3 +3,4 @@
 pub(crate) mod json;
 pub(crate) mod paged_slab;
 pub(crate) mod shrink;
+pub(crate) mod units;

@@ -1,12 +1,16 @@
 //! The log: levels and formats, and that a blocked log reader blocks no worker.
 
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use super::support::tokens::{self, SECRETS, bearer};
-use super::support::{Broker, Stream, TIMEOUT, UnreadLog, command, finish, run};
+use super::support::{Broker, Stream, TIMEOUT, TempDir, UnreadLog, command, finish, run};
 
 /// Sends this many requests without a token, each of which logs a line at level debug.
 fn send_denied_requests(broker: &Broker, count: usize) {
@@ -101,6 +105,51 @@ fn lines_have_time_and_level() {
         assert!(line[25..].starts_with(" INFO  esker::"), "{line}");
     }
     assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+/// Runs the binary until it has stopped, with one end of a socket as standard error, and returns everything that it logs.
+/// `stream` makes the value of `JOURNAL_STREAM` of the socket's device and inode.
+fn whole_log(arguments: &[&str], home: &TempDir, stream: impl Fn(u64, u64) -> String) -> String {
+    let (own, broker) = UnixStream::pair().expect("a pair of sockets");
+    let socket = rustix::fs::fstat(&broker).expect("it has an inode");
+    let mut command = command(&[("JOURNAL_STREAM", &stream(socket.st_dev, socket.st_ino))]);
+    let command_with_socket = command.args(arguments).current_dir(&home.path).stderr(OwnedFd::from(broker));
+    let mut child = command_with_socket.spawn().expect("the binary starts");
+    // The command has the last copy of the other end, which would keep the log from ending.
+    drop(command);
+    own.set_read_timeout(Some(TIMEOUT)).expect("sockets have a timeout");
+    let mut log = String::new();
+    for line in BufReader::new(own).lines() {
+        let line = line.expect("the broker stops in time");
+        if line.contains("listens on") {
+            let pid = Pid::from_raw(child.id().cast_signed()).expect("a process");
+            rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+        }
+        log += &format!("{line}\n");
+    }
+    child.wait().expect("it has exited");
+    log
+}
+
+const SERVES: [&str; 3] = ["--no-auth", "--port", "0"];
+
+#[test]
+fn the_start_names_data_and_limits_and_the_end_the_streams() {
+    let home = TempDir::new();
+    let arguments = [&SERVES[..], &["--data", "records", "--max-topics", "70", "--history-bytes", "64M"]].concat();
+    let log = whole_log(&arguments, &home, |_, _| String::new());
+    let data = home.path.canonicalize().expect("it exists").join("records");
+    assert!(log.contains(&format!("records are stored in {}\n", data.display())), "{log}");
+    assert!(log.contains("--max-topics 70, ") && log.contains("--history-bytes 64M"), "{log}");
+
+    let broker = Broker::start(&["--drain", "100ms"]);
+    let mut streams = [(); 3].map(|()| broker.subscribe("/subscribe/topicone1", ""));
+    streams.iter_mut().for_each(|stream| drop(stream.opening()));
+    broker.signal("TERM");
+    broker.wait_for_log("draining: 3 streams end over 100ms, within 10.1s");
+    streams.iter_mut().for_each(|stream| assert_eq!(stream.next(), None));
+    let (_, log) = broker.wait();
+    assert!(log.contains("stopped after ") && log.contains(" s; 3 streams have ended\n"), "{log}");
 }
 
 #[test]

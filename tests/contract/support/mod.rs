@@ -95,12 +95,13 @@ impl Broker {
         broker
     }
 
-    /// Starts the binary with tokens and a log that is never read after its first line: the pipe is full.
+    /// Starts the binary with tokens and a log that is never read once the broker listens: the pipe is full.
     pub fn start_with_unread_log(arguments: &[&str], environment: &[(&str, &str)]) -> (Self, UnreadLog) {
         let mut command = command(environment);
         let (child, mut unread) = UnreadLog::spawn(command.envs(tokens::SECRETS).args(["--port", "0"]).args(arguments));
         let (sender, log) = unbounded();
-        sender.send(unread.next().expect("a first line")).expect("the receiver is here");
+        let listens = unread.find(|line| line.contains("listens on"));
+        sender.send(listens.expect("it listens")).expect("the receiver is here");
         let mut broker = Self::await_address(child, log);
         broker.pass = tokens::bearer(&tokens::publisher("stats"));
         unread.fill();
