@@ -1,6 +1,7 @@
-//! Formats lines of the log, as text or JSON.
+//! Formats lines of the log: as text, as text for journald, or as JSON.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use log::Level;
@@ -18,6 +19,8 @@ pub enum LogFormat {
     /// For people: `[2026-11-22T12:00:00.123Z INFO  esker::broker] message`.
     #[default]
     Text,
+    /// For journald, which records the time itself: `<6>esker::broker: message`, with the level as a priority (sd-daemon(3)).
+    Journal,
     /// For programs: one JSON object with `time`, `level`, `target` and `message`.
     Json,
 }
@@ -49,6 +52,7 @@ impl LogFormat {
         let message = truncate(message);
         match self {
             Self::Text => format!("[{time} {level:<5} {target}] {}\n", escape_controls(&message)).into_bytes(),
+            Self::Journal => format!("<{}>{target}: {}\n", priority(level), escape_controls(&message)).into_bytes(),
             Self::Json => {
                 let level = level.as_str().to_ascii_lowercase();
                 let line = JsonLine { time: &time, level: &level, target, message: &message };
@@ -58,6 +62,29 @@ impl LogFormat {
                 line
             }
         }
+    }
+
+    /// Formats the reason why the process exits. It may have several lines, which people are to read as such.
+    pub(super) fn exit_reason(self, error: &dyn fmt::Display) -> Vec<u8> {
+        match self {
+            Self::Text => format!("esker: {error}\n").into_bytes(),
+            // Without a priority of its own, a line would be informational.
+            Self::Journal => {
+                let prefix = format!("<{}>esker: ", priority(Level::Error));
+                error.to_string().lines().map(|line| format!("{prefix}{line}\n")).collect::<String>().into_bytes()
+            }
+            Self::Json => self.line(Level::Error, "esker", &error.to_string()),
+        }
+    }
+}
+
+/// Returns the syslog priority of a level.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
     }
 }
 
@@ -137,12 +164,24 @@ mod tests {
             let text = String::from_utf8(LogFormat::Text.line(Level::Warn, "esker", &message)).unwrap();
             prop_assert_eq!(text.find(char::is_control), Some(text.len() - 1));
             prop_assert!(text.contains("Z WARN  esker] "));
+            let journal = String::from_utf8(LogFormat::Journal.line(Level::Warn, "esker", &message)).unwrap();
+            prop_assert_eq!(journal.find(char::is_control), Some(journal.len() - 1));
+            prop_assert!(journal.starts_with("<4>esker: "));
             let json = LogFormat::Json.line(Level::Warn, "esker", &message);
             prop_assert_eq!(json.iter().position(|byte| *byte == b'\n'), Some(json.len() - 1));
             let line: serde_json::Value = serde_json::from_slice(&json).unwrap();
             prop_assert_eq!(&line["message"], message.as_str());
             prop_assert_eq!((&line["level"], &line["target"]), (&"warn".into(), &"esker".into()));
         }
+    }
+
+    #[test]
+    fn every_line_for_journald_has_a_priority() {
+        let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+        let lines = levels.map(|level| String::from_utf8(LogFormat::Journal.line(level, "esker::net", "x")).unwrap());
+        assert_eq!(lines.map(|line| line[..3].to_owned()), ["<3>", "<4>", "<6>", "<7>", "<7>"]);
+        let reason = LogFormat::Journal.exit_reason(&"no keys\nuse --no-auth");
+        assert_eq!(String::from_utf8(reason).unwrap(), "<3>esker: no keys\n<3>esker: use --no-auth\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! into the queue are dropped and counted. A program that embeds the library chooses its own logger, whose calls must not
 //! block either.
 
+mod journal;
 mod line;
 mod queue;
 
@@ -12,7 +13,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use env_logger::Target;
-use log::{Level, LevelFilter};
+use log::LevelFilter;
 
 use crate::metrics::DROPPED_LOG_LINES;
 pub use line::LogFormat;
@@ -25,7 +26,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 /// How the binary logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// The format of lines.
+    /// The format of lines. [`LogFormat::Text`] becomes [`LogFormat::Journal`] if standard error is journald's.
     pub format: LogFormat,
     /// The filters, in `env_logger`'s syntax. The level of targets that they don't name is `info`.
     pub filters: String,
@@ -42,7 +43,7 @@ impl Logging {
     /// Starts the log's thread, and sends log calls and panic messages to it.
     pub fn start(options: &LogOptions) -> io::Result<Self> {
         let LogOptions { format, filters } = options;
-        let format = *format;
+        let format = journal::adapt(*format);
         let queue = Queue::start(io::stderr(), format, &DROPPED_LOG_LINES)?;
         let mut builder = env_logger::Builder::new();
         builder.filter_level(LevelFilter::Info);
@@ -61,10 +62,7 @@ impl Logging {
 
     /// Reports why the process exits, regardless of the filters.
     pub fn fail(&self, error: &dyn fmt::Display) {
-        match self.format {
-            LogFormat::Text => self.queue.push(format!("esker: {error}\n").as_bytes()),
-            LogFormat::Json => self.queue.push(&self.format.line(Level::Error, "esker", &error.to_string())),
-        }
+        self.queue.push(&self.format.exit_reason(error));
     }
 
     /// Waits until all lines are written, but no longer than half a second.
@@ -75,9 +73,10 @@ impl Logging {
 
 /// Reports why the process exits, if the log has not been started. Waits no longer than [`Logging::finish`].
 pub fn write_error(error: &dyn fmt::Display) {
-    match Queue::start(io::stderr(), LogFormat::Text, &DROPPED_LOG_LINES) {
+    let format = journal::adapt(LogFormat::Text);
+    match Queue::start(io::stderr(), format, &DROPPED_LOG_LINES) {
         Ok(queue) => {
-            queue.push(format!("esker: {error}\n").as_bytes());
+            queue.push(&format.exit_reason(error));
             queue.finish(FLUSH_TIMEOUT);
         }
         // Without a thread the message may block, but it is not lost.

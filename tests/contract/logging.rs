@@ -134,6 +134,21 @@ fn whole_log(arguments: &[&str], home: &TempDir, stream: impl Fn(u64, u64) -> St
 const SERVES: [&str; 3] = ["--no-auth", "--port", "0"];
 
 #[test]
+fn lines_for_journald_have_priorities_instead_of_times() {
+    let home = TempDir::new();
+    let log = whole_log(&SERVES, &home, |device, inode| format!("{device}:{inode}"));
+    assert!(log.lines().all(|line| line.starts_with("<6>esker::")), "{log}");
+    assert!(log.contains(": stopped after "), "{log}");
+    let error = whole_log(&["--no-auth", "--threads", "0"], &home, |device, inode| format!("{device}:{inode}"));
+    assert!(error.lines().count() > 1 && error.lines().all(|line| line.starts_with("<3>esker: ")), "{error}");
+    let json = [&SERVES[..], &["--log-format", "json"]].concat();
+    let log = whole_log(&json, &home, |device, inode| format!("{device}:{inode}"));
+    assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
+    let elsewhere = whole_log(&SERVES, &home, |device, inode| format!("{device}:{}", inode + 1));
+    assert!(elsewhere.lines().all(|line| line.starts_with("[20")), "the stream is another one: {elsewhere}");
+}
+
+#[test]
 fn the_start_names_data_and_limits_and_the_end_the_streams() {
     let home = TempDir::new();
     let arguments = [&SERVES[..], &["--data", "records", "--max-topics", "70", "--history-bytes", "64M"]].concat();
