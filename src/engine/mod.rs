@@ -23,7 +23,6 @@
 //! waiting    publishes and barriers that wait for the tail
 //! state      what is known of the engine, and counters
 //! status     what a broker reports of it
-//! outage     what the broker's own log says when the engine is lost and back
 //! handle     what the rest of the broker uses
 //! threads    runs all of it
 //! report     the state of the engine, for the command that shows it
@@ -50,7 +49,6 @@ pub mod blob;
 mod handle;
 pub mod log;
 mod marks;
-mod outage;
 mod queue;
 mod reader;
 #[cfg(feature = "engine")]

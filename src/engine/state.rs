@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::{About, Mark, Peer, Pulse};
 use super::marks::Marks;
-use super::outage::Outages;
 use super::queue::Queue;
 use super::status::{Health, Status};
 use super::waiting::Waiting;
 use crate::metrics::{Counter, Histogram};
+use crate::util::outage::Outages;
 use crate::util::units::seconds;
 
 /// How long, in milliseconds, the tail may be behind what the log is known to have before it is said to stand still.
@@ -359,7 +359,7 @@ impl Shared {
         let mut links = self.lock();
         links.unproven[usize::from(has_records)].succeed(millis);
         if has_records && let Some(outage) = links.record_refusals.succeed(millis) {
-            log::info!("inserts are accepted again after {}", seconds(outage));
+            log::warn!("inserts are accepted again after {}", seconds(outage));
         }
         if links.refusal.take().is_none() {
             return;
@@ -367,7 +367,7 @@ impl Shared {
         let outage = links.refusals.succeed(millis);
         drop(links);
         if let Some(outage) = outage {
-            log::info!("publishes are accepted again after {}", seconds(outage));
+            log::warn!("publishes are accepted again after {}", seconds(outage));
         }
     }
 

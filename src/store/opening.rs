@@ -106,7 +106,7 @@ impl Opening {
         start_checkpointer: impl FnOnce(Connection, &Arc<Shared>) -> io::Result<Checkpointer>,
     ) -> Result<(Store, ManualStore), OpenError> {
         let Self { connections, recovered, data_dir, tuning, .. } = self;
-        let shared = Arc::new(Shared::new(&data_dir.path));
+        let shared = Arc::new(Shared::new(&data_dir.path, clock.clone()));
         let (queue, receiver) = queue::queue(&shared);
         let (history_handle, history) = history::history(connections.history, &shared, tuning.page_rows);
         let (lookup_handle, lookup) = lookup::lookup(connections.lookup, &shared);

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::disk::shortage::Shortage;
 use super::report::{Health, Status, StoreError};
+use crate::clock::Clock;
 use crate::ids::CoveredIds;
 use crate::metrics::Histogram;
+use crate::util::outage::Outages;
+use crate::util::units::seconds;
 
 /// The state of a store, as a number that fits an atomic. A greater mode overrides a smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,9 @@ pub(super) struct Shared {
     failure: OnceLock<String>,
     /// The last shortage.
     shortage: Mutex<Option<Shortage>>,
+    /// What was logged of shortages.
+    shortages: Mutex<Outages>,
+    clock: Clock,
     /// Whether another program held a lock on the database at the last write.
     is_locked: AtomicBool,
     /// The ids that the high-water mark covers.
@@ -64,12 +70,14 @@ impl Counters {
 
 impl Shared {
     /// Returns the state of a store that is ready.
-    pub fn new(path: &Path) -> Self {
+    pub fn new(path: &Path, clock: Clock) -> Self {
         Self {
             path: path.into(),
             mode: AtomicU8::default(),
             failure: OnceLock::default(),
             shortage: Mutex::default(),
+            shortages: Mutex::default(),
+            clock,
             is_locked: AtomicBool::default(),
             covered: CoveredIds::default(),
             counters: Counters::default(),
@@ -93,22 +101,31 @@ impl Shared {
     /// Refuses inserts until space is freed; logs when that begins.
     pub fn set_full(&self, shortage: Shortage) {
         *self.last_shortage() = Some(shortage);
-        if self.change(Mode::Ready, Mode::Full) {
+        if self.change(Mode::Ready, Mode::Full)
+            && let Some(why) = self.shortages().fail(&shortage.to_string(), self.clock.now().millis)
+        {
             let path = self.path.display();
-            log::warn!("inserts are rejected until there is space in {path}: {shortage}; reads and streams continue");
+            log::warn!("inserts are rejected until there is space in {path}: {why}; reads and streams continue");
         }
     }
 
     /// Accepts inserts again after the disk was full.
     pub fn recover(&self) {
-        if self.change(Mode::Full, Mode::Ready) {
-            log::info!("there is space in {} again; inserts resume", self.path.display());
+        if self.change(Mode::Full, Mode::Ready)
+            && let Some(time) = self.shortages().succeed(self.clock.now().millis)
+        {
+            let path = self.path.display();
+            log::warn!("there is space in {path} again after {}; inserts resume", seconds(time));
         }
     }
 
     /// Returns the last shortage.
     pub fn shortage(&self) -> Shortage {
         self.last_shortage().unwrap_or(Shortage::Disk)
+    }
+
+    fn shortages(&self) -> MutexGuard<'_, Outages> {
+        self.shortages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn last_shortage(&self) -> MutexGuard<'_, Option<Shortage>> {
@@ -208,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_failed_store_stays_failed() {
-        let shared = Shared::new(Path::new("here"));
+        let shared = Shared::new(Path::new("here"), Clock::new());
         let quota = Shortage::Quota;
         shared.set_full(quota);
         assert_eq!((shared.status().health, shared.refusal()), (Health::Full(quota), Some(StoreError::Full(quota))));

@@ -1,6 +1,7 @@
 //! Small building blocks, independent of the broker.
 
 pub(crate) mod json;
+pub(crate) mod outage;
 pub(crate) mod paged_slab;
 pub(crate) mod shrink;
 pub(crate) mod units;

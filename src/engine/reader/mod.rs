@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::handle::{Engine, EngineError};
 use super::log::{Connect, LogError, ReadRecords, Refusal, Version};
-use super::outage::Outages;
 use crate::quota::Client;
 use crate::records::page::{PageBuilder, SLICE_BYTES};
+use crate::util::outage::Outages;
 use requests::Next;
 pub(super) use requests::{Lookup, PageRequest, Requests};
 

@@ -6,7 +6,7 @@ const QUIET_MILLIS: u64 = 10_000;
 
 /// The outages of one thing, one after the other.
 #[derive(Debug, Default)]
-pub(super) struct Outages {
+pub(crate) struct Outages {
     now: Option<Outage>,
     quiet_until: u64,
     /// Outages since the last warning that were not reported.
