@@ -10,7 +10,7 @@ use super::{Context, Plan, RECORDS};
 use crate::auth::Role;
 use crate::engine::EngineError;
 use crate::http::{Head, Problem, Response};
-use crate::quota::Client;
+use crate::quota::{Client, Limit};
 use crate::store::{Page, PageQuery, StoreError};
 
 /// The default number of versions on a page.
@@ -87,12 +87,18 @@ pub fn engine_problem(error: &EngineError) -> Problem {
     Problem::unavailable(format!("{error}; try again"), ENGINE_SECONDS)
 }
 
-/// Refuses a request that found no memory for a page, or to which there was no reply in time.
+/// Refuses a request to which there was no reply in time.
 pub fn timed_out(context: Context<'_>) -> Problem {
     match &context.service.engine {
         Some(_) => engine_problem(&EngineError::Busy),
         None => store_problem(StoreError::Busy),
     }
+}
+
+/// Refuses a request that found no memory for a page.
+pub fn no_memory(request: &Request, context: Context<'_>) -> Problem {
+    context.note_limit(Limit::Pages, &format_args!("GET /audit/{}", request.query.name));
+    store_problem(StoreError::Busy)
 }
 
 /// Returns the response with a page, and a link to the next one (RFC 8288).

@@ -98,6 +98,11 @@ fn unauthorized(error: &AuthError) -> Problem {
     }
 }
 
+/// Returns whether a request is refused because of its token. One without a token is not: anybody may send those.
+pub(super) fn is_token_refused(problem: &Problem) -> bool {
+    matches!(problem.challenge, Some(BAD_TOKEN | INSUFFICIENT_SCOPE))
+}
+
 /// Returns 403 unless the grant allows the topic.
 pub(super) fn require_topic(grant: &Grant, topic: &TopicName) -> Result<(), Problem> {
     if grant.allows_topic(topic.as_str()) { Ok(()) } else { Err(forbidden(topic.as_str())) }

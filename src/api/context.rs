@@ -1,6 +1,7 @@
 //! What a worker passes to the routes with each request.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::net::IpAddr;
 
 use super::service::Service;
@@ -10,7 +11,7 @@ use crate::http::Problem;
 use crate::http::response::CommonHeaders;
 use crate::hub::WorkerId;
 use crate::net::ListenerRole;
-use crate::quota::{BodyReservation, Client};
+use crate::quota::{BodyReservation, Client, Limit};
 
 /// The circumstances of a request: the broker, the connection, the time and the worker.
 #[derive(Clone, Copy)]
@@ -46,6 +47,17 @@ impl Context<'_> {
     /// not be logged.
     pub(super) fn log_refused_body(&self, problem: &Problem, what: &str, reason: &str) {
         log::debug!("{} to {}: {what} refused: {reason}", problem.status, self.client());
+    }
+
+    /// Notes that a request is refused because of a limit. `request` is its method and its path.
+    pub(crate) fn note_limit(&self, limit: Limit, request: &dyn fmt::Display) {
+        self.service.limits.refuse(limit, self.now.millis, || Some(format!("{request} from {}", self.client())));
+    }
+
+    /// Notes that a request is refused because of its token.
+    pub(super) fn note_refused_token(&self, request: &dyn fmt::Display, problem: &Problem) {
+        let describe = || Some(format!("{request} from {}: {}", self.client(), problem.detail));
+        self.service.limits.refuse(Limit::Tokens, self.now.millis, describe);
     }
 
     /// Counts a request that was refused because of its token or its origin.

@@ -14,6 +14,7 @@ use crate::engine::EngineError;
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::InsertRefusal;
+use crate::quota::Limit;
 use crate::store::StoreError;
 
 /// The seconds after which to repeat an insert that found the engine's queue full.
@@ -23,6 +24,9 @@ const AWAY_SECONDS: u32 = 5;
 
 /// The seconds after which to repeat an insert that an operator has to make possible.
 const REFUSED_SECONDS: u32 = 60;
+
+/// The request line for the log.
+pub(super) const REQUEST: &str = "POST /insert";
 
 /// An insert whose body has not arrived yet.
 #[derive(Debug)]
@@ -76,6 +80,11 @@ pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -
 /// Counts and logs an insert that does not reach the store, or gets no reply. The store counts its own refusals.
 fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Problem {
     context.service.metrics.worker(context.worker).inserts_refused.count(why as usize);
+    match why {
+        InsertRefusal::Memory => context.note_limit(Limit::LatestRecords, &REQUEST),
+        InsertRefusal::Rate => context.note_limit(Limit::PublishRate, &REQUEST),
+        _ => {}
+    }
     context.log_refused_body(&problem, "insert", InsertRefusal::NAMES[why as usize]);
     problem
 }
@@ -90,6 +99,13 @@ pub fn response(name: &str, stored: Result<u64, StoreError>, directory: &Path) -
             Problem::unavailable(detail, retry_seconds(error)).into()
         }
         Err(error) => store_problem(error).into(),
+    }
+}
+
+/// Notes whether the store refuses an insert because too many wait.
+pub fn note_busy(stored: &Result<u64, StoreError>, context: Context<'_>) {
+    if matches!(stored, Err(StoreError::Busy)) {
+        context.note_limit(Limit::Inserts, &REQUEST);
     }
 }
 
@@ -108,6 +124,9 @@ pub fn engine_timed_out(context: Context<'_>) -> Problem {
 
 fn engine_refusal(error: &EngineError, context: Context<'_>) -> Problem {
     let detail = error.of_insert();
+    if matches!(error, EngineError::Busy) {
+        context.note_limit(Limit::Engine, &REQUEST);
+    }
     let (why, problem) = match error {
         EngineError::Busy => (InsertRefusal::Engine, Problem::unavailable(detail, BUSY_SECONDS)),
         EngineError::Unavailable(_) => (InsertRefusal::Engine, Problem::unavailable(detail, AWAY_SECONDS)),

@@ -27,6 +27,8 @@ mod route;
 mod service;
 pub mod subscribe;
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::auth::Principal;
@@ -34,7 +36,7 @@ use crate::engine::{EngineError, Sequenced};
 use crate::http::problem::Consequence;
 use crate::http::{Head, Method, Problem, Response, cors};
 use crate::hub::TopicName;
-use crate::quota::PageReservation;
+use crate::quota::{Limit, PageReservation};
 use crate::records::NewRecord;
 use crate::store::{Page, StoreError};
 pub use body::Body;
@@ -42,6 +44,9 @@ pub use context::Context;
 use route::{Route, Served};
 use service::PendingEvents;
 pub use service::{LoopbackOnly, Service};
+
+/// The number of characters of a path that are logged.
+const MAX_LOGGED_PATH: usize = 200;
 
 /// The name that a token must allow for every route of records.
 const RECORDS: &str = "events";
@@ -100,6 +105,14 @@ impl Plan {
     /// Returns whether the connection is closed after the response, so that the body need not be read.
     pub fn ends_connection(&self) -> bool {
         matches!(self, Self::Refuse(problem) if problem.consequence != Consequence::KeepOpen)
+    }
+
+    /// Notes that the body is refused, because bodies take too much memory.
+    pub fn note_body_limit(&self, context: Context<'_>) {
+        match self {
+            Self::Publish(request) => request.note_limit(Limit::Bodies, context),
+            _ => context.note_limit(Limit::Bodies, &insert::REQUEST),
+        }
     }
 
     /// Returns the principal whose body is received, if the plan uses the body.
@@ -163,6 +176,10 @@ pub enum DeferredResult {
     Published(TopicName, Result<Sequenced, EngineError>),
     /// The engine's reply to an insert with this name.
     Inserted(Arc<str>, Result<u64, EngineError>),
+    /// The store's reply to an insert with this name, and the data directory.
+    Stored(Arc<str>, Result<u64, StoreError>, Arc<Path>),
+    /// There was no memory for a page of this request.
+    NoPageMemory(audit::Request),
     /// The response to any other request.
     Response(Response),
 }
@@ -173,6 +190,11 @@ impl DeferredResult {
         match self {
             Self::Published(topic, result) => publish::response(&topic, result, context),
             Self::Inserted(name, result) => insert::engine_response(&name, result, context),
+            Self::Stored(name, result, directory) => {
+                insert::note_busy(&result, context);
+                insert::response(&name, result, &directory)
+            }
+            Self::NoPageMemory(request) => audit::no_memory(&request, context).into(),
             Self::Response(response) => response,
         }
     }
@@ -225,7 +247,8 @@ fn run_insert(record: NewRecord, service: &Service, reply: impl FnOnce(DeferredR
             let directory = store.directory();
             store.insert(record.name, record.data, move |stored| {
                 drop(pending);
-                reply(insert::response(&name, stored, &directory).into());
+                let result = DeferredResult::Stored(name, stored, directory);
+                reply(DeferredReply { result, reservation: None });
             });
         }
         (None, None) => reply(Response::from(insert::store_problem(StoreError::Closed)).into()),
@@ -235,7 +258,7 @@ fn run_insert(record: NewRecord, service: &Service, reply: impl FnOnce(DeferredR
 fn run_audit(request: audit::Request, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
     let client = request.client;
     let Some(reservation) = service.pages.reserve(client) else {
-        return reply(Response::from(insert::store_problem(StoreError::Busy)).into());
+        return reply(DeferredReply { result: DeferredResult::NoPageMemory(request), reservation: None });
     };
     let query = request.query.clone();
     match (&service.engine, &service.store) {
@@ -263,10 +286,16 @@ fn page_reply(request: &audit::Request, read: Result<(Page, PageReservation), Pr
 pub fn plan(head: &Head<'_>, context: Context<'_>) -> Plan {
     let plan = browsers::check_open_broker(head, context).and_then(|()| dispatch(head, context));
     plan.unwrap_or_else(|problem| match problem.consequence {
-        Consequence::Delay => Plan::Delay(Delay { problem, opens_stream: opens_stream(head, context) }),
+        Consequence::Delay => {
+            context.note_limit(Limit::Verifications, &RequestLine(head));
+            Plan::Delay(Delay { problem, opens_stream: opens_stream(head, context) })
+        }
         Consequence::KeepOpen | Consequence::Close => {
             context.count_denial(&problem);
             context.log_refusal(&problem);
+            if authorize::is_token_refused(&problem) {
+                context.note_refused_token(&RequestLine(head), &problem);
+            }
             Plan::Refuse(problem)
         }
     })
@@ -289,6 +318,16 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Health, Method::Get | Method::Head) => Ok(monitoring::health::ready(context)),
         (Route::Liveness, Method::Get | Method::Head) => Ok(monitoring::health::live(context)),
         (route, _) => Err(Problem::method_not_allowed(route.allow(), route.wrong_method_detail())),
+    }
+}
+
+/// The method and the path of a request, for the log. Without the query, which may contain a token.
+struct RequestLine<'a>(&'a Head<'a>);
+
+impl fmt::Display for RequestLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Head { method, target, .. } = self.0;
+        write!(f, "{} {:.*}", method.as_str(), MAX_LOGGED_PATH, target.path)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::http::target::Query;
 use crate::http::{Head, Problem, Response};
 use crate::hub::{ParseTopicError, Published, Refused, Room, TopicName};
 use crate::metrics::PublishRefusal;
-use crate::quota::BodyReservation;
+use crate::quota::{BodyReservation, Limit};
 use crate::sse::{Check, EVENT_COST, Encoder, EventError, FieldScan, Slice, UnsequencedFrame, check_id, check_name};
 
 use super::authorize::{authorize, require_topic, require_unexpired};
@@ -168,7 +168,7 @@ pub(super) fn finish(request: Request, body: Body<'_>, context: Context<'_>) -> 
         .and_then(|(text, reservation)| Ok((request.start(&text, context)?, text, reservation)));
     match started {
         Ok((state, text, reservation)) => advance(request, state, text, reservation, context),
-        Err(refusal) => refuse(refusal, context),
+        Err(refusal) => refuse(refusal, &request.topic, context),
     }
 }
 
@@ -181,7 +181,7 @@ pub fn resume(paused: PausedPublish, context: Context<'_>) -> Outcome {
     }
     match check_not_draining(context) {
         Ok(()) => advance(request, state, body.into(), Some(reservation), context),
-        Err(refusal) => refuse(refusal, context),
+        Err(refusal) => refuse(refusal, &request.topic, context),
     }
 }
 
@@ -197,7 +197,7 @@ fn advance(
         Ok(SliceResult::Deferred(part)) => deferred::defer(&request, part, reservation, context),
         Ok(SliceResult::Unfinished(state)) => pause(request, state, body, reservation, context, Outcome::Work),
         Ok(SliceResult::Backpressure(state)) => pause(request, state, body, reservation, context, Outcome::Wait),
-        Err(refusal) => refuse(refusal, context),
+        Err(refusal) => refuse(refusal, &request.topic, context),
     }
 }
 
@@ -214,11 +214,15 @@ fn pause(
     let mut reservation = reservation.unwrap_or_else(|| context.body_reservation(request.principal));
     match reservation.resize(body.len() + state.cost()) {
         Ok(()) => outcome(Box::new(PausedPublish { request, state, body, reservation })),
-        Err(_) => Outcome::Respond(no_room(context).into()),
+        Err(_) => Outcome::Respond(no_room(Limit::Bodies, &request.topic, context).into()),
     }
 }
 
 impl Request {
+    pub(super) fn note_limit(&self, limit: Limit, context: Context<'_>) {
+        note_limit(limit, &self.topic, context);
+    }
+
     /// Returns the first state. JSON is checked at once: it is parsed in one go.
     fn start(&self, body: &str, context: Context<'_>) -> Result<State, Refusal> {
         match self.format {
@@ -317,7 +321,10 @@ impl Request {
             return Ok(SliceResult::Deferred(encode(&self.topic, &frames)));
         }
         match context.service.publish(&self.topic, frames, context.now.id_micros, Some(context.worker)) {
-            Ok(published) => Ok(SliceResult::Published(published)),
+            Ok(published) => {
+                note_evictions(&self.topic, context);
+                Ok(SliceResult::Published(published))
+            }
             Err(Refused::Backpressure(frames)) => Ok(SliceResult::Backpressure(State::Encoded(frames))),
             Err(Refused::TooManyTopics) => Err(too_many_topics()),
         }
@@ -361,8 +368,25 @@ fn too_many_topics() -> Refusal {
     Refusal(PublishRefusal::Topics, Problem::unavailable(detail, 5))
 }
 
-fn refuse(Refusal(why, problem): Refusal, context: Context<'_>) -> Outcome {
+fn refuse(Refusal(why, problem): Refusal, topic: &TopicName, context: Context<'_>) -> Outcome {
+    match why {
+        // A body with more events than the burst is refused for good, with 413.
+        PublishRefusal::Rate if problem.status == 429 => note_limit(Limit::PublishRate, topic, context),
+        PublishRefusal::Topics => note_limit(Limit::Topics, topic, context),
+        _ => {}
+    }
     Outcome::Respond(refused(why, problem, context).into())
+}
+
+fn note_limit(limit: Limit, topic: &TopicName, context: Context<'_>) {
+    context.note_limit(limit, &format_args!("POST /publish/{}", topic.as_str()));
+}
+
+/// Notes whether a publish has made the history reach its limit on bytes.
+fn note_evictions(topic: &TopicName, context: Context<'_>) {
+    let request = || Some(format!("POST /publish/{} from {}", topic.as_str(), context.client()));
+    let Context { service, now, .. } = context;
+    service.limits.refuse_up_to(Limit::History, service.hub.evicted_for_bytes(), now.millis, request);
 }
 
 /// Counts and logs a publish that is refused.
@@ -387,8 +411,16 @@ fn accepted(published: Published) -> Response {
     Response::json(body)
 }
 
+impl PausedPublish {
+    /// Refuses a publish that has waited too long for room in the hub.
+    pub fn time_out(&self, context: Context<'_>) -> Problem {
+        no_room(Limit::Backlog, &self.request.topic, context)
+    }
+}
+
 /// Refuses a publish that has waited too long for room in the hub, or for which there is no memory to wait.
-pub fn no_room(context: Context<'_>) -> Problem {
+fn no_room(limit: Limit, topic: &TopicName, context: Context<'_>) -> Problem {
+    note_limit(limit, topic, context);
     let detail = "the broker is overloaded with events of this topic; nothing was published; try again";
     refused(PublishRefusal::Room, Problem::unavailable(detail, 1), context)
 }

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::hub::{Hub, Published, Refused, TopicName, WorkerId};
 use crate::metrics::Metrics;
 use crate::net::ListenerRole;
-use crate::quota::{BodyBudget, PageBudget, Quotas};
+use crate::quota::{BodyBudget, Limit, LimitLog, PageBudget, Quotas};
 use crate::sse::UnsequencedFrame;
 use crate::store::{self, Store};
 
@@ -29,6 +29,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// The limits per principal.
     pub quotas: Quotas,
+    /// Which limits are reached, for the log.
+    pub limits: LimitLog,
     /// The memory of request bodies that are being received, or whose publish is unfinished.
     pub bodies: BodyBudget,
     /// The memory of audit pages that are being read or sent, so that slow readers don't use memory without bound.
@@ -80,6 +82,7 @@ impl Service {
     pub fn new(hub: Arc<Hub>, store: Option<Store>, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
         let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
         let bodies = BodyBudget::new(settings.max_body);
+        let limits = LimitLog::new(&settings);
         Self {
             hub,
             store,
@@ -88,6 +91,7 @@ impl Service {
             auth,
             metrics,
             quotas,
+            limits,
             bodies,
             pages: PageBudget::default(),
             loopback_only: LoopbackOnly::default(),
@@ -135,6 +139,13 @@ impl Service {
         let published = self.hub.publish(topic, frames, id_micros, from)?;
         self.store.iter().for_each(|store| store.note_assigned_id(published.id));
         Ok(published)
+    }
+
+    /// Logs which limits are no longer reached. To be called about once a second.
+    pub fn check_limits(&self, now_millis: u64) {
+        // What the engine delivers, or the process itself publishes, has no client.
+        self.limits.refuse_up_to(Limit::History, self.hub.evicted_for_bytes(), now_millis, || None);
+        self.limits.check(now_millis);
     }
 
     /// Refuses new publishes, inserts and streams from now on.

@@ -1,5 +1,6 @@
 //! `GET /subscribe/{topic},…` and `GET /events`: opens a stream of topics or of records.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::auth::{Grant, Principal, Role};
@@ -7,7 +8,7 @@ use crate::clock::millis;
 use crate::http::{Head, Problem, ResponseParams, Version};
 use crate::hub::{AtCapacity, Joined, Position, RecordStart, TopicName};
 use crate::metrics::TurnedAway;
-use crate::quota::{Permit, Quotas};
+use crate::quota::{Limit, Permit, Quotas};
 use crate::sse::{Framing, stream};
 
 use super::authorize::{authorize, require_name, require_topic};
@@ -37,6 +38,22 @@ pub struct Request {
     prime: bool,
     pub(super) expires: Option<u64>,
     principal: Option<Principal>,
+}
+
+/// The request line for the log, without the query.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.selection {
+            Selection::Records { .. } => f.write_str("GET /events"),
+            Selection::Topics(topics) => {
+                f.write_str("GET /subscribe/")?;
+                topics
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(index, topic)| write!(f, "{}{}", if index == 0 { "" } else { "," }, topic.as_str()))
+            }
+        }
+    }
 }
 
 /// The events that a stream delivers.
@@ -204,7 +221,7 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
     let position = request.start();
     let service = context.service;
     let Ok(permit) = acquire_permit(request.principal, &service.quotas) else {
-        return turn_away(TurnedAway::Sub, params, framing, context, out);
+        return turn_away(request, TurnedAway::Sub, params, framing, context, out);
     };
     let joined = match &request.selection {
         Selection::Topics(topics) => service.hub.join(context.worker, topics, position),
@@ -216,11 +233,11 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
         Ok(joined) if !service.is_draining() => joined,
         Ok(joined) => {
             service.hub.abandon(context.worker, &joined);
-            return turn_away(TurnedAway::Draining, params, framing, context, out);
+            return turn_away(request, TurnedAway::Draining, params, framing, context, out);
         }
-        Err(AtCapacity::Subscribers) => return turn_away(TurnedAway::Full, params, framing, context, out),
-        Err(AtCapacity::Topics) => return turn_away(TurnedAway::Topics, params, framing, context, out),
-        Err(AtCapacity::Names) => return turn_away(TurnedAway::Names, params, framing, context, out),
+        Err(AtCapacity::Subscribers) => return turn_away(request, TurnedAway::Full, params, framing, context, out),
+        Err(AtCapacity::Topics) => return turn_away(request, TurnedAway::Topics, params, framing, context, out),
+        Err(AtCapacity::Names) => return turn_away(request, TurnedAway::Names, params, framing, context, out),
     };
     write_head(params, context, out);
     let prime = (request.prime && position == Position::Live).then_some(joined.newest);
@@ -249,7 +266,7 @@ pub fn open_after_lookup(
             let is_draining = context.service.is_draining();
             let why = if is_draining { TurnedAway::Draining } else { TurnedAway::Engine };
             let framing = framing(&params);
-            turn_away(why, params, framing, context, out)
+            turn_away(&request, why, params, framing, context, out)
         }
         (Lookup::Record(_), reply) => {
             let exists = reply == LookupReply::Found;
@@ -286,6 +303,21 @@ fn write_head(params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
 /// reconnect (WHATWG HTML, section 9.2.3). This includes a subject's limit, because connections that a client has lost count
 /// until the broker notices.
 fn turn_away(
+    request: &Request,
+    why: TurnedAway,
+    params: ResponseParams,
+    framing: Framing,
+    context: Context<'_>,
+    out: &mut Vec<u8>,
+) -> Opened {
+    if let Some(limit) = limit_of(why) {
+        context.note_limit(limit, request);
+    }
+    refuse(why, params, framing, context, out)
+}
+
+/// Counts and logs a stream that is refused, and writes the response.
+fn refuse(
     why: TurnedAway,
     params: ResponseParams,
     framing: Framing,
@@ -302,7 +334,18 @@ fn turn_away(
 /// Refuses a stream whose token has waited too long to be verified.
 pub fn turn_away_unverified(params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
     let framing = framing(&params);
-    turn_away(TurnedAway::Unverified, params, framing, context, out);
+    refuse(TurnedAway::Unverified, params, framing, context, out);
+}
+
+/// Returns the limit because of which a stream is refused, if the log is to name it.
+fn limit_of(why: TurnedAway) -> Option<Limit> {
+    match why {
+        TurnedAway::Full => Some(Limit::Subscribers),
+        TurnedAway::Sub => Some(Limit::SubscribersPerSub),
+        TurnedAway::Topics => Some(Limit::Topics),
+        TurnedAway::Names => Some(Limit::RecordNames),
+        TurnedAway::Draining | TurnedAway::Unverified | TurnedAway::Engine => None,
+    }
 }
 
 fn framing(params: &ResponseParams) -> Framing {

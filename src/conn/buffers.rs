@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::{Connections, IterationContext};
 use crate::metrics::Unread;
 use crate::net::Stream;
+use crate::quota::Limit;
 
 /// Bytes of all connections' buffers together.
 const MAX_BYTES: usize = 64 << 20;
@@ -70,6 +71,8 @@ impl<S: Stream> Connections<S> {
                 return;
             }
             cx.metrics().unread_closed.count(Unread::Memory as usize);
+            let context = cx.request_context(self.slab[key].role, self.slab[key].address);
+            cx.service.limits.refuse(Limit::Unread, cx.now.millis, || Some(context.client()));
             self.close(key, cx);
         }
     }

@@ -175,8 +175,8 @@ impl Exchange {
                 self.respond(&audit::timed_out(context).into(), closing(params), context, out)
             }
             State::LookingUp(looking_up) => looking_up.open(LookupReply::Unavailable, context, out),
-            State::Working(_, params) | State::Waiting(_, params) => {
-                self.respond(&publish::no_room(context).into(), params, context, out)
+            State::Working(paused, params) | State::Waiting(paused, params) => {
+                self.respond(&paused.time_out(context).into(), params, context, out)
             }
             State::Delayed(delayed) => self.refuse_unverified(*delayed, context, out),
         }

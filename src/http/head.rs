@@ -39,6 +39,17 @@ pub enum Method {
 }
 
 impl Method {
+    /// Returns the name, or `?` for a method that no route allows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Options => "OPTIONS",
+            Self::Unallowed => "?",
+        }
+    }
+
     /// Returns whether the method is safe, which means read-only (RFC 9110 section 9.2.1).
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options)

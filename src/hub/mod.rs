@@ -171,6 +171,8 @@ pub struct Hub {
     limits: HubLimits,
     outboxes: Vec<Outbox>,
     state: Mutex<State>,
+    /// The number of events evicted because of the bytes of all topics.
+    evicted_for_bytes: AtomicU64,
     /// The largest id evicted because of age or of the bytes of all topics.
     evicted_through: AtomicU64,
     /// The id through which the log has lost events.
@@ -208,6 +210,7 @@ impl Hub {
             limits,
             outboxes,
             state: Mutex::new(state),
+            evicted_for_bytes: AtomicU64::new(0),
             evicted_through: AtomicU64::new(0),
             lost_through: AtomicU64::new(0),
             record_resets: AtomicU64::new(0),
@@ -217,6 +220,11 @@ impl Hub {
     /// Returns an id up to which no topic retains a frame, because of age or of the bytes of all topics.
     pub fn evicted_through(&self) -> u64 {
         self.evicted_through.load(Ordering::Acquire)
+    }
+
+    /// Returns how many events were evicted because of the bytes of all topics, and not because of their age or number.
+    pub fn evicted_for_bytes(&self) -> u64 {
+        self.evicted_for_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the bounds it was created with.

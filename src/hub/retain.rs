@@ -31,6 +31,7 @@ impl Hub {
         }
         while state.feeds.bytes() > self.limits.bytes {
             self.evict_oldest(state, slot);
+            self.evicted_for_bytes.fetch_add(1, Ordering::Relaxed);
         }
         debug_assert!(
             state.feeds.get(slot).window.len() <= self.limits.events_per_topic,

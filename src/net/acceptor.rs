@@ -10,6 +10,7 @@ use crate::net::connection_limiter::ConnectionLimiter;
 use crate::net::listener::{BoundListener, ListenerRole};
 use crate::net::reactor::{Listen, Reactor};
 use crate::net::token::SocketKey;
+use crate::quota::{Limit, LimitLog};
 
 /// The maximum number of connections that are accepted from one listener in one loop iteration.
 const ACCEPTS_PER_ITERATION: usize = 128;
@@ -50,9 +51,20 @@ struct ListenerState<L> {
     index: usize,
     bound: BoundListener<L>,
     state: AcceptState,
-    is_warned: bool,
     /// Whether closing an idle connection was requested for lack of descriptors, and nothing was accepted since.
     has_asked: bool,
+}
+
+/// What accepting needs of its worker.
+pub struct AcceptContext<'a> {
+    /// The limit on connections.
+    pub limiter: &'a ConnectionLimiter,
+    /// The worker's counters.
+    pub metrics: &'a WorkerMetrics,
+    /// Which limits are reached, for the log.
+    pub limits: &'a LimitLog,
+    /// The time, in the worker's milliseconds.
+    pub now_millis: u64,
 }
 
 /// The worker that gets the next connection.
@@ -69,13 +81,7 @@ impl<L: Listen> Acceptor<L> {
         workers: usize,
         reactor: &impl Reactor<Listener = L>,
     ) -> io::Result<Self> {
-        let drained = |(index, bound)| ListenerState {
-            index,
-            bound,
-            state: AcceptState::Drained,
-            is_warned: false,
-            has_asked: false,
-        };
+        let drained = |(index, bound)| ListenerState { index, bound, state: AcceptState::Drained, has_asked: false };
         let mut listeners: Vec<_> = listeners.into_iter().enumerate().map(drained).collect();
         for listener in &mut listeners {
             reactor.listen(&mut listener.bound.listener, SocketKey::Listener(listener.index).token())?;
@@ -122,16 +128,11 @@ impl<L: Listen> Acceptor<L> {
 
     /// Accepts waiting connections, up to a limit, passes each to `assign` with the worker it goes to, and counts those that
     /// are refused. Returns whether a client waits that could be accepted if an idle connection were closed.
-    pub fn accept(
-        &mut self,
-        limiter: &ConnectionLimiter,
-        metrics: &WorkerMetrics,
-        mut assign: impl FnMut(WorkerId, Accepted<L::Stream>),
-    ) -> bool {
+    pub fn accept(&mut self, cx: &AcceptContext<'_>, mut assign: impl FnMut(WorkerId, Accepted<L::Stream>)) -> bool {
         let Self { listeners, workers } = self;
         let mut is_slot_needed = false;
         for listener in listeners {
-            is_slot_needed |= listener.accept(limiter, metrics, &mut |accepted| assign(workers.next(), accepted));
+            is_slot_needed |= listener.accept(cx, &mut |accepted| assign(workers.next(), accepted));
         }
         is_slot_needed
     }
@@ -145,23 +146,32 @@ impl RoundRobin {
     }
 }
 
-/// Counts a connection that is closed because its address has too many.
-fn count_refused(address: Option<IpAddr>, metrics: &WorkerMetrics) {
-    metrics.refused_address.add(1);
-    if let Some(address) = address {
-        log::debug!("closed a connection from {address}, which has reached --max-connections-per-ip");
+impl AcceptContext<'_> {
+    /// Counts a connection that is closed because its address has too many.
+    fn count_refused(&self, address: Option<IpAddr>) {
+        self.metrics.refused_address.add(1);
+        if let Some(address) = address {
+            self.limits
+                .refuse(Limit::ConnectionsPerAddress, self.now_millis, || Some(address.to_canonical().to_string()));
+            log::debug!("closed a connection from {address}, which has reached --max-connections-per-ip");
+        }
+    }
+
+    /// Counts that connections have to wait because too many are open. `role` is that of their listener.
+    fn count_waiting(&self, role: ListenerRole) {
+        self.metrics.refused_limit.add(1);
+        let limit = match role {
+            ListenerRole::All | ListenerRole::Public => Limit::Connections,
+            ListenerRole::Administration => Limit::AdminConnections,
+        };
+        self.limits.refuse(limit, self.now_millis, || None);
     }
 }
 
 impl<L: Listen> ListenerState<L> {
     /// Returns whether a client waits that could be accepted if an idle connection were closed.
-    fn accept(
-        &mut self,
-        limiter: &ConnectionLimiter,
-        metrics: &WorkerMetrics,
-        assign: &mut impl FnMut(Accepted<L::Stream>),
-    ) -> bool {
-        let role = self.bound.role;
+    fn accept(&mut self, cx: &AcceptContext<'_>, assign: &mut impl FnMut(Accepted<L::Stream>)) -> bool {
+        let (role, limiter) = (self.bound.role, cx.limiter);
         for _ in 0..ACCEPTS_PER_ITERATION {
             if self.state != AcceptState::HasMore {
                 return false;
@@ -169,7 +179,9 @@ impl<L: Listen> ListenerState<L> {
             if !limiter.has_slot(role) {
                 self.state = AcceptState::Paused;
                 let has_pending = self.bound.listener.has_pending();
-                metrics.refused_limit.add(has_pending.into());
+                if has_pending {
+                    cx.count_waiting(role);
+                }
                 return has_pending && role != ListenerRole::Administration;
             }
             match self.bound.listener.accept() {
@@ -179,13 +191,13 @@ impl<L: Listen> ListenerState<L> {
                     self.has_asked = false;
                     match limiter.acquire(socket, address, role) {
                         Some(socket) => assign(Accepted { socket, role, address }),
-                        None => count_refused(address, metrics),
+                        None => cx.count_refused(address),
                     }
                 }
-                Err(error) => self.state = self.state_after(&error),
+                Err(error) => self.state = state_after(&error, cx),
             }
             if self.state == AcceptState::Paused {
-                metrics.refused_descriptors.add(1);
+                cx.metrics.refused_descriptors.add(1);
                 limiter.pause();
                 // If closing one did not help, something else used its descriptor, and closing another would not help either.
                 return !std::mem::replace(&mut self.has_asked, true);
@@ -193,23 +205,19 @@ impl<L: Listen> ListenerState<L> {
         }
         false
     }
+}
 
-    fn state_after(&mut self, error: &io::Error) -> AcceptState {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                self.is_warned = false;
-                AcceptState::Drained
-            }
-            // The peer gave up before it was accepted. Others may wait.
-            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
-                AcceptState::HasMore
-            }
-            _ => {
-                if !std::mem::replace(&mut self.is_warned, true) {
-                    log::warn!("can't accept connections for now (they wait in the backlog): {error}");
-                }
-                AcceptState::Paused
-            }
+/// Returns the state of a listener after an error.
+fn state_after(error: &io::Error, cx: &AcceptContext<'_>) -> AcceptState {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => AcceptState::Drained,
+        // The peer gave up before it was accepted. Others may wait.
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
+            AcceptState::HasMore
+        }
+        _ => {
+            cx.limits.refuse(Limit::Accepting, cx.now_millis, || Some(error.to_string()));
+            AcceptState::Paused
         }
     }
 }

@@ -15,11 +15,15 @@
 //! fair_share            how much of a limited resource one client may take
 //! usage                 how many bytes each client holds
 //! source                what counts as one client
+//! limit                 the limits whose reaching is logged
+//! limit_log             logs when a limit is reached, and when it no longer is
 //! ```
 
 mod body_budget;
 mod bucket_table;
 mod fair_share;
+mod limit;
+mod limit_log;
 mod page_budget;
 mod rate_limiter;
 mod source;
@@ -30,6 +34,8 @@ mod verification_limiter;
 
 pub use body_budget::{BodyBudget, BodyReservation, ReserveError};
 pub use fair_share::fair_share;
+pub use limit::Limit;
+pub use limit_log::LimitLog;
 pub use page_budget::{Growth, PageBudget, PageReservation};
 pub use rate_limiter::RateLimiter;
 pub use source::{Client, Source};

@@ -4,7 +4,7 @@
 use super::{Message, Worker};
 use crate::conn::{Budget, READS_PER_ITERATION};
 use crate::metrics::Close;
-use crate::net::acceptor::Accepted;
+use crate::net::acceptor::{AcceptContext, Accepted};
 use crate::net::{ListenerRole, Reactor, ReadOutcome, Readiness, SocketKey, read};
 
 /// Microseconds of a loop iteration for taking new connections and other threads' replies.
@@ -71,7 +71,9 @@ impl<K: Reactor> Worker<K> {
             return;
         }
         let mut own = Vec::new();
-        let is_slot_needed = acceptor.accept(limiter, cx.metrics(), |worker, accepted| {
+        let accepting =
+            AcceptContext { limiter, metrics: cx.metrics(), limits: &cx.service.limits, now_millis: cx.now.millis };
+        let is_slot_needed = acceptor.accept(&accepting, |worker, accepted| {
             if worker == cx.worker {
                 own.push(accepted);
             } else {

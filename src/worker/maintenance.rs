@@ -118,11 +118,13 @@ impl<K: Reactor> Worker<K> {
         late.has_more()
     }
 
-    /// Does the first worker's periodic work for all: evicts expired events and full token buckets, and resumes accepting.
+    /// Does the first worker's periodic work for all: evicts expired events and full token buckets, resumes accepting, and logs
+    /// which limits are no longer reached.
     fn run_maintenance(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.retry();
         self.cx.service.quotas.evict_full(self.cx.now.millis);
+        self.cx.service.check_limits(self.cx.now.millis);
         if self.cx.service.hub.expire(self.cx.service.event_time(self.cx.now.id_micros)) {
             // More events have expired than one call evicts.
             self.maintenance.next = self.cx.now.millis;

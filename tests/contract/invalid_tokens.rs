@@ -257,5 +257,6 @@ fn tokens_never_appear_in_logs_or_responses() {
     let (_, log) = broker.wait();
     let is_logged = |status| log.contains(&format!("{status} to 127.0.0.1: "));
     assert!(is_logged(401) && is_logged(403), "refusals are logged at this level, with the client's address: {log}");
+    assert!(log.contains("tokens are refused (first: "), "{log}");
     assert_hidden(&log);
 }

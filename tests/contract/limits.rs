@@ -151,6 +151,11 @@ fn incomplete_bodies_of_one_address_leave_memory_for_others() {
     // Other addresses have room for large bodies. So has this address for small ones: several clients may share it.
     assert_eq!(publish_in_pieces(open_from([127, 0, 0, 2], broker.address), SIZE - 10), 200);
     assert_eq!(publish_in_pieces(broker.connect(), 4000), 200);
+    let warning = broker.wait_for_log("the memory for request bodies is used up");
+    assert!(
+        warning.contains(" WARN ") && warning.contains("(first: POST /publish/topicone1 from 127.0.0.1)"),
+        "{warning}"
+    );
     assert_eq!(broker.metrics().labeled("esker_bodies_refused_total", "reason", "memory"), 0.0);
 }
 
@@ -183,7 +188,7 @@ fn few_descriptors_lower_the_connection_limit() {
         broker.assert_healthy();
         broker.signal("TERM");
         let (code, log) = broker.wait();
-        assert!(code == Some(0) && !log.contains("can't accept"), "{log}");
+        assert!(code == Some(0) && !log.contains("accepting connections fails"), "{log}");
     }
 }
 
@@ -268,7 +273,8 @@ fn accepting_resumes_after_descriptors_ran_out() {
     }
     broker.signal("TERM");
     let (code, log) = broker.wait();
-    assert_eq!((code, log.contains("can't accept")), (Some(0), true), "{log}");
+    let fails = "accepting connections fails (first: Too many open files";
+    assert_eq!((code, log.contains(fails)), (Some(0), true), "{log}");
     assert!(log.lines().count() < 20, "{log}");
 }
 
@@ -297,6 +303,8 @@ fn names_kept_by_streams_are_bounded_and_deduplicated() {
     assert!(opening.contains("\nretry: ") && stream.chunk().is_none(), "no reconnection time: {opening}");
     let metrics = broker.metrics();
     assert_eq!(metrics.labeled("esker_streams_turned_away_total", "reason", "names"), 1.0);
+    let warning = broker.wait_for_log("the limit on names in /events?event=");
+    assert!(warning.contains(" is reached (first: GET /events from 127.0.0.1)"), "{warning}");
     let bytes = metrics.value("esker_subscribed_name_bytes");
     assert!(bytes > f64::from(900 << 10) && bytes <= f64::from(1 << 20), "{bytes}");
     for target in [&many_names(0), "/events"] {

@@ -22,6 +22,7 @@ mod health;
 mod http;
 mod invalid_tokens;
 mod keys;
+mod limit_log;
 mod limits;
 mod listeners;
 mod load;

@@ -91,6 +91,8 @@ fn forged_tokens_delay_only_new_tokens_from_their_own_address() {
     // These tokens are made beforehand: on a busy machine, making them takes longer than the limit needs to recover.
     let (there, here) = (setup.new_token(), setup.new_token());
     let mut forgers = setup.exhaust_allowance();
+    let warning = setup.broker.wait_for_log("the limit on invalid signatures from an address is reached");
+    assert!(warning.contains(" from 127.0.0.1); "), "{warning}");
 
     let before = setup.limited_total("delayed");
     let mut elsewhere = send_request(open_from([127, 0, 0, 2], setup.address()), "GET /audit/x", &there);

@@ -3,13 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use super::{PublishRefusal, Request, no_room, refused};
+use super::{PublishRefusal, Request, no_room, note_limit, refused};
 use crate::api::{Context, Deferred, Outcome};
 use crate::engine::blob::Part;
 use crate::engine::{EngineError, Sequenced};
 use crate::http::{Problem, Response};
 use crate::hub::{Published, TopicName};
-use crate::quota::BodyReservation;
+use crate::quota::{BodyReservation, Limit};
 use crate::sse::UnsequencedFrame;
 
 /// How long to wait for the engine's reply, in milliseconds. Longer than the engine itself tries to find out what became of a
@@ -47,7 +47,7 @@ pub(super) fn defer(
     let mut reservation = reservation.unwrap_or_else(|| context.body_reservation(request.principal));
     match reservation.resize(part.cost()) {
         Ok(()) => Outcome::Deferred(Deferred::Publish(DeferredPublish { topic: request.topic, part, reservation })),
-        Err(_) => Outcome::Respond(no_room(context).into()),
+        Err(_) => Outcome::Respond(no_room(Limit::Bodies, &request.topic, context).into()),
     }
 }
 
@@ -58,7 +58,12 @@ pub fn response(topic: &TopicName, result: Result<Sequenced, EngineError>, conte
             let subscribers = context.service.hub.subscribers_of(topic);
             super::accepted(Published { id, events, subscribers })
         }
-        Err(error) => refusal(&error, context).into(),
+        Err(error) => {
+            if matches!(error, EngineError::Busy) {
+                note_limit(Limit::Engine, topic, context);
+            }
+            refusal(&error, context).into()
+        }
     }
 }
 

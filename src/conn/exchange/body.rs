@@ -36,7 +36,12 @@ impl Exchange {
                 let Receiving { plan, params, .. } = receiving;
                 (bytes.len(), self.finish(plan, Body::Read(&[]), closing(params), context, out))
             }
-            Err(error) => (bytes.len(), self.refuse_body(error, receiving.params, context, out)),
+            Err(error) => {
+                if matches!(error, BodyError::Overload | BodyError::Share) {
+                    receiving.plan.note_body_limit(context);
+                }
+                (bytes.len(), self.refuse_body(error, receiving.params, context, out))
+            }
             Ok(taken) if receiving.decoder.is_done() => {
                 let Receiving { plan, params, content, .. } = receiving;
                 (taken, self.finish(plan, content.map_or(Body::Read(&[]), Body::Gathered), params, context, out))

@@ -144,6 +144,7 @@ pub const PAGES: &[Page] = &[
             ("sh", "docker build", NotHere("a registry; tests/deploy builds the last stage and runs it")),
             ("yaml", "livenessProbe:", NotHere("Kubernetes; health.rs tests both")),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+            ("text", "[2026-11-29T", NotHere("limit_log.rs makes such lines")),
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", RUNNING),
             ("sh", "curl -d 'data: hello'", RUNNING),

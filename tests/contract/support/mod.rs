@@ -142,6 +142,18 @@ impl Broker {
         }
     }
 
+    /// Returns what is logged from now on until the condition holds for it.
+    pub fn log_until(&self, is_complete: impl Fn(&str) -> bool) -> String {
+        let mut log = String::new();
+        while !is_complete(&log) {
+            match self.log.recv_timeout(TIMEOUT) {
+                Ok(line) => log += &line,
+                Err(error) => panic!("the log is incomplete ({error}):\n{log}"),
+            }
+        }
+        log
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
