@@ -110,7 +110,7 @@ impl Plan {
     /// Notes that the body is refused, because bodies take too much memory.
     pub fn note_body_limit(&self, context: Context<'_>) {
         match self {
-            Self::Publish(request) => request.note_limit(Limit::Bodies, context),
+            Self::Publish(request) => request.note_body_limit(context),
             _ => context.note_limit(Limit::Bodies, &insert::REQUEST),
         }
     }

@@ -16,6 +16,7 @@
 //! the publish is checked before anything is encoded.
 
 mod deferred;
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -219,10 +220,6 @@ fn pause(
 }
 
 impl Request {
-    pub(super) fn note_limit(&self, limit: Limit, context: Context<'_>) {
-        note_limit(limit, &self.topic, context);
-    }
-
     /// Returns the first state. JSON is checked at once: it is parsed in one go.
     fn start(&self, body: &str, context: Context<'_>) -> Result<State, Refusal> {
         match self.format {
@@ -322,7 +319,7 @@ impl Request {
         }
         match context.service.publish(&self.topic, frames, context.now.id_micros, Some(context.worker)) {
             Ok(published) => {
-                note_evictions(&self.topic, context);
+                limits::note_evictions(&self.topic, context);
                 Ok(SliceResult::Published(published))
             }
             Err(Refused::Backpressure(frames)) => Ok(SliceResult::Backpressure(State::Encoded(frames))),
@@ -369,24 +366,8 @@ fn too_many_topics() -> Refusal {
 }
 
 fn refuse(Refusal(why, problem): Refusal, topic: &TopicName, context: Context<'_>) -> Outcome {
-    match why {
-        // A body with more events than the burst is refused for good, with 413.
-        PublishRefusal::Rate if problem.status == 429 => note_limit(Limit::PublishRate, topic, context),
-        PublishRefusal::Topics => note_limit(Limit::Topics, topic, context),
-        _ => {}
-    }
+    limits::note_refusal(why, &problem, topic, context);
     Outcome::Respond(refused(why, problem, context).into())
-}
-
-fn note_limit(limit: Limit, topic: &TopicName, context: Context<'_>) {
-    context.note_limit(limit, &format_args!("POST /publish/{}", topic.as_str()));
-}
-
-/// Notes whether a publish has made the history reach its limit on bytes.
-fn note_evictions(topic: &TopicName, context: Context<'_>) {
-    let request = || Some(format!("POST /publish/{} from {}", topic.as_str(), context.client()));
-    let Context { service, now, .. } = context;
-    service.limits.refuse_up_to(Limit::History, service.hub.evicted_for_bytes(), now.millis, request);
 }
 
 /// Counts and logs a publish that is refused.
@@ -411,16 +392,9 @@ fn accepted(published: Published) -> Response {
     Response::json(body)
 }
 
-impl PausedPublish {
-    /// Refuses a publish that has waited too long for room in the hub.
-    pub fn time_out(&self, context: Context<'_>) -> Problem {
-        no_room(Limit::Backlog, &self.request.topic, context)
-    }
-}
-
 /// Refuses a publish that has waited too long for room in the hub, or for which there is no memory to wait.
 fn no_room(limit: Limit, topic: &TopicName, context: Context<'_>) -> Problem {
-    note_limit(limit, topic, context);
+    limits::note(limit, topic, context);
     let detail = "the broker is overloaded with events of this topic; nothing was published; try again";
     refused(PublishRefusal::Room, Problem::unavailable(detail, 1), context)
 }

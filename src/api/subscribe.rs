@@ -1,6 +1,7 @@
 //! `GET /subscribe/{topic},…` and `GET /events`: opens a stream of topics or of records.
 
-use std::fmt;
+mod limits;
+
 use std::sync::Arc;
 
 use crate::auth::{Grant, Principal, Role};
@@ -8,7 +9,7 @@ use crate::clock::millis;
 use crate::http::{Head, Problem, ResponseParams, Version};
 use crate::hub::{AtCapacity, Joined, Position, RecordStart, TopicName};
 use crate::metrics::TurnedAway;
-use crate::quota::{Limit, Permit, Quotas};
+use crate::quota::{Permit, Quotas};
 use crate::sse::{Framing, stream};
 
 use super::authorize::{authorize, require_name, require_topic};
@@ -38,22 +39,6 @@ pub struct Request {
     prime: bool,
     pub(super) expires: Option<u64>,
     principal: Option<Principal>,
-}
-
-/// The request line for the log, without the query.
-impl fmt::Display for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.selection {
-            Selection::Records { .. } => f.write_str("GET /events"),
-            Selection::Topics(topics) => {
-                f.write_str("GET /subscribe/")?;
-                topics
-                    .iter()
-                    .enumerate()
-                    .try_for_each(|(index, topic)| write!(f, "{}{}", if index == 0 { "" } else { "," }, topic.as_str()))
-            }
-        }
-    }
 }
 
 /// The events that a stream delivers.
@@ -310,7 +295,7 @@ fn turn_away(
     context: Context<'_>,
     out: &mut Vec<u8>,
 ) -> Opened {
-    if let Some(limit) = limit_of(why) {
+    if let Some(limit) = limits::limit_of(why) {
         context.note_limit(limit, request);
     }
     refuse(why, params, framing, context, out)
@@ -335,17 +320,6 @@ fn refuse(
 pub fn turn_away_unverified(params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
     let framing = framing(&params);
     refuse(TurnedAway::Unverified, params, framing, context, out);
-}
-
-/// Returns the limit because of which a stream is refused, if the log is to name it.
-fn limit_of(why: TurnedAway) -> Option<Limit> {
-    match why {
-        TurnedAway::Full => Some(Limit::Subscribers),
-        TurnedAway::Sub => Some(Limit::SubscribersPerSub),
-        TurnedAway::Topics => Some(Limit::Topics),
-        TurnedAway::Names => Some(Limit::RecordNames),
-        TurnedAway::Draining | TurnedAway::Unverified | TurnedAway::Engine => None,
-    }
 }
 
 fn framing(params: &ResponseParams) -> Framing {

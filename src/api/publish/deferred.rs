@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{PublishRefusal, Request, no_room, note_limit, refused};
+use super::{PublishRefusal, Request, limits, no_room, refused};
 use crate::api::{Context, Deferred, Outcome};
 use crate::engine::blob::Part;
 use crate::engine::{EngineError, Sequenced};
@@ -60,7 +60,7 @@ pub fn response(topic: &TopicName, result: Result<Sequenced, EngineError>, conte
         }
         Err(error) => {
             if matches!(error, EngineError::Busy) {
-                note_limit(Limit::Engine, topic, context);
+                limits::note(Limit::Engine, topic, context);
             }
             refusal(&error, context).into()
         }
