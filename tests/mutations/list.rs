@@ -415,6 +415,12 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     ),
     change(
+        "token-in-a-warning",
+        &[Invariant(9)],
+        "api/mod.rs",
+        &[("MAX_LOGGED_PATH, target.path)", "MAX_LOGGED_PATH, target.query.0)")],
+    ),
+    change(
         "payload-in-the-log",
         &[Invariant(9)],
         "store/tables/mod.rs",

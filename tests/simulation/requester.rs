@@ -178,6 +178,7 @@ fn malformed(rng: &mut Rng) -> String {
         "\u{e9}",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "Authorization: Bearer secret-token\r\n",
+        "GET /stats?token=secret-token HTTP/1.1\r\nHost: h\r\n\r\n",
     ];
     (0..rng.usize(1..8)).map(|_| texts[rng.usize(0..texts.len())]).collect()
 }
