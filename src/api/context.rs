@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use super::service::Service;
 use crate::auth::{Principal, TokenCache};
 use crate::clock::Now;
-use crate::http::Problem;
 use crate::http::response::CommonHeaders;
+use crate::http::{Problem, forwarded};
 use crate::hub::WorkerId;
 use crate::net::ListenerRole;
 use crate::quota::{BodyReservation, Client, Limit};
@@ -22,6 +22,8 @@ pub struct Context<'a> {
     pub role: ListenerRole,
     /// The client's IP address; `None` for a Unix socket.
     pub address: Option<IpAddr>,
+    /// Whether a trusted proxy has reported the address.
+    pub is_forwarded: bool,
     /// What the fields that every response has depend on.
     pub headers: CommonHeaders<'a>,
     /// The time of this loop iteration.
@@ -33,6 +35,24 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Returns the client's address that a complete head reports, if this context's address is that of a trusted proxy.
+    pub fn forwarded_address(&self, head: &[u8]) -> Option<IpAddr> {
+        let proxies = &self.service.settings.trusted_proxies;
+        if !proxies.contains(self.address) {
+            return None;
+        }
+        forwarded::client_address(head, |address| proxies.contains(Some(address)))
+    }
+
+    /// Returns the context of a request that a proxy has forwarded for this address; unchanged without one.
+    #[must_use]
+    pub fn forwarded_for(self, address: Option<IpAddr>) -> Self {
+        if address.is_none() {
+            return self;
+        }
+        Self { address, is_forwarded: true, ..self }
+    }
+
     /// Returns the client's address for log lines.
     pub fn client(&self) -> String {
         self.address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_canonical().to_string())

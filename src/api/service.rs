@@ -80,7 +80,9 @@ impl LoopbackOnly {
 impl Service {
     /// Creates a service that is not draining.
     pub fn new(hub: Arc<Hub>, store: Option<Store>, settings: Settings, auth: Auth, metrics: Metrics) -> Self {
+        let max_forwarded = settings.max_connections_per_ip.filter(|_| !settings.trusted_proxies.is_empty());
         let quotas = Quotas::new(settings.max_subscribers_per_sub, settings.publish_rate);
+        let quotas = quotas.with_forwarded_streams(max_forwarded);
         let bodies = BodyBudget::new(settings.max_body);
         let limits = LimitLog::new(&settings);
         Self {

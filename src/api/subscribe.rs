@@ -9,7 +9,7 @@ use crate::clock::millis;
 use crate::http::{Head, Problem, ResponseParams, Version};
 use crate::hub::{AtCapacity, Joined, Position, RecordStart, TopicName};
 use crate::metrics::TurnedAway;
-use crate::quota::{Permit, Quotas};
+use crate::quota::StreamPermits;
 use crate::sse::{Framing, stream};
 
 use super::authorize::{authorize, require_name, require_topic};
@@ -67,8 +67,8 @@ pub struct OpenStream {
     pub expires: Option<u64>,
     /// When the stream ends because it reaches its maximum age, in seconds since the Unix epoch.
     pub age_limit: Option<u64>,
-    /// The permit to keep while the stream is open, if streams are limited per subject.
-    pub permit: Option<Permit>,
+    /// The permits to keep while the stream is open.
+    pub permits: StreamPermits,
 }
 
 /// The result of opening a stream. The first bytes of the response are written in both cases.
@@ -205,8 +205,9 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
     let framing = framing(&params);
     let position = request.start();
     let service = context.service;
-    let Ok(permit) = acquire_permit(request.principal, &service.quotas) else {
-        return turn_away(request, TurnedAway::Sub, params, framing, context, out);
+    let permits = match acquire_permits(request.principal, context) {
+        Ok(permits) => permits,
+        Err(why) => return turn_away(request, why, params, framing, context, out),
     };
     let joined = match &request.selection {
         Selection::Topics(topics) => service.hub.join(context.worker, topics, position),
@@ -232,7 +233,7 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
         stream::gap(after, gap.oldest, framing, out);
     }
     let age_limit = service.settings.max_stream_age.map(|age| age_limit(context.now.unix_millis, millis(age)));
-    Opened::Joined(OpenStream { joined, framing, expires: request.expires, age_limit, permit })
+    Opened::Joined(OpenStream { joined, framing, expires: request.expires, age_limit, permits })
 }
 
 /// Opens a stream with the reply to its lookup. If this broker's store can't be asked about a record, its position is in doubt,
@@ -261,16 +262,22 @@ pub fn open_after_lookup(
     }
 }
 
-/// The subject has reached its limit of streams.
-struct AtStreamLimit;
-
-/// Acquires a permit for one more stream of the subject, if streams are limited. Tokens without a subject are not limited,
-/// because many clients may share one.
-fn acquire_permit(principal: Option<Principal>, quotas: &Quotas) -> Result<Option<Permit>, AtStreamLimit> {
-    match (&quotas.streams, principal) {
-        (Some(limiter), Some(Principal::Subject(subject))) => limiter.acquire(subject).map(Some).ok_or(AtStreamLimit),
-        _ => Ok(None),
-    }
+/// Acquires the permits for one more stream, as far as streams are limited. Tokens without a subject are not limited, because
+/// many clients may share one. An address is limited here only if a trusted proxy has reported it; the acceptor limits the
+/// connections of all others.
+fn acquire_permits(principal: Option<Principal>, context: Context<'_>) -> Result<StreamPermits, TurnedAway> {
+    let quotas = &context.service.quotas;
+    let by_sub = match (&quotas.streams, principal) {
+        (Some(limiter), Some(Principal::Subject(subject))) => Some(limiter.acquire(subject).ok_or(TurnedAway::Sub)?),
+        _ => None,
+    };
+    let by_address = match (&quotas.forwarded_streams, context.address) {
+        (Some(limiter), Some(address)) if context.is_forwarded => {
+            Some(limiter.acquire(address).ok_or(TurnedAway::Address)?)
+        }
+        _ => None,
+    };
+    Ok(StreamPermits { by_sub, by_address })
 }
 
 /// Writes the response to a HEAD request for a stream.
@@ -345,6 +352,9 @@ fn reason(why: TurnedAway) -> &'static str {
         TurnedAway::Names => {
             "the names that streams of records are limited to fill a quarter of --latest-bytes; reconnect later, or \
              limit streams to fewer names"
+        }
+        TurnedAway::Address => {
+            "your address has reached --max-connections-per-ip; close another stream, or reconnect later"
         }
         TurnedAway::Sub => {
             "the token's sub has reached --max-subscribers-per-sub; close another stream, or reconnect later"

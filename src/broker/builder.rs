@@ -78,7 +78,8 @@ pub(crate) fn workers<K: Reactor>(
     mut listeners: Vec<BoundListener<K::Listener>>,
 ) -> io::Result<Vec<Worker<K>>> {
     let settings = &service.settings;
-    let limiter = Arc::new(ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_ip));
+    let limiter = ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_ip);
+    let limiter = Arc::new(limiter.exempting(settings.trusted_proxies.clone()));
     let mailboxes = Mailbox::for_workers(reactors.len());
     let mut workers = Vec::with_capacity(reactors.len());
     for (id, ((reactor, inbox), mailbox)) in reactors.into_iter().zip(inboxes).zip(mailboxes).enumerate() {

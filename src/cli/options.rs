@@ -331,6 +331,16 @@ pub(super) const OPTIONS: &[Opt] = &[
         }),
     },
     Opt {
+        long: "trusted-proxy",
+        short: None,
+        value: "CIDR",
+        default: "none",
+        help: "use its X-Forwarded-For; repeatable",
+        effect: Effect::Value(|config, text| {
+            Ok(text.split(',').fold(config, |config, one| config.trusted_proxy(one.trim())))
+        }),
+    },
+    Opt {
         long: "publish-rate",
         short: None,
         value: "N",
@@ -445,7 +455,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen_of_80_columns() {
-        assert!(help_text().lines().count() <= 60);
+        assert!(help_text().lines().count() <= 68);
         assert!(help_text().lines().all(|line| line.chars().count() <= 80), "{}", help_text());
     }
 

@@ -5,6 +5,7 @@ mod address;
 mod engine;
 mod settings;
 mod settle;
+mod trusted;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use engine::EngineConfig;
 pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
 #[cfg(feature = "cli")]
 pub use settle::is_service_link;
+pub use trusted::TrustedProxies;
 
 /// The configuration of a broker. Every setting has a default, and a method with the name of the binary's option. Values are
 /// checked by [`Broker::start`](crate::Broker::start).
@@ -68,6 +70,7 @@ pub struct Config {
     max_subscribers_per_sub: Option<usize>,
     max_connections: Option<usize>,
     max_connections_per_ip: Option<usize>,
+    trusted_proxies: Vec<String>,
     publish_rate: Option<usize>,
     publish_burst: Option<usize>,
 }
@@ -113,6 +116,7 @@ impl Default for Config {
             max_subscribers_per_sub: None,
             max_connections: None,
             max_connections_per_ip: None,
+            trusted_proxies: Vec::new(),
             publish_rate: None,
             publish_burst: None,
         }
@@ -377,10 +381,20 @@ impl Config {
         self
     }
 
-    /// Sets the largest number of connections from one IP address. Default: unlimited.
+    /// Sets the largest number of connections from one IP address, and of streams that [trusted
+    /// proxies](Config::trusted_proxy) forward for one. Default: unlimited.
     #[must_use]
     pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
         self.max_connections_per_ip = Some(connections);
+        self
+    }
+
+    /// Adds a proxy that is trusted to report its clients' addresses in `X-Forwarded-For`: an IP address, a network such as
+    /// `10.0.0.0/8`, or `unix` for all Unix sockets. Repeatable. Limits per address and the log then use the last address in the
+    /// field that is not of a trusted proxy. Default: none; the field is ignored.
+    #[must_use]
+    pub fn trusted_proxy(mut self, proxy: impl Into<String>) -> Self {
+        self.trusted_proxies.push(proxy.into());
         self
     }
 

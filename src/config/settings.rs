@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ListenAddress;
+use super::{ListenAddress, TrustedProxies};
 use crate::auth::{KeyError, Role, Secret};
 use crate::engine::settings::MAX_REPLICAS;
 use crate::engine::{EngineSettings, EngineUrlError};
@@ -78,6 +78,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// The largest number of connections from one address.
     pub max_connections_per_ip: Option<usize>,
+    /// The peers whose `X-Forwarded-For` has the client's address.
+    pub trusted_proxies: TrustedProxies,
     /// The rate limit of one publisher.
     pub publish_rate: Option<Rate>,
 }
@@ -137,6 +139,8 @@ pub enum ConfigError {
     Origin(String),
     /// `*` was combined with other origins.
     MixedOrigins,
+    /// This is not a proxy's address, a network or `unix`.
+    TrustedProxy(String),
     /// `max_body` is larger than an event may be.
     Body,
     /// This limit is zero.
@@ -208,6 +212,11 @@ impl fmt::Display for ConfigError {
                  null, or *"
             ),
             Self::MixedOrigins => f.write_str("`origin` * can't be combined with other origins; use one or the other"),
+            Self::TrustedProxy(text) => write!(
+                f,
+                "`trusted_proxy` {text:?} is neither an IP address such as 10.0.0.1, nor a network such as 10.0.0.0/8 \
+                 with only zeros after the prefix, nor unix"
+            ),
             Self::Body => f.write_str("`max_body` must be at most 1G"),
             Self::Zero(name) => write!(f, "`{name}` must be at least 1"),
             Self::Rate(name) => write!(f, "`{name}` must be at most {MAX_RATE}"),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, MAX_RATE};
-use super::{Access, Config, ConfigError, KeySource, ListenAddress, RoleKeys, Settings};
+use super::{Access, Config, ConfigError, KeySource, ListenAddress, RoleKeys, Settings, TrustedProxies};
 use crate::auth::Role;
 use crate::http::Origins;
 use crate::http::origin::OriginPattern;
@@ -80,6 +80,8 @@ impl Config {
             max_subscribers_per_sub: self.max_subscribers_per_sub,
             max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
+            trusted_proxies: TrustedProxies::parse(&self.trusted_proxies)
+                .map_err(|text| ConfigError::TrustedProxy(text.to_owned()))?,
             publish_rate: self.settle_rate()?,
         })
     }

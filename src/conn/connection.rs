@@ -110,6 +110,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Returns the address of the client whose head was read last: the peer's, unless the peer is a trusted proxy.
+    pub(super) fn client_address(&self) -> Option<IpAddr> {
+        self.exchange.client_address(self.address)
+    }
+
     /// Returns whether it belongs to the administration.
     pub(super) fn is_admin(&self) -> bool {
         self.role == ListenerRole::Administration

@@ -44,7 +44,7 @@ impl<S: Stream> Connections<S> {
             return self.delayed.0.push_front(id);
         }
         cx.metrics().limited_verifications.count(LimitedVerification::Delayed as usize);
-        let context = cx.request_context(connection.role, connection.address);
+        let context = cx.request_context(connection.role, connection.client_address());
         log::debug!(
             "a token from {} waits for verification: too many tokens with an invalid signature came from that address",
             context.client()
@@ -60,7 +60,7 @@ impl<S: Stream> Connections<S> {
             let connection = slab.get(id.key).filter(|connection| connection.serial == id.serial);
             connection.is_some_and(|connection| connection.queues.is_delayed)
         });
-        let Some(first) = delayed.0.iter().position(|id| cx.may_verify(slab[id.key].address)) else { return };
+        let Some(first) = delayed.0.iter().position(|id| cx.may_verify(slab[id.key].client_address())) else { return };
         if let Some(id) = delayed.0.remove(first) {
             slab[id.key].queues.is_delayed = false;
             self.enqueue(id.key);

@@ -297,7 +297,7 @@ fn parse<S: Stream>(
         taken += count;
         budget.count(1);
         let micros = budget.measure(cx.clock.elapsed_micros());
-        cx.charge_failed_verification(connection.address, micros);
+        cx.charge_failed_verification(connection.client_address(), micros);
         match step {
             Step::Responded if taken < bytes.len() && out.len() < MAX_OUTPUT && !budget.is_share_spent() => {}
             step => return (taken, step),

@@ -24,6 +24,8 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use crate::api::publish::PausedPublish;
 use crate::api::subscribe::{Lookup, LookupReply, OpenStream};
 use crate::api::{Body, Context, Deferred, DeferredResult, audit, insert, publish};
@@ -90,6 +92,8 @@ pub struct Exchange {
     is_used: bool,
     /// Whether a response was written since [`Exchange::take_responded`] was last called.
     has_responded: bool,
+    /// The client's address that a trusted proxy has reported in the last head that was complete.
+    forwarded_for: Option<IpAddr>,
 }
 
 impl Exchange {
@@ -98,7 +102,7 @@ impl Exchange {
         match std::mem::take(&mut self.state) {
             State::Head => self.take_head(bytes, true, context, out),
             State::Delayed(_) => self.take_head(bytes, false, context, out),
-            State::Body(receiving) => self.take_body(*receiving, bytes, context, out),
+            State::Body(receiving) => self.take_body(*receiving, bytes, self.at_client(context), out),
             working @ State::Working(..) => {
                 self.state = working;
                 (0, Step::Work)
@@ -112,6 +116,7 @@ impl Exchange {
 
     /// Resumes a publish that had to wait, or that is too much work to be done at once.
     pub fn resume(&mut self, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let context = self.at_client(context);
         match std::mem::take(&mut self.state) {
             State::Working(pending, params) | State::Waiting(pending, params) => {
                 self.take_outcome(publish::resume(*pending, context), params, context, out)
@@ -125,6 +130,7 @@ impl Exchange {
 
     /// Writes the response for the reply to a deferred request.
     pub fn deliver(&mut self, result: DeferredResult, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let context = self.at_client(context);
         match std::mem::take(&mut self.state) {
             State::Deferred(params, _) => self.respond(&result.into_response(context), params, context, out),
             state => {
@@ -136,6 +142,7 @@ impl Exchange {
 
     /// Opens a stream with the reply to its lookup.
     pub fn open_after_lookup(&mut self, reply: LookupReply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let context = self.at_client(context);
         match std::mem::take(&mut self.state) {
             State::LookingUp(looking_up) => looking_up.open(reply, context, out),
             state => {
@@ -147,6 +154,7 @@ impl Exchange {
 
     /// Responds to the request that took too long.
     pub fn time_out(&mut self, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+        let context = self.at_client(context);
         match std::mem::take(&mut self.state) {
             State::Head if !self.has_begun => Step::Close,
             State::Head => {
@@ -180,6 +188,16 @@ impl Exchange {
             }
             State::Delayed(delayed) => self.refuse_unverified(*delayed, context, out),
         }
+    }
+
+    /// Returns the address of the client whose head was read last; `peer` is that of the connection's peer.
+    pub fn client_address(&self, peer: Option<IpAddr>) -> Option<IpAddr> {
+        self.forwarded_for.or(peer)
+    }
+
+    /// Returns the context of the request that is being processed.
+    fn at_client<'a>(&self, context: Context<'a>) -> Context<'a> {
+        context.forwarded_for(self.forwarded_for)
     }
 
     /// Returns whether a response was written since [`Exchange::take_responded`] was last called.

@@ -46,6 +46,7 @@ impl IterationContext {
             service: &self.service,
             role,
             address,
+            is_forwarded: false,
             headers: CommonHeaders { date: &self.date, origins: &self.service.settings.origins },
             now: self.now,
             worker: self.worker,

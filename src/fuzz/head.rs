@@ -1,7 +1,9 @@
 //! Fuzzes the parser of request heads. The result must not depend on how many bytes have arrived, and a naive parser must read
 //! an accepted head in the same way.
 
-use crate::http::head::{BodyFraming, MAX_FIELDS, MAX_HEAD, MAX_TARGET, MAX_TOKEN_COOKIES, blank_lines, parse};
+use crate::http::head::{
+    BodyFraming, MAX_FIELDS, MAX_HEAD, MAX_TARGET, MAX_TOKEN_COOKIES, blank_lines, fields_from_last, parse,
+};
 use crate::http::{Head, Method, Parsed, Problem, Version};
 
 /// The maximum length of an input of which every prefix is parsed.
@@ -121,6 +123,10 @@ fn check_head(head: &Head<'_>, bytes: &[u8]) {
     assert_eq!(head.credentials.authorization.as_slice(), plain.all("authorization"));
     let position = plain.all("last-event-id").last().copied().filter(|value| !value.is_empty());
     assert_eq!(head.last_event_id, position);
+    for name in ["x-forwarded-for", "x"] {
+        let values = plain.all(name).into_iter().rev().collect::<Vec<_>>();
+        assert_eq!(fields_from_last(bytes, name).collect::<Vec<_>>(), values, "{name}");
+    }
 }
 
 /// Returns the token cookies of one `Cookie` field.
@@ -208,6 +214,8 @@ mod tests {
             "\r\nCookie: esker_token=a; esker_token=\"b\"",
             "\r\nSec-Fetch-Site: same-origin",
             "\r\nConnection: close",
+            "\r\nX-Forwarded-For: 192.0.2.1, 10.0.0.1",
+            "\r\nx-forwarded-for:unknown\t",
         ])
     }
 

@@ -95,6 +95,7 @@ pub fn context<'a>(service: &'a Service, tokens: &'a RefCell<TokenCache>, now: N
         service,
         role: ListenerRole::All,
         address: None,
+        is_forwarded: false,
         headers: CommonHeaders { date: "now", origins: &service.settings.origins },
         now,
         worker: 0,

@@ -187,6 +187,16 @@ pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(value.last()?).ok().map(str::trim)
 }
 
+/// Returns the values of all fields with a name, the last one first, trimmed. `head` is complete, and `name` is in lower case.
+/// For fields that only some configurations use, so that others don't pay for them.
+pub fn fields_from_last<'a>(head: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    head.rsplit(|&b| b == b'\n').filter_map(|line| {
+        let (found, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+    })
+}
+
 /// Returns whether a refused head is that of a HEAD request, to which the response has no body.
 pub fn is_refused_head_request(bytes: &[u8]) -> bool {
     first_line(bytes).is_some_and(|line| line.starts_with(b"HEAD "))

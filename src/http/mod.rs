@@ -6,6 +6,7 @@
 //! body       a request's body, by length or in chunks; uses extension
 //! response   a response and its fields; uses cors
 //! problem    an error response
+//! forwarded  the client's address behind proxies
 //! cors       which pages may read responses; uses origin
 //! ```
 
@@ -13,6 +14,7 @@ pub mod body;
 pub mod cookie;
 pub mod cors;
 mod extension;
+pub mod forwarded;
 pub mod head;
 pub mod origin;
 pub mod problem;

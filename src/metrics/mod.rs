@@ -150,11 +150,13 @@ pub enum TurnedAway {
     Names,
     /// The engine can't be reached, and the broker alone does not know the client's position.
     Engine,
+    /// The client's address, which a trusted proxy has reported, has reached its limit on streams.
+    Address,
 }
 
 impl TurnedAway {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 7] = ["full", "draining", "sub", "topics", "unverified", "names", "engine"];
+    pub const NAMES: [&str; 8] = ["full", "draining", "sub", "topics", "unverified", "names", "engine", "address"];
 }
 
 /// What happened to a request whose token was not verified immediately, because its address had sent too many forged ones.

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::config::MAX_ADMIN_CONNECTIONS;
+use crate::config::{MAX_ADMIN_CONNECTIONS, TrustedProxies};
 use crate::net::listener::ListenerRole;
 use crate::net::socket::Stream;
 use crate::quota::Source;
@@ -26,6 +26,8 @@ pub struct ConnectionLimiter {
     /// Whether all connections were accepted that ever will be, except the administration's.
     has_last: AtomicBool,
     per_address: Option<(usize, Mutex<Addresses>)>,
+    /// The peers to which the limit per address does not apply: their connections are those of many clients.
+    exempt: TrustedProxies,
 }
 
 /// The connections of each address. The source of each descriptor is kept, because a connection that was reset no longer has
@@ -47,7 +49,14 @@ impl ConnectionLimiter {
             is_slot_wanted: AtomicBool::new(false),
             has_last: AtomicBool::new(false),
             per_address: max_per_address.map(|max| (max, Mutex::default())),
+            exempt: TrustedProxies::default(),
         }
+    }
+
+    /// Exempts these peers from the limit per address.
+    #[must_use]
+    pub fn exempting(self, exempt: TrustedProxies) -> Self {
+        Self { exempt, ..self }
     }
 
     /// Returns whether another connection may be accepted. If not, pauses until the next release.
@@ -113,6 +122,7 @@ impl ConnectionLimiter {
     pub fn acquire<S: Stream>(&self, socket: S, address: Option<IpAddr>, role: ListenerRole) -> Option<S> {
         if let (Some((max, addresses)), Some(address), ListenerRole::All | ListenerRole::Public) =
             (&self.per_address, address, role)
+            && !self.exempt.contains(Some(address))
         {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let source = Source::from(address);
@@ -179,6 +189,16 @@ mod tests {
         limiter.request_slot();
         release(&limiter, 1);
         assert!(!limiter.claim_request());
+    }
+
+    #[test]
+    fn trusted_proxies_are_not_limited() {
+        let proxies = TrustedProxies::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        let limiter = ConnectionLimiter::new(100, Some(1)).exempting(proxies);
+        assert!((0..5).all(|number| acquire(&limiter, number, "10.0.0.1")));
+        assert!(acquire(&limiter, 5, "192.0.2.1") && !acquire(&limiter, 6, "192.0.2.1"));
+        (0..6).for_each(|number| assert!(!release(&limiter, number)));
+        assert!(limiter.is_empty() && acquire(&limiter, 7, "192.0.2.1"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Limits how many streams each subject has open, over all workers. A [`Permit`] is released on drop, so that no way of ending
+//! Limits how many streams each subject has open, over all workers; a subject is a token's `sub` or a client's address. A [`Permit`] is released on drop, so that no way of ending
 //! a stream can forget to release it.
 
 use std::collections::HashMap;
@@ -71,14 +71,43 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// The permits of one worker's subscribers, by their key in the slab. Takes 16 bytes per subscriber, or nothing if streams are
-/// not limited.
+/// The permits of one stream.
 #[derive(Debug, Default)]
-pub struct Permits(Vec<Option<Permit>>);
+pub struct StreamPermits {
+    /// That of its token's `sub`, if streams are limited per `sub`.
+    pub by_sub: Option<Permit>,
+    /// That of the client's address, if a trusted proxy has reported it, and streams are limited per address.
+    pub by_address: Option<Permit>,
+}
+
+/// The permits of one worker's subscribers. Takes 16 bytes per subscriber and limit, or nothing if streams are not limited.
+#[derive(Debug, Default)]
+pub struct Permits {
+    by_sub: PermitList,
+    by_address: PermitList,
+}
 
 impl Permits {
+    /// Stores the permits of a subscriber.
+    pub fn insert(&mut self, key: u32, permits: StreamPermits) {
+        self.by_sub.insert(key, permits.by_sub);
+        self.by_address.insert(key, permits.by_address);
+    }
+
+    /// Releases the permits of a subscriber.
+    pub fn remove(&mut self, key: u32) {
+        self.by_sub.remove(key);
+        self.by_address.remove(key);
+    }
+}
+
+/// Permits by their subscriber's key in the slab.
+#[derive(Debug, Default)]
+struct PermitList(Vec<Option<Permit>>);
+
+impl PermitList {
     /// Stores the permit of a subscriber, if it has one.
-    pub fn insert(&mut self, key: u32, permit: Option<Permit>) {
+    fn insert(&mut self, key: u32, permit: Option<Permit>) {
         let (Some(permit), index) = (permit, key as usize) else { return };
         if index >= self.0.len() {
             self.0.resize_with(index + 1, || None);
@@ -87,7 +116,7 @@ impl Permits {
     }
 
     /// Releases the permit of a subscriber, if it has one.
-    pub fn remove(&mut self, key: u32) {
+    fn remove(&mut self, key: u32) {
         let Some(permit) = self.0.get_mut(key as usize) else { return };
         *permit = None;
         while let Some(None) = self.0.last() {
@@ -105,7 +134,7 @@ mod tests {
 
     #[test]
     fn permits_take_no_memory_if_streams_are_not_limited() {
-        let mut permits = Permits::default();
+        let mut permits = PermitList::default();
         permits.insert(1_000_000, None);
         permits.remove(7);
         assert_eq!(permits.0.capacity(), 0);
@@ -114,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_limiter_returns_its_memory_after_a_surge() {
-        let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), Permits::default());
+        let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), PermitList::default());
         (0..100_000).for_each(|key| permits.insert(key, limiter.acquire(key.into())));
         assert_eq!(limiter.subjects(), 100_000);
         assert!((0..100_000).all(|subject| limiter.acquire(subject).is_none()));
@@ -125,7 +154,7 @@ mod tests {
 
     #[test]
     fn permits_return_their_memory_after_a_surge() {
-        let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), Permits::default());
+        let (limiter, mut permits) = (Arc::new(StreamLimiter::new(1)), PermitList::default());
         (0..100_000).for_each(|key| permits.insert(key, limiter.acquire(key.into())));
         (100..100_000).for_each(|key| permits.remove(key));
         assert_eq!(limiter.subjects(), 100);
@@ -154,7 +183,7 @@ mod tests {
             max in 1..4_usize,
             acts in prop::collection::vec((0..12_u32, 0..3_u64, any::<bool>()), 0..200),
         ) {
-            let (limiter, mut permits) = (Arc::new(StreamLimiter::new(max)), Permits::default());
+            let (limiter, mut permits) = (Arc::new(StreamLimiter::new(max)), PermitList::default());
             let mut model = std::collections::BTreeMap::new();
             for (key, subject, is_added) in acts {
                 if !is_added {

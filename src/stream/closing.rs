@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::hub::{Hub, HubLimits, Position, TopicName, inbox};
     use crate::net::testing::TestSocket;
-    use crate::quota::StreamLimiter;
+    use crate::quota::{StreamLimiter, StreamPermits};
     use crate::sse::UnsequencedFrame;
     use crate::stream::{PendingSubscription, Silence};
 
@@ -183,7 +183,9 @@ mod tests {
         fn admit(&mut self, subject: u64) -> PendingSubscription {
             let joined = self.hub.join(0, &[topic()], Position::Live).unwrap();
             let permit = self.limiter.acquire(subject).expect("the last permit was released");
-            self.streams.admit(joined, Framing::Chunked, Some(EXPIRES)).with_permit(Some(permit))
+            self.streams
+                .admit(joined, Framing::Chunked, Some(EXPIRES))
+                .with_permits(StreamPermits { by_sub: Some(permit), ..StreamPermits::default() })
         }
 
         fn subscribe(&mut self, subject: u64, room: usize) {

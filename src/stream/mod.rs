@@ -38,7 +38,7 @@ use std::sync::Arc;
 use crate::hub::{CurrentRecords, FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
 pub use crate::metrics::Close;
 use crate::net::Socket;
-use crate::quota::Permit;
+use crate::quota::StreamPermits;
 use crate::sse::{Frame, Framing};
 use crate::stream::closing::Drain;
 use crate::stream::group::{GroupSet, Groups, Interest};
@@ -60,7 +60,7 @@ pub struct PendingSubscription {
     state: SendState,
     expires: Option<u64>,
     age_limit: Option<u64>,
-    permit: Option<Permit>,
+    permits: StreamPermits,
 }
 
 impl PendingSubscription {
@@ -69,9 +69,9 @@ impl PendingSubscription {
         Self { age_limit, ..self }
     }
 
-    /// Adds a permit that is released when the stream ends.
-    pub(crate) fn with_permit(self, permit: Option<Permit>) -> Self {
-        Self { permit, ..self }
+    /// Adds permits that are released when the stream ends.
+    pub(crate) fn with_permits(self, permits: StreamPermits) -> Self {
+        Self { permits, ..self }
     }
 }
 
@@ -190,7 +190,7 @@ impl<S: Socket> Streams<S> {
         let set = GroupSet { interest, framing };
         let group = self.groups.find(&set).unwrap_or_else(|| self.open_group(set));
         self.groups.add_member(group);
-        PendingSubscription { group, cursor, state, expires, age_limit: None, permit: None }
+        PendingSubscription { group, cursor, state, expires, age_limit: None, permits: StreamPermits::default() }
     }
 
     fn open_group(&mut self, set: GroupSet) -> GroupKey {
@@ -210,10 +210,10 @@ impl<S: Socket> Streams<S> {
 
     /// Makes the socket a subscriber, once the opening is written. It is served from its cursor on.
     pub fn start(&mut self, pending: PendingSubscription, socket: S, now: u32) {
-        let PendingSubscription { group, cursor, state, expires, age_limit, permit } = pending;
+        let PendingSubscription { group, cursor, state, expires, age_limit, permits } = pending;
         // Only queued, not served: what the hub sent before the join may still be in the inbox, and the backlog of a feed
         // that is new here could be ahead of it.
-        let key = self.subscribers.insert(Subscriber::new(socket, group, cursor, now), expires, permit);
+        let key = self.subscribers.insert(Subscriber::new(socket, group, cursor, now), expires, permits);
         self.subscribers.set_age_limit(key, age_limit);
         if !state.reported.is_empty() {
             self.subscribers.put_state(key, state, |_| true);

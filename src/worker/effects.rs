@@ -31,8 +31,8 @@ impl<K: Reactor> Worker<K> {
 
     fn prepare_stream(&mut self, key: usize, stream: OpenStream) {
         self.cx.metrics().opened.add(1);
-        let OpenStream { joined, framing, expires, age_limit, permit } = stream;
-        let pending = self.streams.admit(joined, framing, expires).with_age_limit(age_limit).with_permit(permit);
+        let OpenStream { joined, framing, expires, age_limit, permits } = stream;
+        let pending = self.streams.admit(joined, framing, expires).with_age_limit(age_limit).with_permits(permits);
         self.pending.insert(key, pending);
     }
 

@@ -52,4 +52,5 @@ mod timeouts;
 mod token_command;
 mod tokens;
 mod topics;
+mod trusted_proxies;
 mod verification_limits;

@@ -17,6 +17,8 @@ struct Setup {
     forged: String,
     /// Counts the tokens made.
     made: u64,
+    /// Further header fields of the forger.
+    fields: &'static str,
     // Fields are dropped in this order: the program ends before its directory is removed.
     _home: TempDir,
 }
@@ -32,7 +34,7 @@ impl Setup {
         let broker = Broker::start_with_tokens(&arguments, &SECRETS[..1]);
         // From now on, the worker has cached the token for `/stats`.
         broker.metrics();
-        Self { broker, keys, forged, made: 0, _home: home }
+        Self { broker, keys, forged, made: 0, fields: "", _home: home }
     }
 
     fn address(&self) -> SocketAddr {
@@ -46,7 +48,14 @@ impl Setup {
     }
 
     fn send_forged(&self) -> Connection {
-        send_request(self.broker.connect(), "GET /audit/x", &self.forged)
+        self.send_as(self.fields, &self.forged)
+    }
+
+    /// Sends a request with further header fields.
+    fn send_as(&self, fields: &str, token: &str) -> Connection {
+        let mut connection = self.broker.connect();
+        connection.send(format!("GET /audit/x HTTP/1.1\r\nHost: h\r\n{fields}{}\r\n", bearer(token)));
+        connection
     }
 
     fn limited_total(&self, action: &str) -> f64 {
@@ -114,6 +123,36 @@ fn forged_tokens_delay_only_new_tokens_from_their_own_address() {
     }
     assert_eq!(setup.limited_total("refused"), 0.0);
     assert_eq!(setup.broker.stats()["verifications_limited"]["refused"], 0);
+}
+
+/// The burst and the queue are those of one client of the proxy, not of the proxy.
+#[test]
+fn behind_a_trusted_proxy_forged_tokens_delay_only_their_client() {
+    let mut setup = Setup::new(&["--request-timeout", "15s", "--trusted-proxy", "127.0.0.1"]);
+    setup.fields = "X-Forwarded-For: 192.0.2.1\r\n";
+    let (there, here) = (setup.new_token(), setup.new_token());
+    let mut forgers = setup.exhaust_allowance();
+    let before = setup.limited_total("delayed");
+    let mut other = setup.send_as("X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n", &there);
+    assert_eq!(other.response().status, 200);
+    let mut waits = setup.send_as("X-Forwarded-For: 192.0.2.2, 192.0.2.1\r\n", &here);
+    setup.broker.metrics_once("waits", |metrics| metrics.labeled(LIMITED, "action", "delayed") > before);
+    assert!(is_waiting(&mut waits) && forgers.last_mut().is_some_and(is_waiting));
+    assert_eq!(waits.response().status, 200);
+    forgers.iter_mut().for_each(|forger| assert_denied(&forger.response(), 401, "signature"));
+}
+
+/// An attacker can't choose its own address.
+#[test]
+fn a_forwarded_address_from_elsewhere_is_ignored() {
+    let mut setup = Setup::new(&["--request-timeout", "15s", "--trusted-proxy", "127.0.0.2"]);
+    setup.fields = "X-Forwarded-For: 192.0.2.1\r\n";
+    let token = setup.new_token();
+    let _forgers = setup.exhaust_allowance();
+    let before = setup.limited_total("delayed");
+    let mut waits = setup.send_as("X-Forwarded-For: 192.0.2.2\r\n", &token);
+    setup.broker.metrics_once("waits", |metrics| metrics.labeled(LIMITED, "action", "delayed") > before);
+    assert_eq!(waits.response().status, 200);
 }
 
 #[test]

@@ -216,7 +216,8 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
              draining, sub (--max-subscribers-per-sub), topics (--max-topics), unverified (the token was not \
              verified in time because its address had sent too many tokens with an invalid signature), names (the \
              names that streams of records are limited to fill a quarter of --latest-bytes), engine (it can't be \
-             reached, and this broker alone does not know the client's position).",
+             reached, and this broker alone does not know the client's position), address \
+             (--max-connections-per-ip, for clients of a --trusted-proxy).",
             metrics.sum_by("reason", &TurnedAway::NAMES, |worker| &worker.turned_away),
         )
         .shown_as("streams_turned_away"),

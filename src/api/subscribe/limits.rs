@@ -27,6 +27,7 @@ pub(super) fn limit_of(why: TurnedAway) -> Option<Limit> {
     match why {
         TurnedAway::Full => Some(Limit::Subscribers),
         TurnedAway::Sub => Some(Limit::SubscribersPerSub),
+        TurnedAway::Address => Some(Limit::ConnectionsPerAddress),
         TurnedAway::Topics => Some(Limit::Topics),
         TurnedAway::Names => Some(Limit::RecordNames),
         TurnedAway::Draining | TurnedAway::Unverified | TurnedAway::Engine => None,

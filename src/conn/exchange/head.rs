@@ -15,7 +15,7 @@ pub(super) struct Delayed {
 }
 
 impl Exchange {
-    /// Parses a head. A head that was delayed is not counted again.
+    /// Parses a head. A head that was delayed is not counted again. The context is that of the connection's peer.
     pub(super) fn take_head(
         &mut self,
         bytes: &[u8],
@@ -23,6 +23,7 @@ impl Exchange {
         context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> (usize, Step) {
+        self.forwarded_for = None;
         match head::parse(bytes) {
             Ok(Parsed::Partial) => {
                 let blank = head::blank_lines(bytes);
@@ -31,6 +32,8 @@ impl Exchange {
             }
             Ok(Parsed::Complete(head, len)) => {
                 self.has_begun = true;
+                self.forwarded_for = context.forwarded_address(&bytes[..len]);
+                let context = self.at_client(context);
                 let params = ResponseParams {
                     version: head.version,
                     keep_alive: head.keep_alive,

@@ -7,7 +7,7 @@ use std::ops::{Index, IndexMut};
 use super::Subscriber;
 use super::expiry::Expiries;
 use super::send_state::{Ending, SendState, SendStates};
-use crate::quota::{Permit, Permits};
+use crate::quota::{Permits, StreamPermits};
 use crate::sse::Frame;
 use crate::stream::keys::SubscriberKey;
 use crate::util::paged_slab::PagedSlab;
@@ -66,10 +66,10 @@ impl<S> Subscribers<S> {
     }
 
     /// Adds a subscriber and queues it to catch up.
-    pub fn insert(&mut self, subscriber: Subscriber<S>, expires: Option<u64>, permit: Option<Permit>) -> SubscriberKey {
+    pub fn insert(&mut self, subscriber: Subscriber<S>, expires: Option<u64>, permits: StreamPermits) -> SubscriberKey {
         let key = self.slab.insert(subscriber) as SubscriberKey;
         self.expiries.set(key, expires);
-        self.permits.insert(key, permit);
+        self.permits.insert(key, permits);
         self.catch_up_queue.push_back(key);
         key
     }
