@@ -81,6 +81,7 @@ pub use broker::{
 pub use cli::EnvError;
 pub use config::{Config, ConfigError, ListenAddress, ParseAddressError};
 pub use engine::{AckMode, EngineError, EngineUrlError, ParseAckError};
+pub use http::access_log::AccessLogFormat;
 pub use hub::ParseTopicError;
 pub use keys::KeyFileError;
 pub use sse::{Event, EventError};

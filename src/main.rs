@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use esker::StartError;
 use esker::cli::{self, Command, EngineCommand, Environment, Launch, RecordTool, ToolEnd, ToolError};
-use esker::logging::{self, Logging};
+use esker::logging::{self, AccessOutput, Logging};
 
 /// glibc's allocator returns memory only from the top of each thread's heap, so after a surge the process keeps most of its
 /// peak. jemalloc returns unused pages wherever they are. A program that embeds the library chooses its own allocator.
@@ -38,18 +38,35 @@ fn main() -> ExitCode {
 fn run(launch: Launch) -> ExitCode {
     let logging = match Logging::start(&launch.log) {
         Ok(logging) => logging,
-        Err(error) => return fail(&format_args!("can't start the log's thread: {error}"), 1),
+        Err(error) => return fail_to_start(&error),
     };
     launch.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let code = match esker::run(launch.config) {
+    let access_log =
+        match launch.access_log.map(|format| AccessOutput::start().map(|output| (output, format))).transpose() {
+            Ok(access_log) => access_log,
+            Err(error) => return fail_to_start(&error),
+        };
+    let config = match &access_log {
+        Some((output, format)) => output.connect(launch.config, *format),
+        None => launch.config,
+    };
+    let code = match esker::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.fail(&describe(&error));
             ExitCode::from(if cli::is_usage(&error) { 2 } else { 1 })
         }
     };
+    if let Some((output, _)) = access_log {
+        output.finish();
+    }
     logging.finish();
     code
+}
+
+/// Reports that there is no thread for a log.
+fn fail_to_start(error: &std::io::Error) -> ExitCode {
+    fail(&format_args!("can't start the log's thread: {error}"), 1)
 }
 
 /// Returns the message for an error, with advice if it is a usage error.

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::browsers::check_cookie_origin;
-use crate::auth::{Auth, AuthError, Grant, Keyrings, Role};
+use crate::auth::{Auth, AuthError, Grant, Keyrings, Role, subject_of};
 use crate::http::head::MAX_TOKEN_COOKIES;
 use crate::http::problem::Consequence;
 use crate::http::{Head, Problem};
@@ -29,18 +29,32 @@ pub(super) fn authorize(role: Role, head: &Head<'_>, context: Context<'_>) -> Re
     let mut refusal = None;
     for token in credential.tokens() {
         match verify(role, token, keyrings, context) {
-            Ok(grant) => return Ok(grant),
+            Ok(grant) => {
+                note_subject(token, context);
+                return Ok(grant);
+            }
             // This token may be valid, but it need not be verified if another one is known to be valid.
             Err(problem) if problem.consequence == Consequence::Delay => {
                 return credential
                     .tokens()
-                    .find_map(|token| look_up(role, token, keyrings, context)?.ok())
+                    .find_map(|token| {
+                        let grant = look_up(role, token, keyrings, context)?.ok()?;
+                        note_subject(token, context);
+                        Some(grant)
+                    })
                     .ok_or(problem);
             }
             Err(problem) => refusal = Some(combine(refusal, problem)),
         }
     }
     Err(refusal.unwrap_or_else(|| unauthorized(&AuthError::Missing)))
+}
+
+/// Notes the `sub` of an accepted token for the access log.
+fn note_subject(token: &[u8], context: Context<'_>) {
+    if context.access_log().is_some() {
+        context.token_cache.borrow_mut().note_subject(subject_of(token));
+    }
 }
 
 /// Combines the errors of several tokens: reports the first one, and closes the connection if any of them does.

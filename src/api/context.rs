@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use super::service::Service;
 use crate::auth::{Principal, TokenCache};
 use crate::clock::Now;
+use crate::config::AccessLog;
+use crate::http::access_log::{AccessLine, Arrival, Summary};
 use crate::http::response::CommonHeaders;
 use crate::http::{Problem, forwarded};
 use crate::hub::WorkerId;
@@ -34,7 +36,21 @@ pub struct Context<'a> {
     pub token_cache: &'a RefCell<TokenCache>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// Returns the access log, if it includes the requests of this listener. Those of the administration are health checks and
+    /// scrapes.
+    pub fn access_log(self) -> Option<&'a AccessLog> {
+        let log = self.service.settings.access_log.as_ref();
+        log.filter(|_| self.role != ListenerRole::Administration)
+    }
+
+    /// Begins a line of the access log. `request` is `None` if the head is not known.
+    pub fn begin_access_line(self, log: &AccessLog, request: Option<Summary<'_>>) -> AccessLine {
+        let Self { address: client, now, headers, .. } = self;
+        let arrival = Arrival { date: headers.date, unix_millis: now.unix_millis, millis: now.millis, client };
+        AccessLine::begin(log.format, arrival, request)
+    }
+
     /// Returns the client's address that a complete head reports, if this context's address is that of a trusted proxy.
     pub fn forwarded_address(&self, head: &[u8]) -> Option<IpAddr> {
         let proxies = &self.service.settings.trusted_proxies;

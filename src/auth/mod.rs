@@ -9,6 +9,7 @@ mod key;
 #[cfg(any(feature = "cli", test))]
 mod mint;
 mod principal;
+mod subject;
 mod token_cache;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use key::{Key, KeyError, Keyring, Secret};
 #[cfg(any(feature = "cli", test))]
 pub use mint::mint;
 pub use principal::Principal;
+pub use subject::subject_of;
 pub use token_cache::TokenCache;
 use token_cache::Verdict;
 

@@ -19,6 +19,8 @@ pub struct TokenCache {
     publisher: CachedTokens,
     subscriber: CachedTokens,
     has_failed: bool,
+    /// The `sub` of the last token that was accepted, for the access log.
+    subject: Option<String>,
 }
 
 /// The claims of a token whose signature is valid, or why it is never accepted.
@@ -41,6 +43,16 @@ impl TokenCache {
     /// Returns whether the verification of a token failed since the last call.
     pub fn take_failure(&mut self) -> bool {
         std::mem::take(&mut self.has_failed)
+    }
+
+    /// Notes the `sub` of a token that was accepted.
+    pub fn note_subject(&mut self, subject: Option<String>) {
+        self.subject = subject;
+    }
+
+    /// Returns the `sub` of the token that was accepted since the last call.
+    pub fn take_subject(&mut self) -> Option<String> {
+        self.subject.take()
     }
 
     /// Returns the tokens that this keyring has verified. Forgets those of a previous keyring.

@@ -34,6 +34,7 @@ pub use self::token::{MintError, TokenRequest};
 pub use self::tools::{RecordTool, ToolEnd, ToolError};
 use crate::auth::{KeyError, Role, Secret};
 use crate::config::{Config, is_service_link};
+use crate::http::access_log::AccessLogFormat;
 use crate::logging::LogOptions;
 use environment::secret_variable;
 use options::{Choices, Effect, OPTIONS, Opt, help_text};
@@ -81,6 +82,8 @@ pub struct Launch {
     pub config: Config,
     /// The options of the log.
     pub log: LogOptions,
+    /// The format of the access log, if there is one.
+    pub access_log: Option<AccessLogFormat>,
     /// Warnings about environment variables that have no effect, to be logged at startup.
     pub warnings: Vec<String>,
 }
@@ -218,7 +221,8 @@ fn build_launch(given: &[(&Opt, String)], environment: &Environment) -> Result<C
         warnings.push(VISIBLE_PASSWORD.to_owned());
     }
     let log = LogOptions { format: choices.log_format, filters };
-    Ok(Command::Run(Box::new(Launch { config: choices.config, log, warnings })))
+    let Choices { config, access_log, .. } = choices;
+    Ok(Command::Run(Box::new(Launch { config, log, access_log, warnings })))
 }
 
 /// Parses the arguments of `esker man` and `esker completions`.
@@ -246,7 +250,7 @@ fn parse_option(
     let option = OPTIONS.iter().find(|option| is_match(option)).ok_or_else(|| unknown_broker_option(name))?;
     let text = match option.effect {
         Effect::Switch(_) => "true".to_owned(),
-        Effect::Value(_) | Effect::LogFormat(_) => {
+        Effect::Value(_) | Effect::LogFormat(_) | Effect::AccessLog(_) => {
             parser.value().and_then(|value| value.string()).map_err(|error| usage_error(&error))?
         }
     };

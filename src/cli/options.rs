@@ -8,17 +8,19 @@ use super::nearest::did_you_mean;
 use super::values::{parse_address, parse_boolean, parse_duration, parse_mode, parse_number, parse_size};
 use crate::config::Config;
 use crate::engine::ParseAckError;
+use crate::http::access_log::AccessLogFormat;
 use crate::logging::LogFormat;
 
-/// What options set: the broker's configuration, and the format of the log.
+/// What options set: the broker's configuration, and the formats of both logs.
 pub(super) struct Choices {
     pub(super) config: Config,
     pub(super) log_format: LogFormat,
+    pub(super) access_log: Option<AccessLogFormat>,
 }
 
 impl Choices {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, log_format: LogFormat::default() }
+        Self { config, log_format: LogFormat::default(), access_log: None }
     }
 }
 
@@ -31,6 +33,8 @@ pub(super) enum Effect {
     /// The option takes the format of the log, which is not part of the library's configuration, because an embedding program
     /// has its own logger.
     LogFormat(fn(&str) -> Result<LogFormat, String>),
+    /// The option takes the format of the access log, which an embedding program sets together with where the lines go.
+    AccessLog(fn(&str) -> Result<AccessLogFormat, String>),
 }
 
 /// An option.
@@ -364,6 +368,14 @@ pub(super) const OPTIONS: &[Opt] = &[
         help: "log format: text or json",
         effect: Effect::LogFormat(str::parse),
     },
+    Opt {
+        long: "access-log",
+        short: None,
+        value: "FORMAT",
+        default: "off",
+        help: "requests on stdout: common or json",
+        effect: Effect::AccessLog(str::parse),
+    },
 ];
 
 impl Opt {
@@ -374,11 +386,13 @@ impl Opt {
 
     /// Applies a value. `name` is the option or variable that it came from, for the error message.
     pub(super) fn apply(&self, choices: Choices, name: &str, text: &str) -> Result<Choices, UsageError> {
-        let Choices { config, log_format } = choices;
         let applied = match self.effect {
-            Effect::Switch(switch) => parse_boolean(text).map(|on| Choices { config: switch(config, on), log_format }),
-            Effect::Value(value) => value(config, text).map(|config| Choices { config, log_format }),
-            Effect::LogFormat(format) => format(text).map(|log_format| Choices { config, log_format }),
+            Effect::Switch(switch) => {
+                parse_boolean(text).map(|on| Choices { config: switch(choices.config, on), ..choices })
+            }
+            Effect::Value(value) => value(choices.config, text).map(|config| Choices { config, ..choices }),
+            Effect::LogFormat(format) => format(text).map(|log_format| Choices { log_format, ..choices }),
+            Effect::AccessLog(format) => format(text).map(|format| Choices { access_log: Some(format), ..choices }),
         };
         applied.map_err(|advice| {
             let hint = did_you_mean(self.find_sibling(name, text));

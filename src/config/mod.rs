@@ -1,6 +1,7 @@
 //! Configuration. [`Config`] has the values that a program sets; [`Settings`] is the result, with every default filled in and
 //! every value checked.
 
+mod access_log;
 mod address;
 mod engine;
 mod settings;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::auth::{KeyError, Role, Secret};
 use crate::store::Location;
 
+pub use access_log::AccessLog;
 pub use address::{ListenAddress, ParseAddressError};
 use engine::EngineConfig;
 pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
@@ -73,6 +75,7 @@ pub struct Config {
     trusted_proxies: Vec<String>,
     publish_rate: Option<usize>,
     publish_burst: Option<usize>,
+    access_log: Option<AccessLog>,
 }
 
 /// The secret and the key file of one role.
@@ -119,6 +122,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             publish_rate: None,
             publish_burst: None,
+            access_log: None,
         }
     }
 }
@@ -386,15 +390,6 @@ impl Config {
     #[must_use]
     pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
         self.max_connections_per_ip = Some(connections);
-        self
-    }
-
-    /// Adds a proxy that is trusted to report its clients' addresses in `X-Forwarded-For`: an IP address, a network such as
-    /// `10.0.0.0/8`, or `unix` for all Unix sockets. Repeatable. Limits per address and the log then use the last address in the
-    /// field that is not of a trusted proxy. Default: none; the field is ignored.
-    #[must_use]
-    pub fn trusted_proxy(mut self, proxy: impl Into<String>) -> Self {
-        self.trusted_proxies.push(proxy.into());
         self
     }
 

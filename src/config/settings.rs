@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ListenAddress, TrustedProxies};
+use super::{AccessLog, ListenAddress, TrustedProxies};
 use crate::auth::{KeyError, Role, Secret};
 use crate::engine::settings::MAX_REPLICAS;
 use crate::engine::{EngineSettings, EngineUrlError};
@@ -82,6 +82,8 @@ pub struct Settings {
     pub trusted_proxies: TrustedProxies,
     /// The rate limit of one publisher.
     pub publish_rate: Option<Rate>,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
 }
 
 /// Which requests are accepted.

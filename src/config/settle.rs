@@ -83,6 +83,7 @@ impl Config {
             trusted_proxies: TrustedProxies::parse(&self.trusted_proxies)
                 .map_err(|text| ConfigError::TrustedProxy(text.to_owned()))?,
             publish_rate: self.settle_rate()?,
+            access_log: self.access_log.clone(),
         })
     }
 

@@ -3,6 +3,19 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::Config;
+
+impl Config {
+    /// Adds a proxy that is trusted to report its clients' addresses in `X-Forwarded-For`: an IP address, a network such as
+    /// `10.0.0.0/8`, or `unix` for all Unix sockets. Repeatable. Limits per address and the log then use the last address in the
+    /// field that is not of a trusted proxy. Default: none; the field is ignored.
+    #[must_use]
+    pub fn trusted_proxy(mut self, proxy: impl Into<String>) -> Self {
+        self.trusted_proxies.push(proxy.into());
+        self
+    }
+}
+
 /// The peers that `--trusted-proxy` names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies {

@@ -30,11 +30,12 @@ use crate::api::publish::PausedPublish;
 use crate::api::subscribe::{Lookup, LookupReply, OpenStream};
 use crate::api::{Body, Context, Deferred, DeferredResult, audit, insert, publish};
 use crate::conn::timeout::TimeoutKind;
+use crate::http::access_log::AccessLine;
 use crate::http::{Problem, Response, ResponseParams};
 use crate::metrics::BodyRefusal;
 use body::{Receiving, TOO_SLOW, count_refusal};
-use head::{Delayed, refuse_head};
-use outcome::{DeferredKind, LookingUp, closing, count_response};
+use head::Delayed;
+use outcome::{DeferredKind, LookingUp, closing};
 
 /// Bytes of an unwanted body that are read and dropped so that the connection can be used again.
 pub const MAX_DROPPED_BODY: usize = 64 << 10;
@@ -94,6 +95,8 @@ pub struct Exchange {
     has_responded: bool,
     /// The client's address that a trusted proxy has reported in the last head that was complete.
     forwarded_for: Option<IpAddr>,
+    /// The beginning of the request's line in the access log, if there is one.
+    access_line: Option<AccessLine>,
 }
 
 impl Exchange {
@@ -144,7 +147,7 @@ impl Exchange {
     pub fn open_after_lookup(&mut self, reply: LookupReply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
         let context = self.at_client(context);
         match std::mem::take(&mut self.state) {
-            State::LookingUp(looking_up) => looking_up.open(reply, context, out),
+            State::LookingUp(looking_up) => self.begin_stream(looking_up.open(reply, context, out), context),
             state => {
                 self.state = state;
                 Step::Read
@@ -159,7 +162,7 @@ impl Exchange {
             State::Head if !self.has_begun => Step::Close,
             State::Head => {
                 let problem = Problem::new(408, "the request head did not arrive in time; send it without pauses");
-                refuse_head(problem, &[], context, out)
+                self.refuse_head(problem, &[], context, out)
             }
             State::Body(receiving) if receiving.content.is_none() => {
                 let Receiving { plan, params, .. } = *receiving;
@@ -182,7 +185,9 @@ impl Exchange {
             State::Deferred(params, DeferredKind::Audit) => {
                 self.respond(&audit::timed_out(context).into(), closing(params), context, out)
             }
-            State::LookingUp(looking_up) => looking_up.open(LookupReply::Unavailable, context, out),
+            State::LookingUp(looking_up) => {
+                self.begin_stream(looking_up.open(LookupReply::Unavailable, context, out), context)
+            }
             State::Working(paused, params) | State::Waiting(paused, params) => {
                 self.respond(&paused.time_out(context).into(), params, context, out)
             }
@@ -236,7 +241,7 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Step {
         let params = if response.closes { closing(params) } else { outcome::closing_if_draining(params, context) };
-        count_response(response.status, context);
+        self.note_response(response.status, Some(params.body_len(response)), context);
         params.write(response, context.headers, out);
         self.end_request(&params)
     }

@@ -197,6 +197,11 @@ pub fn fields_from_last<'a>(head: &'a [u8], name: &'static str) -> impl Iterator
     })
 }
 
+/// Returns the method of a complete head, as the client wrote it.
+pub fn method_of(head: &[u8]) -> &[u8] {
+    first_line(head).and_then(|line| line.split(|&b| b == b' ').next()).unwrap_or_default()
+}
+
 /// Returns whether a refused head is that of a HEAD request, to which the response has no body.
 pub fn is_refused_head_request(bytes: &[u8]) -> bool {
     first_line(bytes).is_some_and(|line| line.starts_with(b"HEAD "))

@@ -6,10 +6,12 @@
 //! body       a request's body, by length or in chunks; uses extension
 //! response   a response and its fields; uses cors
 //! problem    an error response
+//! access_log a line of the access log
 //! forwarded  the client's address behind proxies
 //! cors       which pages may read responses; uses origin
 //! ```
 
+pub mod access_log;
 pub mod body;
 pub mod cookie;
 pub mod cors;

@@ -94,6 +94,11 @@ impl ResponseParams {
         Self { version: Version::Http11, keep_alive: false, head_only, cors }
     }
 
+    /// Returns the length of the body that is written with a response.
+    pub fn body_len(&self, response: &Response) -> usize {
+        if self.head_only { 0 } else { response.body.len() }
+    }
+
     /// Writes a response with its body.
     pub fn write(&self, response: &Response, headers: CommonHeaders<'_>, out: &mut Vec<u8>) {
         self.write_status_line(response.status, headers, out);

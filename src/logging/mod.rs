@@ -3,6 +3,7 @@
 //! into the queue are dropped and counted. A program that embeds the library chooses its own logger, whose calls must not
 //! block either.
 
+mod access;
 mod journal;
 mod line;
 mod queue;
@@ -16,6 +17,7 @@ use env_logger::Target;
 use log::LevelFilter;
 
 use crate::metrics::DROPPED_LOG_LINES;
+pub use access::AccessOutput;
 pub use line::LogFormat;
 pub(crate) use line::rfc3339;
 use queue::Queue;

@@ -15,6 +15,15 @@ const MAX_QUEUED_LINES: usize = 1024;
 /// The pause before the next attempt to write, if standard error is a full pipe in non-blocking mode.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// How a log reports that lines were dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DropReport {
+    /// By a line of its own, in place of those that were dropped.
+    InPlace(LogFormat),
+    /// By a line of the process's log, once nothing is queued: a line of its own would not have its format.
+    InLog,
+}
+
 /// A handle to the log's thread. Each write is one line. Writing never blocks; if the queue is full, the line is dropped and
 /// counted.
 #[derive(Clone, Debug)]
@@ -43,17 +52,33 @@ impl Queue {
         format: LogFormat,
         dropped: &'static AtomicU64,
     ) -> io::Result<Self> {
-        let (items, queued) = bounded(MAX_QUEUED_LINES);
+        Self::start_with("esker-log", out, MAX_QUEUED_LINES, DropReport::InPlace(format), dropped)
+    }
+
+    /// Starts a thread with this name that writes to `out`, and queues up to `max_lines` lines for it.
+    pub(super) fn start_with(
+        name: &str,
+        out: impl Write + Send + 'static,
+        max_lines: usize,
+        report: DropReport,
+        dropped: &'static AtomicU64,
+    ) -> io::Result<Self> {
+        let (items, queued) = bounded(max_lines);
         let unreported = Arc::new(AtomicU64::new(0));
-        let mut writer = Writer { out, format, unreported: Arc::clone(&unreported) };
-        std::thread::Builder::new().name("esker-log".into()).spawn(move || writer.run(&queued))?;
+        let mut writer = Writer { out, report, unreported: Arc::clone(&unreported) };
+        std::thread::Builder::new().name(name.into()).spawn(move || writer.run(&queued))?;
         Ok(Self { items, unreported, dropped })
     }
 
     /// Queues one line, which must include its line end.
     pub(super) fn push(&self, text: &[u8]) {
+        self.push_owned(text.to_owned());
+    }
+
+    /// Queues one line like [`Queue::push`], without copying it.
+    pub(super) fn push_owned(&self, text: Vec<u8>) {
         let dropped_before = self.unreported.swap(0, Ordering::Relaxed);
-        if self.items.try_send(Item::Line { dropped_before, text: text.to_owned() }).is_err() {
+        if self.items.try_send(Item::Line { dropped_before, text }).is_err() {
             self.unreported.fetch_add(dropped_before + 1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -82,7 +107,7 @@ impl Write for Queue {
 
 struct Writer<W> {
     out: W,
-    format: LogFormat,
+    report: DropReport,
     unreported: Arc<AtomicU64>,
 }
 
@@ -91,7 +116,7 @@ impl<W: Write> Writer<W> {
         for item in queued {
             match item {
                 Item::Line { dropped_before, text } => {
-                    self.report(dropped_before);
+                    self.report_before(dropped_before);
                     self.write(&text);
                 }
                 Item::Flush(done) => {
@@ -106,16 +131,30 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Reports lines that were dropped before the next one, or leaves that until nothing is queued.
+    fn report_before(&mut self, dropped: u64) {
+        match self.report {
+            DropReport::InPlace(_) => self.report(dropped),
+            DropReport::InLog => drop(self.unreported.fetch_add(dropped, Ordering::Relaxed)),
+        }
+    }
+
     fn report_rest(&mut self) {
         let dropped = self.unreported.swap(0, Ordering::Relaxed);
         self.report(dropped);
     }
 
     fn report(&mut self, dropped: u64) {
-        if dropped > 0 {
-            let message = format!("{dropped} log lines were dropped here because nothing read the log fast enough");
-            let line = self.format.line(Level::Warn, "esker::logging", &message);
-            self.write(&line);
+        match self.report {
+            _ if dropped == 0 => {}
+            DropReport::InPlace(format) => {
+                let message = format!("{dropped} log lines were dropped here because nothing read the log fast enough");
+                let line = format.line(Level::Warn, "esker::logging", &message);
+                self.write(&line);
+            }
+            DropReport::InLog => log::warn!(
+                "{dropped} lines of the access log were dropped because nothing read standard output fast enough"
+            ),
         }
     }
 

@@ -29,6 +29,9 @@ pub use stats::stats;
 /// Lines that this process dropped because standard error was blocked. Programs with a logger of their own drop none.
 pub static DROPPED_LOG_LINES: AtomicU64 = AtomicU64::new(0);
 
+/// Lines of the access log that this process dropped because standard output was blocked.
+pub static DROPPED_ACCESS_LOG_LINES: AtomicU64 = AtomicU64::new(0);
+
 /// Why a stream was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {

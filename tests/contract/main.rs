@@ -2,6 +2,7 @@
 //! starts brokers, sends requests and reads streams.
 
 mod abusive_clients;
+mod access_log;
 mod audits;
 mod backup;
 mod browser;

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use crate::hub::HubCounts;
 use crate::metrics::{
-    BodyRefusal, CODES, Close, DROPPED_LOG_LINES, Family, InsertRefusal, Label, LimitedVerification, Metrics, Number,
-    PublishRefusal, Samples, TurnedAway, Unread, View, WorkerMetrics,
+    BodyRefusal, CODES, Close, DROPPED_ACCESS_LOG_LINES, DROPPED_LOG_LINES, Family, InsertRefusal, Label,
+    LimitedVerification, Metrics, Number, PublishRefusal, Samples, TurnedAway, Unread, View, WorkerMetrics,
 };
 use crate::quota::RateLimiter;
 use crate::store::{Health, Status, StoreError};
@@ -32,7 +32,7 @@ pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     table
 }
 
-fn broker(context: Context<'_>) -> [Family; 6] {
+fn broker(context: Context<'_>) -> [Family; 7] {
     let service = context.service;
     let version = Samples::by_word("version", &[env!("CARGO_PKG_VERSION")], |_| 1);
     [
@@ -60,6 +60,12 @@ fn broker(context: Context<'_>) -> [Family; 6] {
             DROPPED_LOG_LINES.load(Ordering::Relaxed),
         )
         .shown_as("log_lines_dropped"),
+        Family::counter(
+            "esker_access_log_lines_dropped_total",
+            "Lines of the access log dropped because nothing read standard output fast enough.",
+            DROPPED_ACCESS_LOG_LINES.load(Ordering::Relaxed),
+        )
+        .shown_as("access_log_lines_dropped"),
     ]
 }
 

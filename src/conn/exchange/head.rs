@@ -1,10 +1,11 @@
 //! A request's head: from bytes to a plan, and refusals that need no body.
 
 use super::body::Receiving;
-use super::outcome::{closing, count_response};
+use super::outcome::closing;
 use super::{Exchange, MAX_DROPPED_BODY, State, Step};
 use crate::api::{Body, Context, Delay, Plan, plan, subscribe};
-use crate::http::{Content, Decoder, Head, Method, Parsed, Problem, ResponseParams, head};
+use crate::http::access_log::{AccessLine, Summary};
+use crate::http::{Content, Decoder, Head, Method, Parsed, Problem, Response, ResponseParams, head};
 use crate::metrics::LimitedVerification;
 
 /// A request whose token waits to be verified.
@@ -34,6 +35,9 @@ impl Exchange {
                 self.has_begun = true;
                 self.forwarded_for = context.forwarded_address(&bytes[..len]);
                 let context = self.at_client(context);
+                if is_new {
+                    self.access_line = begin_access_line(&head, &bytes[..len], context);
+                }
                 let params = ResponseParams {
                     version: head.version,
                     keep_alive: head.keep_alive,
@@ -42,7 +46,11 @@ impl Exchange {
                 };
                 // Before it is planned: `/metrics` includes its own request.
                 context.service.metrics.worker(context.worker).requests.add(is_new.into());
-                match plan(&head, context) {
+                let plan = plan(&head, context);
+                if let Some(line) = &mut self.access_line {
+                    context.token_cache.borrow_mut().take_subject().iter().for_each(|sub| line.add_sub(sub));
+                }
+                match plan {
                     Plan::Delay(delay) => {
                         self.state = State::Delayed(Box::new(Delayed { delay, params }));
                         (0, Step::Delay)
@@ -53,7 +61,7 @@ impl Exchange {
                     }
                 }
             }
-            Err(problem) => (bytes.len(), refuse_head(problem, bytes, context, out)),
+            Err(problem) => (bytes.len(), self.refuse_head(problem, bytes, context, out)),
         }
     }
 
@@ -116,18 +124,37 @@ impl Exchange {
         if !delay.opens_stream {
             return self.respond(&delay.problem.into(), params, context, out);
         }
-        count_response(200, context);
+        self.note_response(200, None, context);
         subscribe::turn_away_unverified(params, context, out);
+        Step::Close
+    }
+
+    /// Refuses a head that can't be parsed, as far as it was read. What follows it can't be parsed either.
+    pub(super) fn refuse_head(
+        &mut self,
+        problem: Problem,
+        bytes: &[u8],
+        context: Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let cors = context.headers.origins.decide(head::origin_of_refused(bytes));
+        context.log_refusal(&problem);
+        let params = ResponseParams::for_malformed_head(cors, head::is_refused_head_request(bytes));
+        let response = Response::from(problem);
+        self.note_response(response.status, Some(params.body_len(&response)), context);
+        params.write(&response, context.headers, out);
         Step::Close
     }
 }
 
-/// Refuses a head that can't be parsed, as far as it was read. What follows it can't be parsed either.
-pub(super) fn refuse_head(problem: Problem, bytes: &[u8], context: Context<'_>, out: &mut Vec<u8>) -> Step {
-    let cors = context.headers.origins.decide(head::origin_of_refused(bytes));
-    context.log_refusal(&problem);
-    count_response(problem.status, context);
-    let params = ResponseParams::for_malformed_head(cors, head::is_refused_head_request(bytes));
-    params.write(&problem.into(), context.headers, out);
-    Step::Close
+/// Begins the line of a request in the access log, if there is one. `bytes` is the complete head.
+fn begin_access_line(head: &Head<'_>, bytes: &[u8], context: Context<'_>) -> Option<AccessLine> {
+    let log = context.access_log()?;
+    let summary = Summary {
+        method: head::method_of(bytes),
+        target: head.target,
+        version: head.version,
+        user_agent: head::fields_from_last(bytes, "user-agent").next(),
+    };
+    Some(context.begin_access_line(log, Some(summary)))
 }

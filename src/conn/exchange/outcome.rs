@@ -37,9 +37,9 @@ pub(super) struct LookingUp {
 
 impl LookingUp {
     /// Opens the stream with the reply to the lookup.
-    pub(super) fn open(self, reply: LookupReply, context: Context<'_>, out: &mut Vec<u8>) -> Step {
+    pub(super) fn open(self, reply: LookupReply, context: Context<'_>, out: &mut Vec<u8>) -> Opened {
         let Self { request, lookup, params } = self;
-        begin(subscribe::open_after_lookup(request, lookup, reply, params, context, out), context)
+        subscribe::open_after_lookup(request, lookup, reply, params, context, out)
     }
 }
 
@@ -90,25 +90,34 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Step {
         if params.head_only {
-            count_response(200, context);
+            self.note_response(200, Some(0), context);
             let params = closing_if_draining(params, context);
             subscribe::head_only(&params, context, out);
             return self.end_request(&params);
         }
         let Some(lookup) = request.lookup(context) else {
-            return begin(subscribe::open(&request, params, context, out), context);
+            return self.begin_stream(subscribe::open(&request, params, context, out), context);
         };
         self.state = State::LookingUp(Box::new(LookingUp { request, lookup, params }));
         Step::LookUp(lookup)
     }
-}
 
-/// Counts the response of a stream whose first bytes are written.
-fn begin(opened: Opened, context: Context<'_>) -> Step {
-    count_response(200, context);
-    match opened {
-        Opened::Joined(stream) => Step::Stream(stream),
-        Opened::Ended => Step::Close,
+    /// Counts the response of a stream whose first bytes are written.
+    pub(super) fn begin_stream(&mut self, opened: Opened, context: Context<'_>) -> Step {
+        self.note_response(200, None, context);
+        match opened {
+            Opened::Joined(stream) => Step::Stream(stream),
+            Opened::Ended => Step::Close,
+        }
+    }
+
+    /// Counts a response and logs it. `bytes` is the length of its body, if that is known.
+    pub(super) fn note_response(&mut self, status: u16, bytes: Option<usize>, context: Context<'_>) {
+        context.service.metrics.worker(context.worker).count_response(status);
+        if let Some(log) = context.access_log() {
+            let line = self.access_line.take().unwrap_or_else(|| context.begin_access_line(log, None));
+            (log.write)(line.end(status, bytes, context.now.millis));
+        }
     }
 }
 
@@ -121,9 +130,4 @@ pub(super) fn closing(params: ResponseParams) -> ResponseParams {
 /// begun while the body was arriving.
 pub(super) fn closing_if_draining(params: ResponseParams, context: Context<'_>) -> ResponseParams {
     if context.service.is_draining() { closing(params) } else { params }
-}
-
-/// Counts a response.
-pub(super) fn count_response(status: u16, context: Context<'_>) {
-    context.service.metrics.worker(context.worker).count_response(status);
 }

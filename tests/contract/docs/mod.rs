@@ -145,6 +145,7 @@ pub const PAGES: &[Page] = &[
             ("yaml", "livenessProbe:", NotHere("Kubernetes; health.rs tests both")),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
             ("text", "[2026-11-29T", NotHere("limit_log.rs makes such lines")),
+            ("text", "192.0.2.1 - -", NotHere("access_log.rs tests both formats")),
             ("sh", "esker --no-auth --listen unix:esker.sock", ALONE),
             ("sh", "curl http://127.0.0.1:3000/healthz", RUNNING),
             ("sh", "curl -d 'data: hello'", RUNNING),

@@ -33,7 +33,7 @@ pub use program::{Program, TempDir};
 pub use proxy::Proxy;
 pub use small_disk::on_small_disk;
 pub use stream::{EXPIRED, Event, Stream};
-pub use unread::UnreadLog;
+pub use unread::{UnreadLog, fill as fill_pipe};
 
 /// A test fails if a response takes longer.
 pub const TIMEOUT: Duration = Duration::from_secs(20);

@@ -45,7 +45,7 @@ impl Iterator for UnreadLog {
 }
 
 /// Writes empty lines until the pipe is full, through an open file description of its own: only this one is non-blocking.
-fn fill(writer: &PipeWriter) {
+pub fn fill(writer: &PipeWriter) {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
     let mut filler = OpenOptions::new().write(true).custom_flags(flags).open(path).expect("it can be opened again");
