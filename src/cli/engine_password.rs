@@ -1,11 +1,10 @@
 //! Reads the engine's password. There is no option for it, because all users of a machine can read command lines.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::{UsageError, into_utf8};
+use crate::util::file::{ReadError, read_regular, strip_line_end};
 
 /// Contains the password.
 pub(super) const PASSWORD: &str = "ESKER_ENGINE_PASSWORD";
@@ -29,21 +28,18 @@ pub(super) fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Option<Stri
 /// Returns the contents of a file, without one line end at its end.
 fn read_file(path: &Path) -> Result<String, UsageError> {
     let failed = |why: &str| UsageError::new(format!("{PASSWORD_FILE}: the file {} {why}", path.display()));
-    let unreadable = |error: io::Error| failed(&format!("can't be read: {error}"));
-    // Reading a pipe or a device might never end.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(failed("is not a regular file; use a regular file"));
+    let bytes = read_regular(path, MAX_FILE).map_err(|error| match error {
+        ReadError::Io(error) => failed(&format!("can't be read: {error}")),
+        ReadError::NotRegular => failed("is not a regular file; use a regular file"),
+        ReadError::TooLong => {
+            failed(&format!("is longer than {} KiB; it must contain only the password", MAX_FILE >> 10))
+        }
+    })?;
+    match std::str::from_utf8(strip_line_end(&bytes)) {
+        Ok("") => Err(failed("is empty")),
+        Ok(password) => Ok(password.to_owned()),
+        Err(_) => Err(failed("is not UTF-8")),
     }
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(failed(&format!("is longer than {} KiB; it must contain only the password", MAX_FILE >> 10)));
-    }
-    let text = String::from_utf8(text).map_err(|_| failed("is not UTF-8"))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let password = line.strip_suffix('\r').unwrap_or(line);
-    if password.is_empty() { Err(failed("is empty")) } else { Ok(password.to_owned()) }
 }
 
 #[cfg(test)]

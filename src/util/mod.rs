@@ -1,5 +1,6 @@
 //! Small building blocks, independent of the broker.
 
+pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod outage;
 pub(crate) mod paged_slab;
