@@ -1,53 +1,72 @@
-//! Loads keys: secrets from the configuration, and public keys from PEM files, which can be read again while the broker
-//! runs. Independent of what a key verifies.
+//! Loads keys: secrets from the configuration or from files, and public keys from files in PEM or JWK Sets. Files can be read
+//! again while the broker runs. Independent of what a key verifies.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::auth::{Key, KeyError, Keyring, Role};
-use crate::config::KeySource;
+use crate::auth::{Key, KeyError, KeySet, Keyring, Role, Secret};
+use crate::config::{KeySource, RoleKey};
+use crate::util::file::{ReadError, read_regular, strip_line_end};
 
-/// The largest key file, in bytes: enough for the longest key and the text that openssl adds. ASN.1 is parsed by recursion, so
-/// a larger file could overflow a thread's stack.
-const MAX_KEY_FILE: u64 = 8 << 10;
+/// The largest file with a key in PEM, in bytes: enough for the longest key and the text that openssl adds. ASN.1 is parsed by
+/// recursion, so a larger file could overflow a thread's stack.
+const MAX_PEM_FILE: usize = 8 << 10;
+/// The largest file with a JWK Set, in bytes: some identity providers add certificates.
+const MAX_KEY_FILE: u64 = 128 << 10;
+/// The largest file with a secret, in bytes.
+const MAX_SECRET_FILE: u64 = 4 << 10;
 /// The suffix of the file with the previous key.
 const PREVIOUS_SUFFIX: &str = ".previous";
 
-/// Why a role's key file can't be used.
+/// Why a role's key file or secret file can't be used.
 #[derive(Debug)]
 pub struct KeyFileError {
     role: Role,
+    kind: FileKind,
     path: PathBuf,
     cause: Cause,
 }
 
+/// What a file contains.
+#[derive(Clone, Copy, Debug)]
+enum FileKind {
+    Secret,
+    PublicKeys,
+}
+
 #[derive(Debug)]
 enum Cause {
-    Read(io::Error),
-    /// It is not a regular file: reading a pipe or a device might never end.
-    NotRegular,
-    TooLong,
+    Read(ReadError),
+    /// It is a key in PEM, longer than any.
+    LongPem,
     Key(KeyError),
 }
 
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, path, cause } = self;
-        match cause {
-            Cause::Read(error) => write!(f, "the {role} key file {} can't be read: {error}", path.display()),
-            Cause::NotRegular => {
-                write!(f, "the {role} key file {} is not a regular file; use a regular file", path.display())
+        let Self { role, kind, path, cause } = self;
+        let name = match kind {
+            FileKind::Secret => "secret",
+            FileKind::PublicKeys => "key",
+        };
+        write!(f, "the {role} {name} file {} ", path.display())?;
+        match (cause, kind) {
+            (Cause::Read(ReadError::Io(error)), _) => write!(f, "can't be read: {error}"),
+            (Cause::Read(ReadError::NotRegular), _) => f.write_str("is not a regular file; use a regular file"),
+            (Cause::Read(ReadError::TooLong), FileKind::Secret) => {
+                write!(f, "is longer than {} KiB; it must contain only the secret", MAX_SECRET_FILE >> 10)
             }
-            Cause::TooLong => write!(
+            (Cause::Read(ReadError::TooLong), FileKind::PublicKeys) => write!(
                 f,
-                "the {role} key file {} is longer than {} KiB; use a file with a single public key",
-                path.display(),
+                "is longer than {} KiB; use a JWK Set without certificates (`x5c`), or a single public key in PEM",
                 MAX_KEY_FILE >> 10
             ),
-            Cause::Key(error) => write!(f, "the {role} key file {} {error}", path.display()),
+            (Cause::LongPem, _) => {
+                write!(f, "is longer than {} KiB; use a file with a single public key", MAX_PEM_FILE >> 10)
+            }
+            (Cause::Key(error), _) => error.fmt(f),
         }
     }
 }
@@ -55,9 +74,9 @@ impl fmt::Display for KeyFileError {
 impl std::error::Error for KeyFileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
-            Cause::Read(error) => Some(error),
+            Cause::Read(ReadError::Io(error)) => Some(error),
             Cause::Key(error) => Some(error),
-            Cause::NotRegular | Cause::TooLong => None,
+            Cause::Read(_) | Cause::LongPem => None,
         }
     }
 }
@@ -72,35 +91,56 @@ impl KeyFileError {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
 
-/// Loads a role's current key, and the previous one if its file exists.
-pub fn load(role: Role, source: &KeySource) -> Result<Keyring, KeyFileError> {
-    match source {
-        KeySource::Secret(secret) => Ok(Keyring { current: Key::from_secret(secret), previous: None }),
-        KeySource::File(path) => {
-            let mut previous_path = OsString::from(path);
-            previous_path.push(PREVIOUS_SUFFIX);
-            let previous = match read_file(role, Path::new(&previous_path)) {
-                Err(KeyFileError { cause: Cause::Read(error), .. }) if error.kind() == io::ErrorKind::NotFound => None,
-                key => Some(key?),
-            };
-            Ok(Keyring { current: read_file(role, path)?, previous })
-        }
+    fn is_missing(&self) -> bool {
+        matches!(&self.cause, Cause::Read(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
-fn read_file(role: Role, path: &Path) -> Result<Key, KeyFileError> {
-    let failed = |cause| KeyFileError { role, path: path.to_owned(), cause };
-    let metadata = std::fs::metadata(path).map_err(|error| failed(Cause::Read(error)))?;
-    if !metadata.is_file() {
-        return Err(failed(Cause::NotRegular));
+/// Loads a role's current keys, and the previous ones if there are any.
+pub fn load(role: Role, key: &RoleKey) -> Result<Keyring, KeyFileError> {
+    let previous = key.previous.iter().map(|secret| Key::from_secret(secret).into());
+    let (current, from_file) = match &key.source {
+        KeySource::Secret(secret) => (Key::from_secret(secret).into(), None),
+        KeySource::SecretFile(path) => load_with_previous(path, |path| {
+            read_secret_file(role, path).map(|secret| Key::from_secret(&secret).into())
+        })?,
+        KeySource::File(path) => load_with_previous(path, |path| read_key_file(role, path))?,
+    };
+    Ok(Keyring { current, previous: from_file.into_iter().chain(previous).collect() })
+}
+
+/// Reads a file, and the one with the previous keys if it exists.
+fn load_with_previous(
+    path: &Path,
+    read: impl Fn(&Path) -> Result<KeySet, KeyFileError>,
+) -> Result<(KeySet, Option<KeySet>), KeyFileError> {
+    let mut previous_path = OsString::from(path);
+    previous_path.push(PREVIOUS_SUFFIX);
+    let previous = match read(Path::new(&previous_path)) {
+        Err(error) if error.is_missing() => None,
+        keys => Some(keys?),
+    };
+    Ok((read(path)?, previous))
+}
+
+/// Reads a file that contains a role's secret, without one line end at its end.
+pub fn read_secret_file(role: Role, path: &Path) -> Result<Secret, KeyFileError> {
+    let failed = |cause| KeyFileError { role, kind: FileKind::Secret, path: path.to_owned(), cause };
+    let bytes = read_regular(path, MAX_SECRET_FILE).map_err(|error| failed(Cause::Read(error)))?;
+    Secret::new(strip_line_end(&bytes)).map_err(|error| failed(Cause::Key(error)))
+}
+
+fn read_key_file(role: Role, path: &Path) -> Result<KeySet, KeyFileError> {
+    let failed = |cause| KeyFileError { role, kind: FileKind::PublicKeys, path: path.to_owned(), cause };
+    let text = read_regular(path, MAX_KEY_FILE).map_err(|error| failed(Cause::Read(error)))?;
+    if text.len() > MAX_PEM_FILE && !KeySet::is_json(&text) {
+        return Err(failed(Cause::LongPem));
     }
-    if metadata.len() > MAX_KEY_FILE {
-        return Err(failed(Cause::TooLong));
+    let (keys, ignored) = KeySet::parse(&text).map_err(|error| failed(Cause::Key(error)))?;
+    for key in &ignored {
+        let level = if key.is_defective() { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "{key}, so it verifies no tokens; the set is in the {role} key file {}", path.display());
     }
-    let mut pem = Vec::new();
-    let file = File::open(path).map_err(|error| failed(Cause::Read(error)))?;
-    file.take(MAX_KEY_FILE).read_to_end(&mut pem).map_err(|error| failed(Cause::Read(error)))?;
-    Key::from_pem(&pem).map_err(|error| failed(Cause::Key(error)))
+    Ok(keys)
 }

@@ -128,7 +128,8 @@ pub(super) fn require_name(grant: &Grant, name: &str) -> Result<(), Problem> {
 }
 
 fn forbidden(name: &str) -> Problem {
-    let detail = format!("the token is valid, but its `sub` and `topics` don't allow {name}; get one that does");
+    let detail =
+        format!("the token is valid, but its `sub` and its list of topics don't allow {name}; get one that does");
     Problem::denied(403, INSUFFICIENT_SCOPE, detail)
 }
 

@@ -1,9 +1,12 @@
 //! The claims of a token whose signature is valid (RFC 7519 section 4). Their types are checked first, then the times.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{AUDIENCE, AuthError, Grant, Principal};
+use super::{AuthError, ClaimRules, Grant, Principal};
 
 /// The claims that the broker uses, with their types unchecked. A repeated claim is an error, because two readers could
 /// disagree about its value (RFC 7519 section 4). A claim that is `null` counts as present.
@@ -17,6 +20,8 @@ pub(super) struct RawClaims {
     #[serde(deserialize_with = "present")]
     aud: Option<Value>,
     #[serde(deserialize_with = "present")]
+    iss: Option<Value>,
+    #[serde(deserialize_with = "present")]
     sub: Option<Value>,
     #[serde(deserialize_with = "present")]
     topics: Option<Value>,
@@ -27,6 +32,16 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 }
 
 impl RawClaims {
+    /// Reads the claims of a token, which are a JSON object.
+    pub(super) fn read(json: &RawValue, rules: &ClaimRules) -> Result<Self, AuthError> {
+        let claims: Self = serde_json::from_str(json.get()).map_err(|_| AuthError::Claims)?;
+        if &*rules.topics_claim == ClaimRules::TOPICS {
+            return Ok(claims);
+        }
+        let topics = rules.find_topics(json).map_err(|_| AuthError::Claims)?;
+        Ok(Self { topics, ..claims })
+    }
+
     /// Returns `sub`, if it is a string.
     pub(super) fn subject(&self) -> Option<&str> {
         self.sub.as_ref().and_then(Value::as_str)
@@ -42,17 +57,18 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Checks the types of all claims, and the audience.
-    pub(super) fn parse(raw: &RawClaims) -> Result<Self, AuthError> {
+    /// Checks the types of all claims, the audience and the issuer.
+    pub(super) fn parse(raw: &RawClaims, rules: &ClaimRules) -> Result<Self, AuthError> {
         let expires = parse_seconds(raw.exp.as_ref(), AuthError::Expiry)?.ok_or(AuthError::Expiry)?;
         let not_before = parse_seconds(raw.nbf.as_ref(), AuthError::NotBefore)?.unwrap_or(0);
-        if !is_for_broker(raw.aud.as_ref()) {
-            return Err(AuthError::Audience);
+        if !is_for(raw.aud.as_ref(), &rules.audience) {
+            return Err(AuthError::Audience(Arc::clone(&rules.audience)));
         }
+        check_issuer(raw.iss.as_ref(), rules)?;
         if raw.sub.is_some() && raw.subject().is_none() {
             return Err(AuthError::Subject);
         }
-        let grant = Grant::new(raw.subject(), &parse_topics(raw.topics.as_ref())?, expires);
+        let grant = Grant::new(raw.subject(), &parse_topics(raw.topics.as_ref(), rules)?, expires);
         Ok(Self { not_before, expires, grant })
     }
 
@@ -61,12 +77,12 @@ impl Claims {
         Self { grant: self.grant.with_principal(principal), ..self }
     }
 
-    /// Returns what the claims allow at `now`, in seconds since the Unix epoch. Times have no leeway.
-    pub(super) fn grant_at(&self, now: u64) -> Result<Grant, AuthError> {
+    /// Returns what the claims allow at `now`, in seconds since the Unix epoch. Only `nbf` has a leeway.
+    pub(super) fn grant_at(&self, now: u64, rules: &ClaimRules) -> Result<Grant, AuthError> {
         if now >= self.expires {
             return Err(AuthError::Expired { at: self.expires, now });
         }
-        if now < self.not_before {
+        if now.saturating_add(rules.leeway) < self.not_before {
             return Err(AuthError::TooEarly { from: self.not_before, now });
         }
         Ok(self.grant.clone())
@@ -85,9 +101,9 @@ fn parse_seconds(claim: Option<&Value>, error: AuthError) -> Result<Option<u64>,
     }
 }
 
-/// Returns whether `aud` is absent or names this broker (RFC 7519 section 4.1.3).
-fn is_for_broker(claim: Option<&Value>) -> bool {
-    let is_us = |value: &Value| value == AUDIENCE;
+/// Returns whether `aud` is absent or names this audience (RFC 7519 section 4.1.3).
+fn is_for(claim: Option<&Value>, audience: &str) -> bool {
+    let is_us = |value: &Value| value == audience;
     match claim {
         None => true,
         Some(Value::Array(list)) => list.iter().any(is_us),
@@ -95,11 +111,22 @@ fn is_for_broker(claim: Option<&Value>) -> bool {
     }
 }
 
-fn parse_topics(claim: Option<&Value>) -> Result<Vec<&str>, AuthError> {
+/// Checks `iss`, if only one issuer is accepted (RFC 7519 section 4.1.1).
+fn check_issuer(claim: Option<&Value>, rules: &ClaimRules) -> Result<(), AuthError> {
+    let Some(expected) = &rules.issuer else { return Ok(()) };
+    match claim {
+        Some(issuer) if *issuer == **expected => Ok(()),
+        Some(_) => Err(AuthError::Issuer(Arc::clone(expected))),
+        None => Err(AuthError::NoIssuer(Arc::clone(expected))),
+    }
+}
+
+fn parse_topics<'a>(claim: Option<&'a Value>, rules: &ClaimRules) -> Result<Vec<&'a str>, AuthError> {
+    let error = || AuthError::Topics(Arc::clone(&rules.topics_claim));
     match claim {
         None => Ok(Vec::new()),
-        Some(Value::Array(list)) => list.iter().map(|entry| entry.as_str().ok_or(AuthError::Topics)).collect(),
-        Some(_) => Err(AuthError::Topics),
+        Some(Value::Array(list)) => list.iter().map(|entry| entry.as_str().ok_or_else(error)).collect(),
+        Some(_) => Err(error()),
     }
 }
 
@@ -112,15 +139,24 @@ mod tests {
     const NOW: u64 = 1000;
 
     fn evaluate(claims: Value) -> Result<Grant, AuthError> {
-        Claims::parse(&serde_json::from_value(claims).unwrap())?.grant_at(NOW)
+        evaluate_by(&ClaimRules::default(), &claims)
+    }
+
+    fn evaluate_by(rules: &ClaimRules, claims: &Value) -> Result<Grant, AuthError> {
+        let json = RawValue::from_string(claims.to_string()).unwrap();
+        Claims::parse(&RawClaims::read(&json, rules)?, rules)?.grant_at(NOW, rules)
     }
 
     #[test]
-    fn expiry_and_not_before_have_no_leeway() {
+    fn only_not_before_has_a_leeway() {
         let with = |exp: u64, nbf: u64| evaluate(json!({"exp": exp, "nbf": nbf, "sub": "greeting1"}));
-        assert_eq!(with(1001, 1000).map(|grant| grant.expires()), Ok(Some(1001)));
+        assert_eq!(with(1001, 1005).map(|grant| grant.expires()), Ok(Some(1001)));
         assert_eq!(with(1000, 0), Err(AuthError::Expired { at: 1000, now: NOW }));
-        assert_eq!(with(2000, 1001), Err(AuthError::TooEarly { from: 1001, now: NOW }));
+        assert_eq!(with(2000, 1006), Err(AuthError::TooEarly { from: 1006, now: NOW }));
+        let none = ClaimRules { leeway: 0, ..ClaimRules::default() };
+        let early = evaluate_by(&none, &json!({"exp": 2000, "nbf": 1001}));
+        assert_eq!(early, Err(AuthError::TooEarly { from: 1001, now: NOW }));
+        assert!(evaluate_by(&none, &json!({"exp": 2000, "nbf": 1000})).is_ok());
         assert!(with(u64::MAX, 0).is_ok());
     }
 
@@ -136,7 +172,7 @@ mod tests {
             assert_eq!(evaluate(json!({"exp": 2000, "sub": bad})), Err(AuthError::Subject), "{bad}");
         }
         for bad in [json!("*"), json!({"*": 1}), json!(["greeting1", 5]), json!(null)] {
-            assert_eq!(evaluate(json!({"exp": 2000, "topics": bad})), Err(AuthError::Topics), "{bad}");
+            assert_eq!(evaluate(json!({"exp": 2000, "topics": bad})), Err(AuthError::Topics("topics".into())), "{bad}");
         }
     }
 
@@ -145,7 +181,7 @@ mod tests {
         let with = |audience: Value| evaluate(json!({"exp": 2000, "aud": audience}));
         assert!(with(json!("esker")).is_ok() && with(json!(["shop", "esker"])).is_ok());
         for other in [json!("shop"), json!([]), json!(["shop"]), json!(5), json!(null)] {
-            assert_eq!(with(other.clone()), Err(AuthError::Audience), "{other}");
+            assert_eq!(with(other.clone()), Err(AuthError::Audience("esker".into())), "{other}");
         }
     }
 
@@ -156,5 +192,29 @@ mod tests {
         assert!(!grant.allows_topic("greeting2"));
         let grant = evaluate(json!({"exp": 2000, "sub": "*"})).unwrap();
         assert!(!grant.allows_topic("greeting1"), "a subject is never a prefix, because a user may have chosen it");
+    }
+
+    #[test]
+    fn an_audience_and_an_issuer_may_be_required() {
+        let rules = ClaimRules { audience: "shop".into(), issuer: Some("https://i/".into()), ..ClaimRules::default() };
+        let with = |aud: Value, iss: Value| evaluate_by(&rules, &json!({"exp": 2000, "aud": aud, "iss": iss}));
+        assert!(with(json!("shop"), json!("https://i/")).is_ok());
+        assert_eq!(with(json!("esker"), json!("https://i/")), Err(AuthError::Audience("shop".into())));
+        for other in [json!("https://i"), json!("HTTPS://I/"), json!(["https://i/"]), json!(null), json!(5)] {
+            assert_eq!(with(json!("shop"), other.clone()), Err(AuthError::Issuer("https://i/".into())), "{other}");
+        }
+        assert_eq!(evaluate_by(&rules, &json!({"exp": 2000})), Err(AuthError::NoIssuer("https://i/".into())));
+    }
+
+    #[test]
+    fn another_claim_may_list_the_topics() {
+        let rules = ClaimRules { topics_claim: "https://a.b/topics".into(), ..ClaimRules::default() };
+        let claims = json!({"exp": 2000, "topics": ["greeting1"], "https://a.b/topics": ["news*"]});
+        let grant = evaluate_by(&rules, &claims).unwrap();
+        assert!(grant.allows_topic("newspaper1") && !grant.allows_topic("greeting1"));
+        let claims = json!({"exp": 2000, "https://a.b/topics": "news*"});
+        assert_eq!(evaluate_by(&rules, &claims), Err(AuthError::Topics("https://a.b/topics".into())));
+        // A claim that is not used may have any type.
+        assert!(evaluate_by(&rules, &json!({"exp": 2000, "topics": 5})).is_ok());
     }
 }

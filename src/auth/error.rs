@@ -2,8 +2,9 @@
 //! only after the signature was verified.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{AUDIENCE, Role};
+use super::Role;
 use crate::clock::imf_fixdate;
 
 /// Why a token was rejected.
@@ -15,6 +16,10 @@ pub enum AuthError {
     Malformed,
     /// The algorithm is not one of those that the key supports, which the text lists.
     Algorithm(Role, &'static str),
+    /// No key has the token's `kid`.
+    UnknownKey(Role),
+    /// Too many keys could have signed the token.
+    AmbiguousKey(Role),
     /// The header requires an extension (`crit`).
     Critical,
     /// The signature does not match the role's key.
@@ -27,10 +32,14 @@ pub enum AuthError {
     NotBefore,
     /// `sub` is not a string.
     Subject,
-    /// `topics` is not a list of strings.
-    Topics,
-    /// `aud` does not name this broker.
-    Audience,
+    /// The claim of this name is not a list of strings.
+    Topics(Arc<str>),
+    /// `aud` does not name this audience.
+    Audience(Arc<str>),
+    /// `iss` is not this issuer.
+    Issuer(Arc<str>),
+    /// There is no `iss`, which must be this issuer.
+    NoIssuer(Arc<str>),
     /// `exp` has passed.
     Expired {
         /// `exp`, in seconds since the Unix epoch.
@@ -50,7 +59,15 @@ pub enum AuthError {
 impl AuthError {
     /// Returns whether the token's signature is valid, so that the key's owner made the token exactly as it is.
     pub(super) fn has_valid_signature(&self) -> bool {
-        !matches!(self, Self::Missing | Self::Malformed | Self::Algorithm(..) | Self::Signature(_))
+        !matches!(
+            self,
+            Self::Missing
+                | Self::Malformed
+                | Self::Algorithm(..)
+                | Self::UnknownKey(_)
+                | Self::AmbiguousKey(_)
+                | Self::Signature(_)
+        )
     }
 }
 
@@ -69,6 +86,15 @@ impl fmt::Display for AuthError {
             Self::Algorithm(role, accepted) => {
                 write!(f, "the token's `alg` does not match the {role} key; sign with {accepted}")
             }
+            Self::UnknownKey(role) => write!(
+                f,
+                "no {role} key has the token's `kid`; get a new token, or if the issuer has a new key, put its JWK Set \
+                 into the broker's key file and send the broker SIGHUP"
+            ),
+            Self::AmbiguousKey(role) => write!(
+                f,
+                "the token fits too many {role} keys of the JWK Set; sign it with the key's `kid` in its header"
+            ),
             Self::Critical => f.write_str(
                 "the token's header has `crit`, but no JWT extensions are supported; \
                                            leave it out",
@@ -84,14 +110,18 @@ impl fmt::Display for AuthError {
             Self::Expiry => f.write_str("the token must have `exp`: whole seconds since 1970, as a JSON number"),
             Self::NotBefore => f.write_str("the token's `nbf` must be whole seconds since 1970, as a JSON number"),
             Self::Subject => f.write_str("the token's `sub` must be one topic, as a JSON string"),
-            Self::Topics => {
-                f.write_str("the token's `topics` must be a JSON list of topics, or of prefixes ending in *")
+            Self::Topics(claim) => {
+                write!(f, "the token's `{claim}` must be a JSON list of topics, or of prefixes ending in *")
             }
-            Self::Audience => write!(
-                f,
-                "the token's `aud` is for another audience; leave it out, or set it to \
-                                         {AUDIENCE:?}"
-            ),
+            Self::Audience(expected) => {
+                write!(f, "the token's `aud` is for another audience; leave it out, or set it to {expected:?}")
+            }
+            Self::Issuer(expected) => {
+                write!(f, "the token's `iss` is another issuer; get a token from {expected:?}, exactly as written")
+            }
+            Self::NoIssuer(expected) => {
+                write!(f, "the token has no `iss`, which must be {expected:?}; get a token from that issuer")
+            }
             Self::Expired { at, now } => {
                 write!(f, "the token expired at {}, {} s ago; get a new one", imf_fixdate(*at), now - at)
             }

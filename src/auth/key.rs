@@ -8,17 +8,17 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey};
 use ring::rand::SystemRandom;
+use serde_json::value::RawValue;
 use simple_asn1::ASN1Block;
 
-use super::claims::RawClaims;
-use super::{AuthError, Role};
+use super::{AuthError, KeyError, Role, jwk};
 
 /// The minimum length of a secret in bytes: the size of the output of SHA-256 (RFC 7518 section 3.2).
 pub const MIN_SECRET: usize = 32;
 /// The minimum size of an RSA modulus in bits (RFC 7518 section 3.3).
-const MIN_RSA_BITS: u64 = 2048;
+pub(super) const MIN_RSA_BITS: u64 = 2048;
 /// The maximum size of an RSA modulus in bits, which is ring's limit.
-const MAX_RSA_BITS: u64 = 8192;
+pub(super) const MAX_RSA_BITS: u64 = 8192;
 /// The length of an uncompressed point on the curve P-256, in bytes.
 const P256_POINT: usize = 65;
 /// The length of an uncompressed point on the curve P-384, in bytes.
@@ -35,11 +35,14 @@ const PUBLIC_KEY: &str = "PUBLIC KEY-----";
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Creates a secret from at least [`MIN_SECRET`] bytes. A key in PEM is an error, because it may be public.
+    /// Creates a secret from at least [`MIN_SECRET`] bytes. A key in PEM or JSON is an error, because it may be public.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, KeyError> {
         let bytes = bytes.into();
         if contains(&bytes, PEM_BEGIN) {
             return Err(KeyError::PemSecret);
+        }
+        if jwk::is_jwk(&bytes) {
+            return Err(KeyError::JwkSecret);
         }
         if bytes.len() < MIN_SECRET {
             return Err(KeyError::Short(bytes.len()));
@@ -58,69 +61,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a key can't be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// The secret is too short: its length in bytes.
-    Short(usize),
-    /// The secret is a key in PEM.
-    PemSecret,
-    /// The file contains no key in PEM.
-    NoPem,
-    /// The file contains more than one public key.
-    Several,
-    /// The file contains a private key.
-    Private,
-    /// The file contains a certificate.
-    Certificate,
-    /// No supported algorithm uses this kind of key.
-    Unsupported,
-    /// The RSA key is too small or too large: the size of its modulus in bits.
-    RsaBits(u64),
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short(len) => write!(
-                f,
-                "has {len} bytes, but a secret needs at least {MIN_SECRET}; generate one with: openssl rand -base64 48"
-            ),
-            Self::PemSecret => f.write_str(
-                "is a PEM key, not a secret; use `publisher_key` or `subscriber_key` with the file of a public key",
-            ),
-            Self::Several => f.write_str(
-                "has several public keys; keep one, and move the previous one to a file with this name \
-                             and .previous at the end",
-            ),
-            Self::NoPem => f.write_str("has no public key in PEM (-----BEGIN PUBLIC KEY-----)"),
-            Self::Private => f.write_str(
-                "has a private key, which only the signer should have; extract the public key with: openssl pkey \
-                 -in FILE -pubout",
-            ),
-            Self::Certificate => {
-                f.write_str("has a certificate; extract its public key with: openssl x509 -in FILE -noout -pubkey")
-            }
-            Self::Unsupported => f.write_str(
-                "has no complete public key of a supported kind; use RSA (rsaEncryption), EC on the named curve \
-                 P-256 or P-384 with an uncompressed point, or Ed25519",
-            ),
-            Self::RsaBits(bits) => {
-                write!(f, "has an RSA key of {bits} bits; use one with {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
-            }
-        }
-    }
-}
-
-impl std::error::Error for KeyError {}
-
 /// A key and the algorithms that it verifies.
 pub struct Key {
     decoding: DecodingKey,
     validation: Validation,
     /// The names of the algorithms, for messages.
     accepted: &'static str,
+    /// The name of the key in its JWK Set (`kid`).
+    id: Option<Box<str>>,
 }
 
 impl Key {
@@ -150,13 +98,11 @@ impl Key {
         if let Ok(key) = DecodingKey::from_ec_pem(pem) {
             return Self::ec(key);
         }
-        match DecodingKey::from_ed_pem(pem) {
-            Ok(key) if key_bytes(&key).len() == ED25519_POINT => Ok(Self::new(key, &[Algorithm::EdDSA], "EdDSA")),
-            _ => Err(KeyError::Unsupported),
-        }
+        DecodingKey::from_ed_pem(pem).map_err(|_| KeyError::Unsupported).and_then(Self::ed25519)
     }
 
-    fn rsa(key: DecodingKey) -> Result<Self, KeyError> {
+    /// Checks an `RSAPublicKey` in DER.
+    pub(super) fn rsa(key: DecodingKey) -> Result<Self, KeyError> {
         let bits = rsa_bits(key_bytes(&key)).ok_or(KeyError::Unsupported)?;
         if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
             return Err(KeyError::RsaBits(bits));
@@ -173,11 +119,19 @@ impl Key {
     }
 
     /// Finds the curve by the length of the point, and checks that the point is on it.
-    fn ec(key: DecodingKey) -> Result<Self, KeyError> {
+    pub(super) fn ec(key: DecodingKey) -> Result<Self, KeyError> {
         let point = key_bytes(&key);
         match point.len() {
             P256_POINT if is_on_curve(&ECDH_P256, point) => Ok(Self::new(key, &[Algorithm::ES256], "ES256")),
             P384_POINT if is_on_curve(&ECDH_P384, point) => Ok(Self::new(key, &[Algorithm::ES384], "ES384")),
+            _ => Err(KeyError::Unsupported),
+        }
+    }
+
+    /// Checks a point on the curve Ed25519.
+    pub(super) fn ed25519(key: DecodingKey) -> Result<Self, KeyError> {
+        match key_bytes(&key).len() {
+            ED25519_POINT => Ok(Self::new(key, &[Algorithm::EdDSA], "EdDSA")),
             _ => Err(KeyError::Unsupported),
         }
     }
@@ -192,11 +146,39 @@ impl Key {
             validate_aud: false,
             ..Validation::default()
         };
-        Self { decoding, validation, accepted }
+        Self { decoding, validation, accepted, id: None }
     }
 
-    /// Verifies a token's signature and returns its claims.
-    fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, AuthError> {
+    /// Restricts the key to one of its algorithms. Returns `None` if it does not have an algorithm with this name.
+    pub(super) fn restrict_to(mut self, name: &str) -> Option<Self> {
+        let (algorithm, name) = jwk::algorithm(name).filter(|(algorithm, _)| self.supports(*algorithm))?;
+        self.validation.algorithms = vec![algorithm];
+        self.accepted = name;
+        Some(self)
+    }
+
+    /// Names the key.
+    pub(super) fn with_id(self, id: &str) -> Self {
+        Self { id: Some(id.into()), ..self }
+    }
+
+    /// Returns the name of the key, if it has one.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Returns whether the key verifies signatures of this algorithm.
+    pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
+        self.validation.algorithms.contains(&algorithm)
+    }
+
+    /// Returns the names of the algorithms, for messages.
+    pub(super) fn accepted(&self) -> &'static str {
+        self.accepted
+    }
+
+    /// Verifies a token's signature and returns its claims as JSON.
+    pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<Box<RawValue>, AuthError> {
         let decoded = jsonwebtoken::decode(token, &self.decoding, &self.validation);
         let decoded = decoded.map_err(|error| match error.kind() {
             ErrorKind::InvalidAlgorithm => AuthError::Algorithm(role, self.accepted),
@@ -208,29 +190,6 @@ impl Key {
         match decoded.header.crit {
             None => Ok(decoded.claims),
             Some(_) => Err(AuthError::Critical),
-        }
-    }
-}
-
-/// The keys of a role. Tokens signed with either key are accepted.
-pub struct Keyring {
-    /// The key in use.
-    pub current: Key,
-    /// The previous key, for tokens that have not expired yet.
-    pub previous: Option<Key>,
-}
-
-impl Keyring {
-    /// Verifies a token's signature with either key and returns its claims.
-    pub(super) fn verify(&self, role: Role, token: &[u8]) -> Result<RawClaims, AuthError> {
-        let error = match self.current.verify(role, token) {
-            Err(error @ (AuthError::Signature(_) | AuthError::Algorithm(..))) => error,
-            verified => return verified,
-        };
-        match self.previous.as_ref().map(|previous| previous.verify(role, token)) {
-            None | Some(Err(AuthError::Algorithm(..))) => Err(error),
-            // A wrong signature is reported even if the current key is of another kind.
-            Some(verified) => verified,
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Authentication: verifies tokens and returns what they allow, as a [`Grant`]. Tokens are JSON Web Tokens (RFC 7519),
 //! checked as RFC 8725 recommends. Independent of sockets, HTTP, clocks and files.
 
+mod claim_rules;
 mod claims;
 mod crypto;
 mod error;
 mod grant;
+mod jwk;
 mod key;
+mod key_error;
+mod key_set;
 #[cfg(any(feature = "cli", test))]
 mod mint;
 mod principal;
@@ -15,9 +19,12 @@ mod token_cache;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use claim_rules::ClaimRules;
 pub use error::AuthError;
 pub use grant::Grant;
-pub use key::{Key, KeyError, Keyring, Secret};
+pub use key::{Key, Secret};
+pub use key_error::KeyError;
+pub use key_set::{KeySet, Keyring};
 #[cfg(any(feature = "cli", test))]
 pub use mint::mint;
 pub use principal::Principal;
@@ -25,11 +32,8 @@ pub use subject::subject_of;
 pub use token_cache::TokenCache;
 use token_cache::Verdict;
 
-use claims::Claims;
+use claims::{Claims, RawClaims};
 use principal::PrincipalHasher;
-
-/// The value of `aud` that names this broker.
-const AUDIENCE: &str = "esker";
 
 /// What a request must be authorized for. Each role has its own keys, so that a token for subscribing can't publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +65,18 @@ pub enum Auth {
 pub struct Keyrings {
     publisher: RwLock<Arc<Keyring>>,
     subscriber: RwLock<Arc<Keyring>>,
+    rules: ClaimRules,
     principals: PrincipalHasher,
 }
 
 impl Auth {
-    /// Requires tokens that are signed with these keys.
-    pub fn tokens(publisher: Keyring, subscriber: Keyring) -> Self {
+    /// Requires tokens that are signed with these keys, and whose claims follow these rules.
+    pub fn tokens(publisher: Keyring, subscriber: Keyring, rules: ClaimRules) -> Self {
         crypto::install();
         Self::Tokens(Keyrings {
             publisher: RwLock::new(Arc::new(publisher)),
             subscriber: RwLock::new(Arc::new(subscriber)),
+            rules,
             principals: PrincipalHasher::default(),
         })
     }
@@ -87,17 +93,19 @@ impl Keyrings {
     ) -> Option<Result<Grant, AuthError>> {
         let keyring = self.keyring(role).read().unwrap_or_else(PoisonError::into_inner);
         let verdict = cache.for_keyring(role, &keyring).get(token)?;
-        Some(evaluate(verdict, now))
+        Some(evaluate(verdict, now, &self.rules))
     }
 
     /// Verifies a token and returns what it allows at `now`, in seconds since the Unix epoch. Caches the result if the
     /// signature is valid, even if the claims allow nothing: the client may send the token again.
     pub fn verify(&self, role: Role, token: &[u8], now: u64, cache: &mut TokenCache) -> Result<Grant, AuthError> {
         let keyring = Arc::clone(&self.keyring(role).read().unwrap_or_else(PoisonError::into_inner));
-        let verdict = keyring
-            .verify(role, token)
-            .and_then(|raw| Ok(Claims::parse(&raw)?.with_principal(self.principals.identify(raw.subject(), token))));
-        let grant = evaluate(&verdict, now);
+        let verdict =
+            keyring.verify(role, token).and_then(|json| RawClaims::read(&json, &self.rules)).and_then(|raw| {
+                let principal = self.principals.identify(raw.subject(), token);
+                Ok(Claims::parse(&raw, &self.rules)?.with_principal(principal))
+            });
+        let grant = evaluate(&verdict, now, &self.rules);
         if verdict.as_ref().err().is_none_or(AuthError::has_valid_signature) {
             cache.for_keyring(role, &keyring).insert(token, verdict);
         } else {
@@ -119,8 +127,8 @@ impl Keyrings {
     }
 }
 
-fn evaluate(verdict: &Verdict, now: u64) -> Result<Grant, AuthError> {
-    verdict.as_ref().map_err(Clone::clone)?.grant_at(now)
+fn evaluate(verdict: &Verdict, now: u64, rules: &ClaimRules) -> Result<Grant, AuthError> {
+    verdict.as_ref().map_err(Clone::clone)?.grant_at(now, rules)
 }
 
 #[cfg(test)]

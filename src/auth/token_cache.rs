@@ -91,15 +91,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::{Key, Secret};
+    use crate::auth::{ClaimRules, Key, Secret};
 
     fn keyring() -> Arc<Keyring> {
-        Arc::new(Keyring { current: Key::from_secret(&Secret::new(vec![7; 32]).unwrap()), previous: None })
+        Arc::new(Key::from_secret(&Secret::new(vec![7; 32]).unwrap()).into())
     }
 
     #[test]
     fn the_cache_is_bounded_and_replacing_keys_empties_it() {
-        let claims = Claims::parse(&serde_json::from_value(json!({"exp": 5})).unwrap());
+        let claims = Claims::parse(&serde_json::from_value(json!({"exp": 5})).unwrap(), &ClaimRules::default());
         let (mut cache, keys) = (TokenCache::default(), keyring());
         for number in 0..1000_usize {
             cache.for_keyring(Role::Publisher, &keys).insert(&number.to_le_bytes(), claims.clone());

@@ -39,7 +39,7 @@ use std::time::Duration;
 use crate::api::Service;
 use crate::auth::{Auth, Role};
 use crate::clock::{Clock, millis};
-use crate::config::{Access, Config, KeySource, ListenAddress};
+use crate::config::{Access, Config, ListenAddress, Settings};
 pub use crate::hub::Published;
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
@@ -119,7 +119,7 @@ impl Broker {
         is_stopped: &mut dyn FnMut() -> bool,
     ) -> Result<Self, StartError> {
         let settings = config.settle(raise_descriptor_limit().saturating_sub(listen::descriptors(&inherited)))?;
-        let auth = open_auth(&settings.access)?;
+        let auth = open_auth(&settings)?;
         let (mut listening, inherited) = match settings.engine {
             None => (Listening::open(&settings, inherited)?, Vec::new()),
             Some(_) => (Listening::default(), inherited),
@@ -170,12 +170,12 @@ impl Broker {
         &self.listening.public
     }
 
-    /// Reads the key files again, as the binary does on SIGHUP. The new keys verify the tokens of new requests; open streams
-    /// continue. Returns whether there are key files: a secret can't change while the broker runs.
+    /// Reads the files of keys and secrets again, as the binary does on SIGHUP. The new keys verify the tokens of new requests;
+    /// open streams continue. Returns whether there are such files: a secret without a file can't change while the broker runs.
     ///
     /// # Errors
     ///
-    /// If a key file can't be used. All keys then stay as they are.
+    /// If a file can't be used. All keys then stay as they are.
     pub fn reload_keys(&self) -> Result<bool, KeyFileError> {
         let service = &self.service.0;
         let (Access::Tokens { publisher, subscriber }, Auth::Tokens(keyrings)) =
@@ -187,7 +187,7 @@ impl Broker {
         let new_subscriber = keys::load(Role::Subscriber, subscriber)?;
         keyrings.replace(Role::Publisher, new_publisher);
         keyrings.replace(Role::Subscriber, new_subscriber);
-        Ok([publisher, subscriber].into_iter().any(|source| matches!(source, KeySource::File(_))))
+        Ok([publisher, subscriber].into_iter().any(|key| key.source.is_file()))
     }
 
     /// Stops the broker: accepts nothing new, ends all streams and subscriptions, responds to pending requests and closes the
@@ -242,11 +242,13 @@ impl Drop for Broker {
 }
 
 /// Reads the keys that verify tokens.
-pub(crate) fn open_auth(access: &Access) -> Result<Auth, KeyFileError> {
-    match access {
+pub(crate) fn open_auth(settings: &Settings) -> Result<Auth, KeyFileError> {
+    match &settings.access {
         Access::Everybody => Ok(Auth::Open),
         Access::Tokens { publisher, subscriber } => {
-            Ok(Auth::tokens(keys::load(Role::Publisher, publisher)?, keys::load(Role::Subscriber, subscriber)?))
+            let publisher = keys::load(Role::Publisher, publisher)?;
+            let subscriber = keys::load(Role::Subscriber, subscriber)?;
+            Ok(Auth::tokens(publisher, subscriber, settings.claims.clone()))
         }
     }
 }

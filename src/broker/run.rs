@@ -69,7 +69,7 @@ fn ignore_file_size_signal() -> std::io::Result<()> {
 fn reload(broker: &Broker) {
     match broker.reload_keys() {
         Ok(true) => log::info!("the key files were reloaded"),
-        Ok(false) => log::warn!("there are no key files to reload; changing a secret requires a restart"),
+        Ok(false) => log::warn!("there are no key files to reload; another secret requires a restart"),
         Err(error) => log::error!("{error}; the previous keys stay in use"),
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use super::UsageError;
 use super::engine_password::{PASSWORD, PASSWORD_FILE};
 use super::nearest::{did_you_mean, nearest};
-use crate::auth::Role;
+use super::secrets::SecretVariables;
 use crate::config::is_service_link;
 
 /// The prefix of the names of Esker's variables.
@@ -28,14 +28,6 @@ impl fmt::Display for EnvError {
 }
 
 impl std::error::Error for EnvError {}
-
-/// Returns the environment variable that holds a role's HMAC secret.
-pub(super) const fn secret_variable(role: Role) -> &'static str {
-    match role {
-        Role::Publisher => "ESKER_PUBLISHER_SECRET",
-        Role::Subscriber => "ESKER_SUBSCRIBER_SECRET",
-    }
-}
 
 /// The environment variables that concern Esker. An empty variable counts as unset, because configuration files for containers
 /// often set one with `${X:-}`.
@@ -72,7 +64,7 @@ impl Environment {
     /// Returns a warning for each variable that nothing reads, because its name may be misspelled. The warnings don't show
     /// values, which may be secrets.
     pub(super) fn unknown<'a>(&self, options: impl Iterator<Item = &'a str>) -> Vec<String> {
-        let secrets = [Role::Publisher, Role::Subscriber].map(secret_variable);
+        let secrets = SecretVariables::all().map(|name| -> &'a str { name });
         let known: Vec<_> = options.chain(secrets).chain(OWN).collect();
         let is_unknown =
             |name: &&String| name.starts_with(PREFIX) && !known.contains(&name.as_str()) && !is_service_variable(name);

@@ -1,6 +1,7 @@
 //! Reports errors of the library in terms of the command line.
 
 use super::options::OPTIONS;
+use super::secrets::SecretVariables;
 use crate::broker::StartError;
 use crate::config::ConfigError;
 
@@ -31,11 +32,13 @@ pub fn describe(error: &dyn std::fmt::Display) -> String {
 /// Returns what sets a setting on the command line.
 fn option(setting: &str) -> Option<String> {
     match setting {
-        "publisher_secret" => Some("ESKER_PUBLISHER_SECRET".to_owned()),
-        "subscriber_secret" => Some("ESKER_SUBSCRIBER_SECRET".to_owned()),
         "engine_password" => Some("ESKER_ENGINE_PASSWORD".to_owned()),
         "in_memory" => Some("--data :memory:".to_owned()),
         _ => {
+            let variable = format!("ESKER_{}", setting.to_ascii_uppercase());
+            if SecretVariables::all().any(|known| known == variable) {
+                return Some(variable);
+            }
             let long = setting.replace('_', "-");
             OPTIONS.iter().any(|option| option.long == long).then(|| format!("--{long}"))
         }
@@ -67,7 +70,8 @@ mod tests {
             "{keys}"
         );
         assert!(
-            describe(&ConfigError::TwoKeys(Role::Publisher)).contains("ESKER_PUBLISHER_SECRET and --publisher-key")
+            describe(&ConfigError::TwoKeys(Role::Publisher))
+                .contains("ESKER_PUBLISHER_SECRET, ESKER_PUBLISHER_SECRET_FILE and --publisher-key")
         );
         let passwords = describe(&ConfigError::TwoEnginePasswords);
         assert!(passwords.contains("the URL of --engine and in ESKER_ENGINE_PASSWORD; set only one"), "{passwords}");

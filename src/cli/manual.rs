@@ -20,6 +20,14 @@ const DESCRIPTION: &[&str] = &[
 const VARIABLES: &[(&str, &str)] = &[
     ("ESKER_PUBLISHER_SECRET, ESKER_SUBSCRIBER_SECRET", "HMAC secrets of at least 32 bytes, instead of key files."),
     (
+        "ESKER_PUBLISHER_SECRET_FILE, ESKER_SUBSCRIBER_SECRET_FILE",
+        "The paths of files that contain the secrets; one line end at the end of a file is ignored.",
+    ),
+    (
+        "ESKER_PUBLISHER_SECRET_PREVIOUS, ESKER_SUBSCRIBER_SECRET_PREVIOUS",
+        "The previous secrets; tokens signed with them are still accepted.",
+    ),
+    (
         "ESKER_ENGINE_PASSWORD, ESKER_ENGINE_PASSWORD_FILE",
         "The engine's password, or the path of a file that contains it; one line end at the end of the file is ignored.",
     ),
@@ -44,7 +52,10 @@ const VARIABLES: &[(&str, &str)] = &[
 
 const FILES: &[(&str, &str)] = &[
     ("esker-data/records.db", "The records, a SQLite database; --data chooses another directory."),
-    ("FILE.previous", "The previous key, next to the key file FILE; tokens signed with it are still accepted."),
+    (
+        "FILE.previous",
+        "The previous keys, next to the key file or secret file FILE; tokens signed with them are still accepted.",
+    ),
     ("/etc/default/esker", "Environment variables for the service, if esker was installed as a package."),
     ("/etc/esker/secrets.env", "The service's secrets, generated when the package is installed."),
     ("/var/lib/esker", "The service's records."),
@@ -62,7 +73,7 @@ const SIGNALS: &[(&str, &str)] = &[
         "Ends all streams, at once or spread over the time of --drain, completes running requests and exits, within 10 \
          seconds after that time. A second signal exits immediately.",
     ),
-    ("SIGHUP", "Reloads key files."),
+    ("SIGHUP", "Reloads the files of keys and secrets."),
     ("SIGXFSZ", "Ignored: a write beyond the file size limit fails like a write to a full disk."),
 ];
 

@@ -15,6 +15,7 @@ mod manual;
 mod nearest;
 mod options;
 mod progress;
+mod secrets;
 mod token;
 mod tools;
 mod unknown;
@@ -22,7 +23,6 @@ mod values;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStringExt as _;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
@@ -32,11 +32,9 @@ pub use self::failure::{describe, is_usage};
 pub use self::health::HealthCheck;
 pub use self::token::{MintError, TokenRequest};
 pub use self::tools::{RecordTool, ToolEnd, ToolError};
-use crate::auth::{KeyError, Role, Secret};
 use crate::config::{Config, is_service_link};
 use crate::http::access_log::AccessLogFormat;
 use crate::logging::LogOptions;
-use environment::secret_variable;
 use options::{Choices, Effect, OPTIONS, Opt, help_text};
 use unknown::{unexpected_argument, unknown_broker_option, unknown_option};
 
@@ -136,10 +134,7 @@ impl Config {
 
 /// Returns the defaults, changed by the environment.
 fn read_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Choices, UsageError> {
-    let secret = |role| secret(role, &get);
-    let config = [Role::Publisher, Role::Subscriber]
-        .into_iter()
-        .fold(Config::new(), |config, role| config.secret(role, secret(role)));
+    let config = secrets::apply(Config::new(), &get);
     let config = match engine_password::read(&get)? {
         Some(password) => config.engine_password(password),
         None => config,
@@ -161,11 +156,6 @@ fn warnings(environment: &Environment) -> Vec<String> {
     let mut warnings = environment.unknown(options.iter().map(String::as_str));
     warnings.extend(environment.foreign_port());
     warnings
-}
-
-/// Returns a role's HMAC secret. There is no option for it, because all users of a machine can read command lines.
-fn secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> Option<Result<Secret, KeyError>> {
-    get(secret_variable(role)).map(|text| Secret::new(text.into_vec()))
 }
 
 /// Parses a command line and the environment. The command line takes precedence.
@@ -316,7 +306,7 @@ mod tests {
         assert!(shown.contains(r#"Publisher, names: ["news*", "stats"], ttl: 90s"#), "{shown}");
         assert!(!shown.contains("s3cret"));
         let shown = run(&["token", "--subscribe", "events"], &environment).unwrap();
-        assert!(shown.contains("ttl: 3600s, secret: None"), "{shown}");
+        assert!(shown.contains("ttl: 3600s, secret: Missing"), "{shown}");
     }
 
     #[test]

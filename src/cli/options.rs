@@ -125,7 +125,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "FILE",
         default: "none",
-        help: "PEM public key for publisher tokens",
+        help: "PEM key or JWK Set: publisher tokens",
         effect: Effect::Value(|config, text| Ok(config.publisher_key(text))),
     },
     Opt {
@@ -133,8 +133,40 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "FILE",
         default: "none",
-        help: "PEM public key for subscriber tokens",
+        help: "PEM key or JWK Set: subscriber tokens",
         effect: Effect::Value(|config, text| Ok(config.subscriber_key(text))),
+    },
+    Opt {
+        long: "leeway",
+        short: None,
+        value: "TIME",
+        default: "5s",
+        help: "accept tokens TIME before their nbf",
+        effect: Effect::Value(|config, text| parse_duration(text).map(|time| config.leeway(time))),
+    },
+    Opt {
+        long: "audience",
+        short: None,
+        value: "NAME",
+        default: "esker",
+        help: "`aud` of tokens that have one",
+        effect: Effect::Value(|config, text| Ok(config.audience(text))),
+    },
+    Opt {
+        long: "issuer",
+        short: None,
+        value: "URL",
+        default: "any",
+        help: "required `iss` of tokens",
+        effect: Effect::Value(|config, text| Ok(config.issuer(text))),
+    },
+    Opt {
+        long: "topics-claim",
+        short: None,
+        value: "NAME",
+        default: "topics",
+        help: "claim that lists a token's topics",
+        effect: Effect::Value(|config, text| Ok(config.topics_claim(text))),
     },
     Opt {
         long: "origin",
@@ -436,7 +468,8 @@ pub(super) fn help_text() -> String {
     text.push_str(
         "  -h, --help                      print this help\n  -V, --version                   print the version\n\n\
          Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET can\n\
-         hold HMAC secrets of at least 32 bytes. SIGHUP reloads key files.\n\
+         hold HMAC secrets of at least 32 bytes, or with _FILE added, name files with\n\
+         secrets. SIGHUP reloads these and key files.\n\
          With --no-auth, only web pages from this machine have access; --origin '*'\n\
          allows all. TIME takes ms s m h, SIZE takes K M G. Every option has an\n\
          environment variable (--history-age: ESKER_HISTORY_AGE); the command line\n\

@@ -2,16 +2,18 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
-use super::environment::secret_variable;
+use super::secrets::{SecretVariables, read_secret};
 use super::values::parse_duration;
 use super::{Command, UsageError, unknown_option, usage_error};
 use crate::auth::{KeyError, Role, Secret, mint};
 use crate::clock::{Clock, millis};
 use crate::hub::TopicName;
+use crate::keys::{self, KeyFileError};
 
 /// The default lifetime of a token.
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
@@ -32,8 +34,9 @@ Usage: esker token --publish NAME… [--ttl TIME]
 NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for
 /events, /insert and /audit, or stats (--publish) for /stats, /metrics and /topics.
 The token is signed (HS256) with ESKER_PUBLISHER_SECRET or
-ESKER_SUBSCRIBER_SECRET. If the broker uses key files, sign tokens elsewhere
-with the private key; esker never sees it.
+ESKER_SUBSCRIBER_SECRET, or with the secret in ESKER_PUBLISHER_SECRET_FILE or
+ESKER_SUBSCRIBER_SECRET_FILE. If the broker uses key files, sign tokens
+elsewhere with the private key; esker never sees it.
 ";
 
 /// The parameters of a token to create.
@@ -42,7 +45,17 @@ pub struct TokenRequest {
     role: Role,
     names: Vec<String>,
     ttl: Duration,
-    secret: Option<Result<Secret, KeyError>>,
+    secret: SigningSecret,
+}
+
+/// Where the secret that signs a token comes from.
+#[derive(Debug)]
+enum SigningSecret {
+    Missing,
+    Variable(Result<Secret, KeyError>),
+    File(PathBuf),
+    /// The variables for the secret and for its file are both set.
+    Both,
 }
 
 /// Why a token could not be created.
@@ -52,6 +65,10 @@ pub enum MintError {
     NoSecret(Role),
     /// The role's secret is not valid.
     Secret(Role, KeyError),
+    /// The role has a secret and a secret file.
+    Both(Role),
+    /// The role's secret file can't be used.
+    File(KeyFileError),
     /// The token could not be signed.
     Sign(String),
 }
@@ -60,9 +77,15 @@ impl fmt::Display for MintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSecret(role) => {
-                write!(f, "there is no secret to sign with; set {} to the broker's secret", secret_variable(*role))
+                let SecretVariables { secret, file, .. } = SecretVariables::of(*role);
+                write!(f, "there is no secret to sign with; set {secret} to the broker's secret, or {file} to its file")
             }
-            Self::Secret(role, error) => write!(f, "{} {error}", secret_variable(*role)),
+            Self::Secret(role, error) => write!(f, "{} {error}", SecretVariables::of(*role).secret),
+            Self::Both(role) => {
+                let SecretVariables { secret, file, .. } = SecretVariables::of(*role);
+                write!(f, "{secret} and {file} are both set; set only one")
+            }
+            Self::File(error) => error.fmt(f),
             Self::Sign(error) => write!(f, "the token could not be signed: {error}"),
         }
     }
@@ -71,9 +94,9 @@ impl fmt::Display for MintError {
 impl std::error::Error for MintError {}
 
 impl MintError {
-    /// Returns whether the error is a usage error: the secret is invalid rather than missing.
+    /// Returns whether the error is a usage error: a variable is invalid rather than missing.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Secret(..))
+        matches!(self, Self::Secret(..) | Self::Both(_))
     }
 }
 
@@ -81,10 +104,15 @@ impl TokenRequest {
     /// Creates the token. It is valid for at least its lifetime after it was printed, and up to a second longer, because tokens
     /// expire at whole seconds.
     pub fn mint(&self) -> Result<String, MintError> {
-        let secret = self.secret.as_ref().ok_or(MintError::NoSecret(self.role))?;
-        let secret = secret.as_ref().map_err(|error| MintError::Secret(self.role, *error))?;
+        let secret = match &self.secret {
+            SigningSecret::Missing => return Err(MintError::NoSecret(self.role)),
+            SigningSecret::Variable(Err(error)) => return Err(MintError::Secret(self.role, *error)),
+            SigningSecret::Both => return Err(MintError::Both(self.role)),
+            SigningSecret::Variable(Ok(secret)) => secret.clone(),
+            SigningSecret::File(path) => keys::read_secret_file(self.role, path).map_err(MintError::File)?,
+        };
         let expires = (Clock::new().now().unix_millis + HANDOVER_MILLIS + millis(self.ttl)).div_ceil(1000);
-        mint(secret, &self.names, expires).map_err(|error| MintError::Sign(error.to_string()))
+        mint(&secret, &self.names, expires).map_err(|error| MintError::Sign(error.to_string()))
     }
 }
 
@@ -120,8 +148,18 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
                                                    --subscribe NAME",
         )
     })?;
-    let secret = super::secret(role, get);
+    let secret = find_secret(role, get);
     Ok(Command::Mint(TokenRequest { role, names, ttl, secret }))
+}
+
+fn find_secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> SigningSecret {
+    let SecretVariables { secret, file, .. } = SecretVariables::of(role);
+    match (read_secret(secret, &get), get(file)) {
+        (None, None) => SigningSecret::Missing,
+        (Some(secret), None) => SigningSecret::Variable(secret),
+        (None, Some(file)) => SigningSecret::File(file.into()),
+        (Some(_), Some(_)) => SigningSecret::Both,
+    }
 }
 
 fn parse_lifetime(text: &str) -> Result<Duration, UsageError> {

@@ -5,16 +5,16 @@ use std::ffi::OsStr;
 use super::UsageError;
 use super::commands::COMMANDS;
 use super::engine_password::PASSWORD;
-use super::environment::secret_variable;
 use super::nearest::{did_you_mean, nearest};
 use super::options::OPTIONS;
+use super::secrets::SecretVariables;
 use crate::auth::Role;
 
 /// Options that don't exist, because all users of a machine can read command lines, and the variables to use.
 const SECRETS: [(&str, &str); 3] = [
     ("--engine-password", PASSWORD),
-    ("--publisher-secret", secret_variable(Role::Publisher)),
-    ("--subscriber-secret", secret_variable(Role::Subscriber)),
+    ("--publisher-secret", SecretVariables::of(Role::Publisher).secret),
+    ("--subscriber-secret", SecretVariables::of(Role::Subscriber).secret),
 ];
 
 /// Returns the error for a word that is neither an option nor the value of one.

@@ -6,21 +6,22 @@ mod address;
 mod engine;
 mod settings;
 mod settle;
+mod tokens;
 mod trusted;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::auth::{KeyError, Role, Secret};
 use crate::store::Location;
 
 pub use access_log::AccessLog;
 pub use address::{ListenAddress, ParseAddressError};
 use engine::EngineConfig;
-pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, Settings};
+pub use settings::{Access, ConfigError, KeySource, MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, RoleKey, Settings};
 #[cfg(feature = "cli")]
 pub use settle::is_service_link;
+use tokens::TokenConfig;
 pub use trusted::TrustedProxies;
 
 /// The configuration of a broker. Every setting has a default, and a method with the name of the binary's option. Values are
@@ -49,8 +50,7 @@ pub struct Config {
     threads: Option<usize>,
     no_auth: bool,
     console: bool,
-    publisher: RoleKeys,
-    subscriber: RoleKeys,
+    tokens: TokenConfig,
     /// `None` if it was not set.
     data: Option<Location>,
     latest_bytes: usize,
@@ -78,13 +78,6 @@ pub struct Config {
     access_log: Option<AccessLog>,
 }
 
-/// The secret and the key file of one role.
-#[derive(Clone, Debug, Default)]
-struct RoleKeys {
-    secret: Option<Result<Secret, KeyError>>,
-    file: Option<PathBuf>,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -97,8 +90,7 @@ impl Default for Config {
             threads: None,
             no_auth: false,
             console: true,
-            publisher: RoleKeys::default(),
-            subscriber: RoleKeys::default(),
+            tokens: TokenConfig::default(),
             data: None,
             latest_bytes: 1 << 30,
             engine: EngineConfig::default(),
@@ -182,43 +174,6 @@ impl Config {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
-        self
-    }
-
-    /// Sets the HMAC secret of publishers' tokens, at least 32 bytes. Excludes [`publisher_key`](Config::publisher_key).
-    #[must_use]
-    pub fn publisher_secret(self, secret: impl Into<Vec<u8>>) -> Self {
-        self.secret(Role::Publisher, Some(Secret::new(secret)))
-    }
-
-    /// Sets the HMAC secret of subscribers' tokens, at least 32 bytes. Excludes [`subscriber_key`](Config::subscriber_key).
-    #[must_use]
-    pub fn subscriber_secret(self, secret: impl Into<Vec<u8>>) -> Self {
-        self.secret(Role::Subscriber, Some(Secret::new(secret)))
-    }
-
-    pub(crate) fn secret(mut self, role: Role, secret: Option<Result<Secret, KeyError>>) -> Self {
-        match role {
-            Role::Publisher => self.publisher.secret = secret,
-            Role::Subscriber => self.subscriber.secret = secret,
-        }
-        self
-    }
-
-    /// Sets the file that contains the public key of publishers' tokens in PEM. Tokens of the previous key, in a file of the
-    /// same name with `.previous` appended, are still accepted. [`Broker::reload_keys`](crate::Broker::reload_keys) reads the
-    /// files again. Excludes [`publisher_secret`](Config::publisher_secret).
-    #[must_use]
-    pub fn publisher_key(mut self, file: impl Into<PathBuf>) -> Self {
-        self.publisher.file = Some(file.into());
-        self
-    }
-
-    /// Sets the file that contains the public key of subscribers' tokens in PEM, as
-    /// [`publisher_key`](Config::publisher_key) does for publishers.
-    #[must_use]
-    pub fn subscriber_key(mut self, file: impl Into<PathBuf>) -> Self {
-        self.subscriber.file = Some(file.into());
         self
     }
 

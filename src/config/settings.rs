@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{AccessLog, ListenAddress, TrustedProxies};
-use crate::auth::{KeyError, Role, Secret};
+use crate::auth::{ClaimRules, KeyError, Role, Secret};
 use crate::engine::settings::MAX_REPLICAS;
 use crate::engine::{EngineSettings, EngineUrlError};
 use crate::http::Origins;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub threads: usize,
     /// Which requests are accepted.
     pub access: Access,
+    /// What tokens must claim.
+    pub claims: ClaimRules,
     /// Whether `GET /` has the console.
     pub console: bool,
     /// Where this broker stores records. `None` if the engine does, or if it was built without records.
@@ -94,19 +96,37 @@ pub enum Access {
     /// Requests with a token that one of these keys verifies.
     Tokens {
         /// Verifies publishers' tokens.
-        publisher: KeySource,
+        publisher: RoleKey,
         /// Verifies subscribers' tokens.
-        subscriber: KeySource,
+        subscriber: RoleKey,
     },
 }
 
-/// Where a role's key comes from.
+/// The keys of a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleKey {
+    /// Where the keys in use come from.
+    pub source: KeySource,
+    /// The previous secret, whose tokens are still accepted.
+    pub previous: Option<Secret>,
+}
+
+/// Where a role's keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// An HMAC secret.
     Secret(Secret),
-    /// A public key in PEM.
+    /// A file with an HMAC secret.
+    SecretFile(PathBuf),
+    /// A file with a public key in PEM, or with a JWK Set.
     File(PathBuf),
+}
+
+impl KeySource {
+    /// Returns whether the keys are in a file, which may change.
+    pub fn is_file(&self) -> bool {
+        !matches!(self, Self::Secret(_))
+    }
 }
 
 /// Why a configuration is invalid.
@@ -119,10 +139,18 @@ pub enum ConfigError {
     NoKeys,
     /// Authentication is on, and this role has no key.
     NoKey(Role),
-    /// This role has both a secret and a key file.
+    /// This role has more than one of a secret, a secret file and a key file.
     TwoKeys(Role),
     /// This role's secret can't be used.
     Secret(Role, KeyError),
+    /// This role's previous secret can't be used.
+    PreviousSecret(Role, KeyError),
+    /// This setting is an empty text.
+    Empty(&'static str),
+    /// `leeway` is longer than 10 minutes.
+    Leeway,
+    /// The claim of this name can't be `topics_claim`, because it has a meaning of its own.
+    TopicsClaim(String),
     /// There are not 1 to 1024 threads.
     Threads,
     /// This duration is not between 10 ms and a day.
@@ -189,9 +217,21 @@ impl fmt::Display for ConfigError {
                  start with `no_auth` to let everybody publish and subscribe"
             ),
             Self::TwoKeys(role) => {
-                write!(f, "there are two {role} keys, `{role}_secret` and `{role}_key`; set only one")
+                write!(
+                    f,
+                    "there are several {role} keys; set only one of `{role}_secret`, `{role}_secret_file` and \
+                     `{role}_key`"
+                )
             }
             Self::Secret(role, error) => write!(f, "`{role}_secret` {error}"),
+            Self::PreviousSecret(role, error) => write!(f, "`{role}_secret_previous` {error}"),
+            Self::Empty(name) => write!(f, "`{name}` must not be empty"),
+            Self::Leeway => f.write_str("`leeway` must be at most 10m"),
+            Self::TopicsClaim(name) => write!(
+                f,
+                "`topics_claim` can't be {name:?}, which has a meaning of its own; use the name of a claim that is a \
+                 list of topics"
+            ),
             Self::Threads => f.write_str("`threads` must be between 1 and 1024"),
             Self::Duration(name) => write!(f, "`{name}` must be between 10ms and 24h"),
             Self::StreamAge => f.write_str("`max_stream_age` must be at least 1s"),
@@ -266,7 +306,7 @@ fn missing_feature(feature: &str) -> &'static str {
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Secret(_, error) => Some(error),
+            Self::Secret(_, error) | Self::PreviousSecret(_, error) => Some(error),
             Self::Engine(error) => Some(error),
             _ => None,
         }

@@ -4,8 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, MAX_RATE};
-use super::{Access, Config, ConfigError, KeySource, ListenAddress, RoleKeys, Settings, TrustedProxies};
-use crate::auth::Role;
+use super::{Access, Config, ConfigError, ListenAddress, Settings, TrustedProxies};
 use crate::http::Origins;
 use crate::http::origin::OriginPattern;
 use crate::quota::Rate;
@@ -29,7 +28,7 @@ const CONNECTIONS_FOR_REQUESTS: usize = 64;
 impl Config {
     /// Fills in the defaults and checks all values. `descriptors` is the process's descriptor limit.
     pub(crate) fn settle(&self, descriptors: usize) -> Result<Settings, ConfigError> {
-        let access = self.settle_access()?;
+        let access = if self.no_auth { Access::Everybody } else { self.tokens.settle_access()? };
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or_else(cores);
         if !(1..=1024).contains(&threads) {
@@ -58,6 +57,7 @@ impl Config {
             admin: self.admin.clone(),
             threads,
             access,
+            claims: self.tokens.settle_claims()?,
             console: self.console,
             data: self.settle_data(is_shared),
             unused_data: self.data.clone().filter(|_| is_shared),
@@ -109,20 +109,6 @@ impl Config {
         let by_default = (per_second * BURST_SECONDS).min(MAX_RATE);
         let burst = self.publish_burst.unwrap_or(by_default);
         Ok(Some(Rate { per_second: per_second as u64, burst: burst as u64 }))
-    }
-
-    fn settle_access(&self) -> Result<Access, ConfigError> {
-        if self.no_auth {
-            return Ok(Access::Everybody);
-        }
-        let publisher = self.publisher.settle(Role::Publisher)?;
-        let subscriber = self.subscriber.settle(Role::Subscriber)?;
-        match (publisher, subscriber) {
-            (Some(publisher), Some(subscriber)) => Ok(Access::Tokens { publisher, subscriber }),
-            (None, None) => Err(ConfigError::NoKeys),
-            (None, Some(_)) => Err(ConfigError::NoKey(Role::Publisher)),
-            (Some(_), None) => Err(ConfigError::NoKey(Role::Subscriber)),
-        }
     }
 
     fn check_bounds(&self) -> Result<(), ConfigError> {
@@ -217,22 +203,9 @@ pub fn is_service_link(text: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-impl RoleKeys {
-    fn settle(&self, role: Role) -> Result<Option<KeySource>, ConfigError> {
-        match (&self.secret, &self.file) {
-            (None, None) => Ok(None),
-            (None, Some(file)) => Ok(Some(KeySource::File(file.clone()))),
-            (Some(Ok(secret)), None) => Ok(Some(KeySource::Secret(secret.clone()))),
-            (Some(Err(error)), None) => Err(ConfigError::Secret(role, *error)),
-            (Some(_), Some(_)) => Err(ConfigError::TwoKeys(role)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{KeyError, Secret};
 
     #[test]
     fn connections_follow_the_descriptor_limit() {
@@ -303,27 +276,6 @@ mod tests {
         for wrong in ["http://10.96.0.17:3000", "tcp:80", "x"] {
             assert_eq!(settle(wrong), Err(ConfigError::Port(wrong.into())));
         }
-    }
-
-    #[test]
-    fn each_role_needs_one_key() {
-        let settle = |config: Config| config.port(0).settle(1000).map(|settings| settings.access);
-        let (long, short) = (vec![b'x'; 32], vec![b'x'; 31]);
-        let publisher = Config::new().publisher_secret(long.clone());
-        assert_eq!(settle(Config::new()), Err(ConfigError::NoKeys));
-        assert_eq!(settle(publisher.clone()), Err(ConfigError::NoKey(Role::Subscriber)));
-        assert_eq!(settle(Config::new().subscriber_key("f")), Err(ConfigError::NoKey(Role::Publisher)));
-        let weak = publisher.clone().subscriber_secret(short);
-        assert_eq!(settle(weak.clone()), Err(ConfigError::Secret(Role::Subscriber, KeyError::Short(31))));
-        assert_eq!(settle(weak.no_auth(true)), Ok(Access::Everybody));
-        let both = publisher.clone().publisher_key("f").subscriber_key("f");
-        assert_eq!(settle(both), Err(ConfigError::TwoKeys(Role::Publisher)));
-        let expected = Access::Tokens {
-            publisher: KeySource::Secret(Secret::new(long).unwrap()),
-            subscriber: KeySource::File("f".into()),
-        };
-        assert_eq!(settle(publisher.clone().subscriber_key("f")), Ok(expected));
-        assert!(!format!("{publisher:?}").contains("xx"), "the Debug output must not contain a secret");
     }
 
     #[test]

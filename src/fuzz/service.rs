@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::api::{Context, Service};
-use crate::auth::{Auth, Key, Keyring, Secret, TokenCache};
+use crate::auth::{Auth, ClaimRules, Key, Keyring, Secret, TokenCache};
 #[cfg(test)]
 use crate::clock::Clock;
 use crate::clock::Now;
@@ -57,7 +57,7 @@ thread_local! {
     static OPEN: RefCell<Service> = RefCell::new(service(Config::new().max_body(MAX_BODY), Auth::Open));
     static LOCKED: RefCell<Service> = RefCell::new(service(
         Config::new().max_body(MAX_BODY).origin(ORIGIN),
-        Auth::tokens(keyring(PUBLISHER), keyring(SUBSCRIBER)),
+        Auth::tokens(keyring(PUBLISHER), keyring(SUBSCRIBER), ClaimRules::default()),
     ));
 }
 
@@ -105,7 +105,7 @@ pub fn context<'a>(service: &'a Service, tokens: &'a RefCell<TokenCache>, now: N
 
 /// Returns a keyring with one secret.
 pub fn keyring(secret: &[u8]) -> Keyring {
-    Keyring { current: Key::from_secret(&Secret::new(secret).expect("it is long enough")), previous: None }
+    Key::from_secret(&Secret::new(secret).expect("it is long enough")).into()
 }
 
 fn service(config: Config, auth: Auth) -> Service {

@@ -13,18 +13,20 @@ use serde_json::Value;
 use super::input::Input;
 use super::service::{self, SUBSCRIBER, keyring};
 use crate::api::{Plan, plan};
-use crate::auth::{Auth, AuthError, Grant, Key, Keyring, Keyrings, Role, Secret, TokenCache};
+use crate::auth::{Auth, AuthError, ClaimRules, Grant, KeySet, Keyring, Keyrings, Role, Secret, TokenCache};
 use crate::clock::Now;
 use crate::http::{Parsed, head};
 
 /// The current time in all inputs, in seconds since the Unix epoch.
 const NOW: u64 = 1_000_000;
+/// How much earlier than `nbf` a token is accepted by default, in seconds.
+const LEEWAY: u64 = 5;
 /// The topic of all requests.
 const TOPIC: &str = "greeting1";
 /// Longer tokens are not sent, because a head must have room for several of them.
 const MAX_SENT: usize = 1500;
 /// The maximum size of a key file.
-const MAX_PEM: usize = 8 << 10;
+const MAX_FILE: usize = 8 << 10;
 
 /// Runs one input: a byte that chooses what to do, and a token, a header, claims or a key file.
 pub fn token(bytes: &[u8]) {
@@ -186,7 +188,7 @@ impl NaiveGrant {
             Some(one) => one == "esker",
             None => true,
         };
-        let is_valid = expires > NOW && begins <= NOW && is_ours;
+        let is_valid = expires > NOW && begins <= NOW + LEEWAY && is_ours;
         is_valid.then_some(Self { expires, names, patterns })
     }
 
@@ -233,17 +235,19 @@ fn has_repeated_claim(claims: &[u8]) -> bool {
     ["exp", "nbf", "aud", "sub", "topics"].iter().any(is_twice)
 }
 
-/// Parses a file that may contain a public key, and checks that its text does not work as an HMAC secret.
-fn parse_key(pem: &[u8]) {
-    let pem = &pem[..pem.len().min(MAX_PEM)];
-    let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
-    assert_eq!(Secret::new(pem).is_ok(), pem.len() >= 32 && !has(b"-----BEGIN "));
-    let Ok(key) = Key::from_pem(pem) else { return };
-    assert!(has(b"PUBLIC KEY-----") && !has(b"PRIVATE KEY-----"));
+/// Parses a file that may contain public keys, and checks that its text does not work as an HMAC secret.
+fn parse_key(file: &[u8]) {
+    let file = &file[..file.len().min(MAX_FILE)];
+    let has = |text: &[u8]| file.windows(text.len()).any(|window| window == text);
+    let json = serde_json::from_slice::<Value>(file).unwrap_or_default();
+    let is_jwk = json.get("keys").is_some() || json.get("kty").is_some();
+    assert_eq!(Secret::new(file).is_ok(), file.len() >= 32 && !has(b"-----BEGIN ") && !is_jwk);
+    let Ok((keys, _)) = KeySet::parse(file) else { return };
+    assert!(is_jwk || has(b"PUBLIC KEY-----") && !has(b"PRIVATE KEY-----"));
     let claims = [&br#"{"alg":"HS256"}"#[..], br#"{"exp":1000010,"topics":["*"]}"#];
     let parts = claims.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-    let token = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(sign(pem, &parts)));
-    let publisher = keyring(service::PUBLISHER);
-    let Auth::Tokens(keyrings) = Auth::tokens(publisher, Keyring { current: key, previous: None }) else { return };
+    let token = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(sign(file, &parts)));
+    let (publisher, subscriber) = (keyring(service::PUBLISHER), Keyring { current: keys, previous: Vec::new() });
+    let Auth::Tokens(keyrings) = Auth::tokens(publisher, subscriber, ClaimRules::default()) else { return };
     assert!(matches!(authorize(&keyrings, token.as_bytes()), Err(AuthError::Algorithm(..))));
 }

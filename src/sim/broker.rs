@@ -48,7 +48,7 @@ impl<K: Reactor> Broker<K> {
     /// Starts a broker as [`crate::Broker::start`] does, but without threads.
     pub fn start(config: &Config, env: Env<'_, K>) -> Result<Self, StartError> {
         let settings = config.settle(DESCRIPTORS)?;
-        let auth = open_auth(&settings.access)?;
+        let auth = open_auth(&settings)?;
         let is_stored = settings.data.is_some();
         let mut records = is_stored.then(|| Store::open_tuned(env.location, env.tuning)).transpose()?;
         let clock = Clock::manual(env.clock);

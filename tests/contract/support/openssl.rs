@@ -47,10 +47,43 @@ impl KeyPair {
         self.openssl(&["pkey", "-in", "private.pem", "-pubout"])
     }
 
+    /// Returns the public key as a JWK (RFC 7517) with this `kid`.
+    pub fn jwk(&self, kid: &str) -> Value {
+        let der = self.openssl(&["pkey", "-in", "private.pem", "-pubout", "-outform", "DER"]);
+        // The key is at the end; the point on a curve is its two coordinates.
+        let part = |from: usize, len: usize| tokens::base64url(&der[der.len() - from..][..len]);
+        match self.kind {
+            "RSA" => json!({"kty": "RSA", "kid": kid, "n": tokens::base64url(self.modulus()), "e": "AQAB"}),
+            "EC" if der.len() > 100 => {
+                json!({"kty": "EC", "kid": kid, "crv": "P-384", "x": part(96, 48), "y": part(48, 48)})
+            }
+            "EC" => json!({"kty": "EC", "kid": kid, "crv": "P-256", "x": part(64, 32), "y": part(32, 32)}),
+            _ => json!({"kty": "OKP", "kid": kid, "crv": "Ed25519", "x": part(32, 32)}),
+        }
+    }
+
+    fn modulus(&self) -> Vec<u8> {
+        let printed = self.openssl(&["rsa", "-in", "private.pem", "-noout", "-modulus"]);
+        let printed = String::from_utf8(printed).expect("hexadecimal digits");
+        let digits = printed.trim().strip_prefix("Modulus=").expect("a modulus");
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("a byte")).collect()
+    }
+
     /// Returns a token whose header names an algorithm, signed with that algorithm if the key supports it, or else with the
     /// key's own.
     pub fn sign(&self, algorithm: &str, claims: &Value) -> String {
-        let message = tokens::message(&json!({"alg": algorithm, "typ": "JWT"}).to_string(), &claims.to_string());
+        self.sign_with_header(&json!({"alg": algorithm, "typ": "JWT"}), claims)
+    }
+
+    /// Returns a token like [`KeyPair::sign`], whose header names the key as well.
+    pub fn sign_as(&self, kid: &str, algorithm: &str, claims: &Value) -> String {
+        self.sign_with_header(&json!({"alg": algorithm, "typ": "JWT", "kid": kid}), claims)
+    }
+
+    /// Returns a token with this header, signed as its `alg` says.
+    pub fn sign_with_header(&self, header: &Value, claims: &Value) -> String {
+        let algorithm = header["alg"].as_str().expect("a header has an algorithm");
+        let message = tokens::message(&header.to_string(), &claims.to_string());
         std::fs::write(self.home.path.join("message"), &message).expect("a file can be written");
         tokens::join(&message, &self.signature(algorithm))
     }
