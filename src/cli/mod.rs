@@ -306,7 +306,7 @@ mod tests {
         assert!(shown.contains(r#"Publisher, names: ["news*", "stats"], ttl: 90s"#), "{shown}");
         assert!(!shown.contains("s3cret"));
         let shown = run(&["token", "--subscribe", "events"], &environment).unwrap();
-        assert!(shown.contains("ttl: 3600s, secret: Missing"), "{shown}");
+        assert!(shown.contains("ttl: 3600s, secret: Missing, "), "{shown}");
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 use super::secrets::{SecretVariables, read_secret};
 use super::values::parse_duration;
-use super::{Command, UsageError, unknown_option, usage_error};
-use crate::auth::{KeyError, Role, Secret, mint};
+use super::{Command, UsageError, into_utf8, unknown_option, usage_error};
+use crate::auth::{ClaimRules, KeyError, Role, Secret, mint};
 use crate::clock::{Clock, millis};
 use crate::hub::TopicName;
 use crate::keys::{self, KeyFileError};
@@ -36,7 +37,8 @@ NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for
 The token is signed (HS256) with ESKER_PUBLISHER_SECRET or
 ESKER_SUBSCRIBER_SECRET, or with the secret in ESKER_PUBLISHER_SECRET_FILE or
 ESKER_SUBSCRIBER_SECRET_FILE. If the broker uses key files, sign tokens
-elsewhere with the private key; esker never sees it.
+elsewhere with the private key; esker never sees it. ESKER_ISSUER and
+ESKER_TOPICS_CLAIM have the same effect on the token as on the broker.
 ";
 
 /// The parameters of a token to create.
@@ -46,6 +48,8 @@ pub struct TokenRequest {
     names: Vec<String>,
     ttl: Duration,
     secret: SigningSecret,
+    /// The broker's, as far as the environment contains them.
+    rules: ClaimRules,
 }
 
 /// Where the secret that signs a token comes from.
@@ -112,7 +116,7 @@ impl TokenRequest {
             SigningSecret::File(path) => keys::read_secret_file(self.role, path).map_err(MintError::File)?,
         };
         let expires = (Clock::new().now().unix_millis + HANDOVER_MILLIS + millis(self.ttl)).div_ceil(1000);
-        mint(&secret, &self.names, expires).map_err(|error| MintError::Sign(error.to_string()))
+        mint(&secret, &self.names, expires, &self.rules).map_err(|error| MintError::Sign(error.to_string()))
     }
 }
 
@@ -148,8 +152,8 @@ pub(super) fn parse(mut parser: lexopt::Parser, get: impl Fn(&str) -> Option<OsS
                                                    --subscribe NAME",
         )
     })?;
-    let secret = find_secret(role, get);
-    Ok(Command::Mint(TokenRequest { role, names, ttl, secret }))
+    let secret = find_secret(role, &get);
+    Ok(Command::Mint(TokenRequest { role, names, ttl, secret, rules: read_rules(get)? }))
 }
 
 fn find_secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> SigningSecret {
@@ -159,6 +163,16 @@ fn find_secret(role: Role, get: impl Fn(&str) -> Option<OsString>) -> SigningSec
         (Some(secret), None) => SigningSecret::Variable(secret),
         (None, Some(file)) => SigningSecret::File(file.into()),
         (Some(_), Some(_)) => SigningSecret::Both,
+    }
+}
+
+/// Returns the rules for claims that the broker has if it has the same environment.
+fn read_rules(get: impl Fn(&str) -> Option<OsString>) -> Result<ClaimRules, UsageError> {
+    let read = |name: &str| get(name).map(|text| into_utf8(text, name)).transpose();
+    let rules = ClaimRules { issuer: read("ESKER_ISSUER")?.map(Arc::from), ..ClaimRules::default() };
+    match read("ESKER_TOPICS_CLAIM")? {
+        Some(name) => Ok(ClaimRules { topics_claim: name.into(), ..rules }),
+        None => Ok(rules),
     }
 }
 

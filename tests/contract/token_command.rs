@@ -103,3 +103,19 @@ fn no_token_is_made_without_a_valid_secret() {
         assert!(err.ends_with("esker token --help shows all options\n"), "{err}");
     }
 }
+
+#[test]
+fn a_token_follows_the_rules_in_the_environment() {
+    let rules = [("ESKER_ISSUER", "https://id.example.com/"), ("ESKER_TOPICS_CLAIM", "https://example.com/topics")];
+    let environment = [&SECRETS[..], &rules].concat();
+    let broker = Broker::start_with_tokens(&[], &environment);
+    for names in [&["topicone1"][..], &["topic*"], &["topicone1", "topictwo2"]] {
+        let arguments: Vec<_> =
+            ["token"].into_iter().chain(names.iter().flat_map(|name| ["--publish", name])).collect();
+        let (code, out, err) = run(&arguments, &environment);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{names:?}");
+        assert_eq!(publish(&broker, "topicone1", out.trim_end()).status, 200, "{names:?}");
+        let without = make_token(&arguments[1..]);
+        assert_denied(&publish(&broker, "topicone1", &without), 401, "no `iss`");
+    }
+}
