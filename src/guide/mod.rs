@@ -8,6 +8,7 @@
 //! | [`history`] | how many events to retain: count, age and bytes |
 //! | [`records`] | permanently stored events, and when to use them instead of topics |
 //! | [`tokens`] | who may publish and subscribe: keys, claims, cookies, signing in four languages, key rotation |
+//! | [`providers`] | tokens of Keycloak, Auth0 and Cognito |
 //! | [`proxies`] | running behind nginx, Caddy, HAProxy and others |
 //! | [`sizing`] | memory, descriptors, kernel settings, threads |
 //! | [`options`] | every option, its default and its meaning |
@@ -29,6 +30,7 @@ macro_rules! links {
 [history]: crate::guide::history
 [records]: crate::guide::records
 [tokens]: crate::guide::tokens
+[providers]: crate::guide::providers
 [proxies]: crate::guide::proxies
 [sizing]: crate::guide::sizing
 [options]: crate::guide::options
@@ -63,6 +65,10 @@ pub mod records {}
 #[doc = links!()]
 #[doc = include_str!("tokens.md")]
 pub mod tokens {}
+
+#[doc = links!()]
+#[doc = include_str!("providers.md")]
+pub mod providers {}
 
 #[doc = links!()]
 #[doc = include_str!("proxies.md")]

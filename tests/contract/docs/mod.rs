@@ -3,6 +3,7 @@
 
 mod brokers;
 mod page;
+mod providers;
 mod proxies;
 mod publishers;
 mod security;
@@ -39,6 +40,8 @@ use How::{Browser, Doctest, NotHere, Proxy, Publisher, Signer, Subscriber};
 
 /// A broker is already running.
 const RUNNING: How = after(&[]);
+/// The block needs a provider's keys.
+const PROVIDER: How = NotHere("a provider; `each_providers_tokens_are_accepted` starts a broker with keys of its own");
 /// The block starts its own broker.
 const ALONE: How = How::Shell(Shell { after: &[], has_broker: false });
 
@@ -122,6 +125,20 @@ pub const PAGES: &[Page] = &[
             ("sh", "openssl genpkey", ALONE),
             ("sh", "mv publisher.pem", on(&[8])),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+        ]
+    ),
+    guide!(
+        "providers.md",
+        &[
+            ("sh", "openssl genpkey", ALONE),
+            ("sh", "esker --subscriber-key", PROVIDER),
+            ("json", "{", PROVIDER),
+            ("js", "exports.onExecutePostLogin", NotHere("Auth0; `the_action_sets_the_claim` calls it")),
+            ("sh", "esker --subscriber-key", PROVIDER),
+            ("json", "{", PROVIDER),
+            ("sh", "esker --subscriber-key", PROVIDER),
+            ("json", "{", PROVIDER),
+            ("cron", "*/10 * * * * root", NotHere("cron; `the_cron_line_fetches_a_set` runs it in a shell")),
         ]
     ),
     guide!(
