@@ -251,7 +251,7 @@ fn errors_name_settings_instead_of_options() {
 }
 
 #[test]
-fn keys_in_files_can_be_reloaded_and_secrets_can_not() {
+fn only_keys_and_secrets_in_files_can_be_reloaded() {
     assert!(!start().reload_keys().unwrap());
     let (publisher, subscriber) = (vec![b'p'; 32], vec![b's'; 32]);
     let config = config().no_auth(false).publisher_secret(publisher).subscriber_secret(subscriber);
@@ -259,6 +259,17 @@ fn keys_in_files_can_be_reloaded_and_secrets_can_not() {
     assert!(!broker.reload_keys().unwrap());
     let response = publish_over_http(&broker, "greeting1", "data: x\n\n");
     assert!(response.starts_with("HTTP/1.1 401 "), "{response}");
+
+    let path = std::env::temp_dir().join(format!("esker-embed-secret-{}", std::process::id()));
+    std::fs::write(&path, "a secret of at least thirty-two bytes\n").unwrap();
+    let secrets = Config::new().publisher_secret_file(&path).subscriber_secret_file(&path);
+    let broker = Broker::start(secrets.in_memory().port(0)).unwrap();
+    assert!(broker.reload_keys().unwrap());
+    std::fs::write(&path, "short").unwrap();
+    let error = broker.reload_keys().unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((error.role(), error.path()), (esker::Role::Publisher, path.as_path()));
+    assert!(error.to_string().contains("publisher secret file") && error.source().is_some(), "{error}");
 }
 
 #[test]

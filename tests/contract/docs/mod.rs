@@ -122,8 +122,10 @@ pub const PAGES: &[Page] = &[
             ("python", "import base64", Signer),
             ("php", "<?php", Signer),
             ("rust", "// With the crates", Signer),
+            ("sh", "openssl rand", ALONE),
             ("sh", "openssl genpkey", ALONE),
-            ("sh", "mv publisher.pem", on(&[8])),
+            ("sh", "mv publisher.pem", on(&[9])),
+            ("sh", "mv subscriber.secret", on(&[8])),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
         ]
     ),
