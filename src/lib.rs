@@ -72,7 +72,7 @@ pub mod cli;
 #[doc(hidden)]
 pub mod logging;
 
-pub use auth::{KeyError, Role};
+pub use auth::{KeyError, Revocation, RevocationError, Role};
 pub use broker::{
     Broker, InsertError, PublishError, Published, ReceiveError, Received, ReceivedEvent, StartError, StartFrom,
     SubscribeError, Subscription, run,

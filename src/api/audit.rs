@@ -7,7 +7,7 @@ use super::insert::store_problem;
 use super::query::{number, page_limit};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
-use crate::auth::Role;
+use crate::auth::{Role, Validity};
 use crate::engine::EngineError;
 use crate::http::{Head, Problem, Response};
 use crate::quota::{Client, Limit};
@@ -30,8 +30,8 @@ pub struct Request {
     pub name_source: NameSource,
     /// The client in whose share of memory the page is read.
     pub(crate) client: Client,
-    /// When the token expires, in seconds since the Unix epoch.
-    pub(crate) expires: Option<u64>,
+    /// How long the token is valid.
+    pub(crate) validity: Validity,
 }
 
 /// Where a request has the record's name. The link to the next page has it in the same place.
@@ -55,7 +55,7 @@ pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>)
     let limit = page_limit(head, DEFAULT_LIMIT, MAX_LIMIT)?;
     let query = PageQuery { name: name.into(), after, limit };
     let client = Client::from(context.address);
-    Ok(Plan::Audit(Request { query, name_source, client, expires: grant.expires() }))
+    Ok(Plan::Audit(Request { query, name_source, client, validity: grant.validity() }))
 }
 
 /// Refuses `.` and `..` segments. Clients and proxies resolve them (RFC 3986 section 5.2.4), so the name that arrives may not

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::browsers::check_cookie_origin;
-use crate::auth::{Auth, AuthError, Grant, Keyrings, Role, subject_of};
+use crate::auth::{Auth, AuthError, Grant, Keyrings, Role, Validity, subject_of};
 use crate::http::head::MAX_TOKEN_COOKIES;
 use crate::http::problem::Consequence;
 use crate::http::{Head, Problem};
@@ -93,12 +93,13 @@ fn check_verification_limit(context: Context<'_>) -> Result<(), Problem> {
     })
 }
 
-/// Returns 401 if the token has expired since the head arrived. A body may take any time to arrive.
-pub(super) fn require_unexpired(expires: Option<u64>, context: Context<'_>) -> Result<(), Problem> {
+/// Returns 401 if the token has expired or was revoked since the head arrived. A body may take any time to arrive.
+pub(super) fn require_valid(validity: Validity, context: Context<'_>) -> Result<(), Problem> {
     let now = context.now.unix_seconds();
-    match expires.filter(|&at| now >= at) {
-        None => Ok(()),
+    match validity.expires.filter(|&at| now >= at) {
         Some(at) => Err(unauthorized(&AuthError::Expired { at, now })),
+        None if context.service.auth.is_revoked(validity.token) => Err(unauthorized(&AuthError::Revoked)),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use super::body::{Body, check_coding};
 use super::rate_limit::{check_rate, peek_rate};
 use super::record;
 use super::{Context, Deferred, Outcome, Plan, RECORDS, publish};
-use crate::auth::{Principal, Role};
+use crate::auth::{Principal, Role, Validity};
 use crate::engine::EngineError;
 use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
@@ -31,8 +31,8 @@ pub(super) const REQUEST: &str = "POST /insert";
 /// An insert whose body has not arrived yet.
 #[derive(Debug)]
 pub struct Request {
-    /// When the token expires, in seconds since the Unix epoch.
-    pub(super) expires: Option<u64>,
+    /// How long the token is valid.
+    pub(super) validity: Validity,
     pub(super) principal: Option<Principal>,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
              {\"event\":<name>,\"data\":<any JSON>}",
         ));
     }
-    Ok(Plan::Insert(Request { expires: grant.expires(), principal: grant.principal() }))
+    Ok(Plan::Insert(Request { validity: grant.validity(), principal: grant.principal() }))
 }
 
 pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -> Outcome {

@@ -31,7 +31,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::auth::Principal;
+use crate::auth::{Principal, Validity};
 use crate::engine::{EngineError, Sequenced};
 use crate::http::problem::Consequence;
 use crate::http::{Head, Method, Problem, Response, cors};
@@ -87,7 +87,7 @@ impl Plan {
 
     /// Carries out the plan. The body is complete.
     pub fn finish(self, body: Body<'_>, context: Context<'_>) -> Outcome {
-        if let Err(problem) = authorize::require_unexpired(self.expires(), context) {
+        if let Err(problem) = authorize::require_valid(self.validity(), context) {
             context.count_denial(&problem);
             context.log_refusal(&problem);
             return Outcome::Respond(problem.into());
@@ -124,14 +124,14 @@ impl Plan {
         }
     }
 
-    /// Returns when the request's token expires, in seconds since the Unix epoch.
-    fn expires(&self) -> Option<u64> {
+    /// Returns how long the request's token is valid.
+    fn validity(&self) -> Validity {
         match self {
-            Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) => None,
-            Self::Insert(request) => request.expires,
-            Self::Audit(request) => request.expires,
-            Self::Publish(request) => request.expires,
-            Self::Subscribe(request) => request.expires,
+            Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) => Validity::default(),
+            Self::Insert(request) => request.validity,
+            Self::Audit(request) => request.validity,
+            Self::Publish(request) => request.validity,
+            Self::Subscribe(request) => request.validity,
         }
     }
 }

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use crate::auth::{Principal, Role};
+use crate::auth::{Principal, Role, Validity};
 use crate::engine::blob::Part;
 use crate::http::head::is_media_type;
 use crate::http::target::Query;
@@ -34,7 +34,7 @@ use crate::metrics::PublishRefusal;
 use crate::quota::{BodyReservation, Limit};
 use crate::sse::{Check, EVENT_COST, Encoder, EventError, FieldScan, Slice, UnsequencedFrame, check_id, check_name};
 
-use super::authorize::{authorize, require_topic, require_unexpired};
+use super::authorize::{authorize, require_topic, require_valid};
 use super::body::{Body, check_coding};
 use super::rate_limit::{check_rate, peek_rate};
 use super::{Context, Outcome, Plan, advice};
@@ -51,7 +51,7 @@ pub struct Request {
     topic: TopicName,
     format: BodyFormat,
     query: QueryFields,
-    pub(super) expires: Option<u64>,
+    pub(super) validity: Validity,
     pub(super) principal: Option<Principal>,
 }
 
@@ -127,7 +127,7 @@ pub(super) fn plan(topic: &str, head: &Head<'_>, context: Context<'_>) -> Result
     let query = head.target.query;
     let query = QueryFields { name: query_field(query, "event", check_name)?, id: query_field(query, "id", check_id)? };
     let format = BodyFormat::of(head.body.content_type);
-    Ok(Plan::Publish(Request { topic, format, query, expires: grant.expires(), principal: grant.principal() }))
+    Ok(Plan::Publish(Request { topic, format, query, validity: grant.validity(), principal: grant.principal() }))
 }
 
 fn bad_topic(error: ParseTopicError) -> Problem {
@@ -176,7 +176,7 @@ pub(super) fn finish(request: Request, body: Body<'_>, context: Context<'_>) -> 
 /// Continues a publish that was paused.
 pub fn resume(paused: PausedPublish, context: Context<'_>) -> Outcome {
     let PausedPublish { request, state, body, reservation } = paused;
-    if let Err(problem) = require_unexpired(request.expires, context) {
+    if let Err(problem) = require_valid(request.validity, context) {
         context.count_denial(&problem);
         return Outcome::Respond(problem.into());
     }

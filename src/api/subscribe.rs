@@ -4,7 +4,7 @@ mod limits;
 
 use std::sync::Arc;
 
-use crate::auth::{Grant, Principal, Role};
+use crate::auth::{Grant, Principal, Role, Validity};
 use crate::clock::millis;
 use crate::http::{Head, Problem, ResponseParams, Version};
 use crate::hub::{AtCapacity, Joined, Position, RecordStart, TopicName};
@@ -37,7 +37,7 @@ pub struct Request {
     position: Option<String>,
     /// Whether the newest id is sent with the opening.
     prime: bool,
-    pub(super) expires: Option<u64>,
+    pub(super) validity: Validity,
     principal: Option<Principal>,
 }
 
@@ -63,8 +63,8 @@ pub struct OpenStream {
     pub joined: Joined,
     /// How the response's body is delimited.
     pub framing: Framing,
-    /// When the stream ends because its token expires, in seconds since the Unix epoch.
-    pub expires: Option<u64>,
+    /// How long its token is valid. The stream ends with it.
+    pub validity: Validity,
     /// When the stream ends because it reaches its maximum age, in seconds since the Unix epoch.
     pub age_limit: Option<u64>,
     /// The permits to keep while the stream is open.
@@ -114,8 +114,8 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
 }
 
 fn request(selection: Selection, position: Option<String>, prime: bool, grant: &Grant) -> Plan {
-    let (expires, principal) = (grant.expires(), grant.principal());
-    Plan::Subscribe(Request { selection, position, prime, expires, principal })
+    let (validity, principal) = (grant.validity(), grant.principal());
+    Plan::Subscribe(Request { selection, position, prime, validity, principal })
 }
 
 /// What another thread must look up before a stream is opened, because its position is not known in memory.
@@ -233,7 +233,7 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
         stream::gap(after, gap.oldest, framing, out);
     }
     let age_limit = service.settings.max_stream_age.map(|age| age_limit(context.now.unix_millis, millis(age)));
-    Opened::Joined(OpenStream { joined, framing, expires: request.expires, age_limit, permits })
+    Opened::Joined(OpenStream { joined, framing, validity: request.validity, age_limit, permits })
 }
 
 /// Opens a stream with the reply to its lookup. If this broker's store can't be asked about a record, its position is in doubt,

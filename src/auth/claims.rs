@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{AuthError, ClaimRules, Grant, Principal};
+use super::{AuthError, ClaimRules, Grant, Principal, Revocations, TokenIdentity};
 
 /// The claims that the broker uses, with their types unchecked. A repeated claim is an error, because two readers could
 /// disagree about its value (RFC 7519 section 4). A claim that is `null` counts as present.
@@ -25,6 +25,10 @@ pub(super) struct RawClaims {
     sub: Option<Value>,
     #[serde(deserialize_with = "present")]
     topics: Option<Value>,
+    #[serde(deserialize_with = "present")]
+    iat: Option<Value>,
+    #[serde(deserialize_with = "present")]
+    jti: Option<Value>,
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
@@ -46,6 +50,13 @@ impl RawClaims {
     pub(super) fn subject(&self) -> Option<&str> {
         self.sub.as_ref().and_then(Value::as_str)
     }
+
+    /// Returns what the token can be revoked by. A token without `iat` counts as issued before every revocation.
+    fn identity(&self, revocations: &Revocations) -> Result<TokenIdentity, AuthError> {
+        let issued = parse_seconds(self.iat.as_ref(), AuthError::IssuedAt)?.unwrap_or(0);
+        let id = self.jti.as_ref().map(|id| id.as_str().ok_or(AuthError::TokenId)).transpose()?;
+        Ok(revocations.identify(self.subject(), id, issued))
+    }
 }
 
 /// Claims whose types are correct.
@@ -57,8 +68,8 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Checks the types of all claims, the audience and the issuer.
-    pub(super) fn parse(raw: &RawClaims, rules: &ClaimRules) -> Result<Self, AuthError> {
+    /// Checks the types of all claims, the audience and the issuer. The token can be revoked by this table.
+    pub(super) fn parse(raw: &RawClaims, rules: &ClaimRules, revocations: &Revocations) -> Result<Self, AuthError> {
         let expires = parse_seconds(raw.exp.as_ref(), AuthError::Expiry)?.ok_or(AuthError::Expiry)?;
         let not_before = parse_seconds(raw.nbf.as_ref(), AuthError::NotBefore)?.unwrap_or(0);
         if !is_for(raw.aud.as_ref(), &rules.audience) {
@@ -68,7 +79,9 @@ impl Claims {
         if raw.sub.is_some() && raw.subject().is_none() {
             return Err(AuthError::Subject);
         }
-        let grant = Grant::new(raw.subject(), &parse_topics(raw.topics.as_ref(), rules)?, expires);
+        let identity = raw.identity(revocations)?;
+        let topics = parse_topics(raw.topics.as_ref(), rules)?;
+        let grant = Grant::new(raw.subject(), &topics, expires).with_identity(identity);
         Ok(Self { not_before, expires, grant })
     }
 
@@ -144,7 +157,7 @@ mod tests {
 
     fn evaluate_by(rules: &ClaimRules, claims: &Value) -> Result<Grant, AuthError> {
         let json = RawValue::from_string(claims.to_string()).unwrap();
-        Claims::parse(&RawClaims::read(&json, rules)?, rules)?.grant_at(NOW, rules)
+        Claims::parse(&RawClaims::read(&json, rules)?, rules, &Revocations::default())?.grant_at(NOW, rules)
     }
 
     #[test]
@@ -165,11 +178,13 @@ mod tests {
         for bad in [json!("2000"), json!(2000.0), json!(1e300), json!(null), json!(true), json!([2000]), json!({})] {
             assert_eq!(evaluate(&json!({ "exp": bad })), Err(AuthError::Expiry), "{bad}");
             assert_eq!(evaluate(&json!({"exp": 2000, "nbf": bad})), Err(AuthError::NotBefore), "{bad}");
+            assert_eq!(evaluate(&json!({"exp": 2000, "iat": bad})), Err(AuthError::IssuedAt), "{bad}");
         }
         assert_eq!(evaluate(&json!({"sub": "greeting1"})), Err(AuthError::Expiry));
         assert_eq!(evaluate(&json!({"exp": -5})), Err(AuthError::Expired { at: 0, now: NOW }));
         for bad in [json!(1), json!(["greeting1"]), json!(null)] {
             assert_eq!(evaluate(&json!({"exp": 2000, "sub": bad})), Err(AuthError::Subject), "{bad}");
+            assert_eq!(evaluate(&json!({"exp": 2000, "jti": bad})), Err(AuthError::TokenId), "{bad}");
         }
         for bad in [json!("*"), json!({"*": 1}), json!(["greeting1", 5]), json!(null)] {
             assert_eq!(

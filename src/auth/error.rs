@@ -30,8 +30,12 @@ pub enum AuthError {
     Expiry,
     /// `nbf` is not a whole number.
     NotBefore,
+    /// `iat` is not a whole number.
+    IssuedAt,
     /// `sub` is not a string.
     Subject,
+    /// `jti` is not a string.
+    TokenId,
     /// The claim of this name is not a list of strings.
     Topics(Arc<str>),
     /// `aud` does not name this audience.
@@ -54,6 +58,8 @@ pub enum AuthError {
         /// The current time, in the same unit.
         now: u64,
     },
+    /// It was revoked.
+    Revoked,
 }
 
 impl AuthError {
@@ -109,7 +115,9 @@ impl fmt::Display for AuthError {
             ),
             Self::Expiry => f.write_str("the token must have `exp`: whole seconds since 1970, as a JSON number"),
             Self::NotBefore => f.write_str("the token's `nbf` must be whole seconds since 1970, as a JSON number"),
+            Self::IssuedAt => f.write_str("the token's `iat` must be whole seconds since 1970, as a JSON number"),
             Self::Subject => f.write_str("the token's `sub` must be one topic, as a JSON string"),
+            Self::TokenId => f.write_str("the token's `jti` must be a JSON string"),
             Self::Topics(claim) => {
                 write!(f, "the token's `{claim}` must be a JSON list of topics, or of prefixes ending in *")
             }
@@ -128,6 +136,7 @@ impl fmt::Display for AuthError {
             Self::TooEarly { from, now } => {
                 write!(f, "the token is not valid before {}, in {} s", imf_fixdate(*from), from - now)
             }
+            Self::Revoked => f.write_str("the token was revoked; get a new one"),
         }
     }
 }

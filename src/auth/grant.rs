@@ -2,14 +2,23 @@
 
 use std::sync::Arc;
 
-use super::Principal;
+use super::{Principal, TokenIdentity};
 
 /// Access to a set of names, until a time. Names are compared in lower case, as topics are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     names: Names,
-    expires: Option<u64>,
+    validity: Validity,
     principal: Option<Principal>,
+}
+
+/// How long a grant is valid: until its token expires or is revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Validity {
+    /// When the token expires, in seconds since the Unix epoch.
+    pub expires: Option<u64>,
+    /// What the token can be revoked by.
+    pub token: Option<TokenIdentity>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +37,7 @@ enum Pattern {
 impl Grant {
     /// Returns a grant of all names that never expires, for a broker that requires no tokens.
     pub fn everything() -> Self {
-        Self { names: Names::Everything, expires: None, principal: None }
+        Self { names: Names::Everything, validity: Validity::default(), principal: None }
     }
 
     /// Creates a grant that expires at `expires`, in seconds since the Unix epoch. An asterisk has no special meaning in
@@ -36,7 +45,13 @@ impl Grant {
     pub(super) fn new(name: Option<&str>, entries: &[&str], expires: u64) -> Self {
         let name = name.map(|name| Pattern::Exact(name.to_ascii_lowercase()));
         let patterns = name.into_iter().chain(entries.iter().map(|entry| Pattern::parse(entry)));
-        Self { names: Names::Listed(patterns.collect()), expires: Some(expires), principal: None }
+        let validity = Validity { expires: Some(expires), token: None };
+        Self { names: Names::Listed(patterns.collect()), validity, principal: None }
+    }
+
+    /// Sets what the token can be revoked by.
+    pub(super) fn with_identity(self, identity: TokenIdentity) -> Self {
+        Self { validity: Validity { token: Some(identity), ..self.validity }, ..self }
     }
 
     /// Sets the principal.
@@ -69,8 +84,14 @@ impl Grant {
     }
 
     /// Returns the time at which the grant expires, in seconds since the Unix epoch.
+    #[cfg(any(test, feature = "internals"))]
     pub fn expires(&self) -> Option<u64> {
-        self.expires
+        self.validity.expires
+    }
+
+    /// Returns how long the grant is valid.
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// Returns the principal of the token. `None` if the broker requires no tokens.

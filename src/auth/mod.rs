@@ -13,6 +13,7 @@ mod key_set;
 #[cfg(any(feature = "cli", test))]
 mod mint;
 mod principal;
+mod revocations;
 mod subject;
 mod token_cache;
 
@@ -21,13 +22,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use claim_rules::ClaimRules;
 pub use error::AuthError;
-pub use grant::Grant;
+pub use grant::{Grant, Validity};
 pub use key::{Key, Secret};
 pub use key_error::KeyError;
 pub use key_set::{KeySet, Keyring};
 #[cfg(any(feature = "cli", test))]
 pub use mint::mint;
 pub use principal::Principal;
+pub use revocations::{MAX_REVOCATIONS, Recent, Revocation, RevocationError, Revocations, TokenIdentity};
 pub use subject::subject_of;
 pub use token_cache::TokenCache;
 use token_cache::Verdict;
@@ -67,6 +69,7 @@ pub struct Keyrings {
     subscriber: RwLock<Arc<Keyring>>,
     rules: ClaimRules,
     principals: PrincipalHasher,
+    revocations: Arc<Revocations>,
 }
 
 impl Auth {
@@ -78,7 +81,21 @@ impl Auth {
             subscriber: RwLock::new(Arc::new(subscriber)),
             rules,
             principals: PrincipalHasher::default(),
+            revocations: Arc::default(),
         })
+    }
+
+    /// Returns the table of revoked tokens. `None` if no tokens are required.
+    pub fn revocations(&self) -> Option<&Arc<Revocations>> {
+        match self {
+            Self::Open => None,
+            Self::Tokens(keyrings) => Some(&keyrings.revocations),
+        }
+    }
+
+    /// Returns whether the token of a request or a stream is revoked.
+    pub fn is_revoked(&self, token: Option<TokenIdentity>) -> bool {
+        self.revocations().zip(token).is_some_and(|(revocations, token)| revocations.is_revoked(token))
     }
 }
 
@@ -93,7 +110,7 @@ impl Keyrings {
     ) -> Option<Result<Grant, AuthError>> {
         let keyring = self.keyring(role).read().unwrap_or_else(PoisonError::into_inner);
         let verdict = cache.for_keyring(role, &keyring).get(token)?;
-        Some(evaluate(verdict, now, &self.rules))
+        Some(self.evaluate(verdict, now))
     }
 
     /// Verifies a token and returns what it allows at `now`, in seconds since the Unix epoch. Caches the result if the
@@ -102,10 +119,10 @@ impl Keyrings {
         let keyring = Arc::clone(&self.keyring(role).read().unwrap_or_else(PoisonError::into_inner));
         let verdict =
             keyring.verify(role, token).and_then(|json| RawClaims::read(&json, &self.rules)).and_then(|raw| {
-                let principal = self.principals.identify(raw.subject(), token);
-                Ok(Claims::parse(&raw, &self.rules)?.with_principal(principal))
+                let claims = Claims::parse(&raw, &self.rules, &self.revocations)?;
+                Ok(claims.with_principal(self.principals.identify(raw.subject(), token)))
             });
-        let grant = evaluate(&verdict, now, &self.rules);
+        let grant = self.evaluate(&verdict, now);
         if verdict.as_ref().err().is_none_or(AuthError::has_valid_signature) {
             cache.for_keyring(role, &keyring).insert(token, verdict);
         } else {
@@ -119,16 +136,24 @@ impl Keyrings {
         *self.keyring(role).write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
     }
 
+    /// Returns what a verified token allows now: a cached one may have expired or been revoked since.
+    fn evaluate(&self, verdict: &Verdict, now: u64) -> Result<Grant, AuthError> {
+        let grant = verdict.as_ref().map_err(Clone::clone)?.grant_at(now, &self.rules)?;
+        match grant.validity().token {
+            Some(token) if self.revocations.is_revoked(token) => {
+                self.revocations.count_refusal();
+                Err(AuthError::Revoked)
+            }
+            _ => Ok(grant),
+        }
+    }
+
     fn keyring(&self, role: Role) -> &RwLock<Arc<Keyring>> {
         match role {
             Role::Publisher => &self.publisher,
             Role::Subscriber => &self.subscriber,
         }
     }
-}
-
-fn evaluate(verdict: &Verdict, now: u64, rules: &ClaimRules) -> Result<Grant, AuthError> {
-    verdict.as_ref().map_err(Clone::clone)?.grant_at(now, rules)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::{ClaimRules, Key, Secret};
+    use crate::auth::{ClaimRules, Key, Revocations, Secret};
 
     fn keyring() -> Arc<Keyring> {
         Arc::new(Key::from_secret(&Secret::new(vec![7; 32]).unwrap()).into())
@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn the_cache_is_bounded_and_replacing_keys_empties_it() {
-        let claims = Claims::parse(&serde_json::from_value(json!({"exp": 5})).unwrap(), &ClaimRules::default());
+        let raw = serde_json::from_value(json!({"exp": 5})).unwrap();
+        let claims = Claims::parse(&raw, &ClaimRules::default(), &Revocations::default());
         let (mut cache, keys) = (TokenCache::default(), keyring());
         for number in 0..1000_usize {
             cache.for_keyring(Role::Publisher, &keys).insert(&number.to_le_bytes(), claims.clone());

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::api::Service;
+use crate::auth::{Auth, Revocation};
 use crate::clock::{Clock, millis};
 use crate::config::Settings;
 use crate::hub::{Hub, HubLimits, Inbox, WakeFn, inbox};
@@ -32,6 +33,17 @@ pub(crate) fn hub(
         hub.reset_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
     }
     (Arc::new(hub), inboxes)
+}
+
+/// Revokes what was revoked before the start.
+pub(crate) fn revoke_stored(auth: &Auth, stored: &[(String, u64)]) {
+    let Some(revocations) = auth.revocations() else { return };
+    for (text, second) in stored {
+        match Revocation::from_text(text) {
+            Some(revocation) => revocations.revoke(&revocation, *second),
+            None => revocations.revoke_all(*second),
+        }
+    }
 }
 
 pub(crate) fn hub_limits(settings: &Settings) -> HubLimits {
@@ -82,6 +94,10 @@ pub(crate) fn workers<K: Reactor>(
     let limiter = Arc::new(limiter.exempting(settings.trusted_proxies.clone()));
     let mailboxes = Mailbox::for_workers(reactors.len());
     let mut workers = Vec::with_capacity(reactors.len());
+    if let Some(revocations) = service.auth.revocations() {
+        let (hub, count) = (Arc::clone(&service.hub), reactors.len());
+        revocations.on_change(move || (0..count).for_each(|worker| hub.wake(worker)));
+    }
     for (id, ((reactor, inbox), mailbox)) in reactors.into_iter().zip(inboxes).zip(mailboxes).enumerate() {
         let params = WorkerParams {
             id,

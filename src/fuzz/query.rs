@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::naive;
 use crate::api::audit::{self, NameSource};
+use crate::auth::Validity;
 use crate::http::cors::Cors;
 use crate::http::response::CommonHeaders;
 use crate::http::target::{Query, Target, is_host};
@@ -117,7 +118,7 @@ fn round_trip(bytes: &[u8]) {
 fn check_next_page(name: &str) {
     for name_source in [NameSource::Path, NameSource::Query] {
         let query = PageQuery { name: Arc::from(name), after: 5, limit: 7 };
-        check_link(name, &audit::Request { query, name_source, client: Client::Local, expires: None });
+        check_link(name, &audit::Request { query, name_source, client: Client::Local, validity: Validity::default() });
     }
 }
 

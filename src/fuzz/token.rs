@@ -183,6 +183,10 @@ impl NaiveGrant {
             Some(list) => list.as_array()?.iter().map(lower).collect::<Option<_>>()?,
             None => Vec::new(),
         };
+        second("iat")?;
+        if members.get("jti").is_some_and(|id| !id.is_string()) {
+            return None;
+        }
         let is_ours = match members.get("aud") {
             Some(Value::Array(list)) => list.contains(&Value::from("esker")),
             Some(one) => one == "esker",
@@ -232,7 +236,7 @@ impl<'de> Visitor<'de> for Collect {
 fn has_repeated_claim(claims: &[u8]) -> bool {
     let Ok(Names(names)) = serde_json::from_slice(claims) else { return false };
     let is_twice = |name: &&str| names.iter().filter(|found| found == name).count() > 1;
-    ["exp", "nbf", "aud", "sub", "topics"].iter().any(is_twice)
+    ["exp", "nbf", "aud", "sub", "topics", "iat", "jti"].iter().any(is_twice)
 }
 
 /// Parses a file that may contain public keys, and checks that its text does not work as an HMAC secret.

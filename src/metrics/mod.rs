@@ -51,11 +51,14 @@ pub enum Close {
     Failed,
     /// The stream reached its maximum age.
     Aged,
+    /// The token was revoked.
+    Revoked,
 }
 
 impl Close {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 8] = ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed", "aged"];
+    pub const NAMES: [&str; 9] =
+        ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed", "aged", "revoked"];
 }
 
 /// Why a publish was refused, apart from its token.
@@ -330,7 +333,7 @@ mod tests {
         metrics.worker(0).closed.count(Close::Shed as usize);
         assert_eq!(metrics.sum(WorkerMetrics::subscribers), 3);
         assert_eq!(metrics.started_seconds(), 1.5);
-        assert_eq!(Close::NAMES[Close::Aged as usize], "aged");
+        assert_eq!(Close::NAMES[Close::Revoked as usize], "revoked");
     }
 
     #[test]

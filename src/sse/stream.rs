@@ -50,10 +50,10 @@ pub fn end(framing: Framing) -> &'static [u8] {
     }
 }
 
-/// Returns an `expired` event, which reports that the token has expired, and the end of the stream.
-pub fn expired(framing: Framing) -> Vec<u8> {
+/// Returns an `expired` event, which reports why the token is not valid any more, and the end of the stream.
+pub fn expired(reason: &str, framing: Framing) -> Vec<u8> {
     let mut out = Vec::new();
-    chunk(b"event: expired\ndata: {\"reason\":\"token expired\"}\n\n", framing, &mut out);
+    chunk(format!("event: expired\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes(), framing, &mut out);
     out.extend_from_slice(end(framing));
     out
 }

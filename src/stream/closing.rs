@@ -1,9 +1,10 @@
-//! How streams close: because their token has expired, because they have reached their maximum age, or because the broker
+//! How streams close: because their token has expired or was revoked, because they have reached their maximum age, or because the broker
 //! drains. A subscriber that is ready gets the stream's end and is closed. One whose socket is full has some time to accept
 //! what is due to it.
 
 use std::io::IoSlice;
 
+use crate::auth::Revocations;
 use crate::net::Socket;
 use crate::sse::{Frame, Framing, stream};
 use crate::stream::budget::CHECKS_PER_ITERATION;
@@ -15,6 +16,11 @@ use crate::stream::{Close, Streams};
 const GRACE_SECONDS: u64 = 2;
 /// A drain does not wait for a full socket that accepts no data for this long.
 const DRAIN_PATIENCE_MILLIS: u32 = 2_000;
+
+/// The reason of an `expired` event.
+const TOKEN_EXPIRED: &str = "token expired";
+/// The reason of an `expired` event that comes early.
+const TOKEN_REVOKED: &str = "token revoked";
 
 /// How far a drain has got.
 #[derive(Debug, Default)]
@@ -63,11 +69,17 @@ impl<S: Socket> Streams<S> {
         self.remove(key, Close::Drained);
     }
 
-    /// Closes the streams whose tokens have expired or which have reached their maximum age, in slices. Returns whether there
+    /// Looks for streams whose tokens were revoked, in slices, and makes them expire. Returns whether there may be more.
+    pub fn revoke(&mut self, revocations: &Revocations) -> bool {
+        self.subscribers.take_revoked(revocations)
+    }
+
+    /// Closes the streams whose tokens have expired or were revoked, or which have reached their maximum age, in slices. Returns whether there
     /// are more.
     pub fn expire(&mut self, unix_seconds: u64, now: u32) -> bool {
         for key in self.subscribers.take_expired(unix_seconds) {
-            self.begin_closing(key, Ending::Expired, unix_seconds, now);
+            let ending = if self.subscribers.is_revoked(key) { Ending::Revoked } else { Ending::Expired };
+            self.begin_closing(key, ending, unix_seconds, now);
         }
         for key in self.subscribers.take_aged(unix_seconds) {
             self.begin_closing(key, Ending::Aged, unix_seconds, now);
@@ -137,7 +149,8 @@ impl<S: Socket> Streams<S> {
 /// Returns what a stream ends with.
 fn last_bytes(ending: Ending, framing: Framing) -> Vec<u8> {
     match ending {
-        Ending::Expired => stream::expired(framing),
+        Ending::Expired => stream::expired(TOKEN_EXPIRED, framing),
+        Ending::Revoked => stream::expired(TOKEN_REVOKED, framing),
         Ending::Aged => stream::end(framing).to_vec(),
     }
 }

@@ -35,6 +35,7 @@ mod write_batch;
 
 use std::sync::Arc;
 
+use crate::auth::TokenIdentity;
 use crate::hub::{CurrentRecords, FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
 pub use crate::metrics::Close;
 use crate::net::Socket;
@@ -60,6 +61,8 @@ pub struct PendingSubscription {
     state: SendState,
     expires: Option<u64>,
     age_limit: Option<u64>,
+    token: Option<TokenIdentity>,
+    is_revoked: bool,
     permits: StreamPermits,
 }
 
@@ -67,6 +70,21 @@ impl PendingSubscription {
     /// Adds the second since the Unix epoch in which the stream reaches its maximum age.
     pub(crate) fn with_age_limit(self, age_limit: Option<u64>) -> Self {
         Self { age_limit, ..self }
+    }
+
+    /// Adds what the stream's token can be revoked by.
+    pub(crate) fn with_token(self, token: Option<TokenIdentity>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Returns what the stream's token can be revoked by.
+    pub(crate) fn token(&self) -> Option<TokenIdentity> {
+        self.token
+    }
+
+    /// Makes the stream end as soon as it begins, because its token is revoked.
+    pub(crate) fn revoked(self) -> Self {
+        Self { is_revoked: true, ..self }
     }
 
     /// Adds permits that are released when the stream ends.
@@ -190,7 +208,16 @@ impl<S: Socket> Streams<S> {
         let set = GroupSet { interest, framing };
         let group = self.groups.find(&set).unwrap_or_else(|| self.open_group(set));
         self.groups.add_member(group);
-        PendingSubscription { group, cursor, state, expires, age_limit: None, permits: StreamPermits::default() }
+        PendingSubscription {
+            group,
+            cursor,
+            state,
+            expires,
+            age_limit: None,
+            token: None,
+            is_revoked: false,
+            permits: StreamPermits::default(),
+        }
     }
 
     fn open_group(&mut self, set: GroupSet) -> GroupKey {
@@ -210,11 +237,16 @@ impl<S: Socket> Streams<S> {
 
     /// Makes the socket a subscriber, once the opening is written. It is served from its cursor on.
     pub fn start(&mut self, pending: PendingSubscription, socket: S, now: u32) {
-        let PendingSubscription { group, cursor, state, expires, age_limit, permits } = pending;
+        let PendingSubscription { group, cursor, state, expires, age_limit, token, is_revoked, permits } = pending;
         // Only queued, not served: what the hub sent before the join may still be in the inbox, and the backlog of a feed
         // that is new here could be ahead of it.
         let key = self.subscribers.insert(Subscriber::new(socket, group, cursor, now), expires, permits);
         self.subscribers.set_age_limit(key, age_limit);
+        if is_revoked {
+            self.subscribers.revoke(key);
+        } else {
+            self.subscribers.set_token(key, token);
+        }
         if !state.reported.is_empty() {
             self.subscribers.put_state(key, state, |_| true);
         }

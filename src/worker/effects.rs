@@ -6,6 +6,7 @@ use crate::api::subscribe::{LookupReply, OpenStream};
 use crate::conn::Effect;
 use crate::metrics::Close;
 use crate::net::{ListenerRole, Reactor, SocketKey};
+use crate::stream::PendingSubscription;
 
 impl<K: Reactor> Worker<K> {
     /// Carries out all effects, in order. To be called after each connection that was driven: so their cost counts toward the
@@ -31,8 +32,9 @@ impl<K: Reactor> Worker<K> {
 
     fn prepare_stream(&mut self, key: usize, stream: OpenStream) {
         self.cx.metrics().opened.add(1);
-        let OpenStream { joined, framing, expires, age_limit, permits } = stream;
-        let pending = self.streams.admit(joined, framing, expires).with_age_limit(age_limit).with_permits(permits);
+        let OpenStream { joined, framing, validity, age_limit, permits } = stream;
+        let pending = self.streams.admit(joined, framing, validity.expires).with_age_limit(age_limit);
+        let pending = pending.with_permits(permits).with_token(validity.token);
         self.pending.insert(key, pending);
     }
 
@@ -40,12 +42,18 @@ impl<K: Reactor> Worker<K> {
         let Some(pending) = self.pending.remove(&key) else { return self.close(socket, role) };
         let subscriber = SocketKey::Subscriber(self.streams.next_key());
         match self.reactor.register_both(&mut socket, subscriber.token()) {
-            Ok(()) => self.streams.start(pending, socket, self.cx.timestamp()),
+            Ok(()) => self.streams.start(self.check_revoked(pending), socket, self.cx.timestamp()),
             Err(_) => {
                 self.streams.abandon(pending, Close::Failed);
                 self.close(socket, role);
             }
         }
+    }
+
+    /// Looks again whether the token of a stream is revoked, as the stream becomes one of those that are looked at when tokens
+    /// are. Any moment may have passed since its request was authorized.
+    fn check_revoked(&self, pending: PendingSubscription) -> PendingSubscription {
+        if self.cx.service.auth.is_revoked(pending.token()) { pending.revoked() } else { pending }
     }
 
     fn abandon_stream(&mut self, key: usize, why: Close) {

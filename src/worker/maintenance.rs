@@ -28,6 +28,8 @@ pub(super) struct Maintenance {
     is_sweeping: bool,
     /// Whether more streams end than one iteration handles.
     is_expiring: bool,
+    /// Whether streams were not yet looked at since tokens were revoked.
+    is_revoking: bool,
     /// Whether a sweep has begun since the last socket was closed.
     pub(super) is_idle: bool,
 }
@@ -44,13 +46,14 @@ impl Maintenance {
             next: 0,
             is_sweeping: false,
             is_expiring: false,
+            is_revoking: false,
             is_idle: true,
         }
     }
 
     /// Returns whether there is more to do at once.
     pub(super) fn has_more(&self) -> bool {
-        self.is_sweeping || self.is_expiring
+        self.is_sweeping || self.is_expiring || self.is_revoking
     }
 
     /// Returns the milliseconds until the next sweep.
@@ -101,6 +104,13 @@ impl<K: Reactor> Worker<K> {
             self.maintenance.is_idle = self.connections.is_empty() && self.streams.is_empty();
         }
         self.maintenance.is_sweeping = self.streams.continue_sweep(self.maintenance.silence, self.cx.timestamp());
+    }
+
+    /// Makes the streams expire whose token was revoked.
+    pub(super) fn revoke_streams(&mut self) {
+        if let Some(revocations) = self.cx.service.auth.revocations() {
+            self.maintenance.is_revoking = self.streams.revoke(revocations);
+        }
     }
 
     /// Ends the streams whose token has expired or which have reached their maximum age.

@@ -2,7 +2,7 @@
 //! iteration is bounded, so that no socket can delay the others for long.
 //!
 //! ```text
-//! wait ─► events ─► messages ─► accept ─► drive connections ─► end expired streams
+//! wait ─► events ─► messages ─► accept ─► drive connections ─► end expired and revoked streams
 //!      ─► take the inbox ─► serve streams ─► sweep ─► drain ─► update metrics ─► close sockets
 //! ```
 //! The inbox is taken after the iteration's connections are driven, because they subscribe, and before any stream is served:
@@ -110,6 +110,7 @@ impl<K: Reactor> Worker<K> {
         self.accept();
         self.drive_connections();
         // Before any stream is served: a stream must not receive what is published after its token has expired.
+        self.revoke_streams();
         self.expire_streams();
         self.streams.take_inbox();
         self.streams.serve(BUDGET_PER_ITERATION, self.cx.timestamp(), &|| {

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::auth::Revocations;
 use crate::hub::HubCounts;
 use crate::metrics::{
     BodyRefusal, CODES, Close, DROPPED_ACCESS_LOG_LINES, DROPPED_LOG_LINES, Family, InsertRefusal, Label,
@@ -22,6 +23,7 @@ pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     table.extend(connections(service));
     table.extend(buffers(service));
     table.extend(requests(&service.metrics));
+    table.extend(service.auth.revocations().into_iter().flat_map(|revocations| self::revocations(revocations)));
     table.extend(streams(service, &counts));
     table.extend(events(service, &counts));
     table.extend(delivery(&service.metrics));
@@ -177,6 +179,36 @@ fn requests(metrics: &Metrics) -> [Family; 4] {
     ]
 }
 
+fn revocations(revocations: &Revocations) -> [Family; 4] {
+    [
+        Family::counter(
+            "esker_revocations_total",
+            "Revocations of tokens, by /revoke at this broker or at another one with the same engine.",
+            revocations.count(),
+        )
+        .shown_as("revocations"),
+        Family::gauge(
+            "esker_revocations_retained",
+            "Revocations by which tokens are refused; at most 65536.",
+            revocations.len(),
+        )
+        .shown_as("revocations_retained"),
+        Family::gauge(
+            "esker_revocations_all_before_seconds",
+            "Time, in seconds since the Unix epoch, before which all tokens are refused, because there were more \
+             revocations than the broker retains; 0 if there were not.",
+            revocations.all_before(),
+        )
+        .shown_as("revocations_all_before"),
+        Family::counter(
+            "esker_revoked_tokens_refused_total",
+            "Requests rejected because their token was revoked.",
+            revocations.refused(),
+        )
+        .shown_as("revoked_tokens_refused"),
+    ]
+}
+
 fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
     let (metrics, settings) = (&service.metrics, &service.settings);
     [
@@ -206,7 +238,8 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
             "esker_streams_closed_total",
             "Streams ended, by reason: peer (the client disconnected), talkative (it kept sending data), stalled \
              (it accepted no data for --stall), expired (its token), drained (the broker shut down), shed (a partly \
-             written event took too much memory after its eviction), failed (the system could not watch the socket), aged (--max-stream-age).",
+             written event took too much memory after its eviction), failed (the system could not watch the socket), aged (--max-stream-age), revoked (its \
+             token).",
             metrics.sum_by("reason", &Close::NAMES, |worker| &worker.closed),
         )
         .shown(View::Each("streams_closed")),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::*;
 use crate::api::Service;
-use crate::auth::Principal;
+use crate::auth::{Principal, Validity};
 use crate::clock::Now;
 use crate::fuzz::service;
 use crate::quota::{Client, Quotas, Rate};
@@ -34,7 +34,13 @@ fn at<T>(service: &Service, second: u64, run: impl FnOnce(Context<'_>) -> T) -> 
 fn request(format: BodyFormat) -> Request {
     let topic = TopicName::parse("topicone1").unwrap();
     let query = QueryFields { name: None, id: None };
-    Request { topic, format, query, expires: Some(20), principal: Some(Principal::Subject(1)) }
+    Request {
+        topic,
+        format,
+        query,
+        validity: Validity { expires: Some(20), token: None },
+        principal: Some(Principal::Subject(1)),
+    }
 }
 
 /// Returns a text that takes much work to check and has one event.

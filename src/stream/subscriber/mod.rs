@@ -6,6 +6,7 @@ mod partial_write;
 mod pinned;
 mod send_state;
 mod table;
+mod tokens;
 
 use std::io::{self, IoSlice};
 

@@ -63,6 +63,8 @@ impl Closing {
 pub enum Ending {
     /// Its token has expired, which a final event says.
     Expired,
+    /// Its token was revoked, which a final event says.
+    Revoked,
     /// It has reached its maximum age.
     Aged,
 }
@@ -71,6 +73,7 @@ impl From<Ending> for Close {
     fn from(ending: Ending) -> Self {
         match ending {
             Ending::Expired => Self::Expired,
+            Ending::Revoked => Self::Revoked,
             Ending::Aged => Self::Aged,
         }
     }

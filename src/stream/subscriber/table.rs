@@ -7,6 +7,8 @@ use std::ops::{Index, IndexMut};
 use super::Subscriber;
 use super::expiry::Expiries;
 use super::send_state::{Ending, SendState, SendStates};
+use super::tokens::StreamTokens;
+use crate::auth::{Revocations, TokenIdentity};
 use crate::quota::{Permits, StreamPermits};
 use crate::sse::Frame;
 use crate::stream::keys::SubscriberKey;
@@ -25,6 +27,8 @@ pub struct Subscribers<S> {
     expiries: Expiries,
     /// When they reach their maximum age.
     ages: Expiries,
+    /// What their tokens can be revoked by.
+    tokens: StreamTokens,
     permits: Permits,
     /// Subscribers that are behind and whose sockets may have room. A removed subscriber stays until its turn and is then
     /// skipped; one that has reused its key is written to once more than necessary.
@@ -38,6 +42,7 @@ impl<S> Default for Subscribers<S> {
             states: SendStates::default(),
             expiries: Expiries::default(),
             ages: Expiries::default(),
+            tokens: StreamTokens::default(),
             permits: Permits::default(),
             catch_up_queue: VecDeque::new(),
         }
@@ -80,6 +85,7 @@ impl<S> Subscribers<S> {
         self.states.remove(key);
         self.expiries.remove(key);
         self.ages.remove(key);
+        self.tokens.remove(key);
         self.permits.remove(key);
         Some(subscriber)
     }
@@ -176,9 +182,33 @@ impl<S> Subscribers<S> {
         self.ages.set(key, second);
     }
 
+    /// Sets what the token of a subscriber can be revoked by.
+    pub fn set_token(&mut self, key: SubscriberKey, token: Option<TokenIdentity>) {
+        self.tokens.set(key, token);
+    }
+
+    /// Makes a subscriber expire at once, because its token is revoked.
+    pub fn revoke(&mut self, key: SubscriberKey) {
+        self.tokens.mark(key);
+        self.expiries.set(key, Some(0));
+    }
+
+    /// Returns whether a subscriber expires because its token is revoked.
+    pub fn is_revoked(&self, key: SubscriberKey) -> bool {
+        self.tokens.is_marked(key)
+    }
+
+    /// Makes some of those expire at once whose tokens were revoked. Returns whether there may be more.
+    pub fn take_revoked(&mut self, revocations: &Revocations) -> bool {
+        let revoked = self.tokens.take_revoked(revocations);
+        revoked.into_iter().for_each(|key| self.expiries.set(key, Some(0)));
+        self.tokens.is_scanning()
+    }
+
     /// Sets the second in which a subscriber that is closing is removed.
     pub fn set_grace(&mut self, key: SubscriberKey, second: u64) {
         self.ages.remove(key);
+        self.tokens.remove(key);
         self.expiries.set(key, Some(second));
     }
 

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::TIMEOUT;
-use super::stream::EXPIRED;
+use super::stream::{EXPIRED, REVOKED};
 
 /// Connections opened before the responses are read. The listen backlog holds more than this.
 const BATCH: usize = 500;
@@ -210,7 +210,7 @@ impl Member {
         } else if chunk.starts_with(b"event: gap\n") {
             self.gaps += 1;
             self.sequences.iter_mut().for_each(|sequence| sequence.may_jump = true);
-        } else if chunk == EXPIRED.as_bytes() {
+        } else if chunk == EXPIRED.as_bytes() || chunk == REVOKED.as_bytes() {
             self.is_expired = true;
         } else if chunk.is_empty() {
             self.has_ended = true;

@@ -32,7 +32,7 @@ pub use pieces::Pieces;
 pub use program::{Program, TempDir};
 pub use proxy::Proxy;
 pub use small_disk::on_small_disk;
-pub use stream::{EXPIRED, Event, Stream};
+pub use stream::{EXPIRED, Event, REVOKED, Stream};
 pub use unread::{UnreadLog, fill as fill_pipe};
 
 /// A test fails if a response takes longer.

@@ -7,6 +7,8 @@ use super::http::Connection;
 
 /// The end of a stream whose token has expired.
 pub const EXPIRED: &str = "event: expired\ndata: {\"reason\":\"token expired\"}\n\n";
+/// The event with which a stream ends when its token is revoked.
+pub const REVOKED: &str = "event: expired\ndata: {\"reason\":\"token revoked\"}\n\n";
 
 pub struct Stream {
     pub connection: Connection,

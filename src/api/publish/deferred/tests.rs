@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use super::*;
 use crate::api::publish::{BodyFormat, QueryFields, finish};
 use crate::api::{Body, DeferredReply, Service};
+use crate::auth::Validity;
 use crate::clock::{Clock, Now};
 use crate::engine::Engine;
 use crate::fuzz::service;
@@ -28,7 +29,8 @@ fn context<T>(service: &Service, run: impl FnOnce(Context<'_>) -> T) -> T {
 /// Publishes SSE text until it is deferred or has a response.
 fn publish(service: &Service, body: &str) -> Outcome {
     let query = QueryFields { name: None, id: None };
-    let request = Request { topic: topic(), format: BodyFormat::Sse, query, expires: None, principal: None };
+    let request =
+        Request { topic: topic(), format: BodyFormat::Sse, query, validity: Validity::default(), principal: None };
     let mut outcome = context(service, |context| finish(request, Body::Read(body.as_bytes()), context));
     loop {
         outcome = match outcome {
