@@ -70,7 +70,7 @@ fn a_minted_token_is_accepted_until_it_expires() {
         (vec!["news*".into(), "events".into()], "newspaper1", "greeting2"),
         (vec!["*".into()], "greeting1", "\u{0}"),
     ] {
-        let token = mint(&secret, &names, NOW + 1, &ClaimRules::default()).unwrap();
+        let token = mint(&secret, &names, NOW, NOW + 1, &ClaimRules::default()).unwrap();
         let grant = authorize(&keyrings, Role::Subscriber, token.as_bytes(), NOW).unwrap();
         assert!(grant.allows_topic(allowed) && (names == ["*"] || !grant.allows_topic(other)));
         let error = authorize(&keyrings, Role::Subscriber, token.as_bytes(), NOW + 1).unwrap_err();

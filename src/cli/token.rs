@@ -115,8 +115,10 @@ impl TokenRequest {
             SigningSecret::Variable(Ok(secret)) => secret.clone(),
             SigningSecret::File(path) => keys::read_secret_file(self.role, path).map_err(MintError::File)?,
         };
-        let expires = (Clock::new().now().unix_millis + HANDOVER_MILLIS + millis(self.ttl)).div_ceil(1000);
-        mint(&secret, &self.names, expires, &self.rules).map_err(|error| MintError::Sign(error.to_string()))
+        let now = Clock::new().now();
+        let expires = (now.unix_millis + HANDOVER_MILLIS + millis(self.ttl)).div_ceil(1000);
+        mint(&secret, &self.names, now.unix_seconds(), expires, &self.rules)
+            .map_err(|error| MintError::Sign(error.to_string()))
     }
 }
 

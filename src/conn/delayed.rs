@@ -100,7 +100,7 @@ mod tests {
 
     fn request(secret: &[u8], expires: u64) -> String {
         let secret = Secret::new(secret).unwrap();
-        let token = mint(&secret, &["topicone1".to_owned()], expires, &ClaimRules::default()).unwrap();
+        let token = mint(&secret, &["topicone1".to_owned()], SECONDS, expires, &ClaimRules::default()).unwrap();
         format!("HEAD /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\r\n")
     }
 

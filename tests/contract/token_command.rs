@@ -53,7 +53,10 @@ fn a_token_is_valid_for_an_hour_or_as_requested() {
         [(&[][..], 3600), (&["--ttl", "90s"], 90), (&["--ttl=2h"], 7200), (&["--ttl", "1ms"], 0)]
     {
         let before = now();
-        let expires = decode_claims(&make_token(&[&["--publish", "topicone1"], arguments].concat()))["exp"]
+        let claims = decode_claims(&make_token(&[&["--publish", "topicone1"], arguments].concat()));
+        let issued = claims["iat"].as_u64().expect("whole seconds");
+        assert!((before..=now()).contains(&issued), "{arguments:?}: {issued} at {before}");
+        let expires = claims["exp"]
             .as_u64()
             .expect("whole seconds");
         // A margin for passing the token on is added, and the result is rounded up.
