@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::StartError;
+use crate::auth::Revocations;
 use crate::clock::Clock;
 use crate::engine::log::{Connect, LogError, Refusal};
 #[cfg(feature = "engine")]
@@ -164,12 +165,13 @@ impl Running {
     pub fn start(
         settings: &EngineSettings,
         hub: &Arc<Hub>,
+        revocations: Option<&Arc<Revocations>>,
         clock: &Clock,
         is_stopped: &mut dyn FnMut() -> bool,
     ) -> Result<Self, StartError> {
         let server = Server::new(settings.clone());
         let guarantee = server.guarantee();
-        let running = Self::start_on(move || server.clone(), hub, clock, is_stopped)?;
+        let running = Self::start_on(move || server.clone(), hub, revocations, clock, is_stopped)?;
         if let Some(Guarantee { server, ack, warning, records_refused }) = guarantee.get() {
             log::info!("the engine is {server}; publishes are acknowledged by {ack}");
             warning.iter().for_each(|warning| log::warn!("{warning}"));
@@ -180,7 +182,13 @@ impl Running {
 
     /// Refuses to start: this build can't reach an engine.
     #[cfg(not(feature = "engine"))]
-    pub fn start(_: &EngineSettings, _: &Arc<Hub>, _: &Clock, _: &mut dyn FnMut() -> bool) -> Result<Self, StartError> {
+    pub fn start(
+        _: &EngineSettings,
+        _: &Arc<Hub>,
+        _: Option<&Arc<Revocations>>,
+        _: &Clock,
+        _: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, StartError> {
         Err(crate::config::ConfigError::NoFeature("engine").into())
     }
 
@@ -188,11 +196,12 @@ impl Running {
     fn start_on<C: Connect + 'static>(
         connect: impl Fn() -> C,
         hub: &Arc<Hub>,
+        revocations: Option<&Arc<Revocations>>,
         clock: &Clock,
         is_stopped: &mut dyn FnMut() -> bool,
     ) -> Result<Self, StartError> {
         reach(&mut connect(), clock, is_stopped)?;
-        let engine = Engine::new(clock.clone());
+        let engine = Engine::new(clock.clone()).with_revocations(revocations.cloned());
         let threads = Threads::start(&engine, connect, HubFollow::new(Arc::clone(hub)), fastrand::u64(..))?;
         let running = Self { engine, threads };
         match catch_up(&running.engine, clock, is_stopped) {
@@ -240,11 +249,12 @@ fn reach<C: Connect>(connect: &mut C, clock: &Clock, is_stopped: &mut dyn FnMut(
     }
 }
 
-/// Waits until the hub has applied what the log had when the tail first attached to it.
+/// Waits until the hub has applied what the log had when the tail first attached to it, and the broker knows which tokens are
+/// revoked.
 fn catch_up(engine: &Engine, clock: &Clock, is_stopped: &mut dyn FnMut() -> bool) -> Result<(), StartError> {
     let (mut progress, mut deadline) = ((0, 0), clock.now().millis + START_MILLIS);
     let mut announce_at = Some(clock.now().millis + ANNOUNCE_MILLIS);
-    while !engine.is_caught_up() {
+    while !engine.is_caught_up() || !engine.knows_revocations() {
         let status = engine.status();
         if let Health::Unreadable(why) = status.health {
             return Err(StartError::Engine(why.to_string()));

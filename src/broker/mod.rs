@@ -134,7 +134,7 @@ impl Broker {
         let engine = match &settings.engine {
             None => None,
             Some(engine) => {
-                let running = engine::Running::start(engine, &hub, &clock, is_stopped)?;
+                let running = engine::Running::start(engine, &hub, auth.revocations(), &clock, is_stopped)?;
                 listening = Listening::open(&settings, inherited)?;
                 Some(running)
             }

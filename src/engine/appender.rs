@@ -12,16 +12,21 @@
 //!    ▼                                                        ▼
 //!  outcome unknown                                       append again
 //! ```
+//! Revocations of tokens take a shorter way: one may be stored twice, so whoever gets no answer just repeats it.
+//!
 //! [`Log::hello`] ends the session of the broken connection, so whatever it has sent and has not arrived yet is refused.
 
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::batch::{Batch, Outcome};
-use super::handle::{Engine, EngineError};
-use super::log::{Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal};
-use super::queue::{Barrier, Requests};
+use super::handle::{Engine, EngineError, MICROS};
+use super::log::{
+    self, Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal, Revocations as _, Revoked,
+};
+use super::queue::{Barrier, Requests, Revoke};
 use super::state::Side;
+use crate::auth::{MAX_REVOCATIONS, Revocation, Revocations};
 
 /// The time between two pulses, in milliseconds.
 const PULSE_MILLIS: u64 = 1_000;
@@ -40,8 +45,11 @@ pub struct Appender<C: Connect> {
     /// The batch that is being appended.
     batch: Option<Batch>,
     pulse_at: u64,
-    /// When to tell the other brokers of this one again.
+    /// When to tell the other brokers of this one again, and to ask which tokens they have revoked.
     register_at: u64,
+    /// The time of the newest revocation that was read over this connection. A new one reads all of them again: its server may
+    /// have lost some, and have others with times before those.
+    revoked_through: u64,
     is_over: bool,
 }
 
@@ -65,6 +73,7 @@ impl<C: Connect> Appender<C> {
             batch: None,
             pulse_at: 0,
             register_at: 0,
+            revoked_through: 0,
             is_over: false,
         }
     }
@@ -100,7 +109,7 @@ impl<C: Connect> Appender<C> {
                 self.engine.shared.note_about(log.about());
                 self.engine.shared.link_up(Side::Appender, self.millis());
                 self.link = Some(Link { log, hello });
-                self.register_at = 0;
+                (self.register_at, self.revoked_through) = (0, 0);
                 self.greet(greeting);
                 self.link.is_some()
             }
@@ -171,6 +180,7 @@ impl<C: Connect> Appender<C> {
             let work = self.engine.queue.take(Duration::ZERO);
             work.requests.fail(&EngineError::Closed);
             work.barriers.into_iter().for_each(|barrier| (barrier.done)(false));
+            work.revokes.into_iter().for_each(|revoke| (revoke.done)(Err(EngineError::Closed)));
             self.is_over = work.is_last;
         }
     }
@@ -186,6 +196,7 @@ impl<C: Connect> Appender<C> {
         if !work.barriers.is_empty() || self.millis() >= self.pulse_at {
             self.pulse(work.barriers);
         }
+        self.revoke(work.revokes);
         self.register();
         match work.requests {
             Requests::None => self.is_over = work.is_last,
@@ -210,8 +221,61 @@ impl<C: Connect> Appender<C> {
         let Some(link) = self.link.as_mut().filter(|_| self.register_at <= now) else { return };
         self.register_at = now + PULSE_MILLIS;
         match link.log.register(link.hello, self.engine.shared.subscribers()) {
-            Ok(peers) => self.engine.shared.note_peers(peers),
+            Ok(peers) => {
+                self.engine.shared.note_peers(peers);
+                self.read_revocations(now);
+            }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Applies what all brokers have revoked since the last time.
+    fn read_revocations(&mut self, now: u64) {
+        let (Some(link), Some(table)) = (&mut self.link, &self.engine.revocations) else { return };
+        match link.log.revoked(self.revoked_through) {
+            Ok(revoked) => match revoked.last() {
+                None => self.engine.shared.note_revocations(),
+                Some(newest) => {
+                    apply(&revoked, newest, table);
+                    // There may be more.
+                    (self.revoked_through, self.register_at) = (newest.time, now);
+                }
+            },
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Stores revocations.
+    fn revoke(&mut self, revokes: Vec<Revoke>) {
+        if revokes.is_empty() {
+            return;
+        }
+        let Some(Link { log, hello }) = &mut self.link else {
+            let error = EngineError::Unavailable(self.engine.shared.reason());
+            return revokes.into_iter().for_each(|revoke| (revoke.done)(Err(error.clone())));
+        };
+        let texts: Vec<_> = revokes.iter().map(|revoke| revoke.text.clone()).collect();
+        match log.revoke(&log::Revoke { hello: *hello, texts: &texts, max: MAX_REVOCATIONS }) {
+            Ok(first) => revokes.into_iter().zip(first..).for_each(|(revoke, time)| (revoke.done)(Ok(time))),
+            Err(error) => {
+                let refusal = self.not_revoked(&error);
+                revokes.into_iter().for_each(|revoke| (revoke.done)(Err(refusal.clone())));
+            }
+        }
+    }
+
+    /// Decides what it means that revocations were not stored.
+    fn not_revoked(&mut self, error: &LogError) -> EngineError {
+        match error {
+            LogError::Refused(Refusal::Memory | Refusal::Setup | Refusal::Records, why) => {
+                ::log::warn!("revocations are refused by the engine: {why}");
+                EngineError::Unavailable("the engine refuses the revocation; the broker's log says why".into())
+            }
+            LogError::Unproven(_) => EngineError::Unknown("the engine could not prove that it is durable".into()),
+            _ => {
+                self.fail(error);
+                EngineError::Unavailable(self.engine.shared.reason())
+            }
         }
     }
 
@@ -318,5 +382,18 @@ impl<C: Connect> Appender<C> {
 
     fn millis(&self) -> u64 {
         self.engine.clock.now().millis
+    }
+}
+
+/// Applies revocations that were read from the log, of which `newest` is the last.
+fn apply(revoked: &[Revoked], newest: &Revoked, table: &Revocations) {
+    if newest.removed_through > 0 {
+        table.revoke_all(newest.removed_through / MICROS);
+    }
+    for Revoked { time, text, .. } in revoked {
+        // What a later version revokes in another way, this one does not understand.
+        if let Some(revocation) = Revocation::from_text(text) {
+            table.revoke(&revocation, time / MICROS);
+        }
     }
 }

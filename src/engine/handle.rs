@@ -4,15 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::blob::Part;
-use super::queue::{Barrier, Insert, Publish, Queue};
+use super::queue::{Barrier, Insert, Publish, Queue, Revoke};
 use super::reader::{Lookup, PageRequest, Requests};
 use super::state::Shared;
 use super::status::Status;
 use super::waiting::Waiting;
+use crate::auth::{Revocation, Revocations};
 use crate::clock::Clock;
 use crate::quota::{Client, PageReservation};
 use crate::records::page::PageBuilder;
 use crate::records::{NewRecord, Page, PageQuery};
+
+/// The microseconds of a second.
+pub(super) const MICROS: u64 = 1_000_000;
 
 /// The engine, as workers see it. No method blocks.
 #[derive(Clone)]
@@ -22,6 +26,8 @@ pub struct Engine {
     pub(super) waiting: Arc<Waiting>,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
+    /// Where revocations of tokens are applied. `None` if no tokens are required.
+    pub(super) revocations: Option<Arc<Revocations>>,
 }
 
 /// A publish that the log has accepted.
@@ -98,7 +104,13 @@ impl Engine {
     pub fn new(clock: Clock) -> Self {
         let shared = Arc::new(Shared::default());
         let queue = Arc::new(Queue::new(Arc::clone(&shared)));
-        Self { queue, reads: Arc::default(), waiting: Arc::default(), shared, clock }
+        Self { queue, reads: Arc::default(), waiting: Arc::default(), shared, clock, revocations: None }
+    }
+
+    /// Applies the revocations of all brokers to this table.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Option<Arc<Revocations>>) -> Self {
+        Self { revocations, ..self }
     }
 
     /// Publishes the events of one request, all or none. `done` gets the result, once: usually from another thread, or from
@@ -113,6 +125,13 @@ impl Engine {
     pub fn insert(&self, record: NewRecord, done: impl FnOnce(Result<u64, EngineError>) + Send + 'static) {
         let now = self.clock.now().millis;
         self.queue.insert(Insert { record, queued: now, done: Box::new(done) });
+    }
+
+    /// Has all brokers revoke tokens. `done` gets the second of the revocation in the time of the engine, once: usually from
+    /// another thread, or from this one if the broker is shutting down.
+    pub fn revoke(&self, revocation: &Revocation, done: impl FnOnce(Result<u64, EngineError>) + Send + 'static) {
+        let done = Box::new(|micros: Result<u64, EngineError>| done(micros.map(|micros| micros / MICROS)));
+        self.queue.push_revoke(Revoke { text: revocation.to_text(), queued: self.clock.now().millis, done });
     }
 
     /// Calls `done` with `true` once the tail has passed the newest id that the log had at some moment after the call, or with
@@ -162,6 +181,11 @@ impl Engine {
     /// Returns whether the broker has caught up with the log since its start.
     pub fn is_caught_up(&self) -> bool {
         self.shared.is_caught_up()
+    }
+
+    /// Returns whether the broker knows all revocations that there were at its start.
+    pub fn knows_revocations(&self) -> bool {
+        self.revocations.is_none() || self.shared.knows_revocations()
     }
 
     /// Returns whether acknowledgements or barriers wait for the tail.

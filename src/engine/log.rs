@@ -9,7 +9,7 @@ use crate::records::{NewRecord, Record};
 /// Opens connections to the log. Each connection is used by one thread.
 pub trait Connect: Send {
     /// A connection.
-    type Log: Log + ReadRecords + Send;
+    type Log: Log + ReadRecords + Revocations + Send;
 
     /// Connects. Nothing waits longer than [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
     fn connect(&mut self) -> Result<Self::Log, LogError>;
@@ -92,6 +92,39 @@ pub trait ReadRecords {
     /// Returns the versions of a name with ids larger than `after`, ascending, at most `limit`. May return only the first few;
     /// returns none only if there are none.
     fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError>;
+}
+
+/// Stores and reads revocations of tokens, so that every broker knows them.
+pub trait Revocations {
+    /// Stores revocations. Each gets a time that is larger than those of all before, in microseconds of the engine; returns that
+    /// of the first. If there are more than [`Revoke::max`] then, removes the oldest. Returns when they are as durable as the
+    /// setting `engine_ack` demands.
+    fn revoke(&mut self, revoke: &Revoke<'_>) -> Result<u64, LogError>;
+
+    /// Returns the revocations after a time, ascending. May return only the first few; returns none only if there are none.
+    fn revoked(&mut self, after: u64) -> Result<Vec<Revoked>, LogError>;
+}
+
+/// A request to store revocations.
+#[derive(Clone, Copy, Debug)]
+pub struct Revoke<'a> {
+    /// The session, which must be the broker's newest.
+    pub hello: Hello,
+    /// What is revoked, at most `max`.
+    pub texts: &'a [String],
+    /// The most revocations that are kept.
+    pub max: usize,
+}
+
+/// A revocation that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its time.
+    pub time: u64,
+    /// What is revoked.
+    pub text: Box<str>,
+    /// The time of the newest revocation that was removed so far; 0 if none was.
+    pub removed_through: u64,
 }
 
 /// A version of a record whose name is known from the request.

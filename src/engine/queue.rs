@@ -19,6 +19,8 @@ const MAX_QUEUED_BYTES: usize = 64 << 20;
 const MAX_BATCH_EVENTS: usize = 4096;
 /// The maximum bytes of an entry, unless a single publish or insert is larger.
 const MAX_BATCH_BYTES: usize = 1 << 20;
+/// The maximum number of revocations that are stored at once.
+const MAX_REVOKES: usize = 64;
 /// The longest time in milliseconds that a publish, an insert or a barrier waits to be sent.
 pub(super) const MAX_WAIT_MILLIS: u64 = 2_000;
 
@@ -48,6 +50,16 @@ pub(super) struct Barrier {
     /// When it was queued, in milliseconds.
     pub queued: u64,
     pub done: Box<dyn FnOnce(bool) + Send>,
+}
+
+/// A revocation of tokens that waits to be stored.
+pub(super) struct Revoke {
+    /// What is revoked.
+    pub text: String,
+    /// When it was queued, in milliseconds.
+    pub queued: u64,
+    /// Delivers its time, in microseconds of the engine.
+    pub done: InsertDone,
 }
 
 /// A request that becomes a part of an entry.
@@ -168,12 +180,13 @@ struct State {
     /// Whether the previous batch consisted of inserts.
     were_inserts: bool,
     barriers: Vec<Barrier>,
+    revokes: Vec<Revoke>,
     is_closed: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.publishes.waiting.is_empty() && self.inserts.waiting.is_empty()
+        self.publishes.waiting.is_empty() && self.inserts.waiting.is_empty() && self.revokes.is_empty()
     }
 
     /// Removes the requests of the next entry: of the kind that has waited longer. If both have waited
@@ -216,6 +229,8 @@ pub(super) struct Work {
     pub requests: Requests,
     /// All barriers.
     pub barriers: Vec<Barrier>,
+    /// The oldest revocations.
+    pub revokes: Vec<Revoke>,
     /// Whether the queue is closed, and empty from now on.
     pub is_last: bool,
 }
@@ -278,6 +293,18 @@ impl Queue {
         self.is_filled.notify_one();
     }
 
+    /// Queues a revocation. Their number is bounded by the connections and threads, each of which waits for one at most.
+    pub fn push_revoke(&self, revoke: Revoke) {
+        let mut state = self.lock();
+        if state.is_closed {
+            drop(state);
+            return (revoke.done)(Err(EngineError::Closed));
+        }
+        state.revokes.push(revoke);
+        drop(state);
+        self.is_filled.notify_one();
+    }
+
     /// Waits for work, and takes as much as makes up one entry.
     pub fn take(&self, timeout: Duration) -> Work {
         let state = self.lock();
@@ -286,7 +313,9 @@ impl Queue {
             self.is_filled.wait_timeout_while(state, timeout, is_idle).unwrap_or_else(PoisonError::into_inner);
         let requests = state.take_requests();
         let barriers = mem::take(&mut state.barriers);
-        Work { requests, barriers, is_last: state.is_closed && state.is_empty() }
+        let count = state.revokes.len().min(MAX_REVOKES);
+        let revokes = state.revokes.drain(..count).collect();
+        Work { requests, barriers, revokes, is_last: state.is_closed && state.is_empty() }
     }
 
     /// Refuses what has waited for too long.
@@ -297,10 +326,14 @@ impl Queue {
         let (late_barriers, barriers): (Vec<_>, Vec<_>) =
             mem::take(&mut state.barriers).into_iter().partition(|barrier| is_late(barrier.queued, now));
         state.barriers = barriers;
+        let (late_revokes, revokes): (Vec<_>, Vec<_>) =
+            mem::take(&mut state.revokes).into_iter().partition(|revoke| is_late(revoke.queued, now));
+        state.revokes = revokes;
         drop(state);
         let error = EngineError::Unavailable(self.shared.reason());
         late.into_iter().for_each(|requests| requests.fail(&error));
         late_barriers.into_iter().for_each(|barrier| (barrier.done)(false));
+        late_revokes.into_iter().for_each(|revoke| (revoke.done)(Err(error.clone())));
     }
 
     /// Refuses what comes from now on.

@@ -41,6 +41,7 @@ struct Links {
     tail: Link,
     unreadable: Option<Arc<str>>,
     is_caught_up: bool,
+    has_revocations: bool,
     is_closed: bool,
     /// Why the engine refuses appends, though it can be reached, and when it last did.
     refusal: Option<(Arc<str>, u64)>,
@@ -120,6 +121,7 @@ impl Default for Shared {
             tail: Link::New,
             unreadable: None,
             is_caught_up: false,
+            has_revocations: false,
             is_closed: false,
             refusal: None,
             appended: Marks::default(),
@@ -276,6 +278,16 @@ impl Shared {
     /// Returns whether the broker has caught up with the log since its start.
     pub fn is_caught_up(&self) -> bool {
         self.lock().is_caught_up
+    }
+
+    /// Notes that the broker knows the revocations that there were at some moment since its start.
+    pub fn note_revocations(&self) {
+        self.lock().has_revocations = true;
+    }
+
+    /// Returns whether it does.
+    pub fn knows_revocations(&self) -> bool {
+        self.lock().has_revocations
     }
 
     /// Notes that the broker is shutting down.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use esker::internals::engine::log::{
     Append, Appended, Attach, Attached, Body, Connect as _, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark,
-    OwnId, Peer, Pulse, ReadRecords, Refusal, Version,
+    OwnId, Peer, Pulse, ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
 };
 use esker::internals::engine::settings::{EngineSettings, Retention};
 use esker::internals::engine::sim::SimLog;
@@ -20,6 +20,8 @@ const SEEDS: u64 = 30;
 const REQUESTS: usize = 150;
 /// The number of entries or records that are compared of those that a read returns.
 const COMPARED: usize = 16;
+/// The most revocations that are kept.
+const MAX_REVOCATIONS: usize = 6;
 /// A time in the year 2096, in microseconds.
 const FLOOR: u64 = 4_000_000_000_000_000;
 const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400, record_bytes: 2_500 };
@@ -34,6 +36,8 @@ enum Request {
     Read(Option<Known>),
     Insert { hello: Hello, batch: u64, floor: u64, records: Vec<NewRecord> },
     Register(Hello, u64),
+    Revoke(Hello, Vec<String>),
+    Revoked(Option<usize>),
     Newest(u64),
     Records(u64, u64),
     HasRecord(u64),
@@ -56,6 +60,9 @@ enum Answer {
     Entries(Vec<Entry>),
     Inserted(u64),
     Peers(Vec<Peer>),
+    Stored,
+    /// The texts, and whether something was removed before each.
+    Revoked(Vec<(Box<str>, bool)>),
     Records(Vec<Record>),
     HasRecord(bool),
     Versions(Vec<Version>),
@@ -76,9 +83,11 @@ fn tokenless(entry: &Entry) -> Entry {
 struct Side<L> {
     log: L,
     entries: Vec<Entry>,
+    /// The times of revocations.
+    revoked: Vec<u64>,
 }
 
-impl<L: Log + ReadRecords> Side<L> {
+impl<L: Log + ReadRecords + Revocations> Side<L> {
     fn mark(&self, known: &Known) -> Mark {
         match *known {
             Known::Entry(index) => Mark { entry: self.entries[index].id, token: self.entries[index].token.clone() },
@@ -133,6 +142,17 @@ impl<L: Log + ReadRecords> Side<L> {
                 peers.retain(|peer| peer.broker == hello.broker);
                 Ok(Answer::Peers(peers))
             }
+            Request::Revoke(hello, texts) => {
+                let first = self.log.revoke(&Revoke { hello: *hello, texts, max: MAX_REVOCATIONS })?;
+                self.revoked.extend((first..).take(texts.len()));
+                Ok(Answer::Stored)
+            }
+            Request::Revoked(known) => {
+                let mut revoked = self.log.revoked(known.map_or(0, |known| self.revoked[known]))?;
+                revoked.truncate(COMPARED);
+                let told = |revoked: Revoked| (revoked.text, revoked.removed_through > 0);
+                Ok(Answer::Revoked(revoked.into_iter().map(told).collect()))
+            }
             Request::Newest(after) => self.log.newest_records(*after).map(few),
             Request::Records(first, last) => self.log.records(*first, *last).map(few),
             Request::HasRecord(id) => self.log.has_record(*id).map(Answer::HasRecord),
@@ -159,6 +179,8 @@ struct Asker {
     batch: u64,
     /// The ids of some records.
     records: Vec<u64>,
+    /// The number of revocations.
+    revoked: usize,
 }
 
 const NAMES: [&str; 6] = ["a", "ab", "a b", "a\u{1F600}", "\"", "é"];
@@ -200,7 +222,9 @@ impl Asker {
     }
 
     fn next(&mut self) -> Request {
-        match self.rng.u8(0..20) {
+        match self.rng.u8(0..22) {
+            20 => self.revoke(),
+            21 => Request::Revoked((self.revoked > 0 && self.rng.bool()).then(|| self.rng.usize(0..self.revoked))),
             0 => Request::Hello(self.hello()),
             1 => Request::Pulse(self.hello()),
             2 | 3 => Request::Attach { read: self.known(), appended: self.known(), floor: self.floor() },
@@ -221,6 +245,11 @@ impl Asker {
             .map(|_| NewRecord { name: self.name().into(), data: "7".repeat(self.rng.usize(1..90)).into() });
         let records = new.collect();
         Request::Insert { hello: self.hello(), batch: self.batch, floor: self.floor(), records }
+    }
+
+    fn revoke(&mut self) -> Request {
+        let texts = (0..self.rng.usize(1..4)).map(|_| format!("sub:{}", self.name())).collect();
+        Request::Revoke(self.hello(), texts)
     }
 
     fn name(&mut self) -> &'static str {
@@ -259,17 +288,27 @@ struct Seen {
     inserts: usize,
     full: usize,
     records: usize,
+    revocations: usize,
 }
 
 /// Asks both logs the same.
 fn compare(seed: u64, server: &RedisServer, seen: &mut Seen) {
     let memory = SimLog::new(seed, 1_800_000_000_000_000, RETENTION).connector(1).connect().unwrap();
     let settings = settings(server).retaining(RETENTION);
-    let mut server =
-        Side { log: connect(EngineSettings { prefix: format!("{{{seed}}}"), ..settings }), entries: Vec::new() };
-    let mut memory = Side { log: memory, entries: Vec::new() };
-    let mut asker =
-        Asker { rng: Rng::with_seed(seed), entries: Vec::new(), newest: FLOOR, batch: 0, records: Vec::new() };
+    let mut server = Side {
+        log: connect(EngineSettings { prefix: format!("{{{seed}}}"), ..settings }),
+        entries: Vec::new(),
+        revoked: Vec::new(),
+    };
+    let mut memory = Side { log: memory, entries: Vec::new(), revoked: Vec::new() };
+    let mut asker = Asker {
+        rng: Rng::with_seed(seed),
+        entries: Vec::new(),
+        newest: FLOOR,
+        batch: 0,
+        records: Vec::new(),
+        revoked: 0,
+    };
     let before = [Request::Hello(Hello { broker: 1, session: 1 }), asker.append()];
     let create = Request::Attach { read: None, appended: None, floor: FLOOR };
     for request in before.into_iter().chain([create]) {
@@ -280,6 +319,7 @@ fn compare(seed: u64, server: &RedisServer, seen: &mut Seen) {
         let answer = server.answer(&request);
         assert_eq!(answer, memory.answer(&request), "seed {seed}, request {number}: {request:?}");
         asker.learn(&answer);
+        asker.revoked = memory.revoked.len();
         seen.count(&answer);
     }
 }
@@ -293,6 +333,7 @@ impl Seen {
             }
             Ok(Answer::Attached(Attached { from: From::Loss(_), .. })) => self.losses += 1,
             Ok(Answer::Inserted(_)) => self.inserts += 1,
+            Ok(Answer::Revoked(revoked)) => self.revocations += revoked.iter().filter(|revoked| revoked.1).count(),
             Ok(Answer::Records(records)) => self.records += records.len(),
             Ok(Answer::Versions(versions)) => self.records += versions.len(),
             Ok(_) => {}
@@ -307,7 +348,7 @@ fn a_server_and_the_simulation_answer_alike() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut seen = Seen::default();
     (0..SEEDS).for_each(|seed| compare(seed, &server, &mut seen));
-    let Seen { appends, repetitions, losses, refusals, inserts, full, records } = seen;
-    let counts = [appends, repetitions, losses, refusals, inserts, full, records];
+    let Seen { appends, repetitions, losses, refusals, inserts, full, records, revocations } = seen;
+    let counts = [appends, repetitions, losses, refusals, inserts, full, records, revocations];
     assert!(counts.iter().all(|count| *count > 20), "{seen:?}");
 }

@@ -13,6 +13,7 @@ mod records;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod refusals;
+mod revocations;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;

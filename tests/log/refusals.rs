@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use esker::internals::engine::log::{Attach, Hello, Log, LogError, ReadRecords as _, Refusal};
+use esker::internals::engine::log::{
+    Attach, Hello, Log, LogError, ReadRecords as _, Refusal, Revocations as _, Revoke,
+};
 use esker::internals::engine::redis::acl_rules;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
@@ -54,6 +56,10 @@ fn do_everything(settings: esker::internals::engine::EngineSettings) -> Result<(
     broker.log.read(0)?;
     broker.log.pulse(hello)?;
     broker.log.register(hello, 0)?;
+    for name in ["sub:a", "sub:b"] {
+        broker.log.revoke(&Revoke { hello, texts: &[name.to_owned()], max: 1 })?;
+    }
+    assert_eq!(broker.log.revoked(0)?.len(), 1);
     if broker.log.about().is_some_and(|about| about.records_refused.is_none()) {
         broker.insert(&[("a", "1"), ("b", "2")])?;
     }

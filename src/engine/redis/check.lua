@@ -1,7 +1,8 @@
 -- Returns the commands that this user may not use, the key that holds something else, and the format of the log.
--- KEYS: the log, meta, a session, the records, their index, the newest of each name, the brokers. ARGV: a key of an own id.
+-- KEYS: the log, meta, a session, the records, their index, the newest of each name, the brokers, the
+-- revocations. ARGV: a key of an own id.
 
-local log, meta, session, records, index, newest, brokers = unpack(KEYS)
+local log, meta, session, records, index, newest, brokers, revocations = unpack(KEYS)
 local own = ARGV[1]
 local needed = {
     {'TIME'}, {'XLEN', log}, {'XRANGE', log, '-', '+'}, {'XREVRANGE', log, '+', '-'}, {'XADD', log, '1-0', 'b', ''},
@@ -10,6 +11,7 @@ local needed = {
     {'PEXPIRE', own, '1'}, {'XADD', records, '1-0', 'e', '', 'd', ''}, {'XRANGE', records, '1-0', '1-0'},
     {'ZADD', index, '0', ''}, {'ZADD', newest, '1', ''}, {'ZRANGE', index, '0', '0'}, {'ZRANGE', newest, '0', '0'},
     {'HSET', brokers, '0', ''}, {'HGETALL', brokers}, {'HDEL', brokers, '0'}, {'PEXPIRE', brokers, '1'},
+    {'XADD', revocations, '1-0', 't', ''}, {'XRANGE', revocations, '-', '+'}, {'XTRIM', revocations, 'MAXLEN', '1'},
 }
 local denied, is_denied = {}, {}
 for _, command in ipairs(needed) do
@@ -24,6 +26,7 @@ end
 local reads = {
     {log, 'XLEN', log}, {meta, 'HGET', meta, 'last'}, {records, 'XLEN', records}, {index, 'ZRANGE', index, 0, 0},
     {newest, 'ZRANGE', newest, 0, 0}, {brokers, 'HGET', brokers, ''},
+    {revocations, 'XLEN', revocations},
 }
 for _, read in ipairs(reads) do
     local answer = redis.pcall(unpack(read, 2))

@@ -121,8 +121,8 @@ impl Facts {
 
 /// Fails if this user lacks a right, or if the keys hold something else.
 pub fn check_keys(wire: &mut Wire, keys: &Keys, proof: Option<&Cmd>) -> Result<(), LogError> {
-    let Keys { log, meta, records, index, newest, brokers, .. } = keys;
-    let mut command = CHECK.command(&[log, meta, &keys.session(0), records, index, newest, brokers]);
+    let Keys { log, meta, records, index, newest, brokers, revocations, .. } = keys;
+    let mut command = CHECK.command(&[log, meta, &keys.session(0), records, index, newest, brokers, revocations]);
     command.arg(format!("{}topic:id", keys.own));
     let answer = CHECK.run(wire, &command)?;
     let [denied, key, format] = value::texts(answer).ok_or_else(|| value::malformed("the answer to the check"))?;

@@ -12,6 +12,8 @@
 //! {esker}:1:rec                 stream of records: `<id>-0`, with the fields e name, d data
 //! {esker}:1:idx                 sorted set, all scores 0: name, a zero byte and the id as 20 digits, of all records
 //! {esker}:1:new                 sorted set: name, with the id of its newest record as its score
+//! {esker}:1:rev                 stream of revocations: `<time>-0`, with the fields t text, c time of the newest that was
+//!                               removed
 //! {esker}:1:brokers             hash: broker, and its time, format, subscribers and version; expires
 //! ```
 //! Everything that writes is a script, so that it happens as a whole. Scripts refuse to start when the engine can't write,
@@ -23,6 +25,7 @@ mod error;
 mod guarantee;
 mod log;
 mod records;
+mod revocations;
 mod scripts;
 mod sentinel;
 mod tls;
@@ -64,6 +67,7 @@ struct Keys {
     records: String,
     index: String,
     newest: String,
+    revocations: String,
     brokers: String,
 }
 
@@ -78,6 +82,7 @@ impl Keys {
             records: key("rec"),
             index: key("idx"),
             newest: key("new"),
+            revocations: key("rev"),
             brokers: key("brokers"),
         }
     }

@@ -40,6 +40,7 @@ script!(PULSE, " flags=allow-oom", "pulse.lua");
 script!(ATTACH, " flags=allow-oom", "attach.lua");
 script!(INSERT, "", "insert.lua");
 script!(REGISTER, " flags=allow-oom", "register.lua");
+script!(REVOKE, " flags=allow-oom", "revoke.lua");
 // The scripts that only read records are not declared as such (`no-writes`): a server that can't write then refuses them. A
 // primary that was replaced, and does not serve this broker's log any more, would otherwise answer with what it has.
 script!(NEWEST, " flags=allow-oom", "newest.lua");

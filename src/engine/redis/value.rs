@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::engine::log::{Appended, Body, Entry, LogError, Peer, Pulse, Repetition};
+use crate::engine::log::{Appended, Body, Entry, LogError, Peer, Pulse, Repetition, Revoked};
 use crate::records::Record;
 
 /// Returns the error for an answer that is not what was expected.
@@ -111,6 +111,19 @@ pub fn appended(first: &str, repetitions: &str) -> Option<Appended> {
     let repetitions = repetitions.collect::<Option<Vec<_>>>()?;
     let ascend = repetitions.is_sorted_by(|one, next| one.index < next.index);
     ascend.then_some(Appended { first: id_of(first)?, repetitions })
+}
+
+/// Reads revocations, whose times ascend.
+pub fn revoked(value: Value) -> Option<Vec<Revoked>> {
+    let all = list(value)?.into_iter().map(one_revoked).collect::<Option<Vec<_>>>()?;
+    all.is_sorted_by(|one, next| one.time < next.time).then_some(all)
+}
+
+fn one_revoked(value: Value) -> Option<Revoked> {
+    let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
+    let time = id_of(text(id)?.strip_suffix("-0")?)?;
+    let [_, revoked, _, removed] = texts(fields)?;
+    Some(Revoked { time, text: revoked.into(), removed_through: removed.parse().ok()? })
 }
 
 /// Reads the answer to XREAD of one stream.

@@ -2,7 +2,7 @@
 
 use super::super::log::{
     Append, Appended, Attach, Attached, Connect, Entry, Greeting, Hello, Insert, Log, LogError, OwnId, Peer, Pulse,
-    ReadRecords, Refusal, Version,
+    ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
 };
 use super::super::settings::Retention;
 use super::faults::{Fault, Kind};
@@ -15,6 +15,8 @@ use crate::records::Record;
 const MAX_READ: usize = 64;
 /// The maximum number of records that a read returns.
 const MAX_RECORDS: usize = 16;
+/// The maximum number of revocations that a read returns.
+const MAX_REVOKED: usize = 16;
 
 /// Connects to the log.
 pub struct SimConnect {
@@ -196,6 +198,18 @@ impl ReadRecords for SimConnection {
 
     fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError> {
         self.read_records(|records, most| records.versions(name, after, limit.min(most)))
+    }
+}
+
+impl Revocations for SimConnection {
+    fn revoke(&mut self, revoke: &Revoke<'_>) -> Result<u64, LogError> {
+        let Revoke { hello, texts, max } = *revoke;
+        let texts = texts.to_vec();
+        self.write(Kind::Revocations, move |data, now, _| data.revoke(now, &Revoke { hello, texts: &texts, max }))
+    }
+
+    fn revoked(&mut self, after: u64) -> Result<Vec<Revoked>, LogError> {
+        self.write(Kind::Revocations, move |data, _, _| Ok(data.revocations().after(after, MAX_REVOKED)))
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Kind {
     Read,
     /// One of [`super::super::log::ReadRecords`].
     Records,
+    /// One of [`super::super::log::Revocations`].
+    Revocations,
 }
 
 impl Kind {

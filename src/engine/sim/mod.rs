@@ -13,6 +13,7 @@
 mod connection;
 mod faults;
 mod records;
+mod revocations;
 mod server;
 #[cfg(test)]
 mod tests;

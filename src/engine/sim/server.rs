@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::super::log::{
     Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, LogError, Mark, Peer, Pulse,
-    RECORDS_COST, Refusal, Repetition,
+    RECORDS_COST, Refusal, Repetition, Revoke,
 };
 use super::super::settings::Retention;
 use super::super::{FORMAT, RECORDS_FORMAT};
 use super::records::{self, Records};
+use super::revocations::Revocations;
 
 /// The maximum number of entries that an append trims.
 const MAX_TRIMMED: usize = 4;
@@ -33,6 +34,7 @@ pub(super) struct Data {
     /// By topic and publisher's id.
     own_ids: BTreeMap<Arc<str>, OwnIdOwner>,
     records: Records,
+    revocations: Revocations,
     /// By broker, with the time until which each is known.
     peers: BTreeMap<u64, (u64, Peer)>,
     /// The number of entries that were trimmed since it was taken.
@@ -141,6 +143,17 @@ impl Data {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// See [`super::super::log::Revocations::revoke`].
+    pub fn revoke(&mut self, now: u64, revoke: &Revoke<'_>) -> Result<u64, LogError> {
+        self.session(now, revoke.hello)?;
+        Ok(self.revocations.revoke(now, revoke))
+    }
+
+    /// Returns the revocations.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// Sets the format of the log, if there is one.

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::engine::blob::Part;
 use crate::engine::log::{
     Append, Appended, Attach, Attached, Connect, Entry, From, Greeting, Hello, Insert, Log, LogError, Peer, Pulse,
-    ReadRecords, Refusal, Version,
+    ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
 };
 use crate::engine::{Appender, Engine, EngineError, FORMAT, Sequenced};
 use crate::records::Record;
@@ -69,6 +69,16 @@ impl Log for Scripted {
 }
 
 /// No record is ever read.
+impl Revocations for Scripted {
+    fn revoke(&mut self, _: &Revoke<'_>) -> Result<u64, LogError> {
+        unreachable!()
+    }
+
+    fn revoked(&mut self, _: u64) -> Result<Vec<Revoked>, LogError> {
+        unreachable!()
+    }
+}
+
 impl ReadRecords for Scripted {
     fn newest_records(&mut self, _: u64) -> Result<Vec<Record>, LogError> {
         Ok(Vec::new())

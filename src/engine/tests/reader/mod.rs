@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::clock::{Clock, ManualClock};
 use crate::engine::log::{
     Append, Appended, Attach, Attached, Connect, Entry, Greeting, Hello, Insert, Log, LogError, Peer, Pulse,
-    ReadRecords, Refusal, Version,
+    ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
 };
 use crate::engine::waiting::MAX_WAIT_MILLIS;
 use crate::engine::{Engine, EngineError, Reader};
@@ -110,6 +110,16 @@ impl ReadRecords for Scripted {
             let versions = versions.map(|record| Version { id: record.id, data: record.data.clone() });
             versions.take(limit.min(state.part)).collect()
         })
+    }
+}
+
+impl Revocations for Scripted {
+    fn revoke(&mut self, _: &Revoke<'_>) -> Result<u64, LogError> {
+        unreachable!()
+    }
+
+    fn revoked(&mut self, _: u64) -> Result<Vec<Revoked>, LogError> {
+        unreachable!()
     }
 }
 
