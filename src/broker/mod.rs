@@ -126,6 +126,7 @@ impl Broker {
         };
         let mut records = settings.data.as_ref().map(Store::open).transpose()?;
         let clock = Clock::new();
+        builder::revoke_stored(&auth, records.as_ref().map_or(&[], |records| &records.revocations));
         let pollers = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = pollers.iter().map(MioPoller::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::{EngineEnv, ManualEngine};
 use crate::api::Service;
+use crate::auth::Revocation;
 use crate::broker::builder::{self, HubOrder};
 use crate::broker::{StartError, open_auth};
 use crate::clock::{Clock, ManualClock};
@@ -52,6 +53,7 @@ impl<K: Reactor> Broker<K> {
         let is_stored = settings.data.is_some();
         let mut records = is_stored.then(|| Store::open_tuned(env.location, env.tuning)).transpose()?;
         let clock = Clock::manual(env.clock);
+        builder::revoke_stored(&auth, records.as_ref().map_or(&[], |records| &records.revocations));
         let wakers = env.reactors.iter().map(Reactor::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
@@ -87,6 +89,13 @@ impl<K: Reactor> Broker<K> {
     /// Runs one step of the store.
     pub fn step_store(&mut self) {
         self.store.iter_mut().for_each(ManualStore::step);
+    }
+
+    /// Revokes tokens, as another thread may at any moment.
+    pub fn revoke(&self, revocation: &Revocation, second: u64) {
+        if let Some(revocations) = self.service.auth.revocations() {
+            revocations.revoke(revocation, second);
+        }
     }
 
     /// Returns what runs the engine; `None` without one.

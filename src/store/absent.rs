@@ -48,6 +48,8 @@ pub struct Opening {
     pub latest: Vec<Record>,
     /// The id that all ids exceed: any.
     pub ids_through: u64,
+    /// Revocations of tokens: none.
+    pub revocations: Vec<(String, u64)>,
 }
 
 impl Opening {
@@ -63,12 +65,17 @@ pub struct Store;
 impl Store {
     /// Opens nothing.
     pub fn open(_: &Location) -> Result<Opening, OpenError> {
-        Ok(Opening { latest: Vec::new(), ids_through: 0 })
+        Ok(Opening { latest: Vec::new(), ids_through: 0, revocations: Vec::new() })
     }
 
     /// Refuses the record.
     pub fn insert(&self, _: Arc<str>, _: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
         reply(Err(StoreError::Closed));
+    }
+
+    /// Stores nothing.
+    pub fn revoke(&self, _: String, _: u64, reply: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
+        reply(Ok(()));
     }
 
     /// Refuses the query.

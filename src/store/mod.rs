@@ -13,6 +13,7 @@
 //! tables/          schema     the tables, their version, and connections to them
 //!                  commit     one transaction, one fsync
 //!                  index      the versions of each name, added after the commits
+//!                  revocations revocations of tokens
 //!                  recovery   what is read when the store is opened
 //! opening          from a location to a running store
 //! queue            queued inserts, and completions that are never lost
@@ -76,7 +77,7 @@ pub use tools::{check, dump, load};
 pub use tuning::Tuning;
 
 use disk::location::DataDir;
-use queue::{Completion, Insert, InsertQueue};
+use queue::{Completion, Insert, InsertQueue, Revoke};
 use read::history::HistoryHandle;
 use read::lookup::LookupHandle;
 use state::{Mode, Shared};
@@ -127,6 +128,12 @@ impl Store {
             Some(refusal) => completion.send(Err(refusal)),
             None => self.queue.push(Insert { name, data, completion }),
         }
+    }
+
+    /// Stores a revocation of tokens in this second since the Unix epoch. `reply` is called when it is stored, on the writer's
+    /// thread. It must not block or close the store.
+    pub fn revoke(&self, text: String, second: u64, reply: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
+        self.queue.push_revoke(Revoke { text, second, completion: Completion::new(reply) });
     }
 
     /// Reads a page of a name's history into reserved memory; the page is shorter if not enough can be reserved. `reply` is

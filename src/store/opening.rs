@@ -31,6 +31,8 @@ pub struct Opening {
     pub latest: Vec<Record>,
     /// Every id assigned from now on must be larger.
     pub ids_through: u64,
+    /// The revocations of tokens that were stored, and their seconds, oldest first. `*` stands for all those that were removed.
+    pub revocations: Vec<(String, u64)>,
     pub(super) connections: Connections,
     recovered: Recovered,
     data_dir: DataDir,
@@ -51,8 +53,9 @@ pub(super) fn open(location: &Location, tuning: Tuning) -> Result<Opening, OpenE
     let opened = connect(&data_dir).and_then(|connections| Ok((recover(&connections.writer)?, connections)));
     let (mut recovered, connections) = opened.map_err(|cause| data_dir.error(cause))?;
     let latest = std::mem::take(&mut recovered.latest);
+    let revocations = std::mem::take(&mut recovered.revocations);
     let ids_through = recovered.mark.ids_through();
-    Ok(Opening { latest, ids_through, connections, recovered, data_dir, tuning })
+    Ok(Opening { latest, ids_through, revocations, connections, recovered, data_dir, tuning })
 }
 
 fn connect(data_dir: &DataDir) -> Result<Connections, Cause> {

@@ -66,6 +66,14 @@ impl Insert {
     }
 }
 
+/// A revocation of tokens, to be stored.
+pub(super) struct Revoke {
+    pub text: String,
+    /// When it was revoked, in seconds since the Unix epoch.
+    pub second: u64,
+    pub completion: Completion<()>,
+}
+
 enum Job {
     Insert(Insert),
     CheckMark,
@@ -75,12 +83,14 @@ enum Job {
 /// The sending end of the queue.
 pub(super) struct InsertQueue {
     jobs: Sender<Job>,
+    revokes: Sender<Revoke>,
     shared: Arc<Shared>,
 }
 
 /// The writer's end of the queue.
 pub(super) struct InsertReceiver {
     jobs: Receiver<Job>,
+    revokes: Receiver<Revoke>,
     shared: Arc<Shared>,
 }
 
@@ -100,8 +110,10 @@ pub(super) enum Batch {
 pub(super) fn queue(shared: &Arc<Shared>) -> (InsertQueue, InsertReceiver) {
     // The channel is unbounded because `push` applies the bounds, by number and by bytes.
     let (sender, receiver) = unbounded();
-    let queue = InsertQueue { jobs: sender, shared: Arc::clone(shared) };
-    (queue, InsertReceiver { jobs: receiver, shared: Arc::clone(shared) })
+    // This one is bounded by the connections and threads, each of which waits for one revocation at most.
+    let (revokes, revokes_receiver) = unbounded();
+    let queue = InsertQueue { jobs: sender, revokes, shared: Arc::clone(shared) };
+    (queue, InsertReceiver { jobs: receiver, revokes: revokes_receiver, shared: Arc::clone(shared) })
 }
 
 impl InsertQueue {
@@ -119,6 +131,13 @@ impl InsertQueue {
         let _ = self.jobs.send(Job::Insert(insert));
     }
 
+    /// Queues a revocation, and wakes the writer.
+    pub fn push_revoke(&self, revoke: Revoke) {
+        // If the writer has ended, this drops the revocation, which completes it with `Closed`.
+        let _ = self.revokes.send(revoke);
+        self.request_mark_check();
+    }
+
     /// Makes the writer check whether the high-water mark must be raised.
     pub fn request_mark_check(&self) {
         let _ = self.jobs.send(Job::CheckMark);
@@ -133,6 +152,11 @@ impl InsertQueue {
 impl InsertReceiver {
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Takes the revocations that are queued, as many as make up a transaction.
+    pub fn take_revokes(&self) -> Vec<Revoke> {
+        self.revokes.try_iter().take(MAX_BATCH).collect()
     }
 
     /// Waits for an insert, and returns it with all others that are queued, up to the limits of a batch.

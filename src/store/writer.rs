@@ -11,10 +11,11 @@ use super::checkpointer::{self, Checkpointer};
 use super::disk::shortage::Shortage;
 use super::disk::space::DiskSpace;
 use super::error::{Fault, StoreError};
-use super::queue::{Batch, Completion, Insert, InsertReceiver};
+use super::queue::{Batch, Completion, Insert, InsertReceiver, Revoke};
 use super::state::{Mode, Shared};
 use super::tables::Tables;
 use super::tuning::Tuning;
+use crate::auth::MAX_REVOCATIONS;
 use crate::ids::{HighWaterMark, Order};
 use crate::records::Record;
 
@@ -69,7 +70,9 @@ impl Writer {
     /// store is closed and the last inserts are stored.
     pub fn step(&mut self, timeout: Duration) -> ControlFlow<()> {
         self.is_locked = false;
-        match self.queue.receive(timeout) {
+        let batch = self.queue.receive(timeout);
+        self.store_revocations();
+        match batch {
             Batch::Inserts(inserts) => {
                 self.insert(inserts);
                 // A request to check the mark may have been among them.
@@ -221,6 +224,36 @@ impl Writer {
         let counters = &self.shared.counters;
         counters.names.store(self.tables.names() as u64, Ordering::Relaxed);
         counters.unindexed.store(self.tables.unindexed() as u64, Ordering::Relaxed);
+    }
+}
+
+// Revocations.
+impl Writer {
+    /// Stores the revocations that are queued. On a full disk as well: they fit into the space that inserts leave free.
+    fn store_revocations(&mut self) {
+        let revokes = self.queue.take_revokes();
+        if revokes.is_empty() {
+            return;
+        }
+        let new: Vec<_> = revokes.iter().map(|Revoke { text, second, .. }| (text.clone(), *second)).collect();
+        let stored = self.write_revocations(&new);
+        revokes.into_iter().for_each(|revoke| revoke.completion.send(stored));
+    }
+
+    fn write_revocations(&mut self, new: &[(String, u64)]) -> Result<(), StoreError> {
+        if self.shared.has_failed() {
+            return Err(StoreError::Failed);
+        }
+        let written = self.tables.revoke(new, MAX_REVOCATIONS);
+        if self.check("storing a revocation", written) {
+            self.shared.clear_locked();
+            return Ok(());
+        }
+        Err(match (self.shared.has_failed(), self.is_locked) {
+            (true, _) => StoreError::Failed,
+            (false, true) => StoreError::Locked,
+            (false, false) => StoreError::Full(self.shared.shortage()),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod commit;
 pub(super) mod index;
 pub(super) mod recovery;
+pub(super) mod revocations;
 pub(super) mod schema;
 
 use rusqlite::Connection;
@@ -56,6 +57,13 @@ impl Tables {
     /// Stores the ceiling of all ids in a durable transaction.
     pub fn set_ceiling(&self, ceiling: u64) -> rusqlite::Result<()> {
         schema::set_meta(&self.connection, CEILING, schema::to_sql(ceiling))
+    }
+
+    /// Stores revocations of tokens in a durable transaction.
+    pub fn revoke(&mut self, new: &[(String, u64)], max: usize) -> rusqlite::Result<()> {
+        revocations::add(&mut self.connection, new, max)?;
+        debug_assert!(self.is_durable(), "the transaction ended with an fsync");
+        Ok(())
     }
 
     /// Returns whether no transaction is open and each one's end waits for an fsync.

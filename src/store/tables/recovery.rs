@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::commit::{NameKey, Names, Version};
+use super::revocations;
 use super::schema::{self, CEILING, INDEXED_THROUGH};
 use crate::ids::HighWaterMark;
 use crate::records::Record;
@@ -22,6 +23,8 @@ pub(in crate::store) struct Recovered {
     /// The records that the index is missing, by ascending id.
     pub unindexed: Vec<Version>,
     pub mark: HighWaterMark,
+    /// The revocations of tokens, and their seconds.
+    pub revocations: Vec<(String, u64)>,
 }
 
 /// A name and the id of its newest record.
@@ -37,7 +40,8 @@ pub(in crate::store) fn recover(connection: &Connection) -> Result<Recovered, Ca
         newest.into_iter().map(|(name, id)| read_record(connection, name, id)).collect::<Result<Vec<_>, _>>()?;
     latest.sort_unstable_by_key(|record| record.id);
     let newest_record = latest.last().map_or(0, |record| record.id);
-    Ok(Recovered { names, latest, unindexed, mark: HighWaterMark::new(ceiling, newest_record) })
+    let revocations = revocations::all(connection)?;
+    Ok(Recovered { names, latest, unindexed, mark: HighWaterMark::new(ceiling, newest_record), revocations })
 }
 
 fn read_unindexed(connection: &Connection, through: i64) -> rusqlite::Result<Vec<Version>> {

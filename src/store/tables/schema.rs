@@ -4,6 +4,7 @@
 //! - `names` maps each name to a small key; `latest` is the id of its newest record up to `indexed_through`, or a newer one.
 //! - `versions` is the index from a name to its records, complete up to `indexed_through`.
 //! - `meta` contains `ceiling`, the high-water mark of all ids, and `indexed_through`.
+//! - `revocations` is created with the first revocation of tokens.
 //! - `events` is a view for people and for `esker dump`.
 
 use std::time::Duration;
