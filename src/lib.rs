@@ -72,6 +72,7 @@ pub mod cli;
 #[doc(hidden)]
 pub mod logging;
 
+pub use api::revoke::RevokeError;
 pub use auth::{KeyError, Revocation, RevocationError, Role};
 pub use broker::{
     Broker, InsertError, PublishError, Published, ReceiveError, Received, ReceivedEvent, StartError, StartFrom,

@@ -23,6 +23,7 @@ pub mod publish;
 mod query;
 mod rate_limit;
 pub mod record;
+pub mod revoke;
 mod route;
 mod service;
 pub mod subscribe;
@@ -64,6 +65,8 @@ pub enum Plan {
     Publish(publish::Request),
     /// Store the body as a record.
     Insert(insert::Request),
+    /// Revoke the tokens that the body names.
+    Revoke(revoke::Request),
     /// Read a page of a record's versions; a short body is read and dropped first.
     Audit(audit::Request),
     /// Open a stream; a short body is read and dropped first.
@@ -82,7 +85,7 @@ pub struct Delay {
 impl Plan {
     /// Returns whether the plan uses the body.
     pub fn wants_body(&self) -> bool {
-        matches!(self, Self::Publish(_) | Self::Insert(_))
+        matches!(self, Self::Publish(_) | Self::Insert(_) | Self::Revoke(_))
     }
 
     /// Carries out the plan. The body is complete.
@@ -98,6 +101,7 @@ impl Plan {
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(request, body, context),
             Self::Insert(request) => insert::finish(&request, &body, context),
+            Self::Revoke(_) => revoke::finish(&body, context),
             Self::Audit(request) => Outcome::Deferred(Deferred::Audit(request)),
         }
     }
@@ -120,6 +124,7 @@ impl Plan {
         match self {
             Self::Publish(request) => request.principal,
             Self::Insert(request) => request.principal,
+            Self::Revoke(request) => request.principal,
             Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) | Self::Audit(_) | Self::Subscribe(_) => None,
         }
     }
@@ -129,6 +134,7 @@ impl Plan {
         match self {
             Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) => Validity::default(),
             Self::Insert(request) => request.validity,
+            Self::Revoke(request) => request.validity,
             Self::Audit(request) => request.validity,
             Self::Publish(request) => request.validity,
             Self::Subscribe(request) => request.validity,
@@ -158,6 +164,8 @@ pub enum Deferred {
     Publish(publish::DeferredPublish),
     /// Store a record.
     Insert(NewRecord),
+    /// Tell other brokers, or later runs, what was revoked.
+    Revoke(revoke::Revoked),
     /// Read a page of a record's versions.
     Audit(audit::Request),
 }
@@ -212,6 +220,7 @@ impl Deferred {
         match self {
             Self::Publish(publish) => run_publish(publish, service, reply),
             Self::Insert(record) => run_insert(record, service, reply),
+            Self::Revoke(revoked) => revoked.keep(service, move |kept| reply(revoke::response(kept).into())),
             Self::Audit(request) => run_audit(request, service, reply),
         }
     }
@@ -311,6 +320,7 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Subscribe(topics), Method::Get | Method::Head) => subscribe::plan(&topics, head, context),
         (Route::Events, Method::Get | Method::Head) => subscribe::plan_records(head, context),
         (Route::Insert, Method::Post) => insert::plan(head, context),
+        (Route::Revoke, Method::Post) => revoke::plan(head, context),
         (Route::Audit(name), Method::Get | Method::Head) => audit::plan(name.as_deref(), head, context),
         (Route::Stats, Method::Get | Method::Head) => monitoring::stats::plan(head, context),
         (Route::Metrics, Method::Get | Method::Head) => monitoring::metrics::plan(head, context),

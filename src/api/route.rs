@@ -14,6 +14,7 @@ pub(super) enum Route<'a> {
     Subscribe(Cow<'a, str>),
     Events,
     Insert,
+    Revoke,
     /// The record's name, if it is in the path.
     Audit(Option<Cow<'a, str>>),
     Stats,
@@ -66,6 +67,7 @@ impl<'a> Route<'a> {
             ("subscribe", Some(topics), None) => Some(Self::Subscribe(topics)),
             ("events", None, None) => Some(Self::Events),
             ("insert", None, None) => Some(Self::Insert),
+            ("revoke", None, None) => Some(Self::Revoke),
             ("audit", ..) => Some(Self::Audit(target.after_first_segment().transpose()?)),
             ("stats", None, None) => Some(Self::Stats),
             ("metrics", None, None) => Some(Self::Metrics),
@@ -106,6 +108,9 @@ impl<'a> Route<'a> {
                  /audit/{event}"
                     .into()
             }
+            Self::Revoke => {
+                "/revoke accepts only POST; revoke tokens with POST /revoke {\"sub\":…} or {\"jti\":…}".into()
+            }
             Self::Events => "/events accepts only GET; store a record with POST /insert".into(),
             Self::Audit(_) => "/audit accepts only GET; store a new version with POST /insert".into(),
             Self::Console => "/ (the console) accepts only GET; publish with POST /publish/{topic}".into(),
@@ -124,7 +129,7 @@ impl<'a> Route<'a> {
     /// Returns the methods that the route allows.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Self::Publish(_) | Self::Insert => "POST, OPTIONS",
+            Self::Publish(_) | Self::Insert | Self::Revoke => "POST, OPTIONS",
             Self::Console
             | Self::Subscribe(_)
             | Self::Events
@@ -162,12 +167,12 @@ impl ListenerRole {
         match self {
             Self::All => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
-                 /events, GET /audit/{event} (or /audit?event=), GET /stats, GET /metrics, GET /topics, GET \
+                 /events, GET /audit/{event} (or /audit?event=), POST /revoke, GET /stats, GET /metrics, GET /topics, GET \
                  /topics/{topic}, GET /healthz and GET /livez"
             }
             Self::Public => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
-                 /events and GET /audit/{event} (or /audit?event=); statistics and health checks are served at the \
+                 /events, GET /audit/{event} (or /audit?event=) and POST /revoke; statistics and health checks are served at the \
                  --admin address"
             }
             Self::Administration => {

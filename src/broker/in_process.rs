@@ -7,8 +7,10 @@ use super::InsertError;
 use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
 #[cfg(any(feature = "records", feature = "engine"))]
 use crate::api::record;
+use crate::api::revoke::{RevokeError, Revoked};
 use crate::api::subscribe::MAX_TOPICS;
 use crate::api::{Service, publish};
+use crate::auth::Revocation;
 use crate::engine::{Engine, EngineError, Sequenced};
 use crate::hub::{Refused, TopicName};
 #[cfg(any(feature = "records", feature = "engine"))]
@@ -121,6 +123,34 @@ impl Broker {
         let topics = topics.into_iter().take(MAX_TOPICS + 1).map(|topic| TopicName::parse(topic.as_ref()));
         let topics = topics.collect::<Result<Vec<_>, _>>();
         Subscription::start(&self.service.0, &topics.map_err(SubscribeError::Topic)?, from)
+    }
+
+    /// Revokes tokens, as `POST /revoke` does: they are refused from now on, and their streams end. With an engine, all brokers
+    /// revoke them; otherwise the broker still does after a restart, if its records are stored in a directory.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config, Revocation};
+    /// # let config = Config::new().publisher_secret([1; 32]).subscriber_secret([2; 32]).in_memory().port(0);
+    /// let broker = Broker::start(config)?;
+    /// broker.revoke(Revocation::sub("user:42")?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the broker requires no tokens. Otherwise it refuses the tokens also after an error, but perhaps no other one does.
+    pub fn revoke(&self, revocation: Revocation) -> Result<(), RevokeError> {
+        let service = &self.service.0;
+        let revoked = Revoked::begin(revocation, self.clock.now().unix_seconds(), service)?;
+        let (sender, reply) = crossbeam_channel::bounded(1);
+        revoked.keep(service, move |kept| {
+            let _ = sender.send(kept);
+        });
+        let timeout = Duration::from_millis(publish::REPLY_MILLIS);
+        let kept = reply.recv_timeout(timeout).unwrap_or_else(|_| Err(RevokeError::Engine(publish::no_reply())));
+        kept.map(drop)
     }
 
     /// Stores one record, as `POST /insert` does, and publishes it. `json` is the record's data. Returns the record's id when

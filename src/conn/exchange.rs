@@ -28,7 +28,7 @@ use std::net::IpAddr;
 
 use crate::api::publish::PausedPublish;
 use crate::api::subscribe::{Lookup, LookupReply, OpenStream};
-use crate::api::{Body, Context, Deferred, DeferredResult, audit, insert, publish};
+use crate::api::{Body, Context, Deferred, DeferredResult, audit, insert, publish, revoke};
 use crate::conn::timeout::TimeoutKind;
 use crate::http::access_log::AccessLine;
 use crate::http::{Problem, Response, ResponseParams};
@@ -181,6 +181,9 @@ impl Exchange {
             }
             State::Deferred(params, DeferredKind::EngineInsert) => {
                 self.respond(&insert::engine_timed_out(context).into(), closing(params), context, out)
+            }
+            State::Deferred(params, DeferredKind::Revoke) => {
+                self.respond(&revoke::timed_out(context).into(), closing(params), context, out)
             }
             State::Deferred(params, DeferredKind::Audit) => {
                 self.respond(&audit::timed_out(context).into(), closing(params), context, out)

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use super::input::{Input, cuts, pieces};
 use super::naive::{ParsedResponse, dispatched, parse_responses, unchunked};
 use super::service;
-use crate::api::{Context, Deferred, DeferredResult, Service, audit, insert};
+use crate::api::{Context, Deferred, DeferredResult, Service, audit, insert, revoke};
 use crate::auth::TokenCache;
 use crate::clock::Now;
 use crate::conn::exchange::{Exchange, Step};
@@ -152,6 +152,7 @@ impl<'a> Connection<'a> {
                 self.inserted += 1;
                 insert::response(&record.name, Ok(self.inserted), std::path::Path::new("."))
             }
+            Deferred::Revoke(revoked) => revoke::response(Ok(revoked)),
             Deferred::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
                 audit::page_response(&request, Page { body: "{}".into(), next })

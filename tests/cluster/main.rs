@@ -32,6 +32,7 @@ mod rebalancing;
 mod records;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
+mod revocation;
 mod rolling_restart;
 mod sentinel;
 mod start_errors;

@@ -45,6 +45,7 @@ mod records;
 mod redis_server;
 mod request_smuggling;
 mod resume;
+mod revocation;
 mod scale;
 mod scripts;
 mod secret_files;

@@ -13,6 +13,7 @@ pub(super) enum DeferredKind {
     Insert,
     /// To be stored by the engine.
     EngineInsert,
+    Revoke,
     Audit,
 }
 
@@ -22,6 +23,7 @@ impl DeferredKind {
             Deferred::Publish(_) => Self::Publish,
             Deferred::Insert(_) if service.engine.is_some() => Self::EngineInsert,
             Deferred::Insert(_) => Self::Insert,
+            Deferred::Revoke(_) => Self::Revoke,
             Deferred::Audit(_) => Self::Audit,
         }
     }
