@@ -127,6 +127,7 @@ pub const PAGES: &[Page] = &[
             ("sh", "mv publisher.pem", on(&[9])),
             ("sh", "mv subscriber.secret", on(&[8])),
             ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
+            ("sh", "export ESKER_PUBLISHER_SECRET", ALONE),
         ]
     ),
     guide!(
