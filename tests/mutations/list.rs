@@ -501,6 +501,30 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("            if second > now {", "            if second > now + 1 {")],
     ),
     change(
+        "revocations-end-no-stream",
+        &[Contract("A stream ends when its token is revoked")],
+        "worker/mod.rs",
+        &[("        self.revoke_streams();\n", "")],
+    ),
+    change(
+        "stream-begins-after-the-revocation",
+        &[Contract("A stream ends when its token is revoked")],
+        "worker/effects.rs",
+        &[("if self.cx.service.auth.is_revoked(pending.token()) {", "if false {")],
+    ),
+    change(
+        "revocations-seen-before-they-are-there",
+        &[Contract("A stream ends when its token is revoked")],
+        "stream/subscriber/tokens.rs",
+        &[("self.seen = recent.number;", "self.seen = recent.number + 1;")],
+    ),
+    change(
+        "streams-of-other-tokens-end",
+        &[Contract("A stream ends when its token is revoked")],
+        "auth/revocations.rs",
+        &[("issued < self.before || issued < before(token.subject)", "issued < self.before.max(1) || issued < before(token.subject)")],
+    ),
+    change(
         "drain-before-delivery",
         &[Contract("Whatever was accepted is delivered before the end")],
         "worker/maintenance.rs",

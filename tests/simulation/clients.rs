@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use esker::Revocation;
+
 use super::log_check;
 use super::oracle::{Feed, Item, Position, Start, StreamLog};
 use super::requester::Requester;
@@ -85,7 +87,8 @@ impl World {
         let start = self.start_of(position, is_records);
         let pipe = self.net.get().connect(if is_fast { None } else { Some(self.rng.usize(0..600)) });
         let expires = self.scenario.has_tokens.then(|| self.second() + self.rng.u64(1..100));
-        let token = expires.map_or(String::new(), |expires| tokens::field(tokens::SUBSCRIBER, expires));
+        let token =
+            expires.map_or(String::new(), |expires| tokens::field_with_id(tokens::SUBSCRIBER, expires, pipe));
         let target = target(&feeds, is_records);
         let field = position.map_or(String::new(), |(seen, _)| format!("Last-Event-ID: {}\r\n", self.text_of(seen)));
         self.net.get().send(pipe, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{token}{field}\r\n").as_bytes());
@@ -102,6 +105,18 @@ impl World {
             gaps: Vec::new(),
         };
         self.subscribers.push(Subscriber::new(pipe, log, is_fast, expires));
+    }
+
+    /// Revokes the token of some subscriber, wherever its request or its stream is just now.
+    pub(super) fn revoke_one(&mut self) {
+        if !self.scenario.has_tokens || self.subscribers.is_empty() {
+            return;
+        }
+        let (index, second) = (self.rng.usize(0..self.subscribers.len()), self.second());
+        let (Some(broker), subscriber) = (&self.broker, &mut self.subscribers[index]) else { return };
+        trace(self.oracle.step, &format!("the token on pipe {} is revoked", subscriber.pipe));
+        broker.revoke(&Revocation::jti(subscriber.pipe.to_string()).expect("it is short"), second);
+        subscriber.is_revoked = true;
     }
 
     /// Disconnects some subscriber and returns it, so that another may resume from its position.

@@ -62,6 +62,8 @@ impl World {
             if subscriber.is_fast {
                 subscriber.log.assert_every_record(&self.oracle);
             }
+            let is_revoked = subscriber.is_revoked && subscriber.is_fast;
+            assert!(!is_revoked || subscriber.log.opened.is_none(), "a stream outlives its revocation: {subscriber:?}");
             let expired = subscriber.expires.filter(|&expires| self.second() >= expires + 4 && subscriber.is_fast);
             assert!(
                 expired.is_none() || subscriber.log.opened.is_none(),
@@ -107,7 +109,8 @@ impl World {
                 && !subscriber.was_broken;
             assert!(!(is_cut_off && subscriber.is_fast), "cut off without a final event: {subscriber:?}");
             subscriber.log.assert_complete(oracle, false, &subscriber.description());
-            self.totals.expiries += usize::from(subscriber.has_expired);
+            self.totals.expiries += usize::from(subscriber.has_expired && !subscriber.is_revoked);
+            self.totals.revocations += usize::from(subscriber.has_expired && subscriber.is_revoked);
             net.reset(subscriber.pipe);
             if self.scenario.is_ending {
                 self.ended.push(subscriber);

@@ -9,7 +9,16 @@ pub const SUBSCRIBER: &[u8] = b"secret-of-subscribers-0123456789abcd";
 
 /// Returns a header field with a token for every topic.
 pub fn field(secret: &[u8], expires: u64) -> String {
-    let claims = format!("{{\"exp\":{expires},\"topics\":[\"*\"]}}");
+    field_with(secret, &format!("\"exp\":{expires}"))
+}
+
+/// Returns a header field with a token for every topic, which can be revoked by this `jti`.
+pub fn field_with_id(secret: &[u8], expires: u64, id: usize) -> String {
+    field_with(secret, &format!("\"exp\":{expires},\"jti\":\"{id}\""))
+}
+
+fn field_with(secret: &[u8], claims: &str) -> String {
+    let claims = format!("{{{claims},\"topics\":[\"*\"]}}");
     let text = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#), BASE64.encode(claims));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes());
     format!("Authorization: Bearer {text}.{}\r\n", BASE64.encode(tag))

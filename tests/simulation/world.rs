@@ -55,6 +55,7 @@ pub struct Totals {
     pub power_cuts: usize,
     pub restores: usize,
     pub expiries: usize,
+    pub revocations: usize,
     /// A hash of all bytes and calls.
     pub transcript: Transcript,
 }
@@ -69,6 +70,7 @@ impl Totals {
             power_cuts: self.power_cuts + other.power_cuts,
             restores: self.restores + other.restores,
             expiries: self.expiries + other.expiries,
+            revocations: self.revocations + other.revocations,
             transcript: other.transcript,
         }
     }
@@ -183,6 +185,7 @@ impl World {
             96 => self.inject_fault(),
             97 => self.settle(),
             98 if self.rng.bool() => self.restart(),
+            99 if self.scenario.has_tokens => self.revoke_one(),
             _ => drop(self.iterate_all()),
         }
     }
