@@ -13,6 +13,7 @@ mod key_set;
 #[cfg(any(feature = "cli", test))]
 mod mint;
 mod principal;
+mod revocation;
 mod revocations;
 mod subject;
 mod token_cache;
@@ -29,7 +30,8 @@ pub use key_set::{KeySet, Keyring};
 #[cfg(any(feature = "cli", test))]
 pub use mint::mint;
 pub use principal::Principal;
-pub use revocations::{MAX_REVOCATIONS, Recent, Revocation, RevocationError, Revocations, TokenIdentity};
+pub use revocation::{Revocation, RevocationError};
+pub use revocations::{MAX_REVOCATIONS, Recent, Revocations, TokenIdentity};
 pub use subject::subject_of;
 pub use token_cache::TokenCache;
 use token_cache::Verdict;

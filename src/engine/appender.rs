@@ -16,17 +16,16 @@
 //!
 //! [`Log::hello`] ends the session of the broken connection, so whatever it has sent and has not arrived yet is refused.
 
+mod revocations;
+
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::batch::{Batch, Outcome};
-use super::handle::{Engine, EngineError, MICROS};
-use super::log::{
-    self, Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal, Revocations as _, Revoked,
-};
-use super::queue::{Barrier, Requests, Revoke};
+use super::handle::{Engine, EngineError};
+use super::log::{Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal};
+use super::queue::{Barrier, Requests};
 use super::state::Side;
-use crate::auth::{MAX_REVOCATIONS, Revocation, Revocations};
 
 /// The time between two pulses, in milliseconds.
 const PULSE_MILLIS: u64 = 1_000;
@@ -191,8 +190,9 @@ impl<C: Connect> Appender<C> {
     }
 
     fn take_work(&mut self, wait: Duration) {
-        let until_pulse = Duration::from_millis(self.pulse_at.saturating_sub(self.millis()));
-        let work = self.engine.queue.take(wait.min(until_pulse));
+        // A broker that starts waits for what others have revoked.
+        let until_next = self.pulse_at.min(self.register_at).saturating_sub(self.millis());
+        let work = self.engine.queue.take(wait.min(Duration::from_millis(until_next)));
         if !work.barriers.is_empty() || self.millis() >= self.pulse_at {
             self.pulse(work.barriers);
         }
@@ -226,56 +226,6 @@ impl<C: Connect> Appender<C> {
                 self.read_revocations(now);
             }
             Err(error) => self.fail(&error),
-        }
-    }
-
-    /// Applies what all brokers have revoked since the last time.
-    fn read_revocations(&mut self, now: u64) {
-        let (Some(link), Some(table)) = (&mut self.link, &self.engine.revocations) else { return };
-        match link.log.revoked(self.revoked_through) {
-            Ok(revoked) => match revoked.last() {
-                None => self.engine.shared.note_revocations(),
-                Some(newest) => {
-                    apply(&revoked, newest, table);
-                    // There may be more.
-                    (self.revoked_through, self.register_at) = (newest.time, now);
-                }
-            },
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    /// Stores revocations.
-    fn revoke(&mut self, revokes: Vec<Revoke>) {
-        if revokes.is_empty() {
-            return;
-        }
-        let Some(Link { log, hello }) = &mut self.link else {
-            let error = EngineError::Unavailable(self.engine.shared.reason());
-            return revokes.into_iter().for_each(|revoke| (revoke.done)(Err(error.clone())));
-        };
-        let texts: Vec<_> = revokes.iter().map(|revoke| revoke.text.clone()).collect();
-        match log.revoke(&log::Revoke { hello: *hello, texts: &texts, max: MAX_REVOCATIONS }) {
-            Ok(first) => revokes.into_iter().zip(first..).for_each(|(revoke, time)| (revoke.done)(Ok(time))),
-            Err(error) => {
-                let refusal = self.not_revoked(&error);
-                revokes.into_iter().for_each(|revoke| (revoke.done)(Err(refusal.clone())));
-            }
-        }
-    }
-
-    /// Decides what it means that revocations were not stored.
-    fn not_revoked(&mut self, error: &LogError) -> EngineError {
-        match error {
-            LogError::Refused(Refusal::Memory | Refusal::Setup | Refusal::Records, why) => {
-                ::log::warn!("revocations are refused by the engine: {why}");
-                EngineError::Unavailable("the engine refuses the revocation; the broker's log says why".into())
-            }
-            LogError::Unproven(_) => EngineError::Unknown("the engine could not prove that it is durable".into()),
-            _ => {
-                self.fail(error);
-                EngineError::Unavailable(self.engine.shared.reason())
-            }
         }
     }
 
@@ -382,18 +332,5 @@ impl<C: Connect> Appender<C> {
 
     fn millis(&self) -> u64 {
         self.engine.clock.now().millis
-    }
-}
-
-/// Applies revocations that were read from the log, of which `newest` is the last.
-fn apply(revoked: &[Revoked], newest: &Revoked, table: &Revocations) {
-    if newest.removed_through > 0 {
-        table.revoke_all(newest.removed_through / MICROS);
-    }
-    for Revoked { time, text, .. } in revoked {
-        // What a later version revokes in another way, this one does not understand.
-        if let Some(revocation) = Revocation::from_text(text) {
-            table.revoke(&revocation, time / MICROS);
-        }
     }
 }

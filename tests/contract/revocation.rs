@@ -122,7 +122,8 @@ fn many_streams_end_while_events_flow() {
     let mut crowd = Crowd::new();
     crowd.join(broker.address, 2 * EACH, |number| {
         // Ten users with a hundred streams each, and users of their own.
-        let subject = if number % 2 == 0 { format!("group:{}", number % 20) } else { format!("user:{number}") };
+        let subject =
+            if number.is_multiple_of(2) { format!("group:{}", number % 20) } else { format!("user:{number}") };
         format!("{STREAM}?token={}", token(&json!({"sub": subject, "iat": issued}), SUBSCRIBER))
     });
     let publisher = format!("topicone1?token={}", tokens::publisher("topicone1"));
@@ -131,7 +132,7 @@ fn many_streams_end_while_events_flow() {
         assert_eq!(revoke(&broker, &json!({"sub": format!("group:{group}")})).status, 200);
     }
     broker.publish(&publisher, "data: 10");
-    let is_revoked = |number: usize| number % 2 == 0;
+    let is_revoked = |number: usize| number.is_multiple_of(2);
     crowd.read_until("ended", |crowd| {
         crowd.all().iter().enumerate().all(|(number, member)| match is_revoked(number) {
             true => member.is_expired && member.has_ended && member.is_closed,

@@ -56,9 +56,7 @@ fn a_token_is_valid_for_an_hour_or_as_requested() {
         let claims = decode_claims(&make_token(&[&["--publish", "topicone1"], arguments].concat()));
         let issued = claims["iat"].as_u64().expect("whole seconds");
         assert!((before..=now()).contains(&issued), "{arguments:?}: {issued} at {before}");
-        let expires = claims["exp"]
-            .as_u64()
-            .expect("whole seconds");
+        let expires = claims["exp"].as_u64().expect("whole seconds");
         // A margin for passing the token on is added, and the result is rounded up.
         assert!((before + seconds..=now() + seconds + 2).contains(&expires), "{arguments:?}: {expires} at {before}");
     }

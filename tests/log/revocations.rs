@@ -91,6 +91,10 @@ fn what_another_program_has_put_there_is_noticed() {
     let server = RedisServer::start(&[]);
     let mut log = connect(settings(&server));
     server.command::<()>(&["XADD", "{esker}:1:rev", "5-0", "x", "y"]);
+    server.command::<()>(&["XADD", "{esker}:1:rev", "6-0", "t", "sub:a", "c", "x"]);
+    let unknown = |time| Revoked { time, text: "".into(), removed_through: 0 };
+    assert_eq!(log.revoked(0).unwrap(), [unknown(5), unknown(6)]);
+    server.command::<()>(&["XADD", "{esker}:1:rev", "7-1", "t", "sub:a", "c", "0"]);
     assert!(matches!(log.revoked(0), Err(LogError::Malformed(_))));
     server.command::<()>(&["SET", "{esker}:1:rev", "something"]);
     assert!(matches!(try_connect(settings(&server)), Err(LogError::Refused(Refusal::Setup, _))));

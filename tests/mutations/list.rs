@@ -522,7 +522,10 @@ pub const MUTATIONS: &[Mutation] = &[
         "streams-of-other-tokens-end",
         &[Contract("A stream ends when its token is revoked")],
         "auth/revocations.rs",
-        &[("issued < self.before || issued < before(token.subject)", "issued < self.before.max(1) || issued < before(token.subject)")],
+        &[(
+            "issued < self.before || issued < before(token.subject)",
+            "issued < self.before.max(1) || issued < before(token.subject)",
+        )],
     ),
     change(
         "drain-before-delivery",

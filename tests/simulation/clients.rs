@@ -87,8 +87,7 @@ impl World {
         let start = self.start_of(position, is_records);
         let pipe = self.net.get().connect(if is_fast { None } else { Some(self.rng.usize(0..600)) });
         let expires = self.scenario.has_tokens.then(|| self.second() + self.rng.u64(1..100));
-        let token =
-            expires.map_or(String::new(), |expires| tokens::field_with_id(tokens::SUBSCRIBER, expires, pipe));
+        let token = expires.map_or(String::new(), |expires| tokens::field_with_id(tokens::SUBSCRIBER, expires, pipe));
         let target = target(&feeds, is_records);
         let field = position.map_or(String::new(), |(seen, _)| format!("Last-Event-ID: {}\r\n", self.text_of(seen)));
         self.net.get().send(pipe, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{token}{field}\r\n").as_bytes());

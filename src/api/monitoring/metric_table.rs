@@ -3,7 +3,6 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::auth::Revocations;
 use crate::hub::HubCounts;
 use crate::metrics::{
     BodyRefusal, CODES, Close, DROPPED_ACCESS_LOG_LINES, DROPPED_LOG_LINES, Family, InsertRefusal, Label,
@@ -12,6 +11,7 @@ use crate::metrics::{
 use crate::quota::RateLimiter;
 use crate::store::{Health, Status, StoreError};
 
+use super::revocations;
 use crate::api::{Context, Service};
 
 /// Returns all metrics with their current values.
@@ -23,7 +23,7 @@ pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     table.extend(connections(service));
     table.extend(buffers(service));
     table.extend(requests(&service.metrics));
-    table.extend(service.auth.revocations().into_iter().flat_map(|revocations| self::revocations(revocations)));
+    table.extend(service.auth.revocations().into_iter().flat_map(|revocations| revocations::families(revocations)));
     table.extend(streams(service, &counts));
     table.extend(events(service, &counts));
     table.extend(delivery(&service.metrics));
@@ -176,36 +176,6 @@ fn requests(metrics: &Metrics) -> [Family; 4] {
             metrics.sum_by("action", &LimitedVerification::NAMES, |worker| &worker.limited_verifications),
         )
         .shown(View::Each("verifications_limited")),
-    ]
-}
-
-fn revocations(revocations: &Revocations) -> [Family; 4] {
-    [
-        Family::counter(
-            "esker_revocations_total",
-            "Revocations of tokens, by /revoke at this broker or at another one with the same engine.",
-            revocations.count(),
-        )
-        .shown_as("revocations"),
-        Family::gauge(
-            "esker_revocations_retained",
-            "Revocations by which tokens are refused; at most 65536.",
-            revocations.len(),
-        )
-        .shown_as("revocations_retained"),
-        Family::gauge(
-            "esker_revocations_all_before_seconds",
-            "Time, in seconds since the Unix epoch, before which all tokens are refused, because there were more \
-             revocations than the broker retains; 0 if there were not.",
-            revocations.all_before(),
-        )
-        .shown_as("revocations_all_before"),
-        Family::counter(
-            "esker_revoked_tokens_refused_total",
-            "Requests rejected because their token was revoked.",
-            revocations.refused(),
-        )
-        .shown_as("revoked_tokens_refused"),
     ]
 }
 

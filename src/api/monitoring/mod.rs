@@ -5,5 +5,6 @@ mod engine;
 pub(in crate::api) mod health;
 mod metric_table;
 pub(in crate::api) mod metrics;
+mod revocations;
 pub(in crate::api) mod stats;
 pub(in crate::api) mod topics;

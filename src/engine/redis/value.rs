@@ -113,7 +113,7 @@ pub fn appended(first: &str, repetitions: &str) -> Option<Appended> {
     ascend.then_some(Appended { first: id_of(first)?, repetitions })
 }
 
-/// Reads revocations, whose times ascend.
+/// Reads revocations, whose times ascend. Those that this version does not understand have no text.
 pub fn revoked(value: Value) -> Option<Vec<Revoked>> {
     let all = list(value)?.into_iter().map(one_revoked).collect::<Option<Vec<_>>>()?;
     all.is_sorted_by(|one, next| one.time < next.time).then_some(all)
@@ -122,8 +122,10 @@ pub fn revoked(value: Value) -> Option<Vec<Revoked>> {
 fn one_revoked(value: Value) -> Option<Revoked> {
     let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
     let time = id_of(text(id)?.strip_suffix("-0")?)?;
-    let [_, revoked, _, removed] = texts(fields)?;
-    Some(Revoked { time, text: revoked.into(), removed_through: removed.parse().ok()? })
+    let known = texts(fields).filter(|[first, _, second, _]| first == "t" && second == "c");
+    let known = known.and_then(|[_, revoked, _, removed]| Some((revoked, removed.parse().ok()?)));
+    let (text, removed_through) = known.unwrap_or_default();
+    Some(Revoked { time, text: text.into(), removed_through })
 }
 
 /// Reads the answer to XREAD of one stream.

@@ -5,5 +5,7 @@ mod queue;
 #[cfg(feature = "internals")]
 mod reader;
 #[cfg(feature = "internals")]
+mod revocations;
+#[cfg(feature = "internals")]
 mod time;
 mod waiting;
