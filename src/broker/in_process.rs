@@ -131,7 +131,7 @@ impl Broker {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use esker::{Broker, Config, Revocation};
-    /// # let config = Config::new().publisher_secret([1; 32]).subscriber_secret([2; 32]).in_memory().port(0);
+    /// # let config = Config::new().publisher_secret([1_u8; 32]).subscriber_secret([2_u8; 32]).in_memory().port(0);
     /// let broker = Broker::start(config)?;
     /// broker.revoke(Revocation::sub("user:42")?)?;
     /// # Ok(())

@@ -26,7 +26,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         about: "Creates a token, signs it (HS256) with ESKER_PUBLISHER_SECRET or ESKER_SUBSCRIBER_SECRET, or with the \
                 secret in the file that ESKER_PUBLISHER_SECRET_FILE or ESKER_SUBSCRIBER_SECRET_FILE names, and prints \
                 it. NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for /events, \
-                /insert and /audit, or stats (--publish) for /stats, /metrics and /topics.",
+                /insert and /audit, or, with --publish, stats for /stats, /metrics and /topics, or revoke for /revoke.",
         options: &[
             ("publish", "NAME", "allow publishing to this topic; repeatable"),
             ("subscribe", "NAME", "allow subscribing to this topic; repeatable"),

@@ -33,7 +33,8 @@ Usage: esker token --publish NAME… [--ttl TIME]
   --ttl TIME                      lifetime of the token; ms s m h [1h]
 
 NAME is a topic, a topic prefix such as 'news*', '*' for everything, events for
-/events, /insert and /audit, or stats (--publish) for /stats, /metrics and /topics.
+/events, /insert and /audit, or, with --publish, stats for /stats, /metrics and
+/topics, or revoke for /revoke.
 The token is signed (HS256) with ESKER_PUBLISHER_SECRET or
 ESKER_SUBSCRIBER_SECRET, or with the secret in ESKER_PUBLISHER_SECRET_FILE or
 ESKER_SUBSCRIBER_SECRET_FILE. If the broker uses key files, sign tokens
@@ -195,7 +196,7 @@ fn parse_name(role: Role, text: &str) -> Result<String, UsageError> {
     let folded = text.to_ascii_lowercase();
     let is_prefix = |prefix: &str| prefix.len() <= TopicName::MAX && prefix.bytes().all(|b| b.is_ascii_alphanumeric());
     let is_valid = match (role, folded.as_str()) {
-        (_, "events") | (Role::Publisher, "stats") => true,
+        (_, "events") | (Role::Publisher, "stats" | "revoke") => true,
         (_, name) => TopicName::parse(name).is_ok() || name.strip_suffix('*').is_some_and(is_prefix),
     };
     if is_valid {
@@ -203,6 +204,6 @@ fn parse_name(role: Role, text: &str) -> Result<String, UsageError> {
     }
     Err(UsageError::new(format!(
         "a {role} token can't be for {text:?}: give a topic (8 to 64 letters and digits), a prefix*, events, or \
-         stats (--publish only)"
+         stats or revoke (--publish only)"
     )))
 }

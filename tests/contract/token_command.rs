@@ -97,6 +97,7 @@ fn no_token_is_made_without_a_valid_secret() {
         &["token", "--publish", "short77"],
         &["token", "--publish", "topicone1", "--subscribe", "topicone1"],
         &["token", "--subscribe", "stats"],
+        &["token", "--subscribe", "revoke"],
         &["token", "--publish", "topicone1", "--ttl", "0s"],
     ] {
         let (code, out, err) = run(arguments, &SECRETS);

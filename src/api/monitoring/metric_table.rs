@@ -23,7 +23,7 @@ pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     table.extend(connections(service));
     table.extend(buffers(service));
     table.extend(requests(&service.metrics));
-    table.extend(service.auth.revocations().into_iter().flat_map(|revocations| revocations::families(revocations)));
+    table.extend(revocations::families(service.auth.revocations()));
     table.extend(streams(service, &counts));
     table.extend(events(service, &counts));
     table.extend(delivery(&service.metrics));
