@@ -11,6 +11,7 @@ use crate::hub::{AtCapacity, Joined, Position, RecordStart, TopicName};
 use crate::metrics::TurnedAway;
 use crate::quota::StreamPermits;
 use crate::sse::{Framing, stream};
+use crate::stream::Poll;
 
 use super::authorize::{authorize, require_name, require_topic};
 use super::record::check_name;
@@ -29,14 +30,19 @@ const POSITION_PARAMETERS: [&str; 5] =
 /// The range of the reconnection times, in milliseconds, that are sent to clients whose stream is not opened.
 const RECONNECT_LATER_MILLIS: std::ops::RangeInclusive<u64> = 5_000..=15_000;
 
+/// The reconnection time, in milliseconds, that is sent to clients that poll.
+const POLL_RETRY_MILLIS: u64 = 100;
+
 /// A request for a stream.
 #[derive(Debug)]
 pub struct Request {
     selection: Selection,
     /// The resume position that the client sent.
     position: Option<String>,
-    /// Whether the newest id is sent with the opening.
+    /// Whether the newest id is sent with the opening; to a poll, also after a gap that no event follows.
     prime: bool,
+    /// How the stream ends with its first events, if it does.
+    poll: Option<Poll>,
     pub(super) validity: Validity,
     principal: Option<Principal>,
 }
@@ -63,6 +69,8 @@ pub struct OpenStream {
     pub joined: Joined,
     /// How the response's body is delimited.
     pub framing: Framing,
+    /// How the stream ends with its first events, if it does.
+    pub poll: Option<Poll>,
     /// How long its token is valid. The stream ends with it.
     pub validity: Validity,
     /// When the stream ends because it reaches its maximum age, in seconds since the Unix epoch.
@@ -92,7 +100,7 @@ pub(super) fn plan(topics: &str, head: &Head<'_>, context: Context<'_>) -> Resul
     let grant = authorize(Role::Subscriber, head, context)?;
     topics.iter().try_for_each(|topic| require_topic(&grant, topic))?;
     let prime = head.target.query.has("prime");
-    Ok(request(Selection::Topics(topics), position_of(head), prime, &grant))
+    Ok(request(Selection::Topics(topics), prime, head, &grant))
 }
 
 /// Plans `GET /events`. Ignores `prime`, because without a position the stream begins with records, which have ids.
@@ -110,12 +118,14 @@ pub(super) fn plan_records(head: &Head<'_>, context: Context<'_>) -> Result<Plan
     let replacements = context.service.hub.record_replacements();
     let start = position.as_deref().map_or(RecordStart::Newest, |text| context.service.hub.find_record(text));
     let selection = Selection::Records { names: names.into_iter().map(Arc::from).collect(), start, replacements };
-    Ok(request(selection, position, false, &grant))
+    Ok(request(selection, false, head, &grant))
 }
 
-fn request(selection: Selection, position: Option<String>, prime: bool, grant: &Grant) -> Plan {
+fn request(selection: Selection, prime: bool, head: &Head<'_>, grant: &Grant) -> Plan {
+    let position = position_of(head);
+    let poll = head.target.query.has("poll").then_some(if prime { Poll::Primed } else { Poll::Plain });
     let (validity, principal) = (grant.validity(), grant.principal());
-    Plan::Subscribe(Request { selection, position, prime, validity, principal })
+    Plan::Subscribe(Request { selection, position, prime, poll, validity, principal })
 }
 
 /// What another thread must look up before a stream is opened, because its position is not known in memory.
@@ -189,6 +199,12 @@ impl Request {
         Self { selection, ..self }
     }
 
+    /// Returns whether the stream ends right after its gap, with the newest id: it is a poll, and no event follows. Without an
+    /// id the client would keep the position, and get the same gap with every poll.
+    fn ends_after_gap(&self, joined: &Joined) -> bool {
+        self.poll == Some(Poll::Primed) && joined.gap.is_some_and(|gap| gap.oldest.is_none())
+    }
+
     fn start(&self) -> Position<'_> {
         self.position.as_deref().map_or(Position::Live, Position::After)
     }
@@ -225,15 +241,31 @@ pub fn open(request: &Request, params: ResponseParams, context: Context<'_>, out
         Err(AtCapacity::Topics) => return turn_away(request, TurnedAway::Topics, params, framing, context, out),
         Err(AtCapacity::Names) => return turn_away(request, TurnedAway::Names, params, framing, context, out),
     };
-    write_head(params, context, out);
-    let prime = (request.prime && position == Position::Live).then_some(joined.newest);
-    stream::opening(jittered(millis(service.settings.retry)), prime, framing, out);
+    write_start(request, &joined, params, context, out);
+    if request.ends_after_gap(&joined) {
+        stream::position(joined.newest, framing, out);
+        out.extend_from_slice(stream::end(framing));
+        service.hub.abandon(context.worker, &joined);
+        return Opened::Ended;
+    }
+    let age_limit = service.settings.max_stream_age.map(|age| age_limit(context.now.unix_millis, millis(age)));
+    let (poll, validity) = (request.poll, request.validity);
+    Opened::Joined(OpenStream { joined, framing, poll, validity, age_limit, permits })
+}
+
+/// Writes what a stream starts with: the head, the opening, and the gap if there is one.
+fn write_start(request: &Request, joined: &Joined, params: ResponseParams, context: Context<'_>, out: &mut Vec<u8>) {
+    let (framing, service) = (framing(&params), context.service);
+    // A poll ends soon: a proxy must not use its connection for the next request.
+    let keep_alive = params.keep_alive && request.poll.is_none();
+    write_head(ResponseParams { keep_alive, ..params }, context, out);
+    let retry = if request.poll.is_some() { POLL_RETRY_MILLIS } else { jittered(millis(service.settings.retry)) };
+    let prime = (request.prime && request.position.is_none()).then_some(joined.newest);
+    stream::opening(retry, prime, framing, out);
     if let (Some(gap), Some(after)) = (joined.gap, &request.position) {
         service.metrics.worker(context.worker).resume_gaps.add(1);
         stream::gap(after, gap.oldest, framing, out);
     }
-    let age_limit = service.settings.max_stream_age.map(|age| age_limit(context.now.unix_millis, millis(age)));
-    Opened::Joined(OpenStream { joined, framing, validity: request.validity, age_limit, permits })
 }
 
 /// Opens a stream with the reply to its lookup. If this broker's store can't be asked about a record, its position is in doubt,

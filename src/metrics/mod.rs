@@ -53,12 +53,14 @@ pub enum Close {
     Aged,
     /// The token was revoked.
     Revoked,
+    /// The stream was a poll, and is over.
+    Polled,
 }
 
 impl Close {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 9] =
-        ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed", "aged", "revoked"];
+    pub const NAMES: [&str; 10] =
+        ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed", "aged", "revoked", "polled"];
 }
 
 /// Why a publish was refused, apart from its token.
@@ -333,7 +335,7 @@ mod tests {
         metrics.worker(0).closed.count(Close::Shed as usize);
         assert_eq!(metrics.sum(WorkerMetrics::subscribers), 3);
         assert_eq!(metrics.started_seconds(), 1.5);
-        assert_eq!(Close::NAMES[Close::Revoked as usize], "revoked");
+        assert_eq!((Close::NAMES[Close::Revoked as usize], Close::NAMES[Close::Polled as usize]), ("revoked", "polled"));
     }
 
     #[test]

@@ -1,9 +1,7 @@
-//! What the broker itself writes to a stream: the opening, heartbeats, gaps, the expiry and the end.
+//! What the broker itself writes to a stream: the opening, heartbeats, gaps, positions, the expiry and the end.
 //!
 //! A blank line makes an EventSource dispatch the pending event and store its id (WHATWG HTML, section 9.2.6). So the opening
 //! and heartbeats have none: a subscriber that receives only these keeps its position.
-
-use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -14,7 +12,7 @@ use super::frame::{Framing, chunk};
 pub fn opening(retry_millis: u64, prime: Option<u64>, framing: Framing, out: &mut Vec<u8>) {
     let mut text = format!(":\nretry: {retry_millis}\n");
     if let Some(id) = prime {
-        let _ = writeln!(text, "id: {id}\n");
+        text.push_str(&position_text(id));
     }
     chunk(text.as_bytes(), framing, out);
 }
@@ -32,6 +30,15 @@ pub fn gap(after: &str, oldest: Option<u64>, framing: Framing, out: &mut Vec<u8>
     let oldest = oldest.map_or(Value::Null, |id| Value::from(id.to_string()));
     let text = format!("event: gap\ndata: {{\"after\":{after},\"oldest\":{oldest}}}\n\n");
     chunk(text.as_bytes(), framing, out);
+}
+
+/// Writes a position: an id and a blank line. An EventSource stores the id without dispatching an event.
+pub fn position(id: u64, framing: Framing, out: &mut Vec<u8>) {
+    chunk(position_text(id).as_bytes(), framing, out);
+}
+
+fn position_text(id: u64) -> String {
+    format!("id: {id}\n\n")
 }
 
 /// Returns what is sent to an idle stream: a comment without a blank line.

@@ -1,18 +1,19 @@
 //! Catching up: a subscriber that is not ready, because it is new, was blocked or is behind, is served alone until it is
-//! ready or its socket is full.
+//! ready or its socket is full. A poll is also served like this when it has waited for an event, and ends.
 
 use crate::net::Socket;
-use crate::sse::{Frame, Framing, stream};
+use crate::sse::{Framing, stream};
 use crate::stream::budget::cost;
 use crate::stream::keys::SubscriberKey;
+use crate::stream::polls::{closing_after, last_bytes};
 use crate::stream::replica::{Replica, Source};
-use crate::stream::subscriber::{PartialWrite, SendState, WriteOutcome};
+use crate::stream::subscriber::{Closing, PartialWrite, SendState, WriteOutcome};
 use crate::stream::write_batch::{Merge, WriteBatch};
 use crate::stream::{Close, Streams};
 
 impl<S: Socket> Streams<S> {
     /// Writes once to a subscriber that is not ready: the rest of an interrupted write or a gap event, and the frames after
-    /// its cursor. When it is caught up, it becomes ready. Returns the cost.
+    /// its cursor. When it is caught up, it becomes ready. A poll ends instead. Returns the cost.
     pub(super) fn catch_up(&mut self, key: SubscriberKey, now: u32) -> usize {
         if let Some((state, ending)) = self.subscribers.take_closing(key) {
             return cost(self.send_final(key, state, ending, now));
@@ -31,9 +32,8 @@ impl<S: Socket> Streams<S> {
     fn write_missed(&mut self, key: SubscriberKey, mut state: SendState, now: u32) -> usize {
         let Self { groups, subscribers, replica, counters, .. } = self;
         let subscriber = &mut subscribers[key];
-        let framing = groups[subscriber.group()].framing();
-        let (source, ready) = groups[subscriber.group()].parts_mut();
-        let is_retained = |frame: &Frame| replica.has(source, frame);
+        let group = &groups[subscriber.group()];
+        let (framing, source) = (group.framing(), group.source());
         if state.partial.is_nothing() && replica.has_unreported_gap(source, subscriber.cursor(), &state.reported) {
             let gap = gap(replica, source, framing, subscriber.cursor());
             subscriber.continue_at(gap.cursor);
@@ -43,10 +43,13 @@ impl<S: Socket> Streams<S> {
         // A gap after the rest of a frame is reported by the next write.
         let has_gap = replica.has_unreported_gap(source, subscriber.cursor(), &state.reported);
         let (prefix, cursor) = (state.partial.bytes(framing), subscriber.cursor());
-        let mut batch = WriteBatch::new();
+        let (mut batch, mut last) = (WriteBatch::new(), None);
         match has_gap {
             true => batch.fill_with_prefix(prefix, cursor),
             false => batch.fill(prefix, Merge::new(replica, source, cursor), framing),
+        }
+        if let Some(poll) = group.poll().filter(|_| batch.frames() > 0) {
+            batch.end_with(last.insert(last_bytes(poll, batch.to(), framing)));
         }
         let (bytes, is_behind) = (batch.bytes(), has_gap || batch.is_truncated());
         let outcome = match batch.is_empty() {
@@ -57,31 +60,53 @@ impl<S: Socket> Streams<S> {
             WriteOutcome::All => {
                 counters.add_write(batch.frames(), bytes);
                 subscriber.advance_to(batch.to());
-                if is_behind {
-                    let state = SendState { partial: PartialWrite::Nothing, ..state };
-                    subscribers.put_state(key, state, is_retained);
-                    subscribers.queue(key);
-                } else {
-                    if state.is_patient {
-                        subscriber.socket_mut().set_patient(false);
-                    }
-                    subscriber.set_ready_index(Some(ready.insert(key)));
+                match (last, is_behind) {
+                    (Some(_), _) => self.remove(key, Close::Polled),
+                    (None, true) => self.remain_behind(key, state),
+                    (None, false) => self.become_ready(key, state.is_patient),
                 }
             }
             WriteOutcome::Blocked(written) => {
                 let (stop, prefix) = (batch.stop_at(written), std::mem::take(&mut state.partial));
-                let remainder = stop.remainder(prefix, Merge::new(replica, source, cursor));
+                let frames = Merge::new(replica, source, cursor);
+                let remainder = stop.remainder(prefix, frames, last.as_deref().unwrap_or_default());
                 counters.add_write(remainder.frames, written);
                 subscriber.advance_to(remainder.cursor);
-                if !state.is_patient {
-                    subscriber.socket_mut().set_patient(true);
-                }
-                let state = SendState { partial: remainder.partial, is_blocked: true, is_patient: true, ..state };
-                subscribers.put_state(key, state, is_retained);
+                let closing = last.map_or(Closing::No, |_| closing_after(stop, remainder.frames));
+                self.block_behind(key, SendState { partial: remainder.partial, closing, ..state });
             }
             WriteOutcome::Gone => self.remove(key, Close::Peer),
         }
         bytes
+    }
+
+    /// Queues a subscriber that has got everything except what did not fit into its write.
+    fn remain_behind(&mut self, key: SubscriberKey, state: SendState) {
+        let source = self.groups[self.subscribers[key].group()].source();
+        let state = SendState { partial: PartialWrite::Nothing, ..state };
+        self.subscribers.put_state(key, state, |frame| self.replica.has(source, frame));
+        self.subscribers.queue(key);
+    }
+
+    /// Adds a subscriber that is caught up to its group's ready set.
+    fn become_ready(&mut self, key: SubscriberKey, was_patient: bool) {
+        let subscriber = &mut self.subscribers[key];
+        if was_patient {
+            subscriber.socket_mut().set_patient(false);
+        }
+        let (_, ready) = self.groups[subscriber.group()].parts_mut();
+        subscriber.set_ready_index(Some(ready.insert(key)));
+    }
+
+    /// Keeps what is left for a subscriber until its socket has room.
+    fn block_behind(&mut self, key: SubscriberKey, state: SendState) {
+        let subscriber = &mut self.subscribers[key];
+        if !state.is_patient {
+            subscriber.socket_mut().set_patient(true);
+        }
+        let source = self.groups[subscriber.group()].source();
+        let state = SendState { is_blocked: true, is_patient: true, ..state };
+        self.subscribers.put_state(key, state, |frame| self.replica.has(source, frame));
     }
 }
 

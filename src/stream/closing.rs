@@ -1,5 +1,6 @@
-//! How streams close: because their token has expired or was revoked, because they have reached their maximum age, or because the broker
-//! drains. A subscriber that is ready gets the stream's end and is closed. One whose socket is full has some time to accept
+//! How streams close: because their token has expired or was revoked, because they have reached their maximum age, because they
+//! were polls, or because the broker drains. A subscriber that is ready gets the stream's end and is closed. One whose socket is
+//! full has some time to accept
 //! what is due to it.
 
 use std::io::IoSlice;
@@ -89,14 +90,17 @@ impl<S: Socket> Streams<S> {
 
     fn begin_closing(&mut self, key: SubscriberKey, ending: Ending, unix_seconds: u64, now: u32) {
         let state = self.subscribers.take_state(key).unwrap_or_default();
-        if let Some(ending) = state.closing.ending() {
-            return self.remove(key, ending.into()); // Its grace is over.
-        }
+        let closing = match state.closing {
+            Closing::No | Closing::FinalPending(Ending::Polled) => Closing::FinalPending(ending),
+            Closing::FinalStarted(Ending::Polled) => Closing::FinalStarted(ending),
+            // Its grace is over.
+            Closing::FinalPending(first) | Closing::FinalStarted(first) => return self.remove(key, first.into()),
+        };
         if ending == Ending::Expired {
             self.counters.add_expired();
         }
         self.remove_from_ready_set(key);
-        self.send_final(key, SendState { closing: Closing::FinalPending(ending), ..state }, ending, now);
+        self.send_final(key, SendState { closing, ..state }, ending, now);
         if self.subscribers.get(key).is_some() {
             self.subscribers.set_grace(key, unix_seconds + GRACE_SECONDS);
         }
@@ -115,7 +119,7 @@ impl<S: Socket> Streams<S> {
         };
         let partial = state.partial.bytes(group.framing());
         let (partial_len, bytes) = (partial.len(), partial.len() + last.len());
-        // Without chunks, an old stream ends without a byte.
+        // Without chunks, an old stream and a poll end without a byte.
         let outcome = match bytes {
             0 => WriteOutcome::All,
             _ => subscriber.write(&[IoSlice::new(partial), IoSlice::new(&last)], bytes, now),
@@ -151,7 +155,7 @@ fn last_bytes(ending: Ending, framing: Framing) -> Vec<u8> {
     match ending {
         Ending::Expired => stream::expired(TOKEN_EXPIRED, framing),
         Ending::Revoked => stream::expired(TOKEN_REVOKED, framing),
-        Ending::Aged => stream::end(framing).to_vec(),
+        Ending::Aged | Ending::Polled => stream::end(framing).to_vec(),
     }
 }
 

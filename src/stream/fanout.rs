@@ -20,7 +20,7 @@ const OVER_LIMIT_SHARE: usize = 8;
 const LOST_PER_ITERATION: usize = 2_000;
 
 /// Why a slice of a pass ended.
-enum PassEnd {
+pub(super) enum PassEnd {
     /// All ready subscribers are served.
     Finished,
     /// The slice's budget is used up.
@@ -30,7 +30,7 @@ enum PassEnd {
 }
 
 /// Why a subscriber is no longer ready.
-enum UnreadyReason {
+pub(super) enum UnreadyReason {
     /// Its socket is full.
     Blocked(PartialWrite),
     /// Events after its cursor were evicted.
@@ -115,7 +115,11 @@ impl<S: Socket> Streams<S> {
     fn serve_slice(&mut self, key: GroupKey, budget: usize, now: u32, watch: &mut Stopwatch<'_>) -> usize {
         let slice = budget.min(BUDGET_PER_SLICE);
         let mut left = slice;
-        match self.pass(key, &mut left, now, watch) {
+        let end = match self.groups[key].poll().is_some() {
+            true => self.queue_due_polls(key, &mut left),
+            false => self.pass(key, &mut left, now, watch),
+        };
+        match end {
             PassEnd::Finished => self.groups.finish(key),
             PassEnd::Paused => self.groups.requeue(key),
             PassEnd::Unready(subscriber, reason) => {
@@ -167,7 +171,7 @@ impl<S: Socket> Streams<S> {
                 }
                 WriteOutcome::Blocked(written) => {
                     let frames = Merge::new(replica, source, subscriber.cursor());
-                    let remainder = batch.stop_at(written).remainder(PartialWrite::Nothing, frames);
+                    let remainder = batch.stop_at(written).remainder(PartialWrite::Nothing, frames, &[]);
                     subscriber.advance_to(remainder.cursor);
                     counters.add_write(remainder.frames, written);
                     break PassEnd::Unready(key, UnreadyReason::Blocked(remainder.partial));

@@ -88,7 +88,11 @@ impl<S: Socket> Streams<S> {
 
     fn send_heartbeat(&mut self, key: SubscriberKey, now: u32) {
         let subscriber = &mut self.subscribers[key];
-        let bytes = stream::heartbeat(self.groups[subscriber.group()].framing());
+        let group = &self.groups[subscriber.group()];
+        if group.poll().is_some() {
+            return self.end_poll(key, now);
+        }
+        let bytes = stream::heartbeat(group.framing());
         match subscriber.write(&[IoSlice::new(bytes)], bytes.len(), now) {
             WriteOutcome::All => self.counters.add_write(0, bytes.len()),
             WriteOutcome::Blocked(0) => self.block(key, PartialWrite::Nothing),

@@ -26,6 +26,7 @@ mod group;
 mod heartbeat;
 mod keys;
 mod latency;
+mod polls;
 mod records;
 mod replica;
 pub mod subscriber;
@@ -50,6 +51,7 @@ use crate::stream::subscriber::{SendState, Subscriber, Subscribers};
 use crate::util::shrink::Shrink;
 pub use budget::BUDGET_PER_ITERATION;
 pub use counters::StreamCounters;
+pub use group::Poll;
 pub use heartbeat::Silence;
 
 /// A subscriber that is registered but whose opening is not written yet.
@@ -191,6 +193,28 @@ impl<S: Socket> Streams<S> {
     /// Registers a subscriber that the hub has admitted, before its opening is written. Its stream ends in the second
     /// `expires` since the Unix epoch, if that is given.
     pub fn admit(&mut self, joined: Joined, framing: Framing, expires: Option<u64>) -> PendingSubscription {
+        self.admit_to_group(joined, framing, expires, None)
+    }
+
+    /// Registers a subscriber like [`Streams::admit`] whose stream ends with the write that carries its first events, or
+    /// instead of the first heartbeat.
+    pub fn admit_poll(
+        &mut self,
+        joined: Joined,
+        framing: Framing,
+        expires: Option<u64>,
+        poll: Poll,
+    ) -> PendingSubscription {
+        self.admit_to_group(joined, framing, expires, Some(poll))
+    }
+
+    fn admit_to_group(
+        &mut self,
+        joined: Joined,
+        framing: Framing,
+        expires: Option<u64>,
+        poll: Option<Poll>,
+    ) -> PendingSubscription {
         let Joined { mut cursor, feeds, .. } = joined;
         let (interest, state) = match feeds {
             JoinedFeeds::Topics(topics) => {
@@ -205,7 +229,7 @@ impl<S: Socket> Streams<S> {
                 (Interest::Records(names), SendState::default())
             }
         };
-        let set = GroupSet { interest, framing };
+        let set = GroupSet { interest, framing, poll };
         let group = self.groups.find(&set).unwrap_or_else(|| self.open_group(set));
         self.groups.add_member(group);
         PendingSubscription {

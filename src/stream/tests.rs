@@ -1,6 +1,7 @@
 //! Losses of the log that the hub follows: every stream of topics gets one gap, whatever its subscriber is doing, and then
 //! everything after the loss.
 
+mod polls;
 mod records;
 mod resets;
 

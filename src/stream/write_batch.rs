@@ -48,13 +48,15 @@ impl<'a> Iterator for Merge<'a> {
     }
 }
 
-/// Slices for one write: an optional prefix, then frames.
+/// Slices for one write: an optional prefix, then frames, then the stream's end if the write is its last.
 pub struct WriteBatch<'a> {
-    slices: [IoSlice<'a>; MAX_SLICES],
+    slices: [IoSlice<'a>; MAX_SLICES + 1],
     count: usize,
     /// The number of slices that are the prefix: 0 or 1.
     prefix: usize,
     bytes: usize,
+    /// The last slice, if it is the stream's end; otherwise empty.
+    end: &'a [u8],
     from: u64,
     to: u64,
     is_truncated: bool,
@@ -64,8 +66,8 @@ impl<'a> WriteBatch<'a> {
     /// Creates an empty batch that belongs to no cursor. It takes four kilobytes, so it is created once and refilled in place.
     #[inline]
     pub fn new() -> Self {
-        let slices = [IoSlice::new(&[]); MAX_SLICES];
-        Self { slices, count: 0, prefix: 0, bytes: 0, from: NO_CURSOR, to: NO_CURSOR, is_truncated: false }
+        let slices = [IoSlice::new(&[]); MAX_SLICES + 1];
+        Self { slices, count: 0, prefix: 0, bytes: 0, end: &[], from: NO_CURSOR, to: NO_CURSOR, is_truncated: false }
     }
 
     /// Replaces the content with `prefix`, unless it is empty, and then as many of the frames as fit.
@@ -84,10 +86,18 @@ impl<'a> WriteBatch<'a> {
     /// Replaces the content with `prefix` alone, or nothing if it is empty.
     pub fn fill_with_prefix(&mut self, prefix: &'a [u8], cursor: u64) {
         (self.count, self.prefix, self.bytes, self.is_truncated) = (0, 0, 0, false);
-        (self.from, self.to) = (cursor, cursor);
+        (self.from, self.to, self.end) = (cursor, cursor, &[]);
         if !prefix.is_empty() {
             self.push(prefix);
             self.prefix = 1;
+        }
+    }
+
+    /// Adds the stream's end, unless it is empty. Nothing else may be added then.
+    pub fn end_with(&mut self, end: &'a [u8]) {
+        if !end.is_empty() {
+            self.push(end);
+            self.end = end;
         }
     }
 
@@ -133,10 +143,10 @@ impl<'a> WriteBatch<'a> {
         self.count == 0
     }
 
-    /// Returns the number of frames, without the prefix.
+    /// Returns the number of frames, without the prefix and the stream's end.
     #[inline]
     pub fn frames(&self) -> usize {
-        self.count - self.prefix
+        self.count - self.prefix - usize::from(!self.end.is_empty())
     }
 
     /// Returns where a write of only `written` bytes stopped.
@@ -145,6 +155,7 @@ impl<'a> WriteBatch<'a> {
         for (index, slice) in self.slices().iter().enumerate() {
             if left < slice.len() {
                 return match index.checked_sub(self.prefix) {
+                    Some(frames) if frames == self.frames() => Stop::InEnd { frames, offset: left },
                     Some(frames) => Stop::InFrame { frames, offset: left },
                     None => Stop::InPrefix { offset: left },
                 };
@@ -170,6 +181,13 @@ pub enum Stop {
         /// The number of bytes of the next frame that are written.
         offset: usize,
     },
+    /// Within the stream's end, or right before it.
+    InEnd {
+        /// The number of frames, all of which are written.
+        frames: usize,
+        /// The number of bytes of the end that are written.
+        offset: usize,
+    },
 }
 
 /// What an interrupted write leaves behind.
@@ -184,13 +202,18 @@ pub struct Remainder {
 }
 
 impl Stop {
-    /// Returns the remainder of a batch that was filled with `prefix` and `frames`.
-    pub fn remainder(self, prefix: PartialWrite, mut frames: Merge<'_>) -> Remainder {
+    /// Returns the remainder of a batch that was filled with `prefix`, `frames` and the stream's `end`.
+    pub fn remainder(self, prefix: PartialWrite, mut frames: Merge<'_>, end: &[u8]) -> Remainder {
         let (count, offset) = match self {
             Self::InPrefix { offset } => {
                 return Remainder { partial: prefix.advance(offset), frames: 0, cursor: frames.cursor };
             }
             Self::InFrame { frames, offset } => (frames, offset),
+            Self::InEnd { frames: count, offset } => {
+                frames.by_ref().take(count).for_each(drop);
+                let partial = PartialWrite::Own(end.into(), offset);
+                return Remainder { partial, frames: count, cursor: frames.cursor };
+            }
         };
         frames.by_ref().take(count).for_each(drop);
         let cut = if offset > 0 { frames.next() } else { None };
@@ -233,7 +256,7 @@ mod tests {
             assert_eq!((batch.frames(), batch.bytes(), batch.to()), (3, all.len(), 3));
             for written in 0..all.len() {
                 let partial = PartialWrite::Own(prefix.as_bytes().into(), 0);
-                let remainder = batch.stop_at(written).remainder(partial, frames(0));
+                let remainder = batch.stop_at(written).remainder(partial, frames(0), &[]);
                 let mut rest = remainder.partial.bytes(Framing::Chunked).to_vec();
                 frames(remainder.cursor).for_each(|frame| rest.extend_from_slice(frame.wire(Framing::Chunked)));
                 assert_eq!(rest, all[written..], "after {written} bytes");

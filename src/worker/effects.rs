@@ -32,9 +32,12 @@ impl<K: Reactor> Worker<K> {
 
     fn prepare_stream(&mut self, key: usize, stream: OpenStream) {
         self.cx.metrics().opened.add(1);
-        let OpenStream { joined, framing, validity, age_limit, permits } = stream;
-        let pending = self.streams.admit(joined, framing, validity.expires).with_age_limit(age_limit);
-        let pending = pending.with_permits(permits).with_token(validity.token);
+        let OpenStream { joined, framing, poll, validity, age_limit, permits } = stream;
+        let pending = match poll {
+            None => self.streams.admit(joined, framing, validity.expires),
+            Some(poll) => self.streams.admit_poll(joined, framing, validity.expires, poll),
+        };
+        let pending = pending.with_age_limit(age_limit).with_permits(permits).with_token(validity.token);
         self.pending.insert(key, pending);
     }
 

@@ -326,6 +326,27 @@ pub const MUTATIONS: &[Mutation] = &[
         "net/connection_limiter.rs",
         &[("        if open.load(Ordering::SeqCst) < max {", "        if open.load(Ordering::SeqCst) <= max {")],
     ),
+    change(
+        "poll-without-its-last-chunk",
+        &[Contract("a poll ends with the last chunk")],
+        "stream/catch_up.rs",
+        &[(
+            "batch.end_with(last.insert(last_bytes(poll, batch.to(), framing)));",
+            "last = Some(last_bytes(poll, batch.to(), framing));",
+        )],
+    ),
+    change(
+        "poll-that-stays",
+        &[Contract("a poll ends with its first events")],
+        "stream/catch_up.rs",
+        &[("group.poll().filter(|_| batch.frames() > 0)", "group.poll().filter(|_| batch.frames() > 99)")],
+    ),
+    change(
+        "poll-forgets-who-is-due",
+        &[Invariant(3), Invariant(7)],
+        "stream/polls.rs",
+        &[("                self.subscribers.queue(key);\n", "")],
+    ),
     change("inbox-never-acknowledged", &[Invariant(6)], "stream/fanout.rs", &[("            self.inbox.ack();\n", "")]),
     // Ready, catching up, stalled or gone.
     change(
@@ -347,7 +368,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "catch-up-not-requeued",
         &[Invariant(7)],
         "stream/catch_up.rs",
-        &[("                    subscribers.queue(key);\n", "")],
+        &[("        self.subscribers.queue(key);\n", "")],
     ),
     change(
         "writable-ignored",

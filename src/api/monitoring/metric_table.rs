@@ -208,8 +208,8 @@ fn streams(service: &Service, counts: &HubCounts) -> [Family; 9] {
             "esker_streams_closed_total",
             "Streams ended, by reason: peer (the client disconnected), talkative (it kept sending data), stalled \
              (it accepted no data for --stall), expired (its token), drained (the broker shut down), shed (a partly \
-             written event took too much memory after its eviction), failed (the system could not watch the socket), aged (--max-stream-age), revoked (its \
-             token).",
+             written event took too much memory after its eviction), failed (the system could not watch the socket), aged \
+             (--max-stream-age), revoked (its token), polled (?poll).",
             metrics.sum_by("reason", &Close::NAMES, |worker| &worker.closed),
         )
         .shown(View::Each("streams_closed")),

@@ -1,5 +1,5 @@
-//! Subscriber groups. All subscribers of a worker that listen to the same feeds with the same framing are one group. The
-//! ready ones are in the group's ready set; one that is blocked or has much to catch up with is not, so that a fan-out
+//! Subscriber groups. All subscribers of a worker that listen to the same feeds with the same framing are one group; those
+//! that poll are another. The ready ones are in the group's ready set; one that is blocked or has much to catch up with is not, so that a fan-out
 //! never visits it. Independent of sockets.
 
 mod name_index;
@@ -21,6 +21,18 @@ pub struct GroupSet {
     pub interest: Interest,
     /// How their bytes are delimited.
     pub framing: Framing,
+    /// How their streams end with the first events, if they do.
+    pub poll: Option<Poll>,
+}
+
+/// How a stream ends with its first events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Poll {
+    /// Right after them.
+    Plain,
+    /// With a position: the broker's id of the last event. If the event also has a publisher's id, and an evicted event had the
+    /// same one, that id would yield a gap and the same events with every poll.
+    Primed,
 }
 
 /// What a group listens to.
@@ -62,6 +74,11 @@ impl SubscriberGroup {
     /// Returns how the subscribers' bytes are delimited.
     pub fn framing(&self) -> Framing {
         self.set.framing
+    }
+
+    /// Returns how the subscribers' streams end with the first events, if they do.
+    pub fn poll(&self) -> Option<Poll> {
+        self.set.poll
     }
 
     /// Returns the source, and the subscribers that are ready for its next frame.

@@ -160,7 +160,8 @@ mod tests {
     fn two_groups() -> (Groups, [GroupKey; 2]) {
         let mut groups = Groups::default();
         let keys = [Arc::from([]), Arc::from([Arc::from("a")])].map(|names: Arc<[Arc<str>]>| {
-            let set = GroupSet { interest: Interest::Records(Arc::clone(&names)), framing: Framing::Chunked };
+            let set =
+                GroupSet { interest: Interest::Records(Arc::clone(&names)), framing: Framing::Chunked, poll: None };
             let key = groups.insert(set.clone(), Source::Records(names));
             assert_eq!(groups.find(&set), Some(key));
             groups.add_member(key);

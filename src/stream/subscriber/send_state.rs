@@ -67,6 +67,8 @@ pub enum Ending {
     Revoked,
     /// It has reached its maximum age.
     Aged,
+    /// It was a poll that has got its events, or its time is over.
+    Polled,
 }
 
 impl From<Ending> for Close {
@@ -75,6 +77,7 @@ impl From<Ending> for Close {
             Ending::Expired => Self::Expired,
             Ending::Revoked => Self::Revoked,
             Ending::Aged => Self::Aged,
+            Ending::Polled => Self::Polled,
         }
     }
 }

@@ -1,0 +1,58 @@
+//! Polls: streams that end with the write that carries their first events, or instead of the first heartbeat, for networks
+//! that hold a response back until it ends. A gap alone does not end a poll: it has no id, so that its client would ask from
+//! the same position again at once.
+
+use crate::net::Socket;
+use crate::sse::{Framing, stream};
+use crate::stream::Streams;
+use crate::stream::fanout::PassEnd;
+use crate::stream::group::Poll;
+use crate::stream::keys::{GroupKey, SubscriberKey};
+use crate::stream::subscriber::{Closing, Ending, SendState};
+use crate::stream::write_batch::Stop;
+
+impl<S: Socket> Streams<S> {
+    /// Continues the pass of a group of polls: queues those to which something is due. Each is served alone, because the write
+    /// is its last.
+    pub(super) fn queue_due_polls(&mut self, group: GroupKey, left: &mut usize) -> PassEnd {
+        while *left > 0 {
+            *left -= 1;
+            let (source, ready) = self.groups[group].parts_mut();
+            let Some(key) = ready.next() else { return PassEnd::Finished };
+            let cursor = self.subscribers[key].cursor();
+            let has_gap = self.replica.has_unreported_gap(source, cursor, &[]);
+            if has_gap || self.replica.next(source, cursor).is_some() {
+                self.remove_from_ready_set(key);
+                self.subscribers.queue(key);
+            }
+        }
+        PassEnd::Paused
+    }
+
+    /// Ends a poll that has got nothing.
+    pub(super) fn end_poll(&mut self, key: SubscriberKey, now: u32) {
+        self.remove_from_ready_set(key);
+        let state = SendState { closing: Closing::FinalPending(Ending::Polled), ..SendState::default() };
+        self.send_final(key, state, Ending::Polled, now);
+    }
+}
+
+/// Returns what a poll ends with in the write that carries its first events, the last of which has this id. Streams of
+/// records are never primed.
+pub fn last_bytes(poll: Poll, id: u64, framing: Framing) -> Vec<u8> {
+    let mut out = Vec::new();
+    if poll == Poll::Primed {
+        stream::position(id, framing, &mut out);
+    }
+    out.extend_from_slice(stream::end(framing));
+    out
+}
+
+/// Returns how far a poll has closed whose last write stopped here, after `frames` frames; one that is partly written counts.
+pub fn closing_after(stop: Stop, frames: usize) -> Closing {
+    match (stop, frames) {
+        (Stop::InEnd { .. }, _) => Closing::FinalStarted(Ending::Polled),
+        (Stop::InPrefix { .. } | Stop::InFrame { .. }, 0) => Closing::No,
+        (Stop::InPrefix { .. } | Stop::InFrame { .. }, _) => Closing::FinalPending(Ending::Polled),
+    }
+}
