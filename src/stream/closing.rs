@@ -1,7 +1,6 @@
 //! How streams close: because their token has expired or was revoked, because they have reached their maximum age, because they
 //! were polls, or because the broker drains. A subscriber that is ready gets the stream's end and is closed. One whose socket is
-//! full has some time to accept
-//! what is due to it.
+//! full has some time to accept what is due to it.
 
 use std::io::IoSlice;
 

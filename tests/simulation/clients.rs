@@ -88,7 +88,8 @@ impl World {
         let pipe = self.net.get().connect(if is_fast { None } else { Some(self.rng.usize(0..600)) });
         let expires = self.scenario.has_tokens.then(|| self.second() + self.rng.u64(1..100));
         let token = expires.map_or(String::new(), |expires| tokens::field_with_id(tokens::SUBSCRIBER, expires, pipe));
-        let target = target(&feeds, is_records);
+        let is_poll = self.rng.u8(0..4) == 0;
+        let target = target(&feeds, is_records, is_poll);
         let field = position.map_or(String::new(), |(seen, _)| format!("Last-Event-ID: {}\r\n", self.text_of(seen)));
         self.net.get().send(pipe, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{token}{field}\r\n").as_bytes());
         let boot = self.oracle.boot;
@@ -103,7 +104,7 @@ impl World {
             events: Vec::new(),
             gaps: Vec::new(),
         };
-        self.subscribers.push(Subscriber::new(pipe, log, is_fast, expires));
+        self.subscribers.push(Subscriber::new(pipe, log, is_fast, is_poll, expires));
     }
 
     /// Revokes the token of some subscriber, wherever its request or its stream is just now.
@@ -184,11 +185,12 @@ impl World {
     }
 }
 
-fn target(feeds: &BTreeSet<usize>, is_records: bool) -> String {
+fn target(feeds: &BTreeSet<usize>, is_records: bool, is_poll: bool) -> String {
+    let poll = if is_poll { "poll" } else { "" };
     if is_records {
         let names =
             feeds.iter().map(|&name| format!("event={}", NAMES[name].replace('\u{e9}', "%C3%A9").replace(' ', "%20")));
-        return format!("/events?{}", names.collect::<Vec<_>>().join("&"));
+        return format!("/events?{poll}&{}", names.collect::<Vec<_>>().join("&"));
     }
-    format!("/subscribe/{}", feeds.iter().map(|&topic| TOPICS[topic]).collect::<Vec<_>>().join(","))
+    format!("/subscribe/{}?{poll}", feeds.iter().map(|&topic| TOPICS[topic]).collect::<Vec<_>>().join(","))
 }

@@ -70,6 +70,10 @@ impl Stream {
         Self { is_plain: true, ..Self::default() }
     }
 
+    pub fn is_chunked(&self) -> bool {
+        !self.is_plain
+    }
+
     /// Adds bytes. Returns every item that is whole by now.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<StreamItem> {
         self.bytes.extend_from_slice(bytes);

@@ -59,6 +59,7 @@ impl World {
             self.subscribers.iter().filter(|subscriber| !subscriber.is_over && !net.is_over(subscriber.pipe))
         {
             subscriber.log.assert_complete(&self.oracle, true, &subscriber.description());
+            assert!(!has_polled(subscriber), "a poll outlives its first events: {subscriber:?}");
             if subscriber.is_fast {
                 subscriber.log.assert_every_record(&self.oracle);
             }
@@ -268,7 +269,13 @@ impl World {
 
 /// Returns whether the subscriber must have everything: it reads at once, and its connection is whole.
 fn is_served(subscriber: &Subscriber) -> bool {
-    subscriber.is_fast && subscriber.log.opened.is_some() && !subscriber.was_broken && !subscriber.has_expired
+    let is_whole = subscriber.log.opened.is_some() && !subscriber.was_broken && !subscriber.has_expired;
+    subscriber.is_fast && is_whole && !has_polled(subscriber)
+}
+
+/// Returns whether the subscriber's stream is a poll that has had its events.
+fn has_polled(subscriber: &Subscriber) -> bool {
+    subscriber.is_poll && !subscriber.log.events.is_empty()
 }
 
 fn extract<T>(all: &mut Vec<T>, is_so: impl Fn(&T) -> bool) -> Vec<T> {

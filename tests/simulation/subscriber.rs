@@ -11,6 +11,8 @@ pub struct Subscriber {
     pub log: StreamLog,
     /// It reads everything at once.
     pub is_fast: bool,
+    /// Its stream ends with its first events.
+    pub is_poll: bool,
     /// The second in which its token expires.
     pub expires: Option<u64>,
     /// Whether its token was revoked.
@@ -35,7 +37,7 @@ pub struct Rules {
 }
 
 impl Subscriber {
-    pub fn new(pipe: usize, log: StreamLog, is_fast: bool, expires: Option<u64>) -> Self {
+    pub fn new(pipe: usize, log: StreamLog, is_fast: bool, is_poll: bool, expires: Option<u64>) -> Self {
         let position = match log.start {
             Start::After(id) | Start::AfterInDoubt(id) => Some(Position::Id(id)),
             Start::AfterItem(number) => Some(Position::Item(number)),
@@ -46,6 +48,7 @@ impl Subscriber {
             pipe,
             log,
             is_fast,
+            is_poll,
             expires,
             is_revoked: false,
             position,

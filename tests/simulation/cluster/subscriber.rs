@@ -31,6 +31,8 @@ pub enum Received {
 pub struct Subscriber {
     pub topics: Vec<usize>,
     pub uses_prime: bool,
+    /// Each of its streams ends with the first events.
+    pub polls: bool,
     pub is_fast: bool,
     pub link: Option<Link>,
     /// What it resumes after.
@@ -53,9 +55,9 @@ pub struct Link {
 }
 
 impl Subscriber {
-    pub fn new(topics: Vec<usize>, uses_prime: bool, is_fast: bool) -> Self {
+    pub fn new(topics: Vec<usize>, uses_prime: bool, polls: bool, is_fast: bool) -> Self {
         let (link, position, start, received) = (None, None, None, Vec::new());
-        Self { topics, uses_prime, is_fast, link, position, start, received }
+        Self { topics, uses_prime, polls, is_fast, link, position, start, received }
     }
 
     /// Connects. Returns the request.
@@ -67,9 +69,10 @@ impl Subscriber {
         }
         self.link = Some(Link::new(site, broker, pipe));
         let topics: Vec<_> = self.topics.iter().map(|&topic| names[topic]).collect();
-        let prime = if self.uses_prime { "?prime" } else { "" };
+        let prime = if self.uses_prime { "prime" } else { "" };
+        let poll = if self.polls { "poll" } else { "" };
         let position = self.position.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-        format!("GET /subscribe/{}{prime} HTTP/1.1\r\nHost: h\r\n{position}\r\n", topics.join(","))
+        format!("GET /subscribe/{}?{poll}&{prime} HTTP/1.1\r\nHost: h\r\n{position}\r\n", topics.join(","))
     }
 
     /// Returns whether it receives events.
@@ -113,9 +116,12 @@ impl Subscriber {
             }
             StreamItem::Gap { oldest } => self.received.push(Received::Gap { oldest, newest }),
             StreamItem::Prime { id } => {
-                assert!(self.position.is_none(), "the newest id is sent though there is a position: {self:?}");
+                assert!(
+                    self.polls || self.position.is_none(),
+                    "the newest id is sent though there is a position: {self:?}"
+                );
                 self.position = Some(id.to_string());
-                self.start = Some(id);
+                self.start.get_or_insert(id);
                 self.received.push(Received::Prime(id));
             }
             StreamItem::Expired => panic!("there are no tokens"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use esker::internals::hub::{Hub, HubLimits, Position, TopicName};
 use esker::internals::sse::{Framing, frames_from_text};
 use esker::internals::stream::Silence;
-use esker::internals::stream::{Close, StreamCounters, Streams};
+use esker::internals::stream::{Close, Poll, StreamCounters, Streams};
 use fastrand::Rng;
 
 use super::client::Client;
@@ -148,16 +148,21 @@ impl Simulation {
         assert!(joined.gap.is_none_or(|gap| gap.oldest == self.history.oldest(&topics)));
         let framing = if self.rng.bool() { Framing::Chunked } else { Framing::Plain };
         let expires = self.rng.bool().then(|| (self.now + self.rng.u64(0..5_000_000)) / 1_000_000);
+        let is_poll = self.rng.u8(0..4) == 0;
         // Position 0 asks for what is retained, and a gap at the beginning reports every eviction so far.
         let known = if resolved.unwrap_or(0) == 0 { self.history.evicted_through } else { [0; TOPICS.len()] };
         self.clients.push(Client {
             worker,
             key: None,
-            ticket: Some(self.workers[worker].admit(joined, framing, expires)),
+            ticket: Some(match is_poll {
+                true => self.workers[worker].admit_poll(joined, framing, expires, Poll::Plain),
+                false => self.workers[worker].admit(joined, framing, expires),
+            }),
             socket: Socket::default(),
             topics,
             stream: stream(framing),
             is_fast: false,
+            is_poll,
             seen_through: resolved.unwrap_or(0),
             known,
             reported: known,
@@ -165,6 +170,7 @@ impl Simulation {
             gaps: 0,
             expires,
             has_expired: false,
+            has_ended: false,
             expiry: None,
         });
         if self.rng.u8(0..3) == 0 {
@@ -228,6 +234,7 @@ impl Simulation {
             client.read(&self.history);
             let is_closed = closed.iter().any(|socket| socket.is(&client.socket));
             client.assert_ends_with_its_token(second, is_closed);
+            client.assert_ends_with_its_events(is_closed);
         }
         self.forget(&closed);
     }
