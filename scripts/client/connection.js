@@ -1,6 +1,8 @@
 // Keeps one stream open over HTTP: connects, reads, and reconnects from the last id when the stream ends, with a token if
-// the broker requires one. Independent of other tabs and of event handlers.
+// the broker requires one. Polls instead where the network holds responses back. Independent of other tabs and of event
+// handlers.
 
+import { holdsBack, noteHeldBack, notePassedOn } from "./network.js";
 import { Parser } from "./parser.js";
 
 /** The reconnection time before the stream has sent one, in milliseconds. */
@@ -12,6 +14,10 @@ const MAX_DOUBLINGS = 10;
 const SHORTEST_RETRY = 100;
 /** A stream that ends sooner counts as failed, even if it had a response, in milliseconds. */
 const STEADY = 5_000;
+/** A stream without a byte for this long is held back by the network, in milliseconds: the broker sends the opening at once. */
+const PATIENCE = 5_000;
+/** A poll that waits this long after its first byte shows that the network passes bytes on, in milliseconds. */
+const PASSED_ON = 1_000;
 /** The longest time for setTimeout; beyond it, timers fire immediately. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** 4xx statuses that are temporary; any other 4xx of the broker is final. */
@@ -29,9 +35,13 @@ export class StreamError extends Error {
   }
 }
 
+/** No byte of a stream has arrived in time. */
+class HeldBack extends StreamError {}
+
 /**
  * Calls `sink`: `event(event)`, `moved(position)`, `gap(gap)`, `expired(notice)`, `state(state)`, `failed(error)`.
- * `settings`: `address` (the URL without position and token), `prime`, `token`, `tokenIn`, `credentials`, `silence`, `fetch`.
+ * `settings`: `address` (the URL without position and token), `startsLive`, `prime`, `token`, `tokenIn`, `credentials`, `silence`,
+ * `pollAfter`, `fetch`.
  */
 export class Connection {
   #settings;
@@ -39,9 +49,13 @@ export class Connection {
   #position;
   #retry = FIRST_RETRY;
   #failures = 0;
+  #opening;
   #steady;
   #token;
   #reason = "start";
+  #isPolling = false;
+  /** Whether the last attempt was a poll that has worked, so that the next one is its continuation. */
+  #hasPolled = false;
   #isClosed = false;
   #abort = new AbortController();
   #wake = () => {};
@@ -71,8 +85,8 @@ export class Connection {
     while (!this.#isClosed) {
       const wait = await this.#attempt().catch((error) => this.#afterFailure(error));
       if (this.#isClosed) return;
-      this.#sink.state(wait === null ? "closed" : "waiting");
-      if (wait === null) return;
+      if (wait === null) return this.#sink.state("closed");
+      if (!this.#hasPolled) this.#sink.state("waiting");
       await this.#pause(wait);
     }
   }
@@ -80,7 +94,9 @@ export class Connection {
   /** Runs one connection from start to end. Returns the milliseconds until the next one, or null for none. */
   async #attempt() {
     this.#abort = new AbortController();
-    this.#sink.state("connecting");
+    if (!this.#hasPolled) this.#sink.state("connecting");
+    this.#hasPolled = false;
+    this.#isPolling = holdsBack(this.#settings.address);
     const isFresh = this.#token === undefined;
     if (isFresh) this.#token = await this.#askForToken();
     if (this.#isClosed) return null;
@@ -88,15 +104,24 @@ export class Connection {
     const watch = new Watch(this.#settings.silence, () => this.#abort.abort(new StreamError("the stream was silent for too long")));
     try {
       const { fetch } = this.#settings;
+      if (!this.#isPolling) this.#awaitOpening();
       const response = await fetch(this.#url(), this.#request());
       if (response.status === 401) return await this.#afterRefusal(response, isFresh);
       await requireStream(response);
       return await this.#read(response.body.getReader(), watch);
     } finally {
       watch.stop();
+      clearTimeout(this.#opening);
       clearTimeout(this.#steady);
       this.#abort.abort();
     }
+  }
+
+  /** Aborts the attempt unless the first byte arrives in time. */
+  #awaitOpening() {
+    const { pollAfter = PATIENCE } = this.#settings;
+    const act = () => this.#abort.abort(new HeldBack("no byte of the stream has arrived; polling instead"));
+    this.#opening = setTimeout(act, Math.min(pollAfter, LONGEST_TIMER));
   }
 
   async #askForToken() {
@@ -114,11 +139,13 @@ export class Connection {
   }
 
   #url() {
-    const { address, prime, tokenIn } = this.#settings;
+    const { address, startsLive, prime, tokenIn } = this.#settings;
     const url = new URL(address);
     // In the query, because this header would require a preflight, and can't contain every id.
     if (this.#position !== undefined) url.searchParams.set("last_event_id", this.#position);
-    else if (prime) url.searchParams.set("prime", "");
+    if (this.#isPolling) url.searchParams.set("poll", "");
+    // A poll also needs a position after a gap that no event follows.
+    if (this.#isPolling ? startsLive : prime && this.#position === undefined) url.searchParams.set("prime", "");
     if (this.#token && tokenIn === "query") url.searchParams.set("token", this.#token);
     return url;
   }
@@ -132,9 +159,15 @@ export class Connection {
 
   async #read(reader, watch) {
     let hasExpired = false;
+    let pause = null;
+    let begin = null;
     const parser = new Parser(
       {
-        retry: (millis) => (this.#retry = Math.max(millis, SHORTEST_RETRY)),
+        retry: (millis) => {
+          pause = Math.max(millis, SHORTEST_RETRY);
+          // That of a poll is not for streams.
+          if (!this.#isPolling) this.#retry = pause;
+        },
         moved: (id) => this.#isClosed || this.#sink.moved((this.#position = id)),
         event: (event, hasId) => {
           if (this.#isClosed) return;
@@ -151,9 +184,20 @@ export class Connection {
     this.#sink.state("open");
     for (let piece = await reader.read(); !piece.done && !this.#isClosed; piece = await reader.read()) {
       watch.reset();
+      clearTimeout(this.#opening);
+      begin ??= Date.now();
       parser.push(piece.value);
     }
-    return hasExpired && !this.#isClosed ? this.#afterExpiry(hasExpired) : this.#backoff();
+    if (hasExpired && !this.#isClosed) return this.#afterExpiry(hasExpired);
+    return this.#isPolling && pause !== null ? this.#afterPoll(pause, Date.now() - begin) : this.#backoff();
+  }
+
+  /** Returns the pause after a poll that the broker has ended, `millis` after its first byte. */
+  #afterPoll(pause, millis) {
+    if (millis >= PASSED_ON) notePassedOn(this.#settings.address);
+    this.#failures = 0;
+    this.#hasPolled = true;
+    return jitter(pause);
   }
 
   #afterExpiry(notice) {
@@ -182,15 +226,19 @@ export class Connection {
     const cause = this.#abort.signal.aborted && this.#abort.signal.reason instanceof StreamError ? this.#abort.signal.reason : error;
     const failure = cause instanceof StreamError ? cause : new StreamError("the broker can't be reached", { cause });
     this.#sink.failed(failure);
+    if (failure instanceof HeldBack) {
+      noteHeldBack(this.#settings.address);
+      return 0;
+    }
     return failure.isFinal ? null : Math.max(failure.retryAfter ?? 0, this.#backoff());
   }
 
-  /** Returns the stream's reconnection time, doubled with every failure, plus up to a quarter at random to spread reconnections. */
+  /** Returns the stream's reconnection time, doubled with every failure. */
   #backoff() {
     const longest = Math.max(LONGEST_WAIT, this.#retry);
     const wait = Math.min(longest, this.#retry * 2 ** Math.min(this.#failures, MAX_DOUBLINGS));
     this.#failures += 1;
-    return wait * (1 + Math.random() / 4);
+    return jitter(wait);
   }
 
   #pause(millis) {
@@ -203,6 +251,9 @@ export class Connection {
     });
   }
 }
+
+/** Returns a time that is longer by up to a quarter, chosen at random, so that clients don't reconnect all at once. */
+const jitter = (millis) => millis * (1 + Math.random() / 4);
 
 /** Calls `onSilence` when `reset` has not been called for `millis`. */
 class Watch {

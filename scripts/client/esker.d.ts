@@ -57,6 +57,11 @@ export interface CommonOptions {
   credentials?: RequestCredentials | undefined;
   /** Reconnects after this many milliseconds without data; 45 000 by default. Must be longer than the broker's heartbeat. */
   silence?: number | undefined;
+  /**
+   * Polls if no byte of a stream has arrived after this many milliseconds; 5 000 by default, and Infinity never polls. Streams
+   * are tried again after ten minutes, when the network returns, and as soon as a poll shows that bytes are passed on.
+   */
+  pollAfter?: number | undefined;
   /** Closes the stream when aborted. */
   signal?: AbortSignal | undefined;
   /** Replaces the global `fetch`. Other tabs can't know what it adds to requests, so the stream shares only if `shared` is set. */

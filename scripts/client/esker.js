@@ -1,9 +1,10 @@
 // A client for Esker brokers: subscribes to several topics, or to records, over one connection. Tabs that subscribe to the
-// same with the same credentials share a connection. A page needs this file and the four files next to it, without a build
-// step. Independent of how data arrives (connection.js, parser.js), which streams can share a connection (group.js), and
+// same with the same credentials share a connection. A page needs this file and the five files next to it, without a build
+// step. Independent of how data arrives (connection.js, network.js, parser.js), which streams can share a connection (group.js), and
 // how tabs coordinate (tabs.js).
 
 import { Connection, StreamError } from "./connection.js";
+import { forgetNetwork } from "./network.js";
 import { Tokens, canShare, nameGroup } from "./group.js";
 import { Member } from "./tabs.js";
 
@@ -151,11 +152,11 @@ export class Stream {
   }
 
   #settings() {
-    const { prime = true, token, tokenIn = "header", credentials = "same-origin", silence = SILENCE, fetch } = this.#options;
+    const { prime = true, token, tokenIn = "header", credentials = "same-origin", silence = SILENCE, pollAfter, fetch } = this.#options;
     const startsLive = Boolean(this.#topics);
     const address = this.#address();
     const call = fetch ?? ((url, init) => globalThis.fetch(url, init));
-    return { address, startsLive, prime: prime && startsLive, token, tokenIn, credentials, silence, fetch: call };
+    return { address, startsLive, prime: prime && startsLive, token, tokenIn, credentials, silence, pollAfter, fetch: call };
   }
 
   #address() {
@@ -203,7 +204,10 @@ export class Stream {
     const listen = (target, type, act) => target?.addEventListener?.(type, (event) => act(event), { signal });
     const { document } = globalThis;
     this.#options.signal?.addEventListener("abort", () => this.close(), { signal });
-    listen(globalThis, "online", () => this.#source?.nudge());
+    listen(globalThis, "online", () => {
+      forgetNetwork();
+      this.#source?.nudge();
+    });
     listen(document, "visibilitychange", () => document.visibilityState === "visible" && this.#source?.nudge());
     // A hidden or frozen page would keep the others waiting. It gets the missed events when it returns.
     listen(globalThis, "pagehide", () => this.#leave());
