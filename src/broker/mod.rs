@@ -6,6 +6,7 @@
 //! listen        binds addresses, takes inherited sockets, removes the files of Unix sockets
 //! log_lines     what the log says about the start and the end
 //! engine        starts the engine, and applies the shared log to the hub
+//! history       the history of topics across a restart
 //! in_process    publishing, subscribing and inserting from within the process
 //! subscription  an iterator over events
 //! received      an event as a subscription receives it
@@ -19,6 +20,7 @@ pub(crate) mod engine;
 mod error;
 #[cfg(feature = "cli")]
 mod handover;
+mod history;
 mod in_process;
 mod listen;
 mod log_lines;
@@ -57,6 +59,8 @@ const STOP_MILLIS: u64 = 9_700;
 /// The minimum time for closing the store, in milliseconds, even if the kernel took longer than planned to close very many
 /// sockets.
 const CLOSE_MILLIS: u64 = 700;
+/// How long before the end of a stop the history is given up, in milliseconds, so that this can be logged.
+const REPORT_MILLIS: u64 = 200;
 
 /// A running broker. Dropping it stops it, as [`Broker::shutdown`] does.
 ///
@@ -130,6 +134,7 @@ impl Broker {
         let pollers = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = pollers.iter().map(MioPoller::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);
+        records.iter().for_each(|records| history::restore(records, &hub, &clock));
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
         let store = records.map(|records| records.start(Box::new(order))).transpose()?;
         let engine = match &settings.engine {
@@ -191,8 +196,9 @@ impl Broker {
         Ok([publisher, subscriber].into_iter().any(|key| key.source.is_file()))
     }
 
-    /// Stops the broker: accepts nothing new, ends all streams and subscriptions, responds to pending requests and closes the
-    /// store. Returns when that is done, after ten seconds at most and the time that [`Config::drain`] gives to the streams.
+    /// Stops the broker: accepts nothing new, ends all streams and subscriptions, responds to pending requests, saves the
+    /// history of topics in the data directory and closes the store. The next broker that starts with this directory continues
+    /// the history. Returns when that is done, after ten seconds at most and the time that [`Config::drain`] gives to the streams.
     pub fn shutdown(mut self) {
         self.stop();
     }
@@ -221,17 +227,20 @@ impl Broker {
         limit.saturating_sub(self.clock.now().millis - begin).max(CLOSE_MILLIS)
     }
 
-    /// Closes the store. To be called after the last worker has ended, so that no more ids are assigned. Stops waiting if the
-    /// disk hangs: acknowledged records are already stored.
+    /// Closes the store and saves the history. To be called after the last worker has ended, so that no more ids are assigned.
+    /// Stops waiting if the disk hangs: acknowledged records are already stored.
     fn close_store(&self, begin: u64) {
-        let (sender, closed) = crossbeam_channel::bounded(1);
         let service = self.service.clone();
+        let (sender, closed) = crossbeam_channel::bounded(1);
+        let (clock, left) = (self.clock.clone(), self.left(begin));
+        let until = clock.now().millis + left.saturating_sub(REPORT_MILLIS);
         let closing = std::thread::Builder::new().name("esker-close".into()).spawn(move || {
-            service.0.store.iter().for_each(Store::close);
+            service.0.store.iter().for_each(|store| history::close_store(store, &service.0.hub, &clock, until));
             let _ = sender.send(());
         });
-        if closing.is_err() || closed.recv_timeout(Duration::from_millis(self.left(begin))).is_err() {
+        if closing.is_err() || closed.recv_timeout(Duration::from_millis(left)).is_err() {
             log::error!("the store did not close in time; acknowledged records are stored");
+            history::log_not_saved(&"there was not enough time");
         }
     }
 }

@@ -39,6 +39,26 @@ fn inherited_sockets_reduce_the_limit_of_connections() {
     assert_eq!(all - room(&[false, true]), 2 + MAX_ADMIN_CONNECTIONS);
 }
 
+#[test]
+fn a_broker_continues_the_history_of_the_one_before_it() {
+    let directory = std::env::temp_dir().join(format!("esker-history-{}", std::process::id()));
+    let start = || Broker::start(Config::new().no_auth(true).data(&directory).port(0).threads(1)).unwrap();
+    let broker = start();
+    let first = broker.publish("topicone1", &Event::new("one")).unwrap().id;
+    broker.publish("topicone1", &Event::new("two")).unwrap();
+    // A subscription that its owner still has.
+    let mut kept = broker.subscribe(["topictwo2"], StartFrom::Now).unwrap();
+    broker.shutdown();
+    let broker = start();
+    let mut resumed = broker.subscribe(["topicone1"], StartFrom::After(&first.to_string())).unwrap();
+    assert!(
+        matches!(resumed.recv_timeout(Duration::from_secs(20)), Ok(Received::Event(event)) if event.data() == "two")
+    );
+    assert!(kept.try_recv().is_err());
+    drop(broker);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 /// Ids run ahead of the clock, so that a publish has to wait.
 #[test]
 fn a_client_that_closes_while_its_publish_waits_gets_all_responses() {

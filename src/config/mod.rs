@@ -191,9 +191,9 @@ impl Config {
         self
     }
 
-    /// Sets the directory that stores the records; it is created if it is missing. `:memory:` has the effect of
-    /// [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory. Has no effect with an
-    /// [`engine`](Config::engine), which then stores the records.
+    /// Sets the directory that stores the records and, while no broker runs, the history of topics; it is created if it is
+    /// missing. `:memory:` has the effect of [`in_memory`](Config::in_memory). Default: `esker-data` in the current directory.
+    /// Has no effect with an [`engine`](Config::engine), which then stores both.
     #[cfg(feature = "records")]
     #[must_use]
     pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
@@ -203,7 +203,7 @@ impl Config {
         self
     }
 
-    /// Stores records in memory only: they are lost when the broker stops.
+    /// Stores records and history in memory only: they are lost when the broker stops.
     #[cfg(feature = "records")]
     #[must_use]
     pub fn in_memory(mut self) -> Self {

@@ -181,7 +181,7 @@ impl State {
     }
 
     /// Notes an event that is not retained, because there are too many topics, so that it is not skipped silently.
-    fn forget(&mut self, name: &TopicName, frame: &Frame) {
+    pub(super) fn forget(&mut self, name: &TopicName, frame: &Frame) {
         let mut evicted = self.tombstones.take(name);
         evicted.through = frame.id();
         if let Some(publisher_id) = frame.publisher_id() {

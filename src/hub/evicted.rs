@@ -1,17 +1,16 @@
 //! Publisher ids that are no longer retained, so that a resume position is not taken for another event with the same id.
 //! Memory is bounded, so the results err towards "may have been evicted".
 
-use std::hash::{BuildHasher, RandomState};
-
 use super::topic::TopicName;
+use crate::util::keyed_hash::KeyedHash;
 
 /// Whether any publisher id of a topic was evicted, and the range of the numbers among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EvictedNumbers {
-    low: u64,
-    high: u64,
+    pub low: u64,
+    pub high: u64,
     /// Whether any id was added, numeric or not.
-    any: bool,
+    pub any: bool,
 }
 
 impl EvictedNumbers {
@@ -45,19 +44,19 @@ impl EvictedNumbers {
 /// The number of ids in one generation of [`EvictedIds`], which remembers between one and two generations.
 pub(super) const GENERATION: usize = 65_536;
 /// 64-bit words in the filter of one generation: 16 bits per id, 128 KiB.
-const WORDS: usize = GENERATION * 16 / 64;
+pub(super) const WORDS: usize = GENERATION * 16 / 64;
 /// Bits set for each id. With 16 bits per id, the false positive rate is 1 in 1700.
 const PROBES: u64 = 8;
 
 /// The most recently evicted publisher ids of all topics together: two Bloom filters, the older of which is emptied when the
 /// newer one is full. It may report an id that was never inserted, and forgets an id after [`GENERATION`] others.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct EvictedIds {
-    hasher: RandomState,
-    newer: Vec<u64>,
-    older: Vec<u64>,
+    pub hasher: KeyedHash,
+    pub newer: Vec<u64>,
+    pub older: Vec<u64>,
     /// The number of ids in the newer filter.
-    count: usize,
+    pub count: usize,
 }
 
 impl EvictedIds {
@@ -71,14 +70,14 @@ impl EvictedIds {
         // Allocated on first use: publishers may never send an id.
         self.newer.resize(WORDS, 0);
         self.count += 1;
-        for bit in bits(self.hasher.hash_one((topic, id))) {
+        for bit in bits(self.hasher.of_texts(&[topic.as_str(), id])) {
             self.newer[bit / 64] |= 1 << (bit % 64);
         }
     }
 
     /// Returns whether an event with this id may have been evicted from the topic.
     pub fn may_contain(&self, topic: &TopicName, id: &str) -> bool {
-        let hash = self.hasher.hash_one((topic, id));
+        let hash = self.hasher.of_texts(&[topic.as_str(), id]);
         let is_in =
             |filter: &[u64]| bits(hash).all(|bit| filter.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1));
         is_in(&self.newer) || is_in(&self.older)

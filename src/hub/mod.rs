@@ -29,6 +29,7 @@
 //! worker_set   a set of workers
 //! evicted      which publisher ids are no longer retained
 //! tombstones   what was evicted from topics that no longer exist
+//! snapshot/    all this as bytes, from which a later run continues
 //! ```
 
 mod apply;
@@ -42,6 +43,7 @@ mod position;
 mod publish;
 mod records;
 mod retain;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -62,6 +64,7 @@ pub use local::{JoinLocalError, LocalSubscriber, LocalSubscription, Taken, Topic
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
 pub use records::{CurrentRecords, Latest, RecordStart};
+pub use snapshot::{Snapshot, SnapshotCounts, SnapshotError};
 pub use status::{TopicPage, TopicStatus};
 pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
 pub use window::{Run, Window};
@@ -72,7 +75,7 @@ use evicted::{EvictedIds, EvictedNumbers};
 use local::LocalSubscribers;
 use order::TopicOrder;
 use records::Records;
-use tombstones::Tombstones;
+use tombstones::{Evicted, Tombstones};
 
 /// The bounds of what the hub retains and admits.
 #[derive(Clone, Copy, Debug)]
@@ -286,8 +289,13 @@ impl Hub {
 impl State {
     /// Opens a topic that does not exist.
     fn open(&mut self, name: &TopicName, workers: usize) -> Slot {
-        self.serials += 1;
         let evicted = self.tombstones.take(name);
+        self.open_after(name, evicted, workers)
+    }
+
+    /// Opens a topic that does not exist and has no tombstone, and from which this was evicted.
+    fn open_after(&mut self, name: &TopicName, evicted: Evicted, workers: usize) -> Slot {
+        self.serials += 1;
         let topic = Topic {
             name: *name,
             serial: self.serials,

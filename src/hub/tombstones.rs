@@ -2,10 +2,10 @@
 //! hash of its name, so that a tombstone is small; collisions are not to be expected.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
 
 use super::evicted::EvictedNumbers;
 use super::topic::TopicName;
+use crate::util::keyed_hash::KeyedHash;
 use crate::util::shrink::Shrink;
 
 /// The number of tombstones. Older ones are merged into one, which can cause an unnecessary `gap` event but never hide one.
@@ -22,7 +22,7 @@ pub(super) struct Evicted {
 
 impl Evicted {
     /// Nothing was evicted.
-    const NOTHING: Self = Self { through: 0, numbers: EvictedNumbers::NONE };
+    pub const NOTHING: Self = Self { through: 0, numbers: EvictedNumbers::NONE };
 
     fn merge(&mut self, other: Self) {
         self.through = self.through.max(other.through);
@@ -31,9 +31,9 @@ impl Evicted {
 }
 
 /// A bounded number of tombstones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tombstones {
-    hasher: RandomState,
+    hasher: KeyedHash,
     /// By the hash of the topic's name.
     by_hash: HashMap<u64, Evicted>,
     /// The hashes by [`Evicted::through`], which is unique because an id belongs to one topic.
@@ -44,18 +44,37 @@ pub(super) struct Tombstones {
 
 impl Default for Tombstones {
     fn default() -> Self {
-        let (hasher, by_hash, by_id) = (RandomState::new(), HashMap::new(), BTreeMap::new());
+        let (hasher, by_hash, by_id) = (KeyedHash::default(), HashMap::new(), BTreeMap::new());
         Self { hasher, by_hash, by_id, forgotten: Evicted::NOTHING }
     }
 }
 
 impl Tombstones {
+    /// Returns the tombstones with these hashes, and those that were merged. `None` if there are too many, or two have the same
+    /// hash or id, or one is covered by the merged ones.
+    pub fn from_parts(hasher: KeyedHash, forgotten: Evicted, by_hash: HashMap<u64, Evicted>) -> Option<Self> {
+        let by_id: BTreeMap<_, _> = by_hash.iter().map(|(&hash, evicted)| (evicted.through, hash)).collect();
+        let are_distinct = by_id.len() == by_hash.len() && by_hash.len() <= MAX;
+        let are_newer = by_id.first_key_value().is_none_or(|(&through, _)| through > forgotten.through);
+        (are_distinct && are_newer).then_some(Self { hasher, by_hash, by_id, forgotten })
+    }
+
+    /// Returns the largest [`Evicted::through`].
+    pub fn newest(&self) -> u64 {
+        self.by_id.last_key_value().map_or(self.forgotten.through, |(&through, _)| through)
+    }
+
+    /// Returns what [`Tombstones::from_parts`] takes.
+    pub fn parts(&self) -> (KeyedHash, Evicted, &HashMap<u64, Evicted>) {
+        (self.hasher, self.forgotten, &self.by_hash)
+    }
+
     /// Adds a tombstone for a topic that is closed.
     pub fn insert(&mut self, name: &TopicName, evicted: Evicted) {
         if evicted.through <= self.forgotten.through {
             return self.forgotten.merge(evicted);
         }
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash(name);
         self.by_hash.insert(hash, evicted);
         self.by_id.insert(evicted.through, hash);
         debug_assert_eq!(self.by_hash.len(), self.by_id.len(), "both maps have the same tombstones");
@@ -69,12 +88,12 @@ impl Tombstones {
 
     /// Returns what was evicted from a topic that does not exist.
     pub fn get(&self, name: &TopicName) -> Evicted {
-        self.by_hash.get(&self.hasher.hash_one(name)).copied().unwrap_or(self.forgotten)
+        self.by_hash.get(&self.hash(name)).copied().unwrap_or(self.forgotten)
     }
 
     /// Removes the tombstone of a topic that is opened again, and returns what was evicted from the topic.
     pub fn take(&mut self, name: &TopicName) -> Evicted {
-        let evicted = self.remove(self.hasher.hash_one(name));
+        let evicted = self.remove(self.hash(name));
         self.by_hash.shrink_if_sparse();
         evicted.unwrap_or(self.forgotten)
     }
@@ -83,6 +102,10 @@ impl Tombstones {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_hash.len()
+    }
+
+    fn hash(&self, name: &TopicName) -> u64 {
+        self.hasher.of_texts(&[name.as_str()])
     }
 
     fn remove(&mut self, hash: u64) -> Option<Evicted> {

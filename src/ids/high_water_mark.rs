@@ -29,6 +29,11 @@ impl HighWaterMark {
         self.earlier_runs_through
     }
 
+    /// Returns what [`HighWaterMark::ids_through`] will be at the next start, if nothing more is written.
+    pub fn found_at_start(&self) -> u64 {
+        self.ceiling.max(self.earlier_runs_through)
+    }
+
     /// Returns the mark to write now so that the newest id is covered for a while; `None` if it already is.
     pub fn raise_due(&self, newest: u64) -> Option<u64> {
         let is_near = newest.saturating_add(MARGIN) > self.ceiling;
@@ -96,6 +101,7 @@ mod tests {
             (100, None, None, None)
         );
         assert_eq!(HighWaterMark::new(100, 170).final_value(170), Some(170));
+        assert_eq!(HighWaterMark::new(100, 170).found_at_start(), 170);
     }
 
     #[test]
@@ -110,7 +116,9 @@ mod tests {
             assert!(mark.ceiling >= newest + MARGIN, "covered until the next check");
         }
         assert!((6..10).contains(&writes), "{writes}");
-        assert_eq!(mark.final_value(59_000_001), Some(59_000_001));
+        assert_eq!((mark.final_value(59_000_001), mark.found_at_start()), (Some(59_000_001), mark.ceiling));
+        mark.set(59_000_001);
+        assert_eq!(mark.found_at_start(), HighWaterMark::new(59_000_001, 59_000_000).ids_through());
     }
 
     #[test]

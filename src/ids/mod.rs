@@ -22,7 +22,8 @@
 //! The store keeps a [`HighWaterMark`] and raises it before assigned ids reach it: in the transaction that commits records,
 //! which precedes their publication, and otherwise when a publish reports an id that the mark does not cover
 //! ([`CoveredIds`]). The next start advances the time of ids to the mark and begins at [`start_id`], so every id it assigns
-//! is larger than any id assigned before.
+//! is larger than any id assigned before. After a clean stop, it also knows which ids the runs before it have assigned
+//! ([`AssignedIds`]).
 //!
 //! Independent of topics, records and clocks: times are passed in.
 
@@ -36,7 +37,7 @@ mod tests;
 
 pub use applied::{AppliedIds, OutOfOrder};
 pub use high_water_mark::{CoveredIds, HighWaterMark};
-pub use local::{LocalSequencer, start_id};
+pub use local::{AssignedIds, LocalSequencer, Run, start_id};
 pub use recent_ids::RecentIds;
 
 /// The maximum number of microseconds by which an id may be ahead of the time of ids.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 pub(super) const MAX: usize = 65_536;
 
 /// A bounded memory of ids that were pushed in ascending order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecentIds {
     ids: VecDeque<u64>,
     /// The largest id that was pushed and is no longer remembered.
@@ -15,6 +15,23 @@ pub struct RecentIds {
 }
 
 impl RecentIds {
+    /// Returns the memory of these ids, all of which are larger than `forgotten_through`. `None` if they don't ascend, or are
+    /// too many.
+    pub fn from_parts(ids: Vec<u64>, forgotten_through: u64) -> Option<Self> {
+        let ascends = ids.is_sorted_by(|one, next| one < next) && ids.first().is_none_or(|&id| id > forgotten_through);
+        (ascends && ids.len() <= MAX).then(|| Self { ids: ids.into(), forgotten_through })
+    }
+
+    /// Returns the remembered ids, ascending.
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = u64> + DoubleEndedIterator {
+        self.ids.iter().copied()
+    }
+
+    /// Returns the largest id that is no longer remembered.
+    pub fn forgotten_through(&self) -> u64 {
+        self.forgotten_through
+    }
+
     /// Adds an id that is larger than all before it.
     pub fn push(&mut self, id: u64) {
         debug_assert!(self.ids.back().is_none_or(|&newest| id > newest), "ids ascend");

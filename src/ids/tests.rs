@@ -39,6 +39,55 @@ fn the_start_counts_as_assigned_and_smaller_ids_as_earlier() {
     assert_eq!(earlier, [false, true, true, false]);
 }
 
+#[test]
+fn a_run_continues_the_runs_before_it() {
+    let now = MIN_ID + 1_000_000;
+    let mut before = LocalSequencer::new(now);
+    let first = before.assign(now + 10);
+    let mut ids = LocalSequencer::new(now + 5_000);
+    ids.continue_from(before.assigned());
+    let restored = AssignedIds::from_parts(ids.assigned().runs().to_vec(), ids.assigned().recent().clone());
+    assert_eq!(restored, Some(ids.assigned()));
+    // Even when the newest ids of both runs are forgotten, no event has an id between the runs.
+    for forget in [false, true] {
+        if forget {
+            ids.reserve(recent_ids::MAX + 10, now + 1_000_000).unwrap();
+        }
+        let known = [now, first, now + 5_000, now + 1_000, now - 1].map(|id| ids.may_have_assigned(id));
+        assert_eq!(known, [true, true, true, false, false], "{forget}");
+        let earlier = [now - 1, now, now + 1_000, MIN_ID - 1].map(|id| ids.may_be_from_an_earlier_run(id));
+        assert_eq!(earlier, [true, false, false, false]);
+    }
+    let mut late = LocalSequencer::new(first);
+    late.continue_from(before.assigned());
+    assert!(!late.may_have_assigned(now), "its own ids would not be larger");
+}
+
+#[test]
+fn the_number_of_continued_runs_is_bounded() {
+    let mut ids = LocalSequencer::new(MIN_ID);
+    for run in 1..=local::MAX_EARLIER_RUNS as u64 + 10 {
+        let mut next = LocalSequencer::new(MIN_ID + run * 10);
+        next.continue_from(ids.assigned());
+        ids = next;
+    }
+    assert_eq!(ids.assigned().runs().len(), local::MAX_EARLIER_RUNS + 1);
+    assert!(ids.may_be_from_an_earlier_run(MIN_ID) && !ids.may_be_from_an_earlier_run(MIN_ID + 100));
+    assert!(!ids.may_have_assigned(MIN_ID) && ids.may_have_assigned(MIN_ID + 100));
+}
+
+#[test]
+fn ids_of_another_order_are_refused() {
+    let recent = |ids: &[u64]| RecentIds::from_parts(ids.to_vec(), 3);
+    assert!(recent(&[4, 5]).is_some() && recent(&[3]).is_none() && recent(&[5, 5]).is_none());
+    let runs = |runs: &[(u64, u64)]| {
+        let runs = runs.iter().map(|&(start, newest)| Run(start, newest)).collect();
+        AssignedIds::from_parts(runs, recent(&[5]).unwrap()).is_some()
+    };
+    assert!(runs(&[(5, 5)]) && runs(&[(1, 2), (3, 7)]));
+    assert!(!runs(&[]) && !runs(&[(6, 5)]) && !runs(&[(1, 6), (6, 7)]) && !runs(&[(1, 4)]));
+}
+
 proptest! {
     /// The oracle is the set of all ids. Times jump forward and back.
     #[test]

@@ -7,10 +7,10 @@
 //! room reserved   | written by the publisher's worker  | room reserved
 //! ```
 
-use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use super::lines::{LinesError, check_lines};
 use super::position::position;
 
 /// The memory of a retained frame beyond its bytes: the shared allocation and its entries in feeds and inboxes.
@@ -85,6 +85,16 @@ impl Frame {
         }
     }
 
+    /// Returns the lines without the broker's id, as [`UnsequencedFrame::lines`] returned them before it was assigned.
+    pub fn lines(&self) -> &[u8] {
+        let id_line = match &self.label {
+            Label::PublisherId(_) => 0,
+            Label::None | Label::Name(_) => "id: \n".len() + itoa::Buffer::new().format(self.id).len(),
+        };
+        // The blank line and the end of the chunk follow.
+        &self.bytes[HEADER_ROOM..self.bytes.len() - 3 - id_line]
+    }
+
     /// Returns the memory that the frame uses, in bytes.
     pub fn cost(&self) -> usize {
         let publisher_id = self.publisher_id().map_or(0, |id| id.len() + PUBLISHER_ID_OVERHEAD);
@@ -120,10 +130,23 @@ impl UnsequencedFrame {
     /// Creates a frame from what [`UnsequencedFrame::lines`] and [`UnsequencedFrame::publisher_id`] returned. The bytes may come
     /// from anywhere: those that would break the framing of a stream are refused.
     pub fn from_lines(lines: &[u8], publisher_id: Option<&str>) -> Result<Self, LinesError> {
-        check_lines(lines, publisher_id)?;
-        let mut writer = Self::writer(lines.len());
+        check_lines(lines, publisher_id, MAX_LINES)?;
+        // With a publisher's id among the lines, only the blank line and the end of the chunk follow.
+        let room = if publisher_id.is_some() { lines.len().saturating_sub(TRAILER_ROOM - 3) } else { lines.len() };
+        let mut writer = Self::writer(room);
         writer.bytes.extend_from_slice(lines);
         Ok(writer.label(publisher_label(publisher_id)))
+    }
+
+    /// Creates a frame as [`UnsequencedFrame::from_lines`] does. If there is a publisher id, the last line is taken for it.
+    pub fn restore(lines: &[u8], has_publisher_id: bool) -> Result<Self, LinesError> {
+        if !has_publisher_id {
+            return Self::from_lines(lines, None);
+        }
+        let terminated = lines.strip_suffix(b"\n").ok_or(LinesError::Unterminated)?;
+        let last = memchr::memrchr(b'\n', terminated).map_or(terminated, |end| &terminated[end + 1..]);
+        let id = last.strip_prefix(b"id: ").ok_or(LinesError::Id)?;
+        Self::from_lines(lines, Some(std::str::from_utf8(id).map_err(|_| LinesError::Encoding)?))
     }
 
     /// Returns the encoded lines, of which the publisher's id, if there is one, is the last.
@@ -212,55 +235,6 @@ fn publisher_label(publisher_id: Option<&str>) -> Label {
     publisher_id.map_or(Label::None, |id| Label::PublisherId(position(id).into()))
 }
 
-/// Why bytes are not the lines of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinesError {
-    /// They are not valid UTF-8.
-    Encoding,
-    /// They contain a CR.
-    CarriageReturn,
-    /// They contain an empty line, which would end the event.
-    EmptyLine,
-    /// They don't end with LF.
-    Unterminated,
-    /// The last line is not the publisher's id.
-    Id,
-    /// They are too long for a chunk.
-    Length,
-}
-
-impl fmt::Display for LinesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Encoding => "the event's lines are not valid UTF-8",
-            Self::CarriageReturn => "the event's lines contain a CR",
-            Self::EmptyLine => "the event has an empty line",
-            Self::Unterminated => "the event's last line does not end with LF",
-            Self::Id => "the event's last line is not its publisher's id",
-            Self::Length => "the event's lines are too long",
-        })
-    }
-}
-
-impl std::error::Error for LinesError {}
-
-fn check_lines(lines: &[u8], publisher_id: Option<&str>) -> Result<(), LinesError> {
-    let text = std::str::from_utf8(lines).map_err(|_| LinesError::Encoding)?;
-    let terminated = text.strip_suffix('\n').ok_or(LinesError::Unterminated)?;
-    if lines.len() > MAX_LINES {
-        return Err(LinesError::Length);
-    }
-    if memchr::memchr(b'\r', lines).is_some() {
-        return Err(LinesError::CarriageReturn);
-    }
-    if lines.starts_with(b"\n") || memchr::memmem::find(lines, b"\n\n").is_some() {
-        return Err(LinesError::EmptyLine);
-    }
-    let last = terminated.rsplit('\n').next().unwrap_or_default();
-    let has_id = |id| last.strip_prefix("id: ").is_some_and(|value| position(value) == position(id));
-    if publisher_id.is_none_or(has_id) { Ok(()) } else { Err(LinesError::Id) }
-}
-
 /// Encodes a version of a record. The record's name is the event's name; `data` is JSON on one line.
 pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
     let mut writer = UnsequencedFrame::writer("event: \ndata: \n".len() + name.len() + data.len());
@@ -321,7 +295,11 @@ mod tests {
             let copy = UnsequencedFrame::from_lines(original.lines(), original.publisher_id()).unwrap();
             assert_eq!((copy.lines(), copy.publisher_id()), (original.lines(), original.publisher_id()));
             let before = copy.cost();
+            let restored = UnsequencedFrame::restore(original.lines(), publisher_id.is_some()).unwrap();
+            assert_eq!((restored.lines(), restored.publisher_id()), (original.lines(), original.publisher_id()));
+            let lines = original.lines().to_vec();
             let (original, copy) = (original.assign_id(u64::MAX), copy.assign_id(u64::MAX));
+            assert_eq!(original.lines(), lines, "the lines are still there");
             assert_eq!(copy.wire(Framing::Chunked), original.wire(Framing::Chunked));
             assert_eq!((copy.publisher_id(), copy.cost()), (original.publisher_id(), before), "not reallocated");
         }

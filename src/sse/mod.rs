@@ -10,6 +10,7 @@ pub mod check;
 pub mod encode;
 pub mod event;
 pub mod frame;
+mod lines;
 pub mod parse;
 pub mod position;
 pub mod stream;

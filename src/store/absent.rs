@@ -6,6 +6,8 @@ mod report;
 mod shortage;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,6 +55,11 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// Returns no history.
+    pub fn take_history(&self) -> io::Result<Option<(File, u64)>> {
+        Ok(None)
+    }
+
     /// Starts nothing.
     pub fn start(self, _: Box<dyn Order<Record>>) -> Result<Store, OpenError> {
         Ok(Store)
@@ -107,6 +114,12 @@ impl Store {
         Status::empty()
     }
 
-    /// Does nothing.
-    pub fn close(&self) {}
+    /// Does nothing: there is no data directory for the history.
+    pub fn close_with_history(
+        &self,
+        _: &mut dyn FnMut(u64, &mut dyn Write) -> io::Result<()>,
+        _: &dyn Fn() -> bool,
+    ) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }

@@ -30,14 +30,16 @@ impl ManualStore {
         self.lookup.step();
     }
 
-    /// Does what the threads do when [`Store::close`] is called.
-    pub fn close(self, store: &Store) {
+    /// Does what the threads do when [`Store::close`] is called. Returns the high-water mark that is then in the database;
+    /// `None` if it is unknown.
+    pub fn close(self, store: &Store) -> Option<u64> {
         let Self { mut writer, history, lookup, data_dir } = self;
         store.begin_close();
         while writer.step(Duration::ZERO).is_continue() {}
-        writer.finish();
+        let mark = writer.finish();
         history.run();
         lookup.run();
         drop(data_dir);
+        mark
     }
 }

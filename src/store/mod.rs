@@ -8,6 +8,7 @@
 //! absent           takes the place of all this in a build without records
 //! disk/            location   the data directory and the lock on it
 //!                  files      its files: private, no symbolic links, the user's own
+//!                  history_file  the history of topics between two runs
 //!                  space      free space
 //!                  shortage   why the disk is full
 //! tables/          schema     the tables, their version, and connections to them
@@ -76,6 +77,7 @@ pub use report::{Health, Status, StoreError};
 pub use tools::{check, dump, load};
 pub use tuning::Tuning;
 
+use disk::history_file;
 use disk::location::DataDir;
 use queue::{Completion, Insert, InsertQueue, Revoke};
 use read::history::HistoryHandle;
@@ -100,7 +102,8 @@ pub struct Store {
 struct Running {
     history: JoinHandle<()>,
     lookup: JoinHandle<()>,
-    writer: JoinHandle<()>,
+    /// Ends with the high-water mark in the database; `None` if it is unknown.
+    writer: JoinHandle<Option<u64>>,
     data_dir: DataDir,
 }
 
@@ -179,15 +182,33 @@ impl Store {
     /// data directory; returns when that is done. No more ids may be assigned: otherwise a crash at that moment and a clock
     /// that is set back could assign one twice.
     pub fn close(&self) {
+        drop(self.stop());
+    }
+
+    /// Closes the store, as [`Store::close`] does, and then creates the file from which the next start continues the history,
+    /// with what `write` writes for the high-water mark that is now in the database. If `is_late` says so in the end, or anything
+    /// fails, there is no file. Returns its length; `None` if there is no data directory, or the store was already closed.
+    pub fn close_with_history(
+        &self,
+        write: &mut dyn FnMut(u64, &mut dyn std::io::Write) -> std::io::Result<()>,
+        is_late: &dyn Fn() -> bool,
+    ) -> std::io::Result<Option<u64>> {
+        let Some((data_dir, mark)) = self.stop() else { return Ok(None) };
+        let Some(directory) = data_dir.directory_path() else { return Ok(None) };
+        let mark = mark.ok_or_else(|| std::io::Error::other("the store has failed"))?;
+        history_file::save(directory, &mut |output| write(mark, output), is_late).map(Some)
+    }
+
+    /// Ends the threads. Returns the data directory, which is released when it is dropped, and the high-water mark in the
+    /// database, unless it is unknown. `None` if they have already ended.
+    fn stop(&self) -> Option<(DataDir, Option<u64>)> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { history, lookup, writer, data_dir }) = running else { return };
+        let Running { history, lookup, writer, data_dir } = running?;
         self.begin_close();
-        for thread in [history, lookup, writer] {
-            if thread.join().is_err() {
-                log::error!("a thread of the store panicked");
-            }
-        }
-        drop(data_dir);
+        let mark = writer.join();
+        let ended = [history.join().is_ok(), lookup.join().is_ok(), mark.is_ok()];
+        ended.iter().filter(|is_ok| !**is_ok).for_each(|_| log::error!("a thread of the store panicked"));
+        Some((data_dir, mark.ok().flatten()))
     }
 
     fn set_running(&self, running: Running) {

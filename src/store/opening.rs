@@ -1,5 +1,6 @@
 //! Opens a store: acquires the data directory, checks the database, empties the WAL, and reads what the threads begin with.
 
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -7,6 +8,7 @@ use std::thread;
 use rusqlite::Connection;
 
 use super::checkpointer::{self, Checkpointer};
+use super::disk::history_file;
 use super::disk::location::{DataDir, Location};
 use super::disk::space::DiskSpace;
 use super::error::{Cause, OpenError};
@@ -83,6 +85,12 @@ pub(super) fn connect_writer(data_dir: &DataDir) -> Result<Connection, Cause> {
 }
 
 impl Opening {
+    /// Removes the file in which the run before has left its history, and returns it, open for reading, with its length.
+    /// `None` if there is none, or no directory.
+    pub fn take_history(&self) -> io::Result<Option<(File, u64)>> {
+        self.data_dir.directory_path().map_or(Ok(None), history_file::take)
+    }
+
     /// Starts the threads. `order` must assign only ids larger than `ids_through` from now on.
     pub fn start(self, order: Box<dyn Order<Record>>) -> Result<Store, OpenError> {
         let (store, manual) = self.build(order, Clock::new(), Checkpointer::start)?;

@@ -60,10 +60,10 @@ impl Writer {
         writer
     }
 
-    /// Runs until the store is closed.
-    pub fn run(mut self) {
+    /// Runs until the store is closed. Returns the high-water mark that is then in the database; `None` if it is unknown.
+    pub fn run(mut self) -> Option<u64> {
         while self.step(self.timeout()).is_continue() {}
-        self.finish();
+        self.finish()
     }
 
     /// Runs one iteration: waits for inserts, stores them, and does the maintenance that is due. Returns `Break` when the
@@ -330,8 +330,8 @@ impl Writer {
     }
 
     /// Completes the index, writes the exact newest id, and empties the WAL. After a failure it leaves everything as it is
-    /// for the next opening.
-    pub fn finish(mut self) {
+    /// for the next opening. Returns the high-water mark in the database; `None` after a failure.
+    pub fn finish(mut self) -> Option<u64> {
         if !self.shared.has_failed() {
             let completed = self.tables.index_all();
             self.check("indexing", completed);
@@ -340,9 +340,11 @@ impl Writer {
             self.write_mark(newest);
         }
         self.checkpointer.stop();
-        if !self.shared.has_failed() {
-            empty_wal(&self.tables);
+        if self.shared.has_failed() {
+            return None;
         }
+        empty_wal(&self.tables);
+        Some(self.mark.found_at_start())
     }
 }
 

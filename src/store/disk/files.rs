@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 use crate::store::error::Cause;
 
 /// The mode of created files. SQLite gives its WAL and shared-memory files the database's mode.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 /// The mode of a created directory.
 const DIRECTORY_MODE: u32 = 0o700;
 const ROOT: u32 = 0;

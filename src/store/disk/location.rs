@@ -140,6 +140,14 @@ impl DataDir {
         Self { path: PathBuf::from(name), database, _lock: None }
     }
 
+    /// Returns the directory; `None` for a store that has none.
+    pub fn directory_path(&self) -> Option<&Path> {
+        match self.database {
+            Database::File(_) => Some(&self.path),
+            Database::Memory(_) | Database::Vfs { .. } => None,
+        }
+    }
+
     /// Adds the path to a cause.
     pub fn error(&self, cause: impl Into<Cause>) -> OpenError {
         OpenError { path: self.path.clone(), cause: cause.into() }
