@@ -44,6 +44,7 @@ mod records;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod request_smuggling;
+mod restarts;
 mod resume;
 mod revocation;
 mod scale;

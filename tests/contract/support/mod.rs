@@ -108,6 +108,20 @@ impl Broker {
         (broker, unread)
     }
 
+    /// Starts the binary like [`Broker::start`], and appends its log until it listens to `log`.
+    pub fn start_reading_log(arguments: &[&str], log: &mut String) -> Self {
+        let mut command = command(&[]);
+        let child = command.args(["--no-auth", "--port", "0"]).args(arguments).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        while !log.contains("listens on") {
+            assert!(stderr.read_line(log).expect("the log is UTF-8") > 0, "it has ended: {log}");
+        }
+        let (sender, first) = unbounded();
+        log.lines().for_each(|line| sender.send(line.to_owned()).expect("the receiver is here"));
+        Self::await_address(child, first)
+    }
+
     fn spawn(mut command: Command, arguments: &[&str]) -> Self {
         let child = command.args(arguments).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary starts");
