@@ -20,7 +20,7 @@ use scenes::{Setting, compare};
 use servers::{Failure, Scratch};
 
 const USAGE: &str =
-    "usage: scripts/bench fanout|burst|idle|publish|insert|storm|churn|stalled|start|engine|compare [--servers NAME,…]
+    "usage: scripts/bench fanout|burst|idle|publish|insert|storm|churn|stalled|start|restart|engine|compare [--servers NAME,…]
     [--subscribers N] [--stalled N] [--topics N] [--size BYTES] [--burst EVENTS] [--window BURSTS] [--rate EVENTS/S]
     [--connections N,…] [--seconds S] [--records N] [--rounds N] [--server-cores LIST] [--client-cores LIST]
     engine: [--parts append,latency,follow,start,memory,fanout] [--events N] [--engine-cores LIST]";
@@ -52,6 +52,7 @@ fn run() -> Result<(), Failure> {
         "fanout" => print::fanout(&setting.with(&["floor", "esker"])),
         "burst" => print::burst(&Setting { burst: setting.burst.max(BURST), ..setting.with(&["esker"]) }),
         "start" => print::start(&setting),
+        "restart" => print::restart(&setting),
         "idle" => print::idle(&Setting { duration: setting.duration.max(HEARTBEAT), ..setting.with(&["esker"]) }),
         "publish" => print::publish(&setting.with(&["echo", "esker"]).with_connections(&[1, 64])),
         "insert" => print::insert(&setting.with_connections(&[1, 64])),
@@ -141,6 +142,7 @@ fn smoke() -> Result<(), Failure> {
     print::storm(&several)?;
     print::churn(&several)?;
     print::start(&small)?;
+    print::restart(&small)?;
     print::stalled(&small.with(&["esker"]))?;
     print::engine(&Setting { rate: Some(200.0), ..small.clone() })?;
     report::write(&compare::run(&small.with(&["floor", "esker"]))?, scratch.path())?;

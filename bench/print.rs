@@ -2,7 +2,7 @@
 
 mod engine;
 
-use crate::scenes::{Setting, arrivals, fanout, idle, median, requests, start};
+use crate::scenes::{Setting, arrivals, fanout, idle, median, requests, restart, start};
 use crate::servers::Failure;
 
 pub use engine::print as engine;
@@ -40,6 +40,25 @@ pub fn start(setting: &Setting) -> Result<(), Failure> {
     println!("{} records\nafter        s  private MB", setting.records);
     for (after, round) in start::measure(setting)? {
         println!("{after:7} {:6.3} {:11.1}", round.elapsed.as_secs_f64(), round.private_bytes as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// Prints clean restarts with a full history.
+pub fn restart(setting: &Setting) -> Result<(), Failure> {
+    println!("{} bytes of data per event\n events      MB  stop s  × write  start s  × read", setting.size);
+    for round in restart::measure(setting)? {
+        let [before, after] = round.events;
+        if before != after || before == 0.0 {
+            return Err(format!("{before} events were retained before the restart, {after} after it").into());
+        }
+        let (stop, start) = (round.stop.as_secs_f64(), round.start.as_secs_f64());
+        println!(
+            "{before:7} {:7.1} {stop:7.3} {:8.2} {start:8.3} {:7.2}",
+            round.bytes as f64 / 1e6,
+            stop / round.write.as_secs_f64(),
+            start / round.read.as_secs_f64(),
+        );
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod fanout;
 pub mod idle;
 pub mod requests;
+pub mod restart;
 pub mod start;
 
 use std::time::Duration;

@@ -53,7 +53,7 @@ fn load(data: &Path, records: usize, size: usize) -> Result<(), Failure> {
 
 fn start(data: &Path, setting: &Setting, kills: bool) -> Result<Start, Failure> {
     let begin = Instant::now();
-    let mut server = esker::start_on(data, &setting.server_cores)?;
+    let mut server = esker::start_on(data, &[], &setting.server_cores)?;
     let elapsed = begin.elapsed();
     let private_bytes = procs::private_bytes(server.root.id());
     // Leaves something in the log that the next start finds.

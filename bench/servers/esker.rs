@@ -23,9 +23,10 @@ pub fn start(program: &str, cores: &str) -> Result<Running, Failure> {
     start_in(scratch, program, &["--data".as_ref(), data.as_os_str()], cores)
 }
 
-/// Starts the broker of this tree with the store in this directory.
-pub fn start_on(data: &Path, cores: &str) -> Result<Running, Failure> {
-    start_in(Scratch::new()?, PROGRAM, &["--data".as_ref(), data.as_os_str()], cores)
+/// Starts the broker of this tree with the store in this directory, and these options.
+pub fn start_on(data: &Path, options: &[&str], cores: &str) -> Result<Running, Failure> {
+    let options = ["--data".as_ref(), data.as_os_str()].into_iter().chain(options.iter().map(OsStr::new));
+    start_in(Scratch::new()?, PROGRAM, &options.collect::<Vec<_>>(), cores)
 }
 
 /// Starts the broker of this tree on an engine, without records, with these options.
