@@ -336,11 +336,16 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, St
 
 /// Runs any program that must exit by itself, like [`run`].
 pub fn finish(command: &mut Command) -> (Option<i32>, String, String) {
+    finish_within(command, TIMEOUT)
+}
+
+/// Runs any program that must exit by itself within this time.
+pub fn finish_within(command: &mut Command, limit: Duration) -> (Option<i32>, String, String) {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
     let begin = Instant::now();
     while child.try_wait().expect("the child can be waited for").is_none() {
-        if begin.elapsed() > TIMEOUT {
+        if begin.elapsed() > limit {
             let _ = child.kill();
             panic!("the program does not exit: {command:?}");
         }

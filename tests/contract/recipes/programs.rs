@@ -1,0 +1,70 @@
+//! What each recipe promises, and what a test changes in it: ports, files, limits that need a privilege, and the time for which
+//! idle connections to the broker are kept, which is a second in the tests.
+
+use super::{Recipe, USUAL};
+
+/// Embeds a file of `scripts/proxy`.
+macro_rules! text {
+    ($name:literal) => {
+        include_str!(concat!("../../../scripts/proxy/", $name))
+    };
+}
+
+pub(super) const NGINX: Recipe = Recipe {
+    program: "nginx",
+    arguments: &["-e", "stderr", "-p", ".", "-c", "config", "-g", "daemon off; master_process off;"],
+    files: &[("config", text!("nginx.conf"))],
+    changes: &[
+        ("/run/nginx.pid", "pid"),
+        ("worker_rlimit_nofile 131072;", ""),
+        ("worker_connections 65536;", "worker_connections 1024;"),
+        ("/var/log/nginx/access.log", "access"),
+        ("listen 80;", "listen 127.0.0.1:{plain};"),
+        ("listen [::]:80;", "listen [::1]:{plain};"),
+        ("listen 443 ", "listen 127.0.0.1:{port} "),
+        ("listen [::]:443 ", "listen [::1]:{port} "),
+        ("server 127.0.0.1:3000;", "server {broker};"),
+        ("keepalive_timeout 60s;", "keepalive_timeout 1s;"),
+        (
+            "http {\n",
+            "http {
+            client_body_temp_path body;
+            proxy_temp_path proxy;
+            fastcgi_temp_path fastcgi;
+            uwsgi_temp_path uwsgi;
+            scgi_temp_path scgi;
+            ",
+        ),
+    ],
+    ..USUAL
+};
+
+pub(super) const HAPROXY: Recipe = Recipe {
+    program: "haproxy",
+    arguments: &["-db", "-f", "config"],
+    files: &[("config", text!("haproxy.cfg"))],
+    changes: &[
+        ("maxconn 65536", "maxconn 1024"),
+        ("log /dev/log local0", "log stdout format raw local0"),
+        ("bind :80", "bind 127.0.0.1:{plain}"),
+        ("bind :443 ", "bind 127.0.0.1:{port} "),
+        ("/etc/haproxy/certs/events.example.com.pem", "{home}/both.pem"),
+        ("server esker 127.0.0.1:3000", "server esker {broker} pool-purge-delay 1s"),
+    ],
+    ..USUAL
+};
+
+pub(super) const CADDY: Recipe = Recipe {
+    program: "caddy",
+    arguments: &["run", "--adapter", "caddyfile", "--config", "config"],
+    files: &[("config", text!("Caddyfile"))],
+    changes: &[
+        (
+            "\tgrace_period 10s",
+            "grace_period 10s\nadmin off\ndefault_bind 127.0.0.1\nhttp_port {plain}\nhttps_port {port}",
+        ),
+        ("reverse_proxy 127.0.0.1:3000 ", "reverse_proxy {broker} "),
+        ("keepalive 2m", "keepalive 1s"),
+    ],
+    ..USUAL
+};
