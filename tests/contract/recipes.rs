@@ -15,6 +15,14 @@ use super::support::{Broker, Program, TempDir, finish_within, openssl};
 
 const NAME: &str = "events.example.com";
 
+/// When the broker notices that a client has disconnected, over any of the protocols.
+#[derive(Clone, Copy)]
+enum Departure {
+    AtOnce,
+    /// When the proxy can't forward a heartbeat.
+    ByHeartbeat,
+}
+
 /// A configuration, how to start its program, what a test replaces in it, and what the recipe promises. `{…}` stands for values
 /// known only at run time.
 struct Recipe {
@@ -32,6 +40,7 @@ struct Recipe {
     prefix: bool,
     /// How many streams a test opens, over one connection with HTTP/2.
     streams: u32,
+    departure: Departure,
     /// Whether a stream's request gets 200 and a `retry` field while the broker is not running, instead of 502 or 503.
     says_retry: bool,
 }
@@ -46,6 +55,7 @@ const USUAL: Recipe = Recipe {
     http2: true,
     prefix: true,
     streams: 99,
+    departure: Departure::AtOnce,
     says_retry: true,
 };
 
@@ -103,7 +113,7 @@ impl Recipe {
             "address": broker.address.to_string(), "pid": broker.pid(), "program": env!("CARGO_BIN_EXE_esker"),
             "publisher": tokens::publisher("*"), "subscriber": tokens::subscriber("*"),
             "http2": self.http2, "prefixes": prefixes, "streams": self.streams, "saysRetry": self.says_retry,
-            "departsAtOnce": true, "idle": 1000,
+            "departsAtOnce": matches!(self.departure, Departure::AtOnce), "idle": 1000,
         });
         let mut browser = Command::new("node");
         browser
@@ -158,4 +168,9 @@ fn the_haproxy_recipe_works() {
 #[test]
 fn the_caddy_recipe_works() {
     programs::CADDY.assert_works();
+}
+
+#[test]
+fn the_apache_recipe_works() {
+    programs::APACHE.assert_works();
 }

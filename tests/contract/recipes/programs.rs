@@ -1,7 +1,7 @@
 //! What each recipe promises, and what a test changes in it: ports, files, limits that need a privilege, and the time for which
 //! idle connections to the broker are kept, which is a second in the tests.
 
-use super::{Recipe, USUAL};
+use super::{Departure, Recipe, USUAL};
 
 /// Embeds a file of `scripts/proxy`.
 macro_rules! text {
@@ -66,5 +66,39 @@ pub(super) const CADDY: Recipe = Recipe {
         ("reverse_proxy 127.0.0.1:3000 ", "reverse_proxy {broker} "),
         ("keepalive 2m", "keepalive 1s"),
     ],
+    ..USUAL
+};
+
+/// The package without the service has no configuration: the first lines are what Debian's has.
+pub(super) const APACHE: Recipe = Recipe {
+    program: "apache2",
+    arguments: &["-DFOREGROUND", "-d", "{home}", "-f", "{home}/config"],
+    files: &[("config", text!("apache.conf"))],
+    changes: &[
+        (
+            "# Apache in front",
+            "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+            LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+            LoadModule alias_module /usr/lib/apache2/modules/mod_alias.so
+            LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
+            LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
+            LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
+            LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
+            Listen 127.0.0.1:{plain}
+            Listen 127.0.0.1:{port}
+            PidFile {home}/pid
+            ErrorLog /dev/stderr
+            ServerName localhost
+            # Apache in front",
+        ),
+        ("<VirtualHost *:80>", "<VirtualHost 127.0.0.1:{plain}>"),
+        ("<VirtualHost *:443>", "<VirtualHost 127.0.0.1:{port}>"),
+        ("/var/log/apache2/", "{home}/"),
+        ("127.0.0.1:3000", "{broker}"),
+        ("ttl=60", "ttl=1"),
+    ],
+    http2: false,
+    departure: Departure::ByHeartbeat,
+    says_retry: false,
     ..USUAL
 };
