@@ -174,3 +174,8 @@ fn the_caddy_recipe_works() {
 fn the_apache_recipe_works() {
     programs::APACHE.assert_works();
 }
+
+#[test]
+fn the_lighttpd_recipe_works() {
+    programs::LIGHTTPD.assert_works();
+}

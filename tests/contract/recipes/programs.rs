@@ -102,3 +102,26 @@ pub(super) const APACHE: Recipe = Recipe {
     says_retry: false,
     ..USUAL
 };
+
+pub(super) const LIGHTTPD: Recipe = Recipe {
+    program: "lighttpd",
+    arguments: &["-D", "-f", "config"],
+    files: &[("config", text!("lighttpd.conf"))],
+    changes: &[
+        ("server.username = \"www-data\"\nserver.groupname = \"www-data\"\n", ""),
+        ("/var/empty", "{home}"),
+        ("/run/lighttpd.pid", "{home}/pid"),
+        ("/var/log/lighttpd/", "{home}/"),
+        ("server.max-fds = 16384\n", ""),
+        ("server.port = 80", "server.bind = \"127.0.0.1\"\nserver.port = {plain}"),
+        ("[::]:80", "[::1]:{plain}"),
+        ("0.0.0.0:443", "127.0.0.1:{port}"),
+        ("[::]:443", "[::1]:{port}"),
+        ("\"port\" => 3000", "\"port\" => {broker port}"),
+    ],
+    // Of 8, one is for the publisher.
+    streams: 7,
+    departure: Departure::ByHeartbeat,
+    says_retry: false,
+    ..USUAL
+};
