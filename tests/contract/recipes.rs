@@ -179,3 +179,8 @@ fn the_apache_recipe_works() {
 fn the_lighttpd_recipe_works() {
     programs::LIGHTTPD.assert_works();
 }
+
+#[test]
+fn the_varnish_recipe_works() {
+    programs::VARNISH.assert_works();
+}

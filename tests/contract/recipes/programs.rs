@@ -125,3 +125,18 @@ pub(super) const LIGHTTPD: Recipe = Recipe {
     says_retry: false,
     ..USUAL
 };
+
+pub(super) const VARNISH: Recipe = Recipe {
+    program: "varnishd",
+    #[rustfmt::skip]
+    arguments: &[
+        "-F", "-j", "none", "-n", "{home}/work", "-s", "malloc,10m", "-f", "{home}/config",
+        "-a", "127.0.0.1:{plain}", "-a", "127.0.0.1:{port}", "-p", "feature=+http2", "-p", "h2_max_concurrent_streams=128",
+        "-p", "backend_idle_timeout=1",
+    ],
+    files: &[("config", text!("varnish.vcl"))],
+    changes: &[("\"3000\"", "\"{broker port}\""), ("== 80", "== {plain}")],
+    tls: false,
+    departure: Departure::ByHeartbeat,
+    ..USUAL
+};
