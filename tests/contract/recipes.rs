@@ -184,3 +184,8 @@ fn the_lighttpd_recipe_works() {
 fn the_varnish_recipe_works() {
     programs::VARNISH.assert_works();
 }
+
+#[test]
+fn the_h2o_recipe_works() {
+    programs::H2O.assert_works();
+}

@@ -140,3 +140,23 @@ pub(super) const VARNISH: Recipe = Recipe {
     departure: Departure::ByHeartbeat,
     ..USUAL
 };
+
+pub(super) const H2O: Recipe = Recipe {
+    program: "h2o",
+    arguments: &["-m", "worker", "-c", "config"],
+    files: &[("config", text!("h2o.conf"))],
+    changes: &[
+        ("user: www-data\n", "num-threads: 1\n"),
+        ("pid-file: /run/h2o.pid\n", ""),
+        ("/var/log/h2o/", "{home}/"),
+        ("port: 80\n", "host: 127.0.0.1\n      port: {plain}\n"),
+        ("port: 443\n", "host: 127.0.0.1\n      port: {port}\n"),
+        (":80\"", ":{plain}\""),
+        (":443\"", ":{port}\""),
+        ("127.0.0.1:3000", "{broker}"),
+        ("keepalive: 60000", "keepalive: 1000"),
+    ],
+    departure: Departure::ByHeartbeat,
+    says_retry: false,
+    ..USUAL
+};
