@@ -189,3 +189,8 @@ fn the_varnish_recipe_works() {
 fn the_h2o_recipe_works() {
     programs::H2O.assert_works();
 }
+
+#[test]
+fn the_squid_recipe_works() {
+    programs::SQUID.assert_works();
+}

@@ -160,3 +160,34 @@ pub(super) const H2O: Recipe = Recipe {
     says_retry: false,
     ..USUAL
 };
+
+pub(super) const SQUID: Recipe = Recipe {
+    program: "squid",
+    // The name is that of its shared memory.
+    arguments: &["-N", "-n", "esker{port}", "-f", "{home}/config"],
+    files: &[("config", text!("squid.conf"))],
+    changes: &[
+        (
+            "https_port 443",
+            "pid_filename {home}/pid
+            shutdown_lifetime 0 seconds
+            coredump_dir none
+            memory_cache_shared off
+            netdb_filename none
+            pinger_enable off
+            unlinkd_program /bin/true
+            visible_hostname localhost
+            https_port 127.0.0.1:{port}",
+        ),
+        ("localport 443", "localport {port}"),
+        ("http_port 80", "http_port 127.0.0.1:{plain}"),
+        ("127.0.0.1 parent 3000", "127.0.0.1 parent {broker port}"),
+        ("access_log daemon:/var/log/squid/access.log", "access_log none"),
+        ("max_filedescriptors 65536", "max_filedescriptors 1024"),
+        ("server_idle_pconn_timeout 60 seconds", "server_idle_pconn_timeout 1 second"),
+    ],
+    http2: false,
+    prefix: false,
+    says_retry: false,
+    ..USUAL
+};
