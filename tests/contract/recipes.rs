@@ -194,3 +194,8 @@ fn the_h2o_recipe_works() {
 fn the_squid_recipe_works() {
     programs::SQUID.assert_works();
 }
+
+#[test]
+fn the_traffic_server_recipe_works() {
+    programs::TRAFFIC_SERVER.assert_works();
+}

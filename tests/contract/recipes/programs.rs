@@ -191,3 +191,47 @@ pub(super) const SQUID: Recipe = Recipe {
     says_retry: false,
     ..USUAL
 };
+
+pub(super) const TRAFFIC_SERVER: Recipe = Recipe {
+    program: "traffic_server",
+    arguments: &["--run-root={home}/runroot.yaml"],
+    files: &[
+        ("records.config", text!("trafficserver/records.config")),
+        ("remap.config", text!("trafficserver/remap.config")),
+        ("ssl_multicert.config", text!("trafficserver/ssl_multicert.config")),
+        ("storage.config", ""),
+        ("ip_allow.yaml", "ip_allow: [{ apply: in, ip_addrs: 127.0.0.1, action: allow, methods: ALL }]\n"),
+        (
+            "runroot.yaml",
+            "prefix: {home}
+exec_prefix: {home}
+sysconfdir: {home}
+datadir: {home}
+localstatedir: {home}
+runtimedir: {home}
+logdir: {home}
+cachedir: {home}
+bindir: /usr/bin
+sbindir: /usr/sbin
+libdir: /usr/lib
+includedir: /usr/include
+libexecdir: /usr/lib/trafficserver/modules
+",
+        ),
+    ],
+    changes: &[
+        ("80 80:ipv6 443:ssl 443:ssl:ipv6", "{plain}:ip-in=127.0.0.1 {port}:ssl:ip-in=127.0.0.1"),
+        (
+            "connections_throttle INT 60000",
+            "connections_throttle INT 1000
+CONFIG proxy.config.admin.user_id STRING #-1
+CONFIG proxy.config.crash_log_helper STRING NULL",
+        ),
+        ("no_activity_timeout_out INT 60\n# Must", "no_activity_timeout_out INT 1\n# Must"),
+        ("map https://events.example.com/", "map https://events.example.com:{port}/"),
+        ("127.0.0.1:3000", "{broker}"),
+    ],
+    departure: Departure::ByHeartbeat,
+    says_retry: false,
+    ..USUAL
+};
