@@ -199,3 +199,13 @@ fn the_squid_recipe_works() {
 fn the_traffic_server_recipe_works() {
     programs::TRAFFIC_SERVER.assert_works();
 }
+
+#[test]
+fn the_envoy_recipe_works() {
+    programs::ENVOY.assert_works();
+}
+
+#[test]
+fn the_traefik_recipe_works() {
+    programs::TRAEFIK.assert_works();
+}

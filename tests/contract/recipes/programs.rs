@@ -235,3 +235,32 @@ CONFIG proxy.config.crash_log_helper STRING NULL",
     says_retry: false,
     ..USUAL
 };
+
+pub(super) const ENVOY: Recipe = Recipe {
+    program: "{target}/proxy/bin/envoy",
+    arguments: &["-c", "{home}/config.yaml", "--concurrency", "1", "--disable-hot-restart"],
+    files: &[("config.yaml", text!("envoy.yaml"))],
+    changes: &[
+        ("address: 0.0.0.0, port_value: 80 ", "address: 127.0.0.1, port_value: {plain} "),
+        ("address: 0.0.0.0, port_value: 443 ", "address: 127.0.0.1, port_value: {port} "),
+        ("port_value: 3000", "port_value: {broker port}"),
+        ("{ idle_timeout: 60s", "{ idle_timeout: 1s"),
+    ],
+    says_retry: false,
+    ..USUAL
+};
+
+pub(super) const TRAEFIK: Recipe = Recipe {
+    program: "{target}/proxy/bin/traefik",
+    arguments: &["--configfile={home}/traefik.yaml"],
+    files: &[("traefik.yaml", text!("traefik/traefik.yaml")), ("esker.yaml", text!("traefik/esker.yaml"))],
+    changes: &[
+        ("/etc/traefik/esker.yaml", "{home}/esker.yaml"),
+        ("\":80\"", "\"127.0.0.1:{plain}\""),
+        ("\":443\"", "\"127.0.0.1:{port}\""),
+        ("127.0.0.1:3000", "{broker}"),
+        ("idleConnTimeout: 60s", "idleConnTimeout: 1s"),
+    ],
+    says_retry: false,
+    ..USUAL
+};
