@@ -335,7 +335,10 @@ mod tests {
         metrics.worker(0).closed.count(Close::Shed as usize);
         assert_eq!(metrics.sum(WorkerMetrics::subscribers), 3);
         assert_eq!(metrics.started_seconds(), 1.5);
-        assert_eq!((Close::NAMES[Close::Revoked as usize], Close::NAMES[Close::Polled as usize]), ("revoked", "polled"));
+        assert_eq!(
+            (Close::NAMES[Close::Revoked as usize], Close::NAMES[Close::Polled as usize]),
+            ("revoked", "polled")
+        );
     }
 
     #[test]

@@ -129,7 +129,10 @@ fn every_reason_for_a_closed_stream_is_counted() {
     assert_eq!((closed_streams(&metrics, "drained"), metrics.value("esker_draining")), (1.0, 1.0));
     assert_eq!(metrics.labeled("esker_publishes_refused_total", "reason", "draining"), 1.0);
     let reasons = ["peer", "talkative", "stalled", "expired", "drained", "shed", "failed", "aged", "revoked", "polled"];
-    assert_eq!(reasons.map(|reason| closed_streams(&metrics, reason)), [1.0, 1.0, 3.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(
+        reasons.map(|reason| closed_streams(&metrics, reason)),
+        [1.0, 1.0, 3.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    );
 }
 
 #[test]
