@@ -48,7 +48,9 @@ impl Pair {
             self.log.advance(100_000);
             for broker in &mut self.brokers {
                 broker.engine.expire();
-                (0..4).for_each(|_| drop(broker.appender.step(Duration::ZERO)));
+                for _ in 0..4 {
+                    broker.appender.step(Duration::ZERO);
+                }
             }
         }
     }
