@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use esker::{
-    Broker, Config, ConfigError, Event, EventError, InsertError, ListenAddress, ParseTopicError, PublishError,
-    ReceiveError, Received, ReceivedEvent, StartError, StartFrom, SubscribeError, Subscription,
+    AccessLogFormat, Broker, Config, ConfigError, Event, EventError, InsertError, ListenAddress, ParseTopicError,
+    PublishError, ReceiveError, Received, ReceivedEvent, StartError, StartFrom, SubscribeError, Subscription,
 };
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
@@ -212,6 +212,18 @@ fn a_broker_on_a_unix_socket_has_no_ip_address() {
 }
 
 #[test]
+fn the_program_receives_the_access_log() {
+    let (sender, lines) = std::sync::mpsc::channel();
+    let log = move |line: String| drop(sender.send(line));
+    let broker = Broker::start(config().access_log(AccessLogFormat::Common, log)).unwrap();
+    let Some(address) = broker.local_addr() else { panic!("it listens on TCP") };
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let line = lines.recv_timeout(LONG).unwrap();
+    assert!(line.starts_with("127.0.0.1 - - [") && line.ends_with("] \"GET /livez HTTP/1.1\" 200 2\n"), "{line}");
+}
+
+#[test]
 fn an_address_in_use_is_reported_with_its_source_and_setting() {
     let first = start();
     let Some(address) = first.local_addr() else { panic!("it listens on TCP") };
@@ -239,6 +251,7 @@ fn errors_name_settings_instead_of_options() {
         (config().max_body(usize::MAX), "`max_body`"),
         (config().threads(0), "`threads`"),
         (config().origin("example.com"), "`origin`"),
+        (config().trusted_proxy("example.com"), "`trusted_proxy`"),
     ] {
         let error = error_of(config);
         assert!(error.to_string().starts_with(setting) && !error.to_string().contains("--"), "{error}");

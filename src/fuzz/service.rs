@@ -12,6 +12,7 @@ use crate::clock::Now;
 use crate::config::Config;
 #[cfg(test)]
 use crate::engine::Engine;
+use crate::http::access_log::AccessLogFormat;
 use crate::http::response::CommonHeaders;
 use crate::hub::{Hub, HubLimits, Inbox, inbox};
 use crate::ids::Order;
@@ -54,9 +55,16 @@ impl Order<Record> for NoOrder {
 }
 
 thread_local! {
-    static OPEN: RefCell<Service> = RefCell::new(service(Config::new().max_body(MAX_BODY), Auth::Open));
+    static OPEN: RefCell<Service> = RefCell::new(service(
+        Config::new().max_body(MAX_BODY).access_log(AccessLogFormat::Common, |line| check_common_line(&line)),
+        Auth::Open,
+    ));
     static LOCKED: RefCell<Service> = RefCell::new(service(
-        Config::new().max_body(MAX_BODY).origin(ORIGIN),
+        Config::new()
+            .max_body(MAX_BODY)
+            .origin(ORIGIN)
+            .trusted_proxy("unix")
+            .access_log(AccessLogFormat::Json, |line| check_json_line(&line)),
         Auth::tokens(keyring(PUBLISHER), keyring(SUBSCRIBER), ClaimRules::default()),
     ));
 }
@@ -71,6 +79,23 @@ pub fn with<T>(requires_tokens: bool, first_id: u64, run: impl FnOnce(&Service) 
         service.bodies = BodyBudget::new(MAX_BODY);
         run(service)
     })
+}
+
+/// Checks that a line of the access log can't be mistaken for another one, whatever the request was.
+fn check_common_line(line: &str) {
+    let rest = line.strip_prefix("unix - - [").and_then(|rest| rest.split_once("] \"")).expect("a time").1;
+    let (request, response) = rest.rsplit_once("\" ").expect("a quoted request");
+    assert!(request == "-" || request.split(' ').count() == 3, "{line}");
+    assert!(request.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{line}");
+    let words: Vec<_> = response.strip_suffix('\n').expect("a line end").split(' ').collect();
+    assert!(words.len() == 2 && words[0].parse::<u16>().is_ok(), "{line}");
+}
+
+/// Checks that a line of the access log is an object on one line.
+fn check_json_line(line: &str) {
+    assert_eq!(line.find(char::is_control), Some(line.len() - 1), "{line}");
+    let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert!(object["status"].is_u64() && object["client"].is_string(), "{line}");
 }
 
 /// Builds a service without tokens that nothing else uses, with this configuration.

@@ -135,7 +135,9 @@ impl<W: Write> Writer<W> {
     fn report_before(&mut self, dropped: u64) {
         match self.report {
             DropReport::InPlace(_) => self.report(dropped),
-            DropReport::InLog => drop(self.unreported.fetch_add(dropped, Ordering::Relaxed)),
+            DropReport::InLog => {
+                self.unreported.fetch_add(dropped, Ordering::Relaxed);
+            }
         }
     }
 

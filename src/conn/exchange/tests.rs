@@ -8,6 +8,7 @@ use crate::api::Service;
 use crate::auth::{Principal, TokenCache};
 use crate::clock::Now;
 use crate::fuzz::service::{self, MAX_BODY};
+use crate::http::access_log::AccessLogFormat;
 use crate::metrics::{PublishRefusal, TurnedAway};
 use crate::quota::Client;
 use std::cell::RefCell;
@@ -171,6 +172,56 @@ fn publishes_that_wait_for_room_count_against_the_memory_for_bodies() {
         drop(waiting);
         assert!(matches!(publish(&mut refused, &mut out), Step::Wait));
     });
+}
+
+#[test]
+fn behind_a_proxy_a_body_counts_for_its_client() {
+    let service = service::configured(|config| config.max_body(1 << 20).trusted_proxy("unix"));
+    let address = |number| Some(IpAddr::from([192, 0, 2, number]));
+    // As much as one client may hold.
+    let mut held = service.bodies.reservation(Client::from(address(1)));
+    assert_eq!(held.resize(120 << 20), Ok(()));
+    let tokens = RefCell::default();
+    let publish = |forwarded_for: &str| {
+        let (mut exchange, mut out) = (Exchange::default(), Vec::new());
+        let head =
+            format!("POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\n{forwarded_for}Content-Length: 50000\r\n\r\n");
+        // The parts of a body count for the same client as its head.
+        exchange.advance(head.as_bytes(), context(&service, &tokens), &mut out);
+        let (_, step) = exchange.advance(&[b'x'; 40_000], context(&service, &tokens), &mut out);
+        (exchange.client_address(None), matches!(step, Step::Read), out.starts_with(b"HTTP/1.1 503 "))
+    };
+    assert_eq!(publish("X-Forwarded-For: 192.0.2.2, 192.0.2.1\r\n"), (address(1), false, true));
+    assert_eq!(publish("X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"), (address(2), true, false));
+    assert_eq!(publish("X-Forwarded-For: 192.0.2.1, unknown\r\n"), (None, true, false));
+}
+
+#[test]
+fn every_response_has_one_line_in_the_access_log() {
+    let (sender, lines) = crossbeam_channel::unbounded();
+    let service = service::configured(|config| {
+        config.max_body(MAX_BODY).access_log(AccessLogFormat::Common, move |line| sender.send(line).unwrap())
+    });
+    let requests = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n\
+        POST /publish/topicone1 HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\ndata: x\
+        OPTIONS /insert HTTP/1.1\r\nHost: h\r\n\r\n\
+        HEAD /subscribe/topicone1 HTTP/1.1\r\nHost: h\r\n\r\n\
+        GET /a?token=s3cret HTTP/1.1\r\nHost: h\r\n\r\n\
+        GET / HTTP/1.1\r\n\r\n";
+    for cut in 0..requests.len() {
+        converse_with(&service, requests, &[cut]);
+        let ends: Vec<_> = lines.try_iter().map(|line| line.split_once("] ").unwrap().1.to_owned()).collect();
+        let begins = [
+            "\"GET /livez HTTP/1.1\" 200 2\n",
+            "\"POST /publish/topicone1 HTTP/1.1\" 200 ",
+            "\"OPTIONS /insert HTTP/1.1\" 204 0\n",
+            "\"HEAD /subscribe/topicone1 HTTP/1.1\" 200 0\n",
+            "\"GET /a?token=*** HTTP/1.1\" 404 ",
+            "\"-\" 400 ",
+        ];
+        assert_eq!(ends.len(), begins.len(), "{cut}: {ends:?}");
+        assert!(ends.iter().zip(begins).all(|(end, begin)| end.starts_with(begin)), "{cut}: {ends:?}");
+    }
 }
 
 proptest::proptest! {
