@@ -10,7 +10,7 @@ use crate::broker::builder::{self, HubOrder};
 use crate::broker::{StartError, open_auth};
 use crate::clock::{Clock, ManualClock};
 use crate::config::Config;
-use crate::hub::Hub;
+use crate::hub::{Hub, Snapshot};
 use crate::metrics::Metrics;
 use crate::net::{BoundListener, ListenerRole, Reactor};
 use crate::store::{Location, ManualStore, Store, Tuning};
@@ -27,6 +27,7 @@ pub struct Broker<K: Reactor> {
     /// `None` if the engine stores the records.
     store: Option<ManualStore>,
     engine: Option<ManualEngine>,
+    continues_history: bool,
 }
 
 /// The simulated environment of a [`Broker`].
@@ -41,6 +42,8 @@ pub struct Env<'a, K: Reactor> {
     pub reactors: Vec<K>,
     /// Where connections are accepted.
     pub listener: K::Listener,
+    /// The history that [`Broker::close`] has returned for the run before, if it stopped cleanly.
+    pub history: Option<Vec<u8>>,
     /// The log that it shares with others, if the configuration has an engine.
     pub engine: Option<EngineEnv>,
 }
@@ -56,6 +59,9 @@ impl<K: Reactor> Broker<K> {
         builder::revoke_stored(&auth, records.as_ref().map_or(&[], |records| &records.revocations));
         let wakers = env.reactors.iter().map(Reactor::waker);
         let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);
+        let ids_through = records.as_ref().map_or(0, |records| records.ids_through);
+        let history = env.history.map(|bytes| Snapshot::read(&mut &bytes[..], bytes.len() as u64, ids_through));
+        let history = history.and_then(Result::ok).map(|history| hub.restore(history, clock.now().id_micros));
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
         let started = records.map(|records| records.start_manual(Box::new(order), clock.clone())).transpose()?;
         let (store, manual_store) = started.unzip();
@@ -68,7 +74,8 @@ impl<K: Reactor> Broker<K> {
         });
         let listeners = vec![BoundListener { listener: env.listener, role: ListenerRole::All }];
         let workers = builder::workers(&service, &clock, env.reactors, inboxes, listeners)?;
-        Ok(Self { service, workers: workers.into_iter().map(Some).collect(), store: manual_store, engine })
+        let (workers, continues_history) = (workers.into_iter().map(Some).collect(), history.is_some());
+        Ok(Self { service, workers, store: manual_store, engine, continues_history })
     }
 
     /// Returns the milliseconds until a worker must run even if nothing happens. `None` means that it waits for an event.
@@ -124,10 +131,17 @@ impl<K: Reactor> Broker<K> {
         self.workers[worker].is_none()
     }
 
-    /// Closes the store. Called when all workers have ended, and then the engine.
-    pub fn close(self) {
-        if let (Some(manual), Some(store)) = (self.store, &self.service.store) {
-            manual.close(store);
-        }
+    /// Returns whether it has continued the history of the run before.
+    pub fn continues_history(&self) -> bool {
+        self.continues_history
+    }
+
+    /// Closes the store. Called when all workers have ended, and then the engine. Returns the history for the next run; `None` if
+    /// the store has failed, or the engine has the history.
+    pub fn close(self) -> Option<Vec<u8>> {
+        let (manual, store) = self.store.zip(self.service.store.as_ref())?;
+        let (mark, mut bytes) = (manual.close(store)?, Vec::new());
+        self.service.hub.snapshot()?.write(mark, &mut bytes).ok()?;
+        Some(bytes)
     }
 }

@@ -508,6 +508,34 @@ pub const MUTATIONS: &[Mutation] = &[
             ),
         ],
     ),
+    // A clean restart is not noticed.
+    change(
+        "restart-forgets-tombstones",
+        &[Invariant(3)],
+        "hub/snapshot/mod.rs",
+        &[(
+            "(state.evicted_ids, state.tombstones) = (evicted_ids, tombstones);",
+            "(state.evicted_ids, _) = (evicted_ids, tombstones);",
+        )],
+    ),
+    change(
+        "restart-forgets-what-was-evicted",
+        &[Invariant(3)],
+        "hub/snapshot/mod.rs",
+        &[("(name, Some(evicted))", "(name, Some(evicted).filter(|_| false))")],
+    ),
+    change(
+        "restart-forgets-ids",
+        &[Contract("A clean restart costs no client a gap")],
+        "hub/snapshot/mod.rs",
+        &[("        state.ids.continue_from(ids);\n", "        drop(ids);\n")],
+    ),
+    change(
+        "restart-forgets-an-event",
+        &[Invariant(2)],
+        "hub/snapshot/mod.rs",
+        &[("for (topic, frame) in events {", "for (topic, frame) in events.into_iter().skip(1) {")],
+    ),
     // Streams end with their token, and a drain delivers first.
     change(
         "token-never-expires",

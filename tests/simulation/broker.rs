@@ -32,6 +32,7 @@ impl World {
             clock: Arc::clone(&self.dial),
             reactors: kernels,
             listener,
+            history: self.history.take(),
             engine: None,
         };
         let started = sim::Broker::start(&self.config, env);
@@ -44,7 +45,14 @@ impl World {
         trace(self.oracle.step, &format!("start {}: {:?}", self.oracle.boot, started.as_ref().err()));
         self.oracle.has_failed = false;
         match started {
-            Ok(broker) => self.broker = Some(broker),
+            Ok(broker) => {
+                if broker.continues_history() {
+                    self.totals.continued += 1;
+                } else {
+                    self.oracle.history = self.oracle.boot;
+                }
+                self.broker = Some(broker);
+            }
             Err(error) => {
                 // A lying disk has lost what a start needs: replace it.
                 assert!(self.storage.may_refuse(), "it does not start: {error}");

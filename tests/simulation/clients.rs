@@ -92,7 +92,7 @@ impl World {
         let target = target(&feeds, is_records, is_poll);
         let field = position.map_or(String::new(), |(seen, _)| format!("Last-Event-ID: {}\r\n", self.text_of(seen)));
         self.net.get().send(pipe, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{token}{field}\r\n").as_bytes());
-        let boot = self.oracle.boot;
+        let boot = self.oracle.begin(is_records);
         trace(self.oracle.step, &format!("pipe {pipe} listens to {target} from {start:?}"));
         let log = StreamLog {
             feeds,
@@ -150,11 +150,11 @@ impl World {
     pub(super) fn position(&mut self, is_records: bool) -> Option<(Position, usize)> {
         match self.rng.u8(0..6) {
             0..3 => None,
-            3 => Some((Position::Id(0), self.oracle.boot)),
+            3 => Some((Position::Id(0), self.oracle.begin(is_records))),
             4 if !is_records => Some((Position::Id(5), 0)),
             _ => {
                 // An id that no broker knows any more may belong to another event by now.
-                let (boot, covered) = (self.oracle.boot, self.oracle.boot_covered);
+                let (boot, covered) = (self.oracle.begin(is_records), self.oracle.boot_covered);
                 let (newest, is_sure) = (self.oracle.boot_newest, !self.oracle.ids_are_doubtful);
                 let through = |item: &Item| if item.is_lost && is_sure { newest } else { covered };
                 let is_known = |item: &Item| item.boot == boot || item.id.is_some_and(|id| id <= through(item));
@@ -178,8 +178,8 @@ impl World {
             None => Start::Live,
             Some((Position::Id(0), _)) => Start::Retained { is_all: is_records || self.scenario.is_roomy },
             Some((Position::Id(id), _)) if is_records => self.oracle.record_start(id),
-            Some((Position::Id(id), boot)) if boot == self.oracle.boot => Start::After(id),
-            Some((Position::Item(number), boot)) if boot == self.oracle.boot => Start::AfterItem(number),
+            Some((Position::Id(id), boot)) if boot == self.oracle.history => Start::After(id),
+            Some((Position::Item(number), boot)) if boot == self.oracle.history => Start::AfterItem(number),
             Some(_) => Start::Unknown,
         }
     }

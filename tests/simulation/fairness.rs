@@ -35,6 +35,7 @@ impl Harness {
             clock: Arc::clone(&dial),
             reactors: kernels,
             listener,
+            history: None,
             engine: None,
         };
         let config = Config::new().data(":memory:").threads(1).port(0).no_auth(true);

@@ -66,8 +66,8 @@ fn the_whole_broker_keeps_its_invariants() {
     let is_all = seeds.len() > 100;
     let sum = seeds.into_iter().map(run).fold(Totals::default(), Totals::plus);
     println!("{sum:?}");
-    let Totals { events, gaps, records, restarts, power_cuts, restores, expiries, revocations, .. } = sum;
-    let happened = [events, gaps, records, restarts, power_cuts, restores, expiries, revocations];
+    let Totals { events, gaps, records, restarts, continued, power_cuts, restores, expiries, revocations, .. } = sum;
+    let happened = [events, gaps, records, restarts, continued, power_cuts, restores, expiries, revocations];
     assert!(!is_all || happened.iter().all(|&count| count > 0), "the simulation tests too little: {sum:?}");
 }
 

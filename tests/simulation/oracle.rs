@@ -31,7 +31,7 @@ pub enum State {
 pub struct Item {
     pub feed: Feed,
     pub state: State,
-    /// The number of the broker's start that it was sent to.
+    /// The number of the start of the broker that it was sent to; of an event, the start at which the history begins.
     pub boot: usize,
     /// The step in which it was sent.
     pub sent: usize,
@@ -83,7 +83,10 @@ pub struct Oracle {
     /// Ids that a later start of the broker may assign again.
     reusable: BTreeSet<u64>,
     pub newest: u64,
+    /// The number of starts.
     pub boot: usize,
+    /// The number of the start at which the history of topics begins, which later starts have continued.
+    pub history: usize,
     pub step: usize,
     /// Every id up to this was assigned before this broker started, and this broker knows that.
     pub boot_covered: u64,
@@ -100,12 +103,17 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    /// Returns the number of the start before which nothing is known: of records, of this broker; of events, of their history.
+    pub fn begin(&self, is_records: bool) -> usize {
+        if is_records { self.boot } else { self.history }
+    }
+
     /// Notes that a client sends an item. Returns its number.
     pub fn send(&mut self, feed: Feed) -> usize {
         self.items.push(Item {
             feed,
             state: State::Sent,
-            boot: self.boot,
+            boot: self.begin(matches!(feed, Feed::Name(_))),
             sent: self.step,
             after: self.newest,
             id: None,
@@ -120,7 +128,7 @@ impl Oracle {
     /// Returns a publisher's id, or `None` for most events: a new id, one that another event has or had, or a number that may
     /// be taken for the broker's.
     pub fn some_publisher_id(&self, rng: &mut Rng) -> Option<String> {
-        let events = self.items.iter().filter(|item| item.boot == self.boot && !item.is_record());
+        let events = self.items.iter().filter(|item| item.boot == self.history && !item.is_record());
         let some = |rng: &mut Rng, ids: Vec<String>| (!ids.is_empty()).then(|| ids[rng.usize(0..ids.len())].clone());
         match rng.u8(0..16) {
             0 => Some(format!("own{}", self.items.len())),
@@ -184,11 +192,11 @@ impl Oracle {
 
     /// A stream or an audit page shows an item, and its id unless the publisher's id takes its place.
     pub fn show(&mut self, number: usize, id: Option<u64>) {
-        let (boot, item) = (self.boot, &mut self.items[number]);
+        let (history, item) = (self.history, &mut self.items[number]);
         assert_ne!(item.state, State::Refused, "a refused item is shown: {item:?}");
         assert!(!item.is_lost, "a lost item is shown: {item:?}");
         item.is_seen = true;
-        assert!(item.is_record() || item.boot == boot, "an event outlives its broker");
+        assert!(item.is_record() || item.boot == history, "an event outlives its history");
         let Some(id) = id else { return };
         assert!(
             id > item.after || self.ids_are_doubtful,

@@ -190,7 +190,7 @@ impl World {
             .as_ref()
             .is_some_and(|broker| broker.store().expect("it has a store").status().health == Health::Ready);
         let crashes = self.storage.crashes();
-        self.broker.take().into_iter().for_each(sim::Broker::close);
+        self.history = self.broker.take().and_then(sim::Broker::close);
         self.observe();
         if is_ready && self.storage.crashes() == crashes {
             self.oracle.covered = self.oracle.newest;

@@ -36,6 +36,7 @@ impl Harness {
             clock: Arc::clone(&dial),
             reactors: kernels,
             listener,
+            history: None,
             engine: None,
         };
         let config = config.no_auth(true).port(0).threads(workers);

@@ -52,6 +52,8 @@ pub struct Totals {
     pub gaps: usize,
     pub records: usize,
     pub restarts: usize,
+    /// Starts that have continued the history.
+    pub continued: usize,
     pub power_cuts: usize,
     pub restores: usize,
     pub expiries: usize,
@@ -67,6 +69,7 @@ impl Totals {
             gaps: self.gaps + other.gaps,
             records: self.records + other.records,
             restarts: self.restarts + other.restarts,
+            continued: self.continued + other.continued,
             power_cuts: self.power_cuts + other.power_cuts,
             restores: self.restores + other.restores,
             expiries: self.expiries + other.expiries,
@@ -84,6 +87,8 @@ pub struct World {
     pub(super) dial: Arc<ManualClock>,
     pub(super) storage: Storage,
     pub(super) backup: Option<Backup>,
+    /// The history that a broker has left at its clean end for the next one.
+    pub(super) history: Option<Vec<u8>>,
     pub(super) bounds: Bounds,
     pub(super) config: Config,
     pub(super) broker: Option<sim::Broker<SimKernel>>,
@@ -130,6 +135,7 @@ impl World {
         let mut world = Self {
             storage: Storage::new(rng.u64(..), &dial, scenario.has_lying_disk),
             backup: None,
+            history: None,
             rng,
             scenario,
             net: Shared::default(),

@@ -59,6 +59,7 @@ impl Site {
             clock: Arc::clone(&self.clock),
             reactors: kernels,
             listener,
+            history: None,
             engine: Some(EngineEnv { log: log.clone(), broker: serial }),
         };
         self.serial = serial;
