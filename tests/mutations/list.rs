@@ -556,12 +556,6 @@ pub const MUTATIONS: &[Mutation] = &[
         &[("        self.revoke_streams();\n", "")],
     ),
     change(
-        "stream-begins-after-the-revocation",
-        &[Contract("A stream ends when its token is revoked")],
-        "worker/effects.rs",
-        &[("if self.cx.service.auth.is_revoked(pending.token()) {", "if false {")],
-    ),
-    change(
         "revocations-seen-before-they-are-there",
         &[Contract("A stream ends when its token is revoked")],
         "stream/subscriber/tokens.rs",
