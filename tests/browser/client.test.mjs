@@ -209,13 +209,13 @@ test("a silent connection is replaced", LIMIT, () =>
   }),
 );
 
-test("the broker restarts", LIMIT, () =>
+test("the broker restarts after a crash", LIMIT, () =>
   scene({}, async (broker, context) => {
     const pages = await threeTabs(context, broker.url);
     await publishNumbers(broker, 1, 5);
     await eventually(same(pages, numbers(1, 5)), all(pages, events));
     const port = Number(new URL(broker.url).port);
-    await broker.stop({ keep: true });
+    await broker.stop({ keep: true, signal: "SIGKILL" });
     const again = await startBroker({ port, home: broker.home });
     try {
       await eventually(same(pages, 1), all(pages, async (page) => (await received(page)).gaps.length));

@@ -22,7 +22,7 @@ test("a stream resumes after the broker restarts, and a gap is shown", { timeout
     await says(page, "#rows .data", "meanwhile");
     assert.equal(await page.locator("#rows > li.gap").count(), 0);
     const { home } = broker;
-    await broker.stop({ keep: true });
+    await broker.stop({ keep: true, signal: "SIGKILL" });
     await says(page, "#state", "Waiting. ");
     await says(page, "#countdown", /\d s/);
     broker = await startBroker({ ...short, port, home });

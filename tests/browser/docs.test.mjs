@@ -88,7 +88,7 @@ test("the README's page receives unnamed and named events, and a gap", { timeout
     await logged(site, `${id} hello`);
     const second = await publish(broker, "greeting", "data: without a name");
     await logged(site, `${second.id} without a name`);
-    await broker.stop({ keep: true });
+    await broker.stop({ keep: true, signal: "SIGKILL" });
     broker = await startBroker({ port: new URL(broker.url).port, home: broker.home });
     await logged(site, "events may be missing");
     assert.deepEqual(site.log.filter((line) => line.startsWith("error: ")), []);
@@ -110,7 +110,7 @@ test("the guide's page shows events, reloads after a gap, and gives up when refu
     await subscribed(broker, 1);
     await publish(broker, "greeting", "data: hello");
     await logged(site, "shown hello");
-    await broker.stop({ keep: true });
+    await broker.stop({ keep: true, signal: "SIGKILL" });
     broker = await startBroker({ port: new URL(broker.url).port, home: broker.home });
     await logged(site, "all");
     await refused.page.goto(refused.origin);

@@ -50,9 +50,13 @@ export async function startBroker(how = {}) {
     url,
     home,
     child,
-    /** Stops the broker; its directory is kept if it is to be restarted there. */
-    async stop({ keep = false } = {}) {
-      child.kill("SIGTERM");
+    /**
+     * Stops the broker; its directory is kept if it is to be restarted there. After SIGKILL the next one has no history, so
+     * clients get a gap.
+     * @param {{keep?: boolean, signal?: NodeJS.Signals}} [how]
+     */
+    async stop({ keep = false, signal = "SIGTERM" } = {}) {
+      child.kill(signal);
       await ended;
       if (!keep) await rm(home, { recursive: true, force: true });
     },
