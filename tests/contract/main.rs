@@ -35,6 +35,7 @@ mod memory_release;
 mod metrics;
 mod observe;
 mod open_broker;
+mod polls;
 mod process;
 mod proxies;
 mod publish;
