@@ -97,6 +97,7 @@ pub const PAGES: &[Page] = &[
             ("sh", "curl -d $'data: one", RUNNING),
             ("sh", "curl -N 'http", RUNNING),
             ("sh", "curl -N 'http", after(&[0])),
+            ("sh", "curl -d 'data: hello'", RUNNING),
             ("sh", "curl -d $'id: order-17", RUNNING),
             ("js", "const source", Browser("loadEverything()")),
             ("js", "// Events from a URL", Subscriber),
