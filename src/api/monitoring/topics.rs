@@ -1,6 +1,6 @@
 //! `GET /topics` and `GET /topics/{topic}`: returns what topics have at this broker, all of them in pages, or one.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 
 use crate::auth::Role;
 use crate::http::{Head, Problem, Response};
@@ -13,8 +13,10 @@ use crate::api::{Context, Plan};
 
 /// The default number of topics on a page.
 const DEFAULT_LIMIT: usize = 100;
-/// The maximum number of topics on a page: a few hundred kilobytes, and less than a millisecond of work.
+/// The maximum number of topics on a page: a few hundred kilobytes.
 const MAX_LIMIT: usize = 1000;
+/// The length of a topic's object, unless its name is long. A page of such objects is allocated once.
+const USUAL_OBJECT: usize = 160;
 
 pub(in crate::api) fn plan(topic: Option<&str>, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
     let topic = topic.map(TopicName::parse).transpose().map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -32,8 +34,14 @@ fn page(head: &Head<'_>, context: Context<'_>) -> Result<Response, Problem> {
     // No topic is after the last slot.
     let after = number(head, "after")?.map(|after| Slot::try_from(after).unwrap_or(Slot::MAX));
     let TopicPage { topics, next } = context.service.hub.topics(after, limit);
-    let objects: Vec<_> = topics.iter().map(|status| Json(status).to_string()).collect();
-    let response = Response::json(format!("{{\"topics\":[{}]}}", objects.join(",")));
+    let mut text = String::with_capacity(topics.len() * USUAL_OBJECT + USUAL_OBJECT);
+    text.push_str("{\"topics\":[");
+    for (at, status) in topics.iter().enumerate() {
+        // Writing to a string never fails.
+        let _ = write!(text, "{}{}", if at == 0 { "" } else { "," }, Json(status));
+    }
+    text.push_str("]}");
+    let response = Response::json(text);
     Ok(match next {
         Some(last) => response.field("Link", format!("</topics?after={last}&limit={limit}>; rel=\"next\"")),
         None => response,
