@@ -57,13 +57,11 @@ fn describe_records(settings: &Settings) -> Option<String> {
             engine.prefix
         ));
     }
-    match settings.data.as_ref()? {
-        Location::Directory(path) => {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            Some(format!("records are stored in {}", path.display()))
-        }
-        Location::Memory | Location::Vfs { .. } => Some("records are in memory, and lost when the broker stops".into()),
-    }
+    let Some(path) = settings.data.as_ref()?.directory() else {
+        return Some("records are in memory, and lost when the broker stops".into());
+    };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Some(format!("records are stored in {}", path.display()))
 }
 
 /// Returns the limits as options.
@@ -135,6 +133,7 @@ mod tests {
         assert!(limits.ends_with("--history-bytes 64M, --latest-bytes 1G"), "{limits}");
     }
 
+    #[cfg(feature = "records")]
     #[test]
     fn relative_directories_are_completed() {
         let settings = Config::new().no_auth(true).data("some/where").settle(1 << 20).unwrap();

@@ -27,6 +27,11 @@ pub struct Location(());
 
 impl Location {
     /// Returns no directory.
+    pub fn directory(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Returns the directory if it has records: there is none.
     pub fn directory_with_records(&self) -> Option<&Path> {
         None
     }

@@ -39,12 +39,17 @@ pub enum Location {
 }
 
 impl Location {
+    /// Returns the directory; `None` if records are in memory.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Memory | Self::Vfs { .. } => None,
+        }
+    }
+
     /// Returns the directory if it has records.
     pub fn directory_with_records(&self) -> Option<&Path> {
-        match self {
-            Self::Directory(path) if path.join(DATABASE).exists() => Some(path),
-            _ => None,
-        }
+        self.directory().filter(|path| path.join(DATABASE).exists())
     }
 }
 
