@@ -282,9 +282,9 @@ fn the_log_names_the_admin_address() {
     let mut command = command(&[]);
     let output = command.args(["--no-auth", "--port", "0", "--admin", &admin]).stderr(std::process::Stdio::piped());
     let mut child = output.spawn().expect("the binary starts");
-    let mut line = String::new();
-    let mut log = std::io::BufReader::new(child.stderr.take().expect("stderr is piped"));
-    std::io::BufRead::read_line(&mut log, &mut line).expect("the log is UTF-8");
+    let log = std::io::BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let mut lines = std::io::BufRead::lines(log).map(|line| line.expect("the log is UTF-8"));
+    let line = lines.find(|line| line.contains("listens on")).expect("it listens");
     let _ = (child.kill(), child.wait());
     assert_eq!(addresses(&line).len(), 1, "{line}");
     assert!(line.contains(&format!("and for administration on {admin} with")), "{line}");

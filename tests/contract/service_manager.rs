@@ -1,6 +1,6 @@
 //! Service managers: inherited sockets (sd_listen_fds(3)) and notifications (sd_notify(3)).
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -56,8 +56,8 @@ impl SocketActivated {
         let child = command_with_sockets(kinds, names, arguments).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("python3 is installed");
         let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let mut line = String::new();
-        log.read_line(&mut line).expect("the log is UTF-8");
+        let mut lines = log.by_ref().lines().map(|line| line.expect("the log is UTF-8"));
+        let line = lines.find(|line| line.contains("listens on")).expect("it listens");
         Self { child, line, _log: log }
     }
 }
