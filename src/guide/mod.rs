@@ -10,6 +10,7 @@
 //! | [`tokens`] | who may publish and subscribe: keys, claims, cookies, signing in four languages, key rotation |
 //! | [`providers`] | tokens of Keycloak, Auth0 and Cognito |
 //! | [`proxies`] | running behind nginx, Caddy, HAProxy and others |
+//! | [`more_proxies`] | Apache, lighttpd, Varnish, h2o, Squid, Traffic Server, Envoy and Traefik |
 //! | [`sizing`] | memory, descriptors, kernel settings, threads |
 //! | [`options`] | every option, its default and its meaning |
 //! | [`brokers`] | several brokers with the same topics: Redis or Valkey, load balancers, failover |
@@ -32,6 +33,7 @@ macro_rules! links {
 [tokens]: crate::guide::tokens
 [providers]: crate::guide::providers
 [proxies]: crate::guide::proxies
+[more_proxies]: crate::guide::more_proxies
 [sizing]: crate::guide::sizing
 [options]: crate::guide::options
 [brokers]: crate::guide::brokers
@@ -73,6 +75,10 @@ pub mod providers {}
 #[doc = links!()]
 #[doc = include_str!("proxies.md")]
 pub mod proxies {}
+
+#[doc = links!()]
+#[doc = include_str!("more_proxies.md")]
+pub mod more_proxies {}
 
 #[doc = links!()]
 #[doc = include_str!("sizing.md")]

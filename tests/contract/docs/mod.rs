@@ -156,6 +156,19 @@ pub const PAGES: &[Page] = &[
             ("sh", "curl -N http", RUNNING),
         ]
     ),
+    guide!(
+        "more_proxies.md",
+        &[
+            ("apache", "MaxRequestWorkers", Proxy),
+            ("lighttpd", "server.stream-response-body", Proxy),
+            ("vcl", "sub vcl_recv {", Proxy),
+            ("yaml", "proxy.preserve-host", Proxy),
+            ("squid", "cache_peer", Proxy),
+            ("trafficserver", "CONFIG", Proxy),
+            ("yaml", "routes:", Proxy),
+            ("yaml", "entryPoints:", Proxy),
+        ]
+    ),
     guide!("sizing.md", &[("sh", "sysctl fs.nr_open", RUNNING)]),
     guide!(
         "deploying.md",

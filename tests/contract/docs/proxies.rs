@@ -1,10 +1,10 @@
-//! The guide's proxy configurations, each completed to a minimal file: an event published through the proxy arrives through it
-//! immediately.
+//! The guide's proxy configurations. Those of the most common proxies are completed to minimal files: an event published through
+//! the proxy arrives through it immediately. The others are parts of the recipes.
 
 use super::super::records::insert;
 use super::super::support::front::{CADDY, HAPROXY, NGINX, ProxyKind, start};
 use super::super::support::{Broker, Connection, Stream};
-use super::{block, first_block};
+use super::{block, first_block, page};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -70,4 +70,28 @@ fn the_guides_caddy_strips_a_prefix() {
 #[test]
 fn the_guides_haproxy_buffers_nothing() {
     assert_works(&HAPROXY, &block("proxies.md", "haproxy", "option http-no-delay"), "");
+}
+
+/// The recipes are run by `recipes`.
+#[test]
+fn the_guide_shows_parts_of_the_recipes() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/proxy");
+    let files = [
+        "apache.conf",
+        "lighttpd.conf",
+        "varnish.vcl",
+        "h2o.conf",
+        "squid.conf",
+        "trafficserver/records.config",
+        "envoy.yaml",
+        "traefik/traefik.yaml",
+    ];
+    let shown = page::blocks(page("more_proxies.md").text);
+    assert_eq!(shown.len(), files.len());
+    for (block, file) in shown.iter().zip(files) {
+        let recipe = std::fs::read_to_string(root.join(file)).expect("the recipe exists");
+        let has = |line: &str| recipe.lines().any(|other| other.trim() == line.trim());
+        let missing = block.text.lines().find(|line| !has(line));
+        assert_eq!(missing, None, "{file}");
+    }
 }
