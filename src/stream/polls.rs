@@ -51,8 +51,8 @@ pub fn last_bytes(poll: Poll, id: u64, framing: Framing) -> Vec<u8> {
 /// Returns how far a poll has closed whose last write stopped here, after `frames` frames; one that is partly written counts.
 pub fn closing_after(stop: Stop, frames: usize) -> Closing {
     match (stop, frames) {
-        (Stop::InEnd { .. }, _) => Closing::FinalStarted(Ending::Polled),
-        (Stop::InPrefix { .. } | Stop::InFrame { .. }, 0) => Closing::No,
-        (Stop::InPrefix { .. } | Stop::InFrame { .. }, _) => Closing::FinalPending(Ending::Polled),
+        (Stop::End { .. }, _) => Closing::FinalStarted(Ending::Polled),
+        (Stop::Prefix { .. } | Stop::Frame { .. }, 0) => Closing::No,
+        (Stop::Prefix { .. } | Stop::Frame { .. }, _) => Closing::FinalPending(Ending::Polled),
     }
 }

@@ -155,14 +155,14 @@ impl<'a> WriteBatch<'a> {
         for (index, slice) in self.slices().iter().enumerate() {
             if left < slice.len() {
                 return match index.checked_sub(self.prefix) {
-                    Some(frames) if frames == self.frames() => Stop::InEnd { frames, offset: left },
-                    Some(frames) => Stop::InFrame { frames, offset: left },
-                    None => Stop::InPrefix { offset: left },
+                    Some(frames) if frames == self.frames() => Stop::End { frames, offset: left },
+                    Some(frames) => Stop::Frame { frames, offset: left },
+                    None => Stop::Prefix { offset: left },
                 };
             }
             left -= slice.len();
         }
-        Stop::InFrame { frames: self.frames(), offset: 0 }
+        Stop::Frame { frames: self.frames(), offset: 0 }
     }
 }
 
@@ -170,19 +170,19 @@ impl<'a> WriteBatch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Within the prefix.
-    InPrefix {
+    Prefix {
         /// The number of its bytes that are written.
         offset: usize,
     },
     /// Within a frame, or right before it.
-    InFrame {
+    Frame {
         /// The number of frames that are completely written.
         frames: usize,
         /// The number of bytes of the next frame that are written.
         offset: usize,
     },
     /// Within the stream's end, or right before it.
-    InEnd {
+    End {
         /// The number of frames, all of which are written.
         frames: usize,
         /// The number of bytes of the end that are written.
@@ -205,11 +205,11 @@ impl Stop {
     /// Returns the remainder of a batch that was filled with `prefix`, `frames` and the stream's `end`.
     pub fn remainder(self, prefix: PartialWrite, mut frames: Merge<'_>, end: &[u8]) -> Remainder {
         let (count, offset) = match self {
-            Self::InPrefix { offset } => {
+            Self::Prefix { offset } => {
                 return Remainder { partial: prefix.advance(offset), frames: 0, cursor: frames.cursor };
             }
-            Self::InFrame { frames, offset } => (frames, offset),
-            Self::InEnd { frames: count, offset } => {
+            Self::Frame { frames, offset } => (frames, offset),
+            Self::End { frames: count, offset } => {
                 frames.by_ref().take(count).for_each(drop);
                 let partial = PartialWrite::Own(end.into(), offset);
                 return Remainder { partial, frames: count, cursor: frames.cursor };
