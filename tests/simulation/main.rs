@@ -43,6 +43,8 @@ mod oracle;
 mod parser;
 mod requester;
 mod restarts;
+mod revocation;
+mod script;
 mod slow_clients;
 mod storage;
 mod streams;
