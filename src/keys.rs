@@ -54,7 +54,9 @@ impl fmt::Display for KeyFileError {
         write!(f, "the {role} {name} file {} ", path.display())?;
         match (cause, kind) {
             (Cause::Read(ReadError::Io(error)), _) => write!(f, "can't be read: {error}"),
-            (Cause::Read(ReadError::NotRegular), _) => f.write_str("is not a regular file; use a regular file"),
+            (Cause::Read(ReadError::NotRegular), _) => {
+                f.write_str("is not a regular file (a pipe or a device can't be used)")
+            }
             (Cause::Read(ReadError::TooLong), FileKind::Secret) => {
                 write!(f, "is longer than {} KiB; it must contain only the secret", MAX_SECRET_FILE >> 10)
             }
@@ -124,7 +126,7 @@ fn load_with_previous(
     Ok((read(path)?, previous))
 }
 
-/// Reads a file that contains a role's secret, without one line end at its end.
+/// Reads a file that contains a role's secret, without a trailing newline.
 pub fn read_secret_file(role: Role, path: &Path) -> Result<Secret, KeyFileError> {
     let failed = |cause| KeyFileError { role, kind: FileKind::Secret, path: path.to_owned(), cause };
     let bytes = read_regular(path, MAX_SECRET_FILE).map_err(|error| failed(Cause::Read(error)))?;

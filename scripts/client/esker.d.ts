@@ -58,8 +58,8 @@ export interface CommonOptions {
   /** Reconnects after this many milliseconds without data; 45 000 by default. Must be longer than the broker's heartbeat. */
   silence?: number | undefined;
   /**
-   * Polls if no byte of a stream has arrived after this many milliseconds; 5 000 by default, and Infinity never polls. Streams
-   * are tried again after ten minutes, when the network returns, and as soon as a poll shows that bytes are passed on.
+   * Polls if no byte of a stream arrives within this many milliseconds; 5 000 by default, `Infinity` to never poll. The module
+   * switches back to streams after ten minutes, after an `online` event, or when a poll shows that the network no longer buffers.
    */
   pollAfter?: number | undefined;
   /** Closes the stream when aborted. */

@@ -5,7 +5,7 @@ vcl 4.1;
 # "write-proxy-v2 = on", which connects to the second of the addresses here:
 #   varnishd -a :80 -a tls=/run/varnish.sock,PROXY,mode=660,user=varnish,group=_hitch -f /etc/varnish/esker.vcl
 #     -p feature=+http2 -p h2_max_concurrent_streams=128 -p thread_pool_max=4096
-# Each stream takes a thread of at most thread_pools (2) times thread_pool_max (5000), and with HTTP/2 so does each connection.
+# Each stream takes a thread of at most thread_pools (2) times thread_pool_max (5000), and with HTTP/2, each connection takes one more.
 # Adapt the server name and the broker's address.
 
 import std;
@@ -47,7 +47,8 @@ sub vcl_synth {
 }
 
 sub vcl_backend_error {
-    # While the broker is not running, tell a page to come back: any other status than 200 would end its EventSource.
+    # While the broker is not running, streams get 200 and a reconnection time: any other status would stop an EventSource
+    # permanently.
     if (bereq.url ~ "^/(subscribe/|events)") {
         set beresp.status = 200;
         set beresp.http.Content-Type = "text/event-stream";

@@ -87,7 +87,7 @@ impl Revoked {
         Ok(Self { revocation, second })
     }
 
-    /// Has the engine tell the other brokers, or the store tell later runs. `done` is called then.
+    /// Stores the revocation in the engine or in the database, and then calls `done`.
     pub fn keep(self, service: &Service, done: impl FnOnce(Result<Self, RevokeError>) + Send + 'static) {
         match (&service.engine, &service.store) {
             (Some(engine), _) => {
@@ -112,9 +112,10 @@ impl Revoked {
 pub enum RevokeError {
     /// The broker requires no tokens.
     NoTokens,
-    /// This broker refuses the tokens, but the engine has not told the others. Revoke them again.
+    /// This broker rejects the tokens, but the engine has not stored the revocation, so other brokers may accept them.
+    /// Repeat the call.
     Engine(EngineError),
-    /// This broker refuses the tokens, but it is not stored that it does. Revoke them again.
+    /// This broker rejects the tokens until it restarts, because the revocation was not stored. Repeat the call.
     Store(StoreError),
 }
 
@@ -157,7 +158,7 @@ pub fn timed_out(context: Context<'_>) -> Problem {
     }
 }
 
-/// Returns the response when the engine has told the other brokers, or the store has it, or they can't.
+/// Returns the response once the revocation is stored, or has failed.
 pub fn response(kept: Result<Revoked, RevokeError>) -> Response {
     match kept {
         Ok(Revoked { revocation, second }) => accepted(&revocation, second),

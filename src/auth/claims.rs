@@ -51,7 +51,7 @@ impl RawClaims {
         self.sub.as_ref().and_then(Value::as_str)
     }
 
-    /// Returns what the token can be revoked by. A token without `iat` counts as issued before every revocation.
+    /// Returns the token's identity for revocation. A token without `iat` counts as issued before every revocation.
     fn identity(&self, revocations: &Revocations) -> Result<TokenIdentity, AuthError> {
         let issued = parse_seconds(self.iat.as_ref(), AuthError::IssuedAt)?.unwrap_or(0);
         let id = self.jti.as_ref().map(|id| id.as_str().ok_or(AuthError::TokenId)).transpose()?;

@@ -122,7 +122,10 @@ impl fmt::Display for AuthError {
                 write!(f, "the token's `{claim}` must be a JSON list of topics, or of prefixes ending in *")
             }
             Self::Audience(expected) => {
-                write!(f, "the token's `aud` is for another audience; leave it out, or set it to {expected:?}")
+                write!(
+                    f,
+                    "the token's `aud` does not include the expected audience; leave it out, or set it to {expected:?}"
+                )
             }
             Self::Issuer(expected) => {
                 write!(f, "the token's `iss` is another issuer; get a token from {expected:?}, exactly as written")

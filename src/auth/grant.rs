@@ -17,7 +17,7 @@ pub struct Grant {
 pub struct Validity {
     /// When the token expires, in seconds since the Unix epoch.
     pub expires: Option<u64>,
-    /// What the token can be revoked by.
+    /// The token's identity for revocation.
     pub token: Option<TokenIdentity>,
 }
 
@@ -49,7 +49,7 @@ impl Grant {
         Self { names: Names::Listed(patterns.collect()), validity, principal: None }
     }
 
-    /// Sets what the token can be revoked by.
+    /// Sets the token's identity for revocation.
     pub(super) fn with_identity(self, identity: TokenIdentity) -> Self {
         Self { validity: Validity { token: Some(identity), ..self.validity }, ..self }
     }

@@ -73,7 +73,7 @@ impl fmt::Display for KeyError {
             Self::JwkSecret => f.write_str(
                 "is a JSON Web Key, not a secret; use `publisher_key` or `subscriber_key` with the file of a JWK Set",
             ),
-            Self::Json => f.write_str("is not a JWK Set: it is not valid JSON; is it complete?"),
+            Self::Json => f.write_str("is not a valid JWK Set: its JSON is invalid or incomplete; fetch it again"),
             Self::NoJwk => f.write_str(
                 "is JSON, but has no key; use a JWK Set, which has a list of `keys`, from the address that the issuer \
                  calls jwks_uri",

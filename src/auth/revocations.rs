@@ -1,11 +1,10 @@
 //! Tokens that are revoked before they expire: all that a `sub` had at a moment, or one by its `jti`. A table of hashes with a
 //! bound: when it is full, the oldest entries are replaced by a time, and all tokens issued before it are refused.
 //!
-//! A revoked token is refused, and the streams that it has opened end, also one that is opened at the same moment:
-//! [`Revocations::revoke`] changes the table, then its number, and then wakes the workers. A worker asks
-//! [`Revocations::is_revoked`] as it registers a stream, and compares the number in each loop iteration, when no stream is
-//! between the two. If the answer is no, the table changes later, and so does its number: the worker has not seen that number
-//! yet, and when it does, it finds the stream among those registered.
+//! A revoked token is rejected, and its streams end, even one that is opened at the same moment. [`Revocations::revoke`] changes
+//! the table, then increments its number, then wakes the workers. A worker checks [`Revocations::is_revoked`] when it registers
+//! a stream, and compares the number in each loop iteration. If the check finds nothing, the change comes later, and so does the
+//! new number: the worker then finds the stream among the registered ones.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +21,7 @@ const EVICTED_FRACTION: usize = 64;
 /// Tokens issued in this second or later count as issued in it: half the bytes of a `u64` reach the year 2106.
 const MAX_SECOND: u32 = u32::MAX - 2;
 
-/// What a token can be revoked by: keyed hashes of its `sub` and `jti`, which are 0 if it has none, and when it was issued.
+/// Identifies a token for revocation: keyed hashes of its `sub` and `jti` (0 if absent), and when it was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenIdentity {
     /// The hash of its `sub`.
@@ -115,7 +114,7 @@ impl Revocations {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Returns what a token with these claims can be revoked by.
+    /// Returns the identity for revocation of a token with these claims.
     pub fn identify(&self, subject: Option<&str>, id: Option<&str>, issued: u64) -> TokenIdentity {
         let hash = |kind, name: Option<&str>| name.map_or(0, |name| self.hash(kind, name));
         let issued = u32::try_from(issued).unwrap_or(MAX_SECOND).min(MAX_SECOND);

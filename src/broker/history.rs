@@ -29,7 +29,7 @@ pub(super) fn restore(records: &Opening, hub: &Hub, clock: &Clock) {
 }
 
 fn log_discarded(why: &SnapshotError) {
-    log::warn!("the saved history is discarded, because {why}; {CONSEQUENCE}");
+    log::warn!("discarding the saved history: {why}; {CONSEQUENCE}");
 }
 
 /// Closes the store, and leaves the history in its data directory. `until` is when it must be done, in the clock's milliseconds.

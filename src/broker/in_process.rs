@@ -125,8 +125,8 @@ impl Broker {
         Subscription::start(&self.service.0, &topics.map_err(SubscribeError::Topic)?, from)
     }
 
-    /// Revokes tokens, as `POST /revoke` does: they are refused from now on, and their streams end. With an engine, all brokers
-    /// revoke them; otherwise the broker still does after a restart, if its records are stored in a directory.
+    /// Revokes tokens, as `POST /revoke` does: they are rejected from now on, and their streams end. With an engine, this applies
+    /// to all brokers; otherwise it survives a restart if records are stored in a directory.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -140,7 +140,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the broker requires no tokens. Otherwise it refuses the tokens also after an error, but perhaps no other one does.
+    /// If the broker requires no tokens, or if the revocation can't be stored. In the second case, this broker rejects the
+    /// tokens, but other brokers, or this one after a restart, may accept them.
     pub fn revoke(&self, revocation: Revocation) -> Result<(), RevokeError> {
         let service = &self.service.0;
         let revoked = Revoked::begin(revocation, self.clock.now().unix_seconds(), service)?;

@@ -68,8 +68,10 @@ fn ignore_file_size_signal() -> std::io::Result<()> {
 
 fn reload(broker: &Broker) {
     match broker.reload_keys() {
-        Ok(true) => log::info!("the key files were reloaded"),
-        Ok(false) => log::warn!("there are no key files to reload; another secret requires a restart"),
+        Ok(true) => log::info!("the key and secret files were reloaded"),
+        Ok(false) => log::warn!(
+            "there are no key or secret files to reload; to change a secret in a variable, restart the broker"
+        ),
         Err(error) => log::error!("{error}; the previous keys stay in use"),
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Option<Stri
     }
 }
 
-/// Returns the contents of a file, without one line end at its end.
+/// Returns the contents of a file, without a trailing newline.
 fn read_file(path: &Path) -> Result<String, UsageError> {
     let failed = |why: &str| UsageError::new(format!("{PASSWORD_FILE}: the file {} {why}", path.display()));
     let bytes = read_regular(path, MAX_FILE).map_err(|error| match error {

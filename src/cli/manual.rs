@@ -21,7 +21,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("ESKER_PUBLISHER_SECRET, ESKER_SUBSCRIBER_SECRET", "HMAC secrets of at least 32 bytes, instead of key files."),
     (
         "ESKER_PUBLISHER_SECRET_FILE, ESKER_SUBSCRIBER_SECRET_FILE",
-        "The paths of files that contain the secrets; one line end at the end of a file is ignored.",
+        "The paths of files that contain the secrets; a trailing newline is ignored.",
     ),
     (
         "ESKER_PUBLISHER_SECRET_PREVIOUS, ESKER_SUBSCRIBER_SECRET_PREVIOUS",
@@ -29,7 +29,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ),
     (
         "ESKER_ENGINE_PASSWORD, ESKER_ENGINE_PASSWORD_FILE",
-        "The engine's password, or the path of a file that contains it; one line end at the end of the file is ignored.",
+        "The engine's password, or the path of a file that contains it; a trailing newline is ignored.",
     ),
     (
         "PORT",
@@ -52,13 +52,14 @@ const VARIABLES: &[(&str, &str)] = &[
 
 const FILES: &[(&str, &str)] = &[
     ("esker-data/records.db", "The records, a SQLite database; --data chooses another directory."),
+    ("esker-data/history.snapshot", "The history of topics while the broker is stopped."),
     (
         "FILE.previous",
         "The previous keys, next to the key file or secret file FILE; tokens signed with them are still accepted.",
     ),
     ("/etc/default/esker", "Environment variables for the service, if esker was installed as a package."),
     ("/etc/esker/secrets.env", "The service's secrets, generated when the package is installed."),
-    ("/var/lib/esker", "The service's records."),
+    ("/var/lib/esker", "The service's data directory."),
 ];
 
 const STATUSES: &[(&str, &str)] = &[
@@ -70,10 +71,10 @@ const STATUSES: &[(&str, &str)] = &[
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Ends all streams, at once or spread over the time of --drain, completes running requests and exits, within 10 \
+        "Ends all streams, at once or spread over the time of --drain, completes running requests, saves the history of topics and exits, within 10 \
          seconds after that time. A second signal exits immediately.",
     ),
-    ("SIGHUP", "Reloads the files of keys and secrets."),
+    ("SIGHUP", "Reloads key files and secret files."),
     ("SIGXFSZ", "Ignored: a write beyond the file size limit fails like a write to a full disk."),
 ];
 

@@ -93,7 +93,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         short: None,
         value: "ADDR",
         default: "none",
-        help: "address for metrics, stats and health",
+        help: "address for metrics, topics and health",
         effect: Effect::Value(|config, text| parse_address(text).map(|address| config.admin(address))),
     },
     Opt {
@@ -469,7 +469,7 @@ pub(super) fn help_text() -> String {
         "  -h, --help                      print this help\n  -V, --version                   print the version\n\n\
          Instead of key files, ESKER_PUBLISHER_SECRET and ESKER_SUBSCRIBER_SECRET can\n\
          hold HMAC secrets of at least 32 bytes, or with _FILE added, name files with\n\
-         secrets. SIGHUP reloads these and key files.\n\
+         secrets. SIGHUP reloads secret files and key files.\n\
          With --no-auth, only web pages from this machine have access; --origin '*'\n\
          allows all. TIME takes ms s m h, SIZE takes K M G. Every option has an\n\
          environment variable (--history-age: ESKER_HISTORY_AGE); the command line\n\

@@ -11,7 +11,7 @@ use crate::http::access_log::AccessLogFormat;
 pub struct AccessLog {
     /// The format of its lines.
     pub format: AccessLogFormat,
-    /// Takes a line with its line end. Called by workers, so it must not block.
+    /// Receives a line, including its newline. Called by workers, so it must not block.
     pub write: Arc<dyn Fn(String) + Send + Sync>,
 }
 

@@ -131,35 +131,41 @@ impl Limit {
     fn advice(self) -> &'static str {
         match self {
             Self::Connections => {
-                "new connections wait, and idle ones are closed for them; raise it and the descriptor limit (ulimit -n), or \
+                "new connections wait, and idle ones are closed for them; raise the limit and the descriptor limit (ulimit -n), or \
                  limit each client with --max-connections-per-ip"
             }
             Self::AdminConnections => "new connections wait; find out which monitor leaves them open",
             Self::Accepting => "new connections wait in the backlog; raise the descriptor limit (ulimit -n)",
             Self::ConnectionsPerAddress => {
-                "more connections from that address are closed; raise it if many clients share an address"
+                "further connections from that address are closed; raise the limit if many clients share an address"
             }
             Self::Subscribers => {
-                "more streams end at once, and their clients reconnect after 5 to 15 s; raise it, or add brokers"
+                "further streams end immediately, and their clients reconnect after 5 to 15 s; raise the limit, or add \
+                 brokers"
             }
             Self::SubscribersPerSub => {
-                "more streams of that sub end at once; find out which client leaves streams open, or raise it"
+                "further streams of that sub end immediately; find out which client leaves streams open, or raise the limit"
             }
-            Self::Topics => "new topics are refused; raise it, or find out who invents topics",
-            Self::RecordNames => "more such streams end at once; raise --latest-bytes, or limit streams to fewer names",
+            Self::Topics => "new topics are refused; raise the limit, or find out which client creates so many topics",
+            Self::RecordNames => {
+                "further such streams end immediately; raise --latest-bytes, or limit streams to fewer names"
+            }
             Self::History => {
-                "events are evicted before --history-age, and clients that resume later get a gap; raise it, or shorten \
+                "events are evicted before --history-age, and clients that resume later get a gap; raise the limit, or shorten \
                  --history-age"
             }
-            Self::LatestRecords => "inserts are refused; raise it, or use fewer names",
-            Self::PublishRate => "that publisher gets 429; raise it, or let the publisher send less",
+            Self::LatestRecords => "inserts are refused; raise the limit, or use fewer names",
+            Self::PublishRate => "that publisher gets 429; raise the limit, or make the publisher send less",
             Self::Tokens => "their clients get 401 or 403; check the keys, the clocks and what the tokens allow",
             Self::Verifications => {
-                "its tokens wait, or are refused; someone there sends forged tokens, or signs with an old key"
+                "new tokens from that address are delayed or rejected; a client there sends forged tokens, or signs with an \
+                 old key"
             }
             Self::Bodies => "large bodies are refused; find out who sends many at once",
             Self::Pages => "audits are refused; find out who requests many at once, and reads them slowly",
-            Self::Unread => "the connections that have read nothing for longest are closed",
+            Self::Unread => {
+                "the connections that have read nothing for longest are closed; find out which clients don't read their responses"
+            }
             Self::Backlog => "publishes wait and are then refused; the broker needs more CPU time, or more threads",
             Self::Inserts => "inserts are refused; the disk is too slow for them",
             Self::Engine => "publishes and inserts are refused; the engine is too slow for them",

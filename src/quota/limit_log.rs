@@ -129,7 +129,7 @@ impl Entry {
     fn log_over(&self, reached: Reached) {
         let Description { name, over, .. } = &self.description;
         let (count, time, quiet) = (reached.refusals, seconds(reached.millis), QUIET_MILLIS / 1000);
-        log::warn!("{name} {over}: {count} times in {time}, and not in the last {quiet} s");
+        log::warn!("{name} {over} ({count} times in {time}, none in the last {quiet} s)");
     }
 }
 

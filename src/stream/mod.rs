@@ -74,12 +74,12 @@ impl PendingSubscription {
         Self { age_limit, ..self }
     }
 
-    /// Adds what the stream's token can be revoked by.
+    /// Adds the identity of the stream's token.
     pub(crate) fn with_token(self, token: Option<TokenIdentity>) -> Self {
         Self { token, ..self }
     }
 
-    /// Returns what the stream's token can be revoked by.
+    /// Returns the identity of the stream's token.
     pub(crate) fn token(&self) -> Option<TokenIdentity> {
         self.token
     }

@@ -26,7 +26,7 @@ pub(crate) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>, ReadError> 
     if bytes.len() as u64 > max { Err(ReadError::TooLong) } else { Ok(bytes) }
 }
 
-/// Returns a text without one line end at its end, which editors and `echo` add.
+/// Returns a text without a trailing newline, which editors and `echo` add.
 pub(crate) fn strip_line_end(text: &[u8]) -> &[u8] {
     let line = text.strip_suffix(b"\n").unwrap_or(text);
     line.strip_suffix(b"\r").unwrap_or(line)

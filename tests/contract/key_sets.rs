@@ -126,8 +126,8 @@ fn invalid_sets_are_refused_at_startup() {
     let many = vec![key.clone(); 33];
     let padded = with(key.clone(), &json!({"x5c": ["A".repeat(200_000)]}));
     for (content, part) in [
-        ("{".to_owned(), "not valid JSON"),
-        (json!({"keys": [key]}).to_string().replace('}', ""), "not valid JSON"),
+        ("{".to_owned(), "invalid or incomplete"),
+        (json!({"keys": [key]}).to_string().replace('}', ""), "invalid or incomplete"),
         ("{}".into(), "has no key"),
         (json!({"keys": []}).to_string(), "has no key"),
         (json!({"keys": {"1": key}}).to_string(), "has no key"),

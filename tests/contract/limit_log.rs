@@ -35,14 +35,14 @@ type Expected<'a> = (&'a str, &'a str);
 
 /// Waits until none of the limits is reached any more, and checks that each has two warnings.
 fn assert_pairs(broker: &Broker, expected: &[Expected<'_>]) {
-    let ends = [" is no longer reached: ", " are no longer refused: "];
+    let ends = [" is no longer reached (", " are no longer refused ("];
     let count_ends = |log: &str| log.lines().filter(|line| ends.iter().any(|end| line.contains(end))).count();
     let log = broker.log_until(|log| count_ends(log) >= expected.len());
     for (name, first) in expected {
         let lines: Vec<_> = log.lines().filter(|line| line.contains(&format!("] {name}"))).collect();
         let [reached, over] = lines[..] else { panic!("{name}: {log}") };
         assert!(reached.contains(" WARN ") && reached.contains(first), "{reached}");
-        assert!(over.contains(" WARN ") && over.contains(", and not in the last 10 s"), "{over}");
+        assert!(over.contains(" WARN ") && over.contains(", none in the last 10 s)"), "{over}");
     }
     assert_eq!(log.matches(" WARN ").count(), 2 * expected.len(), "{log}");
     assert!(!log.contains("eyJ"), "a token: {log}");
@@ -134,6 +134,6 @@ fn each_limit_is_logged_once_when_it_is_reached_and_once_when_it_is_over() {
         ],
     );
     assert_pairs(&per_address, &[("--max-connections-per-ip 1 ", "(first: 127.0.0.1); ")]);
-    let over = connections.log_until(|log| log.contains("--max-connections 1 is no longer reached: "));
+    let over = connections.log_until(|log| log.contains("--max-connections 1 is no longer reached ("));
     assert_eq!(over.matches(" WARN ").count(), 1, "{over}");
 }

@@ -312,7 +312,7 @@ fn discard(dir: &TempDir, position: &str) -> String {
     let broker = Broker::start_reading_log(&["--data", &data], &mut log);
     assert!(is_gap(&first_after(&broker, "topicone1", position)));
     assert_eq!(history_files(dir), [""; 0]);
-    let line = log.lines().find(|line| line.contains("the saved history is discarded"));
+    let line = log.lines().find(|line| line.contains("discarding the saved history"));
     let line = line.unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("WARN") && line.contains("get a gap"), "{line}");
     line.to_owned()

@@ -27,7 +27,7 @@ pub struct Subscribers<S> {
     expiries: Expiries,
     /// When they reach their maximum age.
     ages: Expiries,
-    /// What their tokens can be revoked by.
+    /// The identities of their tokens, for revocation.
     tokens: StreamTokens,
     permits: Permits,
     /// Subscribers that are behind and whose sockets may have room. A removed subscriber stays until its turn and is then
@@ -182,7 +182,7 @@ impl<S> Subscribers<S> {
         self.ages.set(key, second);
     }
 
-    /// Sets what the token of a subscriber can be revoked by.
+    /// Sets the identity of a subscriber's token, for revocation.
     pub fn set_token(&mut self, key: SubscriberKey, token: Option<TokenIdentity>) {
         self.tokens.set(key, token);
     }

@@ -1,6 +1,6 @@
-//! What the tokens of streams can be revoked by, so that the streams end with them. Lists take 4 bytes per subscriber, 8 more
-//! if tokens have a `sub`, and 8 more if they have a `jti`; nothing if no tokens are required. They are scanned, in slices,
-//! when tokens are revoked.
+//! The identities of streams' tokens, so that the streams end when their tokens are revoked. Lists take 4 bytes per
+//! subscriber, 8 more if tokens have a `sub`, and 8 more if they have a `jti`; nothing if no tokens are required. They are
+//! scanned, in slices, when tokens are revoked.
 
 use crate::auth::{Recent, Revocations, TokenIdentity};
 use crate::stream::keys::SubscriberKey;
@@ -38,7 +38,7 @@ struct Scan {
 }
 
 impl StreamTokens {
-    /// Sets what the token of a subscriber's stream can be revoked by.
+    /// Sets the identity of the token of a subscriber's stream.
     pub fn set(&mut self, key: SubscriberKey, token: Option<TokenIdentity>) {
         let Some(TokenIdentity { subject, id, issued }) = token else { return };
         put(&mut self.issued, key, issued, ABSENT);

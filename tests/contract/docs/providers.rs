@@ -135,6 +135,6 @@ fn the_cron_line_fetches_a_set() {
     provider.answer("200 OK", new_set.to_string());
     let output = run();
     assert!(output.status.success() && is_silent(&output), "{output:?}");
-    broker.wait_for_log("the key files were reloaded");
+    broker.wait_for_log("the key and secret files were reloaded");
     assert_eq!((file(), status(&old, "old"), status(&new, "new")), (new_set.to_string(), 200, 200));
 }

@@ -47,7 +47,7 @@ fn every_language_signs_valid_tokens() {
 // Copied verbatim from the guide.
 fn esker_token(secret: &str, topics: &[&str], seconds: u64) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is set").as_secs();
-    let claims = serde_json::json!({"topics": topics, "exp": now + seconds}).to_string();
+    let claims = serde_json::json!({"topics": topics, "iat": now, "exp": now + seconds}).to_string();
     let signed = [r#"{"alg":"HS256","typ":"JWT"}"#, &claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, signed.as_bytes())))
