@@ -5,7 +5,7 @@ use crate::net::Socket;
 use crate::sse::{Framing, stream};
 use crate::stream::budget::cost;
 use crate::stream::keys::SubscriberKey;
-use crate::stream::polls::{closing_after, last_bytes};
+use crate::stream::polls::{closing_after, last_bytes, may_end_at};
 use crate::stream::replica::{Replica, Source};
 use crate::stream::subscriber::{Closing, PartialWrite, SendState, WriteOutcome};
 use crate::stream::write_batch::{Merge, WriteBatch};
@@ -48,7 +48,7 @@ impl<S: Socket> Streams<S> {
             true => batch.fill_with_prefix(prefix, cursor),
             false => batch.fill(prefix, Merge::new(replica, source, cursor), framing),
         }
-        if let Some(poll) = group.poll().filter(|_| batch.frames() > 0) {
+        if let Some(poll) = group.poll().filter(|_| batch.frames() > 0 && may_end_at(batch.to(), replica, source)) {
             batch.end_with(last.insert(last_bytes(poll, batch.to(), framing)));
         }
         let (bytes, is_behind) = (batch.bytes(), has_gap || batch.is_truncated());
@@ -72,7 +72,8 @@ impl<S: Socket> Streams<S> {
                 let remainder = stop.remainder(prefix, frames, last.as_deref().unwrap_or_default());
                 counters.add_write(remainder.frames, written);
                 subscriber.advance_to(remainder.cursor);
-                let closing = last.map_or(Closing::No, |_| closing_after(stop, remainder.frames));
+                let ends = last.is_some() && may_end_at(remainder.cursor, replica, source);
+                let closing = if ends { closing_after(stop, remainder.frames) } else { Closing::No };
                 self.block_behind(key, SendState { partial: remainder.partial, closing, ..state });
             }
             WriteOutcome::Gone => self.remove(key, Close::Peer),

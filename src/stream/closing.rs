@@ -9,6 +9,7 @@ use crate::net::Socket;
 use crate::sse::{Frame, Framing, stream};
 use crate::stream::budget::CHECKS_PER_ITERATION;
 use crate::stream::keys::SubscriberKey;
+use crate::stream::polls;
 use crate::stream::subscriber::{Closing, Ending, PartialWrite, SendState, WriteOutcome};
 use crate::stream::{Close, Streams};
 
@@ -90,8 +91,8 @@ impl<S: Socket> Streams<S> {
     fn begin_closing(&mut self, key: SubscriberKey, ending: Ending, unix_seconds: u64, now: u32) {
         let state = self.subscribers.take_state(key).unwrap_or_default();
         let closing = match state.closing {
-            Closing::No | Closing::FinalPending(Ending::Polled) => Closing::FinalPending(ending),
-            Closing::FinalStarted(Ending::Polled) => Closing::FinalStarted(ending),
+            Closing::No | Closing::FinalPending(Ending::Polled | Ending::Idle) => Closing::FinalPending(ending),
+            Closing::FinalStarted(Ending::Polled | Ending::Idle) => Closing::FinalStarted(ending),
             // Its grace is over.
             Closing::FinalPending(first) | Closing::FinalStarted(first) => return self.remove(key, first.into()),
         };
@@ -114,7 +115,10 @@ impl<S: Socket> Streams<S> {
         let is_retained = |frame: &Frame| replica.has(group.source(), frame);
         let last = match state.closing {
             Closing::FinalStarted(_) => Vec::new(),
-            Closing::No | Closing::FinalPending(_) => last_bytes(ending, group.framing()),
+            Closing::No | Closing::FinalPending(_) => match (ending, group.poll()) {
+                (Ending::Polled, Some(poll)) => polls::last_bytes(poll, subscriber.cursor(), group.framing()),
+                _ => last_bytes(ending, group.framing()),
+            },
         };
         let partial = state.partial.bytes(group.framing());
         let (partial_len, bytes) = (partial.len(), partial.len() + last.len());
@@ -154,7 +158,7 @@ fn last_bytes(ending: Ending, framing: Framing) -> Vec<u8> {
     match ending {
         Ending::Expired => stream::expired(TOKEN_EXPIRED, framing),
         Ending::Revoked => stream::expired(TOKEN_REVOKED, framing),
-        Ending::Aged | Ending::Polled => stream::end(framing).to_vec(),
+        Ending::Aged | Ending::Polled | Ending::Idle => stream::end(framing).to_vec(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::stream::Streams;
 use crate::stream::fanout::PassEnd;
 use crate::stream::group::Poll;
 use crate::stream::keys::{GroupKey, SubscriberKey};
+use crate::stream::replica::{Replica, Source};
 use crate::stream::subscriber::{Closing, Ending, SendState};
 use crate::stream::write_batch::Stop;
 
@@ -32,12 +33,18 @@ impl<S: Socket> Streams<S> {
     /// Ends a poll that has got nothing.
     pub(super) fn end_poll(&mut self, key: SubscriberKey, now: u32) {
         self.remove_from_ready_set(key);
-        let state = SendState { closing: Closing::FinalPending(Ending::Polled), ..SendState::default() };
-        self.send_final(key, state, Ending::Polled, now);
+        let state = SendState { closing: Closing::FinalPending(Ending::Idle), ..SendState::default() };
+        self.send_final(key, state, Ending::Idle, now);
     }
 }
 
-/// Returns what a poll ends with in the write that carries its first events, the last of which has this id. Streams of
+/// Returns whether a poll may end with the event that has this id. If later events are no longer retained, as one topic may
+/// retain older events than another, the next poll would get a gap and the same events again, and so would all that follow.
+pub fn may_end_at(id: u64, replica: &Replica, source: &Source) -> bool {
+    !replica.has_unreported_gap(source, id, &[])
+}
+
+/// Returns what a poll ends with, if the last event that it got, or the position that it began with, has this id. Streams of
 /// records are never primed.
 pub fn last_bytes(poll: Poll, id: u64, framing: Framing) -> Vec<u8> {
     let mut out = Vec::new();

@@ -86,8 +86,12 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with_limits(LIMITS)
+    }
+
+    fn with_limits(limits: HubLimits) -> Self {
         let (outbox, inbox) = inbox(Box::new(|| {}));
-        let hub = Arc::new(Hub::following(LIMITS, vec![outbox], 1));
+        let hub = Arc::new(Hub::following(limits, vec![outbox], 1));
         let streams = Streams::new(Arc::clone(&hub), 0, inbox);
         Self { hub, streams }
     }

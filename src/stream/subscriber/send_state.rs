@@ -67,8 +67,10 @@ pub enum Ending {
     Revoked,
     /// It has reached its maximum age.
     Aged,
-    /// It was a poll that has got its events, or its time is over.
+    /// It was a poll that has got its events.
     Polled,
+    /// It was a poll that has got nothing until its first heartbeat was due.
+    Idle,
 }
 
 impl From<Ending> for Close {
@@ -77,7 +79,7 @@ impl From<Ending> for Close {
             Ending::Expired => Self::Expired,
             Ending::Revoked => Self::Revoked,
             Ending::Aged => Self::Aged,
-            Ending::Polled => Self::Polled,
+            Ending::Polled | Ending::Idle => Self::Polled,
         }
     }
 }
