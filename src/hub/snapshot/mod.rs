@@ -107,6 +107,8 @@ impl Hub {
             }
         };
         self.retain(state, slot, frame);
+        // The present limits may not even allow this event.
+        state.retire_if_idle(slot);
     }
 }
 

@@ -200,6 +200,9 @@ fn the_present_limits_apply() {
         assert!((0..4).all(|topic| judge(hub, &[topic], &ids[topic].to_string()).0.is_some()));
         assert!((16..20).all(|step| judge(hub, &[step % 4], &ids[step].to_string()).0.is_none()));
     }
+    let none = restored(HubLimits { events_per_topic: 0, ..LIMITS });
+    assert_eq!((none.counts().topics, none.counts().history_events), (0, 0));
+    assert!((0..20).all(|step| judge(&none, &[step % 4], &ids[step].to_string()).0.is_some() == (step < 16)));
     let narrow = restored(HubLimits { topics: 3, ..LIMITS });
     assert_eq!((narrow.counts().topics, narrow.counts().history_events), (3, 15));
     assert!(judge(&narrow, &[0], &ids[0].to_string()).0.is_none());
