@@ -92,7 +92,7 @@ impl Revoked {
         match (&service.engine, &service.store) {
             (Some(engine), _) => {
                 let revocation = self.revocation.clone();
-                // Each broker refuses by the later of the two times.
+                // This broker rejects by the later of the two times, and the others by that of the engine.
                 engine.revoke(&revocation, move |told| match told {
                     Ok(second) => done(Ok(Self { second: second.max(self.second), ..self })),
                     Err(error) => done(Err(RevokeError::Engine(error))),

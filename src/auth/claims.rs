@@ -1,49 +1,77 @@
 //! The claims of a token whose signature is valid (RFC 7519 section 4). Their types are checked first, then the times.
 
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer as _;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{AuthError, ClaimRules, Grant, Principal, Revocations, TokenIdentity};
 
-/// The claims that the broker uses, with their types unchecked. A repeated claim is an error, because two readers could
-/// disagree about its value (RFC 7519 section 4). A claim that is `null` counts as present.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// The claims that the broker uses, with their types unchecked. A claim that is `null` counts as present.
+#[derive(Debug, Default)]
 pub(super) struct RawClaims {
-    #[serde(deserialize_with = "present")]
     exp: Option<Value>,
-    #[serde(deserialize_with = "present")]
     nbf: Option<Value>,
-    #[serde(deserialize_with = "present")]
     aud: Option<Value>,
-    #[serde(deserialize_with = "present")]
     iss: Option<Value>,
-    #[serde(deserialize_with = "present")]
     sub: Option<Value>,
-    #[serde(deserialize_with = "present")]
     topics: Option<Value>,
-    #[serde(deserialize_with = "present")]
     iat: Option<Value>,
-    #[serde(deserialize_with = "present")]
     jti: Option<Value>,
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+/// Reads claims, of which the one with this name lists topics.
+struct ReadClaims<'a> {
+    topics_claim: &'a str,
+}
+
+impl<'de> Visitor<'de> for ReadClaims<'_> {
+    type Value = RawClaims;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    /// A repeated claim is an error, because two readers could disagree about its value (RFC 7519 section 4).
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<RawClaims, A::Error> {
+        let mut claims = RawClaims::default();
+        while let Some(name) = members.next_key::<String>()? {
+            match claims.claim(&name, self.topics_claim) {
+                None => drop(members.next_value::<IgnoredAny>()?),
+                Some(claim) => {
+                    if claim.replace(members.next_value()?).is_some() {
+                        return Err(A::Error::custom("repeated claim"));
+                    }
+                }
+            }
+        }
+        Ok(claims)
+    }
 }
 
 impl RawClaims {
     /// Reads the claims of a token, which are a JSON object.
     pub(super) fn read(json: &RawValue, rules: &ClaimRules) -> Result<Self, AuthError> {
-        let claims: Self = serde_json::from_str(json.get()).map_err(|_| AuthError::Claims)?;
-        if &*rules.topics_claim == ClaimRules::TOPICS {
-            return Ok(claims);
-        }
-        let topics = rules.find_topics(json).map_err(|_| AuthError::Claims)?;
-        Ok(Self { topics, ..claims })
+        let reader = ReadClaims { topics_claim: &rules.topics_claim };
+        serde_json::Deserializer::from_str(json.get()).deserialize_map(reader).map_err(|_| AuthError::Claims)
+    }
+
+    /// Returns the claim with this name, if the broker uses it.
+    fn claim(&mut self, name: &str, topics_claim: &str) -> Option<&mut Option<Value>> {
+        Some(match name {
+            _ if name == topics_claim => &mut self.topics,
+            "exp" => &mut self.exp,
+            "nbf" => &mut self.nbf,
+            "aud" => &mut self.aud,
+            "iss" => &mut self.iss,
+            "sub" => &mut self.sub,
+            "iat" => &mut self.iat,
+            "jti" => &mut self.jti,
+            _ => return None,
+        })
     }
 
     /// Returns `sub`, if it is a string.
@@ -53,7 +81,7 @@ impl RawClaims {
 
     /// Returns the token's identity for revocation. A token without `iat` counts as issued before every revocation.
     fn identity(&self, revocations: &Revocations) -> Result<TokenIdentity, AuthError> {
-        let issued = parse_seconds(self.iat.as_ref(), AuthError::IssuedAt)?.unwrap_or(0);
+        let issued = self.iat.as_ref().map_or(Ok(0), parse_issued)?;
         let id = self.jti.as_ref().map(|id| id.as_str().ok_or(AuthError::TokenId)).transpose()?;
         Ok(revocations.identify(self.subject(), id, issued))
     }
@@ -114,6 +142,12 @@ fn parse_seconds(claim: Option<&Value>, error: AuthError) -> Result<Option<u64>,
     }
 }
 
+/// Parses `iat`, whose fraction of a second does not count: some issuers write one.
+fn parse_issued(claim: &Value) -> Result<u64, AuthError> {
+    let seconds = claim.as_u64().or_else(|| claim.as_f64().map(|seconds| seconds as u64));
+    seconds.ok_or(AuthError::IssuedAt)
+}
+
 /// Returns whether `aud` is absent or names this audience (RFC 7519 section 4.1.3).
 fn is_for(claim: Option<&Value>, audience: &str) -> bool {
     let is_us = |value: &Value| value == audience;
@@ -161,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_in_the_claim_with_the_literal_name() {
+        let find = |name: &str, claims: &str| {
+            let rules = ClaimRules { topics_claim: name.into(), ..ClaimRules::default() };
+            RawClaims::read(&RawValue::from_string(claims.to_owned()).unwrap(), &rules).map(|claims| claims.topics)
+        };
+        let claims = r#"{"a":{"b":1},"a.b":[2],"cognito:groups":null,"https:\/\/x\/topics":3,"topics":4}"#;
+        assert_eq!(find("a.b", claims), Ok(Some(json!([2]))));
+        assert_eq!(find("cognito:groups", claims), Ok(Some(Value::Null)));
+        assert_eq!(find("https://x/topics", claims), Ok(Some(json!(3))));
+        assert_eq!(find("topics", claims), Ok(Some(json!(4))));
+        assert_eq!(find("b", claims), Ok(None));
+        for invalid in ["[]", "5", "\"b\"", r#"{"b":1,"\u0062":1}"#, r#"{"exp":1,"exp":1}"#] {
+            assert_eq!(find("b", invalid), Err(AuthError::Claims), "{invalid}");
+        }
+    }
+
+    #[test]
     fn only_not_before_has_a_leeway() {
         let with = |exp: u64, nbf: u64| evaluate(&json!({"exp": exp, "nbf": nbf, "sub": "greeting1"}));
         assert_eq!(with(1001, 1005).map(|grant| grant.expires()), Ok(Some(1001)));
@@ -178,7 +229,13 @@ mod tests {
         for bad in [json!("2000"), json!(2000.0), json!(1e300), json!(null), json!(true), json!([2000]), json!({})] {
             assert_eq!(evaluate(&json!({ "exp": bad })), Err(AuthError::Expiry), "{bad}");
             assert_eq!(evaluate(&json!({"exp": 2000, "nbf": bad})), Err(AuthError::NotBefore), "{bad}");
-            assert_eq!(evaluate(&json!({"exp": 2000, "iat": bad})), Err(AuthError::IssuedAt), "{bad}");
+            if !bad.is_number() {
+                assert_eq!(evaluate(&json!({"exp": 2000, "iat": bad})), Err(AuthError::IssuedAt), "{bad}");
+            }
+        }
+        for (issued, second) in [(json!(7), 7), (json!(7.9), 7), (json!(-1), 0), (json!(-0.5), 0)] {
+            let grant = evaluate(&json!({"exp": 2000, "iat": issued})).unwrap();
+            assert_eq!(grant.validity().token.unwrap().issued, second, "{issued}");
         }
         assert_eq!(evaluate(&json!({"sub": "greeting1"})), Err(AuthError::Expiry));
         assert_eq!(evaluate(&json!({"exp": -5})), Err(AuthError::Expired { at: 0, now: NOW }));

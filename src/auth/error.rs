@@ -30,7 +30,7 @@ pub enum AuthError {
     Expiry,
     /// `nbf` is not a whole number.
     NotBefore,
-    /// `iat` is not a whole number.
+    /// `iat` is not a number.
     IssuedAt,
     /// `sub` is not a string.
     Subject,
@@ -115,7 +115,7 @@ impl fmt::Display for AuthError {
             ),
             Self::Expiry => f.write_str("the token must have `exp`: whole seconds since 1970, as a JSON number"),
             Self::NotBefore => f.write_str("the token's `nbf` must be whole seconds since 1970, as a JSON number"),
-            Self::IssuedAt => f.write_str("the token's `iat` must be whole seconds since 1970, as a JSON number"),
+            Self::IssuedAt => f.write_str("the token's `iat` must be seconds since 1970, as a JSON number"),
             Self::Subject => f.write_str("the token's `sub` must be one topic, as a JSON string"),
             Self::TokenId => f.write_str("the token's `jti` must be a JSON string"),
             Self::Topics(claim) => {

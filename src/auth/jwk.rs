@@ -6,7 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
-use simple_asn1::{ASN1Block, BigInt, BigUint};
 
 use super::{Key, KeyError};
 
@@ -14,6 +13,9 @@ use super::{Key, KeyError};
 pub(super) const MAX_KEYS: usize = 32;
 /// The first byte of an uncompressed point on a curve.
 const UNCOMPRESSED: u8 = 4;
+/// The tags of an integer and of a sequence in DER.
+const DER_INTEGER: u8 = 0x02;
+const DER_SEQUENCE: u8 = 0x30;
 
 /// A key of a JWK Set that verifies no tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,13 +146,34 @@ fn read_bytes(jwk: &Value, name: &str) -> Result<Vec<u8>, Unusable> {
 
 /// Reads an RSA key and converts it to an `RSAPublicKey` in DER (RFC 8017 appendix A.1.1), as it is in PEM.
 fn read_rsa(jwk: &Value) -> Result<Key, Unusable> {
-    let read = |name| Ok(ASN1Block::Integer(0, BigInt::from(BigUint::from_bytes_be(&read_bytes(jwk, name)?))));
-    let sequence = ASN1Block::Sequence(0, vec![read("n")?, read("e")?]);
-    let der = simple_asn1::to_der(&sequence).map_err(|_| Unusable::Malformed)?;
-    Key::rsa(DecodingKey::from_rsa_der(&der)).map_err(|error| match error {
+    let (modulus, exponent) = (read_number(jwk, "n")?, read_number(jwk, "e")?);
+    let numbers = [der(DER_INTEGER, &modulus), der(DER_INTEGER, &exponent)].concat();
+    Key::rsa(DecodingKey::from_rsa_der(&der(DER_SEQUENCE, &numbers))).map_err(|error| match error {
         KeyError::RsaBits(_) => Unusable::RsaSize,
         _ => Unusable::Malformed,
     })
+}
+
+/// Reads a positive number as the content of an integer in DER: without leading zeros but for one where the first bit would
+/// otherwise be a sign.
+fn read_number(jwk: &Value, name: &str) -> Result<Vec<u8>, Unusable> {
+    let bytes = read_bytes(jwk, name)?;
+    let start = bytes.iter().position(|&byte| byte != 0).ok_or(Unusable::Malformed)?;
+    let sign: &[u8] = if bytes[start] < 0x80 { &[] } else { &[0] };
+    Ok([sign, &bytes[start..]].concat())
+}
+
+/// Encodes a value in DER (X.690 section 8.1): its tag, its length and its content.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant = &length[length.iter().take_while(|&&byte| byte == 0).count()..];
+    let mut out = vec![tag];
+    if content.len() >= 0x80 {
+        out.push(0x80 | significant.len() as u8);
+    }
+    out.extend_from_slice(if content.is_empty() { &[0] } else { significant });
+    out.extend_from_slice(content);
+    out
 }
 
 fn read_ec(jwk: &Value) -> Result<Key, Unusable> {
@@ -199,6 +222,7 @@ pub(super) fn algorithm(name: &str) -> Option<(Algorithm, &'static str)> {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use simple_asn1::{ASN1Block, BigInt, BigUint};
 
     use super::*;
 
@@ -264,7 +288,7 @@ mod tests {
             (with(ec(), &json!({"crv": "secp256k1"})), "`crv`", false),
             (with(ed(), &json!({"crv": "X25519"})), "`crv`", false),
             (with(rsa(), &json!({"n": short})), "2048", true),
-            (with(rsa(), &json!({"n": ""})), "2048", true),
+            (with(rsa(), &json!({"n": ""})), "invalid", true),
             (with(rsa(), &json!({"n": "+/"})), "invalid", true),
             (with(rsa(), &json!({"e": 65537})), "invalid", true),
             (with(rsa(), &json!({"kid": 5})), "invalid", true),
@@ -315,6 +339,18 @@ mod tests {
     }
 
     proptest! {
+        /// Compares with another encoder.
+        #[test]
+        fn rsa_keys_are_encoded_in_der(n in proptest::collection::vec(any::<u8>(), 1..600), e in 1..u32::MAX) {
+            let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+            let jwk = json!({"n": encode(&n), "e": encode(&e.to_be_bytes())});
+            prop_assume!(n.iter().any(|&byte| byte != 0));
+            let numbers = ["n", "e"].map(|name| der(DER_INTEGER, &read_number(&jwk, name).unwrap())).concat();
+            let block = |bytes: &[u8]| ASN1Block::Integer(0, BigInt::from(BigUint::from_bytes_be(bytes)));
+            let other = ASN1Block::Sequence(0, vec![block(&n), block(&e.to_be_bytes())]);
+            prop_assert_eq!(der(DER_SEQUENCE, &numbers), simple_asn1::to_der(&other).unwrap());
+        }
+
         /// Keys whose members have any value are used or refused; nothing panics.
         #[test]
         fn any_set_is_parsed(

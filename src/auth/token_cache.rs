@@ -88,9 +88,10 @@ impl CachedTokens {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::value::RawValue;
 
     use super::*;
+    use crate::auth::claims::RawClaims;
     use crate::auth::{ClaimRules, Key, Revocations, Secret};
 
     fn keyring() -> Arc<Keyring> {
@@ -99,8 +100,8 @@ mod tests {
 
     #[test]
     fn the_cache_is_bounded_and_replacing_keys_empties_it() {
-        let raw = serde_json::from_value(json!({"exp": 5})).unwrap();
-        let claims = Claims::parse(&raw, &ClaimRules::default(), &Revocations::default());
+        let (json, rules) = (RawValue::from_string(r#"{"exp": 5}"#.to_owned()).unwrap(), ClaimRules::default());
+        let claims = Claims::parse(&RawClaims::read(&json, &rules).unwrap(), &rules, &Revocations::default());
         let (mut cache, keys) = (TokenCache::default(), keyring());
         for number in 0..1000_usize {
             cache.for_keyring(Role::Publisher, &keys).insert(&number.to_le_bytes(), claims.clone());

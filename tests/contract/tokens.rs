@@ -89,7 +89,7 @@ fn names_prefixes_and_the_asterisk_allow_what_they_match() {
         json!({"topics": ["topicone1*"]}),
         json!({"topics": ["*"]}),
         json!({"sub": "topictwo2", "topics": ["topicone1"]}),
-        json!({"sub": "topicone1", "topics": [], "aud": ["esker", "another"], "nbf": now(), "iss": 5, "jti": {}}),
+        json!({"sub": "topicone1", "topics": [], "aud": ["esker", "another"], "nbf": now(), "iss": 5, "jti": "x"}),
     ] {
         let token = bearer(&subscriber_token(&claims));
         for target in ["/subscribe/topicone1", "/subscribe/TopicOne1", "/subscribe/topicone%31"] {
