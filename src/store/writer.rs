@@ -231,13 +231,15 @@ impl Writer {
 impl Writer {
     /// Stores the revocations that are queued. On a full disk as well: they fit into the space that inserts leave free.
     fn store_revocations(&mut self) {
-        let revokes = self.queue.take_revokes();
-        if revokes.is_empty() {
-            return;
+        loop {
+            let revokes = self.queue.take_revokes();
+            if revokes.is_empty() {
+                return;
+            }
+            let new: Vec<_> = revokes.iter().map(|Revoke { text, second, .. }| (text.clone(), *second)).collect();
+            let stored = self.write_revocations(&new);
+            revokes.into_iter().for_each(|revoke| revoke.completion.send(stored));
         }
-        let new: Vec<_> = revokes.iter().map(|Revoke { text, second, .. }| (text.clone(), *second)).collect();
-        let stored = self.write_revocations(&new);
-        revokes.into_iter().for_each(|revoke| revoke.completion.send(stored));
     }
 
     fn write_revocations(&mut self, new: &[(String, u64)]) -> Result<(), StoreError> {
