@@ -43,7 +43,7 @@ fn warn_about(settings: &Settings) {
         );
     }
     if let Access::Tokens { publisher, subscriber } = &settings.access
-        && publisher == subscriber
+        && (publisher.source == subscriber.source || publisher.accepts(&subscriber.source))
     {
         log::warn!("publishers and subscribers have the same key, so a subscriber token also allows publishing");
     }

@@ -111,6 +111,13 @@ pub struct RoleKey {
     pub previous: Option<Secret>,
 }
 
+impl RoleKey {
+    /// Returns whether the previous secret is this one.
+    pub fn accepts(&self, source: &KeySource) -> bool {
+        matches!((&self.previous, source), (Some(previous), KeySource::Secret(secret)) if previous == secret)
+    }
+}
+
 /// Where a role's keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
