@@ -115,6 +115,7 @@ impl Plan {
     pub fn note_body_limit(&self, context: Context<'_>) {
         match self {
             Self::Publish(request) => request.note_body_limit(context),
+            Self::Revoke(_) => context.note_limit(Limit::Bodies, &"POST /revoke"),
             _ => context.note_limit(Limit::Bodies, &insert::REQUEST),
         }
     }

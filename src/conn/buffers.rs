@@ -71,7 +71,7 @@ impl<S: Stream> Connections<S> {
                 return;
             }
             cx.metrics().unread_closed.count(Unread::Memory as usize);
-            let context = cx.request_context(self.slab[key].role, self.slab[key].address);
+            let context = cx.request_context(self.slab[key].role, self.slab[key].client_address());
             cx.service.limits.refuse(Limit::Unread, cx.now.millis, || Some(context.client()));
             self.close(key, cx);
         }
