@@ -19,6 +19,7 @@ pub(super) const NGINX: Recipe = Recipe {
         ("worker_rlimit_nofile 131072;", ""),
         ("worker_connections 65536;", "worker_connections 1024;"),
         ("/var/log/nginx/access.log", "access"),
+        ("/var/log/nginx/error.log", "error"),
         ("listen 80;", "listen 127.0.0.1:{plain};"),
         ("listen [::]:80;", "listen [::1]:{plain};"),
         ("listen 443 ", "listen 127.0.0.1:{port} "),
