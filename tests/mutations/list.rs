@@ -316,8 +316,8 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Invariant(6)],
         "hub/retain.rs",
         &[(
-            "        while state.feeds.bytes() > self.limits.bytes {\n            self.evict_oldest(state, slot);\n        }\n",
-            "",
+            "        while state.feeds.bytes() > self.limits.bytes {\n",
+            "        while false && state.feeds.bytes() > self.limits.bytes {\n",
         )],
     ),
     change(

@@ -112,8 +112,8 @@ fn polls_of_several_topics_make_progress_where_one_retains_older_events() {
             fixture.iterate_until_idle();
             assert!(fixture.has_ended(&client), "room for {room} bytes");
             let text = String::from_utf8(client.pipe.0.borrow().received.clone()).unwrap();
-            let ids = text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse::<u64>().ok());
-            let before = std::mem::replace(&mut position, ids.clone().last().unwrap());
+            let ids: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+            let before = std::mem::replace(&mut position, *ids.last().unwrap());
             assert!(position > before, "room for {room} bytes, after {before}: {text}");
             received.extend(ids);
         }
