@@ -339,7 +339,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "poll-that-stays",
         &[Contract("a poll ends with its first events")],
         "stream/catch_up.rs",
-        &[("group.poll().filter(|_| batch.frames() > 0)", "group.poll().filter(|_| batch.frames() > 99)")],
+        &[("group.poll().filter(|_| batch.frames() > 0 && ", "group.poll().filter(|_| batch.frames() > 99 && ")],
     ),
     change(
         "poll-forgets-who-is-due",

@@ -183,6 +183,10 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         {
             return self.fetch(entry);
         }
+        if self.lacks_records(&entry) {
+            self.entries.push_front(entry);
+            return self.fail(&LogError::Broken("it does not have all records that its log refers to".into()));
+        }
         let has_gap = std::mem::take(&mut self.has_gap);
         if !std::mem::replace(&mut self.has_begun, true) {
             self.follow.begin(entry.id);

@@ -57,6 +57,15 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         }
     }
 
+    /// Returns whether records that an entry refers to were not there when they were read, as after FLUSHALL. They are not passed
+    /// over before all records are loaded anew, because a replica that is promoted may still have them.
+    pub(super) fn lacks_records(&self, entry: &Entry) -> bool {
+        let Some(last) = last_record(entry).filter(|&last| last > self.loaded_at) else { return false };
+        let known = self.records_through.max(entry.id.saturating_sub(1));
+        let is_new = |record: &&Record| record.id > known && record.id <= last;
+        (self.fetched.records.iter().filter(is_new).count() as u64) < last.saturating_sub(known)
+    }
+
     /// Reads some of the newest records.
     pub(super) fn load_records(&mut self, mut load: Load) {
         let Some(log) = &mut self.log else {
