@@ -1,4 +1,4 @@
-//! The history of topics across a restart: a broker that stops cleanly leaves it in a file of its data directory, and the next
+//! The history of topics across a restart: a broker that stops cleanly saves it to a file in its data directory, and the next
 //! one continues from it.
 
 use std::io::{self, ErrorKind, Write};
@@ -10,7 +10,7 @@ use crate::store::{Opening, Store};
 /// What a restart without the history means.
 const CONSEQUENCE: &str = "subscribers that resume from an earlier position get a gap";
 
-/// Continues from the history that the last run has left in the data directory, if it stopped cleanly. The file is removed in any
+/// Continues from the history that the last run has saved in the data directory, if it stopped cleanly. The file is removed in any
 /// case.
 pub(super) fn restore(records: &Opening, hub: &Hub, clock: &Clock) {
     let begin = clock.elapsed_micros();
@@ -32,7 +32,7 @@ fn log_discarded(why: &SnapshotError) {
     log::warn!("discarding the saved history: {why}; {CONSEQUENCE}");
 }
 
-/// Closes the store, and leaves the history in its data directory. `until` is when it must be done, in the clock's milliseconds.
+/// Closes the store, and saves the history in its data directory. `until` is when it must be done, in the clock's milliseconds.
 pub(super) fn close_store(store: &Store, hub: &Hub, clock: &Clock, until: u64) {
     let begin = clock.elapsed_micros();
     let mut counts = SnapshotCounts::default();

@@ -20,7 +20,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const PORT: u16 = 3000;
 /// The default burst: the events of this many seconds at the rate.
 const BURST_SECONDS: usize = 10;
-/// The longest drain: whoever stops a broker waits for it.
+/// The longest drain: an operator who stops a broker waits for it.
 const MAX_DRAIN: Duration = Duration::from_secs(3_600);
 /// Connections that subscribers can't use by default, so that publishers can still connect.
 const CONNECTIONS_FOR_REQUESTS: usize = 64;

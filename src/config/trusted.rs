@@ -1,4 +1,4 @@
-//! The proxies whose `X-Forwarded-For` is believed. Independent of HTTP and of sockets.
+//! The proxies whose `X-Forwarded-For` is trusted. Independent of HTTP and of sockets.
 
 use std::net::IpAddr;
 use std::str::FromStr;

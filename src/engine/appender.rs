@@ -12,7 +12,7 @@
 //!    ▼                                                        ▼
 //!  outcome unknown                                       append again
 //! ```
-//! Revocations of tokens take a shorter way: one may be stored twice, so whoever gets no answer just repeats it.
+//! Revocations of tokens take a shorter way: one may be stored twice, so a caller that gets no answer can safely repeat it.
 //!
 //! [`Log::hello`] ends the session of the broken connection, so whatever it has sent and has not arrived yet is refused.
 
@@ -44,7 +44,7 @@ pub struct Appender<C: Connect> {
     /// The batch that is being appended.
     batch: Option<Batch>,
     pulse_at: u64,
-    /// When to tell the other brokers of this one again, and to ask which tokens they have revoked.
+    /// When to announce this broker again, and to ask which tokens they have revoked.
     register_at: u64,
     /// The time of the newest revocation that was read over this connection. A new one reads all of them again: its server may
     /// have lost some, and have others with times before those.

@@ -53,8 +53,8 @@ impl<K: Reactor> Worker<K> {
         }
     }
 
-    /// Looks again whether the token of a stream is revoked, as the stream becomes one of those that are looked at when tokens
-    /// are. Any moment may have passed since its request was authorized.
+    /// Checks again whether the stream's token is revoked, because time has passed since the request was authorized. From now on,
+    /// revocations find the stream among the registered ones.
     fn check_revoked(&self, pending: PendingSubscription) -> PendingSubscription {
         if self.cx.service.auth.is_revoked(pending.token()) { pending.revoked() } else { pending }
     }

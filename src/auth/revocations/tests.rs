@@ -97,7 +97,7 @@ fn refuses(all: &[(Act, u64)], (subject, id, issued): Token, is_full: bool) -> b
 
 proptest! {
     /// Compares with a list that is never shortened. A table with room refuses the same tokens; a full one also those
-    /// that were issued before its time. Whoever asks for changes now and then finds all streams whose tokens are refused.
+    /// that were issued before its time. A reader that asks for changes now and then finds all streams whose tokens are refused.
     #[test]
     fn no_revoked_token_is_accepted(max in 1..9_usize, acts in prop::collection::vec((act(), any::<bool>()), 0..60)) {
         let table = Revocations::with_max(max);

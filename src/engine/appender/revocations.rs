@@ -1,5 +1,5 @@
-//! Stores revocations of tokens in the log, and applies those of all brokers. A revocation may be stored twice, so whoever gets no
-//! answer just repeats it.
+//! Stores revocations of tokens in the log, and applies those of all brokers. A revocation may be stored twice, so a caller that
+//! gets no answer can safely repeat it.
 
 use super::{Appender, Link};
 use crate::auth::{MAX_REVOCATIONS, Revocation, Revocations};

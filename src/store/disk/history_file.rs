@@ -1,4 +1,4 @@
-//! The file in which a broker that stops cleanly leaves its history for the next start. It is complete or does not exist: it
+//! The file in which a broker that stops cleanly saves its history for the next start. It is complete or does not exist: it
 //! is written under another name, synced, and then renamed. A start removes it before it reads it, so that it is used once
 //! even if that start crashes. Independent of its content.
 
