@@ -219,10 +219,17 @@ async function noticesDeparture(browser) {
 }
 
 async function redirects() {
-  const response = await new Promise((resolve, reject) => {
+  const request = () => new Promise((resolve, reject) => {
     get({ port: plain, host: "127.0.0.1", path: "/healthz", headers: { host: NAME } }, resolve).once("error", reject);
   });
+  let response = await request();
   response.resume();
+  // Traefik's answer until it has read its configuration.
+  for (let tries = 0; response.statusCode === 404 && tries < 100; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    response = await request();
+    response.resume();
+  }
   assert.ok([301, 302, 308].includes(response.statusCode), String(response.statusCode));
   assert.ok(response.headers.location.startsWith(`https://${NAME}`), response.headers.location);
 }
