@@ -304,7 +304,9 @@ fn refused_connections_are_counted() {
     let broker = Broker::start(&["--heartbeat", "200ms"]);
     let mut inside = begin_request(&broker);
     let open = complete_and_begin(&mut inside).value("process_open_fds");
-    assert!((6.0..100.0).contains(&open), "{open}");
+    // It may have inherited some, so the number is compared with the kernel's.
+    let counted = broker.descriptors() as f64;
+    assert!(open >= 6.0 && (open - counted).abs() <= 2.0, "{open}, {counted}");
     broker.limit_descriptors(3);
     let _waits = broker.connect();
     let metrics = wait_for_refusal(&mut inside, "descriptors");
