@@ -118,7 +118,7 @@ withBroker("why there is no list is shown", { tokens: true, environment: SECRETS
   await page.locator("#topics-result button").click();
   await give({ sub: "topicone1" });
   await tab(page, "Topics");
-  await says(page, "#topics-result", /^403 the token is valid, but its `sub` and `topics` don't allow stats/);
+  await says(page, "#topics-result", /^403 the token is valid, but its `sub` and its list of topics don't allow stats/);
   assert.equal(await page.locator("#topics-count").textContent(), "");
   await tab(page, "Tokens");
   await give({ sub: "stats" });
