@@ -154,7 +154,7 @@ fn read_rsa(jwk: &Value) -> Result<Key, Unusable> {
     })
 }
 
-/// Reads a positive number as the content of an integer in DER: without leading zeros but for one where the first bit would
+/// Reads a positive number as the content of an integer in DER: without leading zeros, except one where the first bit would
 /// otherwise be a sign.
 fn read_number(jwk: &Value, name: &str) -> Result<Vec<u8>, Unusable> {
     let bytes = read_bytes(jwk, name)?;
