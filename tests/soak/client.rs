@@ -3,8 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 use crate::socket::connect_to;
@@ -54,13 +55,16 @@ pub struct Client<'w> {
     /// The `Authorization` field.
     pass: String,
     socket: Option<TcpStream>,
+    /// When the last response arrived, or the connection was opened.
+    used: Instant,
     unread: Vec<u8>,
 }
 
 impl<'w> Client<'w> {
     /// Creates a client, which connects with its first request.
     pub fn new(peer: &'w dyn Peer, token: &str) -> Self {
-        Self { peer, made_in: 0, pass: format!("Authorization: Bearer {token}\r\n"), socket: None, unread: Vec::new() }
+        let pass = format!("Authorization: Bearer {token}\r\n");
+        Self { peer, made_in: 0, pass, socket: None, used: Instant::now(), unread: Vec::new() }
     }
 
     pub fn get(&mut self, target: &str) -> Outcome {
@@ -102,9 +106,10 @@ impl<'w> Client<'w> {
         self.unread.clear();
     }
 
-    /// Connects to the running broker, unless it is connected. Returns false if that fails.
+    /// Connects to the running broker, unless it is connected. Returns false if that fails. As HTTP clients do, does not use a
+    /// connection again that the broker has closed while it was idle.
     pub fn connect(&mut self) -> bool {
-        if self.made_in != self.peer.generation() {
+        if self.made_in != self.peer.generation() || self.socket.as_ref().is_some_and(|socket| !is_open(socket)) {
             self.close();
         }
         if self.socket.is_none() {
@@ -114,6 +119,7 @@ impl<'w> Client<'w> {
                 return false;
             }
             self.socket = Some(socket);
+            self.used = Instant::now();
         }
         true
     }
@@ -127,9 +133,11 @@ impl<'w> Client<'w> {
         if !self.connect() {
             return Outcome::Unsent;
         }
+        let idle = self.used.elapsed();
         let sent = self.send(request);
         match self.response() {
             Ok(response) => {
+                self.used = Instant::now();
                 if !sent || response.head.contains("\nConnection: close") {
                     self.close();
                 }
@@ -137,7 +145,7 @@ impl<'w> Client<'w> {
             }
             Err(why) => {
                 self.close();
-                Outcome::Broken(why)
+                Outcome::Broken(format!("{why}; it was sent after {idle:?}"))
             }
         }
     }
@@ -190,6 +198,12 @@ impl<'w> Client<'w> {
             }
         }
     }
+}
+
+/// Returns whether the peer has neither closed the connection nor sent anything: no response is due.
+fn is_open(socket: &TcpStream) -> bool {
+    let mut pending = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut pending, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
 }
 
 /// Makes closing the socket reset the connection.
