@@ -72,12 +72,15 @@ pub mod cli;
 #[doc(hidden)]
 pub mod logging;
 
+pub use api::erase::EraseError;
 pub use api::revoke::RevokeError;
 pub use auth::{KeyError, Revocation, RevocationError, Role};
 pub use broker::{
     Broker, InsertError, PublishError, Published, ReceiveError, Received, ReceivedEvent, StartError, StartFrom,
     SubscribeError, Subscription, run,
 };
+#[cfg(any(feature = "records", feature = "engine"))]
+pub use broker::{Insert, Inserted};
 #[cfg(feature = "cli")]
 pub use cli::EnvError;
 pub use config::{Config, ConfigError, ListenAddress, ParseAddressError};
@@ -106,6 +109,8 @@ pub mod internals {
         pub use crate::net::*;
     }
     pub mod records {
+        pub use crate::records::progress::Silent;
+        pub use crate::records::retention::Retention as VersionRetention;
         pub use crate::records::*;
     }
     pub mod sim {

@@ -74,14 +74,16 @@ fn describe(error: &StartError) -> String {
     if cli::is_usage(error) { with_advice(&cli::describe(error), "esker --help") } else { cli::describe(error) }
 }
 
-/// Runs a command on records. Its output goes to standard output, and its summary to standard error.
+/// Runs a command on records. Its output goes to standard output, and its summary to standard error, unless it is quiet.
 fn run_tool(tool: &RecordTool) -> ExitCode {
     warn(tool.warning());
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let end = tool.run(&mut std::io::stdin().lock(), &mut output);
     match end {
         Ok(ToolEnd::Done(text)) => {
-            let _ = writeln!(std::io::stderr(), "{text}");
+            if !tool.is_quiet() {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
             ExitCode::SUCCESS
         }
         Ok(ToolEnd::Faulty(text)) => fail(&text, 1),

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use esker::{
-    AccessLogFormat, Broker, Config, ConfigError, Event, EventError, InsertError, ListenAddress, ParseTopicError,
-    PublishError, ReceiveError, Received, ReceivedEvent, StartError, StartFrom, SubscribeError, Subscription,
+    AccessLogFormat, Broker, Config, ConfigError, Event, EventError, Insert, InsertError, ListenAddress,
+    ParseTopicError, PublishError, ReceiveError, Received, ReceivedEvent, StartError, StartFrom, SubscribeError,
+    Subscription,
 };
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
@@ -179,6 +180,27 @@ fn publishes_are_refused_with_a_reason() {
     assert_eq!(refused("no-topic", &Event::new("")), PublishError::Topic(ParseTopicError::Character('-')));
     assert_eq!(refused("greeting1", &Event::new("").id("a\n")), PublishError::Event(EventError::Id));
     assert!(refused("no-topic", &Event::new("")).to_string().contains("8 to 64"));
+}
+
+#[test]
+fn conditional_inserts_and_keys_have_typed_results() {
+    let broker = start();
+    let user = |json| Insert::new("user", json);
+    assert_eq!(broker.insert_if(&user("1").exists()), Err(InsertError::Conflict { newest: None }));
+    assert_eq!(broker.insert_if(&user("1").newest_is(7)), Err(InsertError::Conflict { newest: None }));
+    let first = broker.insert_if(&user("1").absent().idempotency_key("a")).unwrap();
+    assert!(!first.is_duplicate);
+    let conflict = Err(InsertError::Conflict { newest: Some(first.id) });
+    assert_eq!(
+        [broker.insert_if(&user("2").absent()), broker.insert_if(&user("2").newest_is(7))],
+        [conflict.clone(), conflict]
+    );
+    let again = broker.insert_if(&user("1").absent().idempotency_key("a")).unwrap();
+    assert_eq!((again.id, again.is_duplicate), (first.id, true));
+    assert_eq!(broker.insert_if(&Insert::new("other", "1").idempotency_key("a")), Err(InsertError::KeyReused));
+    assert_eq!(broker.insert_if(&user("1").idempotency_key("\n")), Err(InsertError::Key));
+    let second = broker.insert_if(&user("2").newest_is(first.id)).unwrap();
+    assert!(second.id > first.id && broker.insert_if(&user("3").exists()).unwrap().id > second.id);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `GET /audit/{event}` and `GET /audit?event=`: returns all versions of a record, oldest first, in pages.
 
+use std::sync::Arc;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::authorize::{authorize, require_name};
-use super::insert::store_problem;
+use super::insert::{late, store_problem};
 use super::query::{number, page_limit};
 use super::record::check_name;
 use super::{Context, Plan, RECORDS};
@@ -44,18 +46,24 @@ pub enum NameSource {
 }
 
 pub(super) fn plan(in_path: Option<&str>, head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
+    let (name, name_source) = record_name(in_path, head)?;
+    let grant = authorize(Role::Subscriber, head, context)?;
+    require_name(&grant, RECORDS)?;
+    let after = number(head, "after")?.unwrap_or(0);
+    let limit = page_limit(head, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let query = PageQuery { name, after, limit };
+    let client = Client::from(context.address);
+    Ok(Plan::Audit(Request { query, name_source, client, validity: grant.validity() }))
+}
+
+/// Returns the record's name, which is in the path or in the query.
+pub(super) fn record_name(in_path: Option<&str>, head: &Head<'_>) -> Result<(Arc<str>, NameSource), Problem> {
     let (name, name_source) = match in_path {
         Some(name) => (check_segments(name)?.to_owned(), NameSource::Path),
         None => (name_in_query(head)?, NameSource::Query),
     };
     check_name(&name)?;
-    let grant = authorize(Role::Subscriber, head, context)?;
-    require_name(&grant, RECORDS)?;
-    let after = number(head, "after")?.unwrap_or(0);
-    let limit = page_limit(head, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let query = PageQuery { name: name.into(), after, limit };
-    let client = Client::from(context.address);
-    Ok(Plan::Audit(Request { query, name_source, client, validity: grant.validity() }))
+    Ok((name.into(), name_source))
 }
 
 /// Refuses `.` and `..` segments. Clients and proxies resolve them (RFC 3986 section 5.2.4), so the name that arrives may not
@@ -64,7 +72,7 @@ fn check_segments(name: &str) -> Result<&str, Problem> {
     if name.split('/').all(|segment| !matches!(segment, "." | "..")) {
         return Ok(name);
     }
-    let detail = "the name in the path has a . or .. segment, which proxies and clients resolve; use GET \
+    let detail = "the name in the path has a . or .. segment, which proxies and clients resolve; use \
                   /audit?event=NAME instead";
     Err(Problem::bad_request(detail))
 }
@@ -73,11 +81,9 @@ fn name_in_query(head: &Head<'_>) -> Result<String, Problem> {
     let mut names = head.target.query.all("event")?;
     match (names.pop(), names.is_empty()) {
         (Some(name), true) => Ok(name),
-        (None, _) => {
-            Err(Problem::bad_request("the record's name is missing: use GET /audit/NAME or GET /audit?event=NAME"))
-        }
+        (None, _) => Err(Problem::bad_request("the record's name is missing: use /audit/NAME or /audit?event=NAME")),
         (Some(_), false) => Err(Problem::bad_request(
-            "the query parameter event is repeated; an audit is for one record, so send it once",
+            "the query parameter event is repeated; the request is for one record, so send it once",
         )),
     }
 }
@@ -91,7 +97,7 @@ pub fn engine_problem(error: &EngineError) -> Problem {
 pub fn timed_out(context: Context<'_>) -> Problem {
     match &context.service.engine {
         Some(_) => engine_problem(&EngineError::Busy),
-        None => store_problem(StoreError::Busy),
+        None => store_problem(late(context)),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::http::{Head, Problem};
 use crate::hub::TopicName;
 
 /// The query parameter that may contain a token (RFC 6750 section 2.3 calls it `access_token`).
-const PARAMETER: &str = "token";
+pub(super) const PARAMETER: &str = "token";
 
 /// The seconds after which a client whose token was not verified should try again. Other clients of its address may be waiting.
 const RETRY_AFTER: u32 = 5;
@@ -120,7 +120,8 @@ pub(super) fn is_token_refused(problem: &Problem) -> bool {
 
 /// Returns 403 unless the grant allows the topic.
 pub(super) fn require_topic(grant: &Grant, topic: &TopicName) -> Result<(), Problem> {
-    if grant.allows_topic(topic.as_str()) { Ok(()) } else { Err(forbidden(topic.as_str())) }
+    // The name is checked to be UTF-8 whenever it is needed as text.
+    if grant.is_unrestricted() || grant.allows_topic(topic.as_str()) { Ok(()) } else { Err(forbidden(topic.as_str())) }
 }
 
 /// Returns 403 unless the grant allows a name that is not a topic, such as `stats`.

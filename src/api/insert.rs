@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::authorize::{authorize, require_name};
 use super::body::{Body, check_coding};
+use super::conditions;
 use super::rate_limit::{check_rate, peek_rate};
 use super::record;
 use super::{Context, Deferred, Outcome, Plan, RECORDS, publish};
@@ -15,7 +16,8 @@ use crate::http::head::is_media_type;
 use crate::http::{Head, Problem, Response};
 use crate::metrics::InsertRefusal;
 use crate::quota::Limit;
-use crate::store::StoreError;
+use crate::records::insert::{Condition, IdempotencyKey, InsertOutcome, InsertRequest};
+use crate::store::{Health, HeldBy, StoreError, UNLOCK};
 
 /// The seconds after which to repeat an insert that found the engine's queue full.
 const BUSY_SECONDS: u32 = 1;
@@ -24,6 +26,9 @@ const AWAY_SECONDS: u32 = 5;
 
 /// The seconds after which to repeat an insert that an operator has to make possible.
 const REFUSED_SECONDS: u32 = 60;
+
+const KEY_REUSED: &str = "nothing was stored, because the Idempotency-Key was used within the last 24 hours for a \
+                          record with another name (event); use a new key for each record";
 
 /// The request line for the log.
 pub(super) const REQUEST: &str = "POST /insert";
@@ -34,6 +39,10 @@ pub struct Request {
     /// How long the token is valid.
     pub(super) validity: Validity,
     pub(super) principal: Option<Principal>,
+    /// On which condition the record is stored.
+    condition: Condition,
+    /// Identifies a repetition of the request.
+    key: Option<IdempotencyKey>,
 }
 
 pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
@@ -53,10 +62,11 @@ pub(super) fn plan(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Proble
              {\"event\":<name>,\"data\":<any JSON>}",
         ));
     }
-    Ok(Plan::Insert(Request { validity: grant.validity(), principal: grant.principal() }))
+    let (condition, key) = conditions::parse(&head.conditions)?;
+    Ok(Plan::Insert(Request { validity: grant.validity(), principal: grant.principal(), condition, key }))
 }
 
-pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -> Outcome {
+pub(super) fn finish(request: Request, body: &Body<'_>, context: Context<'_>) -> Outcome {
     if context.service.is_draining() {
         return Outcome::Respond(refused(InsertRefusal::Draining, super::draining(), context).into());
     }
@@ -72,12 +82,15 @@ pub(super) fn finish(request: &Request, body: &Body<'_>, context: Context<'_>) -
         Err(problem) => return Outcome::Respond(refused(InsertRefusal::Invalid, problem, context).into()),
     };
     match check_rate(request.principal, 1, context) {
-        Ok(()) => Outcome::Deferred(Deferred::Insert(record)),
+        Ok(()) => {
+            let Request { condition, key, .. } = request;
+            Outcome::Deferred(Deferred::Insert(InsertRequest { record, condition, key }))
+        }
         Err(problem) => Outcome::Respond(refused(InsertRefusal::Rate, problem, context).into()),
     }
 }
 
-/// Counts and logs an insert that does not reach the store, or gets no reply. The store counts its own refusals.
+/// Counts and logs an insert that is refused. The store counts its errors.
 fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Problem {
     context.service.metrics.worker(context.worker).inserts_refused.count(why as usize);
     match why {
@@ -90,9 +103,19 @@ fn refused(why: InsertRefusal, problem: Problem, context: Context<'_>) -> Proble
 }
 
 /// Returns the response for the store's reply. `directory` is the data directory.
-pub fn response(name: &str, stored: Result<u64, StoreError>, directory: &Path) -> Response {
+pub(super) fn response(
+    name: &str,
+    stored: Result<InsertOutcome, StoreError>,
+    directory: &Path,
+    context: Context<'_>,
+) -> Response {
     match stored {
-        Ok(id) => accepted(name, id),
+        Ok(outcome) => outcome_response(name, outcome, context),
+        Err(error @ StoreError::Busy) => {
+            context.note_limit(Limit::Inserts, &REQUEST);
+            store_problem(error).into()
+        }
+        Err(StoreError::Locked) => locked(context).into(),
         // Only clients that may insert see the directory; /healthz needs no token.
         Err(error @ StoreError::Full(_)) => {
             let detail = format!("{error}; the data directory is {}", directory.display());
@@ -102,17 +125,63 @@ pub fn response(name: &str, stored: Result<u64, StoreError>, directory: &Path) -
     }
 }
 
-/// Notes whether the store refuses an insert because too many wait.
-pub fn note_busy(stored: &Result<u64, StoreError>, context: Context<'_>) {
-    if matches!(stored, Err(StoreError::Busy)) {
-        context.note_limit(Limit::Inserts, &REQUEST);
+/// Refuses an insert while another program holds the database, and names the program as far as it is known. Only clients that may
+/// insert see that.
+fn locked(context: Context<'_>) -> Problem {
+    let holder = match context.service.store_status().health {
+        Health::Locked { holder, .. } => holder,
+        _ => None,
+    };
+    Problem::unavailable(format!("{}; {UNLOCK}", HeldBy(holder)), retry_seconds(StoreError::Locked))
+}
+
+/// Returns why a request to the store got no reply in time.
+pub fn late(context: Context<'_>) -> StoreError {
+    match context.service.store_status().health {
+        Health::Locked { .. } => StoreError::Locked,
+        _ => StoreError::Busy,
     }
 }
 
+/// Returns the response for the outcome of a request that was judged.
+fn outcome_response(name: &str, outcome: InsertOutcome, context: Context<'_>) -> Response {
+    match outcome {
+        InsertOutcome::Stored(id) => accepted(name, id, ""),
+        InsertOutcome::Repeated(id) => accepted(name, id, ",\"duplicate\":true"),
+        InsertOutcome::KeyReused => refused(InsertRefusal::Key, Problem::new(422, KEY_REUSED), context).into(),
+        InsertOutcome::Conflict(newest) => {
+            let problem = refused(InsertRefusal::Conflict, conflict(name, newest), context);
+            let response = Response::from(problem);
+            newest.into_iter().fold(response, |response, id| response.field("ETag", entity_tag(id)))
+        }
+    }
+}
+
+/// Describes a request whose condition does not hold, with the newest version, which the client may look at.
+fn conflict(name: &str, newest: Option<u64>) -> Problem {
+    let event = Value::from(name);
+    let detail = match newest {
+        Some(id) => format!(
+            "nothing was stored, because the newest version of {event} is {id}; read it with GET /audit, and insert \
+             again with If-Match: {} if your change still applies",
+            entity_tag(id)
+        ),
+        None => format!("nothing was stored, because {event} has no version; insert it with If-None-Match: *"),
+    };
+    let (id, key) = (newest.map(|id| id.to_string()), newest.map(|id| version_key(name, id)));
+    let members = vec![("event", event), ("id", id.into()), ("key", key.into())];
+    Problem { members, ..Problem::new(412, detail) }
+}
+
+/// Returns the entity tag of a version (RFC 9110 section 8.8.3).
+fn entity_tag(id: u64) -> String {
+    format!("\"{id}\"")
+}
+
 /// Returns the response for the engine's reply.
-pub fn engine_response(name: &str, stored: Result<u64, EngineError>, context: Context<'_>) -> Response {
-    match stored {
-        Ok(id) => accepted(name, id),
+pub fn engine_response(name: &str, done: Result<InsertOutcome, EngineError>, context: Context<'_>) -> Response {
+    match done {
+        Ok(outcome) => outcome_response(name, outcome, context),
         Err(error) => engine_refusal(&error, context).into(),
     }
 }
@@ -137,9 +206,11 @@ fn engine_refusal(error: &EngineError, context: Context<'_>) -> Problem {
     refused(why, problem, context)
 }
 
-fn accepted(name: &str, id: u64) -> Response {
+/// Returns the response to a request whose record is stored. `more` are further members.
+fn accepted(name: &str, id: u64, more: &str) -> Response {
     let (event, key) = (Value::from(name), Value::from(version_key(name, id)));
-    Response::json(format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}}}"))
+    let body = format!("{{\"event\":{event},\"id\":\"{id}\",\"key\":{key}{more}}}");
+    Response::json(body).field("ETag", entity_tag(id))
 }
 
 /// Returns the key of a version in an audit.
@@ -149,7 +220,8 @@ fn version_key(name: &str, id: u64) -> String {
 
 /// Refuses an insert to which the store did not reply in time. It is unknown whether the record was stored.
 pub fn timed_out(context: Context<'_>) -> Problem {
-    let detail = "the store did not respond in time; check GET /audit to see whether the record was stored";
+    let detail = "the store did not respond in time; repeat the request if it has an Idempotency-Key, otherwise check \
+                  GET /audit to see whether the record was stored";
     refused(InsertRefusal::Timeout, Problem::unavailable(detail, 5), context)
 }
 
@@ -163,10 +235,10 @@ pub fn store_problem(error: StoreError) -> Problem {
     Problem::unavailable(error.to_string(), retry_seconds(error))
 }
 
-fn retry_seconds(error: StoreError) -> u32 {
+pub(super) fn retry_seconds(error: StoreError) -> u32 {
     match error {
         StoreError::Busy => 1,
         StoreError::Locked | StoreError::Full(_) | StoreError::Closed => 5,
-        StoreError::Failed => 60,
+        StoreError::Failed | StoreError::Removed => 60,
     }
 }

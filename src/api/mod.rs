@@ -15,8 +15,10 @@ pub mod audit;
 mod authorize;
 mod body;
 mod browsers;
+mod conditions;
 mod console;
 mod context;
+pub mod erase;
 pub mod insert;
 mod monitoring;
 pub mod publish;
@@ -38,7 +40,7 @@ use crate::http::problem::Consequence;
 use crate::http::{Head, Method, Problem, Response, cors};
 use crate::hub::TopicName;
 use crate::quota::{Limit, PageReservation};
-use crate::records::NewRecord;
+use crate::records::insert::{InsertOutcome, InsertRequest};
 use crate::store::{Page, StoreError};
 pub use body::Body;
 pub use context::Context;
@@ -69,6 +71,8 @@ pub enum Plan {
     Revoke(revoke::Request),
     /// Read a page of a record's versions; a short body is read and dropped first.
     Audit(audit::Request),
+    /// Erase a record's versions; a short body is read and dropped first.
+    Erase(erase::Request),
     /// Open a stream; a short body is read and dropped first.
     Subscribe(subscribe::Request),
 }
@@ -100,9 +104,10 @@ impl Plan {
             Self::Refuse(problem) | Self::Delay(Delay { problem, .. }) => Outcome::Respond(problem.into()),
             Self::Subscribe(request) => Outcome::Subscribe(request),
             Self::Publish(request) => publish::finish(request, body, context),
-            Self::Insert(request) => insert::finish(&request, &body, context),
+            Self::Insert(request) => insert::finish(request, &body, context),
             Self::Revoke(_) => revoke::finish(&body, context),
             Self::Audit(request) => Outcome::Deferred(Deferred::Audit(request)),
+            Self::Erase(request) => erase::finish(request, context),
         }
     }
 
@@ -126,7 +131,12 @@ impl Plan {
             Self::Publish(request) => request.principal,
             Self::Insert(request) => request.principal,
             Self::Revoke(request) => request.principal,
-            Self::Respond(_) | Self::Refuse(_) | Self::Delay(_) | Self::Audit(_) | Self::Subscribe(_) => None,
+            Self::Respond(_)
+            | Self::Refuse(_)
+            | Self::Delay(_)
+            | Self::Audit(_)
+            | Self::Erase(_)
+            | Self::Subscribe(_) => None,
         }
     }
 
@@ -137,6 +147,7 @@ impl Plan {
             Self::Insert(request) => request.validity,
             Self::Revoke(request) => request.validity,
             Self::Audit(request) => request.validity,
+            Self::Erase(request) => request.validity,
             Self::Publish(request) => request.validity,
             Self::Subscribe(request) => request.validity,
         }
@@ -164,11 +175,13 @@ pub enum Deferred {
     /// Append events to the engine's log.
     Publish(publish::DeferredPublish),
     /// Store a record.
-    Insert(NewRecord),
+    Insert(InsertRequest),
     /// Tell other brokers, or later runs, what was revoked.
     Revoke(revoke::Revoked),
     /// Read a page of a record's versions.
     Audit(audit::Request),
+    /// Erase a record's versions.
+    Erase(erase::Request),
 }
 
 /// The reply to a [`Deferred`] request.
@@ -184,9 +197,9 @@ pub enum DeferredResult {
     /// The engine's reply to a publish to this topic.
     Published(TopicName, Result<Sequenced, EngineError>),
     /// The engine's reply to an insert with this name.
-    Inserted(Arc<str>, Result<u64, EngineError>),
+    Inserted(Arc<str>, Result<InsertOutcome, EngineError>),
     /// The store's reply to an insert with this name, and the data directory.
-    Stored(Arc<str>, Result<u64, StoreError>, Arc<Path>),
+    Stored(Arc<str>, Result<InsertOutcome, StoreError>, Arc<Path>),
     /// There was no memory for a page of this request.
     NoPageMemory(audit::Request),
     /// The response to any other request.
@@ -199,10 +212,7 @@ impl DeferredResult {
         match self {
             Self::Published(topic, result) => publish::response(&topic, result, context),
             Self::Inserted(name, result) => insert::engine_response(&name, result, context),
-            Self::Stored(name, result, directory) => {
-                insert::note_busy(&result, context);
-                insert::response(&name, result, &directory)
-            }
+            Self::Stored(name, result, directory) => insert::response(&name, result, &directory, context),
             Self::NoPageMemory(request) => audit::no_memory(&request, context).into(),
             Self::Response(response) => response,
         }
@@ -220,9 +230,12 @@ impl Deferred {
     pub fn run(self, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
         match self {
             Self::Publish(publish) => run_publish(publish, service, reply),
-            Self::Insert(record) => run_insert(record, service, reply),
+            Self::Insert(request) => run_insert(request, service, reply),
             Self::Revoke(revoked) => revoked.keep(service, move |kept| reply(revoke::response(kept).into())),
             Self::Audit(request) => run_audit(request, service, reply),
+            Self::Erase(erase::Request { name, before, .. }) => {
+                erase::run(name, before, service, move |erased| reply(erase::response(erased).into()));
+            }
         }
     }
 }
@@ -245,17 +258,17 @@ fn run_publish(
     }
 }
 
-fn run_insert(record: NewRecord, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
-    let name = Arc::clone(&record.name);
+fn run_insert(request: InsertRequest, service: &Service, reply: impl FnOnce(DeferredReply) + Send + 'static) {
+    let name = Arc::clone(&request.record.name);
     let pending = PendingEvents::begin(service);
     match (&service.engine, &service.store) {
-        (Some(engine), _) => engine.insert(record, move |result| {
+        (Some(engine), _) => engine.insert(request, move |result| {
             drop(pending);
             reply(DeferredReply { result: DeferredResult::Inserted(name, result), reservation: None });
         }),
         (None, Some(store)) => {
             let directory = store.directory();
-            store.insert(record.name, record.data, move |stored| {
+            store.insert(request, move |stored| {
                 drop(pending);
                 let result = DeferredResult::Stored(name, stored, directory);
                 reply(DeferredReply { result, reservation: None });
@@ -323,6 +336,7 @@ fn dispatch(head: &Head<'_>, context: Context<'_>) -> Result<Plan, Problem> {
         (Route::Insert, Method::Post) => insert::plan(head, context),
         (Route::Revoke, Method::Post) => revoke::plan(head, context),
         (Route::Audit(name), Method::Get | Method::Head) => audit::plan(name.as_deref(), head, context),
+        (Route::Audit(name), Method::Delete) => erase::plan(name.as_deref(), head, context),
         (Route::Stats, Method::Get | Method::Head) => monitoring::stats::plan(head, context),
         (Route::Metrics, Method::Get | Method::Head) => monitoring::metrics::plan(head, context),
         (Route::Topics(topic), Method::Get | Method::Head) => monitoring::topics::plan(topic.as_deref(), head, context),
@@ -353,7 +367,7 @@ fn route<'a>(head: &Head<'a>, context: Context<'_>) -> Result<Route<'a>, Problem
 }
 
 fn preflight(head: &Head<'_>, context: Context<'_>) -> Response {
-    let allow = route(head, context).map_or("GET, HEAD, POST, OPTIONS", |route| route.allow());
+    let allow = route(head, context).map_or("GET, HEAD, POST, DELETE, OPTIONS", |route| route.allow());
     Response::preflight(allow, head.browser.requested_headers.and_then(cors::requested_headers))
 }
 

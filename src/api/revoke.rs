@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::authorize::{authorize, require_name};
 use super::body::{Body, check_coding};
+use super::insert::late;
 use super::publish::no_reply;
 use super::{Context, Deferred, Outcome, Plan, Service};
 use crate::auth::{Principal, Revocation, Role, Validity};
@@ -154,7 +155,7 @@ impl From<RevokeError> for Problem {
 pub fn timed_out(context: Context<'_>) -> Problem {
     match context.service.engine {
         Some(_) => RevokeError::Engine(no_reply()).into(),
-        None => RevokeError::Store(StoreError::Busy).into(),
+        None => RevokeError::Store(late(context)).into(),
     }
 }
 

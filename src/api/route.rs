@@ -112,7 +112,11 @@ impl<'a> Route<'a> {
                 "/revoke accepts only POST; revoke tokens with POST /revoke {\"sub\":…} or {\"jti\":…}".into()
             }
             Self::Events => "/events accepts only GET; store a record with POST /insert".into(),
-            Self::Audit(_) => "/audit accepts only GET; store a new version with POST /insert".into(),
+            Self::Audit(_) => {
+                "/audit accepts only GET and DELETE; read versions with GET, erase them with DELETE, store a new one with POST \
+                 /insert"
+                    .into()
+            }
             Self::Console => "/ (the console) accepts only GET; publish with POST /publish/{topic}".into(),
             Self::Stats => "/stats accepts only GET".into(),
             Self::Metrics => "/metrics accepts only GET".into(),
@@ -130,10 +134,10 @@ impl<'a> Route<'a> {
     pub(super) fn allow(&self) -> &'static str {
         match self {
             Self::Publish(_) | Self::Insert | Self::Revoke => "POST, OPTIONS",
+            Self::Audit(_) => "GET, HEAD, DELETE, OPTIONS",
             Self::Console
             | Self::Subscribe(_)
             | Self::Events
-            | Self::Audit(_)
             | Self::Stats
             | Self::Metrics
             | Self::Topics(_)
@@ -167,12 +171,12 @@ impl ListenerRole {
         match self {
             Self::All => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
-                 /events, GET /audit/{event} (or /audit?event=), POST /revoke, GET /stats, GET /metrics, GET /topics, GET \
+                 /events, GET and DELETE /audit/{event} (or /audit?event=), POST /revoke, GET /stats, GET /metrics, GET /topics, GET \
                  /topics/{topic}, GET /healthz and GET /livez"
             }
             Self::Public => {
                 "no such route; the routes are POST /publish/{topic}, GET /subscribe/{topic}, POST /insert, GET \
-                 /events, GET /audit/{event} (or /audit?event=) and POST /revoke; statistics and health checks are served at the \
+                 /events, GET and DELETE /audit/{event} (or /audit?event=) and POST /revoke; statistics and health checks are served at the \
                  --admin address"
             }
             Self::Administration => {

@@ -59,6 +59,11 @@ impl Grant {
         Self { principal: Some(principal), ..self }
     }
 
+    /// Returns whether this is the grant of a broker that requires no tokens.
+    pub fn is_unrestricted(&self) -> bool {
+        self.names == Names::Everything
+    }
+
     /// Returns whether the grant includes a topic, whose name must be in lower case.
     pub fn allows_topic(&self, name: &str) -> bool {
         self.any_matches(|pattern| match pattern {

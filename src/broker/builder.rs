@@ -29,8 +29,12 @@ pub(crate) fn hub(
         None => Hub::new(hub_limits(settings), outboxes, start),
         Some(_) => Hub::following(hub_limits(settings), outboxes, start),
     };
+    if settings.retention.is_limited() {
+        hub.versions_are_limited();
+    }
     if let Some(records) = records {
-        hub.reset_records(std::mem::take(&mut records.latest).iter().map(frame_of).collect());
+        hub.reset_records(std::mem::take(&mut records.latest).into_iter().map(Arc::new).collect());
+        hub.set_erased_through(records.erased_through);
     }
     (Arc::new(hub), inboxes)
 }
@@ -57,8 +61,8 @@ pub(crate) fn hub_limits(settings: &Settings) -> HubLimits {
     }
 }
 
-fn frame_of(record: &Record) -> Arc<Frame> {
-    record_frame(&record.name, &record.data, record.id)
+fn frame_of(record: Record) -> Arc<Frame> {
+    record_frame(&Arc::new(record))
 }
 
 /// Gives the store ids from the hub, by the clock's time, and publishes its records there.
@@ -77,7 +81,15 @@ impl Order<Record> for HubOrder {
     }
 
     fn publish(&self, records: Vec<Record>) {
-        self.hub.publish_records(records.iter().map(frame_of).collect());
+        self.hub.publish_records(records.into_iter().map(frame_of).collect());
+    }
+
+    fn publish_erasure(&self, name: &str, id: u64) {
+        self.hub.publish_erasure(name, id);
+    }
+
+    fn newest_version(&self, name: &str) -> Option<u64> {
+        self.hub.newest_version(name)
     }
 }
 

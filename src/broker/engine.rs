@@ -118,11 +118,17 @@ impl Follow for HubFollow {
         self.record_frames.clear();
         newest.iter().filter(|record| !is_sound(record)).for_each(warn_of_unsound);
         newest.retain(is_sound);
-        // Each record is freed when its frame is made.
-        let mut frames: Vec<_> = newest.into_iter().map(|record| frame_of_record(&record)).collect();
-        frames.sort_by_key(|frame| frame.id());
-        frames.dedup_by_key(|frame| frame.id());
-        self.hub.reset_records(frames);
+        newest.sort_unstable_by_key(|record| record.id);
+        newest.dedup_by_key(|record| record.id);
+        self.hub.reset_records(newest.into_iter().map(Arc::new).collect());
+    }
+
+    fn erase(&mut self, record: u64, id: u64) -> bool {
+        self.hub.erase_record(record, id)
+    }
+
+    fn doubt_before(&mut self, id: u64) {
+        self.hub.set_erased_through(id);
     }
 
     fn subscribers(&self) -> u64 {
@@ -137,7 +143,7 @@ fn is_sound(record: &Record) -> bool {
 }
 
 fn frame_of_record(record: &Record) -> Arc<Frame> {
-    record_frame(&record.name, &record.data, record.id)
+    record_frame(&Arc::new(record.clone()))
 }
 
 fn warn_of_unsound(record: &Record) {

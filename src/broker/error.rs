@@ -10,6 +10,7 @@ use crate::config::{ConfigError, ListenAddress};
 use crate::engine::EngineError;
 use crate::hub::ParseTopicError;
 use crate::keys::KeyFileError;
+use crate::records::insert::MAX_KEY;
 use crate::sse::{EventError, MAX_EVENTS};
 use crate::store::{OpenError, StoreError};
 
@@ -165,6 +166,15 @@ pub enum InsertError {
     Store(StoreError),
     /// The engine did not accept it, or it is unknown whether it did.
     Engine(EngineError),
+    /// The newest version of the name is not the one that was required.
+    Conflict {
+        /// Its id, if there is one.
+        newest: Option<u64>,
+    },
+    /// The idempotency key was used for a record with another name within the last 24 hours.
+    KeyReused,
+    /// The idempotency key is empty, too long, or not ASCII.
+    Key,
     /// The newest records of all names take as much memory as [`Config::latest_bytes`](crate::Config::latest_bytes) allows.
     Full,
     /// The broker is shutting down.
@@ -179,6 +189,14 @@ impl fmt::Display for InsertError {
             Self::Full => f.write_str(
                 "the newest records of all names fill the memory limit `latest_bytes`; raise it, or use fewer names",
             ),
+            Self::Conflict { newest: Some(id) } => {
+                write!(f, "the newest version is {id}, not the one that was required")
+            }
+            Self::Conflict { newest: None } => f.write_str("there is no version of the record yet"),
+            Self::KeyReused => f.write_str(
+                "the idempotency key was used for a record with another name; use a new key for each record",
+            ),
+            Self::Key => write!(f, "an idempotency key must have 1 to {MAX_KEY} bytes of printable ASCII"),
             Self::Off => f.write_str("there are no records: the broker was built without them"),
             Self::Record(advice) => f.write_str(advice),
             Self::Store(error) => error.fmt(f),

@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::InsertError;
 use super::{Broker, PublishError, Published, StartFrom, SubscribeError, Subscription};
 #[cfg(any(feature = "records", feature = "engine"))]
+use super::{Insert, Inserted};
+#[cfg(any(feature = "records", feature = "engine"))]
+use crate::api::erase::{self, EraseError, Erased};
+#[cfg(any(feature = "records", feature = "engine"))]
 use crate::api::record;
 use crate::api::revoke::{RevokeError, Revoked};
 use crate::api::subscribe::MAX_TOPICS;
@@ -14,7 +18,7 @@ use crate::auth::Revocation;
 use crate::engine::{Engine, EngineError, Sequenced};
 use crate::hub::{Refused, TopicName};
 #[cfg(any(feature = "records", feature = "engine"))]
-use crate::records::NewRecord;
+use crate::records::insert::{InsertOutcome, InsertRequest};
 use crate::sse::{Event, MAX_EVENTS, UnsequencedFrame};
 
 impl Broker {
@@ -154,6 +158,44 @@ impl Broker {
         kept.map(drop)
     }
 
+    /// Erases the versions of a record, as `DELETE /audit/{event}` does: those with a smaller id than `before`, or all. Returns
+    /// their number when their text is in none of the broker's files.
+    ///
+    /// A broker whose SQLite was built with `-DSQLITE_ENABLE_DBPAGE_VTAB` clears its database page by page, while inserts go on.
+    /// Esker's own builds set this flag in `LIBSQLITE3_FLAGS`, in `.cargo/config.toml`. Without it, which is the default for a
+    /// crate that embeds the broker, the whole database is rewritten with `VACUUM`: inserts wait for that, seconds for each
+    /// gigabyte, and the disk needs room for two copies.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config};
+    /// let broker = Broker::start(Config::new().no_auth(true).in_memory().port(0))?;
+    /// broker.insert("user", r#"{"name":"Ada"}"#)?;
+    /// let newest = broker.insert("user", "null")?;
+    /// assert_eq!(broker.erase("user", Some(newest))?, 1);
+    /// assert_eq!(broker.erase("user", None)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the name is invalid, the store can't erase the versions now, there are no records, or the broker is shutting down.
+    /// After an error of the store, a part of the versions may be erased, and the store may continue: repeat the call.
+    #[cfg(any(feature = "records", feature = "engine"))]
+    pub fn erase(&self, name: &str, before: Option<u64>) -> Result<u64, EraseError> {
+        let service = &self.service.0;
+        if service.is_draining() {
+            return Err(EraseError::Draining);
+        }
+        record::check_name(name).map_err(|problem| EraseError::Name(problem.detail.into()))?;
+        let (sender, reply) = crossbeam_channel::bounded(1);
+        erase::run(name.into(), before, service, move |erased| {
+            let _ = sender.send(erased);
+        });
+        reply.recv().unwrap_or(Err(EraseError::Draining)).map(|Erased { versions, .. }| versions)
+    }
+
     /// Stores one record, as `POST /insert` does, and publishes it. `json` is the record's data. Returns the record's id when
     /// the record is on the disk.
     ///
@@ -174,6 +216,36 @@ impl Broker {
     /// down.
     #[cfg(any(feature = "records", feature = "engine"))]
     pub fn insert(&self, name: &str, json: &str) -> Result<u64, InsertError> {
+        self.insert_if(&Insert::new(name, json)).map(|inserted| inserted.id)
+    }
+
+    /// Stores one record if a condition holds, or only once, as `POST /insert` does with `If-Match`, `If-None-Match` and
+    /// `Idempotency-Key`. No other insert comes between the judgement and the record.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use esker::{Broker, Config};
+    /// use esker::{Insert, InsertError};
+    ///
+    /// # let broker = Broker::start(Config::new().no_auth(true).in_memory().port(0))?;
+    /// let first = broker.insert_if(&Insert::new("user", "1").absent())?.id;
+    /// let second = broker.insert_if(&Insert::new("user", "2").newest_is(first).idempotency_key("a retry is harmless"))?.id;
+    /// // The retry.
+    /// let again = broker.insert_if(&Insert::new("user", "2").newest_is(first).idempotency_key("a retry is harmless"))?;
+    /// assert!(again.is_duplicate && again.id == second);
+    /// // Somebody else who still knows the first version.
+    /// let late = broker.insert_if(&Insert::new("user", "3").newest_is(first));
+    /// assert_eq!(late, Err(InsertError::Conflict { newest: Some(second) }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Broker::insert`]; [`InsertError::Conflict`] if the condition does not hold, and [`InsertError::Key`] or
+    /// [`InsertError::KeyReused`] if the key can't be used. Nothing is stored then.
+    #[cfg(any(feature = "records", feature = "engine"))]
+    pub fn insert_if(&self, insert: &Insert<'_>) -> Result<Inserted, InsertError> {
         let service = &self.service.0;
         if service.is_draining() {
             return Err(InsertError::Draining);
@@ -184,32 +256,33 @@ impl Broker {
         if !service.hub.has_room_for_records() {
             return Err(InsertError::Full);
         }
-        let record = record::create(name, json).map_err(|problem| InsertError::Record(problem.detail.into()))?;
-        match (&service.engine, &service.store) {
-            (Some(engine), _) => insert_through(engine, record),
+        let request = insert.to_request()?;
+        let outcome = match (&service.engine, &service.store) {
+            (Some(engine), _) => insert_through(engine, request)?,
             (None, Some(store)) => {
                 let (sender, reply) = crossbeam_channel::bounded(1);
-                store.insert(record.name, record.data, move |stored| {
-                    let _ = sender.send(stored);
+                store.insert(request, move |outcome| {
+                    let _ = sender.send(outcome);
                 });
-                let stored = reply.recv().map_err(|_| InsertError::Draining)?;
-                stored.map_err(InsertError::Store)
+                let outcome = reply.recv().map_err(|_| InsertError::Draining)?;
+                outcome.map_err(InsertError::Store)?
             }
-            (None, None) => Err(InsertError::Off),
-        }
+            (None, None) => return Err(InsertError::Off),
+        };
+        Inserted::from_outcome(outcome)
     }
 }
 
 /// Stores a record through the engine, and waits for its reply.
 #[cfg(any(feature = "records", feature = "engine"))]
-fn insert_through(engine: &Engine, record: NewRecord) -> Result<u64, InsertError> {
+fn insert_through(engine: &Engine, request: InsertRequest) -> Result<InsertOutcome, InsertError> {
     let (sender, reply) = crossbeam_channel::bounded(1);
-    engine.insert(record, move |result| {
+    engine.insert(request, move |result| {
         let _ = sender.send(result);
     });
     let timeout = Duration::from_millis(publish::REPLY_MILLIS);
     match reply.recv_timeout(timeout).unwrap_or_else(|_| Err(publish::no_reply())) {
-        Ok(id) => Ok(id),
+        Ok(outcome) => Ok(outcome),
         Err(EngineError::Closed) => Err(InsertError::Draining),
         Err(error) => Err(InsertError::Engine(error)),
     }

@@ -68,7 +68,9 @@ fn describe_records(settings: &Settings) -> Option<String> {
 fn describe_limits(settings: &Settings) -> String {
     let option = |limit: Option<u64>| limit.map_or_else(|| "off".to_owned(), |limit| limit.to_string());
     let count = |limit: Option<usize>| option(limit.map(|limit| limit as u64));
-    let limits: [(&str, &dyn Display); 11] = [
+    let age = settings.retention.age.map_or_else(|| "off".to_owned(), |age| format!("{age:?}"));
+    let versions = settings.retention.versions.map_or_else(|| "all".to_owned(), |versions| versions.to_string());
+    let limits: [(&str, &dyn Display); 13] = [
         ("max-connections", &settings.max_connections),
         ("max-connections-per-ip", &count(settings.max_connections_per_ip)),
         ("max-subscribers", &settings.max_subscribers),
@@ -80,6 +82,8 @@ fn describe_limits(settings: &Settings) -> String {
         ("history-age", &format_args!("{:?}", settings.history_age)),
         ("history-bytes", &size(settings.history_bytes)),
         ("latest-bytes", &size(settings.latest_bytes)),
+        ("versions", &versions),
+        ("versions-age", &age),
     ];
     limits.map(|(name, limit)| format!("--{name} {limit}")).join(", ")
 }
@@ -130,7 +134,7 @@ mod tests {
         {
             assert!(limits.contains(part), "{limits}");
         }
-        assert!(limits.ends_with("--history-bytes 64M, --latest-bytes 1G"), "{limits}");
+        assert!(limits.ends_with("--latest-bytes 1G, --versions all, --versions-age off"), "{limits}");
     }
 
     #[cfg(feature = "records")]

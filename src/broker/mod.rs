@@ -8,7 +8,9 @@
 //! engine        starts the engine, and applies the shared log to the hub
 //! history       the history of topics across a restart
 //! in_process    publishing, subscribing and inserting from within the process
+//! insert        a record to be inserted from within the process, and what became of it
 //! subscription  an iterator over events
+//! records       opens the records, and waits for other programs
 //! received      an event as a subscription receives it
 //! run           the broker as a process: signals
 //! systemd       the service manager: its sockets and notifications
@@ -22,9 +24,12 @@ mod error;
 mod handover;
 mod history;
 mod in_process;
+#[cfg(any(feature = "records", feature = "engine"))]
+mod insert;
 mod listen;
 mod log_lines;
 mod received;
+mod records;
 mod run;
 mod subscription;
 mod systemd;
@@ -46,14 +51,17 @@ pub use crate::hub::Published;
 use crate::keys::{self, KeyFileError};
 use crate::metrics::Metrics;
 use crate::net::{MioPoller, Reactor as _};
-use crate::store::Store;
 use builder::HubOrder;
 pub use error::{InsertError, PublishError, StartError};
+#[cfg(any(feature = "records", feature = "engine"))]
+pub use insert::{Insert, Inserted};
 use listen::{InheritedListener, Listening};
 pub use received::ReceivedEvent;
 pub use run::run;
 pub use subscription::{ReceiveError, Received, StartFrom, SubscribeError, Subscription};
 
+/// How long [`Broker::start`] waits for another program that holds the database.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// The time limit for stopping after `--drain`, in milliseconds: ten seconds, less what the process itself needs to end.
 const STOP_MILLIS: u64 = 9_700;
 /// The minimum time for closing the store, in milliseconds, even if the kernel took longer than planned to close very many
@@ -109,17 +117,20 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the configuration is invalid, an address can't be bound, or the records or a key file can't be read.
+    /// If the configuration is invalid, an address can't be bound, or the records or a key file can't be read. If another program,
+    /// such as a backup, holds the database of the records, this waits for up to five seconds; [`run`] waits until the program
+    /// releases it.
     #[expect(clippy::needless_pass_by_value, reason = "a builder's value reads best handed over")]
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(&config, Vec::new(), &mut || false)
+        Self::start_with(&config, Vec::new(), Some(LOCK_WAIT), &mut || false)
     }
 
-    /// Starts a broker. With an engine, it listens only once it has caught up with the log, and gives up if `is_stopped` says so
-    /// in the meantime.
+    /// Starts a broker. While another program holds the database, waits for `lock_wait`, or without a limit. With an engine, it
+    /// listens only once it has caught up with the log. Gives up if `is_stopped` says so in the meantime.
     fn start_with(
         config: &Config,
         inherited: Vec<InheritedListener>,
+        lock_wait: Option<Duration>,
         is_stopped: &mut dyn FnMut() -> bool,
     ) -> Result<Self, StartError> {
         let settings = config.settle(raise_descriptor_limit().saturating_sub(listen::descriptors(&inherited)))?;
@@ -128,7 +139,7 @@ impl Broker {
             None => (Listening::open(&settings, inherited)?, Vec::new()),
             Some(_) => (Listening::default(), inherited),
         };
-        let mut records = settings.data.as_ref().map(Store::open).transpose()?;
+        let mut records = records::open(settings.data.as_ref(), lock_wait, is_stopped)?;
         let clock = Clock::new();
         builder::revoke_stored(&auth, records.as_ref().map_or(&[], |records| &records.revocations));
         let pollers = (0..settings.threads).map(|_| MioPoller::new()).collect::<io::Result<Vec<_>>>()?;
@@ -136,7 +147,7 @@ impl Broker {
         let (hub, inboxes) = builder::hub(&settings, &clock, records.as_mut(), wakers);
         records.iter().for_each(|records| history::restore(records, &hub, &clock));
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
-        let store = records.map(|records| records.start(Box::new(order))).transpose()?;
+        let store = records.map(|records| records.retain(settings.retention).start(Box::new(order))).transpose()?;
         let engine = match &settings.engine {
             None => None,
             Some(engine) => {

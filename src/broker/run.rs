@@ -14,6 +14,9 @@ use crate::config::Config;
 /// Starts a broker, blocks until SIGTERM or SIGINT, then drains it. A second signal exits immediately. SIGHUP reads the key
 /// files again; SIGXFSZ, which means that a file has reached its size limit, is ignored.
 ///
+/// If another program, such as a backup, holds the database of the records, the start waits until it is released, or until a
+/// signal.
+///
 /// The threads that serve clients call the program's logger, so it must not block.
 ///
 /// With the feature `cli`, the broker listens on sockets that systemd passes (sd_listen_fds(3)) instead of the default address;
@@ -36,7 +39,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     ignore_file_size_signal()?;
     let mut is_stopped = || signals.pending().any(|signal| signal != SIGHUP);
-    let broker = match Broker::start_with(&config, inherited, &mut is_stopped) {
+    let broker = match Broker::start_with(&config, inherited, None, &mut is_stopped) {
         Err(StartError::Stopped) => return Ok(()),
         started => started?,
     };

@@ -15,6 +15,8 @@ use crate::clock;
 
 /// The longest wait for a service manager that does not read notifications.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the service manager should go on waiting for a start that is waiting itself.
+const START_TIME: Duration = Duration::from_secs(60);
 /// How long the service manager should wait for the broker's end after `--drain`: the `TimeoutStopSec` of `esker.service`.
 const STOP_TIME: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,11 @@ fn take_all() -> io::Result<Vec<InheritedListener>> {
 /// Notifies that the broker serves.
 pub(super) fn notify_ready(status: &str) {
     notify(&format!("READY=1\nSTATUS={status}\n"));
+}
+
+/// Notifies that the start waits for something. The service manager would otherwise end the start after `TimeoutStartSec`.
+pub(super) fn notify_waiting(status: &str) {
+    notify(&format!("STATUS={status}\nEXTEND_TIMEOUT_USEC={}\n", START_TIME.as_micros()));
 }
 
 /// Notifies that the keys are being read again; [`notify_ready`] ends this.

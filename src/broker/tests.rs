@@ -31,7 +31,7 @@ fn inherited_sockets_reduce_the_limit_of_connections() {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             InheritedListener { socket: listen::InheritedSocket::Tcp(listener), is_admin }
         };
-        let broker = Broker::start_with(&config, names.iter().map(given).collect(), &mut || false).unwrap();
+        let broker = Broker::start_with(&config, names.iter().map(given).collect(), None, &mut || false).unwrap();
         broker.service.0.settings.max_connections
     };
     let all = room(&[]);

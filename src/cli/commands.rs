@@ -17,6 +17,8 @@ pub(super) struct CommandSpec {
 /// Options of commands on an engine.
 const PREFIX: (&str, &str, &str) = ("engine-prefix", "TEXT", "prefix of all keys in the engine; {esker} by default");
 const CA: (&str, &str, &str) = ("engine-ca", "FILE", "PEM CA certificates for rediss://");
+/// An option of commands that take long.
+const QUIET: (&str, &str, &str) = ("quiet", "", "show no progress and no summary, only errors");
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
@@ -39,7 +41,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         help: "checks the records for damage",
         about: "Checks all records for damage: those in the data directory DIR, on which no broker may be running, or \
                 those in the engine at URL.",
-        options: &[PREFIX, CA],
+        options: &[QUIET, PREFIX, CA],
     },
     CommandSpec {
         name: "dump",
@@ -47,7 +49,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         help: "exports records as JSON lines",
         about: "Writes the records in the data directory DIR, or in the engine at URL, to standard output as JSON \
                 lines, oldest first. Brokers may be running.",
-        options: &[("event", "NAME", "export only the records with this name"), PREFIX, CA],
+        options: &[("event", "NAME", "export only the records with this name"), QUIET, PREFIX, CA],
     },
     CommandSpec {
         name: "load",
@@ -55,7 +57,23 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         help: "imports records",
         about: "Imports the output of esker dump from standard input into the data directory DIR, or into the engine \
                 at URL, keeping the ids. No broker may be running on it.",
-        options: &[PREFIX, ("engine-records", "SIZE", "memory for records in the engine; 1G by default"), CA],
+        options: &[QUIET, PREFIX, ("engine-records", "SIZE", "memory for records in the engine; 1G by default"), CA],
+    },
+    CommandSpec {
+        name: "erase",
+        operand: "DIR|URL",
+        help: "erases versions of a record",
+        about: "Erases versions of a record in the data directory DIR, on which no broker may be running, and clears their \
+                text from all files there, as DELETE /audit/NAME does while a broker is running. Backups and dumps \
+                still contain them. With URL, erases them in the engine, and clears their text from its memory, but \
+                not from its files. Also completes an erasure that a broker has begun.",
+        options: &[
+            ("event", "NAME", "the name of the record"),
+            ("before", "ID", "erase only versions with a smaller id; by default all"),
+            PREFIX,
+            CA,
+            QUIET,
+        ],
     },
     CommandSpec {
         name: "engine",
@@ -96,6 +114,11 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         options: &[],
     },
 ];
+
+/// Returns the short name of an option, if it has one.
+pub(super) fn short_name(long: &str) -> Option<char> {
+    (long == QUIET.0).then_some('q')
+}
 
 /// The shells that `esker completions` supports.
 pub(super) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::commands::{COMMANDS, CommandSpec, SHELLS, ValueKind};
+use super::commands::{COMMANDS, CommandSpec, SHELLS, ValueKind, short_name};
 use super::engine::ACTIONS;
 use super::options::{OPTIONS, Opt};
 
@@ -38,7 +38,7 @@ fn broker_flags() -> Vec<Flag> {
 }
 
 fn command_flags(entry: &CommandSpec) -> Vec<Flag> {
-    let flags = entry.options.iter().map(|&(long, value, help)| Flag { short: None, long, value, help });
+    let flags = entry.options.iter().map(|&(long, value, help)| Flag { short: short_name(long), long, value, help });
     flags.chain([HELP]).collect()
 }
 

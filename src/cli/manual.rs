@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::commands::{COMMANDS, CommandSpec};
+use super::commands::{COMMANDS, CommandSpec, short_name};
 use super::options::{OPTIONS, Opt};
 
 /// When the text of the page was last changed.
@@ -175,13 +175,14 @@ fn write_options(page: &mut String) {
 }
 
 fn option_head(option: &Opt) -> String {
-    let short = option.short.map_or(String::new(), |short| format!("\\fB\\-{short}\\fR, "));
-    format!("{short}{}", long_head(option.long, option.value))
+    head(option.short, option.long, option.value)
 }
 
-fn long_head(long: &str, value: &str) -> String {
+/// Returns the names of an option and its value, in roff.
+fn head(short: Option<char>, long: &str, value: &str) -> String {
+    let short = short.map_or(String::new(), |short| format!("\\fB\\-{short}\\fR, "));
     let value = if value.is_empty() { String::new() } else { format!(" \\fI{value}\\fR") };
-    format!("\\fB\\-\\-{}\\fR{value}", escape_roff(long))
+    format!("{short}\\fB\\-\\-{}\\fR{value}", escape_roff(long))
 }
 
 fn write_command(page: &mut String, entry: &CommandSpec) {
@@ -191,7 +192,7 @@ fn write_command(page: &mut String, entry: &CommandSpec) {
     }
     page.push_str(".RS\n");
     for (long, value, help) in entry.options {
-        write_item(page, &long_head(long, value), &format!("{}.", capitalize(help)));
+        write_item(page, &head(short_name(long), long, value), &format!("{}.", capitalize(help)));
     }
     page.push_str(".RE\n");
 }

@@ -39,7 +39,7 @@ use options::{Choices, Effect, OPTIONS, Opt, help_text};
 use unknown::{unexpected_argument, unknown_broker_option, unknown_option};
 
 /// The commands on records.
-const TOOLS: [&str; 3] = ["check", "dump", "load"];
+const TOOLS: [&str; 4] = ["check", "dump", "load", "erase"];
 
 const VISIBLE_PASSWORD: &str = "--engine contains a password, which every user of this machine can see in the list of \
                                 processes; put it into ESKER_ENGINE_PASSWORD or ESKER_ENGINE_PASSWORD_FILE";
@@ -408,6 +408,9 @@ mod tests {
             (&["check"], "esker check DIR|URL"),
             (&["dump", "a", "b"], "one directory"),
             (&["load", "a", "--event", "b"], "unknown option --event for esker load"),
+            (&["erase", "a"], "--event NAME"),
+            (&["erase", "a", "--event", "b", "--before", "x"], "--before must be an id"),
+            (&["dump", "a", "--before", "1"], "unknown option --before for esker dump"),
             (&["check", "-x"], "unknown option -x for esker check"),
             (&["dump", "a", "--engine-prefix", "x"], "--engine-prefix has no effect on a directory"),
             (&["dump", "redis://h", "--engine-records", "1G"], "unknown option --engine-records for esker dump"),

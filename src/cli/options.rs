@@ -193,6 +193,22 @@ pub(super) const OPTIONS: &[Opt] = &[
         effect: Effect::Value(|config, text| parse_size(text).map(|bytes| config.latest_bytes(bytes))),
     },
     Opt {
+        long: "versions",
+        short: None,
+        value: "N",
+        default: "all",
+        help: "versions kept of each record name",
+        effect: Effect::Value(|config, text| parse_number(text).map(|versions| config.versions(versions as u64))),
+    },
+    Opt {
+        long: "versions-age",
+        short: None,
+        value: "TIME",
+        default: "off",
+        help: "age at which old versions are removed",
+        effect: Effect::Value(|config, text| parse_duration(text).map(|age| config.versions_age(age))),
+    },
+    Opt {
         long: "history",
         short: None,
         value: "N",
@@ -454,7 +470,7 @@ pub(super) fn help_text() -> String {
          Events sent to POST /publish/{topic} reach clients of GET /subscribe/{topic}.\n\n\
          Usage: esker [OPTION]…\n       \
          esker token …  create a token (esker token --help)\n       \
-         esker check|dump|load DIR|URL  manage records (esker check --help)\n       \
+         esker check|dump|load|erase DIR|URL  manage records (see check --help)\n       \
          esker engine ACTION [URL]  show, upgrade an engine (esker engine --help)\n       \
          esker health [URL]  check the health of a broker (esker health --help)\n       \
          esker man, esker completions SHELL  print the manual, shell completions\n\n",

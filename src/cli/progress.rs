@@ -1,122 +1,90 @@
-//! How far a command is, on standard error if that is a terminal.
+//! How far a command is: a bar on standard error, if that is a terminal.
 
-use std::io::{self, BufRead, IsTerminal as _, Read, Write};
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
 
-/// The shortest time between two outputs.
-const PAUSE: Duration = Duration::from_millis(500);
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::fs::{FileType, fstat, tell};
 
-/// Shows the number of records on one line, which is overwritten.
-pub(super) struct Progress {
-    /// When to show it again. `None` if nobody can see it.
-    next: Option<Instant>,
-    is_shown: bool,
+use crate::records::progress::{Amount, Progress, Silent};
+
+/// How often the bar is drawn if nothing else happens, to show that the command is alive.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The bar of a phase in which records or pages are counted, and their number is known.
+const COUNTED: &str = "{msg} [{wide_bar}] {human_pos}/{human_len} ({per_sec:0}, {eta} left)";
+/// The bar of a phase in which bytes are counted, and their number is known.
+const BYTES: &str = "{msg} [{wide_bar}] {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)";
+/// What a phase shows in which records are counted, and it is not known how many there are.
+const COUNT: &str = "{spinner} {msg}: {human_pos} ({per_sec:0}, {elapsed})";
+/// What a phase shows in which nothing is counted.
+const NOTHING: &str = "{spinner} {msg} ({elapsed})";
+
+/// Draws the progress on one line, which is overwritten, and cleared in the end.
+struct Bar {
+    /// The bar of the present phase.
+    phase: RefCell<ProgressBar>,
 }
 
-impl Progress {
-    /// Shows nothing before the first pause is over.
-    pub(super) fn new() -> Self {
-        let is_visible = io::stderr().is_terminal();
-        Self { next: is_visible.then(|| Instant::now() + PAUSE), is_shown: false }
+/// Returns what shows the progress of a command: a bar, or nothing unless standard error is a terminal on which a line can be
+/// overwritten. If the command writes to standard output and that is a terminal, too, the two would be mixed.
+pub(super) fn start(has_output: bool) -> Box<dyn Progress> {
+    let is_mixed = has_output && io::stdout().is_terminal();
+    if is_mixed || ProgressDrawTarget::stderr().is_hidden() {
+        return Box::new(Silent);
+    }
+    Box::new(Bar { phase: RefCell::new(ProgressBar::hidden()) })
+}
+
+impl Progress for Bar {
+    fn is_visible(&self) -> bool {
+        true
     }
 
-    /// Shows nothing if the output is a terminal, too, where the two would be mixed.
-    pub(super) fn beside_output() -> Self {
-        let all = Self::new();
-        Self { next: all.next.filter(|_| !io::stdout().is_terminal()), ..all }
+    fn begin(&self, phase: &'static str, amount: Amount) {
+        let (template, length) = match amount {
+            Amount::Unknown => (NOTHING, None),
+            Amount::Records(None) => (COUNT, None),
+            Amount::Records(total) => (COUNTED, total),
+            Amount::Pages(total) => (COUNTED, Some(total.into())),
+            Amount::Input => input_length().map_or((COUNT, None), |length| (BYTES, Some(length))),
+        };
+        // The templates are valid.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let style = style.progress_chars("=> ").tick_chars("|/-\\ ");
+        let next = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+        self.phase.replace(next.with_style(style).with_message(phase)).finish_and_clear();
+        let phase = self.phase.borrow();
+        // However short it is, it is seen.
+        phase.tick();
+        phase.enable_steady_tick(TICK);
     }
 
-    /// Notes the number of records, and shows it if it is time to.
-    pub(super) fn tell(&mut self, records: u64) {
-        if self.next.is_some_and(|next| Instant::now() >= next) {
-            // Progress that can't be shown is no reason to stop.
-            let _ = write!(io::stderr(), "\r{records} records");
-            self.next = Some(Instant::now() + PAUSE);
-            self.is_shown = true;
-        }
+    fn advance(&self, by: u64) {
+        self.phase.borrow().inc(by);
+    }
+
+    fn read_line(&self, bytes: u64) {
+        let phase = self.phase.borrow();
+        phase.inc(if phase.length().is_some() { bytes } else { 1 });
     }
 }
 
 /// Clears the line, so that what follows has one of its own.
-impl Drop for Progress {
+impl Drop for Bar {
     fn drop(&mut self) {
-        if self.is_shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.phase.get_mut().finish_and_clear();
     }
 }
 
-/// Counts the lines that are written or read.
-pub(super) struct Counted<T> {
-    pub(super) inner: T,
-    pub(super) lines: u64,
-    pub(super) progress: Progress,
-}
-
-impl<T> Counted<T> {
-    /// Counts the lines of this input or output.
-    pub(super) fn new(inner: T, progress: Progress) -> Self {
-        Self { inner, lines: 0, progress }
+/// Returns how many bytes remain of standard input, if it is a file.
+fn input_length() -> Option<u64> {
+    let stdin = io::stdin();
+    let stat = fstat(&stdin).ok()?;
+    let size = u64::try_from(stat.st_size).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
     }
-
-    fn count(&mut self, lines: usize) {
-        self.lines += lines as u64;
-        self.progress.tell(self.lines);
-    }
-}
-
-fn lines(bytes: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', bytes).count()
-}
-
-impl<T: Write> Write for Counted<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.count(lines(&bytes[..written.min(bytes.len())]));
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<T: BufRead> Read for Counted<T> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(bytes)?;
-        self.count(lines(&bytes[..read.min(bytes.len())]));
-        Ok(read)
-    }
-}
-
-impl<T: BufRead> BufRead for Counted<T> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        // What is consumed is in the buffer, so that this reads nothing.
-        let consumed = self.inner.fill_buf().map_or(0, |bytes| lines(&bytes[..amount.min(bytes.len())]));
-        self.inner.consume(amount);
-        self.count(consumed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_counted() {
-        let hidden = || Progress { next: None, is_shown: false };
-        let mut output = Counted::new(Vec::new(), hidden());
-        output.write_all(b"a\nb\nc").unwrap();
-        assert_eq!((output.lines, output.inner.len()), (2, 5));
-        let mut input = Counted::new(&b"a\nb\nc"[..], hidden());
-        let mut line = String::new();
-        input.read_line(&mut line).unwrap();
-        assert_eq!((input.lines, line.as_str()), (1, "a\n"));
-        input.read_to_string(&mut line).unwrap();
-        assert_eq!((input.lines, line.as_str()), (2, "a\nb\nc"));
-    }
+    Some(size.saturating_sub(tell(&stdin).ok()?))
 }

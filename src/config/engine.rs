@@ -102,6 +102,7 @@ impl Config {
             age: self.history_age,
             bytes: self.history_bytes as u64,
             record_bytes: self.engine.records.unwrap_or(RECORDS) as u64,
+            versions: self.settle_retention()?,
         };
         self.engine.settle(url, retention).map(Some)
     }
@@ -214,7 +215,12 @@ mod tests {
         let settings = settle(local().history_age(Duration::from_secs(7)).history_bytes(9)).unwrap();
         assert_eq!(
             settings.retention,
-            Retention { age: Duration::from_secs(7), bytes: 9, record_bytes: RECORDS as u64 }
+            Retention {
+                age: Duration::from_secs(7),
+                bytes: 9,
+                record_bytes: RECORDS as u64,
+                versions: crate::records::retention::Retention::ALL
+            }
         );
         assert_eq!((settings.ack, settings.prefix.as_str(), settings.database), (None, "{esker}", 0));
         assert_eq!(settings.to_string(), "redis://127.0.0.1:6379");

@@ -54,6 +54,8 @@ pub struct Config {
     /// `None` if it was not set.
     data: Option<Location>,
     latest_bytes: usize,
+    versions: Option<u64>,
+    versions_age: Option<Duration>,
     engine: EngineConfig,
     origins: Vec<String>,
     history: usize,
@@ -93,6 +95,8 @@ impl Default for Config {
             tokens: TokenConfig::default(),
             data: None,
             latest_bytes: 1 << 30,
+            versions: None,
+            versions_age: None,
             engine: EngineConfig::default(),
             origins: Vec::new(),
             history: 256,
@@ -216,6 +220,24 @@ impl Config {
     #[must_use]
     pub fn latest_bytes(mut self, bytes: usize) -> Self {
         self.latest_bytes = bytes;
+        self
+    }
+
+    /// Sets how many versions of each record name are kept, at least 1; older ones are removed for good, a moment after newer
+    /// ones were stored. Default: all.
+    #[cfg(any(feature = "records", feature = "engine"))]
+    #[must_use]
+    pub fn versions(mut self, versions: u64) -> Self {
+        self.versions = Some(versions);
+        self
+    }
+
+    /// Sets the age at which versions of records are removed for good; the newest version of each name always stays. Default:
+    /// unlimited.
+    #[cfg(any(feature = "records", feature = "engine"))]
+    #[must_use]
+    pub fn versions_age(mut self, age: Duration) -> Self {
+        self.versions_age = Some(age);
         self
     }
 

@@ -10,6 +10,7 @@ use crate::engine::settings::MAX_REPLICAS;
 use crate::engine::{EngineSettings, EngineUrlError};
 use crate::http::Origins;
 use crate::quota::Rate;
+use crate::records::retention::Retention;
 use crate::store::Location;
 
 /// The largest number of addresses to listen on: each uses a token of the first worker's poller.
@@ -46,6 +47,8 @@ pub struct Settings {
     pub engine: Option<EngineSettings>,
     /// The bytes of memory for the newest record of every name.
     pub latest_bytes: usize,
+    /// Which versions of records are kept.
+    pub retention: Retention,
     /// The origins whose pages may read responses.
     pub origins: Origins,
     /// Events retained per topic.

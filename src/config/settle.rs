@@ -1,6 +1,7 @@
 //! Turns a [`Config`] into [`Settings`]: fills in the defaults and rejects invalid values.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::settings::{MAX_ADMIN_CONNECTIONS, MAX_LISTENERS, MAX_RATE};
@@ -8,6 +9,7 @@ use super::{Access, Config, ConfigError, ListenAddress, Settings, TrustedProxies
 use crate::http::Origins;
 use crate::http::origin::OriginPattern;
 use crate::quota::Rate;
+use crate::records::retention::Retention;
 use crate::sse::MAX_DATA;
 use crate::store::{self, Location};
 
@@ -63,6 +65,7 @@ impl Config {
             unused_data: self.data.clone().filter(|_| is_shared),
             engine,
             latest_bytes: self.latest_bytes,
+            retention: self.settle_retention()?,
             origins: self.settle_origins()?,
             history: self.history,
             history_age: self.history_age,
@@ -91,6 +94,14 @@ impl Config {
     fn settle_data(&self, is_shared: bool) -> Option<Location> {
         let is_stored = store::IS_AVAILABLE && !is_shared;
         is_stored.then(|| self.data.clone().unwrap_or_default())
+    }
+
+    pub(super) fn settle_retention(&self) -> Result<Retention, ConfigError> {
+        if self.versions_age.is_some_and(|age| age.is_zero()) {
+            return Err(ConfigError::Zero("versions_age"));
+        }
+        let versions = self.versions.map(|versions| NonZeroU64::new(versions).ok_or(ConfigError::Zero("versions")));
+        Ok(Retention { versions: versions.transpose()?, age: self.versions_age })
     }
 
     /// Rejects limits per token if there are no tokens.
@@ -297,6 +308,8 @@ mod tests {
             (Config::new().publish_rate(5).publish_burst(0), ConfigError::Zero("publish_burst")),
             (Config::new().publish_rate(MAX_RATE + 1), ConfigError::Rate("publish_rate")),
             (Config::new().publish_rate(1).publish_burst(usize::MAX), ConfigError::Rate("publish_burst")),
+            (Config::new().versions(0), ConfigError::Zero("versions")),
+            (Config::new().versions_age(Duration::ZERO), ConfigError::Zero("versions_age")),
             (Config::new().max_subscribers_per_sub(0), ConfigError::Zero("max_subscribers_per_sub")),
             (Config::new().publish_rate(5).no_auth(true), ConfigError::NoTokens("publish_rate")),
             (Config::new().max_subscribers_per_sub(5).no_auth(true), ConfigError::NoTokens("max_subscribers_per_sub")),

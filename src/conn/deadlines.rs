@@ -157,6 +157,8 @@ impl<S: Stream> Connections<S> {
     ) -> bool {
         let Some(connection) = self.get(id) else { return false };
         connection.readability.is_readable = true;
+        // What another one has just done is not charged to this one.
+        self.budget.measure(cx.clock.elapsed_micros());
         self.drive(id.key, cx, reactor);
         self.get(id).is_some_and(|connection| connection.is_idle() && !connection.readability.is_readable)
     }

@@ -141,12 +141,16 @@ impl<S: Stream> Connections<S> {
                 return Progress::Close;
             }
             let progress = match connection.phase {
-                Phase::Lingering(left) => self.linger(key, left, cx),
+                Phase::Lingering(left) => self.linger(key, left),
                 Phase::Exchanging | Phase::Opening | Phase::Ending => self.exchange(key, out, cx),
             };
             match progress {
-                Progress::Continue if self.budget.is_share_spent() => break,
-                Progress::Continue => {}
+                Progress::Continue => {
+                    self.budget.measure(cx.clock.elapsed_micros());
+                    if self.budget.is_share_spent() {
+                        break;
+                    }
+                }
                 Progress::Wait if !out.is_empty() => return flush(&mut self.slab[key], key, out, cx, reactor),
                 progress => return progress,
             }
@@ -156,14 +160,13 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Reads once, and drops the bytes.
-    fn linger(&mut self, key: usize, left: usize, cx: &IterationContext) -> Progress {
+    fn linger(&mut self, key: usize, left: usize) -> Progress {
         let connection = &mut self.slab[key];
         if !connection.readability.is_readable {
             return Progress::Wait;
         }
         let outcome = connection.read(&mut self.read_buffer);
         self.budget.count(cost(outcome));
-        self.budget.measure(cx.clock.elapsed_micros());
         match outcome {
             ReadOutcome::Nothing => Progress::Wait,
             ReadOutcome::Bytes(count) if count < left => {
@@ -296,11 +299,17 @@ fn parse<S: Stream>(
         let (count, step) = connection.exchange.advance(&bytes[taken..], context, out);
         taken += count;
         budget.count(1);
-        let micros = budget.measure(cx.clock.elapsed_micros());
-        cx.charge_failed_verification(connection.client_address(), micros);
-        match step {
-            Step::Responded if taken < bytes.len() && out.len() < MAX_OUTPUT && !budget.is_share_spent() => {}
-            step => return (taken, step),
+        let has_failed = cx.take_failed_verification();
+        let has_more = matches!(step, Step::Responded) && taken < bytes.len() && out.len() < MAX_OUTPUT;
+        // Otherwise the time of the last request is measured with what follows it.
+        if has_failed || has_more {
+            let micros = budget.measure(cx.clock.elapsed_micros());
+            if has_failed {
+                cx.charge_verification(connection.client_address(), micros);
+            }
+        }
+        if !has_more || budget.is_share_spent() {
+            return (taken, step);
         }
     }
 }

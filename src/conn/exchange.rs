@@ -28,7 +28,7 @@ use std::net::IpAddr;
 
 use crate::api::publish::PausedPublish;
 use crate::api::subscribe::{Lookup, LookupReply, OpenStream};
-use crate::api::{Body, Context, Deferred, DeferredResult, audit, insert, publish, revoke};
+use crate::api::{Body, Context, Deferred, DeferredResult, audit, erase, insert, publish, revoke};
 use crate::conn::timeout::TimeoutKind;
 use crate::http::access_log::AccessLine;
 use crate::http::{Problem, Response, ResponseParams};
@@ -187,6 +187,9 @@ impl Exchange {
             }
             State::Deferred(params, DeferredKind::Audit) => {
                 self.respond(&audit::timed_out(context).into(), closing(params), context, out)
+            }
+            State::Deferred(params, DeferredKind::Erase) => {
+                self.respond(&erase::timed_out().into(), closing(params), context, out)
             }
             State::LookingUp(looking_up) => {
                 self.begin_stream(looking_up.open(LookupReply::Unavailable, context, out), context)

@@ -64,12 +64,14 @@ impl IterationContext {
         self.now.millis as u32
     }
 
-    /// Charges a client's address with the time that its request took, if a token in it failed verification.
-    pub(super) fn charge_failed_verification(&self, address: Option<IpAddr>, micros: u64) {
-        if self.tokens.borrow_mut().take_failure() {
-            let limiter = &self.service.quotas.verifications;
-            limiter.charge(address.into(), micros, self.now.millis);
-        }
+    /// Returns whether a token failed verification since the last call.
+    pub(super) fn take_failed_verification(&self) -> bool {
+        self.tokens.borrow_mut().take_failure()
+    }
+
+    /// Charges a client's address with the time of a request whose token failed verification.
+    pub(super) fn charge_verification(&self, address: Option<IpAddr>, micros: u64) {
+        self.service.quotas.verifications.charge(address.into(), micros, self.now.millis);
     }
 
     /// Returns whether a token from this address may be verified now.

@@ -48,7 +48,7 @@ pub(crate) enum TimeoutKind {
     Drop,
     /// Room in the hub for a publish.
     Room,
-    /// The store's reply to an insert or an audit.
+    /// The store's reply to an insert, an audit or an erasure.
     Store,
     /// The engine's reply to a publish.
     Engine,

@@ -6,6 +6,7 @@ use std::io::{BufRead, Write};
 use super::EngineSettings;
 use super::report::EngineReport;
 use crate::config::ConfigError;
+use crate::records::progress::Progress;
 use crate::records::report::Report;
 use crate::records::transfer::ToolError;
 
@@ -14,17 +15,22 @@ fn absent() -> ToolError {
 }
 
 /// Refuses to export records.
-pub fn dump(_: &EngineSettings, _: Option<&str>, _: &mut dyn Write) -> Result<u64, ToolError> {
+pub fn dump(_: &EngineSettings, _: Option<&str>, _: &mut dyn Write, _: &dyn Progress) -> Result<u64, ToolError> {
     Err(absent())
 }
 
 /// Refuses to import records.
-pub fn load(_: &EngineSettings, _: &mut dyn BufRead) -> Result<u64, ToolError> {
+pub fn load(_: &EngineSettings, _: &mut dyn BufRead, _: &dyn Progress) -> Result<u64, ToolError> {
     Err(absent())
 }
 
 /// Refuses to check records.
-pub fn check(_: &EngineSettings, _: &mut dyn FnMut(u64)) -> Result<Report, ToolError> {
+pub fn check(_: &EngineSettings, _: &dyn Progress) -> Result<Report, ToolError> {
+    Err(absent())
+}
+
+/// Refuses to erase records.
+pub fn erase(_: &EngineSettings, _: &str, _: Option<u64>, _: &dyn Progress) -> Result<u64, ToolError> {
     Err(absent())
 }
 

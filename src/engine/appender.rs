@@ -12,20 +12,24 @@
 //!    ▼                                                        ▼
 //!  outcome unknown                                       append again
 //! ```
-//! Revocations of tokens take a shorter way: one may be stored twice, so a caller that gets no answer can safely repeat it.
+//! Revocations of tokens and removals of records take a shorter way: one may be carried out twice, so a caller that gets no answer can
+//! safely repeat it.
 //!
 //! [`Log::hello`] ends the session of the broken connection, so whatever it has sent and has not arrived yet is refused.
 
+mod removals;
 mod revocations;
 
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::batch::{Batch, Outcome};
+use super::batch::{Batch, Outcome, Written};
 use super::handle::{Engine, EngineError};
-use super::log::{Appended, Connect, Greeting, Hello, Log, LogError, Mark, Pulse, Refusal};
+use super::log::{Connect, Greeting, Hello, KeyLimits, LastBatch, Log, LogError, Mark, Pulse, Refusal};
 use super::queue::{Barrier, Requests};
 use super::state::Side;
+use crate::util::outage::Outages;
+use removals::Erasing;
 
 /// The time between two pulses, in milliseconds.
 const PULSE_MILLIS: u64 = 1_000;
@@ -49,6 +53,14 @@ pub struct Appender<C: Connect> {
     /// The time of the newest revocation that was read over this connection. A new one reads all of them again: its server may
     /// have lost some, and have others with times before those.
     revoked_through: u64,
+    /// The erasure that is being carried out.
+    erasing: Option<Erasing>,
+    /// When to remove versions again that are not retained, in milliseconds.
+    sweep_at: u64,
+    /// When the engine refused that.
+    sweep_refusals: Outages,
+    /// Whether the engine has forgotten idempotency keys early.
+    has_forgotten: bool,
     is_over: bool,
 }
 
@@ -73,6 +85,10 @@ impl<C: Connect> Appender<C> {
             pulse_at: 0,
             register_at: 0,
             revoked_through: 0,
+            erasing: None,
+            sweep_at: 0,
+            sweep_refusals: Outages::default(),
+            has_forgotten: false,
             is_over: false,
         }
     }
@@ -124,7 +140,7 @@ impl<C: Connect> Appender<C> {
         self.note_pulse(greeting.pulse);
         let Some(batch) = self.batch.take() else { return };
         match greeting.last_batch {
-            Some((number, appended)) if number == batch.number() => self.prove(batch, &appended),
+            Some((number, done)) if number == batch.number() => self.prove(batch, &done),
             last_batch => {
                 let batch = self.not_found(batch, last_batch.is_some());
                 match batch.outcome() {
@@ -137,12 +153,12 @@ impl<C: Connect> Appender<C> {
     }
 
     /// Acknowledges a batch without an answer that the log has, once it is durable.
-    fn prove(&mut self, batch: Batch, appended: &Appended) {
+    fn prove(&mut self, batch: Batch, done: &LastBatch) {
         let proven = self.link.as_mut().map_or(Ok(()), |link| link.log.prove());
         match proven {
             Ok(()) => {
                 self.engine.shared.appender.unknown_kept.add(1);
-                self.finish(batch, appended);
+                self.finish(batch, done);
             }
             Err(error) => self.not_appended(batch, &error),
         }
@@ -163,6 +179,9 @@ impl<C: Connect> Appender<C> {
         if let Some(batch) = self.batch.take_if(|batch| batch.is_late(now)) {
             self.give_up(batch);
         }
+        if let Some(erasing) = self.erasing.take() {
+            self.end_erasing(erasing, None);
+        }
         if self.engine.shared.is_closed() {
             self.end();
             return 0;
@@ -180,6 +199,9 @@ impl<C: Connect> Appender<C> {
             work.requests.fail(&EngineError::Closed);
             work.barriers.into_iter().for_each(|barrier| (barrier.done)(false));
             work.revokes.into_iter().for_each(|revoke| (revoke.done)(Err(EngineError::Closed)));
+            while let Some(erase) = self.engine.queue.take_erase() {
+                (erase.done)(Err(EngineError::Closed));
+            }
             self.is_over = work.is_last;
         }
     }
@@ -191,15 +213,18 @@ impl<C: Connect> Appender<C> {
 
     fn take_work(&mut self, wait: Duration) {
         // A broker that starts waits for what others have revoked.
-        let until_next = self.pulse_at.min(self.register_at).saturating_sub(self.millis());
+        let until_next = self.pulse_at.min(self.register_at).min(self.sweep_at).saturating_sub(self.millis());
+        let until_next = if self.erasing.is_some() { 0 } else { until_next };
         let work = self.engine.queue.take(wait.min(Duration::from_millis(until_next)));
         if !work.barriers.is_empty() || self.millis() >= self.pulse_at {
             self.pulse(work.barriers);
         }
         self.revoke(work.revokes);
         self.register();
+        self.erase();
+        self.sweep();
         match work.requests {
-            Requests::None => self.is_over = work.is_last,
+            Requests::None => self.is_over = work.is_last && self.erasing.is_none(),
             Requests::Publishes(publishes) => self.begin(|number| Batch::of_publishes(number, publishes)),
             Requests::Inserts(inserts) => self.begin(|number| Batch::of_inserts(number, inserts)),
         }
@@ -261,12 +286,13 @@ impl<C: Connect> Appender<C> {
         };
         let begun = self.engine.clock.elapsed_micros();
         match batch.append(&mut link.log, link.hello, self.engine.shared.floor()) {
-            Ok(appended) => {
+            Ok((done, forgotten)) => {
                 let duration = self.engine.clock.elapsed_micros().saturating_sub(begun);
                 self.engine.shared.appender.append_time.add(duration);
                 self.backoff.succeed();
                 self.engine.shared.accept(batch.has_records(), self.millis());
-                self.finish(batch, &appended);
+                self.note_forgotten(forgotten);
+                self.finish(batch, &done);
             }
             Err(error) => self.not_appended(batch, &error),
         }
@@ -314,20 +340,30 @@ impl<C: Connect> Appender<C> {
         self.engine.shared.link_down(Side::Appender, &error.to_string(), self.millis());
     }
 
-    /// Has the requests of an entry acknowledged once the tail has passed it.
-    fn finish(&mut self, batch: Batch, appended: &Appended) {
+    /// Warns, once, that idempotency keys are forgotten early.
+    fn note_forgotten(&mut self, forgotten: u64) {
+        if forgotten > 0 && !std::mem::replace(&mut self.has_forgotten, true) {
+            let count = KeyLimits::default().count;
+            log::warn!(
+                "the engine remembers the newest {count} idempotency keys; there are more within 24 h, so the oldest are \
+                 forgotten early, and a retry with one of them stores its record again"
+            );
+        }
+    }
+
+    /// Has the requests of a batch acknowledged once the tail has passed what is written.
+    fn finish(&mut self, batch: Batch, done: &LastBatch) {
         let now = self.millis();
-        let count = batch.count();
-        self.has_appended = true;
-        if appended.repetitions.len() < count {
-            let mark = Mark { entry: appended.first, token: batch.token().into() };
+        if let Some(Written { first, last, count }) = batch.written(done) {
+            self.has_appended = true;
+            let mark = Mark { entry: first, token: batch.token().into() };
             let session = self.link.as_ref().map_or(0, |link| link.hello.session);
-            self.engine.shared.note_appended(session, mark, appended.first + count as u64 - 1, now);
+            self.engine.shared.note_appended(session, mark, last, now);
             let counters = &self.engine.shared.appender;
             let counter = if batch.has_records() { &counters.records } else { &counters.events };
-            counter.add((count - appended.repetitions.len()) as u64);
+            counter.add(count);
         }
-        batch.acknowledge(appended, &self.engine.waiting, now);
+        batch.acknowledge(done, &self.engine.waiting, now);
     }
 
     fn millis(&self) -> u64 {

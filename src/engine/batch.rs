@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::blob::Blob;
 use super::handle::{EngineError, Sequenced};
-use super::log::{self, Append, Appended, Hello, Log, LogError};
+use super::log::{self, Append, Appended, Hello, Inserted, KeyLimits, LastBatch, Log, LogError, stored};
 use super::queue::{self, Insert, InsertDone, Publish, PublishDone};
 use super::waiting::Waiting;
-use crate::records::NewRecord;
+use crate::records::insert::{InsertOutcome, InsertRequest};
 
 /// After this time, in milliseconds, an append without an answer is reported as unknown.
 const UNKNOWN_MILLIS: u64 = 30_000;
@@ -27,7 +27,7 @@ pub(super) struct Batch {
 enum Content {
     Events(Blob, Vec<Waiter>),
     /// Each insert has one record.
-    Records(Vec<NewRecord>, Vec<InsertDone>),
+    Records(Vec<InsertRequest>, Vec<InsertDone>),
 }
 
 /// A publish in a batch: the range of its events.
@@ -35,6 +35,16 @@ struct Waiter {
     first: usize,
     end: usize,
     done: PublishDone,
+}
+
+/// What of a batch is new.
+pub(super) struct Written {
+    /// The id of the entry and of its first event or record.
+    pub first: u64,
+    /// The last id.
+    pub last: u64,
+    /// The number of new events or records.
+    pub count: u64,
 }
 
 /// What is known of a batch that is not appended yet.
@@ -64,8 +74,8 @@ impl Batch {
     /// Makes an entry of inserts.
     pub fn of_inserts(number: u64, inserts: Vec<Insert>) -> Self {
         let queued = inserts.iter().map(|insert| insert.queued).min().unwrap_or(0);
-        let (records, waiters) = inserts.into_iter().map(|insert| (insert.record, insert.done)).unzip();
-        Self::new(number, Content::Records(records, waiters), queued)
+        let (requests, waiters) = inserts.into_iter().map(|insert| (insert.request, insert.done)).unzip();
+        Self::new(number, Content::Records(requests, waiters), queued)
     }
 
     fn new(number: u64, content: Content, queued: u64) -> Self {
@@ -98,11 +108,19 @@ impl Batch {
         matches!(self.content, Content::Records(..))
     }
 
-    /// Returns the number of its events or records.
-    pub fn count(&self) -> usize {
-        match &self.content {
-            Content::Events(blob, _) => blob.events,
-            Content::Records(records, _) => records.len(),
+    /// Returns what of it is new.
+    pub fn written(&self, done: &LastBatch) -> Option<Written> {
+        match (&self.content, done) {
+            (Content::Events(blob, _), LastBatch::Events(appended)) => {
+                let count = blob.events.saturating_sub(appended.repetitions.len());
+                let last = appended.first.saturating_add(blob.events as u64).saturating_sub(1);
+                (count > 0).then_some(Written { first: appended.first, last, count: count as u64 })
+            }
+            (_, LastBatch::Inserts(outcomes)) => {
+                let (first, last) = stored(outcomes)?;
+                Some(Written { first, last, count: last - first + 1 })
+            }
+            (Content::Records(..), LastBatch::Events(_)) => None,
         }
     }
 
@@ -115,39 +133,41 @@ impl Batch {
         self.queued + limit <= now
     }
 
-    /// Appends it to the log. `floor` is the newest id that the broker knows.
-    pub fn append(&mut self, log: &mut impl Log, hello: Hello, floor: u64) -> Result<Appended, LogError> {
+    /// Appends it to the log. `floor` is the newest id that the broker knows. Returns what became of it, and the number of
+    /// idempotency keys that were forgotten early.
+    pub fn append(&mut self, log: &mut impl Log, hello: Hello, floor: u64) -> Result<(LastBatch, u64), LogError> {
         let batch = self.number;
         match &self.content {
             Content::Events(blob, _) => {
                 let Blob { events, bytes, own_ids } = blob;
                 let request = Append { hello, batch, floor, events: *events, blob: bytes, own_ids };
                 self.token = request.token();
-                log.append(&request)
+                log.append(&request).map(|appended| (LastBatch::Events(appended), 0))
             }
-            Content::Records(records, _) => {
-                let request = log::Insert { hello, batch, floor, records };
+            Content::Records(requests, _) => {
+                let request = log::Insert { hello, batch, floor, requests, keys: KeyLimits::default() };
                 self.token = request.token();
-                log.insert(&request).map(|first| Appended { first, repetitions: Vec::new() })
+                log.insert(&request).map(|Inserted { outcomes, forgotten }| (LastBatch::Inserts(outcomes), forgotten))
             }
         }
     }
 
-    /// Delivers the results once the tail has passed the entry.
-    pub fn acknowledge(self, appended: &Appended, waiting: &Waiting, now: u64) {
-        match self.content {
-            Content::Events(_, waiters) => {
+    /// Delivers the results once the tail has passed what they tell of.
+    pub fn acknowledge(self, done: &LastBatch, waiting: &Waiting, now: u64) {
+        match (self.content, done) {
+            (Content::Events(_, waiters), LastBatch::Events(appended)) => {
                 for publish in waiters {
                     let sequenced = publish.sequence(appended);
                     let done = publish.done;
                     waiting.wait(sequenced.id, now, move |_| done(Ok(sequenced)));
                 }
             }
-            Content::Records(_, waiters) => {
-                for (id, done) in (appended.first..).zip(waiters) {
-                    waiting.wait(id, now, move |_| done(Ok(id)));
+            (Content::Records(_, waiters), LastBatch::Inserts(outcomes)) if waiters.len() == outcomes.len() => {
+                for (outcome, done) in outcomes.iter().copied().zip(waiters) {
+                    waiting.wait(newest_told(outcome), now, move |_| done(Ok(outcome)));
                 }
             }
+            (content, _) => content.fail(&EngineError::Unknown("the engine knows another batch by this number".into())),
         }
     }
 
@@ -171,10 +191,25 @@ impl Batch {
 
     /// Delivers an error to all.
     pub fn fail(self, error: &EngineError) {
-        match self.content {
-            Content::Events(_, waiters) => waiters.into_iter().for_each(|waiter| (waiter.done)(Err(error.clone()))),
-            Content::Records(_, waiters) => waiters.into_iter().for_each(|done| done(Err(error.clone()))),
+        self.content.fail(error);
+    }
+}
+
+impl Content {
+    fn fail(self, error: &EngineError) {
+        match self {
+            Self::Events(_, waiters) => waiters.into_iter().for_each(|waiter| (waiter.done)(Err(error.clone()))),
+            Self::Records(_, waiters) => waiters.into_iter().for_each(|done| done(Err(error.clone()))),
         }
+    }
+}
+
+/// Returns the newest id that an outcome tells of; 0 if it tells of none.
+fn newest_told(outcome: InsertOutcome) -> u64 {
+    match outcome {
+        InsertOutcome::Stored(id) | InsertOutcome::Repeated(id) => id,
+        InsertOutcome::Conflict(newest) => newest.unwrap_or(0),
+        InsertOutcome::KeyReused => 0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::blob::Part;
-use super::queue::{Barrier, Insert, Publish, Queue, Revoke};
+use super::queue::{Barrier, Erase, Insert, Publish, Queue, Revoke};
 use super::reader::{Lookup, PageRequest, Requests};
 use super::state::Shared;
 use super::status::Status;
@@ -12,8 +12,9 @@ use super::waiting::Waiting;
 use crate::auth::{Revocation, Revocations};
 use crate::clock::Clock;
 use crate::quota::{Client, PageReservation};
+use crate::records::insert::{InsertOutcome, InsertRequest};
 use crate::records::page::PageBuilder;
-use crate::records::{NewRecord, Page, PageQuery};
+use crate::records::{Page, PageQuery};
 
 /// The microseconds of a second.
 pub(super) const MICROS: u64 = 1_000_000;
@@ -84,9 +85,21 @@ impl EngineError {
         match self {
             Self::Busy | Self::Unavailable(_) => format!("{self}; nothing was stored; try again"),
             Self::Unknown(why) => {
-                format!("{why}; it is unknown whether the record was stored; GET /audit shows whether it was")
+                format!(
+                    "{why}; it is unknown whether the record was stored; repeat the request if it has an \
+                     Idempotency-Key, otherwise GET /audit shows whether it was"
+                )
             }
             Self::Refused(_) | Self::Closed => format!("{self}; nothing was stored"),
+        }
+    }
+
+    /// Describes what it means for an erasure, and what to do.
+    pub(crate) fn of_erasure(&self) -> String {
+        match self {
+            Self::Busy | Self::Unavailable(_) => format!("{self}; nothing was erased; try again"),
+            Self::Unknown(why) => format!("{why}; some versions may have been erased, or all; repeat the request"),
+            Self::Refused(_) | Self::Closed => format!("{self}; nothing was erased"),
         }
     }
 }
@@ -120,11 +133,28 @@ impl Engine {
         self.queue.publish(Publish { part, queued: now, done: Box::new(done) });
     }
 
-    /// Stores a record. `done` gets its id, once: usually from another thread, or from this one if the insert is refused
-    /// immediately.
-    pub fn insert(&self, record: NewRecord, done: impl FnOnce(Result<u64, EngineError>) + Send + 'static) {
+    /// Stores a record if its condition holds and its key is new. `done` gets the outcome, once: usually from another thread, or
+    /// from this one if the insert is refused immediately.
+    pub fn insert(
+        &self,
+        request: InsertRequest,
+        done: impl FnOnce(Result<InsertOutcome, EngineError>) + Send + 'static,
+    ) {
         let now = self.clock.now().millis;
-        self.queue.insert(Insert { record, queued: now, done: Box::new(done) });
+        self.queue.insert(Insert { request, queued: now, done: Box::new(done) });
+    }
+
+    /// Erases the versions of a name, or only those with ids before one, for good. If the newest version is among them, the streams
+    /// of all brokers are told. `done` gets the number of versions that were erased, once: usually from another thread, or from this
+    /// one if the broker is shutting down. After an error, some may have been erased; a repetition erases the rest.
+    pub fn erase(
+        &self,
+        name: &Arc<str>,
+        before: Option<u64>,
+        done: impl FnOnce(Result<u64, EngineError>) + Send + 'static,
+    ) {
+        let (name, queued) = (Arc::clone(name), self.clock.now().millis);
+        self.queue.push_erase(Erase { name, before, queued, done: Box::new(done) });
     }
 
     /// Has all brokers revoke tokens. `done` gets the second of the revocation in the time of the engine, once: usually from

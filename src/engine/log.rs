@@ -1,15 +1,24 @@
 //! What a broker asks of the shared log, and what it gets. Independent of how the log is reached: [`super::redis`] sends these
 //! requests to a server, [`super::sim`] answers them in memory.
 
+mod insert;
+mod records;
+
 use std::fmt;
 
 use super::AckMode;
-use crate::records::{NewRecord, Record};
+use crate::records::NewRecord;
+use crate::records::insert::InsertOutcome;
+pub use insert::{Insert, Inserted, KeyLimits, stored};
+pub use records::{
+    Compacted, ERASED_AT_ONCE, Erase, Erased, PRUNED_BEYOND_THE_COUNT, PRUNED_OF_A_NAME, REMOVED_BYTES, ReadRecords,
+    RemoveRecords, SWEPT_NAMES, SWEPT_VERSIONS, Swept, Version,
+};
 
 /// Opens connections to the log. Each connection is used by one thread.
 pub trait Connect: Send {
     /// A connection.
-    type Log: Log + ReadRecords + Revocations + Send;
+    type Log: Log + ReadRecords + RemoveRecords + Revocations + Send;
 
     /// Connects. Nothing waits longer than [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
     fn connect(&mut self) -> Result<Self::Log, LogError>;
@@ -23,7 +32,6 @@ pub const RECORDS_COST: u64 = 128;
 pub const NAME_COST: u64 = 112;
 /// The bytes of memory that a record takes in addition to its name and data, about.
 const RECORD_COST: u64 = 170;
-
 /// Returns the bytes of memory that a record takes in the log, about, if its name is new: see [`cost_of`].
 pub fn record_cost(record: &NewRecord) -> u64 {
     cost_of(&record.name, &record.data)
@@ -35,6 +43,12 @@ pub fn record_cost(record: &NewRecord) -> u64 {
 pub fn cost_of(name: &str, data: &str) -> u64 {
     let (name, data) = (name.len() as u64, data.len() as u64);
     3 * name + NAME_COST + data + data / 8 + RECORD_COST
+}
+
+/// Returns the bytes of memory that become free when a record is removed and its name stays, about: see [`cost_of`].
+#[cfg(feature = "internals")]
+pub fn removed_cost(name: &str, data: &str) -> u64 {
+    cost_of(name, data) - NAME_COST - name.len() as u64
 }
 
 /// A connection to the log. After an error other than [`LogError::Refused`] and [`LogError::Unproven`] it is dropped.
@@ -50,9 +64,10 @@ pub trait Log {
     /// Appends one entry, all of it or nothing. Returns when the entry is as durable as the setting `engine_ack` demands.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, LogError>;
 
-    /// Appends records as one entry, all of them or none. Returns the id of the first record; the others have the ids that
-    /// follow. Returns when the records are on the engine's disk, and with the replicas that the setting `engine_ack` demands.
-    fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError>;
+    /// Judges requests to insert records, in order, and appends the records of those that are granted as one entry, all of them
+    /// or none. Writes no entry if none is granted. Returns when the records, and those that the outcomes tell of, are on the
+    /// engine's disk, and with the replicas that the setting `engine_ack` demands.
+    fn insert(&mut self, insert: &Insert<'_>) -> Result<Inserted, LogError>;
 
     /// Returns when what [`Greeting::last_batch`] tells of is as durable as the setting `engine_ack` demands.
     fn prove(&mut self) -> Result<(), LogError> {
@@ -73,25 +88,6 @@ pub trait Log {
     /// Returns the next entries whose ids are larger than `after`, ascending. Without one, waits for up to
     /// [`READ_WAIT`](super::READ_WAIT) and may return none.
     fn read(&mut self, after: u64) -> Result<Vec<Entry>, LogError>;
-}
-
-/// Reads the records that the log's entries refer to. They stay when the entries are trimmed. A server that can't write refuses
-/// all of it, because it may have fewer records than the log, or other ones.
-pub trait ReadRecords {
-    /// Returns the newest record of each name, those with ids larger than `after`, ascending by id. May return only the first few;
-    /// returns none only if there are none.
-    fn newest_records(&mut self, after: u64) -> Result<Vec<Record>, LogError>;
-
-    /// Returns the records with ids from `first` through `last`, ascending. May return only the first few; returns none only if
-    /// there are none.
-    fn records(&mut self, first: u64, last: u64) -> Result<Vec<Record>, LogError>;
-
-    /// Returns whether there is a record with this id.
-    fn has_record(&mut self, id: u64) -> Result<bool, LogError>;
-
-    /// Returns the versions of a name with ids larger than `after`, ascending, at most `limit`. May return only the first few;
-    /// returns none only if there are none.
-    fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError>;
 }
 
 /// Stores and reads revocations of tokens, so that every broker knows them.
@@ -125,15 +121,6 @@ pub struct Revoked {
     pub text: Box<str>,
     /// The time of the newest revocation that was removed so far; 0 if none was.
     pub removed_through: u64,
-}
-
-/// A version of a record whose name is known from the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    /// Its id.
-    pub id: u64,
-    /// JSON text.
-    pub data: Box<str>,
 }
 
 /// A broker that uses the log.
@@ -174,8 +161,17 @@ pub struct Hello {
 pub struct Greeting {
     /// The time and the newest id.
     pub pulse: Pulse,
-    /// The last batch that an earlier session of the broker has appended.
-    pub last_batch: Option<(u64, Appended)>,
+    /// The last batch of which an earlier session of the broker has appended something.
+    pub last_batch: Option<(u64, LastBatch)>,
+}
+
+/// What became of a batch of which something was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastBatch {
+    /// It consisted of events.
+    Events(Appended),
+    /// It consisted of inserts, with these outcomes.
+    Inserts(Vec<InsertOutcome>),
 }
 
 /// The log's time and newest id.
@@ -189,26 +185,6 @@ pub struct Pulse {
     pub era: u64,
     /// The bytes of memory that all records take, about.
     pub record_bytes: u64,
-}
-
-/// A request to append records.
-#[derive(Clone, Copy, Debug)]
-pub struct Insert<'a> {
-    /// The session, which must be the broker's newest.
-    pub hello: Hello,
-    /// The number of the batch, as in [`Append::batch`].
-    pub batch: u64,
-    /// The newest id that the broker knows. The records' ids are larger.
-    pub floor: u64,
-    /// The records.
-    pub records: &'a [NewRecord],
-}
-
-impl Insert<'_> {
-    /// Returns the token of the entry.
-    pub fn token(&self) -> String {
-        token(self.hello, self.batch)
-    }
 }
 
 fn token(hello: Hello, batch: u64) -> String {
@@ -300,6 +276,10 @@ pub struct Attached {
     pub from: From,
     /// The format of the log: see [`FORMAT`](super::FORMAT).
     pub format: u32,
+    /// The id of the newest entry that says that the newest version of a name was erased; 0 if there was none.
+    pub erased: u64,
+    /// Whether the log has the entry that was read last.
+    pub has_read: bool,
 }
 
 /// Where reading the log goes on.
@@ -340,6 +320,8 @@ pub enum Body {
     },
     /// Records, which [`ReadRecords::records`] returns: as many as this. Their ids begin with the entry's.
     Records(usize),
+    /// The name whose newest version had this id was erased, with all its versions before. It is not said which name that was.
+    Erased(u64),
     /// The log was created, or records were loaded while no broker used it. There is nothing to deliver.
     Marker,
     /// Something that this version does not understand. Says what.

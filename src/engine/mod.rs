@@ -104,9 +104,12 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// |---|---|
 /// | 1 | events |
 /// | 2 | and records |
-pub const FORMAT: u32 = 2;
+/// | 3 | and removed records |
+pub const FORMAT: u32 = 3;
 /// The format that allows records.
 pub const RECORDS_FORMAT: u32 = 2;
+/// The format that allows records to be removed. A broker of an older version takes a removed record for a lost one.
+pub const REMOVAL_FORMAT: u32 = 3;
 
 /// Receives what the log says, in order. Called by the tail alone.
 pub trait Follow: Send {
@@ -130,6 +133,14 @@ pub trait Follow: Send {
     /// Replaces all records by the newest of each name, ascending by id, because some may be lost. Tells all streams of records a
     /// gap.
     fn reset_records(&mut self, newest: Vec<Record>);
+
+    /// Forgets the name whose newest version is the record with this id, and tells all streams of records that it was erased. The
+    /// erasure has an id of its own: that is a known position, and those before it are in doubt. Returns `false` if no name has this
+    /// record as its newest; then only positions are in doubt.
+    fn erase(&mut self, record: u64, id: u64) -> bool;
+
+    /// Takes positions in records before this id for doubtful, because records may have been erased.
+    fn doubt_before(&mut self, id: u64);
 
     /// Returns the number of subscribers, of topics and of records.
     fn subscribers(&self) -> u64;

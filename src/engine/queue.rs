@@ -9,14 +9,14 @@ use std::time::Duration;
 use super::blob::Part;
 use super::handle::{EngineError, Sequenced};
 use super::state::Shared;
-use crate::records::NewRecord;
+use crate::records::insert::{InsertOutcome, InsertRequest};
 
 /// The maximum number of waiting publishes, and of waiting inserts: each kind has a queue of its own.
 const MAX_QUEUED: usize = 1 << 16;
 /// The maximum bytes of waiting publishes, and of waiting inserts, unless a single one is larger.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 /// The maximum number of events or records in an entry, unless a single publish has more.
-const MAX_BATCH_EVENTS: usize = 4096;
+pub(super) const MAX_BATCH_EVENTS: usize = 4096;
 /// The maximum bytes of an entry, unless a single publish or insert is larger.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// The maximum number of revocations that are stored at once.
@@ -26,8 +26,10 @@ pub(super) const MAX_WAIT_MILLIS: u64 = 2_000;
 
 /// Delivers the result of a publish.
 pub(super) type PublishDone = Box<dyn FnOnce(Result<Sequenced, EngineError>) + Send>;
-/// Delivers the result of an insert: the record's id.
-pub(super) type InsertDone = Box<dyn FnOnce(Result<u64, EngineError>) + Send>;
+/// Delivers the result of an insert.
+pub(super) type InsertDone = Box<dyn FnOnce(Result<InsertOutcome, EngineError>) + Send>;
+/// Delivers the result of a revocation: its time, in microseconds of the engine.
+pub(super) type RevokeDone = Box<dyn FnOnce(Result<u64, EngineError>) + Send>;
 
 /// A publish that waits.
 pub(super) struct Publish {
@@ -39,7 +41,7 @@ pub(super) struct Publish {
 
 /// An insert that waits.
 pub(super) struct Insert {
-    pub record: NewRecord,
+    pub request: InsertRequest,
     /// When it was queued, in milliseconds.
     pub queued: u64,
     pub done: InsertDone,
@@ -58,9 +60,21 @@ pub(super) struct Revoke {
     pub text: String,
     /// When it was queued, in milliseconds.
     pub queued: u64,
-    /// Delivers its time, in microseconds of the engine.
-    pub done: InsertDone,
+    pub done: RevokeDone,
 }
+
+/// A request to erase versions of a name.
+pub(super) struct Erase {
+    pub name: Arc<str>,
+    /// Only versions with smaller ids; `None` for all.
+    pub before: Option<u64>,
+    /// When it was queued, in milliseconds.
+    pub queued: u64,
+    pub done: EraseDone,
+}
+
+/// Delivers the result of an erasure: the number of versions that are gone.
+pub(super) type EraseDone = Box<dyn FnOnce(Result<u64, EngineError>) + Send>;
 
 /// A request that becomes a part of an entry.
 pub(super) trait Request {
@@ -98,7 +112,7 @@ impl Request for Insert {
     }
 
     fn cost(&self) -> usize {
-        self.record.cost()
+        self.request.cost()
     }
 
     fn queued(&self) -> u64 {
@@ -181,12 +195,14 @@ struct State {
     were_inserts: bool,
     barriers: Vec<Barrier>,
     revokes: Vec<Revoke>,
+    erases: VecDeque<Erase>,
     is_closed: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.publishes.waiting.is_empty() && self.inserts.waiting.is_empty() && self.revokes.is_empty()
+        let is_empty = self.publishes.waiting.is_empty() && self.inserts.waiting.is_empty();
+        is_empty && self.revokes.is_empty() && self.erases.is_empty()
     }
 
     /// Removes the requests of the next entry: of the kind that has waited longer. If both have waited
@@ -283,29 +299,44 @@ impl Queue {
 
     /// Queues a barrier. Their number is bounded by the connections, each of which waits for one at most.
     pub fn push_barrier(&self, barrier: Barrier) {
-        let mut state = self.lock();
-        if state.is_closed {
-            drop(state);
-            return (barrier.done)(false);
+        if let Err(barrier) = self.add(barrier, |state, barrier| state.barriers.push(barrier)) {
+            (barrier.done)(false);
         }
-        state.barriers.push(barrier);
-        drop(state);
-        self.is_filled.notify_one();
     }
 
     /// Queues a revocation. Their number is bounded by the connections and threads, each of which waits for one at most.
     pub fn push_revoke(&self, revoke: Revoke) {
-        let mut state = self.lock();
-        if state.is_closed {
-            drop(state);
-            return (revoke.done)(Err(EngineError::Closed));
+        if let Err(revoke) = self.add(revoke, |state, revoke| state.revokes.push(revoke)) {
+            (revoke.done)(Err(EngineError::Closed));
         }
-        state.revokes.push(revoke);
-        drop(state);
-        self.is_filled.notify_one();
     }
 
-    /// Waits for work, and takes as much as makes up one entry.
+    /// Queues an erasure. Their number is bounded by the connections, each of which waits for one at most.
+    pub fn push_erase(&self, erase: Erase) {
+        if let Err(erase) = self.add(erase, |state, erase| state.erases.push_back(erase)) {
+            (erase.done)(Err(EngineError::Closed));
+        }
+    }
+
+    /// Adds a request, and wakes the appender. Returns the request if the queue is closed: the lock is released before anyone is
+    /// told.
+    fn add<T>(&self, request: T, add: impl FnOnce(&mut State, T)) -> Result<(), T> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(request);
+        }
+        add(&mut state, request);
+        drop(state);
+        self.is_filled.notify_one();
+        Ok(())
+    }
+
+    /// Removes the oldest erasure.
+    pub fn take_erase(&self) -> Option<Erase> {
+        self.lock().erases.pop_front()
+    }
+
+    /// Waits for work, and takes as much as makes up one entry. Leaves erasures to [`Queue::take_erase`].
     pub fn take(&self, timeout: Duration) -> Work {
         let state = self.lock();
         let is_idle = |state: &mut State| state.is_empty() && state.barriers.is_empty() && !state.is_closed;
@@ -329,11 +360,15 @@ impl Queue {
         let (late_revokes, revokes): (Vec<_>, Vec<_>) =
             mem::take(&mut state.revokes).into_iter().partition(|revoke| is_late(revoke.queued, now));
         state.revokes = revokes;
+        let (late_erases, erases): (Vec<_>, Vec<_>) =
+            mem::take(&mut state.erases).into_iter().partition(|erase| is_late(erase.queued, now));
+        state.erases = erases.into();
         drop(state);
         let error = EngineError::Unavailable(self.shared.reason());
         late.into_iter().for_each(|requests| requests.fail(&error));
         late_barriers.into_iter().for_each(|barrier| (barrier.done)(false));
         late_revokes.into_iter().for_each(|revoke| (revoke.done)(Err(error.clone())));
+        late_erases.into_iter().for_each(|erase| (erase.done)(Err(error.clone())));
     }
 
     /// Refuses what comes from now on.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::url::write_url;
+use crate::records::retention::Retention as VersionRetention;
 
 /// The settings of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl fmt::Display for EngineSettings {
     }
 }
 
-/// How much of the log is retained. More is trimmed when entries are appended. Records are never trimmed.
+/// How much of the log is retained. More is trimmed when entries are appended. Records are not trimmed with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// The age of the oldest entry.
@@ -44,6 +45,8 @@ pub struct Retention {
     pub bytes: u64,
     /// The bytes of memory that records may take, about. More are refused.
     pub record_bytes: u64,
+    /// Which versions of records are kept.
+    pub versions: VersionRetention,
 }
 
 /// Where the engine is.

@@ -7,7 +7,7 @@ use super::blob::{self, Blob, Part};
 use super::handle::{EngineError, Sequenced};
 use super::queue::{InsertDone, Requests};
 use super::state::Side;
-use crate::records::NewRecord;
+use crate::records::insert::InsertRequest;
 
 /// A publish that waits for its result.
 pub(crate) struct Waiting {
@@ -61,10 +61,10 @@ impl Engine {
         publishes.into_iter().map(|publish| Waiting { part: publish.part, done: publish.done }).collect()
     }
 
-    /// Takes the inserts that wait: the record, and what is called with its id.
-    pub(crate) fn take_inserts(&self) -> Vec<(NewRecord, InsertDone)> {
+    /// Takes the inserts that wait: the request, and what is called with its outcome.
+    pub(crate) fn take_inserts(&self) -> Vec<(InsertRequest, InsertDone)> {
         let Requests::Inserts(inserts) = self.queue.take(Duration::ZERO).requests else { return Vec::new() };
-        inserts.into_iter().map(|insert| (insert.record, insert.done)).collect()
+        inserts.into_iter().map(|insert| (insert.request, insert.done)).collect()
     }
 
     /// Takes the barriers that wait. Each is called with whether it is reached.

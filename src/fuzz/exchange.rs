@@ -2,20 +2,33 @@
 //! well-formed for a naive client, and no more than a head may be buffered.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use super::input::{Input, cuts, pieces};
 use super::naive::{ParsedResponse, dispatched, parse_responses, unchunked};
 use super::service;
-use crate::api::{Context, Deferred, DeferredResult, Service, audit, insert, revoke};
+use crate::api::erase::{self, Erased};
+use crate::api::{Context, Deferred, DeferredResult, Service, audit, revoke};
 use crate::auth::TokenCache;
 use crate::clock::Now;
 use crate::conn::exchange::{Exchange, Step};
 use crate::conn::timeout::TimeoutKind;
-use crate::http::Response;
 use crate::http::head::MAX_HEAD;
 use crate::ids::MAX_CLOCK_LEAD;
 use crate::net::ListenerRole;
+use crate::records::insert::{Condition, InsertOutcome, InsertRequest};
 use crate::store::Page;
+
+/// Returns some outcome of a request, as if no condition ever held and no key were new.
+fn outcome(request: &InsertRequest, id: u64) -> InsertOutcome {
+    match (&request.condition, &request.key) {
+        (_, Some(key)) if key.as_str().len() > 8 => InsertOutcome::KeyReused,
+        (_, Some(_)) => InsertOutcome::Repeated(id),
+        (Condition::Always, None) => InsertOutcome::Stored(id),
+        (Condition::Absent, None) => InsertOutcome::Conflict(Some(id)),
+        (Condition::Exists | Condition::NewestIs(_), None) => InsertOutcome::Conflict(None),
+    }
+}
 
 /// The time of every input, in microseconds.
 const SECOND: u64 = 1_000_000;
@@ -137,27 +150,30 @@ impl<'a> Connection<'a> {
                 }
                 Step::Defer(request) => {
                     assert_eq!(self.exchange.awaited(), TimeoutKind::Store);
-                    let response = self.reply_for_store(request);
-                    self.deliver(response)
+                    let result = self.reply_for_store(request);
+                    self.deliver(result)
                 }
                 step => return step,
             }
         }
     }
 
-    fn reply_for_store(&mut self, request: Deferred) -> Response {
-        match request {
+    fn reply_for_store(&mut self, request: Deferred) -> DeferredResult {
+        let response = match request {
             Deferred::Publish(_) => panic!("there is no engine"),
-            Deferred::Insert(record) => {
+            Deferred::Insert(request) => {
                 self.inserted += 1;
-                insert::response(&record.name, Ok(self.inserted), std::path::Path::new("."))
+                let outcome = Ok(outcome(&request, self.inserted));
+                return DeferredResult::Stored(request.record.name, outcome, Path::new(".").into());
             }
             Deferred::Revoke(revoked) => revoke::response(Ok(revoked)),
+            Deferred::Erase(request) => erase::response(Ok(Erased { name: request.name, versions: self.inserted })),
             Deferred::Audit(request) => {
                 let next = (request.query.limit == 1).then_some(request.query.after);
                 audit::page_response(&request, Page { body: "{}".into(), next })
             }
-        }
+        };
+        DeferredResult::Response(response)
     }
 
     fn into_output(self) -> String {
@@ -185,8 +201,7 @@ impl Connection<'_> {
         self.with(Exchange::resume)
     }
 
-    fn deliver(&mut self, response: Response) -> Step {
-        let result = DeferredResult::Response(response);
+    fn deliver(&mut self, result: DeferredResult) -> Step {
         self.with(|exchange, context, out| exchange.deliver(result, context, out))
     }
 
@@ -224,7 +239,7 @@ fn comparable_parts<'a>(
 
 fn check_response(response: &ParsedResponse<'_>) {
     assert!(
-        matches!(response.status, 200 | 204 | 400..=405 | 408 | 411 | 413..=415 | 417 | 421 | 431 | 501 | 503 | 505)
+        matches!(response.status, 200 | 204 | 400..=405 | 408 | 411..=415 | 417 | 421 | 422 | 431 | 501 | 503 | 505)
     );
     match response.field("Content-Type") {
         Some("application/problem+json") if !response.body.is_empty() => {

@@ -149,8 +149,9 @@ fn check_line(head: &Head<'_>, plain: &Plain<'_>) {
         Method::Get => method == b"GET",
         Method::Head => method == b"HEAD",
         Method::Post => method == b"POST",
+        Method::Delete => method == b"DELETE",
         Method::Options => method == b"OPTIONS",
-        Method::Unallowed => [&b"PUT"[..], b"DELETE", b"PATCH", b"TRACE", b"CONNECT"].contains(&method),
+        Method::Unallowed => [&b"PUT"[..], b"PATCH", b"TRACE", b"CONNECT"].contains(&method),
     };
     assert!(known && target.len() <= MAX_TARGET, "{method:?}");
     assert!(head.method == Method::Unallowed || target.ends_with(head.target.query.0.as_bytes()));

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::input::Input;
 use super::naive::dispatched;
 use crate::api::record;
-use crate::records::NewRecord;
+use crate::records::{NewRecord, Record};
 use crate::sse::{Framing, record_frame};
 use crate::util::json::{MAX_DEPTH, compact};
 
@@ -83,7 +83,7 @@ fn check(record: &NewRecord) {
     let (name, data) = (&record.name, &*record.data);
     assert_eq!(compact(data).as_deref(), Ok(data), "the data is compact");
     assert!(serde_json::from_str::<&RawValue>(data).is_ok_and(|raw| raw.get() == data));
-    let frame = record_frame(&Arc::clone(name), data, 7);
+    let frame = record_frame(&Record::shared(Arc::clone(name), data, 7));
     let stream = std::str::from_utf8(frame.wire(Framing::Plain)).expect("a frame of UTF-8 text is UTF-8");
     assert_eq!(stream, format!("event: {name}\ndata: {data}\nid: 7\n\n"));
     assert_eq!(dispatched(&format!(":\n{stream}")), [(name.to_string(), data.to_owned(), "7".to_owned())]);

@@ -40,6 +40,9 @@ fn check_target(target: &Target<'_>, text: &str) {
     assert!(target.path == "*" || target.path.starts_with('/'));
     assert!(!target.path.contains('?') && text.ends_with(target.query.0));
     assert!(target.path == "/" || text.contains(target.path));
+    if !target.path.starts_with("//") {
+        assert_eq!(target.segments().count(), target.path.trim_start_matches('/').split('/').count());
+    }
     for (segment, plain) in target.segments().zip(target.path.trim_start_matches('/').split('/')) {
         // The first slash of the path begins the first segment; further ones make it empty.
         if target.path.starts_with("//") {

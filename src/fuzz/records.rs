@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 use super::input::Input;
 use crate::ids::Order;
 use crate::quota::{Client, PageBudget};
+use crate::records::NewRecord;
+use crate::records::progress::Silent;
 use crate::records::transfer::ToolError;
 use crate::store::{Location, PageQuery, Record, Store, StoreError, check, dump, load};
 
@@ -27,7 +29,7 @@ const LINES: &str = "\
 /// The database of this store.
 static TEMPLATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let directory = Directory::new();
-    load(&directory.0, &mut LINES.as_bytes()).expect("good lines can be loaded");
+    load(&directory.0, &mut LINES.as_bytes(), &Silent).expect("good lines can be loaded");
     fs::read(directory.database()).expect("it is there")
 });
 
@@ -83,7 +85,7 @@ struct Line {
 /// Loads lines, and returns their dump.
 fn load_lines(bytes: &[u8]) -> String {
     let directory = Directory::new();
-    let loaded = load(&directory.0, &mut &*bytes);
+    let loaded = load(&directory.0, &mut &*bytes, &Silent);
     let all: Vec<_> = bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).collect();
     let good = match &loaded {
         Ok(_) => all.len(),
@@ -105,7 +107,7 @@ fn load_lines(bytes: &[u8]) -> String {
 /// Loads a dump, and compares its dump.
 fn round_trip(out: &str) {
     let again = Directory::new();
-    load(&again.0, &mut out.as_bytes()).expect("a dump can be loaded");
+    load(&again.0, &mut out.as_bytes(), &Silent).expect("a dump can be loaded");
     assert_eq!(dump_text(&again.0, None).as_deref().ok(), Some(out));
 }
 
@@ -119,13 +121,13 @@ fn compare(line: &[u8], written: &str) {
 
 fn dump_text(directory: &Path, name: Option<&str>) -> Result<String, ToolError> {
     let mut out = Vec::new();
-    dump(directory, name, &mut out)?;
+    dump(directory, name, &mut out, &Silent)?;
     Ok(String::from_utf8(out).expect("a dump is text"))
 }
 
 /// Opens a store that may be damaged, and uses it. If the check finds no problems, the store must have the right content.
 fn check_directory(directory: &Path) {
-    let report = check(directory, &mut |_| {});
+    let report = check(directory, &Silent);
     let is_good = report.is_ok_and(|report| report.is_good());
     let out = dump_text(directory, None);
     assert!(!is_good || out.is_ok());
@@ -146,7 +148,8 @@ fn check_directory(directory: &Path) {
     // The hub assigns no ids that the tables can't hold.
     if through < i64::MAX as u64 - 2 {
         for name in ["user", "a new one"] {
-            let stored = wait_for(|reply| store.insert(Arc::from(name), "7".into(), send(reply)));
+            let record = NewRecord { name: Arc::from(name), data: "7".into() };
+            let stored = wait_for(|reply| store.insert(record.into(), send(reply)));
             assert_ne!(stored, Err(StoreError::Closed), "the writer is still running");
         }
     }
@@ -202,6 +205,12 @@ impl Order<Record> for After {
     }
 
     fn publish(&self, _: Vec<Record>) {}
+
+    fn publish_erasure(&self, _: &str, _: u64) {}
+
+    fn newest_version(&self, _: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// Overwrites bytes of the database file, or truncates it.

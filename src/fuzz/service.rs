@@ -52,6 +52,12 @@ impl Order<Record> for NoOrder {
     }
 
     fn publish(&self, _: Vec<Record>) {}
+
+    fn publish_erasure(&self, _: &str, _: u64) {}
+
+    fn newest_version(&self, _: &str) -> Option<u64> {
+        None
+    }
 }
 
 thread_local! {

@@ -32,7 +32,7 @@ pub enum Cors {
 pub const PREFLIGHT: [(&str, &str); 2] =
     [("Access-Control-Allow-Methods", "GET, POST, DELETE"), ("Access-Control-Max-Age", "3600")];
 
-const EXPOSED: &str = "Access-Control-Expose-Headers: Link, Retry-After\r\n";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, Retry-After\r\n";
 
 impl Origins {
     /// Decides whether the page with this `Origin` may read the response.

@@ -32,6 +32,8 @@ pub enum Method {
     Head,
     /// POST
     Post,
+    /// DELETE
+    Delete,
     /// OPTIONS
     Options,
     /// A standard method that no route allows.
@@ -45,6 +47,7 @@ impl Method {
             Self::Get => "GET",
             Self::Head => "HEAD",
             Self::Post => "POST",
+            Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
             Self::Unallowed => "?",
         }
@@ -86,6 +89,8 @@ pub struct Head<'a> {
     pub credentials: CredentialFields<'a>,
     /// `Last-Event-ID`, unless empty; may be any bytes
     pub last_event_id: Option<&'a [u8]>,
+    /// On which condition the request is carried out.
+    pub conditions: ConditionFields<'a>,
 }
 
 /// What a head says about the body.
@@ -112,6 +117,19 @@ pub struct BrowserFields<'a> {
     pub is_same_origin: bool,
     /// `Access-Control-Request-Headers`
     pub requested_headers: Option<&'a [u8]>,
+}
+
+/// The header fields that make a request conditional or idempotent.
+#[derive(Clone, Copy, Default)]
+pub struct ConditionFields<'a> {
+    /// `If-Match`
+    pub if_match: Option<&'a [u8]>,
+    /// `If-None-Match`
+    pub if_none_match: Option<&'a [u8]>,
+    /// `Idempotency-Key`
+    pub idempotency_key: Option<&'a [u8]>,
+    /// The name of one of these fields that the head has more than once.
+    pub repeated: Option<&'static str>,
 }
 
 /// The fields that may contain a token.
@@ -319,6 +337,7 @@ impl<'a> Head<'a> {
             browser: fields.browser,
             credentials: fields.credentials,
             last_event_id: fields.last_event_id.filter(|id| !id.is_empty()),
+            conditions: fields.conditions,
         })
     }
 }
@@ -328,9 +347,10 @@ fn parse_method(name: &str) -> Result<Method, Problem> {
         "GET" => Ok(Method::Get),
         "HEAD" => Ok(Method::Head),
         "POST" => Ok(Method::Post),
+        "DELETE" => Ok(Method::Delete),
         "OPTIONS" => Ok(Method::Options),
-        "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Ok(Method::Unallowed),
-        _ => Err(Problem::new(501, "the method is not supported; use GET, HEAD, POST or OPTIONS, in capitals")),
+        "PUT" | "PATCH" | "TRACE" | "CONNECT" => Ok(Method::Unallowed),
+        _ => Err(Problem::new(501, "the method is not supported; use GET, HEAD, POST, DELETE or OPTIONS, in capitals")),
     }
 }
 

@@ -9,12 +9,14 @@
 //! access_log a line of the access log
 //! forwarded  the client's address behind proxies
 //! cors       which pages may read responses; uses origin
+//! entity_tag If-Match
 //! ```
 
 pub mod access_log;
 pub mod body;
 pub mod cookie;
 pub mod cors;
+pub mod entity_tag;
 mod extension;
 pub mod forwarded;
 pub mod head;

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use super::target::host_len;
+
 /// One value of `--origin`, other than `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginPattern {
@@ -86,12 +88,13 @@ pub fn is_local_origin(origin: &str) -> bool {
 /// Returns whether the host of a `Host` field is a loopback address, `localhost` or a subdomain of it. These names are not
 /// looked up in DNS (RFC 6761 section 6.3), so no website can own one of them.
 pub fn is_loopback_host(host: &str) -> bool {
-    let name = without_port(host).to_ascii_lowercase();
-    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-    let domain = name.strip_suffix('.').unwrap_or(&name);
-    literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-        || domain == "localhost"
-        || domain.strip_suffix(".localhost").is_some_and(is_domain)
+    let name = without_port(host);
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    if literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()) {
+        return true;
+    }
+    let domain = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    domain == "localhost" || domain.strip_suffix(".localhost").is_some_and(is_domain)
 }
 
 /// Returns whether a page's origin has the host and port of a `Host` field. The scheme's default port may be present or not.
@@ -111,10 +114,8 @@ fn host_of(origin: &str) -> Option<&str> {
     origin.split_once("://").map(|(_, host)| host)
 }
 
-/// Returns a host without its port. A colon within brackets is part of an IPv6 address.
 fn without_port(host: &str) -> &str {
-    let after_address = host.rfind(']').map_or(0, |end| end + 1);
-    host[after_address..].find(':').map_or(host, |colon| &host[..after_address + colon])
+    &host[..host_len(host)]
 }
 
 #[cfg(test)]
@@ -235,6 +236,7 @@ mod tests {
             "[::1]",
             "[::1]:3000",
             "[::ffff:127.0.0.1]:3000",
+            "[::FFFF:127.0.0.1]",
         ] {
             assert!(is_loopback_host(host), "{host}");
         }
@@ -249,6 +251,8 @@ mod tests {
             "0.0.0.0",
             "[::]",
             "[::2]:3000",
+            "[::1].evil.example",
+            "[::1]x:80",
             "192.168.0.1:3000",
         ] {
             assert!(!is_loopback_host(host), "{host}");

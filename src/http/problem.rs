@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::response::{Response, reason};
 
@@ -21,6 +21,8 @@ pub struct Problem {
     pub accept_encoding: Option<&'static str>,
     /// For 429 and 503: the number of seconds to wait before trying again.
     pub retry_after: Option<u32>,
+    /// Further members of the body, for programs (RFC 9457 section 3.2).
+    pub members: Vec<(&'static str, Value)>,
     /// What happens to the connection.
     pub consequence: Consequence,
 }
@@ -46,6 +48,7 @@ impl Problem {
             challenge: None,
             accept_encoding: None,
             retry_after: None,
+            members: Vec::new(),
             consequence: Consequence::KeepOpen,
         }
     }
@@ -100,7 +103,10 @@ impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
         let title = reason(problem.status);
         let end = problem.detail.char_indices().nth(MAX_DETAIL).map_or(problem.detail.len(), |(at, _)| at);
-        let body = json!({"title": title, "status": problem.status, "detail": &problem.detail[..end]});
+        let mut body = json!({"title": title, "status": problem.status, "detail": &problem.detail[..end]});
+        for (name, value) in problem.members {
+            body[name] = value;
+        }
         let mut response = Self::new(problem.status, "application/problem+json", format!("{body}\n"));
         if problem.consequence != Consequence::KeepOpen {
             response = response.closing();

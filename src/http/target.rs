@@ -36,7 +36,14 @@ impl<'a> Target<'a> {
 
     /// Returns the segments of the path after the leading slash, each percent-decoded.
     pub fn segments(&self) -> impl Iterator<Item = Result<Cow<'a, str>, Problem>> {
-        self.relative().split('/').map(decode_path)
+        let mut rest = Some(self.relative());
+        // Segments are too short for a search of many bytes at a time.
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let end = text.bytes().position(|b| b == b'/');
+            rest = end.map(|end| &text[end + 1..]);
+            Some(decode_path(&text[..end.unwrap_or(text.len())]))
+        })
     }
 
     /// Returns the part of the path after the first segment and its slash, percent-decoded as a whole.
@@ -50,7 +57,7 @@ impl<'a> Target<'a> {
 }
 
 fn decode_path(text: &str) -> Result<Cow<'_, str>, Problem> {
-    if memchr::memchr(b'%', text.as_bytes()).is_none() {
+    if !text.bytes().any(|b| b == b'%') {
         return Ok(Cow::Borrowed(text));
     }
     let decoded = percent_decode_str(text).decode_utf8();
@@ -58,10 +65,14 @@ fn decode_path(text: &str) -> Result<Cow<'_, str>, Problem> {
 }
 
 fn check_characters(text: &str) -> Result<(), Problem> {
-    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(Problem::bad_request("the request target has a character that must be percent-encoded"));
+    let mut has_escapes = false;
+    for byte in text.bytes() {
+        if !byte.is_ascii_graphic() || byte == b'#' {
+            return Err(Problem::bad_request("the request target has a character that must be percent-encoded"));
+        }
+        has_escapes |= byte == b'%';
     }
-    if !has_valid_escapes(text) {
+    if has_escapes && !has_valid_escapes(text) {
         return Err(Problem::bad_request("a % in the request target is not followed by two hexadecimal digits"));
     }
     Ok(())
@@ -89,16 +100,21 @@ fn split_authority(text: &str) -> Result<(&str, &str), Problem> {
 
 /// Returns whether a text is `uri-host [ ":" port ]` (RFC 9110 section 7.2). The host may be empty.
 pub fn is_host(text: &str) -> bool {
-    let (host, port) = match text.rfind(']') {
-        Some(end) => (&text[..=end], text[end + 1..].strip_prefix(':').or(text[end + 1..].is_empty().then_some(""))),
-        None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
-    };
-    let is_port = port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let (host, port) = text.split_at(host_len(text));
+    let is_port =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let is_valid_host = match host.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']').is_some_and(is_ip_literal),
-        None => host.bytes().all(is_reg_name_byte) && has_valid_escapes(host),
+        None => is_reg_name(host),
     };
     is_port && is_valid_host
+}
+
+/// Returns the length of the host in `uri-host [ ":" port ]`, without checking it. A colon within brackets is part of an
+/// address.
+pub fn host_len(text: &str) -> usize {
+    let address = if text.starts_with('[') { text.rfind(']').map_or(0, |end| end + 1) } else { 0 };
+    text.bytes().skip(address).position(|b| b == b':').map_or(text.len(), |colon| address + colon)
 }
 
 fn is_ip_literal(text: &str) -> bool {
@@ -106,8 +122,17 @@ fn is_ip_literal(text: &str) -> bool {
     text.parse::<std::net::Ipv6Addr>().is_ok() || (is_future && text.bytes().all(|b| is_reg_name_byte(b) || b == b':'))
 }
 
+fn is_reg_name(text: &str) -> bool {
+    let mut has_escapes = false;
+    let is_valid = text.bytes().all(|b| {
+        has_escapes |= b == b'%';
+        is_reg_name_byte(b)
+    });
+    is_valid && (!has_escapes || has_valid_escapes(text))
+}
+
 fn is_reg_name_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&'..=b',' | b';' | b'=')
 }
 
 /// A query of `name=value` pairs in the encoding of forms, in which `+` is a space (WHATWG URL, section 5.1).
@@ -121,6 +146,11 @@ impl<'a> Query<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(name), value)
         })
+    }
+
+    /// Returns the names of all parameters in order, decoded.
+    pub fn names(self) -> impl Iterator<Item = Vec<u8>> {
+        self.pairs().map(|(name, _)| name)
     }
 
     /// Returns whether a parameter is present, with or without a value.
@@ -150,6 +180,10 @@ impl<'a> Query<'a> {
 
     /// Returns the first value of a parameter as bytes, decoded.
     pub fn get_bytes(self, name: &str) -> Option<Vec<u8>> {
+        // Most requests have no query, and several parameters are looked for.
+        if self.0.is_empty() {
+            return None;
+        }
         self.pairs().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| decode(value))
     }
 }
@@ -185,11 +219,30 @@ mod tests {
 
     #[test]
     fn hosts_have_an_optional_port() {
-        for good in ["", "h", "h:", "h:80", "127.0.0.1:3000", "[::1]", "[::1]:80", "a%20b", "[v1.x]"] {
+        for good in ["", ":80", "h", "h:", "h:80", "127.0.0.1:3000", "[::1]", "[::1]:", "[::1]:80", "a%20b", "[v1.x]"] {
             assert!(is_host(good), "{good}");
         }
         for bad in ["u@h", "h:80:90", "h:x", "[::1", "::1", "[::1]x", "a b", "h/", "h?", "[]", "[zz]", "a%zz", "a%4"] {
             assert!(!is_host(bad), "{bad}");
+        }
+        for bad in ["]", "a]", "a]b:80", "[::1]x:80", "[::1]:80]", "x[::1]:80"] {
+            assert!(!is_host(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_are_split_at_each_slash() {
+        let segments = |text| Target::parse(text).unwrap().segments().map(Result::unwrap).collect::<Vec<_>>();
+        for (text, expected) in [
+            ("/", &[""][..]),
+            ("/a", &["a"]),
+            ("/a/", &["a", ""]),
+            ("/a//b", &["a", "", "b"]),
+            ("//a", &["", "a"]),
+            ("/a%2Fb/c?d/e", &["a/b", "c"]),
+            ("*", &["*"]),
+        ] {
+            assert_eq!(segments(text), expected, "{text}");
         }
     }
 

@@ -14,7 +14,6 @@ use super::worker_set::WorkerSet;
 use super::{Hub, Slot, State, TopicName};
 use crate::ids::{OutOfOrder, parse_id};
 use crate::sse::Frame;
-use crate::util::shrink::Shrink;
 
 /// The number of events that are applied at a time, so that the lock is held only briefly.
 pub(super) const APPLY_SLICE: usize = 256;
@@ -72,7 +71,7 @@ impl Hub {
         wakes: &mut Wakes,
     ) -> Result<SliceEnd, OutOfOrder> {
         let Some((name, frame)) = events.front() else { return Ok(SliceEnd::Stop) };
-        let open = state.names.get(name).copied();
+        let open = state.slot(name);
         let listening =
             open.map_or_else(|| Some(WorkerSet::default()), |slot| self.listening(state, slot, 1, frame.cost()));
         let Some(listening) = listening else { return Ok(SliceEnd::Stop) };
@@ -139,7 +138,7 @@ impl Hub {
                     state.retire_if_idle(slot);
                 }
                 _ => {
-                    state.names.shrink_if_sparse();
+                    state.index.shrink_if_sparse();
                     return false;
                 }
             }
@@ -150,13 +149,13 @@ impl Hub {
     /// Returns whether a topic is open, or [`HubLimits::topics`](super::HubLimits::topics) allows it to be opened.
     pub fn can_publish(&self, name: &TopicName) -> bool {
         let state = self.lock();
-        state.names.contains_key(name) || state.feeds.count() < self.limits.topics
+        state.slot(name).is_some() || state.feeds.count() < self.limits.topics
     }
 
     /// Returns the number of subscribers of a topic, including those inside this process.
     pub fn subscribers_of(&self, name: &TopicName) -> usize {
         let state = self.lock();
-        state.names.get(name).map_or(0, |&slot| state.subscribers_of(slot))
+        state.slot(name).map_or(0, |slot| state.subscribers_of(slot))
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Delivery {
     pub feed: FeedId,
     /// The event.
     pub frame: Arc<Frame>,
+    /// The id of the record that this one replaces or that was erased; 0 if there is none.
+    pub superseded: u64,
 }
 
 /// Wakes a sleeping worker. Called from any thread.

@@ -45,10 +45,10 @@ pub enum JoinedFeeds {
     Records {
         /// The names it is limited to; empty for all.
         names: Arc<[Arc<str>]>,
-        /// The initial content of the worker's replica, ascending by id, if the worker had no replica.
-        backlog: Option<Vec<Arc<Frame>>>,
         /// See [`Hub::record_resets`].
         resets: u64,
+        /// The id of the last erasure. The subscriber knows, from the gap or because it asked for what there is.
+        erased_through: u64,
     },
 }
 

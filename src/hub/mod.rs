@@ -11,17 +11,21 @@
 //!
 //! ```text
 //! publish      admission of events, their ids, delivery
+//! publisher_ids
+//!              finds retained events by their publishers' ids
 //! apply        events whose ids a log has assigned
 //! order        which of the two it is
 //! records/     the same for records, which the store has committed
 //!   apply      records whose ids a log has assigned
 //!   latest     the newest record of every name
 //!   names      the record names that streams are limited to
+//!   slice      reads the newest records a slice at a time
 //! join         subscribers join topics and leave them
 //! position     from a client's resume position to a cursor
 //! retain       the bounds of history; closes topics that are not in use
 //! status       what each topic has: subscribers, retained events, publishes
 //! topic        names and keys of topics
+//! topic_index  finds topics by name
 //! window       the retained frames of one topic
 //! feeds        the windows of all topics, with what they cost
 //! inbox        the channel from the hub to one worker
@@ -41,6 +45,7 @@ mod local;
 mod order;
 mod position;
 mod publish;
+mod publisher_ids;
 mod records;
 mod retain;
 mod snapshot;
@@ -49,12 +54,12 @@ mod status;
 mod tests;
 mod tombstones;
 mod topic;
+mod topic_index;
 mod window;
 mod worker_set;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use apply::LoggedFrame;
 pub use feeds::{Feed, Feeds, Slot};
@@ -63,7 +68,7 @@ pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
 pub use local::{JoinLocalError, LocalSubscriber, LocalSubscription, Taken, TopicFrame};
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
-pub use records::{CurrentRecords, Latest, RecordStart};
+pub use records::{RecordChange, RecordReset, RecordSlice, RecordStart};
 pub use snapshot::{Snapshot, SnapshotCounts, SnapshotError};
 pub use status::{TopicPage, TopicStatus};
 pub use topic::{FeedId, ParseTopicError, TopicId, TopicName};
@@ -74,8 +79,10 @@ use crate::ids::{AppliedIds, LocalSequencer};
 use evicted::{EvictedIds, EvictedNumbers};
 use local::LocalSubscribers;
 use order::TopicOrder;
+use publisher_ids::PublisherIds;
 use records::Records;
 use tombstones::{Evicted, Tombstones};
+use topic_index::TopicIndex;
 
 /// The bounds of what the hub retains and admits.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +134,7 @@ struct Topic {
     /// Subscribers of each worker.
     listeners: Box<[u32]>,
     /// The publisher ids of retained events, with the events' ids.
-    publisher_ids: HashMap<Arc<str>, u64>,
+    publisher_ids: PublisherIds,
     /// The range of the numbers among the publisher ids that are no longer retained.
     evicted_numbers: EvictedNumbers,
     /// Bytes of memory that the retained frames take.
@@ -149,7 +156,7 @@ struct State {
     order: TopicOrder,
     /// The number of topics opened since the start.
     serials: u64,
-    names: HashMap<TopicName, Slot>,
+    index: TopicIndex,
     feeds: Feeds<Topic>,
     records: Records,
     /// Publisher ids that are no longer retained, of all topics.
@@ -180,7 +187,7 @@ pub struct Hub {
     evicted_through: AtomicU64,
     /// The id through which the log has lost events.
     lost_through: AtomicU64,
-    /// How often all records were replaced while a worker had a replica of them.
+    /// How often all records were replaced since the first subscriber to them.
     record_resets: AtomicU64,
 }
 
@@ -200,7 +207,7 @@ impl Hub {
             ids: LocalSequencer::new(start_id),
             order,
             serials: 0,
-            names: HashMap::new(),
+            index: TopicIndex::default(),
             feeds: Feeds::new(limits.events_per_topic),
             records: Records::new(outboxes.len(), limits.latest_bytes),
             evicted_ids: EvictedIds::default(),
@@ -278,8 +285,8 @@ impl Hub {
 
     /// Returns the topic's slot, and opens the topic if necessary. `None` if there are too many topics.
     fn find_or_open(&self, state: &mut State, name: &TopicName) -> Option<Slot> {
-        match state.names.get(name) {
-            Some(&slot) => Some(slot),
+        match state.slot(name) {
+            Some(slot) => Some(slot),
             None if state.feeds.count() >= self.limits.topics => None,
             None => Some(state.open(name, self.outboxes.len())),
         }
@@ -300,14 +307,14 @@ impl State {
             name: *name,
             serial: self.serials,
             listeners: vec![0; workers].into(),
-            publisher_ids: HashMap::new(),
+            publisher_ids: PublisherIds::default(),
             evicted_numbers: evicted.numbers,
             bytes: 0,
             published: 0,
         };
+        debug_assert!(self.slot(name).is_none(), "a topic is open once");
         let slot = self.feeds.open(evicted.through, topic);
-        let previous = self.names.insert(*name, slot);
-        debug_assert!(previous.is_none(), "a topic is open once");
+        self.index.insert(name, slot);
         slot
     }
 

@@ -59,8 +59,8 @@ impl State {
     /// Returns whether a topic retains an event with this publisher id, or has evicted one, so that later events make no
     /// difference.
     fn is_decided(&self, name: &TopicName, text: &str, number: Option<u64>) -> bool {
-        let topic = self.names.get(name).map(|&slot| &self.feeds.get(slot).meta);
-        if topic.is_some_and(|topic| topic.publisher_ids.contains_key(text)) {
+        let topic = self.slot(name).map(|slot| &self.feeds.get(slot).meta);
+        if topic.is_some_and(|topic| topic.publisher_ids.get(text).is_some()) {
             return true;
         }
         let evicted = topic.map_or_else(|| self.tombstones.get(name).numbers, |topic| topic.evicted_numbers);
@@ -92,7 +92,7 @@ impl<'a> Resolver<'a> {
             return None;
         }
         let number = parse_id(self.text);
-        let by_publisher_id = self.feeds().filter_map(|feed| feed.meta.publisher_ids.get(self.text)).min().copied();
+        let by_publisher_id = self.feeds().filter_map(|feed| feed.meta.publisher_ids.get(self.text)).min();
         if self.feeds().any(|feed| self.may_be_evicted(feed, number, by_publisher_id.is_some())) {
             return None;
         }
@@ -114,7 +114,7 @@ impl<'a> Resolver<'a> {
         let topic = &feed.meta;
         // A number that the topic retains is left to the filter. The range would make all such numbers doubtful if the
         // publishers' numbers do not ascend.
-        let is_in_range = !topic.publisher_ids.contains_key(self.text)
+        let is_in_range = topic.publisher_ids.get(self.text).is_none()
             && number.is_some_and(|number| topic.evicted_numbers.may_contain(number));
         // Without a retained event the position is unknown anyway, or a number, for which the range is more reliable.
         let is_in_filter =

@@ -103,7 +103,7 @@ impl Hub {
         if !state.ids.has_room(events, now_micros) {
             return Admission::Backpressure;
         }
-        let Some(&slot) = state.names.get(name) else {
+        let Some(slot) = state.slot(name) else {
             let is_full = state.feeds.count() >= self.limits.topics;
             return if is_full { Admission::TooManyTopics } else { Admission::Granted(None, WorkerSet::default()) };
         };
@@ -162,15 +162,15 @@ impl Hub {
     /// Appends a frame to its topic: delivers it to the workers that listen, and retains it.
     pub(super) fn append(&self, state: &mut State, topic: TopicId, frame: Arc<Frame>, listening: &WorkerSet) {
         debug_assert!(frame.id() <= state.newest(), "an id is assigned before its event is appended");
-        self.deliver(listening, FeedId::Topic(topic), &frame);
+        self.deliver(listening, FeedId::Topic(topic), &frame, 0);
         state.local.deliver(topic.slot, &frame);
         self.retain(state, topic.slot, frame);
     }
 
     /// Puts a frame into the inboxes of these workers, without waking them.
-    pub(super) fn deliver(&self, workers: &WorkerSet, feed: FeedId, frame: &Arc<Frame>) {
+    pub(super) fn deliver(&self, workers: &WorkerSet, feed: FeedId, frame: &Arc<Frame>, superseded: u64) {
         for worker in workers.iter() {
-            self.outboxes[worker].send(Delivery { feed, frame: Arc::clone(frame) });
+            self.outboxes[worker].send(Delivery { feed, frame: Arc::clone(frame), superseded });
         }
     }
 
@@ -191,6 +191,6 @@ impl State {
     /// Returns the id of the retained event that this frame repeats.
     fn retained_original(&self, slot: Slot, frame: &UnsequencedFrame) -> Option<u64> {
         let publisher_id = frame.publisher_id()?;
-        self.feeds.get(slot).meta.publisher_ids.get(publisher_id).copied()
+        self.feeds.get(slot).meta.publisher_ids.get(publisher_id)
     }
 }

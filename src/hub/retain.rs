@@ -1,7 +1,6 @@
 //! Retention: keeps history within its bounds of count, age and bytes, and closes topics that have neither an event nor a
 //! listener.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +8,6 @@ use super::tombstones::Evicted;
 use super::{Hub, Slot, State};
 use crate::ids::parse_id;
 use crate::sse::Frame;
-use crate::util::shrink::Shrink;
 
 /// The number of aged frames that are evicted at a time, so that the lock is held only briefly.
 const EXPIRE_SLICE: usize = 2_000;
@@ -21,9 +19,8 @@ impl Hub {
         topic.published += 1;
         topic.bytes += frame.cost();
         if let Some(publisher_id) = frame.publisher_id() {
-            let publisher_id = Arc::clone(publisher_id);
             // A log may have an id again while this broker still retains its first event, which remains the earliest.
-            topic.publisher_ids.entry(publisher_id).or_insert(frame.id());
+            topic.publisher_ids.insert(publisher_id, frame.id());
         }
         state.feeds.push(slot, frame);
         while state.feeds.is_over_limit(slot) {
@@ -51,7 +48,7 @@ impl Hub {
                     state.retire_if_idle(slot);
                 }
                 _ => {
-                    state.names.shrink_if_sparse();
+                    state.index.shrink_if_sparse();
                     return false;
                 }
             }
@@ -71,15 +68,6 @@ impl Hub {
     }
 }
 
-/// Frees what a burst has allocated, as the topic's window does.
-fn shrink(publisher_ids: &mut HashMap<Arc<str>, u64>) {
-    if publisher_ids.is_empty() {
-        *publisher_ids = HashMap::new();
-    } else {
-        publisher_ids.shrink_if_sparse();
-    }
-}
-
 impl State {
     /// Evicts the oldest event of a topic.
     pub(super) fn evict(&mut self, slot: Slot) {
@@ -87,10 +75,7 @@ impl State {
         let topic = self.feeds.meta_mut(slot);
         topic.bytes -= frame.cost();
         if let Some(publisher_id) = frame.publisher_id() {
-            if let Some(id) = topic.publisher_ids.remove(publisher_id).filter(|&id| id != frame.id()) {
-                topic.publisher_ids.insert(Arc::clone(publisher_id), id);
-            }
-            shrink(&mut topic.publisher_ids);
+            topic.publisher_ids.remove(publisher_id, frame.id());
             topic.evicted_numbers.add(parse_id(publisher_id));
             self.evicted_ids.insert(&topic.name, publisher_id);
         }
@@ -105,7 +90,7 @@ impl State {
         let through = feed.window.evicted_through();
         let topic = self.feeds.close(slot);
         debug_assert!(topic.publisher_ids.is_empty(), "publisher ids are those of retained events");
-        self.names.remove(&topic.name);
+        self.index.remove(&topic.name, slot);
         self.tombstones.insert(&topic.name, Evicted { through, numbers: topic.evicted_numbers });
     }
 }

@@ -43,7 +43,7 @@ impl Hub {
     /// Returns what a topic has.
     pub fn topic_status(&self, name: &TopicName) -> TopicStatus {
         let state = self.lock();
-        let slot = state.names.get(name).copied();
+        let slot = state.slot(name);
         let open = slot.and_then(|slot| Some(state.status(slot, state.feeds.find(slot)?)));
         open.unwrap_or_else(|| TopicStatus::closed(*name))
     }

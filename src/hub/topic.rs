@@ -47,7 +47,10 @@ impl TopicName {
 
     /// Validates a name and folds it to lower case.
     pub fn parse(text: &str) -> Result<Self, ParseTopicError> {
-        if let Some(character) = text.chars().find(|c| !c.is_ascii_alphanumeric()) {
+        // Bytes first, which is faster; characters only for the error.
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric())
+            && let Some(character) = text.chars().find(|c| !c.is_ascii_alphanumeric())
+        {
             return Err(ParseTopicError::Character(character));
         }
         let len = text.len();
@@ -58,7 +61,7 @@ impl TopicName {
         }
         let mut bytes = [0; Self::MAX];
         bytes[..len].copy_from_slice(text.as_bytes());
-        bytes.make_ascii_lowercase();
+        bytes[..len].make_ascii_lowercase();
         Ok(Self { bytes, len: len as u8 })
     }
 

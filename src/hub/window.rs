@@ -9,6 +9,10 @@ use crate::util::shrink::Shrink;
 /// Iterates over frames of one feed, ascending by id.
 pub type Run<'a> = vec_deque::Iter<'a, Arc<Frame>>;
 
+/// A window with at least this many frames grows by an eighth rather than to twice its size. Full windows are as long as the
+/// limit allows, or a little longer for a moment, and would otherwise be half empty.
+const DOUBLING_BELOW: usize = 64;
+
 /// The retained frames of one topic, and the largest id that it no longer retains.
 #[derive(Debug, Default)]
 pub struct Window {
@@ -80,6 +84,10 @@ impl Window {
     /// Appends a frame; its id must be larger than [`Window::newest`].
     pub(super) fn push(&mut self, frame: Arc<Frame>) {
         debug_assert!(frame.id() > self.newest(), "a feed ascends");
+        let len = self.frames.len();
+        if len >= DOUBLING_BELOW && len == self.frames.capacity() {
+            self.frames.reserve_exact(len / 8);
+        }
         self.frames.push_back(frame);
     }
 
@@ -101,6 +109,18 @@ impl Window {
 mod tests {
     use super::*;
     use crate::sse::UnsequencedFrame;
+
+    #[test]
+    fn a_full_window_is_not_half_empty() {
+        let mut window = Window::new(0);
+        for id in 1..=1_000 {
+            window.push(UnsequencedFrame::writer(0).finish(None).assign_id(id));
+            if window.len() > 256 {
+                window.pop();
+            }
+        }
+        assert!(window.frames.capacity() < 300, "{}", window.frames.capacity());
+    }
 
     #[test]
     fn the_capacity_shrinks_after_a_burst() {

@@ -62,6 +62,14 @@ pub trait Order<R>: Send {
 
     /// Publishes committed records. Their ids ascend.
     fn publish(&self, records: Vec<R>);
+
+    /// Publishes that the newest record of this name was erased, with an id that was reserved for it. It is in one order with
+    /// the records.
+    fn publish_erasure(&self, name: &str, id: u64);
+
+    /// Returns the id of the newest version of a name among the records that were published or found at the start; `None` if
+    /// there is none.
+    fn newest_version(&self, name: &str) -> Option<u64>;
 }
 
 /// Parses an id as the broker writes it: decimal digits without a leading zero. Returns `None` for any other text.

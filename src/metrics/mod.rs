@@ -87,7 +87,7 @@ impl PublishRefusal {
     pub const NAMES: [&str; 7] = ["invalid", "room", "topics", "draining", "rate", "engine", "unknown"];
 }
 
-/// Why an insert was refused before it reached the store, apart from its token, or got no reply from the store.
+/// Why an insert was refused, apart from its token and from errors of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertRefusal {
     /// The body is not a record.
@@ -102,11 +102,15 @@ pub enum InsertRefusal {
     Rate,
     /// The engine can't be reached, refuses, or has too much to do.
     Engine,
+    /// The newest version is not the one that the request requires.
+    Conflict,
+    /// The idempotency key was used for another name.
+    Key,
 }
 
 impl InsertRefusal {
     /// The names in metrics, in the order of the variants.
-    pub const NAMES: [&str; 6] = ["invalid", "memory", "draining", "timeout", "rate", "engine"];
+    pub const NAMES: [&str; 8] = ["invalid", "memory", "draining", "timeout", "rate", "engine", "conflict", "key"];
 }
 
 /// Why a request's body was refused, apart from its content.
@@ -182,8 +186,8 @@ impl LimitedVerification {
 }
 
 /// All status codes of the broker's responses.
-pub const CODES: [u16; 20] =
-    [200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 501, 503, 504, 505];
+pub const CODES: [u16; 22] =
+    [200, 204, 400, 401, 403, 404, 405, 408, 411, 412, 413, 414, 415, 417, 421, 422, 429, 431, 501, 503, 504, 505];
 
 /// One worker's counters, on their own cache lines.
 #[derive(Debug, Default)]

@@ -2,15 +2,22 @@
 //! of where records are kept: [`crate::store`] keeps them on a disk, [`crate::engine`] in the log that several brokers share.
 //!
 //! ```text
+//! insert     a request to insert a record, and what became of it
 //! page       builds a page from the versions that were read
+//! progress   how far a command is
+//! retention  which versions are kept
 //! schedule   whose page is read next
 //! transfer   records as lines of JSON: exported and imported
 //! report     what a check has found
 //! ```
 
+pub mod insert;
 pub(crate) mod page;
 #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the binary has commands for it"))]
+pub(crate) mod progress;
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the binary has commands for it"))]
 pub(crate) mod report;
+pub(crate) mod retention;
 pub(crate) mod schedule;
 #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the binary has commands for it"))]
 pub(crate) mod transfer;
@@ -30,6 +37,14 @@ pub struct Record {
     pub name: Arc<str>,
     /// JSON text, stored as is.
     pub data: Box<str>,
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl Record {
+    /// Creates a record that is shared.
+    pub fn shared(name: impl Into<Arc<str>>, data: impl Into<Box<str>>, id: u64) -> Arc<Self> {
+        Arc::new(Self { id, name: name.into(), data: data.into() })
+    }
 }
 
 /// A record that has no id yet.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::progress::Progress;
 use super::{BadName, Record, check_name};
 use crate::util::json::{self, TooDeep};
 
@@ -57,6 +58,7 @@ pub struct IdBounds {
 /// Reads lines, and checks that each is a record that can be stored, and that their ids ascend.
 pub struct LineReader<'a> {
     input: &'a mut dyn BufRead,
+    progress: &'a dyn Progress,
     bounds: IdBounds,
     line: Vec<u8>,
     number: u64,
@@ -64,8 +66,8 @@ pub struct LineReader<'a> {
 
 impl<'a> LineReader<'a> {
     /// Creates a reader of lines whose ids are within these bounds.
-    pub fn new(input: &'a mut dyn BufRead, bounds: IdBounds) -> Self {
-        Self { input, bounds, line: Vec::new(), number: 0 }
+    pub fn new(input: &'a mut dyn BufRead, progress: &'a dyn Progress, bounds: IdBounds) -> Self {
+        Self { input, progress, bounds, line: Vec::new(), number: 0 }
     }
 
     /// Returns the next record, or `None` at the end of the input.
@@ -77,6 +79,7 @@ impl<'a> LineReader<'a> {
             if limited.read_until(b'\n', &mut self.line).map_err(ToolError::Read)? == 0 {
                 return Ok(None);
             }
+            self.progress.read_line(self.line.len() as u64);
             if !self.line.trim_ascii().is_empty() {
                 let record = parse(&self.line, &self.bounds).map_err(|error| ToolError::Line(self.number, error))?;
                 self.bounds.newest = record.id;

@@ -63,6 +63,7 @@ impl<K: Reactor> Broker<K> {
         let history = env.history.map(|bytes| Snapshot::read(&mut &bytes[..], bytes.len() as u64, ids_through));
         let history = history.and_then(Result::ok).map(|history| hub.restore(history, clock.now().id_micros));
         let order = HubOrder { hub: Arc::clone(&hub), clock: clock.clone() };
+        let records = records.map(|records| records.retain(settings.retention));
         let started = records.map(|records| records.start_manual(Box::new(order), clock.clone())).transpose()?;
         let (store, manual_store) = started.unzip();
         let engine = env.engine.map(|engine| ManualEngine::start(engine, &hub, &clock)).transpose()?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::lines::{LinesError, check_lines};
 use super::position::position;
+use crate::records::Record;
 
 /// The memory of a retained frame beyond its bytes: the shared allocation and its entries in feeds and inboxes.
 pub const FRAME_OVERHEAD: usize = 128;
@@ -47,12 +48,15 @@ pub struct Frame {
 
 /// What identifies an event besides its broker id.
 #[derive(Debug)]
-enum Label {
+pub(super) enum Label {
+    /// Nothing.
     None,
     /// The id that the publisher assigned.
     PublisherId(Arc<str>),
-    /// The record's name; the event is one of its versions.
-    Name(Arc<str>),
+    /// The event is this version of a record.
+    Record(Arc<Record>),
+    /// The record's name; the event says that its newest version was erased.
+    Erased(Arc<str>),
 }
 
 impl Frame {
@@ -65,16 +69,30 @@ impl Frame {
     pub fn publisher_id(&self) -> Option<&Arc<str>> {
         match &self.label {
             Label::PublisherId(id) => Some(id),
-            Label::None | Label::Name(_) => None,
+            Label::None | Label::Record(_) | Label::Erased(_) => None,
         }
     }
 
-    /// Returns the name of the record of which the event is a version.
+    /// Returns the name of the record of which the event is a version, or of which it says that the newest was erased.
     pub fn name(&self) -> Option<&Arc<str>> {
         match &self.label {
-            Label::Name(name) => Some(name),
+            Label::Record(record) => Some(&record.name),
+            Label::Erased(name) => Some(name),
             Label::None | Label::PublisherId(_) => None,
         }
+    }
+
+    /// Returns the record of which the event is a version.
+    pub fn record(&self) -> Option<&Arc<Record>> {
+        match &self.label {
+            Label::Record(record) => Some(record),
+            Label::None | Label::PublisherId(_) | Label::Erased(_) => None,
+        }
+    }
+
+    /// Returns whether the event says that the newest version of a record was erased.
+    pub fn is_erasure(&self) -> bool {
+        matches!(self.label, Label::Erased(_))
     }
 
     /// Returns the bytes to write to a stream.
@@ -89,7 +107,9 @@ impl Frame {
     pub fn lines(&self) -> &[u8] {
         let id_line = match &self.label {
             Label::PublisherId(_) => 0,
-            Label::None | Label::Name(_) => "id: \n".len() + itoa::Buffer::new().format(self.id).len(),
+            Label::None | Label::Record(_) | Label::Erased(_) => {
+                "id: \n".len() + itoa::Buffer::new().format(self.id).len()
+            }
         };
         // The blank line and the end of the chunk follow.
         &self.bytes[HEADER_ROOM..self.bytes.len() - 3 - id_line]
@@ -226,21 +246,14 @@ impl FrameWriter {
         self.label(publisher_label(publisher_id))
     }
 
-    fn label(self, label: Label) -> UnsequencedFrame {
+    /// Returns the frame of what was written.
+    pub(super) fn label(self, label: Label) -> UnsequencedFrame {
         UnsequencedFrame(Arc::new(Frame { bytes: self.bytes, start: 0, id: 0, label }))
     }
 }
 
 fn publisher_label(publisher_id: Option<&str>) -> Label {
     publisher_id.map_or(Label::None, |id| Label::PublisherId(position(id).into()))
-}
-
-/// Encodes a version of a record. The record's name is the event's name; `data` is JSON on one line.
-pub fn record_frame(name: &Arc<str>, data: &str, id: u64) -> Arc<Frame> {
-    let mut writer = UnsequencedFrame::writer("event: \ndata: \n".len() + name.len() + data.len());
-    writer.field("event", name);
-    writer.field("data", data);
-    writer.label(Label::Name(Arc::clone(name))).assign_id(id)
 }
 
 fn push_id(bytes: &mut Vec<u8>, id: u64) {
@@ -345,13 +358,6 @@ mod tests {
                 prop_assert_eq!(frame.wire(Framing::Plain), &wire[..]);
             }
         }
-    }
-
-    #[test]
-    fn a_records_name_is_the_name_of_its_events() {
-        let frame = record_frame(&Arc::from("user"), "{\"n\":1}", 7);
-        assert_eq!(frame.wire(Framing::Plain), b"event: user\ndata: {\"n\":1}\nid: 7\n\n");
-        assert_eq!((frame.name().map(|name| &**name), frame.publisher_id()), (Some("user"), None));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod frame;
 mod lines;
 pub mod parse;
 pub mod position;
+mod record;
 pub mod stream;
 #[cfg(feature = "internals")]
 mod whole;
@@ -20,8 +21,9 @@ mod whole;
 pub use check::{Check, Dataless, FieldScan, MAX_EVENTS, PublishError};
 pub use encode::{EVENT_COST, Encoder};
 pub use event::{Event, EventError, MAX_DATA, check_id, check_name};
-pub use frame::{Frame, Framing, UnsequencedFrame, record_frame};
+pub use frame::{Frame, Framing, UnsequencedFrame};
 pub use parse::Slice;
 pub use position::{MAX_PUBLISHER_ID, position};
+pub use record::{encode_record, erasure_frame, push_head, push_tail, record_frame, record_len};
 #[cfg(feature = "internals")]
 pub use whole::{frames_from_data, frames_from_text};

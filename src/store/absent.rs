@@ -12,11 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::records::{Page, PageQuery, Record, check_name};
-pub use report::{Health, Status, StoreError};
+pub use report::{Health, StartWait, Status, StoreError, Unerased};
+pub(crate) use report::{HeldBy, UNLOCK};
 pub use shortage::Shortage;
 
 use crate::ids::Order;
 use crate::quota::{Client, PageReservation};
+use crate::records::insert::{InsertOutcome, InsertRequest};
+use crate::records::retention::Retention;
 
 /// Whether records can be stored: see the feature `records`.
 pub const IS_AVAILABLE: bool = false;
@@ -41,6 +44,18 @@ impl Location {
 #[derive(Debug)]
 pub enum OpenError {}
 
+impl OpenError {
+    /// Returns whether another program holds the database: there is none.
+    pub(crate) fn is_lock(&self) -> bool {
+        match *self {}
+    }
+
+    /// Returns whether the caller has interrupted the check of a copy: there is none.
+    pub(crate) fn is_interruption(&self) -> bool {
+        match *self {}
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {}
@@ -57,12 +72,20 @@ pub struct Opening {
     pub ids_through: u64,
     /// Revocations of tokens: none.
     pub revocations: Vec<(String, u64)>,
+    /// The id of the last erasure: there was none.
+    pub erased_through: u64,
 }
 
 impl Opening {
     /// Returns no history.
     pub fn take_history(&self) -> io::Result<Option<(File, u64)>> {
         Ok(None)
+    }
+
+    /// Does nothing: there are no versions.
+    #[must_use]
+    pub fn retain(self, _: Retention) -> Self {
+        self
     }
 
     /// Starts nothing.
@@ -77,17 +100,27 @@ pub struct Store;
 impl Store {
     /// Opens nothing.
     pub fn open(_: &Location) -> Result<Opening, OpenError> {
-        Ok(Opening { latest: Vec::new(), ids_through: 0, revocations: Vec::new() })
+        Ok(Opening { latest: Vec::new(), ids_through: 0, revocations: Vec::new(), erased_through: 0 })
+    }
+
+    /// Opens nothing.
+    pub fn open_waiting(location: &Location, _: &mut dyn FnMut(StartWait) -> bool) -> Result<Opening, OpenError> {
+        Self::open(location)
     }
 
     /// Refuses the record.
-    pub fn insert(&self, _: Arc<str>, _: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
+    pub fn insert(&self, _: InsertRequest, reply: impl FnOnce(Result<InsertOutcome, StoreError>) + Send + 'static) {
         reply(Err(StoreError::Closed));
     }
 
     /// Stores nothing.
     pub fn revoke(&self, _: String, _: u64, reply: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
         reply(Ok(()));
+    }
+
+    /// Refuses the erasure.
+    pub fn erase(&self, _: Arc<str>, _: Option<u64>, reply: impl FnOnce(Result<u64, Unerased>) + Send + 'static) {
+        reply(Err(StoreError::Closed.into()));
     }
 
     /// Refuses the query.

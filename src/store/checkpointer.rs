@@ -6,19 +6,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 
 use super::error::Fault;
 use super::state::Shared;
-use super::tables::schema::PAGE_BYTES;
+use super::tables::schema::{LOCK_SLICE, PAGE_BYTES};
 use super::tuning::Tuning;
 
 /// The writer checkpoints this many bytes itself, as that is quick.
 const SMALL_REMAINDER: u64 = 2 << 20;
 /// How often the thread also checkpoints what was committed in the meantime, before it leaves the remainder to the writer.
 const MAX_ROUNDS: usize = 3;
+/// How long the writer waits for readers when it empties the WAL while the store is running. A page of a history takes less.
+const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The state of the WAL.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,6 +62,17 @@ fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<(WalSta
         let status = WalStatus { bytes: bytes(row.get(1)?), checkpointed: bytes(row.get(2)?) };
         Ok((status, row.get::<_, i64>(0)? != 0))
     })
+}
+
+/// How far [`Checkpointer::empty`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Emptying {
+    /// The WAL is empty.
+    Done,
+    /// The thread is checkpointing. Try again a moment later.
+    Delegated,
+    /// A read transaction prevents it. Try again later.
+    Blocked,
 }
 
 /// What runs a requested checkpoint.
@@ -127,6 +141,11 @@ impl Checkpointer {
         }
     }
 
+    /// Returns whether a checkpoint was requested and is not finished, as far as the writer knows.
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
+
     /// Returns the last known state of the WAL.
     pub fn status(&self) -> WalStatus {
         self.status
@@ -177,8 +196,31 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// Empties the WAL while the store is running. Leaves most of it to the thread if `may_delegate`.
+    pub fn empty(&mut self, connection: &Connection, may_delegate: bool) -> rusqlite::Result<Emptying> {
+        if self.is_running && !self.has_finished(false) {
+            return Ok(Emptying::Delegated);
+        }
+        self.is_running = false;
+        if self.shared.has_failed() {
+            return Ok(Emptying::Blocked);
+        }
+        self.record(wal_status(connection)?);
+        if may_delegate && self.status.remaining() > SMALL_REMAINDER {
+            self.is_running = self.request();
+            return Ok(Emptying::Delegated);
+        }
+        connection.busy_timeout(TRUNCATE_TIMEOUT)?;
+        let emptied = checkpoint_truncate(connection);
+        connection.busy_timeout(LOCK_SLICE)?;
+        self.record(wal_status(connection)?);
+        Ok(if emptied? { Emptying::Done } else { Emptying::Blocked })
+    }
+
     fn record(&mut self, status: WalStatus) {
-        if status.bytes < self.status.bytes {
+        // A single transaction may have made the restarted WAL as large as it was, but none of that is checkpointed. If the
+        // last checkpoint was not recorded before, only further growth shows the restart.
+        if status.bytes < self.status.bytes || status.checkpointed < self.status.checkpointed {
             self.requested_at = 0;
             self.shared.counters.wal_restarts.fetch_add(1, Ordering::Relaxed);
         }

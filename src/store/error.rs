@@ -8,7 +8,8 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
 
 use super::disk::shortage::Shortage;
-pub use super::report::StoreError;
+use super::report::HeldBy;
+pub use super::report::{LockHolder, StoreError, Unerased};
 
 /// Why a store can't be opened.
 #[derive(Debug)]
@@ -27,8 +28,10 @@ pub(super) enum Cause {
     Missing,
     /// Another broker, with this process id, has locked the directory.
     LockedBy(Option<u32>),
-    /// Another program is using the database.
-    InUse,
+    /// The check of a copy was interrupted.
+    Interrupted,
+    /// Another program, if it is known which, is using the database.
+    InUse(Option<LockHolder>),
     /// The database is another program's.
     Foreign,
     /// A newer version has written the database.
@@ -47,6 +50,18 @@ pub(super) enum Cause {
     Sqlite(rusqlite::Error),
     /// A thread can't be started.
     Thread(io::Error),
+}
+
+impl OpenError {
+    /// Returns whether the caller has interrupted the check of a copy.
+    pub(crate) fn is_interruption(&self) -> bool {
+        matches!(self.cause, Cause::Interrupted)
+    }
+
+    /// Returns whether another program, which is not a broker, holds the database.
+    pub(crate) fn is_lock(&self) -> bool {
+        matches!(self.cause, Cause::InUse(_))
+    }
 }
 
 impl fmt::Display for OpenError {
@@ -69,10 +84,12 @@ impl fmt::Display for OpenError {
                     "the data directory {path} is used by another broker; stop it, or choose another directory with `data`"
                 )
             }
-            Cause::InUse => write!(
+            Cause::InUse(holder) => write!(
                 f,
-                "another program, such as a backup or the sqlite3 shell, has locked the database in {path}; stop it, or wait for it"
+                "can't open the records in {path}: {}; stop that program, or wait until it is done",
+                HeldBy(*holder)
             ),
+            Cause::Interrupted => write!(f, "the check of the records in {path} was interrupted"),
             Cause::Foreign => {
                 write!(f, "the database in {path} was not created by Esker; choose another directory with `data`")
             }
@@ -129,6 +146,12 @@ fn shortage(error: &rusqlite::Error) -> Option<Shortage> {
     }
 }
 
+/// Returns whether an error means that another program holds a lock. SQLite reports a locking protocol failure after it has
+/// tried for seconds to get a lock that is usually held for microseconds.
+fn is_locked(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed)
+}
+
 impl Cause {
     /// Returns why a file can't be created or written.
     pub fn from_write(error: io::Error) -> Self {
@@ -142,7 +165,7 @@ impl From<rusqlite::Error> for Cause {
             return Self::Full(shortage);
         }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse,
+            Some(code) if is_locked(code) => Self::InUse(None),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
             Some(ErrorCode::ReadOnly) => Self::Write(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, error)),
             Some(_) => Self::Sqlite(error),
@@ -179,7 +202,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked => f.write_str("another program has locked the database"),
+            Self::Locked => f.write_str("another program holds the database"),
             Self::Full(shortage) => shortage.fmt(f),
             Self::Broken(error) => f.write_str(error),
         }
@@ -192,7 +215,7 @@ impl From<rusqlite::Error> for Fault {
             return Self::Full(shortage);
         }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(code) if is_locked(code) => Self::Locked,
             _ => Self::Broken(error.to_string()),
         }
     }

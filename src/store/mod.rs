@@ -1,6 +1,6 @@
-//! Records: stored by an insert and never deleted, every version of every name. An embedded SQLite database in WAL mode with
-//! one thread that writes, one that checkpoints, one that reads histories and one that looks up ids. Independent of HTTP,
-//! topics and subscribers.
+//! Records: stored by an insert, and kept until the retention removes them or somebody erases them. An embedded SQLite database
+//! in WAL mode with one thread that writes, one that checkpoints, one that reads histories and one that looks up ids.
+//! Independent of HTTP, topics and subscribers.
 //!
 //! ```text
 //! record           a record, the rule for its name, and a page of its history
@@ -14,11 +14,22 @@
 //! tables/          schema     the tables, their version, and connections to them
 //!                  commit     one transaction, one fsync
 //!                  index      the versions of each name, added after the commits
+//!                  idempotency keys by which a repeated request is recognized
+//!                  pruning    removes versions that exceed the retention
+//!                  vacuum     gives free pages back to the file system
+//!                  slice      how long work between commits may take
 //!                  revocations revocations of tokens
+//!                  erasure    the removal of versions
+//!                  scrub      clears what SQLite leaves behind of removed rows
 //!                  recovery   what is read when the store is opened
 //! opening          from a location to a running store
 //! queue            queued inserts, and completions that are never lost
-//! writer           the thread that commits, and maintains index, mark and WAL in between
+//! judgement        which requests of a batch are stored: by their keys and conditions
+//! writer           the thread that commits, and maintains index, mark and WAL in between, and removes versions
+//! writer/          erasures   erases versions in slices between the commits
+//!                  tidying    removes versions and gives pages back, with pauses
+//!                  revocations stores revocations of tokens
+//!                  other_programs notices locks on the database, and files that are removed
 //! checkpointer     the thread that copies the WAL into the database
 //! read/            history    the thread that reads histories
 //!                  page       reads one page, slice by slice
@@ -27,25 +38,31 @@
 //! error            what can go wrong, and what SQLite's errors mean
 //! tuning           limits and intervals
 //! manual           a store without threads, for simulation
-//! tools/           check, dump and load, for a store that no broker has open
+//! tools/           check, dump, erase and load, for a store that no broker has open
 //! ```
 //!
-//! **Insert**: the queue → the writer takes all queued inserts → ids from `Order::reserve` → one transaction that appends
-//! to `records` (a group commit) → one fsync → `Order::publish` → completions, in commit order. The index `versions` is
-//! filled after the commits, sorted and in slices. It only copies what `records` says, so its transactions need no fsync of
-//! their own.
+//! **Insert**: the queue → the writer takes all queued inserts → judges their keys and conditions, in order → ids for the
+//! accepted ones from `Order::reserve` → one transaction that appends to `records` (a group commit) → one fsync →
+//! `Order::publish` → completions, in commit order. Rejected requests get their replies then as well, because the judgement
+//! may depend on what was accepted before them. The index `versions` is filled after the commits, sorted and in slices. It
+//! only copies what `records` says, so its transactions need no fsync of their own.
 //!
 //! # Invariants
 //!
-//! 1. A record whose insert was completed with an id is on the disk, and a record that is not on the disk was never published.
-//! 2. `versions` is complete up to `indexed_through`, and contains nothing that `records` does not.
+//! 1. A record whose insert was completed with an id is on the disk, and a record that is not on the disk was never
+//!    published, except for what 6 removes.
+//! 2. `versions` is complete up to `indexed_through`, and contains nothing that `records` does not; except for the oldest
+//!    versions of a name while they are being removed, which `meta` says.
 //! 3. After a failed write or fsync nothing more is written until the next opening, which first checkpoints the WAL: pages
 //!    of the WAL that are in the page cache but whose fsync failed may be lost with the next power cut.
 //! 4. The id of an insert that failed is never assigned again.
+//! 5. A record and its idempotency key are stored in the same transaction.
+//! 6. Only versions that exceed the retention are removed, and never the newest of a name, unless it is erased.
 
 mod checkpointer;
 mod disk;
 mod error;
+mod judgement;
 mod manual;
 mod opening;
 mod queue;
@@ -72,19 +89,21 @@ pub use error::OpenError;
 #[cfg(feature = "internals")]
 pub use manual::ManualStore;
 pub use opening::Opening;
-pub use report::{Health, Status, StoreError};
+pub use report::{Health, StartWait, Status, StoreError, Unerased};
+pub(crate) use report::{HeldBy, UNLOCK};
 #[cfg_attr(not(feature = "cli"), allow(unused_imports, reason = "only the binary has commands for it"))]
-pub use tools::{check, dump, load};
+pub use tools::{check, dump, erase, load};
 pub use tuning::Tuning;
 
 use disk::history_file;
 use disk::location::DataDir;
-use queue::{Completion, Insert, InsertQueue, Revoke};
+use queue::{Completion, Erase, Insert, InsertQueue, Revoke};
 use read::history::HistoryHandle;
 use read::lookup::LookupHandle;
 use state::{Mode, Shared};
 
 use crate::quota::{Client, PageReservation};
+use crate::records::insert::{InsertOutcome, InsertRequest};
 
 /// Whether records can be stored: see the feature `records`.
 pub const IS_AVAILABLE: bool = true;
@@ -109,27 +128,39 @@ struct Running {
 
 impl Store {
     /// Opens the store in a location, checks it, and reads the newest record of every name.
+    #[cfg(any(test, feature = "internals"))]
     pub fn open(location: &Location) -> Result<Opening, OpenError> {
         Self::open_tuned(location, Tuning::default())
     }
 
-    /// Opens the store in a location with other limits than the default.
-    pub fn open_tuned(location: &Location, tuning: Tuning) -> Result<Opening, OpenError> {
-        opening::open(location, tuning)
+    /// Opens the store like [`Store::open`], but while another program holds the database, waits as long as `goes_on` says so,
+    /// and logs that it waits. A copy is also checked only as long as `goes_on` says so.
+    pub fn open_waiting(location: &Location, goes_on: &mut dyn FnMut(StartWait) -> bool) -> Result<Opening, OpenError> {
+        opening::open(location, Tuning::default(), goes_on)
     }
 
-    /// Queues a record; `data` is JSON text and stored as is. `reply` is called with the id once the record is stored and
-    /// published, on the writer's thread, or immediately, on this one, if the record can't be queued. It must not block or
-    /// close the store.
-    pub fn insert(&self, name: Arc<str>, data: Box<str>, reply: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
+    /// Opens the store in a location with other limits than the default.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn open_tuned(location: &Location, tuning: Tuning) -> Result<Opening, OpenError> {
+        opening::open(location, tuning, &mut |wait| wait == StartWait::Check)
+    }
+
+    /// Queues a request to insert a record, whose data is JSON text and stored as is. `reply` is called with the outcome once
+    /// the record is stored and published, or the request is rejected because of its key or its condition, on the writer's
+    /// thread; or immediately, on this one, if the request can't be queued. It must not block or close the store.
+    pub fn insert(
+        &self,
+        request: InsertRequest,
+        reply: impl FnOnce(Result<InsertOutcome, StoreError>) + Send + 'static,
+    ) {
         let shared = Arc::clone(&self.shared);
-        let completion = Completion::new(move |stored: Result<u64, StoreError>| {
-            stored.err().into_iter().for_each(|error| shared.count_refusal(error));
-            reply(stored);
+        let completion = Completion::new(move |outcome: Result<InsertOutcome, StoreError>| {
+            outcome.err().into_iter().for_each(|error| shared.count_refusal(error));
+            reply(outcome);
         });
         match self.shared.refusal() {
             Some(refusal) => completion.send(Err(refusal)),
-            None => self.queue.push(Insert { name, data, completion }),
+            None => self.queue.push(Insert { request, completion }),
         }
     }
 
@@ -137,6 +168,24 @@ impl Store {
     /// thread. It must not block or close the store.
     pub fn revoke(&self, text: String, second: u64, reply: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
         self.queue.push_revoke(Revoke { text, second, completion: Completion::new(reply) });
+    }
+
+    /// Erases the versions of a name, from the files as well: those with a smaller id than `before`, or all of them. `reply` is
+    /// called with their number when that is done, on the writer's thread, or immediately, on this one, if too many erasures
+    /// wait. It must not block or close the store.
+    ///
+    /// An erasure that has begun is completed even if the store is closed or killed before: by the next run.
+    pub fn erase(
+        &self,
+        name: Arc<str>,
+        before: Option<u64>,
+        reply: impl FnOnce(Result<u64, Unerased>) + Send + 'static,
+    ) {
+        let completion = Completion::new(reply);
+        match self.shared.refusal() {
+            Some(refusal) => completion.send(Err(refusal.into())),
+            None => self.queue.push_erase(Erase { name, before, completion }),
+        }
     }
 
     /// Reads a page of a name's history into reserved memory; the page is shorter if not enough can be reserved. `reply` is

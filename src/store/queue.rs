@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, unbounded};
 
-use super::error::StoreError;
+use super::error::{StoreError, Unerased};
 use super::state::Shared;
-use crate::records::Record;
+use crate::records::insert::{InsertOutcome, InsertRequest};
 
 /// The maximum number of queued inserts.
 const MAX_QUEUED: u64 = 1 << 16;
@@ -18,51 +18,45 @@ const MAX_QUEUED_BYTES: u64 = 64 << 20;
 const MAX_BATCH: usize = 4096;
 /// The maximum bytes of a transaction, unless a single insert is larger.
 const MAX_BATCH_BYTES: u64 = 8 << 20;
-/// What an insert counts in addition to its name and data.
-const OVERHEAD: u64 = 128;
+/// The maximum number of erasures that wait for the writer, and of those that it has begun.
+pub(super) const MAX_ERASURES: usize = 1024;
 
-type CompletionFn<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+type CompletionFn<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
 /// Delivers the result of a request, exactly once. Dropping it unsent delivers [`StoreError::Closed`].
-pub(super) struct Completion<T>(Option<CompletionFn<T>>);
+pub(super) struct Completion<T, E: From<StoreError> = StoreError>(Option<CompletionFn<T, E>>);
 
-impl<T> Completion<T> {
-    pub fn new(deliver: impl FnOnce(Result<T, StoreError>) + Send + 'static) -> Self {
+impl<T, E: From<StoreError>> Completion<T, E> {
+    pub fn new(deliver: impl FnOnce(Result<T, E>) + Send + 'static) -> Self {
         Self(Some(Box::new(deliver)))
     }
 
-    pub fn send(mut self, result: Result<T, StoreError>) {
+    pub fn send(mut self, result: Result<T, E>) {
         self.deliver(result);
     }
 
-    fn deliver(&mut self, result: Result<T, StoreError>) {
+    fn deliver(&mut self, result: Result<T, E>) {
         if let Some(deliver) = self.0.take() {
             deliver(result);
         }
     }
 }
 
-impl<T> Drop for Completion<T> {
+impl<T, E: From<StoreError>> Drop for Completion<T, E> {
     fn drop(&mut self) {
-        self.deliver(Err(StoreError::Closed));
+        self.deliver(Err(StoreError::Closed.into()));
     }
 }
 
-/// A record without an id, to be inserted.
+/// A request to insert a record, and the completion to be sent once it is carried out.
 pub(super) struct Insert {
-    pub name: Arc<str>,
-    pub data: Box<str>,
-    pub completion: Completion<u64>,
+    pub request: InsertRequest,
+    pub completion: Completion<InsertOutcome>,
 }
 
 impl Insert {
-    /// Turns the insert into a record with this id, and the completion to be sent once it is stored.
-    pub fn with_id(self, id: u64) -> (Record, Completion<u64>) {
-        (Record { id, name: self.name, data: self.data }, self.completion)
-    }
-
     fn cost(&self) -> u64 {
-        (self.data.len() + self.name.len()) as u64 + OVERHEAD
+        self.request.cost() as u64
     }
 }
 
@@ -72,6 +66,15 @@ pub(super) struct Revoke {
     /// When it was revoked, in seconds since the Unix epoch.
     pub second: u64,
     pub completion: Completion<()>,
+}
+
+/// An erasure of versions.
+pub(super) struct Erase {
+    pub name: Arc<str>,
+    /// Only versions with a smaller id are erased; `None` for all.
+    pub before: Option<u64>,
+    /// Gets the number of versions.
+    pub completion: Completion<u64, Unerased>,
 }
 
 enum Job {
@@ -84,6 +87,7 @@ enum Job {
 pub(super) struct InsertQueue {
     jobs: Sender<Job>,
     revokes: Sender<Revoke>,
+    erasures: Sender<Erase>,
     shared: Arc<Shared>,
 }
 
@@ -91,6 +95,7 @@ pub(super) struct InsertQueue {
 pub(super) struct InsertReceiver {
     jobs: Receiver<Job>,
     revokes: Receiver<Revoke>,
+    erasures: Receiver<Erase>,
     shared: Arc<Shared>,
 }
 
@@ -112,8 +117,10 @@ pub(super) fn queue(shared: &Arc<Shared>) -> (InsertQueue, InsertReceiver) {
     let (sender, receiver) = unbounded();
     // This one is bounded by the connections and threads, each of which waits for one revocation at most.
     let (revokes, revokes_receiver) = unbounded();
-    let queue = InsertQueue { jobs: sender, revokes, shared: Arc::clone(shared) };
-    (queue, InsertReceiver { jobs: receiver, revokes: revokes_receiver, shared: Arc::clone(shared) })
+    let (erasures, erasures_receiver) = bounded(MAX_ERASURES);
+    let queue = InsertQueue { jobs: sender, revokes, erasures, shared: Arc::clone(shared) };
+    let shared = Arc::clone(shared);
+    (queue, InsertReceiver { jobs: receiver, revokes: revokes_receiver, erasures: erasures_receiver, shared })
 }
 
 impl InsertQueue {
@@ -125,7 +132,7 @@ impl InsertQueue {
         let bytes = counters.queued_bytes.fetch_add(cost, Ordering::AcqRel);
         if queued > 0 && (queued >= MAX_QUEUED || bytes + cost > MAX_QUEUED_BYTES) {
             counters.dequeue(1, cost);
-            return insert.completion.send(Err(StoreError::Busy));
+            return insert.completion.send(Err(self.shared.overflow()));
         }
         // If the writer has ended, this drops the insert, which completes it with `Closed`.
         let _ = self.jobs.send(Job::Insert(insert));
@@ -135,6 +142,15 @@ impl InsertQueue {
     pub fn push_revoke(&self, revoke: Revoke) {
         // If the writer has ended, this drops the revocation, which completes it with `Closed`.
         let _ = self.revokes.send(revoke);
+        self.request_mark_check();
+    }
+
+    /// Queues an erasure, and wakes the writer. Completes it with [`StoreError::Busy`] if too many wait.
+    pub fn push_erase(&self, erase: Erase) {
+        // If the writer has ended, this drops the erasure, which completes it with `Closed`.
+        if let Err(TrySendError::Full(erase)) = self.erasures.try_send(erase) {
+            return erase.completion.send(Err(StoreError::Busy.into()));
+        }
         self.request_mark_check();
     }
 
@@ -157,6 +173,16 @@ impl InsertReceiver {
     /// Takes the revocations that are queued, as many as make up a transaction.
     pub fn take_revokes(&self) -> Vec<Revoke> {
         self.revokes.try_iter().take(MAX_BATCH).collect()
+    }
+
+    /// Takes the next erasure that is queued.
+    pub fn take_erase(&self) -> Option<Erase> {
+        self.erasures.try_recv().ok()
+    }
+
+    /// Returns whether erasures are queued.
+    pub fn has_erasures(&self) -> bool {
+        !self.erasures.is_empty()
     }
 
     /// Waits for an insert, and returns it with all others that are queued, up to the limits of a batch.

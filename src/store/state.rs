@@ -1,16 +1,22 @@
-//! The state that the store's threads share: whether the store is ready, full, failed or closed, and its counters.
+//! The state that the store's threads share: whether the store is ready, locked by another program, full, failed or closed, and
+//! its counters.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::disk::holder;
 use super::disk::shortage::Shortage;
-use super::report::{Health, Status, StoreError};
+use super::report::{Health, HeldBy, LockHolder, Status, StoreError};
+use super::tables::schema::LOCK_SLICE;
 use crate::clock::Clock;
 use crate::ids::CoveredIds;
 use crate::metrics::Histogram;
 use crate::util::outage::Outages;
 use crate::util::units::seconds;
+
+/// How often the program that holds a lock is looked up, in milliseconds.
+const HOLDER_MILLIS: u64 = 10_000;
 
 /// The state of a store, as a number that fits an atomic. A greater mode overrides a smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,18 +33,36 @@ pub(super) struct Shared {
     /// The data directory.
     pub path: Arc<Path>,
     mode: AtomicU8,
-    /// What failed first.
-    failure: OnceLock<String>,
+    /// What failed first, and how requests are refused because of it.
+    failure: OnceLock<(StoreError, String)>,
     /// The last shortage.
     shortage: Mutex<Option<Shortage>>,
     /// What was logged of shortages.
     shortages: Mutex<Outages>,
     clock: Clock,
-    /// Whether another program held a lock on the database at the last write.
+    /// Whether another program holds a lock on the database for so long that requests are refused.
     is_locked: AtomicBool,
+    /// What is known of that lock.
+    lock: Mutex<ForeignLock>,
     /// The ids that the high-water mark covers.
     covered: CoveredIds,
     pub counters: Counters,
+}
+
+/// Another program's lock on the database.
+#[derive(Debug, Default)]
+struct ForeignLock {
+    /// How many attempts to write have failed in a row.
+    attempts: u32,
+    /// When the first of them failed, in milliseconds.
+    since: u64,
+    /// When the last of them failed.
+    last: u64,
+    /// When the holder was last looked up.
+    looked_up_at: u64,
+    holder: Option<LockHolder>,
+    /// What was logged of locks.
+    log: Outages,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +74,9 @@ pub(super) struct Counters {
     pub queued: AtomicU64,
     pub queued_bytes: AtomicU64,
     pub unindexed: AtomicU64,
+    pub pruned: AtomicU64,
+    pub database_bytes: AtomicU64,
+    pub free_bytes: AtomicU64,
     pub wal_bytes: AtomicU64,
     pub wal_restarts: AtomicU64,
     pub refused: [AtomicU64; StoreError::NAMES.len()],
@@ -79,6 +106,7 @@ impl Shared {
             shortages: Mutex::default(),
             clock,
             is_locked: AtomicBool::default(),
+            lock: Mutex::default(),
             covered: CoveredIds::default(),
             counters: Counters::default(),
         }
@@ -132,21 +160,60 @@ impl Shared {
         self.shortage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that another program holds a lock on the database; logs when that begins.
-    pub fn set_locked(&self, what: &str) {
-        if !self.is_locked.swap(true, Ordering::Relaxed) {
-            let path = self.path.display();
-            log::warn!(
-                "another program has locked the database in {path}: {what} and all other writes wait until it releases the lock"
-            );
+    /// Records that an attempt to write found the database locked by another program. From the last of this many attempts on,
+    /// requests are refused, or earlier if the attempts took longer; logs when that begins. Returns whether they are.
+    pub fn note_locked(&self, max_attempts: u32) -> bool {
+        let now = self.clock.now().millis;
+        let mut lock = self.lock();
+        let is_first = !self.is_locked();
+        let limit = u64::from(max_attempts) * LOCK_SLICE.as_millis() as u64;
+        // A lock that was met long ago was another one: not every write that succeeds is noted.
+        if lock.attempts == 0 || is_first && now - lock.last >= 10 * limit {
+            (lock.attempts, lock.since) = (0, now);
+        }
+        (lock.attempts, lock.last) = (lock.attempts.saturating_add(1), now);
+        if is_first && lock.attempts < max_attempts && now - lock.since < limit {
+            return false;
+        }
+        let must_look_up = is_first || now - lock.looked_up_at >= HOLDER_MILLIS;
+        drop(lock);
+        // Without the mutex, which the workers need for the status: it may take a while.
+        let holder = must_look_up.then(|| holder::find(&self.path));
+        let mut lock = self.lock();
+        if let Some(holder) = holder {
+            (lock.looked_up_at, lock.holder) = (now, holder);
+        }
+        self.is_locked.store(true, Ordering::Release);
+        let why = format!("{} ({})", HeldBy(lock.holder), self.path.display());
+        if let Some(why) = lock.log.fail(&why, now) {
+            log::warn!("{why}; inserts are rejected until it releases its lock; streams continue");
+        }
+        true
+    }
+
+    /// Records that the database could be written to; logs it if requests were refused because of another program's lock.
+    pub fn clear_locked(&self) {
+        let mut lock = self.lock();
+        lock.attempts = 0;
+        if self.is_locked.swap(false, Ordering::AcqRel)
+            && let Some(time) = lock.log.succeed(self.clock.now().millis)
+        {
+            log::warn!("the database in {} is free again after {}; inserts resume", self.path.display(), seconds(time));
         }
     }
 
-    /// Records that the database could be written to; logs it if another program held a lock before.
-    pub fn clear_locked(&self) {
-        if self.is_locked.swap(false, Ordering::Relaxed) {
-            log::info!("the database in {} is unlocked again; inserts resume", self.path.display());
-        }
+    /// Returns whether requests are refused because another program holds a lock on the database.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked.load(Ordering::Acquire)
+    }
+
+    /// Returns why a full queue refuses an insert: the writer may still be waiting for another program's lock.
+    pub fn overflow(&self) -> StoreError {
+        if self.lock().attempts > 0 { StoreError::Locked } else { StoreError::Busy }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ForeignLock> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, from: Mode, to: Mode) -> bool {
@@ -155,10 +222,29 @@ impl Shared {
 
     /// Stops all writes until the broker is restarted. Logs only the first failure.
     pub fn fail(&self, what: &str, error: &str) {
-        if self.failure.set(format!("{what}: {error}")).is_ok() {
+        if self.failure.set((StoreError::Failed, format!("{what}: {error}"))).is_ok() {
             log::error!("the store has failed and rejects inserts until the broker is restarted; {what}: {error}");
         }
         self.raise_mode(Mode::Failed);
+    }
+
+    /// Stops all writes until the broker is restarted, because a file was removed or replaced. `copies` says what can be copied as
+    /// long as the broker runs.
+    pub fn lose(&self, what: String, copies: &[String]) {
+        let message = format!(
+            "the data directory was removed, renamed or replaced: {what}; inserts are rejected, and streams continue. If it \
+             was renamed, rename it back and restart the broker. Otherwise {}",
+            rescue(copies)
+        );
+        if self.failure.set((StoreError::Removed, what)).is_ok() {
+            log::error!("{message}");
+        }
+        self.raise_mode(Mode::Failed);
+    }
+
+    /// Returns how requests are refused because the store has failed; `None` if it has not.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.failure.get().map(|(error, _)| *error)
     }
 
     pub fn has_failed(&self) -> bool {
@@ -183,9 +269,9 @@ impl Shared {
     /// Returns why an insert is refused without being queued.
     pub fn refusal(&self) -> Option<StoreError> {
         match self.mode() {
-            Mode::Ready => None,
+            Mode::Ready => self.is_locked().then_some(StoreError::Locked),
             Mode::Full => Some(StoreError::Full(self.shortage())),
-            Mode::Failed => Some(StoreError::Failed),
+            Mode::Failed => Some(self.failure().unwrap_or(StoreError::Failed)),
             Mode::Closed => Some(StoreError::Closed),
         }
     }
@@ -202,6 +288,9 @@ impl Shared {
             queued: count(&counters.queued),
             queued_bytes: count(&counters.queued_bytes),
             unindexed: count(&counters.unindexed),
+            pruned: count(&counters.pruned),
+            database_bytes: count(&counters.database_bytes),
+            free_bytes: count(&counters.free_bytes),
             wal_bytes: count(&counters.wal_bytes),
             wal_restarts: count(&counters.wal_restarts),
             refused: std::array::from_fn(|kind| count(&counters.refused[kind])),
@@ -211,17 +300,39 @@ impl Shared {
 
     fn health(&self) -> Health {
         match (self.mode(), self.failure.get()) {
-            (_, Some(why)) => Health::Failed { why: why.clone() },
+            (_, Some((StoreError::Removed, why))) => Health::Removed { why: why.clone() },
+            (_, Some((_, why))) => Health::Failed { why: why.clone() },
             (Mode::Full, None) => Health::Full(self.shortage()),
             (Mode::Closed, None) => Health::Closed,
+            (_, None) if self.is_locked() => {
+                let lock = self.lock();
+                Health::Locked { holder: lock.holder, millis: self.clock.now().millis.saturating_sub(lock.since) }
+            }
             (_, None) => Health::Ready,
         }
     }
 }
 
+/// Returns what can be done if the files are gone.
+fn rescue(copies: &[String]) -> String {
+    if copies.is_empty() {
+        return "restore a backup, and restart the broker".into();
+    }
+    format!("save the records before you stop the broker: copy {} in a new directory", copies.join(", and "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_are_still_open_can_be_copied() {
+        let copies = ["/proc/1/fd/7 to records.db", "/proc/1/fd/8 to records.db-wal"].map(str::to_owned);
+        let advice = "save the records before you stop the broker: copy /proc/1/fd/7 to records.db, and \
+                      /proc/1/fd/8 to records.db-wal in a new directory";
+        assert_eq!(rescue(&copies), advice);
+        assert_eq!(rescue(&[]), "restore a backup, and restart the broker");
+    }
 
     #[test]
     fn a_failed_store_stays_failed() {

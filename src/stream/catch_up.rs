@@ -23,13 +23,18 @@ impl<S: Socket> Streams<S> {
         }
         let state = self.subscribers.take_state(key).unwrap_or_default();
         // It may be blocked: the queue may still have its key from a subscriber that has left.
-        let bytes = self.write_missed(key, SendState { is_blocked: false, ..state }, now);
+        let state = SendState { is_blocked: false, ..state };
+        let cost = match self.groups[self.subscribers[key].group()].source() {
+            Source::Topics(_) => cost(self.write_missed(key, state, now)),
+            Source::Records(_) => self.write_missed_records(key, state, now),
+        };
         self.subscribers.check_state(key);
-        cost(bytes)
+        cost
     }
 
-    /// Returns the number of bytes that the write was to have.
-    fn write_missed(&mut self, key: SubscriberKey, mut state: SendState, now: u32) -> usize {
+    /// Writes what the replica has: everything of topics, or of records those that a poll is sent. Returns the number of bytes
+    /// that the write was to have.
+    pub(super) fn write_missed(&mut self, key: SubscriberKey, mut state: SendState, now: u32) -> usize {
         let Self { groups, subscribers, replica, counters, .. } = self;
         let subscriber = &mut subscribers[key];
         let group = &groups[subscriber.group()];
@@ -42,15 +47,18 @@ impl<S: Socket> Streams<S> {
         }
         // A gap after the rest of a frame is reported by the next write.
         let has_gap = replica.has_unreported_gap(source, subscriber.cursor(), &state.reported);
-        let (prefix, cursor) = (state.partial.bytes(framing), subscriber.cursor());
-        let (mut batch, mut last) = (WriteBatch::new(), None);
+        let (prefix, cursor) = (state.partial.remaining(framing), subscriber.cursor());
+        let prefix = &prefix.parts();
+        let mut last = None;
+        let mut batch = WriteBatch::new();
         match has_gap {
             true => batch.fill_with_prefix(prefix, cursor),
             false => batch.fill(prefix, Merge::new(replica, source, cursor), framing),
         }
         if let Some(poll) = group.poll().filter(|_| batch.frames() > 0 && may_end_at(batch.to(), replica, source)) {
-            batch.end_with(last.insert(last_bytes(poll, batch.to(), framing)));
+            last = Some(last_bytes(poll, batch.to(), framing));
         }
+        batch.end_with(last.as_deref().unwrap_or_default());
         let (bytes, is_behind) = (batch.bytes(), has_gap || batch.is_truncated());
         let outcome = match batch.is_empty() {
             true => WriteOutcome::All,
@@ -60,6 +68,8 @@ impl<S: Socket> Streams<S> {
             WriteOutcome::All => {
                 counters.add_write(batch.frames(), bytes);
                 subscriber.advance_to(batch.to());
+                // It borrows from the replica until it is dropped.
+                drop(batch);
                 match (last, is_behind) {
                     (Some(_), _) => self.remove(key, Close::Polled),
                     (None, true) => self.remain_behind(key, state),
@@ -67,7 +77,9 @@ impl<S: Socket> Streams<S> {
                 }
             }
             WriteOutcome::Blocked(written) => {
-                let (stop, prefix) = (batch.stop_at(written), std::mem::take(&mut state.partial));
+                let stop = batch.stop_at(written);
+                drop(batch);
+                let prefix = std::mem::take(&mut state.partial);
                 let frames = Merge::new(replica, source, cursor);
                 let remainder = stop.remainder(prefix, frames, last.as_deref().unwrap_or_default());
                 counters.add_write(remainder.frames, written);
@@ -76,13 +88,16 @@ impl<S: Socket> Streams<S> {
                 let closing = if ends { closing_after(stop, remainder.frames) } else { Closing::No };
                 self.block_behind(key, SendState { partial: remainder.partial, closing, ..state });
             }
-            WriteOutcome::Gone => self.remove(key, Close::Peer),
+            WriteOutcome::Gone => {
+                drop(batch);
+                self.remove(key, Close::Peer);
+            }
         }
         bytes
     }
 
     /// Queues a subscriber that has got everything except what did not fit into its write.
-    fn remain_behind(&mut self, key: SubscriberKey, state: SendState) {
+    pub(super) fn remain_behind(&mut self, key: SubscriberKey, state: SendState) {
         let source = self.groups[self.subscribers[key].group()].source();
         let state = SendState { partial: PartialWrite::Nothing, ..state };
         self.subscribers.put_state(key, state, |frame| self.replica.has(source, frame));
@@ -90,7 +105,7 @@ impl<S: Socket> Streams<S> {
     }
 
     /// Adds a subscriber that is caught up to its group's ready set.
-    fn become_ready(&mut self, key: SubscriberKey, was_patient: bool) {
+    pub(super) fn become_ready(&mut self, key: SubscriberKey, was_patient: bool) {
         let subscriber = &mut self.subscribers[key];
         if was_patient {
             subscriber.socket_mut().set_patient(false);
@@ -100,7 +115,7 @@ impl<S: Socket> Streams<S> {
     }
 
     /// Keeps what is left for a subscriber until its socket has room.
-    fn block_behind(&mut self, key: SubscriberKey, state: SendState) {
+    pub(super) fn block_behind(&mut self, key: SubscriberKey, state: SendState) {
         let subscriber = &mut self.subscribers[key];
         if !state.is_patient {
             subscriber.socket_mut().set_patient(true);

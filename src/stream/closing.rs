@@ -117,15 +117,17 @@ impl<S: Socket> Streams<S> {
             Closing::FinalStarted(_) => Vec::new(),
             Closing::No | Closing::FinalPending(_) => match (ending, group.poll()) {
                 (Ending::Polled, Some(poll)) => polls::last_bytes(poll, subscriber.cursor(), group.framing()),
+                (Ending::Idle, _) => polls::idle_bytes(replica, group.source(), subscriber.cursor(), group.framing()),
                 _ => last_bytes(ending, group.framing()),
             },
         };
-        let partial = state.partial.bytes(group.framing());
+        let partial = state.partial.remaining(group.framing());
         let (partial_len, bytes) = (partial.len(), partial.len() + last.len());
+        let [head, data, tail] = partial.parts().map(IoSlice::new);
         // Without chunks, an old stream and a poll end without a byte.
         let outcome = match bytes {
             0 => WriteOutcome::All,
-            _ => subscriber.write(&[IoSlice::new(partial), IoSlice::new(&last)], bytes, now),
+            _ => subscriber.write(&[head, data, tail, IoSlice::new(&last)], bytes, now),
         };
         match outcome {
             WriteOutcome::All => {

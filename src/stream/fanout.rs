@@ -9,6 +9,7 @@ use crate::net::Socket;
 use crate::stream::budget::{BUDGET_PER_SLICE, cost};
 use crate::stream::keys::{GroupKey, SubscriberKey};
 use crate::stream::latency::{Stopwatch, UntimedWrites};
+use crate::stream::replica::Source;
 use crate::stream::subscriber::{PartialWrite, SendState, WriteOutcome};
 use crate::stream::write_batch::{Merge, WriteBatch};
 use crate::stream::{Close, Streams};
@@ -35,6 +36,8 @@ pub(super) enum UnreadyReason {
     Blocked(PartialWrite),
     /// Events after its cursor were evicted.
     Behind,
+    /// It is a poll to which an event is due.
+    Polled,
     /// Its connection is closed.
     Gone,
 }
@@ -78,7 +81,7 @@ impl<S: Socket> Streams<S> {
     /// than the history would cause a gap even for subscribers that read at once.
     fn evict(&mut self) {
         let Self { hub, replica, subscribers, .. } = self;
-        replica.take_superseded().for_each(|superseded| subscribers.on_evicted(superseded.id()));
+        replica.records_mut().clear();
         for lost in std::iter::from_fn(|| replica.evict_lost()).take(LOST_PER_ITERATION) {
             subscribers.on_evicted(lost.id());
         }
@@ -116,7 +119,7 @@ impl<S: Socket> Streams<S> {
         let slice = budget.min(BUDGET_PER_SLICE);
         let mut left = slice;
         let end = match self.groups[key].poll().is_some() {
-            true => self.queue_due_polls(key, &mut left),
+            true => self.find_due_poll(key, &mut left),
             false => self.pass(key, &mut left, now, watch),
         };
         match end {
@@ -124,7 +127,7 @@ impl<S: Socket> Streams<S> {
             PassEnd::Paused => self.groups.requeue(key),
             PassEnd::Unready(subscriber, reason) => {
                 self.groups.requeue(key);
-                self.handle_unready(subscriber, reason);
+                left = left.saturating_sub(self.handle_unready(subscriber, reason, now));
                 self.subscribers.check_state(subscriber);
             }
         }
@@ -183,14 +186,34 @@ impl<S: Socket> Streams<S> {
         end
     }
 
-    fn handle_unready(&mut self, key: SubscriberKey, reason: UnreadyReason) {
+    /// Returns the cost.
+    fn handle_unready(&mut self, key: SubscriberKey, reason: UnreadyReason, now: u32) -> usize {
         match reason {
             UnreadyReason::Gone => self.remove(key, Close::Peer),
             UnreadyReason::Behind => {
                 self.remove_from_ready_set(key);
                 self.subscribers.queue(key);
             }
+            UnreadyReason::Polled => {
+                let state = SendState { reported: self.reported_to_ready(key), ..SendState::default() };
+                self.remove_from_ready_set(key);
+                return cost(self.write_missed(key, state, now));
+            }
             UnreadyReason::Blocked(partial) => self.block(key, partial),
+        }
+        0
+    }
+
+    /// Returns what a ready subscriber was told of without a gap: the erasures of records that it was sent, or that are not of
+    /// its names.
+    fn reported_to_ready(&self, key: SubscriberKey) -> Box<[u64]> {
+        let subscriber = &self.subscribers[key];
+        match self.groups[subscriber.group()].source() {
+            Source::Topics(_) => Box::default(),
+            Source::Records(_) => {
+                let (records, cursor) = (self.replica.records(), subscriber.cursor());
+                SendState::with_reported([records.erased_through()].into_iter(), records.id(cursor)).reported
+            }
         }
     }
 
@@ -198,7 +221,8 @@ impl<S: Socket> Streams<S> {
     pub(super) fn block(&mut self, key: SubscriberKey, partial: PartialWrite) {
         self.remove_from_ready_set(key);
         self.subscribers[key].socket_mut().set_patient(true);
-        let state = SendState { partial, is_blocked: true, is_patient: true, ..SendState::default() };
+        let reported = self.reported_to_ready(key);
+        let state = SendState { partial, reported, is_blocked: true, is_patient: true, ..SendState::default() };
         // A ready subscriber was only written frames that the replica has.
         self.subscribers.put_state(key, state, |_| true);
     }

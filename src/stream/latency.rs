@@ -8,8 +8,9 @@ use crate::stream::write_batch::{Merge, WriteBatch};
 /// The writes that are counted with one reading of the clock, that of the last of them. The measured time of the first is
 /// too long by what the others took.
 const MAX_WRITES: usize = 32;
-/// A reading is used again for at most this many later writes: groups of one or two need no reading each.
-const MAX_AGE: usize = 8;
+/// A reading is used again for at most this many later writes, whose measured time is too short by what they took: small groups
+/// need no reading each.
+const MAX_AGE: usize = MAX_WRITES;
 
 /// A clock, in microseconds as ids are, and its last reading in this loop iteration.
 pub struct Stopwatch<'a> {
@@ -87,8 +88,8 @@ mod tests {
             reads.get() * 100
         };
         let mut watch = Stopwatch::new(&micros);
-        let times: Vec<_> = (0..20).map(|_| watch.time_after(1)).collect();
-        assert_eq!((times[0], times[7], times[8], times[19], reads.get()), (100, 100, 200, 300, 3));
+        let times: Vec<_> = (0..2 * MAX_AGE + 2).map(|_| watch.time_after(1)).collect();
+        assert_eq!((times[0], times[MAX_AGE - 1], times[MAX_AGE], reads.get()), (100, 100, 200, 3));
         assert_eq!(watch.time_after(MAX_WRITES), 400, "after many writes the clock is read again");
     }
 }

@@ -27,8 +27,10 @@ mod heartbeat;
 mod keys;
 mod latency;
 mod polls;
+mod receive;
 mod records;
 mod replica;
+mod slices;
 pub mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -37,11 +39,11 @@ mod write_batch;
 use std::sync::Arc;
 
 use crate::auth::TokenIdentity;
-use crate::hub::{CurrentRecords, FeedId, Hub, Inbox, Joined, JoinedFeeds, TopicId, WorkerId};
+use crate::hub::{Hub, Inbox, Joined, JoinedFeeds, WorkerId};
 pub use crate::metrics::Close;
 use crate::net::Socket;
 use crate::quota::StreamPermits;
-use crate::sse::{Frame, Framing};
+use crate::sse::Framing;
 use crate::stream::closing::Drain;
 use crate::stream::group::{GroupSet, Groups, Interest};
 use crate::stream::heartbeat::Sweep;
@@ -108,6 +110,8 @@ pub struct Streams<S> {
     counters: StreamCounters,
     sweep: Sweep,
     drain: Drain,
+    /// The records of one write, encoded. Empty except during the write.
+    encoded: Vec<u8>,
 }
 
 /// Returns state for the worker.
@@ -126,6 +130,7 @@ impl<S: Socket> Streams<S> {
             counters: StreamCounters::default(),
             sweep: Sweep::default(),
             drain: Drain::default(),
+            encoded: Vec::new(),
         }
     }
 
@@ -156,9 +161,9 @@ impl<S: Socket> Streams<S> {
         self.groups.has_ready() || self.subscribers.queued() > 0 || !self.inbox.is_empty() || is_behind()
     }
 
-    /// Returns whether the hub's records were replaced since the replica has them.
+    /// Returns whether the hub's records were replaced since that was last noticed.
     fn has_replaced_records(&self) -> bool {
-        self.replica.record_resets().is_some_and(|resets| resets != self.hub.record_resets())
+        self.replica.records().resets() != self.hub.record_resets()
     }
 
     /// Allows the hub to wake the worker again. Call it before looking for work.
@@ -223,10 +228,10 @@ impl<S: Socket> Streams<S> {
                 topics.into_iter().for_each(|topic| self.replica.open_feed(topic));
                 (Interest::Topics(ids), state)
             }
-            JoinedFeeds::Records { names, backlog, resets } => {
-                backlog.into_iter().for_each(|frames| self.replica.restore_records(frames, resets));
+            JoinedFeeds::Records { names, resets, erased_through } => {
+                let state = SendState::with_reported([erased_through].into_iter(), cursor);
                 cursor = records::cursor(resets, cursor);
-                (Interest::Records(names), SendState::default())
+                (Interest::Records(names), state)
             }
         };
         let set = GroupSet { interest, framing, poll };
@@ -322,76 +327,11 @@ impl<S: Socket> Streams<S> {
     }
 }
 
-/// Receives frames from the hub.
-impl<S: Socket> Streams<S> {
-    /// Moves everything in the inbox into the replica, and notifies the groups that listen to it.
-    pub fn take_inbox(&mut self) {
-        // Checked separately: a record gets its id before its commit, and events published in the meantime get larger ones.
-        let (mut newest_event, mut newest_record) = (0, 0);
-        let waiting = self.inbox.len();
-        // After the deliveries are counted: none of those is newer than a replacement or a loss that is not noticed here.
-        let replaced = self.take_current_records();
-        self.take_loss();
-        for index in 0..waiting.max(replaced) {
-            let Some(delivery) = self.inbox.waiting().next() else { return };
-            self.inbox.mark_taken(&delivery);
-            if index < replaced && delivery.feed == FeedId::Records {
-                continue;
-            }
-            let newest = match delivery.feed {
-                FeedId::Topic(_) => &mut newest_event,
-                FeedId::Records => &mut newest_record,
-            };
-            debug_assert!(delivery.frame.id() > *newest, "the hub sends events and records in the order of their ids");
-            *newest = delivery.frame.id();
-            match delivery.feed {
-                FeedId::Topic(topic) => self.take_event(topic, delivery.frame),
-                FeedId::Records => self.take_record(delivery.frame),
-            }
-        }
-    }
-
-    /// Notices that the hub's records were replaced: then copies all of them, and a gap is due to all subscribers to records.
-    /// Returns the number of deliveries that were sent before the copy: their records are in it, superseded or replaced.
-    fn take_current_records(&mut self) -> usize {
-        if !self.has_replaced_records() {
-            return 0;
-        }
-        let CurrentRecords { frames, resets, waiting } = self.hub.current_records(self.worker);
-        self.subscribers.on_records_replaced();
-        self.replica.restore_records(frames, resets);
-        self.groups.notify_records();
-        waiting
-    }
-
-    /// Notices that the log has lost events: then a gap is due to all subscribers to topics.
-    fn take_loss(&mut self) {
-        if self.replica.lose_through(self.hub.lost_through()) {
-            self.groups.notify_topics();
-        }
-    }
-
-    fn take_event(&mut self, topic: TopicId, frame: Arc<Frame>) {
-        for &key in self.replica.push_event(topic, frame) {
-            self.groups.notify(key);
-        }
-    }
-
-    fn take_record(&mut self, frame: Arc<Frame>) {
-        // The backlog of a replica that was opened after the hub sent this record contains it.
-        if frame.id() <= self.replica.newest_record() {
-            return;
-        }
-        let Some(name) = frame.name() else { return };
-        self.groups.notify_name(name);
-        self.replica.push_record(frame);
-    }
-}
-
 impl<S> Shrink for Streams<S> {
     fn shrink_if_sparse(&mut self) {
         self.replica.shrink_if_sparse();
         self.groups.shrink_if_sparse();
         self.subscribers.shrink_if_sparse();
+        self.encoded.shrink_if_sparse();
     }
 }

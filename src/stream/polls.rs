@@ -5,7 +5,7 @@
 use crate::net::Socket;
 use crate::sse::{Framing, stream};
 use crate::stream::Streams;
-use crate::stream::fanout::PassEnd;
+use crate::stream::fanout::{PassEnd, UnreadyReason};
 use crate::stream::group::Poll;
 use crate::stream::keys::{GroupKey, SubscriberKey};
 use crate::stream::replica::{Replica, Source};
@@ -13,18 +13,19 @@ use crate::stream::subscriber::{Closing, Ending, SendState};
 use crate::stream::write_batch::Stop;
 
 impl<S: Socket> Streams<S> {
-    /// Continues the pass of a group of polls: queues those to which something is due. Each is served alone, because the write
-    /// is its last.
-    pub(super) fn queue_due_polls(&mut self, group: GroupKey, left: &mut usize) -> PassEnd {
+    /// Continues the pass of a group of polls, up to one to which something is due. It is served alone, because the write is
+    /// its last.
+    pub(super) fn find_due_poll(&mut self, group: GroupKey, left: &mut usize) -> PassEnd {
         while *left > 0 {
             *left -= 1;
             let (source, ready) = self.groups[group].parts_mut();
             let Some(key) = ready.next() else { return PassEnd::Finished };
             let cursor = self.subscribers[key].cursor();
-            let has_gap = self.replica.has_unreported_gap(source, cursor, &[]);
-            if has_gap || self.replica.next(source, cursor).is_some() {
-                self.remove_from_ready_set(key);
-                self.subscribers.queue(key);
+            if self.replica.has_unreported_gap(source, cursor, &[]) {
+                return PassEnd::Unready(key, UnreadyReason::Behind);
+            }
+            if self.replica.next(source, cursor).is_some() {
+                return PassEnd::Unready(key, UnreadyReason::Polled);
             }
         }
         PassEnd::Paused
@@ -47,12 +48,28 @@ pub fn may_end_at(id: u64, replica: &Replica, source: &Source) -> bool {
 /// Returns what a poll ends with, if the last event that it got, or the position that it began with, has this id. Streams of
 /// records are never primed.
 pub fn last_bytes(poll: Poll, id: u64, framing: Framing) -> Vec<u8> {
-    let mut out = Vec::new();
-    if poll == Poll::Primed {
-        stream::position(id, framing, &mut out);
+    match poll {
+        Poll::Primed => end_at(id, framing),
+        Poll::Plain => stream::end(framing).to_vec(),
     }
+}
+
+/// Returns what a poll ends with that is told a position: it knows of everything up to this id.
+pub fn end_at(id: u64, framing: Framing) -> Vec<u8> {
+    let mut out = Vec::new();
+    stream::position(id, framing, &mut out);
     out.extend_from_slice(stream::end(framing));
     out
+}
+
+/// Returns what a poll ends with that has got nothing, or nothing more.
+pub fn idle_bytes(replica: &Replica, source: &Source, cursor: u64, framing: Framing) -> Vec<u8> {
+    let (records, erased) = (replica.records(), replica.records().erased_through());
+    let is_before_erasure = records.is_current(cursor) && records.id(cursor) < erased;
+    match source {
+        Source::Records(_) if is_before_erasure => end_at(erased, framing),
+        _ => stream::end(framing).to_vec(),
+    }
 }
 
 /// Returns how far a poll has closed whose last write stopped here, after `frames` frames; one that is partly written counts.

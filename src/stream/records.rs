@@ -1,15 +1,15 @@
-//! The records of a worker's replica: the newest one of every name, and for a moment those that were just superseded.
+//! The records that a worker was sent and has not served to all ready subscribers yet. Those get every version, even if one
+//! commit has several of a name. The others read the newest record of each name from the hub.
 //!
 //! When all records are replaced, ids may fall, and every subscriber to records is due a gap. A cursor among records therefore
 //! has two parts: the id, and in the 11 bits above it the count of the replacements that its subscriber knows of. A cursor with
-//! another count than the replica's is one whose subscriber has not been told. Nothing else is kept for a subscriber, and a
+//! another count than the worker's is one whose subscriber has not been told. Nothing else is kept for a subscriber, and a
 //! socket would have to be full during 2,048 replacements for one to go unnoticed. A hub without a log never replaces its
 //! records; its cursors are ids.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::hub::Latest;
 use crate::ids::LOG_ID_BITS;
 use crate::sse::Frame;
 
@@ -19,38 +19,36 @@ pub fn cursor(resets: u64, id: u64) -> u64 {
     (resets << LOG_ID_BITS) | id
 }
 
-/// The newest record of every name and the superseded ones that ready subscribers have not been sent yet: they get every
-/// version, even if one commit has several of a name.
+/// The records and erasures to serve to ready subscribers, and what these know.
 #[derive(Debug, Default)]
 pub struct Records {
-    latest: Latest,
     /// By id. Kept until all notified groups are served, so they are no more than the hub sends before that.
-    superseded: BTreeMap<u64, Arc<Frame>>,
-    /// The [`Hub::record_resets`](crate::hub::Hub::record_resets) that they include.
+    live: BTreeMap<u64, Arc<Frame>>,
+    /// The same by name and id.
+    by_name: BTreeMap<(Arc<str>, u64), Arc<Frame>>,
+    /// The [`Hub::record_resets`](crate::hub::Hub::record_resets) that the worker has noticed.
     resets: u64,
-    /// Whether they were ever copied from the hub.
-    is_open: bool,
+    /// The id of the last erasure that the worker was sent.
+    newest_erasure: u64,
+    /// The id of the last erasure that all ready subscribers know of.
+    erased_through: u64,
 }
 
 impl Records {
-    /// Replaces everything with the records that the hub has after this many replacements: ascending by id, one of each name.
-    pub fn restore(&mut self, frames: Vec<Arc<Frame>>, resets: u64) {
-        *self = Self { latest: Latest::restore(frames), superseded: BTreeMap::new(), resets, is_open: true };
+    /// Notes that the hub has replaced all records, for the last time with this count.
+    pub fn reset(&mut self, resets: u64) {
+        let (newest_erasure, erased_through) = (self.newest_erasure, self.erased_through);
+        *self = Self { resets, newest_erasure, erased_through, ..Self::default() };
     }
 
-    /// Returns the replacements that they include; `None` if there are no records because no subscriber ever asked for them.
-    pub fn resets(&self) -> Option<u64> {
-        self.is_open.then_some(self.resets)
+    /// Returns the count of replacements that was noticed.
+    pub fn resets(&self) -> u64 {
+        self.resets
     }
 
-    /// Returns the smallest id of a newest record.
-    pub fn oldest(&self) -> Option<u64> {
-        self.latest.oldest()
-    }
-
-    /// Returns the largest id.
-    pub fn newest(&self) -> u64 {
-        self.latest.newest()
+    /// Returns the id of the last erasure that all ready subscribers know of.
+    pub fn erased_through(&self) -> u64 {
+        self.erased_through
     }
 
     /// Returns the cursor after the record with this id.
@@ -68,35 +66,40 @@ impl Records {
         self.resets == 0 || cursor >> LOG_ID_BITS == self.cursor(0) >> LOG_ID_BITS
     }
 
-    /// Adds a record that is newer than all others.
+    /// Notes an erasure that is newer than all others.
+    pub fn note_erasure(&mut self, id: u64) {
+        self.newest_erasure = id;
+    }
+
+    /// Adds a record or an erasure that is newer than all others.
     pub fn push(&mut self, frame: Arc<Frame>) {
-        if let Some(superseded) = self.latest.push(frame) {
-            self.superseded.insert(superseded.id(), superseded);
-        }
+        let Some(name) = frame.name() else { return };
+        self.by_name.insert((Arc::clone(name), frame.id()), Arc::clone(&frame));
+        self.live.insert(frame.id(), frame);
     }
 
-    /// Evicts the superseded records, after all notified groups were served.
-    pub fn take_superseded(&mut self) -> impl Iterator<Item = Arc<Frame>> {
-        std::mem::take(&mut self.superseded).into_values()
+    /// Removes everything, after all notified groups were served.
+    pub fn clear(&mut self) {
+        self.live.clear();
+        self.by_name.clear();
+        self.erased_through = self.newest_erasure;
     }
 
-    /// Returns whether this record is retained. One that was replaced is not, even if another one has its id.
-    pub fn has(&self, frame: &Frame) -> bool {
-        let retained = self.latest.get(frame.id()).or_else(|| self.superseded.get(&frame.id()));
-        retained.is_some_and(|retained| std::ptr::eq(&**retained, frame))
+    /// Returns whether there is a newer record with the name of this one, or it is erased.
+    pub fn is_superseded(&self, frame: &Frame) -> bool {
+        frame.name().is_some_and(|name| self.first_of(name, frame.id()).is_some())
     }
 
-    /// Returns the first record after an id with one of these names, or of all records if there are no names.
+    /// Returns the first record or erasure after an id with one of these names, or of all if there are no names.
     pub fn first_after(&self, names: &[Arc<str>], id: u64) -> Option<&Arc<Frame>> {
-        let latest = match names {
-            [] => self.latest.first_after(id),
-            names => self.latest.first_among(names, id),
-        };
-        if self.superseded.is_empty() {
-            return latest;
+        if names.is_empty() {
+            return self.live.range(id.saturating_add(1)..).next().map(|(_, frame)| frame);
         }
-        let has_name = |frame: &&Arc<Frame>| names.is_empty() || frame.name().is_some_and(|name| names.contains(name));
-        let superseded = self.superseded.range(id.saturating_add(1)..).map(|(_, frame)| frame).find(has_name);
-        [latest, superseded].into_iter().flatten().min_by_key(|frame| frame.id())
+        names.iter().filter_map(|name| self.first_of(name, id)).min_by_key(|frame| frame.id())
+    }
+
+    fn first_of(&self, name: &Arc<str>, id: u64) -> Option<&Arc<Frame>> {
+        let (first, last) = ((Arc::clone(name), id.saturating_add(1)), (Arc::clone(name), u64::MAX));
+        self.by_name.range(first..=last).next().map(|(_, frame)| frame)
     }
 }

@@ -1,8 +1,9 @@
-//! A worker's copy of the hub's feeds for its own subscribers: a window of each topic that one of them listens to, and the
-//! newest records once one has asked for them. A [`Source`] selects what one group listens to. Independent of sockets.
+//! A worker's copy of the hub's feeds for its own subscribers: a window of each topic that one of them listens to, and for a
+//! moment the records that it was sent. A [`Source`] selects what one group listens to. Independent of sockets.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use crate::hub::{Feeds, JoinedTopic, Run, Slot, TopicId, Window};
 use crate::sse::Frame;
@@ -14,7 +15,8 @@ use crate::util::shrink::Shrink;
 #[derive(Debug)]
 pub struct Replica {
     feeds: Feeds<FeedMeta>,
-    slots: HashMap<TopicId, Slot>,
+    /// The hub numbers the topics, so clients can't choose keys that collide.
+    slots: FxHashMap<TopicId, Slot>,
     records: Records,
     /// Feeds that may have more events than a topic's limit.
     over_limit: Vec<Slot>,
@@ -44,6 +46,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Returns the names of records; none for all of them, and if it is no source of records.
+    pub fn names(&self) -> &[Arc<str>] {
+        match self {
+            Self::Topics(_) => &[],
+            Self::Records(names) => names,
+        }
+    }
+
     /// Returns the slots of the topics.
     fn slots(&self) -> &[Slot] {
         match self {
@@ -59,7 +69,7 @@ impl Replica {
     pub fn new(events_per_topic: usize) -> Self {
         Self {
             feeds: Feeds::new(events_per_topic),
-            slots: HashMap::new(),
+            slots: FxHashMap::default(),
             records: Records::default(),
             over_limit: Vec::new(),
             lost_through: 0,
@@ -75,11 +85,6 @@ impl Replica {
         backlog.into_iter().for_each(|frame| self.feeds.push(slot, frame));
         let replaced = self.slots.insert(topic.id, slot);
         debug_assert!(replaced.is_none(), "a topic has one feed");
-    }
-
-    /// Replaces all records with those that the hub has after this many replacements.
-    pub fn restore_records(&mut self, frames: Vec<Arc<Frame>>, resets: u64) {
-        self.records.restore(frames, resets);
     }
 
     /// Returns the source of a group that listens to these topics, whose feeds are open.
@@ -160,25 +165,14 @@ impl Replica {
         lost.and_then(|(_, slot)| self.feeds.pop(slot))
     }
 
-    /// Returns how many replacements of all records are included; `None` if there are no records because no subscriber ever
-    /// asked for them.
-    pub fn record_resets(&self) -> Option<u64> {
-        self.records.resets()
+    /// Returns the records that are to be served.
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
-    /// Returns the largest id of a record.
-    pub fn newest_record(&self) -> u64 {
-        self.records.newest()
-    }
-
-    /// Adds a record that is newer than all others.
-    pub fn push_record(&mut self, frame: Arc<Frame>) {
-        self.records.push(frame);
-    }
-
-    /// Evicts superseded records, after all notified groups were served.
-    pub fn take_superseded(&mut self) -> impl Iterator<Item = Arc<Frame>> {
-        self.records.take_superseded()
+    /// Returns the records that are to be served.
+    pub fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
     }
 
     /// Evicts the oldest event of a topic that has more events than its limit, if all such events take more than
@@ -221,13 +215,10 @@ impl Replica {
         }
     }
 
-    /// Returns the cursor after a gap: right before the oldest retained frame, or at the newest id if no frame is retained.
-    /// Records begin anew.
+    /// Returns the cursor after a gap among topics: right before the oldest retained frame, or at the newest id if no frame is
+    /// retained.
     pub fn cursor_after_gap(&self, source: &Source, cursor: u64) -> u64 {
-        match source {
-            Source::Topics(_) => self.oldest(source).map_or_else(|| self.newest(source), |id| id - 1).max(cursor),
-            Source::Records(_) => self.records.cursor(0),
-        }
+        self.oldest(source).map_or_else(|| self.newest(source), |id| id - 1).max(cursor)
     }
 }
 
@@ -254,15 +245,13 @@ impl Replica {
     pub fn has(&self, source: &Source, frame: &Frame) -> bool {
         match source {
             Source::Topics(_) => self.windows(source).any(|window| window.contains(frame.id())),
-            Source::Records(_) => self.records.has(frame),
+            // Only until all groups are served; a record is pinned instead of its frame.
+            Source::Records(_) => false,
         }
     }
 
-    /// Returns the id of the oldest event of the source's topics, or of the oldest of all records.
+    /// Returns the id of the oldest event of the source's topics.
     pub fn oldest(&self, source: &Source) -> Option<u64> {
-        if let Source::Records(_) = source {
-            return self.records.oldest();
-        }
         let heads = self.windows(source).filter_map(|window| window.after(self.lost_through).next());
         heads.map(|frame| frame.id()).min()
     }
@@ -272,8 +261,7 @@ impl Replica {
         self.windows(source).map(Window::newest).max().unwrap_or(0).max(self.lost_through)
     }
 
-    /// Returns the id through which each of the source's topics has evicted events. Records have none: a superseded record is
-    /// not lost.
+    /// Returns the id through which each of the source's topics has evicted events.
     pub fn evicted_through(&self, source: &Source) -> impl Iterator<Item = u64> + Clone {
         self.windows(source).map(|window| window.evicted_through().max(self.lost_through))
     }
@@ -283,7 +271,8 @@ impl Replica {
     }
 
     /// Returns whether events after `cursor` were evicted that are not `reported`: for each feed, the id through which
-    /// evicted events were reported, or nothing at all. For records: whether all were replaced since.
+    /// evicted events were reported, or nothing at all. For records: whether all were replaced since. Ready subscribers are sent
+    /// erasures like records.
     pub fn has_unreported_gap(&self, source: &Source, cursor: u64, reported: &[u64]) -> bool {
         if let Source::Records(_) = source {
             return !self.records.is_current(cursor);

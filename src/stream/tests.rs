@@ -1,6 +1,7 @@
 //! Losses of the log that the hub follows: every stream of topics gets one gap, whatever its subscriber is doing, and then
 //! everything after the loss.
 
+mod erasures;
 mod polls;
 mod records;
 mod resets;
@@ -12,6 +13,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::hub::{HubLimits, Position, RecordStart, TopicName, inbox};
+use crate::records::Record;
 use crate::sse::{UnsequencedFrame, record_frame};
 
 const LIMITS: HubLimits = HubLimits {
@@ -74,10 +76,11 @@ struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Item {
     Event(u64),
+    Erased(u64),
     Gap { after: u64, oldest: Option<u64> },
 }
 
-use Item::{Event, Gap};
+use Item::{Erased, Event, Gap};
 
 struct Fixture {
     hub: Arc<Hub>,
@@ -166,6 +169,9 @@ fn dechunk(mut text: &str, framing: Framing) -> String {
 fn parse_event(event: &str) -> Item {
     let Some(gap) = event.strip_prefix("event: gap\ndata: ") else {
         let (lines, id) = event.rsplit_once("\nid: ").unwrap();
+        if lines.starts_with("event: erased\ndata: {\"event\":") {
+            return Erased(id.parse().unwrap());
+        }
         assert!(lines.ends_with("data: 0123456789"));
         return Event(id.parse().unwrap());
     };
@@ -279,10 +285,10 @@ fn a_loss_does_not_concern_streams_of_records() {
     let joined = fixture.hub.join_records(0, Arc::from([]), RecordStart::Newest, 0).unwrap();
     let pending = fixture.streams.admit(joined, Framing::Plain, None);
     let client = fixture.start(pending, usize::MAX, Framing::Plain);
-    fixture.hub.publish_records(vec![record_frame(&Arc::from("user"), "1", 2)]);
+    fixture.hub.publish_records(vec![record_frame(&Record::shared("user", "1", 2))]);
     fixture.iterate_until_idle();
     fixture.hub.lose_through(200);
-    fixture.hub.publish_records(vec![record_frame(&Arc::from("user"), "2", 3)]);
+    fixture.hub.publish_records(vec![record_frame(&Record::shared("user", "2", 3))]);
     fixture.iterate_until_idle();
     let received = String::from_utf8(client.pipe.0.borrow().received.clone()).unwrap();
     assert_eq!(received, "event: user\ndata: 1\nid: 2\n\nevent: user\ndata: 2\nid: 3\n\n");

@@ -4,6 +4,8 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use crate::hub::Run;
 use crate::sse::{Frame, Framing};
 use crate::stream::replica::{Replica, Source};
@@ -34,6 +36,15 @@ impl<'a> Merge<'a> {
     }
 }
 
+impl Merge<'_> {
+    /// Returns what is left of one of the frames. Of a record's, only the record is kept, as the hub has it as well.
+    fn partial(&self, frame: &Arc<Frame>, offset: usize) -> PartialWrite {
+        let Some(record) = frame.record() else { return PartialWrite::Frame(Arc::clone(frame), offset) };
+        let is_superseded = self.replica.records().is_superseded(frame);
+        PartialWrite::Record { record: Arc::clone(record), offset, is_superseded }
+    }
+}
+
 impl<'a> Iterator for Merge<'a> {
     type Item = &'a Arc<Frame>;
 
@@ -50,9 +61,8 @@ impl<'a> Iterator for Merge<'a> {
 
 /// Slices for one write: an optional prefix, then frames, then the stream's end if the write is its last.
 pub struct WriteBatch<'a> {
-    slices: [IoSlice<'a>; MAX_SLICES + 1],
-    count: usize,
-    /// The number of slices that are the prefix: 0 or 1.
+    slices: ArrayVec<IoSlice<'a>, { MAX_SLICES + 1 }>,
+    /// The number of slices that are the prefix.
     prefix: usize,
     bytes: usize,
     /// The last slice, if it is the stream's end; otherwise empty.
@@ -63,18 +73,18 @@ pub struct WriteBatch<'a> {
 }
 
 impl<'a> WriteBatch<'a> {
-    /// Creates an empty batch that belongs to no cursor. It takes four kilobytes, so it is created once and refilled in place.
+    /// Creates an empty batch that belongs to no cursor. It takes four kilobytes, so it is refilled in place.
     #[inline]
     pub fn new() -> Self {
-        let slices = [IoSlice::new(&[]); MAX_SLICES + 1];
-        Self { slices, count: 0, prefix: 0, bytes: 0, end: &[], from: NO_CURSOR, to: NO_CURSOR, is_truncated: false }
+        let slices = ArrayVec::new_const();
+        Self { slices, prefix: 0, bytes: 0, end: &[], from: NO_CURSOR, to: NO_CURSOR, is_truncated: false }
     }
 
-    /// Replaces the content with `prefix`, unless it is empty, and then as many of the frames as fit.
-    pub fn fill(&mut self, prefix: &'a [u8], mut frames: Merge<'a>, framing: Framing) {
+    /// Replaces the content with `prefix`, except for empty parts, and then as many of the frames as fit.
+    pub fn fill(&mut self, prefix: &[&'a [u8]], mut frames: Merge<'a>, framing: Framing) {
         self.fill_with_prefix(prefix, frames.cursor);
         while let Some(frame) = frames.next() {
-            if self.count == MAX_SLICES || self.bytes >= MAX_BYTES {
+            if self.slices.len() >= MAX_SLICES || self.bytes >= MAX_BYTES {
                 self.is_truncated = true;
                 break;
             }
@@ -83,13 +93,14 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Replaces the content with `prefix` alone, or nothing if it is empty.
-    pub fn fill_with_prefix(&mut self, prefix: &'a [u8], cursor: u64) {
-        (self.count, self.prefix, self.bytes, self.is_truncated) = (0, 0, 0, false);
+    /// Replaces the content with `prefix` alone, except for empty parts.
+    pub fn fill_with_prefix(&mut self, prefix: &[&'a [u8]], cursor: u64) {
+        self.slices.clear();
+        (self.prefix, self.bytes, self.is_truncated) = (0, 0, false);
         (self.from, self.to, self.end) = (cursor, cursor, &[]);
-        if !prefix.is_empty() {
-            self.push(prefix);
-            self.prefix = 1;
+        for part in prefix.iter().filter(|part| !part.is_empty()) {
+            self.push(part);
+            self.prefix += 1;
         }
     }
 
@@ -102,15 +113,14 @@ impl<'a> WriteBatch<'a> {
     }
 
     fn push(&mut self, bytes: &'a [u8]) {
-        self.slices[self.count] = IoSlice::new(bytes);
-        self.count += 1;
+        self.slices.push(IoSlice::new(bytes));
         self.bytes += bytes.len();
     }
 
     /// Returns the slices to write.
     #[inline]
     pub fn slices(&self) -> &[IoSlice<'a>] {
-        &self.slices[..self.count]
+        &self.slices
     }
 
     /// Returns the sum of the slices' lengths.
@@ -140,27 +150,28 @@ impl<'a> WriteBatch<'a> {
     /// Returns whether there is nothing to write.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.slices.is_empty()
     }
 
     /// Returns the number of frames, without the prefix and the stream's end.
     #[inline]
     pub fn frames(&self) -> usize {
-        self.count - self.prefix - usize::from(!self.end.is_empty())
+        self.slices.len() - self.prefix - usize::from(!self.end.is_empty())
     }
 
     /// Returns where a write of only `written` bytes stopped.
     pub fn stop_at(&self, written: usize) -> Stop {
-        let mut left = written;
+        let (mut left, mut before) = (written, 0);
         for (index, slice) in self.slices().iter().enumerate() {
             if left < slice.len() {
                 return match index.checked_sub(self.prefix) {
                     Some(frames) if frames == self.frames() => Stop::End { frames, offset: left },
                     Some(frames) => Stop::Frame { frames, offset: left },
-                    None => Stop::Prefix { offset: left },
+                    None => Stop::Prefix { offset: before + left },
                 };
             }
             left -= slice.len();
+            before += slice.len();
         }
         Stop::Frame { frames: self.frames(), offset: 0 }
     }
@@ -218,7 +229,7 @@ impl Stop {
         frames.by_ref().take(count).for_each(drop);
         let cut = if offset > 0 { frames.next() } else { None };
         Remainder {
-            partial: cut.map_or(PartialWrite::Nothing, |frame| PartialWrite::Frame(Arc::clone(frame), offset)),
+            partial: cut.map_or(PartialWrite::Nothing, |frame| frames.partial(frame, offset)),
             frames: count + usize::from(cut.is_some()),
             cursor: frames.cursor,
         }
@@ -251,13 +262,13 @@ mod tests {
         for prefix in ["", "prefix"] {
             let frames = |cursor| Merge::new(&replica, &source, cursor);
             let mut batch = WriteBatch::new();
-            batch.fill(prefix.as_bytes(), frames(0), Framing::Chunked);
+            batch.fill(&[prefix.as_bytes()], frames(0), Framing::Chunked);
             let all: Vec<u8> = batch.slices().iter().flat_map(|slice| slice.to_vec()).collect();
             assert_eq!((batch.frames(), batch.bytes(), batch.to()), (3, all.len(), 3));
             for written in 0..all.len() {
                 let partial = PartialWrite::Own(prefix.as_bytes().into(), 0);
                 let remainder = batch.stop_at(written).remainder(partial, frames(0), &[]);
-                let mut rest = remainder.partial.bytes(Framing::Chunked).to_vec();
+                let mut rest = remainder.partial.remaining(Framing::Chunked).parts().concat();
                 frames(remainder.cursor).for_each(|frame| rest.extend_from_slice(frame.wire(Framing::Chunked)));
                 assert_eq!(rest, all[written..], "after {written} bytes");
                 assert_eq!(remainder.frames, remainder.cursor as usize, "after {written} bytes");

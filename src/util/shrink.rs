@@ -19,14 +19,14 @@ pub trait Shrink {
 }
 
 /// Returns the capacity to shrink to if a container of elements of type `T` is sparse.
-fn target<T>(len: usize, capacity: usize) -> Option<usize> {
+pub(crate) fn sparse_target<T>(len: usize, capacity: usize) -> Option<usize> {
     let is_large = capacity.saturating_mul(size_of::<T>()) > MIN_BYTES;
     (is_large && len < capacity / SPARSE).then_some(len * CAPACITY_LEFT)
 }
 
 impl<T> Shrink for Vec<T> {
     fn shrink_if_sparse(&mut self) {
-        if let Some(capacity) = target::<T>(self.len(), self.capacity()) {
+        if let Some(capacity) = sparse_target::<T>(self.len(), self.capacity()) {
             self.shrink_to(capacity);
         }
     }
@@ -34,7 +34,7 @@ impl<T> Shrink for Vec<T> {
 
 impl<T> Shrink for VecDeque<T> {
     fn shrink_if_sparse(&mut self) {
-        if let Some(capacity) = target::<T>(self.len(), self.capacity()) {
+        if let Some(capacity) = sparse_target::<T>(self.len(), self.capacity()) {
             self.shrink_to(capacity);
         }
     }
@@ -42,7 +42,7 @@ impl<T> Shrink for VecDeque<T> {
 
 impl<K: Eq + Hash, V, S: BuildHasher> Shrink for HashMap<K, V, S> {
     fn shrink_if_sparse(&mut self) {
-        if let Some(capacity) = target::<(K, V)>(self.len(), self.capacity()) {
+        if let Some(capacity) = sparse_target::<(K, V)>(self.len(), self.capacity()) {
             self.shrink_to(capacity);
         }
     }

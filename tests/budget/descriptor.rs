@@ -1,5 +1,5 @@
-//! One worker's streams on sockets as small as a descriptor, for `tests/budget.rs` and `bench/crowd.rs`, which measure memory and
-//! time. Writes are counted and discarded.
+//! One worker's streams on sockets as small as a descriptor, for `tests/budget.rs`, `bench/crowd.rs` and `bench/topics.rs`,
+//! which measure memory and time. Writes are counted and discarded.
 
 use std::io::{self, IoSlice, Write};
 use std::num::NonZeroU32;

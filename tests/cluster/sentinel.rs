@@ -69,20 +69,22 @@ fn has(reply: &[String], pair: [&str; 2]) -> bool {
     reply.chunks(2).any(|words| words == pair)
 }
 
+/// All replicas must have what is acknowledged: a primary that is only slow for a moment is replaced as well, and Sentinel compares
+/// replicas by what it last heard of them, which may be ten seconds old.
 #[test]
-fn a_failover_loses_nothing_that_a_replica_had_to_have() {
+fn a_failover_loses_nothing_that_all_replicas_had_to_have() {
     let _lock = lock_machine();
     let mut group = Group::start();
-    let cluster = Cluster::start(2, &["--engine", &group.url(), "--engine-ack", "replicas:1"]);
+    let cluster = Cluster::start(2, &["--engine", &group.url(), "--engine-ack", "replicas:2"]);
     let load = Load::start(&cluster, 8, 60);
     for _ in 0..rounds() {
         load.await_accepted(100);
         let primary = group.primary_index();
         group.servers[primary].kill();
         wait_until("failed over", || group.primary_index() != primary);
-        load.await_accepted(100);
         group.servers[primary].restart();
         group.await_complete();
+        load.await_accepted(100);
     }
     // The brokers have read what no replica had: then a gap is told, though nothing acknowledged is missing.
     let verdict = load.judge(&cluster, Gaps::Allowed);

@@ -51,7 +51,7 @@ fn any_origin_may_read_without_credentials() {
         for fields in ["", "Origin: https://any.example\r\n", "Origin: null\r\n"] {
             let response = send_request(&broker, &request, status, fields);
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{request:.60}");
-            assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
+            assert_eq!(response.field("Access-Control-Expose-Headers"), Some("ETag, Link, Retry-After"));
             assert_eq!(response.field("Access-Control-Allow-Credentials"), None);
             let vary = (status == 204).then_some("Access-Control-Request-Headers");
             assert_eq!(response.field("Vary"), vary);
@@ -67,7 +67,7 @@ fn a_listed_origin_is_echoed_with_credentials() {
             let response = send_request(&broker, &request, status, &format!("oRIGIN:{origin}\r\n"));
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some(origin), "{request:.60}");
             assert_eq!(response.field("Access-Control-Allow-Credentials"), Some("true"));
-            assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
+            assert_eq!(response.field("Access-Control-Expose-Headers"), Some("ETag, Link, Retry-After"));
             assert_eq!(response.field("Vary"), Some("Origin"));
         }
     }
@@ -114,7 +114,7 @@ fn responses_without_a_valid_token_have_the_same_cors_fields() {
     for (request, status) in denied_requests() {
         let response = send_request(&open, &request, status, "Origin: https://any.example\r\n");
         assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{request:.60}");
-        assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
+        assert_eq!(response.field("Access-Control-Expose-Headers"), Some("ETag, Link, Retry-After"));
         assert_eq!((response.field("Access-Control-Allow-Credentials"), response.field("Vary")), (None, None));
         for origin in LISTED {
             let response = send_request(&listed, &request, status, &format!("Origin: {origin}\r\n"));
@@ -222,8 +222,9 @@ fn a_preflight_lists_what_is_allowed() {
     for arguments in [&[][..], &["--origin", LISTED[0]]] {
         let broker = Broker::start(arguments);
         for (target, allow) in [
-            ("*", "GET, HEAD, POST, OPTIONS"),
-            ("/any/thing%20", "GET, HEAD, POST, OPTIONS"),
+            ("*", "GET, HEAD, POST, DELETE, OPTIONS"),
+            ("/any/thing%20", "GET, HEAD, POST, DELETE, OPTIONS"),
+            ("/audit/a/b", "GET, HEAD, DELETE, OPTIONS"),
             ("/publish/topicone1", "POST, OPTIONS"),
             ("/subscribe/topicone1", "GET, HEAD, OPTIONS"),
             ("/livez", "GET, HEAD, OPTIONS"),
@@ -299,6 +300,6 @@ fn what_a_write_or_a_page_returned_may_be_read() {
         assert_eq!(response.status, status, "{response:?}");
         assert!(response.field(field).is_some(), "{response:?}");
         assert_eq!(response.field("Access-Control-Allow-Origin"), Some(LISTED[0]), "{response:?}");
-        assert_eq!(response.field("Access-Control-Expose-Headers"), Some("Link, Retry-After"));
+        assert_eq!(response.field("Access-Control-Expose-Headers"), Some("ETag, Link, Retry-After"));
     }
 }

@@ -1,12 +1,10 @@
-//! Temporary write failures of the store: a file size limit, and another program that locks the database.
+//! Temporary write failures of the store: a file size limit.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection as Database;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::records::insert;
 use super::support::{Broker, TIMEOUT, TempDir, command};
 
 /// Retries inserts until one succeeds.
@@ -66,30 +64,4 @@ fn a_file_size_limit_does_not_count_as_a_broken_disk() {
     assert_eq!(broker.get("/healthz").status, 200);
     assert_eq!(stream.event().data.as_deref(), Some("1"), "a refused record was delivered");
     broker.wait_for_log("there is space in");
-}
-
-#[test]
-fn a_locked_database_is_reported_and_waited_for() {
-    let dir = TempDir::new();
-    let data_dir = dir.path.join("data");
-    let broker = Broker::start(&["--data", &data_dir.display().to_string()]);
-    insert(&broker, "a", "0");
-    let other = Database::open(data_dir.join("records.db")).expect("it opens");
-    other.execute_batch("BEGIN IMMEDIATE").expect("the database is not locked");
-    for _ in 0..2 {
-        let refused = broker.post("/insert", "", "{\"event\":\"a\",\"data\":1}");
-        assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")), "{refused:?}");
-        assert!(refused.text().contains("has locked the database"), "{refused:?}");
-    }
-    assert_eq!(broker.metrics().labeled("esker_store_refusals_total", "reason", "locked"), 2.0);
-    assert_eq!(broker.stats()["store"], "ready");
-    broker.publish("topicone1", "data: x");
-    assert_eq!(broker.get("/audit/a").status, 200, "reading still works");
-    other.execute_batch("COMMIT").expect("the lock is released");
-    await_inserts(&broker);
-    broker.signal("TERM");
-    let (code, log) = broker.wait();
-    assert_eq!(code, Some(0));
-    let count = |part: &str| log.matches(part).count();
-    assert_eq!((count("another program has locked"), count("is unlocked again")), (1, 1), "{log}");
 }

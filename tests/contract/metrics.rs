@@ -62,6 +62,9 @@ fn stats_and_metrics_are_views_of_one_table() {
         ("history_bytes", "esker_history_bytes"),
         ("records", "esker_store_records_total"),
         ("store_commits", "esker_store_commits_total"),
+        ("store_pruned", "esker_store_pruned_total"),
+        ("store_database_bytes", "esker_store_database_bytes"),
+        ("store_free_bytes", "esker_store_free_bytes"),
         ("threads", "esker_threads"),
         ("topics", "esker_topics"),
     ] {

@@ -10,8 +10,8 @@ use super::support::{Broker, TempDir, finish};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Executables that users don't start: dpkg, a virtual machine's kernel and `tests/deploy/run` call them.
-const CALLED_BY_OTHERS: [&str; 3] = ["scripts/debian/", "bench/guest-init", "tests/deploy/"];
+/// Executables that users don't start: dpkg, cargo, a virtual machine's kernel and `tests/deploy/run` call them.
+const CALLED_BY_OTHERS: [&str; 4] = ["scripts/debian/", "scripts/lib/", "bench/guest-init", "tests/deploy/"];
 /// The only programs in PATH while a script prints its help, so that a script that starts anyway can do nothing.
 const HELP_NEEDS: [&str; 6] = ["bash", "dirname", "env", "python3", "realpath", "sed"];
 

@@ -6,6 +6,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use rusqlite::Connection as Database;
+
 use super::support::{Broker, Connection, TIMEOUT, TempDir, addresses, command, finish};
 
 /// Executes the binary with sockets passed as a service manager passes them: `tcp`, `unix:PATH`, and the invalid kinds `file`
@@ -183,6 +185,26 @@ fn the_manager_is_asked_to_wait_for_a_drain() {
     broker.signal("TERM");
     assert_eq!(manager.next_notification(), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=80000000\n");
     assert_eq!(broker.wait().0, Some(0));
+}
+
+/// The manager would end the start after `TimeoutStartSec`.
+#[test]
+fn the_manager_is_asked_to_wait_while_another_program_holds_the_database() {
+    let home = TempDir::new();
+    let (path, data) = (home.path.join("notify"), home.path.join("data").display().to_string());
+    drop(Broker::start(&["--data", &data]));
+    let other = Database::open(home.path.join("data/records.db")).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the database is not locked");
+    let manager = Manager::at(&path);
+    let environment = [("NOTIFY_SOCKET", &*path.display().to_string())];
+    let arguments = ["--no-auth", "--port", "0", "--data", &data];
+    let mut child = command(&environment).args(arguments).stderr(Stdio::null()).spawn().expect("it starts");
+    let waiting = "STATUS=waiting for another program to release the database\nEXTEND_TIMEOUT_USEC=60000000\n";
+    assert_eq!(manager.next_notification(), waiting);
+    drop(other);
+    assert!(manager.next_notification().starts_with("READY=1\n"));
+    terminate(&child);
+    assert!(child.wait().expect("it ends").success());
 }
 
 /// A name that begins with `@` is in the abstract namespace, sd_notify(3).

@@ -2,15 +2,20 @@
 //!
 //! The floor is beyond both clocks, so that ids don't depend on the time.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker::internals::engine::log::{
-    Append, Appended, Attach, Attached, Body, Connect as _, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark,
-    OwnId, Peer, Pulse, ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
+    Append, Appended, Attach, Attached, Body, Connect as _, Entry, Erase, Erased, From, Greeting, Hello, Insert,
+    Inserted, KeyLimits, Log, LogError, Mark, OwnId, Peer, Pulse, ReadRecords, Refusal, RemoveRecords, Revocations,
+    Revoke, Revoked, Swept, Version,
 };
 use esker::internals::engine::settings::{EngineSettings, Retention};
 use esker::internals::engine::sim::SimLog;
-use esker::internals::records::{NewRecord, Record};
+use esker::internals::records::insert::{Condition, IdempotencyKey, InsertOutcome, InsertRequest};
+use esker::internals::records::{NewRecord, Record, VersionRetention};
 use fastrand::Rng;
 
 use crate::redis_server::RedisServer;
@@ -24,7 +29,10 @@ const COMPARED: usize = 16;
 const MAX_REVOCATIONS: usize = 6;
 /// A time in the year 2096, in microseconds.
 const FLOOR: u64 = 4_000_000_000_000_000;
-const RETENTION: Retention = Retention { age: Duration::from_secs(3600), bytes: 400, record_bytes: 2_500 };
+/// Fewer idempotency keys than are used.
+const KEYS: KeyLimits = KeyLimits { count: 4, age: Duration::from_secs(24 * 3600) };
+const RETENTION: Retention =
+    Retention { age: Duration::from_secs(3600), bytes: 400, record_bytes: 3_000, versions: VersionRetention::ALL };
 
 /// What can be asked. Marks name an entry by its index among those that were read, so that each log's own token is used.
 #[derive(Clone, Debug)]
@@ -34,7 +42,7 @@ enum Request {
     Pulse(Hello),
     Attach { read: Option<Known>, appended: Option<Known>, floor: u64 },
     Read(Option<Known>),
-    Insert { hello: Hello, batch: u64, floor: u64, records: Vec<NewRecord> },
+    Insert { hello: Hello, batch: u64, floor: u64, requests: Vec<InsertRequest> },
     Register(Hello, u64),
     Revoke(Hello, Vec<String>),
     Revoked(Option<usize>),
@@ -42,6 +50,9 @@ enum Request {
     Records(u64, u64),
     HasRecord(u64),
     Versions(&'static str, u64, usize),
+    RecordsOf(u64, u64, Known),
+    Erase { hello: Hello, batch: u64, floor: u64, name: &'static str, before: Option<u64> },
+    Sweep(Hello),
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +69,7 @@ enum Answer {
     Pulse(Pulse),
     Attached(Attached),
     Entries(Vec<Entry>),
-    Inserted(u64),
+    Inserted(Inserted),
     Peers(Vec<Peer>),
     Stored,
     /// The texts, and whether something was removed before each.
@@ -66,6 +77,9 @@ enum Answer {
     Records(Vec<Record>),
     HasRecord(bool),
     Versions(Vec<Version>),
+    RecordsOf(Vec<Record>, bool),
+    Erased(Erased),
+    Swept(Swept),
 }
 
 fn timeless(pulse: Pulse) -> Pulse {
@@ -87,7 +101,7 @@ struct Side<L> {
     revoked: Vec<u64>,
 }
 
-impl<L: Log + ReadRecords + Revocations> Side<L> {
+impl<L: Log + ReadRecords + RemoveRecords + Revocations> Side<L> {
     fn mark(&self, known: &Known) -> Mark {
         match *known {
             Known::Entry(index) => Mark { entry: self.entries[index].id, token: self.entries[index].token.clone() },
@@ -132,9 +146,9 @@ impl<L: Log + ReadRecords + Revocations> Side<L> {
             Answer::Records(records)
         };
         match request {
-            Request::Insert { hello, batch, floor, records } => {
-                let (hello, batch, floor) = (*hello, *batch, *floor);
-                self.log.insert(&Insert { hello, batch, floor, records }).map(Answer::Inserted)
+            Request::Insert { hello, batch, floor, requests } => {
+                let (hello, batch, floor, keys) = (*hello, *batch, *floor, KEYS);
+                self.log.insert(&Insert { hello, batch, floor, requests, keys }).map(Answer::Inserted)
             }
             Request::Register(hello, subscribers) => {
                 let mut peers = self.log.register(*hello, *subscribers)?;
@@ -157,6 +171,17 @@ impl<L: Log + ReadRecords + Revocations> Side<L> {
             Request::Records(first, last) => self.log.records(*first, *last).map(few),
             Request::HasRecord(id) => self.log.has_record(*id).map(Answer::HasRecord),
             Request::Versions(name, after, limit) => self.log.versions(name, *after, *limit).map(Answer::Versions),
+            Request::RecordsOf(first, last, known) => {
+                let mark = self.mark(known);
+                let (mut records, has_entry) = self.log.records_of(*first, *last, &mark)?;
+                records.truncate(COMPARED);
+                Ok(Answer::RecordsOf(records, has_entry))
+            }
+            Request::Erase { hello, batch, floor, name, before } => {
+                let (hello, batch, floor, before) = (*hello, *batch, *floor, *before);
+                self.log.erase(&Erase { hello, batch, floor, name, before }).map(Answer::Erased)
+            }
+            Request::Sweep(hello) => self.log.sweep(*hello).map(Answer::Swept),
             other => unreachable!("{other:?} is not about records"),
         }
     }
@@ -179,6 +204,8 @@ struct Asker {
     batch: u64,
     /// The ids of some records.
     records: Vec<u64>,
+    /// The newest id of each name.
+    newest_ids: BTreeMap<Arc<str>, u64>,
     /// The number of revocations.
     revoked: usize,
 }
@@ -222,7 +249,11 @@ impl Asker {
     }
 
     fn next(&mut self) -> Request {
-        match self.rng.u8(0..22) {
+        match self.rng.u8(0..28) {
+            22 => self.erase(),
+            26 => self.revoke(),
+            23 | 27 => Request::Sweep(self.hello()),
+            24 | 25 => self.records_of(),
             20 => self.revoke(),
             21 => Request::Revoked((self.revoked > 0 && self.rng.bool()).then(|| self.rng.usize(0..self.revoked))),
             0 => Request::Hello(self.hello()),
@@ -241,10 +272,37 @@ impl Asker {
 
     fn insert(&mut self) -> Request {
         self.batch += 1;
-        let new = (0..self.rng.usize(1..4))
-            .map(|_| NewRecord { name: self.name().into(), data: "7".repeat(self.rng.usize(1..90)).into() });
-        let records = new.collect();
-        Request::Insert { hello: self.hello(), batch: self.batch, floor: self.floor(), records }
+        let requests = (0..self.rng.usize(1..6)).map(|_| self.insert_request()).collect();
+        Request::Insert { hello: self.hello(), batch: self.batch, floor: self.floor(), requests }
+    }
+
+    fn insert_request(&mut self) -> InsertRequest {
+        let key = self.rng.bool().then(|| self.rng.usize(0..9));
+        // Most keys are used with one name.
+        let name = key.filter(|_| self.rng.bool()).map_or_else(|| self.name(), |key| NAMES[key % NAMES.len()]);
+        let record = NewRecord { name: name.into(), data: "7".repeat(self.rng.usize(1..90)).into() };
+        let condition = match self.rng.u8(0..8) {
+            0 => Condition::Exists,
+            1 => Condition::Absent,
+            2 => Condition::NewestIs((0..self.rng.usize(0..3)).map(|_| self.record()).collect()),
+            3 => Condition::NewestIs(self.newest_ids.values().copied().collect()),
+            _ => Condition::Always,
+        };
+        InsertRequest { record, condition, key: key.and_then(|key| IdempotencyKey::new(&format!("key {key}"))) }
+    }
+
+    fn records_of(&mut self) -> Request {
+        let (first, last) = (self.record(), self.record());
+        match self.known() {
+            Some(known) => Request::RecordsOf(first, last, known),
+            None => Request::Records(first, last),
+        }
+    }
+
+    fn erase(&mut self) -> Request {
+        self.batch += 1;
+        let before = [None, Some(self.record()), Some(u64::MAX)][self.rng.usize(0..3)];
+        Request::Erase { hello: self.hello(), batch: self.batch, floor: self.floor(), name: self.name(), before }
     }
 
     fn revoke(&mut self) -> Request {
@@ -262,7 +320,8 @@ impl Asker {
         self.records.get(index).map_or(0, |id| id + self.rng.u64(0..3) - 1)
     }
 
-    fn learn(&mut self, answer: &Result<Answer, LogError>) {
+    fn learn(&mut self, request: &Request, answer: &Result<Answer, LogError>) {
+        let asked = if let Request::Insert { requests, .. } = request { &requests[..] } else { &[] };
         match answer {
             Ok(
                 Answer::Greeting(Greeting { pulse, .. })
@@ -272,7 +331,14 @@ impl Asker {
                 self.newest = self.newest.max(pulse.last);
             }
             Ok(Answer::Entries(entries)) => self.entries.extend(entries.iter().map(|entry| entry.id)),
-            Ok(Answer::Inserted(first)) => self.records.push(*first),
+            Ok(Answer::Inserted(inserted)) => {
+                for (outcome, request) in inserted.outcomes.iter().zip(asked) {
+                    if let InsertOutcome::Stored(id) = outcome {
+                        self.records.push(*id);
+                        self.newest_ids.insert(Arc::clone(&request.record.name), *id);
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -286,20 +352,30 @@ struct Seen {
     losses: usize,
     refusals: usize,
     inserts: usize,
+    repeated: usize,
+    reused: usize,
+    conflicts: usize,
+    /// Keys that were forgotten early.
+    forgotten: usize,
     full: usize,
     records: usize,
     revocations: usize,
+    erased: usize,
+    erasures: usize,
+    swept: usize,
+    proven: usize,
 }
 
 /// Asks both logs the same.
 fn compare(seed: u64, server: &RedisServer, seen: &mut Seen) {
-    let memory = SimLog::new(seed, 1_800_000_000_000_000, RETENTION).connector(1).connect().unwrap();
-    let settings = settings(server).retaining(RETENTION);
-    let mut server = Side {
-        log: connect(EngineSettings { prefix: format!("{{{seed}}}"), ..settings }),
-        entries: Vec::new(),
-        revoked: Vec::new(),
-    };
+    let versions = VersionRetention { versions: NonZeroU64::new([0, 1, 1, 2][seed as usize % 4]), age: None };
+    let retention = Retention { versions, ..RETENTION };
+    // Some begin without a limit, so that a sweep finds something.
+    let first = if seed % 4 < 3 { RETENTION } else { retention };
+    let simulated = SimLog::new(seed, 1_800_000_000_000_000, first);
+    let memory = simulated.connector(1).connect().unwrap();
+    let settings = EngineSettings { prefix: format!("{{{seed}}}"), ..settings(server) };
+    let mut server = Side { log: connect(settings.clone().retaining(first)), entries: Vec::new(), revoked: Vec::new() };
     let mut memory = Side { log: memory, entries: Vec::new(), revoked: Vec::new() };
     let mut asker = Asker {
         rng: Rng::with_seed(seed),
@@ -307,6 +383,7 @@ fn compare(seed: u64, server: &RedisServer, seen: &mut Seen) {
         newest: FLOOR,
         batch: 0,
         records: Vec::new(),
+        newest_ids: BTreeMap::new(),
         revoked: 0,
     };
     let before = [Request::Hello(Hello { broker: 1, session: 1 }), asker.append()];
@@ -315,10 +392,18 @@ fn compare(seed: u64, server: &RedisServer, seen: &mut Seen) {
         assert_eq!(server.answer(&request), memory.answer(&request), "seed {seed}: {request:?}");
     }
     for number in 0..REQUESTS {
-        let request = asker.next();
+        if number == REQUESTS / 2 {
+            server.log = connect(settings.clone().retaining(retention));
+            simulated.keep_versions(versions);
+        }
+        let request = match number.checked_sub(REQUESTS / 2) {
+            Some(0) => Request::Hello(Hello { broker: 1, session: 1 }),
+            Some(1) => Request::Sweep(Hello { broker: 1, session: 1 }),
+            _ => asker.next(),
+        };
         let answer = server.answer(&request);
         assert_eq!(answer, memory.answer(&request), "seed {seed}, request {number}: {request:?}");
-        asker.learn(&answer);
+        asker.learn(&request, &answer);
         asker.revoked = memory.revoked.len();
         seen.count(&answer);
     }
@@ -332,10 +417,26 @@ impl Seen {
                 self.repetitions += appended.repetitions.len();
             }
             Ok(Answer::Attached(Attached { from: From::Loss(_), .. })) => self.losses += 1,
-            Ok(Answer::Inserted(_)) => self.inserts += 1,
+            Ok(Answer::Inserted(inserted)) => {
+                self.forgotten += inserted.forgotten as usize;
+                for outcome in &inserted.outcomes {
+                    match outcome {
+                        InsertOutcome::Stored(_) => self.inserts += 1,
+                        InsertOutcome::Repeated(_) => self.repeated += 1,
+                        InsertOutcome::KeyReused => self.reused += 1,
+                        InsertOutcome::Conflict(_) => self.conflicts += 1,
+                    }
+                }
+            }
             Ok(Answer::Revoked(revoked)) => self.revocations += revoked.iter().filter(|revoked| revoked.1).count(),
             Ok(Answer::Records(records)) => self.records += records.len(),
             Ok(Answer::Versions(versions)) => self.records += versions.len(),
+            Ok(Answer::Erased(erased)) => {
+                self.erased += erased.versions as usize;
+                self.erasures += usize::from(erased.entry.is_some());
+            }
+            Ok(Answer::Swept(swept)) => self.swept += swept.versions as usize,
+            Ok(Answer::RecordsOf(_, has_entry)) => self.proven += usize::from(*has_entry),
             Ok(_) => {}
             Err(LogError::Refused(Refusal::Records, _)) => self.full += 1,
             Err(_) => self.refusals += 1,
@@ -348,7 +449,9 @@ fn a_server_and_the_simulation_answer_alike() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut seen = Seen::default();
     (0..SEEDS).for_each(|seed| compare(seed, &server, &mut seen));
-    let Seen { appends, repetitions, losses, refusals, inserts, full, records, revocations } = seen;
-    let counts = [appends, repetitions, losses, refusals, inserts, full, records, revocations];
-    assert!(counts.iter().all(|count| *count > 20), "{seen:?}");
+    let Seen { appends, repetitions, losses, refusals, inserts, full, records, revocations, .. } = seen;
+    let Seen { repeated, reused, conflicts, forgotten, .. } = seen;
+    let counts = [appends, repetitions, losses, refusals, inserts, conflicts, records, revocations];
+    let rare = [repeated, reused, forgotten, full, seen.erased, seen.erasures, seen.swept, seen.proven];
+    assert!(counts.iter().all(|count| *count > 20) && rare.iter().all(|count| *count > 10), "{seen:?}");
 }

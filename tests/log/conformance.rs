@@ -3,14 +3,20 @@
 use std::time::Duration;
 
 use esker::internals::engine::log::{
-    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark, OwnId, Pulse,
-    Repetition,
+    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, Inserted, KeyLimits, LastBatch,
+    Log, LogError, Mark, OwnId, Pulse, Repetition, stored,
 };
 use esker::internals::engine::settings::Retention;
-use esker::internals::records::NewRecord;
+use esker::internals::records::insert::InsertRequest;
+use esker::internals::records::{NewRecord, VersionRetention};
 
 /// Retains everything that a test appends.
-pub const AMPLE: Retention = Retention { age: Duration::from_secs(3600), bytes: 1 << 30, record_bytes: 1 << 30 };
+pub const AMPLE: Retention = Retention {
+    age: Duration::from_secs(3600),
+    bytes: 1 << 30,
+    record_bytes: 1 << 30,
+    versions: VersionRetention::ALL,
+};
 const ID_SPACE: u64 = 1_000_000_000;
 
 /// Defines a test for each check. `$connect` is a closure that connects to a log which is empty at first.
@@ -83,10 +89,17 @@ impl<L: Log> Broker<L> {
 
     /// Inserts records: a name and data each. Returns the first one's id.
     pub fn insert(&mut self, records: &[(&str, &str)]) -> Result<u64, LogError> {
-        self.batch += 1;
         let records = records.iter().map(|&(name, data)| NewRecord { name: name.into(), data: data.into() });
-        let records = records.collect::<Vec<_>>();
-        self.log.insert(&Insert { hello: self.hello, batch: self.batch, floor: self.floor, records: &records })
+        let inserted = self.judge(&records.map(InsertRequest::from).collect::<Vec<_>>(), KeyLimits::default())?;
+        let (first, last) = stored(&inserted.outcomes).expect("all are granted");
+        assert_eq!((last - first + 1, inserted.forgotten), (inserted.outcomes.len() as u64, 0));
+        Ok(first)
+    }
+
+    /// Has requests to insert records judged.
+    pub fn judge(&mut self, requests: &[InsertRequest], keys: KeyLimits) -> Result<Inserted, LogError> {
+        self.batch += 1;
+        self.log.insert(&Insert { hello: self.hello, batch: self.batch, floor: self.floor, requests, keys })
     }
 
     fn request<'a>(&self, events: usize, own_ids: &'a [OwnId], blob: &'a [u8]) -> Append<'a> {
@@ -123,6 +136,14 @@ fn last_id(entry: &Entry) -> u64 {
     match entry.body {
         Body::Events { count, .. } | Body::Records(count) => entry.id + count as u64 - 1,
         _ => entry.id,
+    }
+}
+
+/// Returns the id of the first new event or record of a session's last batch.
+pub fn first_of(greeting: &Greeting) -> u64 {
+    match &greeting.last_batch.as_ref().unwrap().1 {
+        LastBatch::Events(appended) => appended.first,
+        LastBatch::Inserts(outcomes) => stored(outcomes).unwrap().0,
     }
 }
 
@@ -200,12 +221,15 @@ pub fn a_greeting_tells_the_last_batch<L: Log>(connect: Connection<'_, L>) {
     assert_eq!(broker.log.hello(hello).unwrap().last_batch, None);
     broker.hello = hello;
     let original = broker.append(1, &[(0, "a")]).unwrap();
-    assert_eq!(broker.log.hello(Hello { session: 6, ..hello }).unwrap().last_batch, Some((1, original)));
+    assert_eq!(
+        broker.log.hello(Hello { session: 6, ..hello }).unwrap().last_batch,
+        Some((1, LastBatch::Events(original)))
+    );
     broker.hello.session = 6;
     let mixed = broker.append(3, &[(0, "b"), (2, "a")]).unwrap();
     assert_eq!(mixed.repetitions.len(), 1);
     let greeting = broker.log.hello(Hello { session: 7, ..hello }).unwrap();
-    assert_eq!(greeting.last_batch, Some((2, mixed)));
+    assert_eq!(greeting.last_batch, Some((2, LastBatch::Events(mixed))));
     let again = broker.log.hello(Hello { session: 8, ..hello }).unwrap();
     assert_eq!(again.last_batch, greeting.last_batch, "a session without an append changes nothing");
     assert_eq!(broker.log.hello(Hello { broker: 2, session: 5 }).unwrap().last_batch, None);

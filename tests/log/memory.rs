@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use esker::internals::engine::FORMAT;
 use esker::internals::engine::log::{Attach, Body, From, Log, LogError, Peer, ReadRecords as _, Refusal};
 use esker::internals::engine::redis::ServerLog;
 use esker::internals::engine::settings::Retention;
@@ -119,7 +120,7 @@ fn old_entries_and_ids_are_removed() {
     let attach = Attach { read: Some(mark), ..Attach::default() };
     assert!(matches!(broker.log.attach(&attach).unwrap().from, From::Oldest(id) if id > old));
     let meta = server.command::<Vec<String>>(&["HMGET", "{esker}:1:meta", "bytes", "layout"]);
-    assert_eq!(meta, [(broker.events().len() * b"blob".len()).to_string(), "2".to_owned()]);
+    assert_eq!(meta, [(broker.events().len() * b"blob".len()).to_string(), FORMAT.to_string()]);
     let ttl = server.command::<u64>(&["PTTL", "{esker}:1:o:topic:a"]);
     assert!((1..=60_050).contains(&ttl), "{ttl} ms: it is known a minute longer than the event");
 }
@@ -275,7 +276,7 @@ fn brokers_that_are_gone_are_forgotten() {
         ("0000000000000003", words(time - 11_000_000, "2 7 0.2.0")),
         ("0000000000000004", words(time + 3_600_000_000, "2 7 0.2.0")),
         // Of a newer version.
-        ("0000000000000005", words(time, "3 9 0.3.0 and more")),
+        ("0000000000000005", words(time, &format!("{} 9 0.3.0 and more", FORMAT + 1))),
         // Malformed.
         ("0000000000000006", words(time, "x 9 0.3.0")),
         ("0000000000000007", words(time, "2 9")),
@@ -287,7 +288,8 @@ fn brokers_that_are_gone_are_forgotten() {
     }
     let peer =
         |broker, version: &str, format, subscribers| Peer { broker, version: version.into(), format, subscribers };
-    let expected = [peer(1, env!("CARGO_PKG_VERSION"), 2, 3), peer(2, "0.1.0", 1, 7), peer(5, "0.3.0", 3, 9)];
+    let expected =
+        [peer(1, env!("CARGO_PKG_VERSION"), FORMAT, 3), peer(2, "0.1.0", 1, 7), peer(5, "0.3.0", FORMAT + 1, 9)];
     assert_eq!(broker.log.register(broker.hello, 3).unwrap(), expected);
     for (field, _) in &told {
         let is_kept = !["3", "4", "8"].contains(&field.trim_start_matches('0'));

@@ -1,10 +1,12 @@
 //! Servers that stop, forget, fail over or are emptied.
 
-use esker::internals::engine::log::{Attach, Body, From, Hello, Log, LogError, Mark, ReadRecords as _, Refusal};
+use esker::internals::engine::log::{
+    Attach, Body, From, Hello, LastBatch, Log, LogError, Mark, ReadRecords as _, Refusal,
+};
 use esker::internals::engine::redis::ServerLog;
 use esker::internals::engine::settings::{EngineAddress, Tls};
 
-use crate::conformance::Broker;
+use crate::conformance::{Broker, first_of};
 use crate::records::{newest, records, refusal};
 use crate::redis_server::RedisServer;
 use crate::support::{Vary as _, at, connect, free_port, local, settings, try_connect};
@@ -32,7 +34,7 @@ fn a_kill_loses_nothing_that_was_written_to_the_disk() {
         Attach { read: Some(mark.clone()), appended: Some(mark), floor: appended.first + 1, applied: 0, format: None };
     assert_eq!(log.attach(&attach).unwrap().from, From::Next);
     let hello = Hello { broker: 1, session: 2 };
-    assert_eq!(log.hello(hello).unwrap().last_batch, Some((1, appended.clone())));
+    assert_eq!(log.hello(hello).unwrap().last_batch, Some((1, LastBatch::Events(appended.clone()))));
     let repeated = Broker::resume(log, hello).append(1, &[(0, "a")]).unwrap();
     assert_eq!(repeated.repetitions[0].original, appended.first);
 }
@@ -78,7 +80,7 @@ fn a_kill_loses_no_acknowledged_records() {
     let hello = Hello { broker: 1, session: 2 };
     let greeting = log.hello(hello).unwrap();
     assert_eq!(greeting.pulse.record_bytes, bytes);
-    assert_eq!(greeting.last_batch.unwrap().1.first, first, "the one that was not sent is not there");
+    assert_eq!(first_of(&greeting), first, "the one that was not sent is not there");
     assert_eq!(log.prove(), Ok(()));
     let mut next = Broker::resume(log, hello);
     assert_eq!((records(&mut next), newest(&mut next)), (all, of_names));
@@ -157,7 +159,7 @@ fn a_suffix_that_a_restart_loses_is_told() {
     let told = loss(&mut log, gone_mark.clone(), gone);
     assert!(told > gone);
     assert_eq!(loss(&mut connect(settings(&server)), gone_mark, gone), told);
-    assert_eq!(log.hello(Hello { broker: 1, session: 2 }).unwrap().last_batch.unwrap().1.first, kept);
+    assert_eq!(first_of(&log.hello(Hello { broker: 1, session: 2 }).unwrap()), kept);
 }
 
 #[test]

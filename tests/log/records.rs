@@ -1,12 +1,13 @@
 //! What every implementation of the log does with records, whether it is on a server or in memory.
 
+use esker::internals::engine::FORMAT;
 use esker::internals::engine::log::{
     Attach, Attached, Body, Entry, From, Hello, Log, LogError, ReadRecords, Refusal, Version,
 };
 use esker::internals::engine::settings::Retention;
 use esker::internals::records::Record;
 
-use crate::conformance::{AMPLE, Broker, Connection};
+use crate::conformance::{AMPLE, Broker, Connection, first_of};
 
 /// Defines a test for each check of records. `$connect` is a closure that connects to a log which is empty at first.
 #[macro_export]
@@ -301,11 +302,10 @@ pub fn a_greeting_tells_the_last_batch_of_records<L: Log + ReadRecords>(connect:
     let mut told = |broker: &mut Broker<L>| {
         broker.hello.session += 1;
         let mut next = connect(AMPLE);
-        let (number, appended) = next.hello(broker.hello).unwrap().last_batch.unwrap();
+        let greeting = next.hello(broker.hello).unwrap();
         assert_eq!(next.prove(), Ok(()));
         broker.log = next;
-        assert_eq!(appended.repetitions, []);
-        (number, appended.first)
+        (greeting.last_batch.as_ref().unwrap().0, first_of(&greeting))
     };
     broker.append(1, &[(0, "id")]).unwrap();
     broker.append(1, &[(0, "id")]).unwrap();
@@ -334,8 +334,8 @@ pub fn records_beyond_the_limit_are_refused<L: Log + ReadRecords>(connect: Conne
     assert_eq!(why.0, Refusal::Records, "{}", why.1);
     assert!((6..30).contains(&inserted), "{inserted} records");
     broker.append(1, &[]).expect("events have nothing to do with it");
-    let last_batch = broker.log.hello(broker.hello).unwrap().last_batch.unwrap();
-    assert!(last_batch.1.first > records(&mut broker).last().unwrap().id);
+    let greeting = broker.log.hello(broker.hello).unwrap();
+    assert!(first_of(&greeting) > records(&mut broker).last().unwrap().id);
 }
 
 pub fn the_bytes_of_records_are_told<L: Log + ReadRecords>(connect: Connection<'_, L>) {
@@ -406,7 +406,7 @@ pub fn brokers_know_each_other<L: Log + ReadRecords>(connect: Connection<'_, L>)
     let told = |broker: &mut Broker<L>, subscribers| {
         let peers = broker.log.register(broker.hello, subscribers).unwrap();
         for peer in &peers {
-            assert_eq!((&*peer.version, peer.format), (env!("CARGO_PKG_VERSION"), 2));
+            assert_eq!((&*peer.version, peer.format), (env!("CARGO_PKG_VERSION"), FORMAT));
         }
         peers.iter().map(|peer| (peer.broker, peer.subscribers)).collect::<Vec<_>>()
     };

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use esker::internals::engine::FORMAT;
 use esker::internals::engine::log::{
     Attach, Hello, Log, LogError, ReadRecords as _, Refusal, Revocations as _, Revoke,
 };
@@ -130,9 +131,10 @@ fn keys_that_hold_something_else_are_named() {
 #[test]
 fn a_newer_format_is_refused() {
     let server = RedisServer::start(&[]);
-    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "3"]);
+    let newer = FORMAT + 1;
+    server.command::<()>(&["HSET", "{esker}:1:meta", "layout", &newer.to_string()]);
     let why = setup(try_connect(settings(&server)));
-    assert!(why.contains("format 3") && why.contains("upgrade"), "{why}");
+    assert!(why.contains(&format!("format {newer}")) && why.contains("upgrade"), "{why}");
 }
 
 /// The format of the log.
@@ -144,7 +146,7 @@ fn format(server: &RedisServer) -> String {
 fn a_log_without_records_refuses_them_until_its_format_is_raised() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut broker = Broker::new(connect(settings(&server)), 1);
-    assert_eq!(format(&server), "2", "a new log has the newest");
+    assert_eq!(format(&server), FORMAT.to_string(), "a new log has the newest");
     server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1", "format", "1"]);
     let before = broker.log.pulse(broker.hello).unwrap().last;
     let (kind, why) = refusal(broker.insert(&[("a", "1")]));
@@ -172,7 +174,7 @@ fn a_log_that_has_lost_entries_keeps_its_format() {
     assert_eq!((known, &*format(&server)), (1, "1"), "a broker knows which format it had");
     server.command::<()>(&["FLUSHALL"]);
     broker.log.attach(&Attach::default()).unwrap();
-    assert_eq!(format(&server), "2");
+    assert_eq!(format(&server), FORMAT.to_string());
 }
 
 /// The first version writes its layout whenever it reports a loss.
@@ -182,8 +184,8 @@ fn an_older_broker_does_not_lower_the_format() {
     let mut broker = Broker::new(connect(settings(&server)), 1);
     server.command::<()>(&["HSET", "{esker}:1:meta", "layout", "1"]);
     broker.insert(&[("a", "1")]).unwrap();
-    assert_eq!(broker.log.attach(&Attach::default()).unwrap().format, 2);
-    assert_eq!(format(&server), "2", "so that an older broker is refused");
+    assert_eq!(broker.log.attach(&Attach::default()).unwrap().format, FORMAT);
+    assert_eq!(format(&server), FORMAT.to_string(), "so that an older broker is refused");
 }
 
 #[test]

@@ -45,15 +45,18 @@ pub const MUTATIONS: &[Mutation] = &[
         "session-does-not-keep-its-last-batch",
         &[Engine(2)],
         "engine/sim/server.rs",
-        &[("            self.session(now, append.hello)?.last_batch = Some((append.batch, appended.clone()));\n", "")],
+        &[(
+            "            self.session(now, append.hello)?.last_batch = Some((append.batch, LastBatch::Events(appended.clone())));\n",
+            "",
+        )],
     ),
     change(
         "unknown-means-not-appended",
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "Some((number, appended)) if number == batch.number() => ",
-            "Some((number, appended)) if number == batch.number() && batch.outcome() == Outcome::NotAppended => ",
+            "Some((number, done)) if number == batch.number() => ",
+            "Some((number, done)) if number == batch.number() && batch.outcome() == Outcome::NotAppended => ",
         )],
     ),
     change(
@@ -76,8 +79,8 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "Some((number, appended)) if number == batch.number() => ",
-            "Some((number, appended)) if number <= batch.number() => ",
+            "Some((number, done)) if number == batch.number() => ",
+            "Some((number, done)) if number <= batch.number() => ",
         )],
     ),
     // Acknowledged means durable and passed.
@@ -149,8 +152,8 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "loss-not-told-to-streams",
         &[Engine(4)],
-        "engine/tail/mod.rs",
-        &[("                self.lose_through(entry.id);\n", "                self.follow.pass(entry.id);\n")],
+        "engine/tail/records.rs",
+        &[("        self.lose_through(id);\n", "        self.follow.pass(id);\n")],
     ),
     change(
         "trimmed-entries-not-told",
@@ -200,10 +203,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "unreadable-entry-skipped",
         &[Engine(6)],
         "engine/tail/mod.rs",
-        &[(
-            "                Err(why) => self.stop(entry.id, &why),",
-            "                Err(_) => self.pass(mark, entry.id),",
-        )],
+        &[("                Err(why) => self.stop(id, &why),", "                Err(_) => self.pass(mark, id),")],
     ),
     change(
         "unreadable-entry-read-again-for-ever",
@@ -239,7 +239,7 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "repetitions-delivered",
         &[Contract("A publisher's id that is retained is not published again")],
-        "engine/tail/mod.rs",
+        "engine/tail/events.rs",
         &[("repetitions.binary_search(index).is_err();", "repetitions.binary_search(index).is_err() || *index == 0;")],
     ),
     change(
@@ -275,32 +275,29 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Engine(2)],
         "engine/appender.rs",
         &[(
-            "            Some((number, appended)) if number == batch.number() => self.prove(batch, &appended),\n",
-            "            Some((number, appended)) if number == batch.number() && !batch.has_records() => self.prove(batch, &appended),\n",
+            "            Some((number, done)) if number == batch.number() => self.prove(batch, &done),\n",
+            "            Some((number, done)) if number == batch.number() && !batch.has_records() => self.prove(batch, &done),\n",
         )],
     ),
     change(
         "records-not-replaced-after-a-loss",
         &[Engine(4)],
-        "engine/tail/mod.rs",
-        &[("if entry.id > self.loaded_at {", "if entry.id < self.loaded_at {")],
+        "engine/tail/records.rs",
+        &[("        if id > self.loaded_at {", "        if id < self.loaded_at {")],
     ),
     change(
         "loaded-records-published-again",
         &[Engine(4)],
-        "engine/tail/mod.rs",
-        &[
-            ("last > self.records_through.max(self.fetched.through)", "last > self.fetched.through"),
-            ("                self.records.retain(|record| record.id > self.records_through);\n", ""),
-        ],
+        "engine/tail/records.rs",
+        &[("        self.records.retain(|record| record.id > self.records_through);\n", "")],
     ),
     change(
         "records-not-caught-up-after-a-trim",
         &[Engine(4)],
         "engine/tail/records.rs",
         &[(
-            "                self.load = Some(if has_known { Load::Newer } else { Load::All(Loaded::default()) });\n",
-            "                self.load = if has_known { None } else { Some(Load::All(Loaded::default())) };\n",
+            "(true, true) if !has_other_erasures => Some(Load::Newer),\n",
+            "(true, true) if !has_other_erasures => None,\n",
         )],
     ),
     change(
@@ -313,7 +310,88 @@ pub const MUTATIONS: &[Mutation] = &[
         "known-records-not-checked",
         &[Engine(4)],
         "engine/tail/records.rs",
-        &[("let has_known = records.first() == self.newest_record.as_ref();", "let has_known = records.len() <= 1;")],
+        &[("let has_known = found == known || is_removed;", "let has_known = found == known || is_removed || true;")],
+    ),
+    change(
+        "missing-records-counted-as-removed",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("self.fetched.is_doubtful |= !has_entry;", "self.fetched.is_doubtful &= has_entry;")],
+    ),
+    change(
+        "removed-records-counted-as-lost",
+        &[Engine(4)],
+        "engine/sim/connection.rs",
+        &[(
+            "(data.records().range(first, last, limit), data.has(entry))",
+            "(data.records().range(first, last, limit), entry.entry == 0)",
+        )],
+    ),
+    change(
+        "known-record-that-is-not-there-counted-as-removed",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("self.found.has_read && id <= self.engine.shared.applied()", "id <= self.engine.shared.applied()")],
+    ),
+    change(
+        "record-ahead-of-the-log-counted-as-removed",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("self.found.has_read && id <= self.engine.shared.applied()", "self.found.has_read && id > 0")],
+    ),
+    change(
+        "erasures-of-trimmed-entries-missed",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[(
+            "let has_other_erasures = self.found.erased != self.erased;",
+            "let has_other_erasures = self.found.erased < self.erased;",
+        )],
+    ),
+    change(
+        "older-version-of-an-erased-name-kept",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("let may_have_older = record > self.loaded_at || id <=", "let may_have_older = id <=")],
+    ),
+    change(
+        "records-read-before-an-erasure-forgotten",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("self.newest.max(self.engine.shared.applied()).max(before_next)", "self.newest.max(before_next)")],
+    ),
+    change(
+        "erasure-told-after-newer-records",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("id > self.records_through && !is_loaded &&", "!is_loaded &&")],
+    ),
+    change(
+        "erasures-unknown-after-a-start",
+        &[Engine(4)],
+        "engine/tail/records.rs",
+        &[("            self.follow.doubt_before(erased);\n", "")],
+    ),
+    change(
+        "erased-before-the-tail-has-passed-it",
+        &[Engine(3)],
+        "engine/appender/removals.rs",
+        &[(
+            "self.engine.waiting.wait(erased.last, now, move |_| done(Ok(versions)));",
+            "let _ = now;\n        done(Ok(versions));",
+        )],
+    ),
+    change(
+        "newest-version-not-retained",
+        &[Contract("The newest version of a name is always kept")],
+        "engine/sim/records.rs",
+        &[("if left == 1 || !is_unwanted", "if !is_unwanted")],
+    ),
+    change(
+        "erasure-stops-after-a-part",
+        &[Contract("An erasure erases all versions")],
+        "engine/appender/removals.rs",
+        &[("        if erased.rest.is_some() {", "        if erased.rest.is_some() && versions == 0 {")],
     ),
     change(
         "records-ahead-of-the-log-kept-over-a-reconnect",
@@ -358,12 +436,82 @@ pub const MUTATIONS: &[Mutation] = &[
         "records-without-bound",
         &[Contract("Records take no more than --engine-records")],
         "engine/sim/server.rs",
-        &[("            Some(_) if self.records.bytes() + ", "            Some(_) if self.records.bytes().min(1) + ")],
+        &[(
+            "if !granted.is_empty() && self.records.bytes() + ",
+            "if !granted.is_empty() && self.records.bytes().min(1) + ",
+        )],
     ),
     change(
         "insert-does-not-keep-its-last-batch",
         &[Engine(2)],
         "engine/sim/server.rs",
-        &[("        session.last_batch = Some((insert.batch, Appended { first, repetitions: Vec::new() }));\n", "")],
+        &[(
+            "        self.session(now, insert.hello)?.last_batch = Some((insert.batch, LastBatch::Inserts(outcomes.clone())));\n",
+            "",
+        )],
+    ),
+    // One insert wins against each version, and a key stores one record.
+    change(
+        "conditions-not-judged",
+        &[Contract("If-Match: stored only if that is the newest version")],
+        "engine/sim/inserts.rs",
+        &[(
+            "(!request.condition.holds(newest)).then_some(",
+            "(newest.is_none() && !request.condition.holds(newest)).then_some(",
+        )],
+    ),
+    change(
+        "conditions-judged-before-the-batch",
+        &[Contract("If-Match: stored only if that is the newest version")],
+        "engine/sim/inserts.rs",
+        &[("let newest = here.or_else(|| records.newest_of(name));", "let newest = records.newest_of(name).or(here);")],
+    ),
+    change(
+        "log-forgets-idempotency-keys",
+        &[Contract("A retry with an Idempotency-Key stores nothing")],
+        "engine/sim/inserts.rs",
+        &[("            self.known.insert(key, of_key);\n", "            drop((key, of_key.name));\n")],
+    ),
+    change(
+        "idempotency-keys-judged-before-the-batch",
+        &[Contract("A retry with an Idempotency-Key stores nothing")],
+        "engine/sim/inserts.rs",
+        &[(
+            "let known = here.or_else(|| keys.known.get(key.as_str()));",
+            "let known = keys.known.get(key.as_str()).or(here.filter(|_| now == 0));",
+        )],
+    ),
+    change(
+        "declined-insert-uses-its-key",
+        &[Contract("Only a stored insert is remembered")],
+        "engine/sim/inserts.rs",
+        &[(
+            "        if outcome.is_none() {\n            judged.granted.push(request.record.clone());\n",
+            "        if let (Some(InsertOutcome::Conflict(_)), Some(key)) = (outcome, &request.key) {\n            judged.remembered.push((key.as_str().into(), KeyUse { id, name: (&*request.record.name).into() }));\n        }\n        if outcome.is_none() {\n            judged.granted.push(request.record.clone());\n",
+        )],
+    ),
+    change(
+        "keys-judged-without-the-name",
+        &[Contract("The same key with another event is refused")],
+        "engine/sim/inserts.rs",
+        &[("Some(known) if *known.name == *name => return", "Some(known) if !known.name.is_empty() => return")],
+    ),
+    change(
+        "outcomes-told-before-the-tail",
+        &[Engine(3)],
+        "engine/batch.rs",
+        &[(
+            "        InsertOutcome::Stored(id) | InsertOutcome::Repeated(id) => id,\n        InsertOutcome::Conflict(newest) => newest.unwrap_or(0),\n",
+            "        InsertOutcome::Stored(id) => id,\n        InsertOutcome::Repeated(id) => id.min(1),\n        InsertOutcome::Conflict(newest) => newest.unwrap_or(0).min(1),\n",
+        )],
+    ),
+    change(
+        "last-batch-without-its-outcomes",
+        &[Engine(2)],
+        "engine/sim/server.rs",
+        &[(
+            "LastBatch::Inserts(outcomes.clone())));\n",
+            "LastBatch::Inserts((first..).take(outcomes.len()).map(crate::records::insert::InsertOutcome::Stored).collect())));\n",
+        )],
     ),
 ];

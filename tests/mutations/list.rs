@@ -104,19 +104,14 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     // What is acknowledged is kept, and no record is shown before it is on the disk.
     change(
-        "response-before-commit",
+        "response-without-commit",
         &[Invariant(2)],
         "store/writer.rs",
         &[(
-            "        match self.commit(&mut records) {
-            Ok(()) => self.notify(first, records, completions),
-            Err(error) => completions.into_iter().for_each(|completion| completion.send(Err(error))),
-        }",
-            "        for (completion, record) in completions.into_iter().zip(&records) {
-            completion.send(Ok(record.id));
-        }
-        if self.commit(&mut records).is_ok() {
-            self.notify(first, records, Vec::new());
+            "        self.commit(&mut records, &keys)?;
+        self.publish(records);",
+            "        if self.commit(&mut records, &keys).is_ok() {
+            self.publish(records);
         }",
         )],
     ),
@@ -124,16 +119,12 @@ pub const MUTATIONS: &[Mutation] = &[
         "published-before-commit",
         &[Invariant(2)],
         "store/writer.rs",
-        &[
-            (
-                "        match self.commit(&mut records) {",
-                "        self.order.publish(records.clone());\n        match self.commit(&mut records) {",
-            ),
-            (
-                "Ok(()) => self.notify(first, records, completions)",
-                "Ok(()) => self.notify(first, Vec::new(), completions)",
-            ),
-        ],
+        &[(
+            "        self.commit(&mut records, &keys)?;
+        self.publish(records);",
+            "        self.publish(records.clone());
+        self.commit(&mut records, &keys)?;",
+        )],
     ),
     change(
         "commit-without-fsync",
@@ -144,8 +135,8 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "fsync-not-restored",
         &[Store(1)],
-        "store/tables/index.rs",
-        &[("schema::set_sync(connection, Sync::Full)?;", "schema::set_sync(connection, Sync::Normal)?;")],
+        "store/tables/schema.rs",
+        &[("    set_sync(connection, Sync::Full)?;", "    set_sync(connection, Sync::Normal)?;")],
     ),
     change(
         "full-disk-reports-success",
@@ -243,10 +234,9 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Invariant(3)],
         "stream/records.rs",
         &[(
-            "        if let Some(superseded) = self.latest.push(frame) {
-            self.superseded.insert(superseded.id(), superseded);
-        }",
-            "        self.latest.push(frame);",
+            "        self.live.insert(frame.id(), frame);",
+            "        self.live.retain(|_, older| older.name() != frame.name());
+        self.live.insert(frame.id(), frame);",
         )],
     ),
     change(
@@ -330,10 +320,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "poll-without-its-last-chunk",
         &[Contract("a poll ends with the last chunk")],
         "stream/catch_up.rs",
-        &[(
-            "batch.end_with(last.insert(last_bytes(poll, batch.to(), framing)));",
-            "last = Some(last_bytes(poll, batch.to(), framing));",
-        )],
+        &[("batch.end_with(last.as_deref().unwrap_or_default());", "")],
     ),
     change(
         "poll-that-stays",
@@ -344,8 +331,8 @@ pub const MUTATIONS: &[Mutation] = &[
     change(
         "poll-forgets-who-is-due",
         &[Invariant(3), Invariant(7)],
-        "stream/polls.rs",
-        &[("                self.subscribers.queue(key);\n", "")],
+        "stream/fanout.rs",
+        &[("return cost(self.write_missed(key, state, now));", "drop(state);")],
     ),
     change("inbox-never-acknowledged", &[Invariant(6)], "stream/fanout.rs", &[("            self.inbox.ack();\n", "")]),
     // Ready, catching up, stalled or gone.
@@ -431,8 +418,8 @@ pub const MUTATIONS: &[Mutation] = &[
         &[Invariant(9)],
         "conn/exchange/head.rs",
         &[(
-            "            Ok(Parsed::Complete(head, len)) => {\n",
-            "            Ok(Parsed::Complete(head, len)) => {\n                log::debug!(\"a request: {}\", bytes.escape_ascii());\n",
+            "            Ok(Parsed::Complete(ref head, len)) => {\n",
+            "            Ok(Parsed::Complete(ref head, len)) => {\n                log::debug!(\"a request: {}\", bytes.escape_ascii());\n",
         )],
     ),
     change(
@@ -466,25 +453,90 @@ pub const MUTATIONS: &[Mutation] = &[
         "store/writer.rs",
         &[("            self.shared.recover();\n", "            log::info!(\"the disk has room\");\n")],
     ),
+    // Requests are judged in the order in which their records are stored, and a key is stored with its record.
+    change(
+        "judged-by-the-committed-only",
+        &[Contract("`If-Match: \"<id>\"` stores only if that is the newest version")],
+        "store/judgement.rs",
+        &[(
+            "let in_batch = self.newest.get(name).map(|index| Version::InBatch(*index));",
+            "let in_batch: Option<Version> = None;",
+        )],
+    ),
+    change(
+        "condition-not-judged",
+        &[Contract("`If-None-Match: *` only if there is none")],
+        "records/insert.rs",
+        &[("            Self::Absent => newest.is_none(),", "            Self::Absent => true,")],
+    ),
+    change(
+        "key-not-with-its-record",
+        &[Store(5)],
+        "store/tables/commit.rs",
+        &[
+            ("    keys.0.insert(&transaction, keys.1)?;\n", ""),
+            ("    transaction.commit()?;\n", "    transaction.commit()?;\n    keys.0.insert(connection, keys.1)?;\n"),
+        ],
+    ),
+    change(
+        "key-not-stored",
+        &[Store(5)],
+        "store/tables/commit.rs",
+        &[("    keys.0.insert(&transaction, keys.1)?;\n", "    debug_assert!(keys.1.len() <= 4096);\n")],
+    ),
+    change(
+        "key-remembered-after-a-restart-only",
+        &[Contract("a retry within 24 h stores nothing and gets the first answer")],
+        "store/tables/mod.rs",
+        &[("        self.keys.add(keys);\n", "        debug_assert!(keys.len() <= 1 << 20);\n")],
+    ),
+    change(
+        "key-judged-after-the-condition",
+        &[Contract("a retry within 24 h stores nothing and gets the first answer")],
+        "store/judgement.rs",
+        &[(
+            "        if let Some(verdict) = request.key",
+            "        if let Some(conflict) = self.judge_condition(&request.condition, name) {\n            return conflict;\n        }\n        if let Some(verdict) = request.key",
+        )],
+    ),
     // The index is complete up to its mark, and contains only what `records` does.
     change(
         "index-marked-before-complete",
         &[Store(2)],
         "store/tables/index.rs",
-        &[("        if done == self.versions.len() {\n", "        if done > 0 {\n")],
+        &[("        if done == self.len() {\n", "        if done > 0 {\n")],
     ),
     change(
         "unindexed-records-forgotten",
         &[Store(2)],
         "store/tables/mod.rs",
-        &[("index: Index::new(unindexed)", "index: Index::new({ drop(unindexed); Vec::new() })")],
+        &[("(Index::new(unindexed)", "(Index::new({ drop(unindexed); Vec::new() })")],
+    ),
+    // Only versions that exceed the retention are removed.
+    change(
+        "one-version-too-many-removed",
+        &[Store(5), Contract("--versions")],
+        "store/tables/pruning.rs",
+        &[("nth_newest(versions.get())", "nth_newest(versions.get() - 1)")],
+    ),
+    change(
+        "version-removed-before-it-is-superseded",
+        &[Store(5), Contract("--versions")],
+        "store/tables/index.rs",
+        &[(
+            "of_one_name.split_at(of_one_name.len().saturating_sub(limit))",
+            "of_one_name.split_at((of_one_name.len() + 1).saturating_sub(limit).min(of_one_name.len()))",
+        )],
     ),
     // The opening checkpoints the WAL before anything else.
     change(
         "opens-without-checkpoint",
         &[Store(3)],
         "store/opening.rs",
-        &[("if checkpointer::checkpoint_truncate(&writer)? { Ok(writer) } else { Err(Cause::InUse) }", "Ok(writer)")],
+        &[(
+            "if checkpointer::checkpoint_truncate(&writer)? { Ok(writer) } else { Err(Cause::InUse(None)) }",
+            "Ok(writer)",
+        )],
     ),
     // The id of an insert that failed is never assigned again: here an id is only taken when its record is published.
     change(

@@ -22,6 +22,7 @@ impl World {
         self.due = vec![Some(0); kernels.len()];
         let mut tuning = Tuning::default();
         (tuning.max_unindexed, tuning.index_slice, tuning.wal_growth) = (self.rng.usize(1..8), 2, 40 << 10);
+        (tuning.prune_slice, tuning.free_pages) = (4, 2);
         (tuning.wal_limit, tuning.full_disk_retry) = (200 << 10, Duration::from_millis(300));
         // The workers, which make room, do not run in the meantime.
         tuning.reserve_attempts = 3;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use esker::Revocation;
 
+use super::erasures::Told;
 use super::log_check;
 use super::oracle::{Feed, Item, Position, Start, StreamLog};
 use super::requester::Requester;
@@ -103,6 +104,7 @@ impl World {
             boot,
             events: Vec::new(),
             gaps: Vec::new(),
+            told: Told::default(),
         };
         self.subscribers.push(Subscriber::new(pipe, log, is_fast, is_poll, expires));
     }

@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 
+use super::conditions::{Condition, Conflicts, Terms};
+use super::erasures::{Erased, Told, assert_told};
+use super::world::NAMES;
+
 /// The topic or the record name that an item belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feed {
@@ -41,12 +45,19 @@ pub struct Item {
     pub id: Option<u64>,
     /// The id that its publisher gave it, which streams show instead.
     pub publisher_id: Option<String>,
+    /// On which condition it is stored.
+    pub condition: Condition,
+    /// What it was sent with, if it has an idempotency key.
+    pub terms: Option<Terms>,
+    /// The number of items when it was last sent again.
+    pub sent_again: Option<usize>,
     /// A stream or an audit page has shown it.
     pub is_seen: bool,
     /// A lying disk has lost power since: it need not exist.
     pub is_doubtful: bool,
     /// An older backup was restored since: it does not exist.
     pub is_lost: bool,
+    pub erased: Erased,
 }
 
 impl Item {
@@ -60,16 +71,16 @@ impl Item {
 
     /// Returns whether it must exist.
     pub fn must_exist(&self) -> bool {
-        !self.is_lost && (self.state == State::Accepted || self.is_seen)
+        !self.is_lost && self.erased == Erased::No && (self.state == State::Accepted || self.is_seen)
     }
 
     /// Returns whether its id is certainly larger than this.
-    fn is_after(&self, id: u64) -> bool {
+    pub fn is_after(&self, id: u64) -> bool {
         self.id.map_or(self.after >= id, |own| own > id)
     }
 
     /// Returns whether its id is certainly no larger than this.
-    fn is_through(&self, id: u64) -> bool {
+    pub fn is_through(&self, id: u64) -> bool {
         self.id.is_some_and(|own| own <= id)
     }
 }
@@ -100,9 +111,34 @@ pub struct Oracle {
     pub has_failed: bool,
     /// A lying disk has lost power, so ids may be assigned twice.
     pub ids_are_doubtful: bool,
+    /// The versions that must exist, because rejected requests were told about them.
+    pub conflicts: Conflicts,
+    /// How many versions of each name are kept; `None` for all.
+    pub kept: Option<usize>,
+    /// Whether versions are erased.
+    pub has_erasures: bool,
+    /// The names whose versions are being erased, all of them, as far as clients know.
+    pub erasing: Vec<usize>,
 }
 
 impl Oracle {
+    /// Returns an oracle of a broker that keeps this many versions of each name, and may be asked to erase some.
+    pub fn new(kept: Option<usize>, has_erasures: bool) -> Self {
+        Self { kept, has_erasures, ..Self::default() }
+    }
+
+    /// Returns whether the retention allows to remove a version: as many newer ones as are kept may exist.
+    pub fn may_be_removed(&self, number: usize) -> bool {
+        let Some((kept, id)) = self.kept.zip(self.items[number].id) else { return false };
+        let may_be_newer = |item: &&Item| {
+            item.feed == self.items[number].feed
+                && !item.is_lost
+                && item.state != State::Refused
+                && item.id.is_none_or(|other| other > id)
+        };
+        self.items.iter().filter(may_be_newer).count() >= kept
+    }
+
     /// Returns the number of the start before which nothing is known: of records, of this broker; of events, of their history.
     pub fn begin(&self, is_records: bool) -> usize {
         if is_records { self.boot } else { self.history }
@@ -110,6 +146,7 @@ impl Oracle {
 
     /// Notes that a client sends an item. Returns its number.
     pub fn send(&mut self, feed: Feed) -> usize {
+        let is_erasing = matches!(feed, Feed::Name(name) if self.erasing.contains(&name));
         self.items.push(Item {
             feed,
             state: State::Sent,
@@ -118,9 +155,13 @@ impl Oracle {
             after: self.newest,
             id: None,
             publisher_id: None,
+            condition: Condition::Always,
+            terms: None,
+            sent_again: None,
             is_seen: false,
             is_doubtful: self.is_damaged && matches!(feed, Feed::Name(_)),
             is_lost: false,
+            erased: if is_erasing { Erased::Maybe } else { Erased::No },
         });
         self.items.len() - 1
     }
@@ -163,6 +204,12 @@ impl Oracle {
         self.identify(items.end - 1, last);
     }
 
+    /// The response to a repeated request accepts an item, now or before.
+    pub fn accept_again(&mut self, number: usize, id: u64) {
+        self.items[number].state = State::Accepted;
+        self.identify(number, id);
+    }
+
     /// Nothing was accepted, or the outcome is unknown.
     pub fn refuse(&mut self, items: std::ops::Range<usize>, state: State) {
         for item in &mut self.items[items] {
@@ -186,6 +233,8 @@ impl Oracle {
     /// was set back, or ids ran ahead of it, the store's notes alone remain, and an id that the store could not note in the
     /// last moment or on a full disk may be assigned again.
     pub fn forget_ids_after(&mut self, clock_micros: u64) {
+        // What its requests had not begun is not done any more.
+        self.erasing.clear();
         self.newest = self.newest.min(self.covered.max(clock_micros));
         self.reusable.extend(self.owners.keys().filter(|&&id| id > self.newest));
     }
@@ -216,16 +265,29 @@ impl Oracle {
     /// A backup that does not have the items from `first` on is restored.
     pub fn lose_records_from(&mut self, first: usize) {
         self.items[first..].iter_mut().filter(|item| item.is_record()).for_each(|item| item.is_lost = true);
+        // It may have been stored only when it was sent again.
+        let is_in_doubt = |item: &&mut Item| item.sent_again.is_some_and(|items| items >= first);
+        self.items[..first].iter_mut().filter(is_in_doubt).for_each(|item| item.is_doubtful = true);
+        // What was erased since is there again.
+        let is_back = |item: &&mut Item| matches!(item.erased, Erased::Since(_));
+        self.items[..first].iter_mut().filter(is_back).for_each(|item| item.erased = Erased::Maybe);
+        self.conflicts.clear();
     }
 
     /// Returns where a stream of records begins whose `Last-Event-ID` is this id.
     pub fn record_start(&self, id: u64) -> Start {
         match self.owners.get(&id).map(|&number| &self.items[number]) {
             // The broker that published it knows it.
-            Some(item) if item.boot == self.boot && item.must_exist() && !item.is_doubtful => Start::After(id),
+            Some(item) if item.boot == self.boot && item.must_exist() && !item.is_doubtful && self.keeps_all() => {
+                Start::After(id)
+            }
             Some(item) if item.is_lost && id <= self.boot_newest && !self.ids_are_doubtful => Start::Unknown,
             _ => Start::AfterInDoubt(id),
         }
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.kept.is_none() && !self.has_erasures
     }
 
     /// A lying disk has made uncertain what is stored and which ids were assigned.
@@ -238,6 +300,7 @@ impl Oracle {
     /// Records on a lying disk may be gone even without a loss of power: the kernel drops what an honest fsync could not write.
     pub fn doubt_records(&mut self) {
         self.is_damaged = true;
+        self.conflicts.clear();
         for item in self.items.iter_mut().filter(|item| item.is_record()) {
             item.is_doubtful = true;
         }
@@ -286,6 +349,7 @@ pub struct StreamLog {
     pub events: Vec<(u64, usize)>,
     /// For each gap: the number of events before it, its `oldest`, and the step in which it arrived.
     pub gaps: Vec<(usize, Option<u64>, usize)>,
+    pub told: Told,
 }
 
 impl StreamLog {
@@ -310,12 +374,22 @@ impl StreamLog {
             return Position::Item(number);
         }
         let id = shown.parse().expect("a broker's id is a number");
-        assert!(id > last, "{id} after {last}: duplicated or out of order");
+        assert!(id > last.max(self.told.newest), "{id} after {last}, {:?}: duplicated or out of order", self.told);
         // A gap is followed by everything retained. In another topic that may be older than the position.
         let is_old = matches!(self.start, Start::After(start) | Start::AfterInDoubt(start) if id <= start);
         assert!(!is_old || (!self.is_records && !self.gaps.is_empty()), "{id} is not after the position");
         oracle.show(number, Some(id));
         self.events.push((id, number));
+        Position::Id(id)
+    }
+
+    /// Takes the event that says that a name was erased. Returns the client's position after it.
+    pub fn take_erasure(&mut self, id: u64, name: &str, oracle: &Oracle) -> Position {
+        let name = NAMES.iter().position(|known| *known == name).expect("a name");
+        let last = self.events.last().map_or(0, |(id, _)| *id).max(self.told.newest);
+        assert!(id > last, "an erasure has the id {id} after {last}");
+        assert!(oracle.has_erasures && self.wants(Feed::Name(name)), "nobody has asked for an erasure of {name}");
+        self.told.add(name, id, self.events.len());
         Position::Id(id)
     }
 
@@ -398,6 +472,10 @@ impl StreamLog {
     fn assert_newest(&self, oracle: &Oracle, is_caught_up: bool, who: &str) {
         if !is_caught_up {
             return;
+        }
+        if !oracle.has_failed {
+            let gaps: Vec<usize> = self.gaps.iter().map(|(before, ..)| *before).collect();
+            assert_told(&self.events, &gaps, &self.told, oracle, who);
         }
         for (number, item) in oracle.items.iter().enumerate() {
             let Some(id) = item.id.filter(|_| item.must_exist() && !item.is_doubtful && self.wants(item.feed)) else {

@@ -46,6 +46,10 @@ pub enum StreamItem {
         oldest: Option<u64>,
     },
     Expired,
+    Erased {
+        id: u64,
+        name: String,
+    },
     /// The newest id, without an event.
     Prime {
         id: u64,
@@ -133,6 +137,12 @@ fn read_block(block: &str) -> Option<StreamItem> {
             Some(StreamItem::Gap { oldest })
         }
         "expired" => Some(StreamItem::Expired),
+        "erased" => {
+            let erased: serde_json::Value = serde_json::from_str(&data).expect("an erasure is JSON");
+            assert_eq!(data, format!("{{\"event\":{}}}", erased["event"]), "an erasure has one member");
+            let id = value("id: ").and_then(|id| id.parse().ok()).expect("an erasure has an id");
+            Some(StreamItem::Erased { id, name: erased["event"].as_str().expect("a name").to_owned() })
+        }
         _ => {
             let lines: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
             let id = lines.last().and_then(|line| line.strip_prefix("id: ")).expect("an event's id is its last line");

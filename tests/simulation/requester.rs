@@ -7,6 +7,8 @@ use std::ops::Range;
 use fastrand::Rng;
 use serde_json::Value;
 
+use super::conditions::{Repetition, Terms, check_versions, id_of, settle_conflict};
+use super::erasures::{Erasure, assert_not_erased};
 use super::net::Net;
 use super::oracle::{Feed, Oracle, State};
 use super::parser::{Response, field, take_response};
@@ -16,12 +18,18 @@ use super::world::{NAMES, Scenario, TOPICS, name_in_use};
 #[derive(Debug)]
 enum Request {
     Publish(Range<usize>),
-    Insert(usize),
-    /// With the versions that the response must have.
+    Insert(usize, Terms),
+    /// An insert whose key was used before.
+    Again(Repetition),
+    /// With the versions that the response must have, and the ids of such that rejected requests were told about.
     Audit {
         name: usize,
         expected: Vec<usize>,
+        ids: Vec<u64>,
+        /// The step in which it was sent.
+        sent: usize,
     },
+    Erase(Erasure),
     Health,
     /// A publish without an event.
     Empty,
@@ -65,6 +73,7 @@ impl Requester {
             // Some topics are busier, so that they evict what others still retain.
             0..5 => self.publish(rng.usize(0..TOPICS.len()).min(rng.usize(0..TOPICS.len())), rng, oracle, scenario),
             5..8 => self.insert(rng, oracle, scenario),
+            8 if oracle.has_erasures && rng.u8(0..3) == 0 => self.erase(rng, oracle, scenario),
             8 => self.audit(name_in_use(rng, oracle.step), oracle, scenario),
             _ if rng.u8(0..8) == 0 => self.empty(rng, scenario),
             _ => self.health(rng),
@@ -95,13 +104,19 @@ impl Requester {
     }
 
     fn insert(&mut self, rng: &mut Rng, oracle: &mut Oracle, scenario: &Scenario) -> String {
+        if rng.u8(0..6) == 0
+            && let Some(again) = Repetition::choose(rng, oracle)
+        {
+            self.unanswered.push_back(Request::Again(again));
+            let fields = again.fields(oracle);
+            return insert_request(again.name, again.number, &fields, rng, scenario);
+        }
         let name = name_in_use(rng, oracle.step);
+        let terms = Terms::choose(name, rng, oracle);
         let number = oracle.send(Feed::Name(name));
-        self.unanswered.push_back(Request::Insert(number));
-        let padding = "y".repeat(rng.usize(0..scenario.padding));
-        let event = Value::from(NAMES[name]);
-        let body = format!("{{\"event\":{event},\"data\":{{\"n\":{number},\"of\":\"secret-payload {padding}\"}}}}");
-        post("/insert", &body, &scenario.publisher_auth, rng)
+        terms.note(number, oracle);
+        self.unanswered.push_back(Request::Insert(number, terms));
+        insert_request(name, number, &terms.fields(number), rng, scenario)
     }
 
     /// Returns a health check, sometimes with an unexpected body, which may be too long to be discarded.
@@ -120,9 +135,18 @@ impl Requester {
 
     /// Returns a request for all versions of a name.
     pub fn audit(&mut self, name: usize, oracle: &Oracle, scenario: &Scenario) -> String {
-        self.unanswered.push_back(Request::Audit { name, expected: oracle.versions(name).collect() });
-        let path = NAMES[name].replace('/', "%2F").replace('\u{e9}', "%C3%A9").replace(' ', "%20");
-        format!("GET /audit/{path}?limit=10000 HTTP/1.1\r\nHost: h\r\n{}\r\n", scenario.subscriber_auth)
+        let ids = oracle.conflicts.get(&name).into_iter().flatten().copied().collect();
+        let expected = oracle.versions(name).collect();
+        self.unanswered.push_back(Request::Audit { name, expected, ids, sent: oracle.step });
+        format!("GET {}?limit=10000 HTTP/1.1\r\nHost: h\r\n{}\r\n", audit_path(name), scenario.subscriber_auth)
+    }
+
+    fn erase(&mut self, rng: &mut Rng, oracle: &mut Oracle, scenario: &Scenario) -> String {
+        let erasure = Erasure::send(rng, oracle);
+        let (path, token) = (audit_path(erasure.name), &scenario.publisher_auth);
+        let before = erasure.before.map_or(String::new(), |before| format!("?before={before}"));
+        self.unanswered.push_back(Request::Erase(erasure));
+        format!("DELETE {path}{before} HTTP/1.1\r\nHost: h\r\n{token}\r\n")
     }
 
     /// Checks the responses that have arrived.
@@ -143,11 +167,24 @@ impl Requester {
         for request in self.unanswered.drain(..) {
             match request {
                 Request::Publish(items) => oracle.refuse(items, State::Unknown),
-                Request::Insert(number) => oracle.refuse(number..number + 1, State::Unknown),
-                Request::Audit { .. } | Request::Health | Request::Empty => {}
+                Request::Insert(number, _) => oracle.refuse(number..number + 1, State::Unknown),
+                // The versions may be erased, now or later.
+                Request::Erase(_) => {}
+                Request::Again(_) | Request::Audit { .. } | Request::Health | Request::Empty => {}
             }
         }
     }
+}
+
+fn audit_path(name: usize) -> String {
+    format!("/audit/{}", NAMES[name].replace('/', "%2F").replace('\u{e9}', "%C3%A9").replace(' ', "%20"))
+}
+
+fn insert_request(name: usize, number: usize, fields: &str, rng: &mut Rng, scenario: &Scenario) -> String {
+    let padding = "y".repeat(rng.usize(0..scenario.padding));
+    let event = Value::from(NAMES[name]);
+    let body = format!("{{\"event\":{event},\"data\":{{\"n\":{number},\"of\":\"secret-payload {padding}\"}}}}");
+    post("/insert", &body, &format!("{}{fields}", scenario.publisher_auth), rng)
 }
 
 fn post(path: &str, body: &str, token: &str, rng: &mut Rng) -> String {
@@ -197,26 +234,43 @@ fn settle(request: Request, response: &Response, oracle: &mut Oracle, scenario: 
             assert_eq!(json["events"], items.len(), "{json}");
             oracle.accept(items, id_of(&json));
         }
-        (Request::Insert(number), 200) => {
+        (Request::Insert(number, terms), 412) => {
+            let json: Value = serde_json::from_slice(&response.body).expect("JSON");
+            settle_conflict(number, terms, &json, oracle);
+        }
+        (Request::Again(again), status) => {
+            let json: Value = serde_json::from_slice(&response.body).expect("JSON");
+            again.settle(status, &json, oracle);
+        }
+        (Request::Insert(number, _), 200) => {
             let json: Value = serde_json::from_slice(&response.body).expect("JSON");
             let (Feed::Name(name), id) = (oracle.items[number].feed, id_of(&json)) else { panic!("no record") };
             assert_eq!(json["key"], format!("{}_v_{id}", NAMES[name]));
+            // If it was sent again meanwhile, either request may be the first.
+            let may_be_duplicate = oracle.items[number].sent_again.is_some();
+            assert!(may_be_duplicate || json["duplicate"].is_null(), "{number} is taken for another: {json}");
             oracle.accept(number..number + 1, id);
         }
         // A disk that failed during the commit may have the record anyway.
-        (Request::Insert(number), 503) if text().contains("has failed") || text().contains("in time") => {
+        (Request::Insert(number, _), 503) if text().contains("has failed") || text().contains("in time") => {
             assert!(scenario.has_disk_faults || text().contains("in time"), "{}", text());
             oracle.refuse(number..number + 1, State::Unknown);
         }
         // The request took too long.
         (Request::Publish(items), 408) => oracle.refuse(items, State::Refused),
-        (Request::Insert(number), 408) => oracle.refuse(number..number + 1, State::Refused),
+        (Request::Insert(number, _), 408) => oracle.refuse(number..number + 1, State::Refused),
         (Request::Audit { .. } | Request::Health | Request::Empty, 408) => {}
         (Request::Empty, 400) => assert!(text().contains("data"), "{}", text()),
         (Request::Empty, 503) => {}
         (Request::Publish(items), 503) => oracle.refuse(items, State::Refused),
-        (Request::Insert(number), 503) => oracle.refuse(number..number + 1, State::Refused),
-        (Request::Audit { name, expected }, 200) => take_audit(name, &expected, &response.body, oracle),
+        (Request::Insert(number, _), 503) => oracle.refuse(number..number + 1, State::Refused),
+        (Request::Audit { name, expected, ids, sent }, 200) => {
+            take_audit(name, &expected, &ids, &response.body, oracle);
+            assert_not_erased(name, sent, &text(), oracle);
+        }
+        (Request::Erase(erasure), 200) => erasure.settle(oracle),
+        // It was refused, or the outcome is unknown.
+        (Request::Erase(_), 408 | 503) => {}
         (Request::Audit { .. }, 503) => assert!(scenario.has_disk_faults || scenario.is_ending, "{}", text()),
         (Request::Health, 200) => assert_eq!(text(), "ok"),
         (Request::Health, 503) => assert!(scenario.has_disk_faults || scenario.is_ending, "{}", text()),
@@ -224,12 +278,8 @@ fn settle(request: Request, response: &Response, oracle: &mut Oracle, scenario: 
     }
 }
 
-fn id_of(json: &Value) -> u64 {
-    json["id"].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("an id in {json}"))
-}
-
 /// Checks that an audit has all versions that must exist, oldest first, and none that was never inserted.
-fn take_audit(name: usize, expected: &[usize], body: &[u8], oracle: &mut Oracle) {
+fn take_audit(name: usize, expected: &[usize], ids: &[u64], body: &[u8], oracle: &mut Oracle) {
     let text = std::str::from_utf8(body).expect("UTF-8");
     let prefix = format!("\"{}_v_", NAMES[name]);
     let mut shown = Vec::new();
@@ -247,10 +297,17 @@ fn take_audit(name: usize, expected: &[usize], body: &[u8], oracle: &mut Oracle)
     if oracle.has_failed {
         return;
     }
+    check_versions(&shown, oracle);
+    // A limited retention removes the oldest.
+    let may_be_removed = |id: &u64| oracle.kept.is_some() && shown.first().is_none_or(|(first, _)| id < first);
+    let is_missing = |id: &&u64| shown.binary_search_by_key(*id, |(shown, _)| *shown).is_err() && !may_be_removed(id);
+    let told = ids.iter().filter(is_missing);
+    assert_eq!(told.count(), 0, "a 412 has named a version that does not exist: {ids:?}, {text}");
     for number in expected {
         let is_there = shown.iter().any(|entry| entry.1 == *number);
+        let is_due = oracle.items[*number].must_exist() && !oracle.items[*number].is_doubtful;
         assert!(
-            is_there || oracle.items[*number].is_doubtful,
+            is_there || !is_due || oracle.may_be_removed(*number),
             "the audit lacks {number}, {:?}: {text}",
             oracle.items[*number]
         );

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use esker::internals::sim;
 use esker::internals::store::Health;
 
+use super::erasures::Erased;
+use super::oracle::Item;
 use super::requester::Requester;
 use super::subscriber::Subscriber;
 use super::world::{NAMES, World, trace};
@@ -166,7 +168,9 @@ impl World {
         self.heal();
         self.start_requests();
         self.observe();
-        let due: BTreeSet<_> = self.subscribers.iter().filter(|one| is_served(one)).map(|one| one.pipe).collect();
+        // A poll may have ended with a heartbeat, before the last events.
+        let is_due = |one: &&Subscriber| is_served(one) && !one.is_over;
+        let due: BTreeSet<_> = self.subscribers.iter().filter(is_due).map(|one| one.pipe).collect();
         self.scenario.is_ending = true;
         let Some(mut broker) = self.broker.take() else { return };
         broker.drain();
@@ -264,6 +268,8 @@ impl World {
         let status = broker.store().expect("it has a store").status();
         assert_eq!((status.queued, status.queued_bytes), (0, 0));
         self.totals.records = self.oracle.items.iter().filter(|item| item.is_record() && item.is_seen).count();
+        let is_erased = |item: &&Item| matches!(item.erased, Erased::Since(_));
+        self.totals.erased = self.oracle.items.iter().filter(is_erased).count();
     }
 }
 

@@ -109,7 +109,15 @@ impl Subscriber {
                 assert!(self.is_revoked || rules.latest_second >= expires, "a stream ends before its token");
                 self.has_expired = true;
             }
-            StreamItem::Prime { .. } => panic!("nobody has asked for the newest id"),
+            StreamItem::Erased { id, name } => {
+                self.assert_gap_first();
+                self.position = Some(self.log.take_erasure(id, &name, oracle));
+            }
+            // A poll ends with the position after an erasure.
+            StreamItem::Prime { id } => {
+                assert!(self.is_poll && self.log.is_records && oracle.has_erasures, "nobody has asked for a position");
+                self.position = Some(Position::Id(id));
+            }
             StreamItem::End => self.is_over = true,
         }
     }

@@ -35,6 +35,10 @@ pub struct Scenario {
     pub has_disk_faults: bool,
     pub(super) has_lying_disk: bool,
     pub(super) has_tokens: bool,
+    /// How many versions of each record name are kept; `None` for all.
+    pub(super) kept: Option<usize>,
+    /// Versions are erased.
+    pub(super) has_erasures: bool,
     /// More clients connect than the broker accepts.
     pub(super) is_over_capacity: bool,
     /// More subscribers than a loop iteration serves, all on one worker; see `crowd`.
@@ -51,6 +55,8 @@ pub struct Totals {
     pub events: usize,
     pub gaps: usize,
     pub records: usize,
+    /// Records that were erased.
+    pub erased: usize,
     pub restarts: usize,
     /// Starts that have continued the history.
     pub continued: usize,
@@ -68,6 +74,7 @@ impl Totals {
             events: self.events + other.events,
             gaps: self.gaps + other.gaps,
             records: self.records + other.records,
+            erased: self.erased + other.erased,
             restarts: self.restarts + other.restarts,
             continued: self.continued + other.continued,
             power_cuts: self.power_cuts + other.power_cuts,
@@ -121,6 +128,8 @@ impl World {
             has_disk_faults: has_lying_disk || rng.bool(),
             has_lying_disk,
             has_tokens,
+            kept: (seed % 3 == 1).then_some(1 + seed as usize / 3 % 3),
+            has_erasures: seed % 4 == 2 && !has_lying_disk,
             is_over_capacity: !has_crowd && rng.u8(0..8) == 0,
             has_crowd,
             publisher_auth: if has_tokens { tokens::field(tokens::PUBLISHER, u64::MAX >> 12) } else { String::new() },
@@ -130,6 +139,7 @@ impl World {
         trace(0, &format!("{scenario:?}"));
         let bounds = Bounds::new(&mut rng, &scenario);
         let config = bounds.configure(&mut rng, &scenario);
+        let config = scenario.kept.into_iter().fold(config, |config, kept| config.versions(kept as u64));
         let dial = Arc::new(ManualClock::default());
         dial.unix_micros.store(BEGIN_MICROS, Ordering::Relaxed);
         let mut world = Self {
@@ -137,14 +147,14 @@ impl World {
             backup: None,
             history: None,
             rng,
-            scenario,
             net: Shared::default(),
             dial,
             bounds,
             config,
             broker: None,
             watches: Vec::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(scenario.kept, scenario.has_erasures),
+            scenario,
             requesters: Vec::new(),
             subscribers: Vec::new(),
             crowd: Vec::new(),

@@ -51,6 +51,18 @@ function trim(entries) {
   }
 }
 
+/** Removes the events of a source with this name. */
+function removeEvents(source, name) {
+  const isKept = (entry) => entry.kind !== "event" || entry.source !== source || entry.name !== name;
+  for (const entry of [...log.kept, ...log.pending].filter((entry) => !isKept(entry))) {
+    entry.row?.remove();
+    log.chars -= entry.data.length;
+  }
+  log.kept = log.kept.filter(isKept);
+  log.pending = log.pending.filter(isKept);
+  drawSoon();
+}
+
 function addRaw(text) {
   raw.text += text;
   raw.isNew = true;

@@ -46,14 +46,20 @@ function subscribe() {
   history.replaceState(null, "", linkTo(asked));
   const mine = new Stream(asked.path, asked.after, {
     state: (next) => mine === stream && showState(next, asked),
-    event: (event) => mine === stream && takeEvent(event, asked.source),
+    event: (event) => mine === stream && takeEvent(event, asked),
     raw: (text) => mine === stream && addRaw(text),
   });
   stream = mine;
   mine.run();
 }
 
-function takeEvent(event, source) {
+function takeEvent(event, { isTopics, source }) {
+  const erased = isTopics ? null : erasedName(event);
+  if (erased !== null) {
+    removeEvents(source, erased);
+    addEntry({ kind: "erased", source, name: event.name, id: "", data: `All versions of ${visible(erased)} were erased.` });
+    return;
+  }
   if (!isOwn(event)) {
     countMissed();
     addEntry({ ...event, kind: "event", source });

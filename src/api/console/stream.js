@@ -58,6 +58,17 @@ function isOwn({ name, hasId }) {
   return !hasId && (name === "gap" || name === "expired");
 }
 
+/** Returns the name of the record that an event of a stream of records says was erased, or null if it says something else. */
+function erasedName({ name, data }) {
+  if (name !== "erased") return null;
+  try {
+    const { event } = JSON.parse(data) ?? {};
+    return typeof event === "string" ? event : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Returns the time to wait after `failures` failures in a row, randomized so that pages don't reconnect all at once. */
 function waitAfter(retry, failures) {
   const asked = Math.min(Math.max(retry, SHORTEST_RETRY), LONGEST_RETRY);

@@ -10,6 +10,10 @@ use crate::store::{Health, StoreError};
 /// The duration of a loop iteration, in milliseconds, beyond which a worker counts as stuck.
 const STUCK_MILLIS: u64 = 10_000;
 
+/// How long another program may hold the database before the broker counts as not ready, in milliseconds. A backup that takes
+/// less should not move clients to another broker.
+const LOCK_MILLIS: u64 = 3_000;
+
 /// What `Retry-After` says while the engine is the reason.
 const ENGINE_RETRY_SECONDS: u32 = 5;
 
@@ -25,6 +29,12 @@ pub(in crate::api) fn ready(context: Context<'_>) -> Plan {
         Health::Ready | Health::Closed => healthy(),
         Health::Full(shortage) => Plan::Refuse(insert::store_problem(StoreError::Full(shortage))),
         Health::Failed { .. } => Plan::Refuse(insert::store_problem(StoreError::Failed)),
+        Health::Removed { .. } => Plan::Refuse(insert::store_problem(StoreError::Removed)),
+        // Anybody may ask, so the program is named only in the log.
+        Health::Locked { millis, .. } if millis >= LOCK_MILLIS => {
+            Plan::Refuse(insert::store_problem(StoreError::Locked))
+        }
+        Health::Locked { .. } => healthy(),
     }
 }
 

@@ -327,19 +327,20 @@ fn history(service: &Service, counts: &HubCounts) -> [Family; 7] {
     ]
 }
 
-fn store(status: &Status) -> [Family; 6] {
+fn store(status: &Status) -> [Family; 9] {
     let state = match status.health {
         Health::Ready => 0,
         Health::Full(_) => 1,
-        Health::Failed { .. } => 2,
+        Health::Failed { .. } | Health::Removed { .. } => 2,
         Health::Closed => 3,
+        Health::Locked { .. } => 4,
     };
-    let states = ["ready", "full", "failed", "closed"];
+    let states = ["ready", "full", "failed", "closed", "locked"];
     [
         Family::gauge(
             "esker_store_state",
-            "1 for the current state of the store: ready, full (no space left), failed (disk failure) or closed; 0 \
-             for the others.",
+            "1 for the current state of the store: ready, full (no space left), failed (disk failure, or files removed), \
+             closed, or locked (another program holds the database); 0 for the others.",
             Samples::by_word("state", &states, |index| (index == state).into()),
         )
         .shown(View::Word("store")),
@@ -360,6 +361,16 @@ fn store(status: &Status) -> [Family; 6] {
         ),
         Family::gauge("esker_store_log_bytes", "Bytes in use in the store's write-ahead log.", status.wal_bytes)
             .shown_as("store_log_bytes"),
+        Family::gauge("esker_store_database_bytes", "Bytes of the database, without its log.", status.database_bytes)
+            .shown_as("store_database_bytes"),
+        Family::gauge("esker_store_free_bytes", "Bytes of the database that are free.", status.free_bytes)
+            .shown_as("store_free_bytes"),
+        Family::counter(
+            "esker_store_pruned_total",
+            "Versions of records removed because of --versions or --versions-age.",
+            status.pruned,
+        )
+        .shown_as("store_pruned"),
     ]
 }
 
@@ -373,7 +384,8 @@ fn refused_inserts(metrics: &Metrics, status: &Status) -> [Family; 1] {
         "Inserts rejected, by reason, excluding bad tokens and oversized bodies: busy (too many waiting), locked \
          (another program has locked the database), full (no space left), failed (disk failure), closed (the store \
          is closed), invalid (not a record), memory (--latest-bytes), draining, timeout (no response from the store \
-         or the engine in time), rate (--publish-rate), engine (it can't be reached, refuses, or has too much to do).",
+         or the engine in time), rate (--publish-rate), engine (it can't be reached, refuses, or has too much to do), \
+         conflict (If-Match or If-None-Match), key (an Idempotency-Key that was used for another name).",
         Samples::By("reason", by_store.chain(by_worker).map(sample).collect()),
     )
     .shown(View::Each("store_refusals"))]

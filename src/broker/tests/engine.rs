@@ -5,6 +5,8 @@ use std::thread;
 
 use super::*;
 use crate::engine::{Engine, EngineError, Sequenced};
+use crate::records::NewRecord;
+use crate::records::insert::{Condition, IdempotencyKey, InsertOutcome, InsertRequest};
 
 const TOPIC: &str = "topicone1";
 
@@ -181,10 +183,11 @@ fn an_insert_of_the_program_waits_for_the_engine() {
         thread::spawn(move || broker.insert("user", r#"{ "name": "Ada" }"#))
     };
     let stored = insert();
-    let (record, done) = taken(|| engine.take_inserts().pop());
-    assert_eq!((&*record.name, &*record.data), ("user", r#"{"name":"Ada"}"#));
+    let (request, done) = taken(|| engine.take_inserts().pop());
+    let record = NewRecord { name: "user".into(), data: r#"{"name":"Ada"}"#.into() };
+    assert_eq!(request, InsertRequest::from(record));
     assert!(!stored.is_finished());
-    done(Ok(7));
+    done(Ok(InsertOutcome::Stored(7)));
     assert_eq!(stored.join().unwrap(), Ok(7));
     for error in [EngineError::Busy, EngineError::Unavailable("away".into()), EngineError::Unknown("cut".into())] {
         let refused = insert();
@@ -193,4 +196,31 @@ fn an_insert_of_the_program_waits_for_the_engine() {
     }
     engine.close();
     assert_eq!(broker.insert("user", "1"), Err(InsertError::Draining));
+}
+
+#[test]
+fn an_insert_on_a_condition_is_judged_by_the_engine() {
+    let (broker, engine) = start();
+    let broker = Arc::new(broker);
+    let insert = || {
+        let broker = Arc::clone(&broker);
+        thread::spawn(move || broker.insert_if(&Insert::new("user", "1").newest_is(7).idempotency_key("k")))
+    };
+    let record = NewRecord { name: "user".into(), data: "1".into() };
+    let condition = Condition::NewestIs([7].into());
+    let expected = InsertRequest { record, condition, key: IdempotencyKey::new("k") };
+    for (outcome, result) in [
+        (InsertOutcome::Stored(9), Ok((9, false))),
+        (InsertOutcome::Repeated(9), Ok((9, true))),
+        (InsertOutcome::Conflict(Some(8)), Err(InsertError::Conflict { newest: Some(8) })),
+        (InsertOutcome::Conflict(None), Err(InsertError::Conflict { newest: None })),
+        (InsertOutcome::KeyReused, Err(InsertError::KeyReused)),
+    ] {
+        let judged = insert();
+        let (request, done) = taken(|| engine.take_inserts().pop());
+        assert_eq!(request, expected);
+        done(Ok(outcome));
+        let told = judged.join().unwrap();
+        assert_eq!(told.map(|inserted| (inserted.id, inserted.is_duplicate)), result);
+    }
 }

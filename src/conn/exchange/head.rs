@@ -31,12 +31,12 @@ impl Exchange {
                 self.has_begun = blank < bytes.len();
                 (blank, Step::Read)
             }
-            Ok(Parsed::Complete(head, len)) => {
+            Ok(Parsed::Complete(ref head, len)) => {
                 self.has_begun = true;
                 self.forwarded_for = context.forwarded_address(&bytes[..len]);
                 let context = self.at_client(context);
                 if is_new {
-                    self.access_line = begin_access_line(&head, &bytes[..len], context);
+                    self.access_line = begin_access_line(head, &bytes[..len], context);
                 }
                 let params = ResponseParams {
                     version: head.version,
@@ -46,7 +46,7 @@ impl Exchange {
                 };
                 // Before it is planned: `/metrics` includes its own request.
                 context.service.metrics.worker(context.worker).requests.add(is_new.into());
-                let plan = plan(&head, context);
+                let plan = plan(head, context);
                 if let Some(line) = &mut self.access_line {
                     context.token_cache.borrow_mut().take_subject().iter().for_each(|sub| line.add_sub(sub));
                 }
@@ -56,7 +56,7 @@ impl Exchange {
                         (0, Step::Delay)
                     }
                     plan => {
-                        let (body, step) = self.begin(&head, plan, params, &bytes[len..], context, out);
+                        let (body, step) = self.begin(head, plan, params, &bytes[len..], context, out);
                         (len + body, step)
                     }
                 }

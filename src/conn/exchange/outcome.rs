@@ -15,6 +15,7 @@ pub(super) enum DeferredKind {
     EngineInsert,
     Revoke,
     Audit,
+    Erase,
 }
 
 impl DeferredKind {
@@ -25,6 +26,7 @@ impl DeferredKind {
             Deferred::Insert(_) => Self::Insert,
             Deferred::Revoke(_) => Self::Revoke,
             Deferred::Audit(_) => Self::Audit,
+            Deferred::Erase(_) => Self::Erase,
         }
     }
 }

@@ -1,11 +1,12 @@
 -- Finds out whether the log still has the entries that a broker knows, and says so in the log if it has not. Creates the log.
--- Returns the time, the newest id, the era, the bytes of records, where to go on: next, oldest or loss, and an id, and the format.
+-- Returns the time, the newest id, the era, the bytes of records, where to go on: next, oldest or loss, and an id, the format, the
+-- id of the newest erasure, and whether the log has the entry read last (1 or 0).
 -- KEYS: the log, meta, the newest record of each name. ARGV: id and token of the entry read last, of the one appended last
 -- (empty if there is none), the floor, a token for a new entry, the format of a log that has none, the newest id that the broker
 -- has applied.
 
 local log, meta, records = KEYS[1], KEYS[2], KEYS[3]
-local known = redis.call('HMGET', meta, 'last', 'era', 'lost', 'layout', 'rbytes', 'format')
+local known = redis.call('HMGET', meta, 'last', 'era', 'lost', 'layout', 'rbytes', 'format', 'erased')
 local last, era, lost = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[3]) or 0
 local length = redis.call('XLEN', log)
 local oldest_entry = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
@@ -75,4 +76,6 @@ local format = known[4] and text(format_of(known[4], known[6])) or ARGV[7]
 if known[4] ~= format or known[6] ~= format then
     redis.call('HSET', meta, 'layout', format, 'format', format)
 end
-return {text(now), text(last), text(era), known[5] or '0', how, text(id), format}
+local read = ARGV[1] ~= '' and redis.call('XRANGE', log, ARGV[1] .. '-0', ARGV[1] .. '-0')[1]
+local has_read = read and field(read, 'w') == ARGV[2] and '1' or '0'
+return {text(now), text(last), text(era), known[5] or '0', how, text(id), format, known[7] or '0', has_read}

@@ -23,7 +23,8 @@ pub fn acl_rules(prefix: &str, has_waitaof: bool) -> String {
     let waitaof = if has_waitaof { " +waitaof" } else { "" };
     format!(
         "resetchannels ~{prefix}:{LAYOUT}:* -@all +info +config|get +client|setname +select +script|load +evalsha +wait{waitaof} \
-         +time +hdel +hget +hgetall +hmget +hset +pexpire +set +xadd +xlen +xrange +xread +xrevrange +xtrim +zadd +zrange"
+         +time +hdel +hget +hgetall +hmget +hset +pexpire +rename +set +unlink +xadd +xdel +xlen +xrange +xread +xrevrange +xtrim +zadd +zlexcount \
+         +zrange +zrem"
     )
 }
 
@@ -121,8 +122,21 @@ impl Facts {
 
 /// Fails if this user lacks a right, or if the keys hold something else.
 pub fn check_keys(wire: &mut Wire, keys: &Keys, proof: Option<&Cmd>) -> Result<(), LogError> {
-    let Keys { log, meta, records, index, newest, brokers, revocations, .. } = keys;
-    let mut command = CHECK.command(&[log, meta, &keys.session(0), records, index, newest, brokers, revocations]);
+    let Keys { log, meta, records, index, newest, brokers, revocations, copy, .. } = keys;
+    let session = keys.session(0);
+    let mut command = CHECK.command(&[
+        log,
+        meta,
+        &session,
+        records,
+        index,
+        newest,
+        brokers,
+        revocations,
+        copy,
+        &keys.keys,
+        &keys.key_order,
+    ]);
     command.arg(format!("{}topic:id", keys.own));
     let answer = CHECK.run(wire, &command)?;
     let [denied, key, format] = value::texts(answer).ok_or_else(|| value::malformed("the answer to the check"))?;
@@ -198,10 +212,10 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_refused() {
-        for format in ["", "1", "2"] {
+        for format in ["", "1", "2", "3"] {
             assert_eq!(check_format(format), Ok(()));
         }
-        for format in ["0", "3", "x", "99999999999"] {
+        for format in ["0", "4", "x", "99999999999"] {
             assert!(check_format(format).is_err(), "{format}");
         }
     }

@@ -79,6 +79,13 @@ pub fn from_server(code: &str, details: &str) -> LogError {
             setup(format!("{brokers} this log; stop every broker first (a stopped broker is still counted for 10 s)"))
         }
         "BADIDS" => setup(format!("somebody else stores records, or the engine's clock was set back ({said})")),
+        "OLDREMOVAL" => LogError::Refused(
+            Refusal::Records,
+            format!(
+                "the log has format {details}, in which records can't be removed; when all brokers are upgraded, run \
+                 esker engine raise URL"
+            ),
+        ),
         "OLDFORMAT" | "RECORDSFULL" => LogError::Refused(Refusal::Records, from_records(code, details)),
         _ => from_setup(code, said).unwrap_or_else(|| from_general(said)),
     }

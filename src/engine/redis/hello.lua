@@ -1,5 +1,5 @@
 -- Begins a session. Returns the time, the newest id, the era, the bytes of records, and of the last batch its number, first id,
--- repetitions and number of records.
+-- repetitions or outcomes, and number of records.
 -- KEYS: meta, the session. ARGV: session, its time to live in ms.
 
 local meta, session = KEYS[1], KEYS[2]

@@ -7,8 +7,8 @@ use super::scripts::{APPEND, ATTACH, FREE, HELLO, PULSE, REGISTER, Script, is_un
 use super::wire::Wire;
 use super::{BROKER_TTL, BROKERS_TTL, Keys, OWN_ID_MARGIN, SESSION_TTL, error, value};
 use crate::engine::log::{
-    About, Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, Log, LogError, Mark, Peer,
-    Pulse, Refusal,
+    About, Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, Inserted, LastBatch, Log,
+    LogError, Mark, Peer, Pulse, Refusal,
 };
 use crate::engine::settings::Retention;
 use crate::engine::{COMMAND_TIMEOUT, FORMAT, READ_TIMEOUT, READ_WAIT};
@@ -166,7 +166,7 @@ impl Log for ServerLog {
         appended.ok_or_else(|| value::malformed("the answer to an append"))
     }
 
-    fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError> {
+    fn insert(&mut self, insert: &Insert<'_>) -> Result<Inserted, LogError> {
         self.insert_records(insert)
     }
 
@@ -222,7 +222,7 @@ pub(super) fn session(hello: Hello) -> String {
     format!("{:016x}", hello.session)
 }
 
-fn parts(mark: &Mark) -> (String, &str) {
+pub(super) fn parts(mark: &Mark) -> (String, &str) {
     (mark.entry.to_string(), &mark.token)
 }
 
@@ -231,23 +231,26 @@ fn size(entry: &Entry) -> usize {
 }
 
 /// Reads the answer to a greeting, and the number of records of the last batch.
-fn greeting(answer: Value) -> Option<(Greeting, u64)> {
-    let [time, last, era, bytes, batch, first, repetitions, records] = value::texts(answer)?;
-    let last_batch = match batch.as_str() {
-        "" => None,
-        batch => Some((batch.parse().ok()?, value::appended(&first, &repetitions)?)),
+fn greeting(answer: Value) -> Option<(Greeting, usize)> {
+    let [time, last, era, bytes, batch, first, told, records] = value::texts(answer)?;
+    let records = records.parse().ok()?;
+    let last_batch = match (batch.as_str(), records) {
+        ("", _) => None,
+        (batch, 0) => Some((batch.parse().ok()?, LastBatch::Events(value::appended(&first, &told)?))),
+        (batch, _) => Some((batch.parse().ok()?, LastBatch::Inserts(value::outcomes(&first, &told, records)?))),
     };
-    Some((Greeting { pulse: value::pulse(&[time, last, era, bytes])?, last_batch }, records.parse().ok()?))
+    Some((Greeting { pulse: value::pulse(&[time, last, era, bytes])?, last_batch }, records))
 }
 
 fn attached(answer: Value) -> Option<Attached> {
-    let [time, last, era, bytes, how, id, format] = value::texts(answer)?;
-    let (id, format) = (id.parse().ok()?, format.parse().ok()?);
+    let [time, last, era, bytes, how, id, format, erased, has_read] = value::texts(answer)?;
+    let (id, format, erased) = (id.parse().ok()?, format.parse().ok()?, erased.parse().ok()?);
     let from = match how.as_str() {
         "next" => From::Next,
         "oldest" => From::Oldest(id),
         "loss" => From::Loss(id),
         _ => return None,
     };
-    Some(Attached { pulse: value::pulse(&[time, last, era, bytes])?, from, format })
+    let pulse = value::pulse(&[time, last, era, bytes])?;
+    Some(Attached { pulse, from, format, erased, has_read: has_read == "1" })
 }

@@ -2,12 +2,17 @@
 
 use redis::Cmd;
 
-use super::log::{ServerLog, session};
+use super::log::{ServerLog, parts, session};
+use super::removals::version_limits;
 use super::scripts::{HAS, INSERT, NEWEST, RECORDS, Script, VERSIONS};
 use super::{Keys, SESSION_TTL, value};
-use crate::engine::log::{Insert, LogError, NAME_COST, ReadRecords, Refusal, Version, record_cost};
-use crate::engine::{COMMAND_TIMEOUT, RECORDS_FORMAT};
+use crate::engine::log::{
+    Insert, Inserted, LogError, Mark, NAME_COST, PRUNED_BEYOND_THE_COUNT, PRUNED_OF_A_NAME, ReadRecords, Refusal,
+    Version, record_cost,
+};
+use crate::engine::{COMMAND_TIMEOUT, RECORDS_FORMAT, REMOVAL_FORMAT};
 use crate::records::Record;
+use crate::records::insert::{Condition, IdempotencyKey};
 
 /// The most records that are read at once. The server does nothing else meanwhile.
 const MAX_COUNT: usize = 256;
@@ -16,27 +21,47 @@ const READ_BYTES: usize = 1 << 20;
 
 impl ServerLog {
     /// Inserts records, unless the server can't prove that they are durable.
-    pub(super) fn insert_records(&mut self, insert: &Insert<'_>) -> Result<u64, LogError> {
+    pub(super) fn insert_records(&mut self, insert: &Insert<'_>) -> Result<Inserted, LogError> {
         let proofs = self.proofs.records.clone().map_err(|why| LogError::Refused(Refusal::Records, why))?;
-        if insert.records.is_empty() {
+        if insert.requests.is_empty() {
             return Err(LogError::Refused(Refusal::Records, "there are none".into()));
         }
         let command = self.insert_command(insert);
-        let answer = self.run_proven(&INSERT, &command, &proofs)?;
-        value::id(answer).ok_or_else(|| value::malformed("the answer to an insert"))
+        let answer = value::texts(self.run_proven(&INSERT, &command, &proofs)?);
+        let inserted = answer.and_then(|[first, told, forgotten]| {
+            let outcomes = value::outcomes(&first, &told, insert.requests.len())?;
+            Some(Inserted { outcomes, forgotten: forgotten.parse().ok()? })
+        });
+        let inserted = inserted.filter(|inserted| inserted.outcomes.len() == insert.requests.len());
+        inserted.ok_or_else(|| value::malformed("the answer to an insert"))
     }
 
     fn insert_command(&self, insert: &Insert<'_>) -> Cmd {
-        let Keys { log, meta, records, index, newest, .. } = &self.keys;
-        let mut command = INSERT.command(&[log, meta, &self.keys.session(insert.hello.broker), records, index, newest]);
+        let Keys { log, meta, records, index, newest, keys, key_order, copy, .. } = &self.keys;
+        let session_key = self.keys.session(insert.hello.broker);
+        let mut command = INSERT.command(&[log, meta, &session_key, records, index, newest, keys, key_order, copy]);
         command.arg(session(insert.hello)).arg(insert.batch).arg(insert.floor).arg(insert.token());
         command.arg(self.max_age()).arg(self.retention.bytes).arg(SESSION_TTL.as_millis() as u64);
-        let cost: u64 = insert.records.iter().map(record_cost).sum();
-        command.arg(RECORDS_FORMAT).arg(self.retention.record_bytes).arg(cost).arg(NAME_COST);
-        for record in insert.records {
-            command.arg(&*record.name).arg(&*record.data);
+        command.arg(RECORDS_FORMAT).arg(self.retention.record_bytes).arg(NAME_COST);
+        command.arg(insert.keys.count).arg(insert.keys.age.as_micros() as u64);
+        let (versions, age) = version_limits(&self.retention.versions);
+        command.arg(versions).arg(age).arg(REMOVAL_FORMAT).arg(PRUNED_OF_A_NAME).arg(PRUNED_BEYOND_THE_COUNT);
+        for request in insert.requests {
+            command.arg(&*request.record.name).arg(&*request.record.data).arg(record_cost(&request.record));
+            command.arg(condition_text(&request.condition));
+            command.arg(request.key.as_ref().map_or("", IdempotencyKey::as_str));
         }
         command
+    }
+
+    /// Reads records, and whether the log has an entry, given by its id and its token.
+    fn read_range(&mut self, first: u64, last: u64, entry: (&str, &str)) -> Result<(Vec<Record>, bool), LogError> {
+        self.wire.set_limit(COMMAND_TIMEOUT)?;
+        let Keys { records, log, newest, .. } = &self.keys;
+        let mut command = RECORDS.command(&[records, log, newest]);
+        command.arg(first).arg(last).arg(MAX_COUNT).arg(READ_BYTES).arg(entry.0).arg(entry.1);
+        let answer = RECORDS.run(&mut self.wire, &command)?;
+        value::records(answer).ok_or_else(|| value::malformed("a record"))
     }
 
     /// Runs a script that tells how far it has looked, until it has found a record or looked at all of them.
@@ -67,10 +92,12 @@ impl ReadRecords for ServerLog {
     }
 
     fn records(&mut self, first: u64, last: u64) -> Result<Vec<Record>, LogError> {
-        self.wire.set_limit(COMMAND_TIMEOUT)?;
-        let mut command = RECORDS.command(&[&self.keys.records]);
-        let answer = RECORDS.run(&mut self.wire, command.arg(first).arg(last).arg(MAX_COUNT).arg(READ_BYTES))?;
-        value::records(answer).ok_or_else(|| value::malformed("a record"))
+        self.read_range(first, last, ("", "")).map(|(records, _)| records)
+    }
+
+    fn records_of(&mut self, first: u64, last: u64, entry: &Mark) -> Result<(Vec<Record>, bool), LogError> {
+        let (id, token) = parts(entry);
+        self.read_range(first, last, (&id, token))
     }
 
     fn has_record(&mut self, id: u64) -> Result<bool, LogError> {
@@ -86,5 +113,16 @@ impl ReadRecords for ServerLog {
             command.arg(name).arg(after).arg(limit.min(MAX_COUNT)).arg(READ_BYTES).take()
         })?;
         Ok(found.into_iter().map(|record| Version { id: record.id, data: record.data }).collect())
+    }
+}
+
+/// Returns a condition as the script takes it.
+fn condition_text(condition: &Condition) -> String {
+    match condition {
+        Condition::Always => String::new(),
+        Condition::Exists => "*".to_owned(),
+        Condition::Absent => "-".to_owned(),
+        // Without an id, it never holds.
+        Condition::NewestIs(ids) => ids.iter().fold(",".to_owned(), |text, id| format!("{text}{id},")),
     }
 }

@@ -39,6 +39,11 @@ script!(HELLO, " flags=allow-oom", "hello.lua");
 script!(PULSE, " flags=allow-oom", "pulse.lua");
 script!(ATTACH, " flags=allow-oom", "attach.lua");
 script!(INSERT, "", "insert.lua");
+// What removes records is allowed when memory is short, because it frees memory.
+script!(ERASE, " flags=allow-oom", "erase.lua");
+// Needs memory, and leaves it alone if it is short.
+script!(COMPACT, "", "compact.lua");
+script!(SWEEP, " flags=allow-oom", "sweep.lua");
 script!(REGISTER, " flags=allow-oom", "register.lua");
 script!(REVOKE, " flags=allow-oom", "revoke.lua");
 // The scripts that only read records are not declared as such (`no-writes`): a server that can't write then refuses them. A
@@ -99,10 +104,21 @@ pub fn is_unknown(answer: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::log::RECORDS_COST;
+    use crate::engine::log::{NAME_COST, RECORDS_COST, REMOVED_BYTES, removed_cost};
 
     #[test]
     fn an_entry_of_records_counts_the_same_in_scripts() {
         assert!(include_str!("shared.lua").contains(&format!("\nlocal RECORDS_COST = {RECORDS_COST}\n")));
+    }
+
+    #[test]
+    fn a_removed_record_counts_the_same_in_scripts() {
+        let record_cost = removed_cost("", "");
+        for line in [
+            format!("local NAME_COST, RECORD_COST = {NAME_COST}, {record_cost}"),
+            format!("local REMOVED_BYTES = {REMOVED_BYTES}"),
+        ] {
+            assert!(include_str!("shared.lua").contains(&format!("\n{line}\n")), "{line}");
+        }
     }
 }

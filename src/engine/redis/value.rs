@@ -2,8 +2,10 @@
 
 use redis::Value;
 
-use crate::engine::log::{Appended, Body, Entry, LogError, Peer, Pulse, Repetition, Revoked};
+use crate::engine::log::{Appended, Body, Entry, Erased, LogError, Peer, Pulse, Repetition, Revoked};
+use crate::engine::queue::MAX_BATCH_EVENTS;
 use crate::records::Record;
+use crate::records::insert::InsertOutcome;
 
 /// Returns the error for an answer that is not what was expected.
 pub fn malformed(what: &str) -> LogError {
@@ -66,7 +68,7 @@ pub fn peers(value: Value) -> Option<Vec<Peer>> {
     while let (Some(broker), Some(words)) = (told.next(), told.next()) {
         peers.extend(peer(broker, words));
     }
-    peers.sort_by_key(|peer| peer.broker);
+    peers.sort_unstable_by_key(|peer| peer.broker);
     Some(peers)
 }
 
@@ -78,9 +80,19 @@ fn peer(broker: Value, words: Value) -> Option<Peer> {
     Some(Peer { broker, version: words.next()?.into(), format, subscribers })
 }
 
-/// Reads records, whose ids ascend.
-pub fn records(value: Value) -> Option<Vec<Record>> {
-    read_records(list(value)?.into_iter())
+/// Reads records, whose ids ascend, and before them whether what is missing was removed.
+pub fn records(value: Value) -> Option<(Vec<Record>, bool)> {
+    let mut values = list(value)?.into_iter();
+    let has_all = text(values.next()?)? == "1";
+    Some((read_records(values)?, has_all))
+}
+
+/// Reads the answer to an erasure.
+pub fn erased(value: Value) -> Option<Erased> {
+    let [versions, rest, entry, last] = texts(value)?;
+    let optional = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
+    let (rest, entry) = (optional(&rest)?, optional(&entry)?);
+    Some(Erased { versions: versions.parse().ok()?, rest, entry, last: last.parse().ok()? })
 }
 
 /// Reads how far a script has looked, if there was something to look at, and the records that it has found.
@@ -111,6 +123,27 @@ pub fn appended(first: &str, repetitions: &str) -> Option<Appended> {
     let repetitions = repetitions.collect::<Option<Vec<_>>>()?;
     let ascend = repetitions.is_sorted_by(|one, next| one.index < next.index);
     ascend.then_some(Appended { first: id_of(first)?, repetitions })
+}
+
+/// Reads what became of requests to insert records: nothing means that all were granted, as many as `all`, which are not more than
+/// a batch has.
+pub fn outcomes(first: &str, told: &str, all: usize) -> Option<Vec<InsertOutcome>> {
+    let mut ids = id_of(first)?..;
+    if told.is_empty() {
+        if all > MAX_BATCH_EVENTS {
+            return None;
+        }
+        return Some(ids.take(all).map(InsertOutcome::Stored).collect());
+    }
+    let outcome = |item: &str| match item.split_at_checked(1)? {
+        ("s", "") => ids.next().map(InsertOutcome::Stored),
+        ("r", id) => id_of(id).map(InsertOutcome::Repeated),
+        ("k", "") => Some(InsertOutcome::KeyReused),
+        ("c", "") => Some(InsertOutcome::Conflict(None)),
+        ("c", id) => id_of(id).map(|id| InsertOutcome::Conflict(Some(id))),
+        _ => None,
+    };
+    told.split(',').map(outcome).collect()
 }
 
 /// Reads revocations, whose times ascend. Those that this version does not understand have no text.
@@ -169,6 +202,7 @@ struct Fields {
     blob: Option<Vec<u8>>,
     repetitions: Vec<usize>,
     records: Option<usize>,
+    erased: Option<u64>,
 }
 
 impl Fields {
@@ -178,6 +212,7 @@ impl Fields {
             ("p", value) => self.previous = Some(text(value)?.parse().ok()?),
             ("w", value) => self.token = Some(text(value)?.into()),
             ("c", value) => self.control = Some(text(value)?),
+            ("i", value) => self.erased = Some(id(value)?),
             ("r", value) => self.records = Some(text(value)?.parse().ok()?),
             ("n", value) => self.count = Some(text(value)?.parse().ok()?),
             ("x", value) => self.repetitions = indices(&text(value)?)?,
@@ -196,6 +231,7 @@ impl Fields {
             }
             (Some("created" | "loaded"), _) => Some(Body::Marker),
             (Some("lost"), _) => Some(Body::Lost),
+            (Some("erased"), _) => self.erased.map(Body::Erased),
             (Some(other), _) => Some(Body::Unknown(format!("this version of Esker does not know {other:?}"))),
         }
     }
@@ -234,6 +270,8 @@ mod tests {
         assert_eq!(read[0].body, Body::Lost);
         let read = entries(stream("12-0", &["p", "9", "r", "3", "w", "token"])).unwrap();
         assert_eq!(read, [Entry { id: 12, previous: 9, token: "token".into(), body: Body::Records(3) }]);
+        let read = entries(stream("12-0", &["p", "9", "c", "erased", "i", "7", "w", "token"])).unwrap();
+        assert_eq!(read[0].body, Body::Erased(7));
         assert_eq!(entries(Value::Nil), Some(Vec::new()));
     }
 
@@ -250,6 +288,8 @@ mod tests {
             &["p", "1", "b", "blob", "w", "t"],
             &["p", "1", "n", "x", "b", "", "w", "t"],
             &["p", "1", "c", "?", "w", "t"],
+            &["p", "1", "c", "erased", "w", "t"],
+            &["p", "1", "c", "erased", "i", "0", "w", "t"],
             &["c", "lost", "w", "t"],
             &["p", "1", "n", "1", "b", "", "w", "t", "x", "y"],
             &["p", "1", "r", "1"],
@@ -286,6 +326,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn outcomes_of_inserts_are_read() {
+        use InsertOutcome::{Conflict, KeyReused, Repeated, Stored};
+        assert_eq!(outcomes("9", "", 2), Some(vec![Stored(9), Stored(10)]));
+        let mixed = vec![Conflict(None), Stored(9), Repeated(7), KeyReused, Conflict(Some(9)), Stored(10)];
+        assert_eq!(outcomes("9", "c,s,r7,k,c9,s", 6), Some(mixed));
+        for (first, told) in [
+            ("", "s"),
+            ("0", "s"),
+            ("9", "s,"),
+            ("9", "x"),
+            ("9", "r"),
+            ("9", "s1"),
+            ("9", "k1"),
+            ("9", "é"),
+            ("9", "c-"),
+        ] {
+            assert_eq!(outcomes(first, told, 1), None, "{first} {told}");
+        }
+    }
+
     fn bulks(texts: &[&str]) -> Value {
         Value::Array(texts.iter().map(|text| bulk(text)).collect())
     }
@@ -294,16 +355,16 @@ mod tests {
     fn records_are_read() {
         let record = |id, name: &str, data: &str| Record { id, name: name.into(), data: data.into() };
         let all = || vec![record(7, "a", "1"), record(9, "b", "")];
-        assert_eq!(records(bulks(&["7", "a", "1", "9", "b", ""])), Some(all()));
+        assert_eq!(records(bulks(&["1", "7", "a", "1", "9", "b", ""])), Some((all(), true)));
         assert_eq!(found(bulks(&["8", "7", "a", "1", "9", "b", ""])), Some((Some(8), all())));
-        assert_eq!((records(bulks(&[])), found(bulks(&[""]))), (Some(vec![]), Some((None, vec![]))));
+        assert_eq!((records(bulks(&["0"])), found(bulks(&[""]))), (Some((vec![], false)), Some((None, vec![]))));
         for malformed in [&["7"][..], &["7", "a"], &["x", "a", "1"], &["0", "a", "1"], &["7", "a", "1", "7", "a", "1"]]
         {
-            assert_eq!(records(bulks(malformed)), None, "{malformed:?}");
+            assert_eq!(records(bulks(&[&["1"], malformed].concat())), None, "{malformed:?}");
             assert_eq!(found(bulks(&[&["8"], malformed].concat())), None, "{malformed:?}");
         }
-        let binary = Value::Array(vec![bulk("7"), bulk("a"), Value::BulkString(vec![0xFF])]);
-        assert_eq!((records(binary), records(Value::Nil), found(Value::Nil)), (None, None, None));
+        let binary = Value::Array(vec![bulk("1"), bulk("7"), bulk("a"), Value::BulkString(vec![0xFF])]);
+        assert_eq!((records(binary), records(bulks(&[])), found(Value::Nil)), (None, None, None));
         assert_eq!((found(bulks(&[])), found(bulks(&["x"]))), (None, None));
     }
 

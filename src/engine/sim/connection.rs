@@ -1,8 +1,9 @@
 //! Connections to the log, each to the server that was the primary when it was made.
 
 use super::super::log::{
-    Append, Appended, Attach, Attached, Connect, Entry, Greeting, Hello, Insert, Log, LogError, OwnId, Peer, Pulse,
-    ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
+    Append, Appended, Attach, Attached, Connect, Entry, Erase, Erased, Greeting, Hello, Insert, Inserted, Log,
+    LogError, Mark, OwnId, Peer, Pulse, ReadRecords, Refusal, RemoveRecords, Revocations, Revoke, Revoked, Swept,
+    Version,
 };
 use super::super::settings::Retention;
 use super::faults::{Fault, Kind};
@@ -90,6 +91,10 @@ impl SimConnection {
 
     /// Reads records, this many at most, unless the server can't write.
     fn read_records<T>(&self, read: impl FnOnce(&Records, usize) -> T) -> Result<T, LogError> {
+        self.read_data(|data, limit| read(data.records(), limit))
+    }
+
+    fn read_data<T>(&self, read: impl FnOnce(&Data, usize) -> T) -> Result<T, LogError> {
         let mut state = self.log.lock();
         let limit = match self.fault(&mut state, Kind::Records)? {
             Some(Fault::LostRequest | Fault::LostAnswer | Fault::Late) => return Err(self.break_off(&mut state)),
@@ -100,7 +105,7 @@ impl SimConnection {
         let server = &state.servers[self.server];
         match server.role {
             Role::Demoted => Err(LogError::Refused(Refusal::NotWritable, "simulated".into())),
-            Role::Gone | Role::Primary => Ok(read(server.data.records(), limit)),
+            Role::Gone | Role::Primary => Ok(read(&server.data, limit)),
         }
     }
 
@@ -149,11 +154,11 @@ impl Log for SimConnection {
         self.write(Kind::Register, move |data, now, _| data.register(now, hello, subscribers))
     }
 
-    fn insert(&mut self, insert: &Insert<'_>) -> Result<u64, LogError> {
-        let records = insert.records.to_vec();
-        let Insert { hello, batch, floor, .. } = *insert;
+    fn insert(&mut self, insert: &Insert<'_>) -> Result<Inserted, LogError> {
+        let requests = insert.requests.to_vec();
+        let Insert { hello, batch, floor, keys, .. } = *insert;
         self.write(Kind::Insert, move |data, now, retention| {
-            data.insert(now, retention, &Insert { hello, batch, floor, records: &records })
+            data.insert(now, retention, &Insert { hello, batch, floor, requests: &requests, keys })
         })
     }
 
@@ -192,12 +197,30 @@ impl ReadRecords for SimConnection {
         self.read_records(|records, limit| records.range(first, last, limit))
     }
 
+    fn records_of(&mut self, first: u64, last: u64, entry: &Mark) -> Result<(Vec<Record>, bool), LogError> {
+        self.read_data(|data, limit| (data.records().range(first, last, limit), data.has(entry)))
+    }
+
     fn has_record(&mut self, id: u64) -> Result<bool, LogError> {
         self.read_records(|records, _| records.has(id))
     }
 
     fn versions(&mut self, name: &str, after: u64, limit: usize) -> Result<Vec<Version>, LogError> {
         self.read_records(|records, most| records.versions(name, after, limit.min(most)))
+    }
+}
+
+impl RemoveRecords for SimConnection {
+    fn erase(&mut self, erase: &Erase<'_>) -> Result<Erased, LogError> {
+        let Erase { hello, batch, floor, before, .. } = *erase;
+        let name = erase.name.to_owned();
+        self.write(Kind::Erase, move |data, now, _| {
+            data.erase(now, &Erase { hello, batch, floor, name: &name, before })
+        })
+    }
+
+    fn sweep(&mut self, hello: Hello) -> Result<Swept, LogError> {
+        self.write(Kind::Sweep, move |data, now, retention| data.sweep(now, retention, hello))
     }
 }
 

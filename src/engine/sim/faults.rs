@@ -25,6 +25,10 @@ pub enum Kind {
     Records,
     /// One of [`super::super::log::Revocations`].
     Revocations,
+    /// [`super::super::log::RemoveRecords::erase`].
+    Erase,
+    /// [`super::super::log::RemoveRecords::sweep`].
+    Sweep,
 }
 
 impl Kind {
@@ -83,7 +87,7 @@ impl Faults {
             (of(!is_read, self.late), Fault::Late),
             (of(kind != Kind::Read, self.not_writable), Fault::Refused(Refusal::NotWritable)),
             (of(is_append, self.out_of_memory), Fault::Refused(Refusal::Memory)),
-            (of(is_append, self.unproven), Fault::Unproven),
+            (of(is_append || kind == Kind::Erase, self.unproven), Fault::Unproven),
             (of(is_read, self.short), Fault::Short(rng.usize(0..3))),
         ];
         let mut drawn = rng.u16(0..1000);

@@ -6,12 +6,14 @@
 //! connection  what a broker uses: connections, each to one server
 //! server      what a server holds, and what each request does to it
 //! records     the records on a server
+//! inserts     which requests to insert records are granted
 //! ```
 //! There is one primary at a time. A failover makes a new one from what a replica had; the old server may stay for those
 //! that are connected to it.
 
 mod connection;
 mod faults;
+mod inserts;
 mod records;
 mod revocations;
 mod server;
@@ -30,6 +32,7 @@ pub use faults::{Fault, Faults, Kind};
 use server::Data;
 
 use crate::records::Record;
+use crate::records::retention::Retention as VersionRetention;
 
 /// The number of earlier states that a failover can choose from.
 const MAX_EARLIER: usize = 64;
@@ -147,6 +150,11 @@ impl SimLog {
     /// Sets the format of the log, as the version of Esker that creates it and an operator do.
     pub fn set_format(&self, format: u32) {
         self.lock().primary().data.set_format(format);
+    }
+
+    /// Sets which versions of records all brokers keep from now on, as if they had been restarted.
+    pub fn keep_versions(&self, versions: VersionRetention) {
+        self.lock().retention.versions = versions;
     }
 
     /// Sets how often faults happen.
@@ -273,6 +281,16 @@ impl SimLog {
         self.lock().inserted.clone()
     }
 
+    /// Returns the records that were removed, not lost.
+    pub fn removed(&self) -> Vec<Arc<Record>> {
+        self.lock().primary().data.records().removed().to_vec()
+    }
+
+    /// Returns the id of the newest erasure of a newest record; 0 if there was none.
+    pub fn erased(&self) -> u64 {
+        self.lock().primary().data.erased()
+    }
+
     /// Returns the newest id.
     pub fn last(&self) -> u64 {
         self.lock().primary().data.last()
@@ -321,7 +339,7 @@ impl State {
         let is_replaced = server < primary;
         let server = &mut self.servers[server];
         let now = self.micros.saturating_add_signed(server.ahead);
-        if !matches!(kind, Kind::Pulse | Kind::Register) {
+        if !matches!(kind, Kind::Pulse | Kind::Register | Kind::Sweep) {
             server.earlier.push_back(server.data.clone());
             let surplus = server.earlier.len().saturating_sub(MAX_EARLIER);
             server.earlier.drain(..surplus);
@@ -334,9 +352,9 @@ impl State {
         if is_replaced {
             self.lost.extend(new.iter().cloned());
         }
-        let records = server.data.records().after(last);
+        let records = server.data.records().inserted_after(last);
         if let Some(entry) = new.first().filter(|_| !records.is_empty()) {
-            self.inserted.push((Arc::clone(entry), records.to_vec()));
+            self.inserted.push((Arc::clone(entry), records));
         }
         self.written.extend(new);
         result

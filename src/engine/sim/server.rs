@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::super::log::{
-    Append, Appended, Attach, Attached, Body, Entry, From, Greeting, Hello, Insert, LogError, Mark, Peer, Pulse,
-    RECORDS_COST, Refusal, Repetition, Revoke,
+    Append, Appended, Attach, Attached, Body, ERASED_AT_ONCE, Entry, Erase, Erased, From, Greeting, Hello, Insert,
+    Inserted, LastBatch, LogError, Mark, PRUNED_BEYOND_THE_COUNT, PRUNED_OF_A_NAME, Peer, Pulse, RECORDS_COST,
+    REMOVED_BYTES, Refusal, Repetition, Revoke, SWEPT_NAMES, SWEPT_VERSIONS, Swept,
 };
 use super::super::settings::Retention;
-use super::super::{FORMAT, RECORDS_FORMAT};
-use super::records::{self, Records};
+use super::super::{FORMAT, RECORDS_FORMAT, REMOVAL_FORMAT};
+use super::inserts::{self, Keys};
+use super::records::{self, Limits, Records};
 use super::revocations::Revocations;
+use crate::records::NewRecord;
 
 /// The maximum number of entries that an append trims.
 const MAX_TRIMMED: usize = 4;
@@ -34,6 +37,7 @@ pub(super) struct Data {
     /// By topic and publisher's id.
     own_ids: BTreeMap<Arc<str>, OwnIdOwner>,
     records: Records,
+    keys: Keys,
     revocations: Revocations,
     /// By broker, with the time until which each is known.
     peers: BTreeMap<u64, (u64, Peer)>,
@@ -49,18 +53,20 @@ struct Meta {
     /// The id of the newest entry that says that others are lost.
     lost: u64,
     bytes: u64,
+    /// The id of the newest entry that says that the newest version of a name was erased.
+    erased: u64,
 }
 
 impl Default for Meta {
     fn default() -> Self {
-        Self { format: FORMAT, last: 0, era: 0, lost: 0, bytes: 0 }
+        Self { format: FORMAT, last: 0, era: 0, lost: 0, bytes: 0, erased: 0 }
     }
 }
 
 #[derive(Clone, Debug)]
 struct Session {
     session: u64,
-    last_batch: Option<(u64, Appended)>,
+    last_batch: Option<(u64, LastBatch)>,
     expires: u64,
 }
 
@@ -110,39 +116,103 @@ impl Data {
             let repetitions = appended.repetitions.iter().map(|repetition| repetition.index).collect();
             let body = Body::Events { count: append.events, blob: append.blob.to_vec(), repetitions };
             self.push(first, first + append.events as u64 - 1, &append.token(), body);
-            self.session(now, append.hello)?.last_batch = Some((append.batch, appended.clone()));
+            self.session(now, append.hello)?.last_batch = Some((append.batch, LastBatch::Events(appended.clone())));
             self.trim(now, retention);
         }
         Ok(appended)
     }
 
     /// See [`super::super::log::Log::insert`].
-    pub fn insert(&mut self, now: u64, retention: &Retention, insert: &Insert<'_>) -> Result<u64, LogError> {
+    pub fn insert(&mut self, now: u64, retention: &Retention, insert: &Insert<'_>) -> Result<Inserted, LogError> {
         self.session(now, insert.hello)?;
-        self.check_records(retention, insert)?;
+        self.check_format(insert)?;
         let first = self.next_id(now, insert.floor).max(self.records.newest_id() + 1);
-        let count = insert.records.len();
-        self.records.push(first, insert.records);
+        let judged = inserts::judge(now, first, insert, &self.records, &self.keys);
+        self.check_room(retention, &judged.granted)?;
+        self.session(now, insert.hello)?.expires = now + SESSION_MICROS;
+        let (count, outcomes) = (judged.granted.len(), judged.outcomes.clone());
+        if count == 0 {
+            return Ok(Inserted { outcomes, forgotten: 0 });
+        }
+        self.records.push(first, &judged.granted);
+        self.prune(now, retention, &judged.granted);
         self.push(first, first + count as u64 - 1, &insert.token(), Body::Records(count));
         self.trim(now, retention);
-        let session = self.session(now, insert.hello)?;
-        session.expires = now + SESSION_MICROS;
-        session.last_batch = Some((insert.batch, Appended { first, repetitions: Vec::new() }));
-        Ok(first)
+        self.session(now, insert.hello)?.last_batch = Some((insert.batch, LastBatch::Inserts(outcomes.clone())));
+        let forgotten = self.keys.remember(now, judged, insert.keys);
+        Ok(Inserted { outcomes, forgotten })
     }
 
-    /// Returns whether there is a log which may have these records, too.
-    fn check_records(&self, retention: &Retention, insert: &Insert<'_>) -> Result<(), LogError> {
+    /// Fails unless there is a log which may have records.
+    fn check_format(&self, insert: &Insert<'_>) -> Result<(), LogError> {
         let refused = |refusal, why: &str| Err(LogError::Refused(refusal, why.into()));
         match self.meta {
-            _ if insert.records.is_empty() => refused(Refusal::Records, "there are none"),
+            _ if insert.requests.is_empty() => refused(Refusal::Records, "there are none"),
             None => refused(Refusal::NotWritable, "the log does not exist"),
             Some(meta) if meta.format < RECORDS_FORMAT => refused(Refusal::Records, "the log's format is too old"),
-            Some(_) if self.records.bytes() + records::cost(insert.records) > retention.record_bytes => {
-                refused(Refusal::Records, "the records have reached their limit")
-            }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Fails if there is no room for these records.
+    fn check_room(&self, retention: &Retention, granted: &[NewRecord]) -> Result<(), LogError> {
+        if !granted.is_empty() && self.records.bytes() + records::cost(granted) > retention.record_bytes {
+            return Err(LogError::Refused(Refusal::Records, "the records have reached their limit".into()));
+        }
+        Ok(())
+    }
+
+    /// Removes versions of the names that were inserted.
+    fn prune(&mut self, now: u64, retention: &Retention, inserted: &[NewRecord]) {
+        let Some(limits) = version_limits(now, retention).filter(|_| self.can_remove()) else { return };
+        let mut left = inserted.len() + PRUNED_BEYOND_THE_COUNT;
+        let mut bytes = 0;
+        for record in inserted {
+            let count = left.min(PRUNED_OF_A_NAME);
+            let removed = self.records.prune(&record.name, Limits { count, ..limits });
+            (left, bytes) = (left - removed.versions, bytes + removed.bytes);
+            if bytes >= REMOVED_BYTES {
+                break;
+            }
+        }
+    }
+
+    fn can_remove(&self) -> bool {
+        self.meta.is_some_and(|meta| meta.format >= REMOVAL_FORMAT)
+    }
+
+    /// See [`super::super::log::RemoveRecords::erase`].
+    pub fn erase(&mut self, now: u64, erase: &Erase<'_>) -> Result<Erased, LogError> {
+        self.session(now, erase.hello)?;
+        if self.meta.is_none() {
+            return Err(LogError::Refused(Refusal::NotWritable, "the log does not exist".into()));
+        }
+        if !self.can_remove() {
+            return Err(LogError::Refused(Refusal::Records, "the log's format is too old".into()));
+        }
+        self.session(now, erase.hello)?.expires = now + SESSION_MICROS;
+        let before = erase.before.or(self.records.ids(erase.name).last().map(|id| id + 1)).unwrap_or(0);
+        let id = self.next_id(now, erase.floor).max(self.records.newest_id() + 1);
+        let (versions, newest) = self.records.erase(erase.name, before, ERASED_AT_ONCE);
+        if let Some(newest) = newest {
+            self.push(id, id, &erase.token(), Body::Erased(newest));
+            self.meta.get_or_insert_default().erased = id;
+        }
+        let rest = self.records.ids(erase.name).first().is_some_and(|id| *id < before).then_some(before);
+        Ok(Erased { versions: versions as u64, rest, entry: newest.map(|_| id), last: self.last() })
+    }
+
+    /// See [`super::super::log::RemoveRecords::sweep`].
+    pub fn sweep(&mut self, now: u64, retention: &Retention, hello: Hello) -> Result<Swept, LogError> {
+        let Some(limits) = version_limits(now, retention) else {
+            return Ok(Swept { versions: 0, is_cut_short: false });
+        };
+        self.session(now, hello)?;
+        if !self.can_remove() {
+            return Err(LogError::Refused(Refusal::Records, "the log's format is too old".into()));
+        }
+        let (removed, is_cut_short) = self.records.sweep(SWEPT_NAMES, Limits { count: SWEPT_VERSIONS, ..limits });
+        Ok(Swept { versions: removed.versions as u64, is_cut_short })
     }
 
     /// See [`super::super::log::Revocations::revoke`].
@@ -176,7 +246,9 @@ impl Data {
             self.set_format(format);
         }
         let format = self.meta.map_or(FORMAT, |meta| meta.format);
-        Attached { pulse: self.pulse_at(now), from, format }
+        let erased = self.erased();
+        let has_read = attach.read.as_ref().is_some_and(|mark| self.has(mark));
+        Attached { pulse: self.pulse_at(now), from, format, erased, has_read }
     }
 
     fn place(&mut self, now: u64, attach: &Attach, token: &str) -> From {
@@ -233,6 +305,11 @@ impl Data {
         std::mem::take(&mut self.trimmed)
     }
 
+    /// Returns the id of the newest erasure of a newest record; 0 if there was none.
+    pub fn erased(&self) -> u64 {
+        self.meta.map_or(0, |meta| meta.erased)
+    }
+
     /// Returns the newest id.
     pub fn last(&self) -> u64 {
         self.meta.map_or(0, |meta| meta.last)
@@ -253,7 +330,8 @@ impl Data {
         now.max(self.last() + 1).max(floor + 1)
     }
 
-    fn has(&self, mark: &Mark) -> bool {
+    /// Returns whether there is an entry.
+    pub fn has(&self, mark: &Mark) -> bool {
         let found = self.entries.binary_search_by_key(&mark.entry, |entry| entry.id);
         found.is_ok_and(|index| self.entries[index].token == mark.token)
     }
@@ -301,10 +379,18 @@ impl Data {
     }
 }
 
+/// Returns which versions the retention does not keep; `None` if it keeps all.
+fn version_limits(now: u64, retention: &Retention) -> Option<Limits> {
+    let versions = retention.versions;
+    let most = versions.versions.map_or(usize::MAX, |most| most.get() as usize);
+    let before = versions.age.map_or(0, |age| now.saturating_sub(age.as_micros() as u64));
+    versions.is_limited().then_some(Limits { most, before, count: usize::MAX })
+}
+
 fn bytes(body: &Body) -> u64 {
     match body {
         Body::Events { blob, .. } => blob.len() as u64,
         Body::Records(_) => RECORDS_COST,
-        Body::Marker | Body::Lost | Body::Unknown(_) => 0,
+        Body::Marker | Body::Lost | Body::Erased(_) | Body::Unknown(_) => 0,
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::blob::{Blob, Part};
 use super::super::log::{
-    Append, Appended, Attach, Attached, Body, Connect, Entry, From, Hello, Log, LogError, Mark, OwnId, RECORDS_COST,
-    Refusal, Repetition,
+    Append, Appended, Attach, Attached, Body, Connect, Entry, From, Hello, LastBatch, Log, LogError, Mark, OwnId,
+    RECORDS_COST, Refusal, Repetition,
 };
 use super::*;
 
@@ -14,7 +14,8 @@ const BEGIN: u64 = 1_770_000_000_000_000;
 const CREATED: u64 = BEGIN - 1;
 const HELLO: Hello = Hello { broker: 1, session: 11 };
 const OTHER: Hello = Hello { broker: 2, session: 21 };
-const RETENTION: Retention = Retention { age: Duration::from_secs(600), bytes: 1 << 20, record_bytes: 1 << 20 };
+const RETENTION: Retention =
+    Retention { age: Duration::from_secs(600), bytes: 1 << 20, record_bytes: 1 << 20, versions: VersionRetention::ALL };
 
 struct Bench {
     log: SimLog,
@@ -143,7 +144,7 @@ fn a_new_session_fences_the_one_before_and_learns_its_last_batch() {
     bench.append(&mut other, OTHER, &[None]).result.unwrap();
     let newer = Hello { session: 12, ..HELLO };
     let greeting = bench.connect(1).hello(newer).unwrap();
-    assert_eq!(greeting.last_batch, Some((sent.batch, sent.result.unwrap())));
+    assert_eq!(greeting.last_batch, Some((sent.batch, LastBatch::Events(sent.result.unwrap()))));
     assert_eq!(greeting.pulse.last, BEGIN + 1);
     assert_eq!(bench.append(&mut old, HELLO, &[None]).result, Err(LogError::Fenced));
     assert_eq!(old.pulse(HELLO), Err(LogError::Fenced));
@@ -223,7 +224,9 @@ fn a_lost_suffix_is_told_once_by_the_first_broker_that_notices() {
     assert_eq!(bench.log.lost().iter().map(|entry| entry.id).collect::<Vec<_>>(), [read.first(), appended.first()]);
     assert!(matches!(connection.read(CREATED), Err(LogError::Broken(_))));
     let mut connection = bench.connect(1);
-    assert_eq!(attach(&mut connection, kept.mark(), None, 0), attach(&mut connection, None, kept.mark(), 0));
+    let [by_read, by_appended] =
+        [(kept.mark(), None), (None, kept.mark())].map(|(read, appended)| attach(&mut connection, read, appended, 0));
+    assert_eq!((by_read.from, by_read.pulse), (by_appended.from, by_appended.pulse));
     let told = attach(&mut connection, kept.mark(), appended.mark(), appended.first());
     let From::Loss(id) = told.from else { panic!("{told:?}") };
     assert_eq!((id, told.pulse.era, told.pulse.last), (appended.first() + 1, 1, id));

@@ -1,18 +1,19 @@
 //! Reads the log and hands its events to the hub, in order and each once. After an interruption it goes on where it was, or
 //! finds out that the log no longer has what it has read.
 
+mod events;
 mod records;
 
 use std::collections::VecDeque;
 
 use super::backoff::Backoff;
-use super::blob;
 use super::handle::Engine;
 use super::log::{Attach, Body, Connect, Entry, From, Log, LogError, Mark, Pulse};
 use super::state::Side;
 use super::{Follow, LogEvent};
 use crate::records::Record;
-use records::{Fetched, Load, Loaded, last_record};
+use events::events;
+use records::{Fetched, Found, Load, Loaded, last_record};
 
 /// How often the tail makes sure that the log still has what was read, in milliseconds. Without it, a connection to a server
 /// that has become a replica would go on reading and not notice a loss.
@@ -53,6 +54,10 @@ pub struct Tail<C: Connect, F: Follow> {
     newest: u64,
     /// The newest id when reading all records last began. They are without those that were lost before.
     loaded_at: u64,
+    /// The newest erasure that the hub knows of. Those up to it are applied, or were when all records were read.
+    erased: u64,
+    /// The newest erasure of the log when the connection was last checked, and whether the log had the entry read last.
+    found: Found,
     /// The format of the log, once it is known.
     format: Option<u32>,
     /// When to make sure that the log still has what was read; `None` before that has been done over this connection.
@@ -87,6 +92,8 @@ impl<C: Connect, F: Follow> Tail<C, F> {
             newest_record: None,
             newest: 0,
             loaded_at: 0,
+            erased: 0,
+            found: Found::default(),
             format: None,
             verify_at: None,
             started,
@@ -198,40 +205,33 @@ impl<C: Connect, F: Follow> Tail<C, F> {
         } else if !self.follows(&entry) {
             return self.find_missing(entry.id);
         }
-        let mark = Mark { entry: entry.id, token: entry.token };
-        match entry.body {
-            Body::Unknown(why) => self.stop(entry.id, &why),
+        self.begin_body(Mark { entry: entry.id, token: entry.token }, entry.body);
+    }
+
+    /// Applies what an entry contains, or puts it where [`Tail::apply`] finds it.
+    fn begin_body(&mut self, mark: Mark, body: Body) {
+        let id = mark.entry;
+        match body {
+            Body::Unknown(why) => self.stop(id, &why),
             Body::Marker => {
-                self.follow.pass(entry.id);
-                self.pass(mark, entry.id);
+                self.follow.pass(id);
+                self.pass(mark, id);
                 // It may say that records were loaded, which no entry refers to.
                 self.load.get_or_insert(Load::Newer);
             }
-            Body::Records(count) => {
-                let last = entry.id.saturating_add((count as u64).saturating_sub(1));
-                self.records = self.fetched.take_through(last);
-                self.records.retain(|record| record.id > self.records_through);
-                self.records_through = self.records_through.max(last);
-                self.note_newest(self.records.back().cloned());
-                self.follow.pass(last);
-                self.applying = Some((mark, last));
+            Body::Records(count) => self.begin_records(mark, count),
+            Body::Erased(record) => {
+                self.follow.pass(id);
+                self.erase(record, id);
+                self.pass(mark, id);
             }
-            Body::Lost => {
-                self.engine.shared.tail.losses.add(1);
-                log::warn!("the engine has lost events that a broker had seen; all streams get a gap event");
-                self.engine.shared.forget_appended(entry.id);
-                self.lose_through(entry.id);
-                self.pass(mark, entry.id);
-                if entry.id > self.loaded_at {
-                    self.load = Some(Load::All(Loaded::default()));
-                }
-            }
-            Body::Events { count, blob, repetitions } => match events(entry.id, count, &blob, &repetitions) {
+            Body::Lost => self.begin_loss(mark),
+            Body::Events { count, blob, repetitions } => match events(id, count, &blob, &repetitions) {
                 Ok((events, last)) => {
                     self.events = events;
                     self.applying = Some((mark, last));
                 }
-                Err(why) => self.stop(entry.id, &why),
+                Err(why) => self.stop(id, &why),
             },
         }
     }
@@ -294,6 +294,7 @@ impl<C: Connect, F: Follow> Tail<C, F> {
                 shared.set_subscribers(self.follow.subscribers());
                 self.newest = attached.pulse.last;
                 self.format = Some(attached.format);
+                self.found = Found { erased: attached.erased, has_read: attached.has_read };
                 self.note_attached(attached.pulse);
                 self.go_on(attached.from, request.appended.as_ref());
             }
@@ -390,21 +391,4 @@ impl<C: Connect, F: Follow> Tail<C, F> {
     fn millis(&self) -> u64 {
         self.engine.clock.now().millis
     }
-}
-
-/// Returns the events of an entry that are to be delivered, and the id of its last one.
-fn events(first: u64, count: usize, blob: &[u8], repetitions: &[usize]) -> Result<(VecDeque<LogEvent>, u64), String> {
-    let events = blob::read(blob).map_err(|error| error.to_string())?;
-    if events.len() != count || count == 0 {
-        return Err(format!("it has {} events instead of {count}", events.len()));
-    }
-    let last = first.checked_add(count as u64 - 1).ok_or("its ids are too large")?;
-    let is_new = |index: &usize| repetitions.binary_search(index).is_err();
-    let events = events.iter().enumerate().filter(|(index, _)| is_new(index)).map(|(index, event)| LogEvent {
-        id: first + index as u64,
-        topic: event.topic.into(),
-        own_id: event.own_id.map(Into::into),
-        lines: event.lines.into(),
-    });
-    Ok((events.collect(), last))
 }

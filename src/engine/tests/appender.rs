@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::engine::blob::Part;
 use crate::engine::log::{
-    Append, Appended, Attach, Attached, Connect, Entry, From, Greeting, Hello, Insert, Log, LogError, Peer, Pulse,
-    ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
+    Append, Appended, Attach, Attached, Connect, Entry, Erase, Erased, From, Greeting, Hello, Insert, Inserted,
+    LastBatch, Log, LogError, Peer, Pulse, ReadRecords, Refusal, RemoveRecords, Revocations, Revoke, Revoked, Swept,
+    Version,
 };
 use crate::engine::{Appender, Engine, EngineError, FORMAT, Sequenced};
 use crate::records::Record;
@@ -36,7 +37,9 @@ impl Connect for Scripted {
 
 impl Log for Scripted {
     fn hello(&mut self, _: Hello) -> Result<Greeting, LogError> {
-        Ok(Greeting { pulse: PULSE, last_batch: self.0.lock().unwrap().greetings.pop_front().unwrap() })
+        let last_batch = self.0.lock().unwrap().greetings.pop_front().unwrap();
+        let last_batch = last_batch.map(|(number, appended)| (number, LastBatch::Events(appended)));
+        Ok(Greeting { pulse: PULSE, last_batch })
     }
 
     fn append(&mut self, _: &Append<'_>) -> Result<Appended, LogError> {
@@ -55,12 +58,12 @@ impl Log for Scripted {
         Ok(Vec::new())
     }
 
-    fn insert(&mut self, _: &Insert<'_>) -> Result<u64, LogError> {
-        self.0.lock().unwrap().appends.pop_front().unwrap().map(|appended| appended.first)
+    fn insert(&mut self, _: &Insert<'_>) -> Result<Inserted, LogError> {
+        unreachable!()
     }
 
     fn attach(&mut self, _: &Attach) -> Result<Attached, LogError> {
-        Ok(Attached { pulse: PULSE, from: From::Next, format: FORMAT })
+        Ok(Attached { pulse: PULSE, from: From::Next, format: FORMAT, erased: 0, has_read: false })
     }
 
     fn read(&mut self, _: u64) -> Result<Vec<Entry>, LogError> {
@@ -69,6 +72,16 @@ impl Log for Scripted {
 }
 
 /// No record is ever read.
+impl RemoveRecords for Scripted {
+    fn erase(&mut self, _: &Erase<'_>) -> Result<Erased, LogError> {
+        unreachable!()
+    }
+
+    fn sweep(&mut self, _: Hello) -> Result<Swept, LogError> {
+        Ok(Swept { versions: 0, is_cut_short: false })
+    }
+}
+
 impl Revocations for Scripted {
     fn revoke(&mut self, _: &Revoke<'_>) -> Result<u64, LogError> {
         unreachable!()

@@ -7,6 +7,7 @@ use crate::engine::handle::{EngineError, Sequenced};
 use crate::engine::queue::{Barrier, Insert, MAX_WAIT_MILLIS, Publish, Queue, Requests};
 use crate::engine::state::Shared;
 use crate::records::NewRecord;
+use crate::records::insert::InsertOutcome;
 
 fn queue() -> Queue {
     Queue::new(Arc::new(Shared::default()))
@@ -20,10 +21,11 @@ fn push(queue: &Queue, bytes: usize, queued: u64) -> Receiver<Result<Sequenced, 
     result
 }
 
-fn push_insert(queue: &Queue, queued: u64) -> Receiver<Result<u64, EngineError>> {
+fn push_insert(queue: &Queue, queued: u64) -> Receiver<Result<InsertOutcome, EngineError>> {
     let (sender, result) = channel();
     let record = NewRecord { name: "user".into(), data: "1".into() };
-    queue.insert(Insert { record, queued, done: Box::new(move |result| sender.send(result).unwrap()) });
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    queue.insert(Insert { request: record.into(), queued, done });
     result
 }
 

@@ -10,6 +10,7 @@ use crate::engine::queue::MAX_WAIT_MILLIS;
 use crate::engine::settings::Retention;
 use crate::engine::sim::{Fault, Kind, OldServer, SimConnect, SimLog};
 use crate::engine::{Appender, Engine, EngineError};
+use crate::records::retention::Retention as VersionRetention;
 
 /// The log's time at the start, in seconds.
 const SECOND: u64 = 1_800_000_000;
@@ -28,7 +29,12 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
-        let retention = Retention { age: Duration::from_secs(3600), bytes: 1 << 20, record_bytes: 1 << 20 };
+        let retention = Retention {
+            age: Duration::from_secs(3600),
+            bytes: 1 << 20,
+            record_bytes: 1 << 20,
+            versions: VersionRetention::ALL,
+        };
         let log = SimLog::new(1, SECOND * 1_000_000, retention);
         let time = Arc::new(ManualClock::default());
         let start = |number: u64| {

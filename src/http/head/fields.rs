@@ -1,6 +1,6 @@
 //! The header fields that this server uses, collected in one pass, and what they say about the connection and the body.
 
-use super::{BodyFraming, BrowserFields, CredentialFields};
+use super::{BodyFraming, BrowserFields, ConditionFields, CredentialFields};
 use crate::http::cookie;
 use crate::http::problem::Problem;
 use crate::http::target::is_host;
@@ -26,6 +26,7 @@ pub(super) struct Fields<'a> {
     pub(super) content_coding: Option<&'a str>,
     pub(super) credentials: CredentialFields<'a>,
     pub(super) last_event_id: Option<&'a [u8]>,
+    pub(super) conditions: ConditionFields<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -64,9 +65,21 @@ impl<'a> Fields<'a> {
             13 if is("authorization") => self.set_authorization(header.value)?,
             6 if is("cookie") => self.add_cookies(header.value),
             13 if is("last-event-id") => self.last_event_id = Some(header.value),
+            8 | 13 | 15 => self.add_condition(header),
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_condition(&mut self, header: &httparse::Header<'a>) {
+        let ConditionFields { if_match, if_none_match, idempotency_key, repeated } = &mut self.conditions;
+        let fields = [("If-Match", if_match), ("If-None-Match", if_none_match), ("Idempotency-Key", idempotency_key)];
+        let named = fields.into_iter().find(|(name, _)| header.name.eq_ignore_ascii_case(name));
+        if let Some((name, field)) = named
+            && field.replace(header.value).is_some()
+        {
+            *repeated = Some(name);
+        }
     }
 
     fn add_cookies(&mut self, value: &'a [u8]) {

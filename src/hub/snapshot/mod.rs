@@ -68,7 +68,7 @@ impl Hub {
             topics: Vec::with_capacity(state.feeds.count()),
             events: Vec::with_capacity(state.feeds.events()),
         };
-        state.names.values().for_each(|&slot| snapshot.add_topic(&state, slot));
+        state.index.slots().for_each(|slot| snapshot.add_topic(&state, slot));
         drop(state);
         snapshot.events.sort_unstable_by_key(|(_, frame)| frame.id());
         Some(snapshot)
@@ -97,8 +97,8 @@ impl Hub {
     /// Retains an event again. `evicted` is what was evicted from its topic, if this is the topic's first event.
     fn restore_event(&self, state: &mut State, name: &TopicName, evicted: Option<Evicted>, frame: Arc<Frame>) {
         let is_full = state.feeds.count() >= self.limits.topics;
-        let slot = match (state.names.get(name), evicted) {
-            (Some(&slot), _) => slot,
+        let slot = match (state.slot(name), evicted) {
+            (Some(slot), _) => slot,
             (None, Some(evicted)) if !is_full => state.open_after(name, evicted, self.outboxes.len()),
             (None, None) if !is_full => state.open(name, self.outboxes.len()),
             (None, evicted) => {

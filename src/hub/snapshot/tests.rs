@@ -61,7 +61,7 @@ fn judge(hub: &Hub, topics: &[usize], position: &str) -> (Option<Gap>, Vec<Vec<u
     hub.abandon(0, &joined);
     assert!(joined.cursor <= joined.newest, "it gets every later event");
     let state = hub.lock();
-    let feeds = names.iter().filter_map(|name| state.names.get(name)).map(|&slot| state.feeds.get(slot));
+    let feeds = names.iter().filter_map(|name| state.slot(name)).map(|slot| state.feeds.get(slot));
     let frames = feeds.flat_map(|feed| feed.window.after(joined.cursor));
     (joined.gap, frames.map(|frame| frame.wire(Framing::Chunked).to_vec()).collect())
 }

@@ -141,8 +141,8 @@ impl Brokers {
             match entry {
                 Entry::Loss(id) => panic!("events after {text} are lost through {id}, but there is no gap"),
                 Entry::Event { id, topic, .. } if topics.contains(topic) => {
-                    let slot = state.names.get(&name(TOPICS[*topic]));
-                    let is_retained = slot.is_some_and(|&slot| state.feeds.get(slot).window.contains(*id));
+                    let slot = state.slot(&name(TOPICS[*topic]));
+                    let is_retained = slot.is_some_and(|slot| state.feeds.get(slot).window.contains(*id));
                     assert!(is_retained, "{id} after {text} is missing without a gap");
                 }
                 Entry::Event { .. } | Entry::Pass(_) => {}

@@ -130,7 +130,7 @@ fn an_id_that_the_log_has_again_means_the_earliest_retained_event() {
     apply(&hub, [event("topicone1", 3, Some("b"))]);
     assert_eq!(cursor(&hub, &["topicone1"], "a"), None, "the first was evicted");
     apply(&hub, [event("topicone1", 4, Some("a")), event("topicone1", 5, Some("c"))]);
-    let retained = || hub.lock().feeds.get(0).meta.publisher_ids.get("a").copied();
+    let retained = || hub.lock().feeds.get(0).meta.publisher_ids.get("a");
     assert_eq!(retained(), Some(OLDEST + 4), "the eviction of the second leaves the third");
     apply(&hub, [event("topicone1", 6, None)]);
     assert_eq!((retained(), cursor(&hub, &["topicone1"], "a")), (None, None));

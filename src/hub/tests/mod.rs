@@ -8,6 +8,7 @@ mod records;
 mod status;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::inbox::MAX_IN_FLIGHT_EVENTS;
 use super::*;
@@ -68,7 +69,7 @@ fn history_bytes_bound_all_topics_together_overhead_included() {
     assert!(counts.history_events * 2 * 100 < limits.bytes && counts.history_events > 100, "{counts:?}");
     assert_eq!(counts.topics, counts.history_events, "the oldest events of all topics were evicted");
     let oldest_left = EVENTS - counts.history_events as u64;
-    assert!(hub.lock().names.contains_key(&name(&format!("topic{:06}", oldest_left % 1000))));
+    assert!(hub.lock().slot(&name(&format!("topic{:06}", oldest_left % 1000))).is_some());
 }
 
 #[test]
@@ -114,8 +115,8 @@ fn beyond_the_bound_of_tombstones_a_gap_may_be_unnecessary() {
     }
     while hub.expire(10_000_000) {}
     let state = hub.lock();
-    assert_eq!((state.tombstones.len(), state.names.len(), state.feeds.count()), (tombstones::MAX, 0, 0));
-    assert!(state.names.capacity() < 1000, "capacity for {} names", state.names.capacity());
+    assert_eq!((state.tombstones.len(), state.index.slots().count(), state.feeds.count()), (tombstones::MAX, 0, 0));
+    assert!(state.index.capacity() < 1000, "capacity for {} topics", state.index.capacity());
     drop(state);
     assert_eq!(gap_after(&hub, "topicquiet", "1008"), Some(Gap { oldest: None }));
     assert_eq!(gap_after(&hub, "topicquiet", "1009"), None);
@@ -205,7 +206,7 @@ fn publishes_are_refused_while_ids_would_run_too_far_ahead_of_the_clock() {
 }
 
 fn records(first: u64, count: usize) -> Vec<Arc<Frame>> {
-    (first..).take(count).map(|id| crate::sse::record_frame(&Arc::from("user"), "1", id)).collect()
+    (first..).take(count).map(|id| crate::sse::record_frame(&crate::records::Record::shared("user", "1", id))).collect()
 }
 
 #[test]

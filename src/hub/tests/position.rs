@@ -61,8 +61,8 @@ impl Rig {
     /// Returns the ids that a topic retains.
     fn retained(&self, topic: usize) -> Vec<u64> {
         let state = self.hub.lock();
-        let slot = state.names.get(&name(topic));
-        slot.map_or(Vec::new(), |&slot| state.feeds.get(slot).window.frames().map(|frame| frame.id()).collect())
+        let slot = state.slot(&name(topic));
+        slot.map_or(Vec::new(), |slot| state.feeds.get(slot).window.frames().map(|frame| frame.id()).collect())
     }
 }
 

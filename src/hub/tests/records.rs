@@ -3,26 +3,29 @@
 use super::log::following;
 use super::*;
 use crate::hub::apply::APPLY_SLICE;
-use crate::sse::record_frame;
+use crate::hub::records::latest::cost;
+use crate::hub::records::slice::MAX_RECORDS;
+use crate::records::Record;
+use crate::sse::{Framing, record_frame};
 
-fn record(name: &str, id: u64) -> Arc<Frame> {
-    record_frame(&Arc::from(name), "1", id)
+fn record(name: &str, id: u64) -> Arc<Record> {
+    Record::shared(name, "1", id)
 }
 
 /// Applies a record of each id, all of one name.
 fn apply(hub: &Hub, ids: impl IntoIterator<Item = u64>) {
-    let mut frames = ids.into_iter().map(|id| record("user", id)).collect();
+    let mut frames = ids.into_iter().map(|id| frame("user", id)).collect();
     hub.apply_records(&mut frames);
     assert!(frames.is_empty(), "there is room");
 }
 
-fn ids(frames: &[Arc<Frame>]) -> Vec<u64> {
-    frames.iter().map(|frame| frame.id()).collect()
+fn frame(name: &str, id: u64) -> Arc<Frame> {
+    record_frame(&record(name, id))
 }
 
 /// Returns the ids of the newest records.
 fn newest(hub: &Hub) -> Vec<u64> {
-    hub.lock().records.latest.frames().map(|frame| frame.id()).collect()
+    hub.lock().records.latest.after(0).map(|record| record.id).collect()
 }
 
 #[test]
@@ -50,7 +53,7 @@ fn applying_records_stops_while_a_worker_with_a_replica_has_too_much_in_flight()
     let (hub, mut inbox) = following(HubLimits { events_per_topic: 100_000, bytes: 1 << 30, ..LIMITS });
     hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
     let total = 2 * MAX_IN_FLIGHT_EVENTS as u64 + 7;
-    let mut frames: VecDeque<_> = (1..=total).map(|id| record("user", id)).collect();
+    let mut frames: VecDeque<_> = (1..=total).map(|id| frame("user", id)).collect();
     let mut received = Vec::new();
     for _ in 0..3 {
         hub.apply_records(&mut frames);
@@ -67,7 +70,7 @@ fn a_reset_replaces_the_newest_records_and_forgets_the_others() {
     apply(&hub, [10, 20, 30]);
     hub.reset_records(vec![record("user", 5), record("other", 7)]);
     assert_eq!((newest(&hub), hub.counts().record_names), (vec![5, 7], 2));
-    assert_eq!(hub.counts().record_bytes, record("user", 5).cost() + record("other", 7).cost());
+    assert_eq!(hub.counts().record_bytes, cost(&record("user", 5)) + cost(&record("other", 7)));
     for forgotten in [10, 20, 30] {
         assert_eq!(hub.find_record(&forgotten.to_string()), RecordStart::AfterStored(forgotten));
     }
@@ -80,21 +83,56 @@ fn a_reset_replaces_the_newest_records_and_forgets_the_others() {
 }
 
 #[test]
-fn a_reset_counts_only_if_a_worker_has_a_replica() {
+fn a_reset_counts_only_after_the_first_subscriber() {
     let (hub, mut inbox) = following(LIMITS);
     hub.reset_records(vec![record("user", 5)]);
     assert_eq!(hub.record_resets(), 0, "nobody was told anything else");
     let joined = hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
-    let JoinedFeeds::Records { backlog, resets, .. } = &joined.feeds else { panic!("records were joined") };
-    assert_eq!((backlog.as_ref().map(|frames| ids(frames)), *resets), (Some(vec![5]), 0));
+    let JoinedFeeds::Records { resets: 0, .. } = &joined.feeds else { panic!("{joined:?}") };
     apply(&hub, [6, 9]);
     hub.reset_records(vec![record("user", 7)]);
+    hub.abandon(0, &joined);
     hub.reset_records(vec![record("user", 3)]);
     apply(&hub, [4]);
-    let CurrentRecords { frames, resets, waiting } = hub.current_records(0);
-    assert_eq!((ids(&frames), resets, waiting, take_all(&mut inbox).len()), (vec![4], 2, 3, 3));
+    let RecordReset { resets, waiting } = hub.record_reset(0);
+    assert_eq!((resets, waiting, take_all(&mut inbox).len()), (2, 2, 2), "the last one has no listener");
     let again = hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
-    let JoinedFeeds::Records { backlog: None, resets: 2, .. } = again.feeds else { panic!("{again:?}") };
+    let JoinedFeeds::Records { resets: 2, .. } = again.feeds else { panic!("{again:?}") };
+}
+
+fn ids(slice: &RecordSlice) -> Vec<u64> {
+    slice.changes.iter().map(RecordChange::id).collect()
+}
+
+#[test]
+fn slices_are_bounded_and_say_whether_they_are_complete() {
+    let (hub, _inbox) = hub(LIMITS);
+    let count = 3 * MAX_RECORDS as u64;
+    hub.reset_records((1..=count).map(|id| record(&format!("name {id}"), id)).collect());
+    let all: Arc<[Arc<str>]> = Arc::default();
+    let (mut after, mut read) = (0, Vec::new());
+    loop {
+        let slice = hub.read_records(&all, after, after);
+        assert_eq!((slice.changes.len(), slice.oldest), (MAX_RECORDS, Some(1)));
+        read.extend(ids(&slice));
+        after = read[read.len() - 1];
+        if slice.is_complete {
+            break;
+        }
+    }
+    assert!(read.into_iter().eq(1..=count));
+    let rest = hub.read_records(&all, count - 3, 0);
+    assert_eq!((rest.changes.len(), rest.is_complete), (3, true));
+    let end = hub.read_records(&all, u64::MAX, 0);
+    assert!(end.changes.is_empty() && end.is_complete);
+    let names = ["name 7", "name 3", "none", "name 9"].map(Arc::from);
+    let some = hub.read_records(&names, 3, 0);
+    assert_eq!(ids(&some), [7, 9]);
+    assert!(some.is_complete);
+    let large = (1..=4).map(|id| Record::shared(format!("{id}"), "x".repeat(100 << 10), id)).collect();
+    hub.reset_records(large);
+    let slice = hub.read_records(&all, 1, 0);
+    assert_eq!((slice.changes.len(), slice.is_complete), (2, false));
 }
 
 #[test]
@@ -109,7 +147,7 @@ fn a_position_that_is_not_in_memory_is_looked_up_in_the_log_even_if_it_is_in_the
     let future = hub.join_records(0, Arc::default(), stored(10).resolve(true), 0).unwrap();
     assert_eq!((future.cursor, future.newest, future.gap), (10, 9, None));
     let (local, _inbox) = self::hub(LIMITS);
-    local.publish_records(vec![record("user", 5), record("user", 9)]);
+    local.publish_records(vec![frame("user", 5), frame("user", 9)]);
     let starts = ["5", "7", "9", "10"].map(|position| local.find_record(position));
     assert_eq!(starts, [after(5), stored(7), after(9), RecordStart::Unknown]);
 }
@@ -125,4 +163,99 @@ fn a_position_that_was_found_before_all_records_were_replaced_is_in_doubt() {
     assert_eq!(gaps, [true, false, false]);
     let start = hub.find_record("5");
     assert!(hub.join_records(0, Arc::default(), start, hub.record_replacements()).unwrap().gap.is_none());
+}
+
+#[test]
+fn positions_before_an_erasure_are_in_doubt_and_its_own_is_known() {
+    let (hub, mut inbox) = hub(HubLimits { subscribers: 9, ..LIMITS });
+    hub.publish_records(vec![frame("a", 5), frame("b", 7)]);
+    hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
+    let found = hub.find_record("7");
+    hub.publish_erasure("b", 9);
+    let delivered = take_all(&mut inbox);
+    assert_eq!(delivered[0].frame.wire(Framing::Plain), b"event: erased\ndata: {\"event\":\"b\"}\nid: 9\n\n");
+    assert_eq!(
+        (newest(&hub), hub.counts().record_names, hub.counts().record_bytes),
+        (vec![5], 1, cost(&record("a", 5)))
+    );
+    let (after, unknown) = (RecordStart::After, RecordStart::Unknown);
+    let starts = ["0", "5", "7", "8", "9", "10"].map(|position| hub.find_record(position));
+    assert_eq!(starts, [after(0), unknown, unknown, unknown, after(9), unknown]);
+    let gap = |start| hub.join_records(0, Arc::default(), start, 0).unwrap().gap.map(|gap| gap.oldest);
+    assert_eq!(gap(found), Some(Some(5)), "it was found before the erasure");
+    assert_eq!([gap(after(9)), gap(RecordStart::Newest), gap(after(0))], [None; 3]);
+    hub.publish_records(vec![frame("b", 11)]);
+    assert_eq!((newest(&hub), hub.find_record("11")), (vec![5, 11], after(11)));
+    hub.set_erased_through(11);
+    hub.set_erased_through(4);
+    assert_eq!(["9", "11"].map(|position| hub.find_record(position)), [unknown, after(11)]);
+}
+
+#[test]
+fn an_erasure_that_is_not_newer_than_all_before_removes_nothing() {
+    let (hub, mut inbox) = following(LIMITS);
+    hub.join_records(0, Arc::default(), RecordStart::Newest, 0).unwrap();
+    apply(&hub, [5, 9]);
+    hub.publish_erasure("user", 9);
+    hub.publish_erasure("user", 7);
+    assert_eq!((take_all(&mut inbox).len(), newest(&hub)), (2, vec![9]));
+    hub.publish_erasure("other", 10);
+    hub.publish_erasure("user", 12);
+    assert_eq!((take_all(&mut inbox).len(), newest(&hub)), (2, vec![]));
+    apply(&hub, [11, 12]);
+    assert!(newest(&hub).is_empty(), "records up to the erasure are not applied again");
+    apply(&hub, [13]);
+    assert_eq!(newest(&hub), [13]);
+}
+
+#[test]
+fn slices_have_the_erasures_that_were_not_told_in_the_order_of_ids() {
+    let (hub, _inbox) = hub(LIMITS);
+    hub.publish_records(vec![frame("a", 5), frame("b", 7)]);
+    hub.publish_erasure("b", 9);
+    hub.publish_records(vec![frame("c", 11)]);
+    hub.publish_erasure("x", 13);
+    let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
+    let read = |wanted: &[&str], after, told| ids(&hub.read_records(&names(wanted), after, told));
+    assert_eq!([read(&[], 0, 0), read(&[], 5, 9)], [vec![5, 9, 11, 13], vec![11, 13]]);
+    assert_eq!([read(&["c", "b"], 0, 0), read(&["a"], 0, 0), read(&["x"], 0, 13)], [vec![9, 11], vec![5], vec![]]);
+    let slice = hub.read_records(&[], 0, 0);
+    assert_eq!((slice.is_complete, slice.erased_through, slice.forgotten_through), (true, 13, 0));
+    hub.set_erased_through(9);
+    let slice = hub.read_records(&[], 0, 0);
+    assert_eq!((ids(&slice), slice.erased_through, slice.forgotten_through), (vec![5, 11, 13], 13, 9));
+    hub.reset_records(vec![record("a", 5)]);
+    let slice = hub.read_records(&[], 0, 0);
+    assert_eq!((ids(&slice), slice.erased_through, slice.forgotten_through), (vec![5], 13, 13));
+}
+
+#[test]
+fn slices_with_many_erasures_are_bounded() {
+    let (hub, _inbox) = hub(LIMITS);
+    (1..=300).for_each(|id| hub.publish_erasure("a", id));
+    let slice = hub.read_records(&[], 0, 0);
+    assert_eq!((ids(&slice), slice.is_complete), ((1..=MAX_RECORDS as u64).collect(), false));
+    let slice = hub.read_records(&[], 256, 256);
+    assert_eq!((ids(&slice).len(), slice.is_complete), (44, true));
+}
+
+#[test]
+fn ids_of_versions_that_may_be_removed_are_looked_up() {
+    let (after, stored) = (RecordStart::After, RecordStart::AfterStored);
+    let (hub, _inbox) = hub(LIMITS);
+    let find = |hub: &Hub, ids: [&str; 3]| ids.map(|id| hub.find_record(id));
+    hub.publish_records(vec![frame("a", 5), frame("a", 7), frame("b", 9)]);
+    assert_eq!(find(&hub, ["5", "7", "9"]), [after(5), after(7), after(9)]);
+    hub.versions_were_removed();
+    hub.publish_records(vec![frame("b", 11)]);
+    assert_eq!(
+        find(&hub, ["5", "7", "9"]),
+        [stored(5), after(7), stored(9)],
+        "only the newest of a name certainly exists"
+    );
+    hub.publish_records(vec![frame("b", 13)]);
+    assert_eq!(hub.find_record("11"), after(11), "published since");
+    hub.versions_are_limited();
+    hub.publish_records(vec![frame("b", 15), frame("b", 17)]);
+    assert_eq!(find(&hub, ["11", "15", "17"]), [stored(11), stored(15), after(17)]);
 }

@@ -89,7 +89,7 @@ impl Pair {
     fn expected(&self, name: TopicName) -> TopicStatus {
         let Expected { ids, published, joined } = self.open.get(&name).cloned().unwrap_or_default();
         let state = self.hub.lock();
-        let frames = state.names.get(&name).map(|&slot| state.feeds.get(slot).window.frames());
+        let frames = state.slot(&name).map(|slot| state.feeds.get(slot).window.frames());
         let bytes = frames.into_iter().flatten().map(|frame| frame.cost()).sum();
         let ids_retained = ids.front().copied().zip(ids.back().copied());
         TopicStatus { name, subscribers: joined.len(), events: ids.len(), bytes, published, ids: ids_retained }

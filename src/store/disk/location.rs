@@ -1,23 +1,21 @@
 //! The location of the store: its data directory or in-memory database, the lock on it, and the free bytes on its disk.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::files::{self, Actor, Directory};
+use super::holder;
+use super::lock_file::LockFile;
 use crate::store::error::{Cause, OpenError};
 
 /// The database's file name. SQLite derives the names of its other files from it.
-const DATABASE: &str = "records.db";
+pub(super) const DATABASE: &str = "records.db";
 /// SQLite's write-ahead log.
-const WAL: &str = "records.db-wal";
+pub(super) const WAL: &str = "records.db-wal";
 /// The WAL index, which the connections share in memory.
-const WAL_INDEX: &str = "records.db-shm";
+pub(super) const WAL_INDEX: &str = "records.db-shm";
 /// The rollback journal, which SQLite uses until the database is in WAL mode.
 const JOURNAL: &str = "records.db-journal";
-/// The file whose lock keeps other brokers out of the directory.
-const LOCK: &str = "lock";
 
 /// Where the records are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,17 +79,9 @@ pub(in crate::store) struct DataDir {
     pub path: PathBuf,
     pub database: Database,
     /// SQLite's own locks don't keep a second broker out, as it is made for several connections.
-    _lock: Option<Lock>,
-}
-
-#[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    /// Unlocks explicitly: a child process between fork and exec still holds the file open, and the lock with it.
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
+    lock: Option<LockFile>,
+    /// Whether the database is a copy of one that was in use, as far as that is known.
+    is_copy: bool,
 }
 
 impl DataDir {
@@ -118,7 +108,7 @@ impl DataDir {
 
     fn directory(path: &Path, actor: Actor) -> Result<Self, Cause> {
         let directory = Directory::open(path, actor)?;
-        let lock = lock(directory.open_file(LOCK)?)?;
+        let lock = LockFile::acquire(&directory)?;
         directory.check(&directory.join(WAL))?;
         directory.check(&directory.join(WAL_INDEX))?;
         // SQLite would roll back a hot journal, even one created by another user.
@@ -130,19 +120,33 @@ impl DataDir {
         if !directory.check(&database)? {
             directory.open_file(DATABASE)?;
         }
-        Ok(Self { path: directory.path, database: Database::File(database), _lock: Some(lock) })
+        let is_copy = file_len(&directory.join(WAL))? > 0 && lock.is_of_copy(&database);
+        Ok(Self { path: directory.path, database: Database::File(database), lock: Some(lock), is_copy })
     }
 
     fn memory() -> Self {
         static STORES: AtomicU64 = AtomicU64::new(0);
         let number = STORES.fetch_add(1, Ordering::Relaxed);
         let uri = format!("file:/esker-{number}?vfs=memdb");
-        Self { path: PathBuf::from(":memory:"), database: Database::Memory(uri), _lock: None }
+        Self { path: PathBuf::from(":memory:"), database: Database::Memory(uri), lock: None, is_copy: false }
     }
 
     fn vfs(name: &str, free_bytes: fn(&str) -> Option<u64>) -> Self {
         let database = Database::Vfs { uri: format!("file:/{DATABASE}?vfs={name}"), name: name.to_owned(), free_bytes };
-        Self { path: PathBuf::from(name), database, _lock: None }
+        Self { path: PathBuf::from(name), database, lock: None, is_copy: false }
+    }
+
+    /// Returns whether the files may not belong together: the database is a copy, and has a WAL, so it was copied while a broker
+    /// was using it, or after a crash.
+    pub fn must_be_checked(&self) -> bool {
+        self.is_copy
+    }
+
+    /// Notes that a broker has opened the database, whose WAL is empty now.
+    pub fn note_opened(&mut self) {
+        if let (Some(lock), Database::File(database)) = (&mut self.lock, &self.database) {
+            lock.note(database);
+        }
     }
 
     /// Returns the directory; `None` for a store that has none.
@@ -153,9 +157,13 @@ impl DataDir {
         }
     }
 
-    /// Adds the path to a cause.
+    /// Adds the path to a cause, and the program that holds the database if one does.
     pub fn error(&self, cause: impl Into<Cause>) -> OpenError {
-        OpenError { path: self.path.clone(), cause: cause.into() }
+        let cause = match cause.into() {
+            Cause::InUse(None) => Cause::InUse(holder::find(&self.path)),
+            cause => cause,
+        };
+        OpenError { path: self.path.clone(), cause }
     }
 
     /// Returns the bytes on the disk that are free for this process; `None` if they are unlimited or unknown.
@@ -180,24 +188,6 @@ pub(in crate::store) fn find_database(path: &Path) -> Result<Database, Cause> {
         Ok(false) => Err(Cause::Missing),
         Err(error) => Err(Cause::Directory(error)),
     }
-}
-
-fn lock(mut file: File) -> Result<Lock, Cause> {
-    match file.try_lock() {
-        Ok(()) => {
-            // The process id is only for another broker's error message, which can do without.
-            let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-            Ok(Lock(file))
-        }
-        Err(TryLockError::WouldBlock) => Err(Cause::LockedBy(read_pid(&file))),
-        Err(TryLockError::Error(error)) => Err(Cause::Write(error)),
-    }
-}
-
-fn read_pid(file: &File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(16).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
 }
 
 /// Refuses a WAL without its database. SQLite would delete the WAL, although the database may still exist elsewhere.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::idempotency::{Keys, NewKey};
 use super::schema::{self, CEILING};
 use crate::records::Record;
 
@@ -32,6 +33,26 @@ impl Names {
         self.keys.len()
     }
 
+    /// Returns the key of a name that exists.
+    pub fn key(&self, name: &str) -> Option<NameKey> {
+        self.keys.get(name).copied()
+    }
+
+    /// Returns the largest key that was ever assigned.
+    pub fn last(&self) -> NameKey {
+        self.last
+    }
+
+    /// Makes all keys that are assigned from now on larger.
+    pub fn skip_through(&mut self, key: NameKey) {
+        self.last = self.last.max(key);
+    }
+
+    /// Removes a name whose versions are erased. Its key is never assigned again, because rows with it may remain.
+    pub fn remove(&mut self, name: &str) {
+        self.keys.remove(name);
+    }
+
     /// Returns the key of a name, the copy of the name that all its records share, and whether the name is new.
     fn intern(&mut self, name: &Arc<str>) -> (NameKey, Arc<str>, bool) {
         if let Some((known, key)) = self.keys.get_key_value(name) {
@@ -51,16 +72,17 @@ impl Names {
     }
 }
 
-/// Stores the records, and the ceiling if there is one, in a transaction that ends with an fsync. Returns what must be added to
-/// the index. After an error nothing is stored, or the outcome is unknown, and `names` is as before.
+/// Stores the records, their new idempotency keys, and the ceiling if there is one, in a transaction that ends with an fsync.
+/// Returns what must be added to the index. After an error nothing is stored, or the outcome is unknown, and `names` is as before.
 pub(in crate::store) fn commit(
     connection: &mut Connection,
     names: &mut Names,
     records: &mut [Record],
+    keys: (&Keys, &[NewKey]),
     ceiling: Option<u64>,
 ) -> rusqlite::Result<Vec<Version>> {
     let mut added = Vec::new();
-    let written = write(connection, names, &mut added, records, ceiling);
+    let written = write(connection, names, &mut added, records, keys, ceiling);
     if written.is_err() {
         names.forget(&added);
     }
@@ -72,6 +94,7 @@ fn write(
     names: &mut Names,
     added: &mut Vec<Arc<str>>,
     records: &mut [Record],
+    keys: (&Keys, &[NewKey]),
     ceiling: Option<u64>,
 ) -> rusqlite::Result<Vec<Version>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -91,6 +114,7 @@ fn write(
             versions.push((key, id));
         }
     }
+    keys.0.insert(&transaction, keys.1)?;
     if let Some(ceiling) = ceiling {
         schema::set_meta(&transaction, CEILING, schema::to_sql(ceiling))?;
     }

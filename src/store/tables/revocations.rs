@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::schema::{from_sql, to_sql};
+use super::schema::{from_sql, has_table, to_sql};
 
 /// The text of the row that stands for revocations that were removed.
 pub(in crate::store) const REMOVED: &str = "*";
@@ -50,8 +50,7 @@ pub(in crate::store) fn add(connection: &mut Connection, new: &[(String, u64)], 
 
 /// Returns all revocations and their seconds, oldest first.
 pub(in crate::store) fn all(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
-    let exists = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'revocations'";
-    if connection.query_row(exists, [], |row| row.get::<_, i64>(0))? == 0 {
+    if !has_table(connection, "revocations")? {
         return Ok(Vec::new());
     }
     let mut statement = connection.prepare("SELECT text, second FROM revocations ORDER BY number")?;

@@ -13,8 +13,8 @@ fn records_are_published_in_order_before_inserts_are_completed() {
     for number in 0..5000 {
         let (sender, ids) = (sender.clone(), Arc::clone(&ids));
         let name = format!("name{}", number % 7);
-        rig.store.insert(name.as_str().into(), number.to_string().into(), move |result| {
-            let id = result.unwrap();
+        rig.store.insert(plain(&name, number.to_string()), move |result| {
+            let id = stored_id(result.unwrap());
             let published = ids.published.lock().unwrap();
             let at = published.binary_search_by_key(&id, |record| record.id).unwrap();
             assert_eq!(*published[at].data, *number.to_string());
@@ -108,7 +108,7 @@ fn a_full_queue_refuses_inserts_immediately() {
     let megabyte = format!("\"{}\"", "x".repeat(1 << 20));
     for _ in 0..100 {
         let sender = sender.clone();
-        rig.store.insert("big".into(), megabyte.as_str().into(), move |result| sender.send(result).unwrap());
+        rig.store.insert(plain("big", megabyte.as_str()), move |result| sender.send(result).unwrap());
     }
     let refused = replies.try_iter().filter(|reply| *reply == Err(StoreError::Busy)).count();
     assert!((28..=46).contains(&refused), "{refused} of 100 MiB; the queue holds 64, and the writer a batch or two");
@@ -126,7 +126,7 @@ fn closing_stores_queued_inserts() {
     let (sender, replies) = mpsc::channel();
     for number in 0..20_000 {
         let sender = sender.clone();
-        rig.store.insert("name".into(), number.to_string().into(), move |result| sender.send(result).unwrap());
+        rig.store.insert(plain("name", number.to_string()), move |result| sender.send(result).unwrap());
     }
     rig.store.close();
     drop(sender);

@@ -28,6 +28,14 @@ impl Order<Record> for Printing {
     fn publish(&self, records: Vec<Record>) {
         records.iter().for_each(|record| print_id("published", record.id));
     }
+
+    fn publish_erasure(&self, _: &str, id: u64) {
+        print_id("erased", id);
+    }
+
+    fn newest_version(&self, name: &str) -> Option<u64> {
+        self.0.newest_version(name)
+    }
 }
 
 fn print_id(what: &str, id: u64) {
@@ -38,18 +46,18 @@ fn print_id(what: &str, id: u64) {
 #[test]
 fn inserts_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let opening = opening::open(&Location::Directory(directory.into()), small_limits()).unwrap();
+    let opening = Store::open_tuned(&Location::Directory(directory.into()), small_limits()).unwrap();
     let ids = Ids { newest: opening.ids_through.into(), ..Ids::default() };
     let store = opening.start(Box::new(Printing(Arc::new(ids)))).unwrap();
     let (sender, replies) = mpsc::channel();
     for number in 0_u64.. {
         if number >= 64 {
-            let reply: Result<u64, StoreError> = replies.recv().unwrap();
-            print_id("stored", reply.unwrap());
+            let reply: Result<InsertOutcome, StoreError> = replies.recv().unwrap();
+            print_id("stored", stored_id(reply.unwrap()));
         }
         let sender = sender.clone();
         let name = format!("name{}", number * number % 50);
-        store.insert(name.into(), data(number).into(), move |result| sender.send(result).unwrap());
+        store.insert(plain(&name, data(number)), move |result| sender.send(result).unwrap());
     }
 }
 
@@ -101,7 +109,7 @@ fn published_and_completed_records_survive_a_kill() {
             published.iter().take(complete).chain(&stored[..stored.len().saturating_sub(1)]).all(|id| ids.contains(id))
         );
         assert!(records.starts_with(&before), "earlier records are unchanged");
-        let mut opening = opening::open(&scratch.location(), small_limits()).unwrap();
+        let mut opening = Store::open_tuned(&scratch.location(), small_limits()).unwrap();
         assert_eq!(std::mem::take(&mut opening.latest), latest_of(&records));
         assert!(records.last().is_none_or(|record| opening.ids_through >= record.id));
         before = records;
@@ -144,7 +152,7 @@ fn ids_of_events_without_records_are_not_assigned_again() {
     let scratch = Scratch::new();
     let rig = Rig::new(&scratch.location());
     rig.insert("name", "1").unwrap();
-    let ids_after = |copy: Scratch| opening::open(&copy.location(), small_limits()).unwrap().ids_through;
+    let ids_after = |copy: Scratch| Store::open_tuned(&copy.location(), small_limits()).unwrap().ids_through;
     rig.ids.newest.store(1_000_000_000, Ordering::SeqCst);
     rig.insert("name", "2").unwrap();
     assert!(ids_after(Scratch::copy_of(&scratch.0)) > 1_000_000_000, "a commit raises the mark");

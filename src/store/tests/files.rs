@@ -92,11 +92,11 @@ fn files_that_root_creates_with_a_tool_belong_to_the_directorys_owner() {
     let (scratch, source) = (Scratch::new(), Scratch::new());
     Rig::new(&source.location()).insert("name", "1").unwrap();
     let mut lines = Vec::new();
-    dump(&source.0, None, &mut lines).unwrap();
+    dump(&source.0, None, &mut lines, &Silent).unwrap();
     chown(&scratch.0, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
-    load(&scratch.0, &mut &*lines).unwrap();
+    load(&scratch.0, &mut &*lines, &Silent).unwrap();
     std::fs::remove_file(scratch.0.join("lock")).unwrap();
-    assert!(check(&scratch.0, &mut |_| {}).unwrap().is_good());
+    assert!(check(&scratch.0, &Silent).unwrap().is_good());
     let files: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().map(|file| file.unwrap().path()).collect();
     assert!(files.len() >= 2 && files.iter().all(|file| owner(file) == OTHER_USER), "{files:?}");
 }

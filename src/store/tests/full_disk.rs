@@ -54,7 +54,7 @@ fn the_mark_is_raised_while_only_the_reserve_is_left() {
 fn a_full_database_stores_nothing_of_a_refused_insert() {
     let scratch = Scratch::new();
     let opening =
-        opening::open(&scratch.location(), Tuning { full_disk_retry: Duration::from_millis(50), ..small_limits() })
+        Store::open_tuned(&scratch.location(), Tuning { full_disk_retry: Duration::from_millis(50), ..small_limits() })
             .unwrap();
     opening.connections.writer.pragma_update_and_check(None, "max_page_count", 200, |_| Ok(())).unwrap();
     let ids = Arc::new(Ids::default());

@@ -105,11 +105,11 @@ fn readers_see_a_history_grow_while_it_is_written() {
 /// Returns a store without threads that reads histories in slices of `rows` rows, with one name and its versions.
 fn manual_store(rows: usize, name: &str, versions: usize) -> (Store, ManualStore) {
     let tuning = Tuning { page_rows: rows, ..Tuning::default() };
-    let opening = opening::open(&Location::Memory, tuning).unwrap();
+    let opening = Store::open_tuned(&Location::Memory, tuning).unwrap();
     let clock = Clock::manual(Arc::new(ManualClock::default()));
     let (store, mut manual) = opening.start_manual(Box::new(Arc::new(Ids::default())), clock).unwrap();
     for _ in 0..versions {
-        store.insert(name.into(), "1".into(), |stored| assert!(stored.is_ok()));
+        store.insert(plain(name, "1"), |stored| assert!(stored.is_ok()));
     }
     manual.step();
     (store, manual)

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Clock;
 use crate::store::tables::commit::{self, Names};
+use crate::store::tables::idempotency::Keys;
 use crate::store::tables::index::Index;
 use crate::store::tables::recovery::recover;
 use crate::store::tables::schema::{self, INDEXED_THROUGH};
@@ -42,11 +43,11 @@ proptest! {
                     let first = all.len() as u64 * 3 + 1;
                     let record = |(id, name)| Record { id, name: format!("name{name}").into(), data: "1".into() };
                     let mut records: Vec<_> = (first..).zip(batch).map(record).collect();
-                    index.add(&commit::commit(&mut connection, &mut names, &mut records, None).unwrap());
+                    index.add(&commit::commit(&mut connection, &mut names, &mut records, (&Keys::new(0), &[]), None).unwrap());
                     all.extend(records);
                 }
                 Step::Begin => index.begin_pass(),
-                Step::Slice(min_versions) => index.run_slice(&mut connection, min_versions, &clock).unwrap(),
+                Step::Slice(versions) => drop(index.run_slice(&mut connection, versions, &clock, &|| true).unwrap()),
                 Step::Crash => {
                     let recovered = recover(&connection).unwrap();
                     (names, index) = (recovered.names, Index::new(recovered.unindexed));
@@ -77,11 +78,11 @@ fn the_index_keeps_up() {
         let record = |id| Record { id, name: format!("name{}", id % 10).into(), data: "1".into() };
         let mut records: Vec<_> = (id + 1..=id + 50).map(record).collect();
         id += 50;
-        index.add(&commit::commit(&mut connection, &mut names, &mut records, None).unwrap());
+        index.add(&commit::commit(&mut connection, &mut names, &mut records, (&Keys::new(0), &[]), None).unwrap());
         if index.pending() >= 500 {
             index.begin_pass();
         }
-        index.run_slice(&mut connection, 1, &clock).unwrap();
+        index.run_slice(&mut connection, 1, &clock, &|| true).unwrap();
         assert!(index.unindexed() <= 500 + 2 * 50, "{}", index.unindexed());
     }
 }
@@ -92,11 +93,18 @@ fn a_failed_commit_leaves_no_names() {
     let mut connection = opening::connect_writer(&data_dir).unwrap();
     let mut names = Names::default();
     let record = |id, name: &str| Record { id, name: name.into(), data: "1".into() };
-    commit::commit(&mut connection, &mut names, &mut [record(1, "one")], None).unwrap();
+    commit::commit(&mut connection, &mut names, &mut [record(1, "one")], (&Keys::new(0), &[]), None).unwrap();
     let mut again = [record(2, "two"), record(3, "three"), record(1, "four")];
-    assert!(commit::commit(&mut connection, &mut names, &mut again, Some(77)).is_err());
+    assert!(commit::commit(&mut connection, &mut names, &mut again, (&Keys::new(0), &[]), Some(77)).is_err());
     assert_eq!(names.len(), 1);
-    commit::commit(&mut connection, &mut names, &mut [record(4, "three"), record(5, "two")], None).unwrap();
+    commit::commit(
+        &mut connection,
+        &mut names,
+        &mut [record(4, "three"), record(5, "two")],
+        (&Keys::new(0), &[]),
+        None,
+    )
+    .unwrap();
     let recovered = recover(&connection).unwrap();
     let latest: Vec<_> = recovered.latest.iter().map(|record| (record.id, &*record.name)).collect();
     assert_eq!(latest, [(1, "one"), (4, "three"), (5, "two")]);

@@ -1,14 +1,21 @@
 //! The store as a whole, compared with naive models of what it should contain.
 
+mod checkpoints;
 mod commits;
+mod conditions;
+mod copies;
 mod crash;
+mod erasures;
 mod files;
 mod full_disk;
 mod histories;
 mod index;
 mod lookups;
+mod many_erasures;
 mod open_errors;
+mod other_programs;
 mod power_loss;
+mod pruning;
 mod reopen;
 mod tools;
 
@@ -21,6 +28,8 @@ use std::time::Duration;
 use super::*;
 use crate::ids::Order;
 use crate::quota::{Client, PageBudget};
+use crate::records::NewRecord;
+use crate::records::progress::Silent;
 
 /// A directory that is deleted when it is dropped.
 struct Scratch(PathBuf);
@@ -63,6 +72,8 @@ impl Drop for Scratch {
 struct Ids {
     newest: AtomicU64,
     published: Mutex<Vec<Record>>,
+    /// The erasures that were published: names and ids.
+    erased: Mutex<Vec<(String, u64)>>,
     /// Assigns no ids while this is set.
     is_paused: AtomicBool,
 }
@@ -80,6 +91,26 @@ impl Order<Record> for Arc<Ids> {
     fn publish(&self, records: Vec<Record>) {
         self.published.lock().unwrap().extend(records);
     }
+
+    fn publish_erasure(&self, name: &str, id: u64) {
+        self.erased.lock().unwrap().push((name.to_owned(), id));
+    }
+
+    fn newest_version(&self, name: &str) -> Option<u64> {
+        let published = self.published.lock().unwrap();
+        published.iter().rev().find(|record| &*record.name == name).map(|record| record.id)
+    }
+}
+
+/// Returns a request without a condition and without a key.
+fn plain(name: &str, data: impl Into<Box<str>>) -> InsertRequest {
+    NewRecord { name: name.into(), data: data.into() }.into()
+}
+
+/// Returns the id of a record that was stored without a condition and without a key.
+fn stored_id(outcome: InsertOutcome) -> u64 {
+    let InsertOutcome::Stored(id) = outcome else { panic!("{outcome:?}") };
+    id
 }
 
 /// A running store, with what was read when it was opened and what it published.
@@ -96,7 +127,7 @@ impl Rig {
     }
 
     fn with(location: &Location, tuning: Tuning) -> Self {
-        let mut opening = opening::open(location, tuning).unwrap();
+        let mut opening = Store::open_tuned(location, tuning).unwrap();
         let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
         let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });
         let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
@@ -105,7 +136,7 @@ impl Rig {
 
     fn insert(&self, name: &str, data: &str) -> Result<u64, StoreError> {
         let (sender, reply) = mpsc::channel();
-        self.store.insert(name.into(), data.into(), move |result| sender.send(result).unwrap());
+        self.store.insert(plain(name, data), move |result| sender.send(result.map(stored_id)).unwrap());
         reply.recv().unwrap()
     }
 
@@ -114,7 +145,7 @@ impl Rig {
         let (sender, reply) = mpsc::channel();
         for (name, data) in inserts {
             let sender = sender.clone();
-            self.store.insert(name.into(), data.into(), move |result| sender.send(result).unwrap());
+            self.store.insert(plain(name, data), move |result| sender.send(result.map(stored_id)).unwrap());
         }
         drop(sender);
         reply.iter().collect()
@@ -126,6 +157,12 @@ impl Rig {
         let reservation = PageBudget::default().reserve(Client::Local).unwrap();
         self.store.read_history(query, Client::Local, reservation, move |result| sender.send(result).unwrap());
         reply.recv().unwrap().map(|(page, _)| page)
+    }
+
+    fn erase(&self, name: &str, before: Option<u64>) -> Result<u64, Unerased> {
+        let (sender, reply) = mpsc::channel();
+        self.store.erase(name.into(), before, move |result| sender.send(result).unwrap());
+        reply.recv().unwrap()
     }
 
     fn published(&self) -> Vec<Record> {
@@ -148,10 +185,10 @@ fn latest_of(records: &[Record]) -> Vec<Record> {
 
 /// Returns all records of a directory, after checking their consistency.
 fn contents(directory: &Path) -> Vec<Record> {
-    let report = check(directory, &mut |_| {}).unwrap();
+    let report = check(directory, &Silent).unwrap();
     assert!(report.is_good(), "{report}");
     let mut lines = Vec::new();
-    dump(directory, None, &mut lines).unwrap();
+    dump(directory, None, &mut lines, &Silent).unwrap();
     String::from_utf8(lines).unwrap().lines().map(parse).collect()
 }
 

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::records::progress::Silent;
 
 fn open_error(location: &Location) -> String {
     match Store::open(location) {
@@ -28,8 +29,8 @@ fn a_directory_is_locked_by_one_broker() {
     let rig = Rig::new(&scratch.location());
     let pid = std::process::id();
     assert!(open_error(&scratch.location()).contains(&format!("is used by another broker (process {pid}); stop it")));
-    assert!(check(&scratch.0, &mut |_| {}).is_err());
-    assert!(load(&scratch.0, &mut &b""[..]).is_err());
+    assert!(check(&scratch.0, &Silent).is_err());
+    assert!(load(&scratch.0, &mut &b""[..], &Silent).is_err());
     assert!(rig.insert("name", "1").is_ok(), "the broker that locked it continues");
     rig.store.close();
     let opening = Store::open(&scratch.location()).unwrap();
@@ -68,12 +69,12 @@ fn unwritable_locations_are_refused() {
 fn a_newer_format_is_refused_and_not_changed() {
     let scratch = filled();
     let connection = Connection::open(scratch.database()).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     drop(connection);
     let before = std::fs::read(scratch.database()).unwrap();
     let error = open_error(&scratch.location());
-    assert!(error.contains("have format 2, but this version supports only 1; use a newer version of Esker"), "{error}");
-    assert!(check(&scratch.0, &mut |_| {}).is_err() && dump(&scratch.0, None, &mut Vec::new()).is_err());
+    assert!(error.contains("have format 3, but this version supports only 2; use a newer version of Esker"), "{error}");
+    assert!(check(&scratch.0, &Silent).is_err() && dump(&scratch.0, None, &mut Vec::new(), &Silent).is_err());
     assert!(std::fs::read(scratch.database()).unwrap() == before);
 }
 
@@ -97,7 +98,8 @@ fn another_programs_read_transaction_is_reported() {
     let copy = Scratch::copy_of(&scratch.0);
     let other = Connection::open(copy.database()).unwrap();
     other.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
-    assert!(open_error(&copy.location()).contains("has locked the database"));
+    let error = open_error(&copy.location());
+    assert!(error.contains("another program holds the database, such as a backup"), "{error}");
     drop(other);
     assert_eq!(Rig::new(&copy.location()).latest, rig.published());
 }
@@ -133,12 +135,17 @@ fn missing_rows_and_tables_are_reported_as_damage() {
         ("DROP TABLE names", "no such table"),
         ("UPDATE names SET key = 9223372036854775807 WHERE key = 3", "a key that was never assigned"),
         ("UPDATE names SET key = 0 WHERE key = 3", "a key that was never assigned"),
+        (
+            "INSERT INTO meta VALUES ('names_through', 9223372036854775807)",
+            "the last key of a name is 9223372036854775807",
+        ),
+        ("INSERT INTO meta VALUES ('names_through', -1)", "the last key of a name is -1"),
     ] {
         let scratch = filled();
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
         let error = open_error(&scratch.location());
         assert!(error.contains(what), "{error}");
-        assert!(!check(&scratch.0, &mut |_| {}).is_ok_and(|report| report.is_good()));
+        assert!(!check(&scratch.0, &Silent).is_ok_and(|report| report.is_good()));
     }
 }
 
@@ -159,9 +166,9 @@ fn damaged_files_never_panic() {
         }
         let copy = Scratch::new();
         std::fs::write(copy.database(), damaged).unwrap();
-        let found = check(&copy.0, &mut |_| {});
+        let found = check(&copy.0, &Silent);
         assert!(!found.is_ok_and(|report| report.is_good()), "round {round}");
-        let _ = dump(&copy.0, None, &mut Vec::new());
+        let _ = dump(&copy.0, None, &mut Vec::new(), &Silent);
         match Store::open(&copy.location()) {
             Ok(opening) => assert!(opening.latest.len() <= 50),
             Err(error) => {

@@ -9,6 +9,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};
+use crate::records::retention::Retention;
 
 /// The names of all records.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -25,13 +26,16 @@ struct Oracle {
     inserted: BTreeSet<String>,
     /// The errors of refused inserts.
     refused: Vec<StoreError>,
+    /// Which versions are kept.
+    retention: Retention,
 }
 
 impl Oracle {
     fn new(seed: u64) -> Self {
         let disk = Disk::new(seed);
         disk.on_sleep(std::thread::sleep);
-        Self { disk, rng: Rng::with_seed(seed), known: BTreeMap::new(), inserted: BTreeSet::new(), refused: Vec::new() }
+        let (rng, retention) = (Rng::with_seed(seed), Retention::default());
+        Self { disk, rng, known: BTreeMap::new(), inserted: BTreeSet::new(), refused: Vec::new(), retention }
     }
 
     fn location(&self) -> Location {
@@ -55,9 +59,16 @@ impl Oracle {
     }
 
     fn open(&mut self) -> Result<Rig, OpenError> {
-        let (tuning, crashes) =
-            (Tuning { full_disk_retry: Duration::from_millis(1), ..small_limits() }, self.disk.crashes());
-        let mut opening = opening::open(&self.location(), tuning)?;
+        let crashes = self.disk.crashes();
+        let tuning = Tuning {
+            full_disk_retry: Duration::from_millis(1),
+            retention: self.retention,
+            prune_slice: 5,
+            prune_rest: 3,
+            free_pages: 4,
+            ..small_limits()
+        };
+        let mut opening = Store::open_tuned(&self.location(), tuning)?;
         let (latest, ids_through) = (std::mem::take(&mut opening.latest), opening.ids_through);
         let ids = Arc::new(Ids { newest: ids_through.into(), ..Ids::default() });
         let rig = Rig { store: opening.start(Box::new(Arc::clone(&ids)))?, ids, latest, ids_through };
@@ -74,7 +85,8 @@ impl Oracle {
         };
         let found: BTreeMap<_, _> = histories.into_iter().flatten().collect();
         for (id, record) in &self.known {
-            assert_eq!(found.get(id), Some(record), "record {id} was completed or read before");
+            let is_kept = found.get(id) == Some(record);
+            assert!(is_kept || self.may_be_removed(*id, record.0), "record {id} was completed or read before");
         }
         for (id, (name, data)) in &found {
             assert!(self.inserted.contains(data), "record {id} is {data} of {name}, which was not inserted");
@@ -86,6 +98,12 @@ impl Oracle {
         assert_eq!(newest, latest);
         assert!(found.keys().all(|id| *id <= rig.ids_through));
         self.known = found;
+    }
+
+    /// Returns whether the retention allows to remove a known record. Others may be newer, but none that is known was lost.
+    fn may_be_removed(&self, id: u64, name: &str) -> bool {
+        let newer = self.known.range(id + 1..).filter(|(_, record)| record.0 == name).count() as u64;
+        self.retention.versions.is_some_and(|versions| newer >= versions.get())
     }
 
     fn insert(&mut self, rig: &Rig) {
@@ -100,12 +118,12 @@ impl Oracle {
         for (name, data) in batch {
             let sender = sender.clone();
             let kept = data.clone();
-            rig.store.insert(name.into(), data.into(), move |result| sender.send((name, kept, result)).unwrap());
+            rig.store.insert(plain(name, data), move |result| sender.send((name, kept, result)).unwrap());
         }
         drop(sender);
         for (name, data, result) in replies {
             match result {
-                Ok(id) => drop(self.known.insert(id, (name, data))),
+                Ok(outcome) => drop(self.known.insert(stored_id(outcome), (name, data))),
                 Err(error) => self.refused.push(error),
             }
         }
@@ -151,6 +169,33 @@ fn completed_inserts_survive_crashes_at_any_moment() {
         assert!(!oracle.known.is_empty() && unopened < 12, "seed {seed}: {unopened} of 12 crashed while being opened");
         oracle.run(1, |_| ()).unwrap();
     }
+}
+
+#[test]
+fn only_superseded_records_are_removed_whatever_the_disk_does() {
+    let (mut inserted, mut kept) = (0, 0);
+    for seed in 0..12 {
+        let mut oracle = Oracle::new(seed);
+        oracle.retention.versions = std::num::NonZeroU64::new(1 + seed % 3);
+        for run in 0..8 {
+            let crashes = oracle.disk.crashes();
+            match run % 4 {
+                0 => oracle.disk.kill_after(oracle.rng.u64(..600)),
+                1 => oracle.disk.cut_power_after(oracle.rng.u64(..600)),
+                _ => {}
+            }
+            let rates = if run % 4 == 2 { (0.002, 0.01) } else { (0.0, 0.0) };
+            // It may be killed while being opened.
+            while oracle.run(20, |faults| (faults.writes_fail, faults.syncs_fail) = rates).is_ok()
+                && run % 4 < 2
+                && oracle.disk.crashes() == crashes
+            {}
+            oracle.disk.faults(|faults| *faults = Faults::default());
+        }
+        oracle.run(1, |_| ()).unwrap();
+        (inserted, kept) = (inserted + oracle.inserted.len(), kept + oracle.known.len());
+    }
+    assert!(kept < inserted / 2, "{kept} of {inserted} are left");
 }
 
 #[test]
@@ -218,7 +263,7 @@ fn open_with_faults(oracle: &mut Oracle) -> Option<OpenError> {
     oracle.disk.faults(|faults| {
         [faults.reads_fail, faults.writes_fail, faults.syncs_fail, faults.truncates_fail, faults.opens_fail] = rates;
     });
-    let opened = opening::open(&oracle.location(), small_limits());
+    let opened = Store::open_tuned(&oracle.location(), small_limits());
     oracle.disk.faults(|faults| *faults = Faults::default());
     opened.err()
 }
@@ -254,7 +299,7 @@ fn an_opening_on_a_full_disk_reports_that_and_loses_nothing() {
         for more in (0..60_000).step_by(3_000) {
             let capacity = oracle.disk.used() + more;
             oracle.disk.faults(|faults| faults.capacity = Some(capacity));
-            if let Err(error) = opening::open(&oracle.location(), small_limits()) {
+            if let Err(error) = Store::open_tuned(&oracle.location(), small_limits()) {
                 assert!(matches!(error.cause, error::Cause::Full(_)), "seed {seed}: {error}");
             }
         }
@@ -282,7 +327,7 @@ fn run_manually(seed: u64) -> (Vec<String>, Vec<Result<u64, StoreError>>) {
     let (sender, results) = mpsc::channel();
     for _ in 0..10 {
         disk.cut_power_after(rng.u64(100..400));
-        let Ok(opening) = opening::open(&Location::Vfs { name: disk.vfs(), free_bytes: |_| None }, small_limits())
+        let Ok(opening) = Store::open_tuned(&Location::Vfs { name: disk.vfs(), free_bytes: |_| None }, small_limits())
         else {
             continue;
         };
@@ -294,7 +339,7 @@ fn run_manually(seed: u64) -> (Vec<String>, Vec<Result<u64, StoreError>>) {
         for _ in 0..30 {
             for _ in 0..rng.usize(..10) {
                 let (sender, name) = (sender.clone(), format!("name{}", rng.u8(..50)));
-                store.insert(name.into(), "1".repeat(rng.usize(1..3000)).into(), move |result| {
+                store.insert(plain(&name, "1".repeat(rng.usize(1..3000))), move |result| {
                     sender.send(result).unwrap();
                 });
             }
@@ -304,7 +349,7 @@ fn run_manually(seed: u64) -> (Vec<String>, Vec<Result<u64, StoreError>>) {
         manual.close(&store);
         disk.faults(|faults| *faults = Faults::default());
     }
-    (disk.take_calls(), results.try_iter().collect())
+    (disk.take_calls(), results.try_iter().map(|result| result.map(stored_id)).collect())
 }
 
 #[test]
@@ -320,10 +365,10 @@ fn without_threads_a_seed_determines_all_calls_and_results() {
 #[test]
 fn after_a_failed_checkpoint_the_writer_does_not_try_another() {
     let oracle = Oracle::new(0);
-    let opening = opening::open(&oracle.location(), Tuning { wal_growth: 1, ..small_limits() }).unwrap();
+    let opening = Store::open_tuned(&oracle.location(), Tuning { wal_growth: 1, ..small_limits() }).unwrap();
     let clock = Clock::manual(Arc::new(ManualClock::default()));
     let (store, mut manual) = opening.start_manual(Box::new(Arc::new(Ids::default())), clock).unwrap();
-    store.insert("a".into(), "1".into(), |stored| assert!(stored.is_ok()));
+    store.insert(plain("a", "1"), |stored| assert!(stored.is_ok()));
     manual.step();
     oracle.disk.faults(|faults| faults.syncs_fail = 1.0);
     let before = oracle.disk.stats();

@@ -11,7 +11,7 @@ const HOUR: u64 = 3_600_000_000;
 #[test]
 fn ids_of_unstored_events_are_not_assigned_again() {
     let scratch = Scratch::new();
-    let opening = opening::open(&scratch.location(), Tuning::default()).unwrap();
+    let opening = Store::open_tuned(&scratch.location(), Tuning::default()).unwrap();
     let ids = Arc::new(Ids { newest: 5_000_000.into(), ..Ids::default() });
     let store = opening.start(Box::new(Arc::clone(&ids))).unwrap();
     let through = || Rig::new(&Scratch::copy_of(&scratch.0).location()).ids_through;

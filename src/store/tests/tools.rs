@@ -4,16 +4,17 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::*;
+use crate::records::progress::Silent;
 use crate::records::report::Report;
 
 fn dumped(directory: &Path, name: Option<&str>) -> String {
     let mut lines = Vec::new();
-    dump(directory, name, &mut lines).unwrap();
+    dump(directory, name, &mut lines, &Silent).unwrap();
     String::from_utf8(lines).unwrap()
 }
 
 fn loaded(directory: &Path, lines: &str) -> Result<u64, String> {
-    load(directory, &mut lines.as_bytes()).map_err(|error| error.to_string())
+    load(directory, &mut lines.as_bytes(), &Silent).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn a_dump_is_lines_of_json() {
     assert_eq!(dumped(&scratch.0, Some("nobody")), "");
     rig.store.close();
     assert_eq!(dumped(&scratch.0, None), lines.concat());
-    let report = check(&scratch.0, &mut |_| {}).unwrap();
+    let report = check(&scratch.0, &Silent).unwrap();
     assert_eq!(report, Report { records: 2, names: 2, newest: two, problems: Vec::new() });
     assert_eq!(report.to_string(), format!("records: 2, names: 2, newest id: {two}; no problems found"));
 }
@@ -75,13 +76,34 @@ fn a_load_appends_to_existing_records() {
 }
 
 #[test]
+fn a_load_after_an_erasure_takes_only_newer_ids() {
+    let scratch = Scratch::new();
+    let line = |id: u64| format!("{{\"id\":\"{id}\",\"event\":\"other\",\"data\":1}}\n");
+    let rig = Rig::new(&scratch.location());
+    rig.insert("other", "1").unwrap();
+    let newest = rig.insert("user", "2").unwrap();
+    assert_eq!(rig.erase("user", None), Ok(1));
+    let erasure = rig.ids.erased.lock().unwrap()[0].1;
+    rig.store.close();
+    for id in [newest, erasure] {
+        let error = loaded(&scratch.0, &line(id)).unwrap_err();
+        assert!(error.starts_with(&format!("line 1: id {id} is not larger than the newest id, {erasure};")), "{error}");
+    }
+    assert_eq!(loaded(&scratch.0, ""), Ok(0));
+    let ids_through = Store::open(&scratch.location()).unwrap().ids_through;
+    assert!(ids_through >= erasure, "{ids_through}: the id of the erasure is not assigned again");
+    assert_eq!(loaded(&scratch.0, &line(erasure + 1)), Ok(1));
+    assert_eq!(contents(&scratch.0).len(), 2);
+}
+
+#[test]
 fn check_and_dump_create_nothing() {
     let scratch = Scratch::new();
     let nowhere = scratch.0.join("nowhere");
     for directory in [&scratch.0, &nowhere] {
         let errors = [
-            check(directory, &mut |_| {}).unwrap_err().to_string(),
-            dump(directory, None, &mut Vec::new()).unwrap_err().to_string(),
+            check(directory, &Silent).unwrap_err().to_string(),
+            dump(directory, None, &mut Vec::new(), &Silent).unwrap_err().to_string(),
         ];
         assert!(errors.iter().all(|error| error.contains("has no records")), "{errors:?}");
     }
@@ -94,6 +116,17 @@ fn a_check_finds_inconsistencies() {
     for (sql, what) in [
         ("DELETE FROM versions WHERE id % 7 = 0", "records missing from the index"),
         ("INSERT INTO versions VALUES (1, 77777)", "1 versions in the index without a record"),
+        ("DELETE FROM records WHERE id = 1", "1 versions in the index without a record"),
+        ("DELETE FROM records WHERE id = 99", "record 99 does not exist"),
+        ("DELETE FROM records WHERE id % 3 = 0", "record 99 does not exist"),
+        (
+            "INSERT INTO meta VALUES ('pruning', 1); DELETE FROM records WHERE id IN (1, 7)",
+            "1 versions in the index without a record",
+        ),
+        (
+            "INSERT INTO meta VALUES ('pruning', 1); DELETE FROM records WHERE id % 3 = 0",
+            "33 versions in the index without a record",
+        ),
         ("UPDATE versions SET name = 2 WHERE name = 1", "versions in the index without a record"),
         ("UPDATE names SET latest = (SELECT min(id) FROM records) WHERE key = 1", "is not the newest of its name"),
         ("UPDATE records SET data = '{' WHERE id = 5", "record 5 is not valid JSON"),
@@ -109,9 +142,32 @@ fn a_check_finds_inconsistencies() {
             (1..100).map(|id| format!("{{\"id\":\"{id}\",\"event\":\"n{}\",\"data\":{id}}}\n", id % 3)).collect();
         assert_eq!(loaded(&scratch.0, &lines.concat()), Ok(99));
         Connection::open(scratch.database()).unwrap().execute_batch(sql).unwrap();
-        let report = check(&scratch.0, &mut |_| {}).unwrap();
+        let report = check(&scratch.0, &Silent).unwrap();
         assert!(report.problems.iter().any(|problem| problem.contains(what)), "{sql}: {report}");
     }
+}
+
+#[test]
+fn a_check_accepts_versions_that_are_being_removed() {
+    let scratch = Scratch::new();
+    let lines: Vec<_> =
+        (1..100).map(|id| format!("{{\"id\":\"{id}\",\"event\":\"n{}\",\"data\":{id}}}\n", id % 3)).collect();
+    assert_eq!(loaded(&scratch.0, &lines.concat()), Ok(99));
+    let torn = "INSERT INTO meta VALUES ('pruning', 1); DELETE FROM records WHERE id IN (1, 2, 4, 5)";
+    Connection::open(scratch.database()).unwrap().execute_batch(torn).unwrap();
+    assert_eq!(contents(&scratch.0).len(), 95);
+    // The next start removes the rest of them, even without a limit.
+    let rig = Rig::new(&scratch.location());
+    let has_rest = |path: &Path| {
+        let sql = "SELECT count(*) FROM versions WHERE id IN (1, 2, 4, 5)";
+        Connection::open(path).unwrap().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0
+    };
+    while has_rest(&scratch.database()) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(rig.store.status().pruned, 0);
+    rig.store.close();
+    assert_eq!(contents(&scratch.0).len(), 95);
 }
 
 proptest! {

@@ -7,22 +7,24 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::de::IgnoredAny;
 
+use crate::records::progress::{Amount, Progress, Silent};
 use crate::records::report::Report;
 use crate::records::{Record, check_name};
 use crate::store::disk::files::Actor;
 use crate::store::disk::location::DataDir;
 use crate::store::error::{Cause, OpenError};
 use crate::store::tables::recovery::recover;
-use crate::store::tables::schema::{self, INDEXED_THROUGH, Purpose};
+use crate::store::tables::schema::{self, ERASED_THROUGH, INDEXED_THROUGH, Purpose};
 
 /// Queries whose count must be zero, with the problem if it is not.
-const COUNTS: [(&str, &str); 4] = [
+const COUNTS: [(&str, &str); 3] = [
+    // While versions are being removed, the oldest of a name may be in the index alone.
     (
-        "SELECT count(*) FROM records LEFT JOIN names ON names.key = records.name WHERE names.key IS NULL",
-        "records without a name",
-    ),
-    (
-        "SELECT count(*) FROM versions LEFT JOIN records USING (id) WHERE records.name IS NOT versions.name",
+        "WITH oldest AS MATERIALIZED (SELECT name, min(id) AS id FROM records GROUP BY name)
+         SELECT count(*) FROM versions LEFT JOIN records ON records.id = versions.id
+         LEFT JOIN oldest ON oldest.name = versions.name
+         WHERE records.name IS NOT versions.name AND NOT coalesce(
+             EXISTS (SELECT 1 FROM meta WHERE key = 'pruning') AND records.id IS NULL AND versions.id < oldest.id, 0)",
         "versions in the index without a record",
     ),
     (
@@ -33,8 +35,17 @@ const COUNTS: [(&str, &str); 4] = [
     ("SELECT count(*) FROM records WHERE id < 1", "records with an invalid id"),
 ];
 
-/// Checks the store in a directory, which no broker may have open. `progress` is told the number of records that were read.
-pub fn check(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report, OpenError> {
+/// What is wrong with a copy that has problems.
+const COPIED: &str = "the files don't belong together; they were probably copied while a broker was writing to them";
+
+/// Counts the records without a name.
+const NAMELESS: &str =
+    "SELECT count(*) FROM records LEFT JOIN names ON names.key = records.name WHERE names.key IS NULL";
+/// Those of a name that is being erased don't count.
+const NOT_ERASED: &str = " AND records.name NOT IN (SELECT name FROM erasures)";
+
+/// Checks the store in a directory, which no broker may have open.
+pub fn check(directory: &Path, progress: &dyn Progress) -> Result<Report, OpenError> {
     let data_dir = DataDir::acquire_existing(directory, Actor::Tool)?;
     let failed = |cause: Cause| data_dir.error(cause);
     let connection = schema::connect(&data_dir.database, Purpose::ReadHistory).map_err(|error| failed(error.into()))?;
@@ -47,20 +58,39 @@ pub fn check(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report, 
     Ok(report)
 }
 
-fn examine(connection: &Connection, report: &mut Report, progress: &mut dyn FnMut(u64)) -> Result<(), Cause> {
+/// Requires that a copy has no problems. Changes nothing.
+pub(in crate::store) fn require_good(connection: &Connection) -> Result<(), Cause> {
+    let mut report = Report::default();
+    let examined = examine(connection, &mut report, &Silent);
+    let problem = match examined {
+        Err(Cause::Damaged(what)) => Some(what),
+        examined => examined.map(|()| report.problems.into_iter().next())?,
+    };
+    problem.map_or(Ok(()), |problem| Err(Cause::Damaged(format!("{COPIED} ({problem})"))))
+}
+
+fn examine(connection: &Connection, report: &mut Report, progress: &dyn Progress) -> Result<(), Cause> {
     if schema::identify(connection)? {
         return Err(Cause::Missing);
     }
+    progress.begin("checking the pages of the database", Amount::Unknown);
     check_integrity(connection, report)?;
+    progress.begin("counting records", Amount::Unknown);
     count_rows(connection, report)?;
-    for (sql, what) in COUNTS {
+    progress.begin("comparing the index with the records", Amount::Unknown);
+    let is_erasing = schema::has_table(connection, "erasures")?;
+    let nameless = format!("{NAMELESS}{}", if is_erasing { NOT_ERASED } else { "" });
+    for (sql, what) in [(nameless.as_str(), "records without a name")].into_iter().chain(COUNTS) {
         match query_number(connection, sql)? {
             0 => (),
             found => report.add(format!("{found} {what}")),
         }
     }
+    progress.begin("finding the newest record of each name", Amount::Unknown);
     let expected = newest_of_each_name(connection)?;
+    progress.begin("checking records", Amount::Records(Some(report.records)));
     check_texts(connection, report, progress)?;
+    progress.begin("comparing the newest records", Amount::Unknown);
     compare_latest(&recover(connection)?.latest, &expected, report);
     Ok(())
 }
@@ -85,7 +115,9 @@ fn count_rows(connection: &Connection, report: &mut Report) -> rusqlite::Result<
     report.records = query_number(connection, "SELECT count(*) FROM records")?;
     report.names = query_number(connection, "SELECT count(*) FROM names")?;
     report.newest = query_number(connection, "SELECT coalesce(max(id), 0) FROM records")?;
-    if schema::from_sql(schema::meta(connection, INDEXED_THROUGH)?) > report.newest {
+    // The newest records may be erased; the id of the erasure is larger.
+    let erased_through = schema::optional_meta(connection, ERASED_THROUGH)?.map_or(0, schema::from_sql);
+    if schema::from_sql(schema::meta(connection, INDEXED_THROUGH)?) > report.newest.max(erased_through) {
         report.add("the index refers to records that do not exist");
     }
     Ok(())
@@ -98,13 +130,11 @@ fn newest_of_each_name(connection: &Connection) -> rusqlite::Result<BTreeMap<Str
 }
 
 /// Checks that names are valid and data is JSON.
-fn check_texts(connection: &Connection, report: &mut Report, progress: &mut dyn FnMut(u64)) -> rusqlite::Result<()> {
+fn check_texts(connection: &Connection, report: &mut Report, progress: &dyn Progress) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, event, data FROM events")?;
     let mut rows = statement.query([])?;
-    let mut count = 0;
     while let Some(row) = rows.next()? {
-        count += 1;
-        progress(count);
+        progress.advance(1);
         let id: i64 = row.get(0)?;
         if let Err(error) = check_name(row.get_ref(1)?.as_str()?) {
             report.add(format!("record {id}: {error}"));

@@ -9,6 +9,7 @@ use super::error::in_directory;
 use crate::clock::Clock;
 use crate::ids::HighWaterMark;
 use crate::records::Record;
+use crate::records::progress::{Amount, Progress};
 use crate::records::transfer::{IdBounds, LineReader, ToolError};
 use crate::store::checkpointer;
 use crate::store::disk::files::Actor;
@@ -29,6 +30,7 @@ const MAX_LOADED_LEAD: u64 = 86_400_000_000;
 struct Loader {
     tables: Tables,
     mark: HighWaterMark,
+    /// The newest id so far, of a record or of an erasure.
     newest: u64,
     tuning: Tuning,
     batch: Vec<Record>,
@@ -37,12 +39,15 @@ struct Loader {
 
 /// Adds records to a directory, which is created if it is missing, and returns their number. Their ids must ascend and be
 /// larger than all ids in the store. When a line is bad, the records before it are stored.
-pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+pub fn load(directory: &Path, input: &mut dyn BufRead, progress: &dyn Progress) -> Result<u64, ToolError> {
+    progress.begin("opening the store", Amount::Unknown);
     let data_dir = DataDir::create(directory, Actor::Tool)?;
     let opened = opening::connect_writer(&data_dir).and_then(|writer| Ok((recover(&writer)?, writer)));
     let (recovered, connection) = opened.map_err(|cause| data_dir.error(cause))?;
     let mut loader = Loader::new(connection, recovered);
-    let read = loader.read(&data_dir, input);
+    progress.begin("importing records", Amount::Input);
+    let read = loader.read(&data_dir, input, progress);
+    progress.begin("completing the index", Amount::Unknown);
     let finished = loader.finish().map_err(in_directory(&data_dir));
     let count = read?;
     finished?;
@@ -51,21 +56,20 @@ pub fn load(directory: &Path, input: &mut dyn BufRead) -> Result<u64, ToolError>
 
 impl Loader {
     fn new(connection: Connection, recovered: Recovered) -> Self {
-        let newest = recovered.latest.last().map_or(0, |record| record.id);
         Self {
+            newest: recovered.newest(),
             tables: Tables::new(connection, recovered.names, recovered.unindexed, Clock::new()),
             mark: recovered.mark,
-            newest,
             tuning: Tuning::default(),
             batch: Vec::new(),
             batch_bytes: 0,
         }
     }
 
-    fn read(&mut self, data_dir: &DataDir, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+    fn read(&mut self, data_dir: &DataDir, input: &mut dyn BufRead, progress: &dyn Progress) -> Result<u64, ToolError> {
         let latest = self.tables.clock().now().id_micros + MAX_LOADED_LEAD;
         let bounds = IdBounds { newest: self.newest, latest, ahead_of: "a day ahead of this machine's clock" };
-        let (mut lines, mut count) = (LineReader::new(input, bounds), 0);
+        let (mut lines, mut count) = (LineReader::new(input, progress, bounds), 0);
         while let Some(record) = lines.read()? {
             self.newest = record.id;
             self.batch_bytes += record.data.len();
@@ -82,7 +86,7 @@ impl Loader {
     fn commit(&mut self) -> rusqlite::Result<()> {
         self.batch_bytes = 0;
         let mut batch = std::mem::take(&mut self.batch);
-        self.tables.commit(&mut batch, None)?;
+        self.tables.commit(&mut batch, &[], None)?;
         if self.tables.pending() >= self.tuning.max_unindexed {
             self.tables.index_all()?;
         }

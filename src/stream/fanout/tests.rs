@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::*;
 use crate::hub::{Hub, HubLimits, Position, RecordStart, TopicName, inbox};
 use crate::metrics::Buckets;
+use crate::records::Record;
 use crate::sse::{Framing, UnsequencedFrame, record_frame};
 use crate::stream::BUDGET_PER_ITERATION;
 
@@ -165,7 +166,7 @@ fn a_record_may_arrive_after_an_event_with_a_larger_id() {
     let id = fixture.hub.reserve(1, 1).unwrap();
     fixture.publish("topicone1", 10);
     // Its commit took this long.
-    fixture.hub.publish_records(vec![record_frame(&Arc::from("user"), "1", id)]);
+    fixture.hub.publish_records(vec![record_frame(&Record::shared("user", "1", id))]);
     fixture.iterate();
     assert_eq!(fixture.streams.take_counters().delivered, 2);
 }

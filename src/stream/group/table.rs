@@ -88,11 +88,14 @@ impl Groups {
         }
     }
 
-    /// Notes that there is a new record with this name.
-    pub fn notify_name(&mut self, name: &str) {
+    /// Notes that there is a new record with this name. Returns whether a group listens to it.
+    pub fn notify_name(&mut self, name: &str) -> bool {
+        let mut is_heard = false;
         for key in self.by_name.groups(name) {
             notify(&mut self.slab[key as usize], key, &mut self.ready_groups);
+            is_heard = true;
         }
+        is_heard
     }
 
     /// Returns whether a group has frames to write.

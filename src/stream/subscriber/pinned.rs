@@ -1,4 +1,4 @@
-//! Frames that sockets blocked within, and the memory that those take which the history has evicted.
+//! Frames and records that sockets blocked within, and the memory that those take which the history has evicted.
 //!
 //! A frame that is partly written must be completed, even if the history has evicted it in the meantime. A subscriber that
 //! blocks within a retained frame costs nothing. One that blocks within an evicted frame keeps it in memory, and a thousand
@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::sse::Frame;
 use crate::util::shrink::Shrink;
 
 /// The bytes of evicted frames that are kept. Beyond them the subscribers within the oldest frame are closed; they
@@ -19,36 +18,35 @@ pub struct PinnedFrames {
     /// Those that the history has, by id.
     retained: HashMap<u64, Pin>,
     /// Those that it has evicted, oldest first.
-    evicted: BTreeMap<FrameKey, Pin>,
+    evicted: BTreeMap<PinKey, Pin>,
     evicted_bytes: usize,
 }
 
-/// The id and the address of a frame: a record that replaces another one may have the same id.
+/// The id and the address of a frame or a record: a record that replaces another one may have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FrameKey(u64, usize);
+pub struct PinKey(u64, usize);
 
-impl FrameKey {
-    /// Returns the key of a frame.
-    pub fn of(frame: &Frame) -> Self {
-        Self(frame.id(), std::ptr::from_ref(frame).addr())
+impl PinKey {
+    /// Returns the key of a frame or a record with this id.
+    pub fn new<T>(id: u64, pinned: &T) -> Self {
+        Self(id, std::ptr::from_ref(pinned).addr())
     }
 }
 
 #[derive(Debug)]
 struct Pin {
-    key: FrameKey,
+    key: PinKey,
     /// The number of subscribers within the frame.
     subscribers: usize,
     cost: usize,
 }
 
 impl PinnedFrames {
-    /// Counts a subscriber that blocked within a frame.
-    pub fn pin(&mut self, frame: &Frame, is_retained: bool) {
-        let key = FrameKey::of(frame);
-        let new = || Pin { key, subscribers: 0, cost: frame.cost() };
+    /// Counts a subscriber that blocked within a frame or a record, which takes `cost` bytes.
+    pub fn pin(&mut self, key: PinKey, cost: usize, is_retained: bool) {
+        let new = || Pin { key, subscribers: 0, cost };
         let pin = match is_retained {
-            true => self.retained.entry(frame.id()).or_insert_with(new),
+            true => self.retained.entry(key.0).or_insert_with(new),
             false => self.evicted.entry(key).or_insert_with(new),
         };
         pin.subscribers += 1;
@@ -57,21 +55,23 @@ impl PinnedFrames {
         }
     }
 
-    /// Removes a subscriber that was counted for a frame.
-    pub fn unpin(&mut self, frame: &Frame) {
-        let key = FrameKey::of(frame);
-        if let Some(pin) = self.retained.get_mut(&frame.id()).filter(|pin| pin.key == key) {
+    /// Removes a subscriber that was counted. Returns whether the history still has the frame or the record.
+    pub fn unpin(&mut self, key: PinKey) -> bool {
+        if let Some(pin) = self.retained.get_mut(&key.0).filter(|pin| pin.key == key) {
             pin.subscribers -= 1;
             if pin.subscribers == 0 {
-                self.retained.remove(&frame.id());
+                self.retained.remove(&key.0);
             }
-        } else if let Some(pin) = self.evicted.get_mut(&key) {
+            return true;
+        }
+        if let Some(pin) = self.evicted.get_mut(&key) {
             pin.subscribers -= 1;
             if pin.subscribers == 0 {
                 self.evicted_bytes -= pin.cost;
                 self.evicted.remove(&key);
             }
         }
+        false
     }
 
     /// Notes that the history has evicted a frame.
@@ -83,7 +83,7 @@ impl PinnedFrames {
     }
 
     /// Returns the oldest evicted frame, if these frames take more than [`MAX_EVICTED_BYTES`].
-    pub fn oldest_over_limit(&self) -> Option<FrameKey> {
+    pub fn oldest_over_limit(&self) -> Option<PinKey> {
         self.evicted.first_key_value().filter(|_| self.evicted_bytes > MAX_EVICTED_BYTES).map(|(&key, _)| key)
     }
 

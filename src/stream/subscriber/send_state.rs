@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::partial_write::PartialWrite;
-use super::pinned::{FrameKey, PinnedFrames};
+use super::pinned::PinnedFrames;
 use crate::metrics::Close;
 use crate::sse::Frame;
 use crate::stream::keys::SubscriberKey;
@@ -96,8 +96,12 @@ impl SendStates {
     /// Keeps a state. `is_retained` says whether its feed still has a frame.
     pub fn insert(&mut self, key: SubscriberKey, state: SendState, is_retained: impl FnOnce(&Frame) -> bool) {
         self.blocked += usize::from(state.is_blocked);
-        if let Some(frame) = state.partial.frame() {
-            self.pinned.pin(frame, is_retained(frame));
+        if let Some((key, cost)) = state.partial.pinned() {
+            let is_retained = match &state.partial {
+                PartialWrite::Record { is_superseded, .. } => !is_superseded,
+                other => other.frame().is_some_and(|frame| is_retained(frame)),
+            };
+            self.pinned.pin(key, cost, is_retained);
         }
         let replaced = self.by_key.insert(key, state);
         debug_assert!(replaced.is_none(), "subscriber {key} has one state");
@@ -105,10 +109,13 @@ impl SendStates {
 
     /// Removes a state.
     pub fn remove(&mut self, key: SubscriberKey) -> Option<SendState> {
-        let state = self.by_key.remove(&key)?;
+        let mut state = self.by_key.remove(&key)?;
         self.blocked -= usize::from(state.is_blocked);
-        if let Some(frame) = state.partial.frame() {
-            self.pinned.unpin(frame);
+        if let Some((key, _)) = state.partial.pinned() {
+            let is_retained = self.pinned.unpin(key);
+            if let PartialWrite::Record { is_superseded, .. } = &mut state.partial {
+                *is_superseded = !is_retained;
+            }
         }
         Some(state)
     }
@@ -143,16 +150,15 @@ impl SendStates {
 
     /// Notes that all records were replaced.
     pub fn on_records_replaced(&mut self) {
-        let frames = self.by_key.values().filter_map(|state| state.partial.frame());
-        for record in frames.filter(|frame| frame.name().is_some()) {
-            self.pinned.on_evicted(record.id());
+        for record in self.by_key.values().filter_map(|state| state.partial.record()) {
+            self.pinned.on_evicted(record.id);
         }
     }
 
     /// Returns the subscribers to close because too much is kept for them: those within the oldest evicted frame.
     pub fn over_limit(&self) -> Option<Vec<SubscriberKey>> {
         let oldest = self.pinned.oldest_over_limit()?;
-        let is_within = |state: &SendState| state.partial.frame().is_some_and(|frame| FrameKey::of(frame) == oldest);
+        let is_within = |state: &SendState| state.partial.pinned().is_some_and(|(key, _)| key == oldest);
         Some(self.by_key.iter().filter(|(_, state)| is_within(state)).map(|(&key, _)| key).collect())
     }
 }

@@ -84,7 +84,7 @@ impl World {
             let (name, id) = (NAMES[self.rng.usize(0..NAMES.len())], self.last_id() + self.rng.u64(1..4));
             self.newest.insert(name, id);
             self.versions.push((name, id));
-            frames.push_back(record_frame(&Arc::from(name), "0123456789", id));
+            frames.push_back(record_frame(&Record::shared(name, "0123456789", id)));
         }
         self.fixture.hub.apply_records(&mut frames);
         assert!(frames.is_empty(), "there is room");
@@ -100,10 +100,10 @@ impl World {
             self.newest.insert(name, id);
         }
         self.versions = self.newest.iter().map(|(&name, &id)| (name, id)).collect();
-        let mut frames: Vec<_> =
-            self.versions.iter().map(|&(name, id)| record_frame(&Arc::from(name), "0123456789", id)).collect();
-        frames.sort_by_key(|frame| frame.id());
-        self.fixture.hub.reset_records(frames);
+        let mut records: Vec<_> =
+            self.versions.iter().map(|&(name, id)| Record::shared(name, "0123456789", id)).collect();
+        records.sort_by_key(|record| record.id);
+        self.fixture.hub.reset_records(records);
     }
 
     fn join(&mut self) {
@@ -147,7 +147,7 @@ impl World {
 
     fn iterate(&mut self) {
         self.fixture.streams.take_inbox();
-        self.noticed.extend(self.fixture.streams.replica.record_resets());
+        self.noticed.push(self.fixture.streams.replica.records().resets());
         self.noticed.dedup();
         let last = self.noticed.last().copied();
         self.listeners.iter_mut().for_each(|listener| listener.first_served = listener.first_served.or(last));
@@ -181,6 +181,7 @@ impl World {
                     (position, gaps) = (0, gaps + 1);
                     last_part.clear();
                 }
+                Erased(_) => unreachable!("nothing is erased"),
                 Event(id) => {
                     assert!(id > position, "ids ascend");
                     position = id;

@@ -16,18 +16,18 @@ impl Fixture {
     }
 
     fn apply_records(&self, records: &[(&str, u64)]) {
-        let mut frames = frames(records).into();
+        let mut frames = shared(records).iter().map(record_frame).collect();
         self.hub.apply_records(&mut frames);
         assert!(frames.is_empty());
     }
 
     fn reset(&self, records: &[(&str, u64)]) {
-        self.hub.reset_records(frames(records));
+        self.hub.reset_records(shared(records));
     }
 }
 
-fn frames(records: &[(&str, u64)]) -> Vec<Arc<Frame>> {
-    records.iter().map(|&(name, id)| record_frame(&Arc::from(name), "0123456789", id)).collect()
+fn shared(records: &[(&str, u64)]) -> Vec<Arc<Record>> {
+    records.iter().map(|&(name, id)| Record::shared(name, "0123456789", id)).collect()
 }
 
 /// The bytes of one record on the wire.
@@ -183,7 +183,7 @@ fn subscribers_within_too_many_replaced_bytes_are_closed() {
     let data = "x".repeat(1 << 20);
     for number in 0..SUBSCRIBERS {
         // The ids repeat.
-        fixture.hub.reset_records(vec![record_frame(&Arc::from("a"), &data, number % 30 + 1)]);
+        fixture.hub.reset_records(vec![Record::shared("a", data.clone(), number % 30 + 1)]);
         fixture.iterate_until_idle();
         fixture.join_records(&[], NEWEST, 10, Framing::Plain);
         fixture.iterate_until_idle();

@@ -1,5 +1,7 @@
 //! Records in the engine: inserted at any broker, read and resumed at any other, while servers and brokers are killed.
 
+mod conditions;
+mod erasures;
 mod judge;
 mod readers;
 mod writers;

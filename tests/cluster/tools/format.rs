@@ -27,7 +27,7 @@ fn the_state_names_server_log_records_and_brokers() {
     let state = json();
     assert_eq!(state["server"]["address"], redis.address().to_string());
     assert_eq!((&state["server"]["role"], &state["server"]["ack"]), (&"primary".into(), &"fsync".into()));
-    assert_eq!((&state["log"]["format"], &state["log"]["newest_format"]), (&2.into(), &2.into()));
+    assert_eq!((&state["log"]["format"], &state["log"]["newest_format"]), (&3.into(), &3.into()));
     assert_eq!((&state["records"]["records"], &state["records"]["names"]), (&30.into(), &3.into()));
     assert_eq!((&state["records"]["refused"], &state["sessions"]), (&serde_json::Value::Null, &1.into()));
     assert_eq!(state["brokers"][0]["version"], env!("CARGO_PKG_VERSION"));
@@ -70,13 +70,13 @@ fn the_format_is_raised_when_no_broker_is_too_old() {
     let raise = |options: &[&str]| run(&[&["engine", "raise", &url], options].concat());
     let lower = || redis.command::<()>(&["HSET", &key("meta"), "layout", "1", "format", "1"]);
     let format = || redis.command::<String>(&["HGET", &key("meta"), "layout"]);
-    assert_eq!(raise(&[]).output, "the log's format is already 2\n");
+    assert_eq!(raise(&[]).output, "the log's format is already 3\n");
     lower();
     let node = Node::start(&["--engine", &url], &[]);
     let answer = node.broker().post("/insert", "", r#"{"event":"user","data":1}"#);
     assert_eq!(answer.status, 503, "{answer:?}");
     wait_until("registered", || redis.command::<u32>(&["HLEN", &key("brokers")]) == 1);
-    assert_eq!(raise(&[]).output, "raised the log's format from 1 to 2\n");
+    assert_eq!(raise(&[]).output, "raised the log's format from 1 to 3\n");
     let answer = node.broker().post("/insert", "", r#"{"event":"user","data":1}"#);
     assert_eq!(answer.status, 200, "{answer:?}");
     drop(node);
@@ -99,11 +99,11 @@ fn the_format_is_raised_when_no_broker_is_too_old() {
         "{errors}"
     );
     let forced = raise(&["--force"]);
-    assert_eq!((forced.code, format().as_str()), (Some(0), "2"), "{}", forced.errors);
-    assert!(forced.output.contains("from 1 to 2; these brokers") && forced.output.contains(OLD), "{}", forced.output);
+    assert_eq!((forced.code, format().as_str()), (Some(0), "3"), "{}", forced.errors);
+    assert!(forced.output.contains("from 1 to 3; these brokers") && forced.output.contains(OLD), "{}", forced.output);
     lower();
     renew("580000");
-    assert_eq!(raise(&[]).output, "raised the log's format from 1 to 2\n", "the broker has ended");
+    assert_eq!(raise(&[]).output, "raised the log's format from 1 to 3\n", "the broker has ended");
     lower();
     let now: (u64, u64) = redis.command(&["TIME"]);
     redis.command::<()>(&["HSET", &key("brokers"), OLD, &format!("{}000000 1 3 0.9.0", now.0)]);

@@ -110,7 +110,13 @@ pub const PAGES: &[Page] = &[
     ),
     guide!(
         "records.md",
-        &[("sh", "curl -d '{\"event\": \"user\"", RUNNING), ("sh", "curl -d '{\"event\": \"door\"", RUNNING)]
+        &[
+            ("sh", "curl -d '{\"event\": \"user\"", RUNNING),
+            ("sh", "curl -d '{\"event\": \"door\"", RUNNING),
+            ("sh", "curl -d '{\"event\": \"form\"", RUNNING),
+            ("sh", "curl -d '{\"event\": \"order\"", RUNNING),
+            ("sh", "curl -d '{\"event\": \"patient\"", RUNNING),
+        ]
     ),
     guide!(
         "tokens.md",
@@ -196,6 +202,13 @@ pub const PAGES: &[Page] = &[
                 "esker dump esker-data",
                 NotHere("`records_move_to_an_engine_as_shown` runs it with a server of its own")
             ),
+            (
+                "sh",
+                "esker erase redis",
+                NotHere(
+                    "`erased_text_is_in_no_file_after_a_rewrite` of tests/log does the same, and looks into the files"
+                )
+            ),
             ("haproxy", "defaults", Proxy),
             ("caddy", "reverse_proxy", Proxy),
             ("nginx", "upstream brokers", Proxy),
@@ -230,6 +243,11 @@ pub const PAGES: &[Page] = &[
                 "sh",
                 "esker dump esker-data | esker load redis",
                 NotHere("`records_move_to_an_engine_as_shown` runs it with a server of its own")
+            ),
+            (
+                "sh",
+                "esker erase other-data",
+                NotHere("see `a_store_is_dumped_and_loaded_as_shown`, after which there is other-data")
             ),
         ]
     ),
@@ -326,7 +344,7 @@ fn the_first_event_looks_as_shown() {
 fn a_store_is_dumped_and_loaded_as_shown() {
     let shown = page::blocks(page("backup.md").text);
     let stop = "kill -TERM $(pidof esker); while kill -0 $(pidof esker) 2>/dev/null; do sleep 0.1; done\n";
-    shell::run(&["esker --no-auth\n", &shown[0].text, stop, &shown[1].text], false);
+    shell::run(&["esker --no-auth\n", &shown[0].text, stop, &shown[1].text, &shown[3].text], false);
 }
 
 /// Two brokers on one machine need other ports than the one that the blocks of other pages use.
@@ -365,7 +383,7 @@ fn the_format_of_a_log_is_raised_as_shown() {
     let create = format!("esker load {url} </dev/null\n");
     let port = url.rsplit(':').next().expect("a port");
     let lower =
-        format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho 'HSET {{esker}}:1:meta layout 1 format 1' >&3\nread -r <&3\n");
+        format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho 'HSET {{esker}}:1:meta layout 2 format 2' >&3\nread -r <&3\n");
     shell::run(&[&server, &create, &lower, &text], false);
 }
 

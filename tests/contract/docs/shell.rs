@@ -17,7 +17,7 @@ use super::super::support::{Broker, TIMEOUT, TempDir};
 const PRELUDE: &str = r#"
 esker() {
     case "${1:-}" in
-        token | check | dump | load | engine | health | man | completions | --help | --version) "$ESKER" "$@" ;;
+        token | check | dump | load | erase | engine | health | man | completions | --help | --version) "$ESKER" "$@" ;;
         *)
             local log
             log="$(mktemp broker.XXXXXX)"

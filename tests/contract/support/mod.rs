@@ -13,6 +13,7 @@ mod proxy;
 pub mod shim;
 mod small_disk;
 mod stream;
+mod terminal;
 pub mod tokens;
 mod unread;
 
@@ -33,6 +34,7 @@ pub use program::{Program, TempDir};
 pub use proxy::Proxy;
 pub use small_disk::on_small_disk;
 pub use stream::{EXPIRED, Event, REVOKED, Stream};
+pub use terminal::run_on_terminal;
 pub use unread::{UnreadLog, fill as fill_pipe};
 
 /// A test fails if a response takes longer.

@@ -80,7 +80,9 @@ impl Listener {
                 self.heard.push(Heard::Record(SeenRecord { id, name: name.into(), number }));
             }
             StreamItem::Gap { .. } => self.heard.push(Heard::Gap),
-            StreamItem::Prime { .. } | StreamItem::Expired => panic!("{item:?} in a stream of records"),
+            StreamItem::Prime { .. } | StreamItem::Expired | StreamItem::Erased { .. } => {
+                panic!("{item:?} in a stream of records")
+            }
             StreamItem::End => {}
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use esker::internals::engine::sim::SimLog;
+use esker::internals::records::insert::{Condition, InsertOutcome};
 use serde_json::Value;
 
 use super::super::engine::follower::SeenRecord;
@@ -79,7 +80,7 @@ impl Records {
 
     /// Checks everything that clients were told.
     pub fn assert_all(&self, truth: &RecordTruth, has_losses: bool, is_caught_up: bool) {
-        self.oracle.assert_answers(truth);
+        self.oracle.assert_answers(truth, false);
         for listener in &self.listeners {
             listener.assert_heard(truth, has_losses, is_caught_up);
         }
@@ -103,12 +104,13 @@ impl World {
 
     fn insert(&mut self) {
         let Some(site) = self.some_open_site() else { return };
-        let (name, number) = (NAMES[self.rng.usize(0..NAMES.len())], self.records.oracle.inserts.len());
         let (node, sent) = (self.sites[site].serial, self.sites[site].millis());
-        self.records.oracle.inserts.push(Insert { name, node, sent, state: State::Sent });
-        trace(self.step, &format!("insert {number} as {name} at {site}"));
-        let body = format!("{{\"event\":{},\"data\":{number}}}", Value::from(name));
-        let request = format!("POST /insert HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let number = self.records.oracle.send(node, sent, &mut self.rng);
+        let insert = &self.records.oracle.inserts[number];
+        trace(self.step, &format!("insert {number} at {site}: {insert:?}"));
+        let body = format!("{{\"event\":{},\"data\":{number}}}", Value::from(insert.name));
+        let (fields, length) = (insert.fields(), body.len());
+        let request = format!("POST /insert HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {length}\r\n\r\n{body}");
         self.call(Request::Insert(number), site, &request);
     }
 
@@ -266,6 +268,22 @@ impl Call {
 }
 
 impl Insert {
+    /// Returns the fields that say its condition and its key.
+    fn fields(&self) -> String {
+        let condition = match &self.condition {
+            Condition::Always => String::new(),
+            Condition::Exists => "If-Match: *\r\n".to_owned(),
+            Condition::Absent => "If-None-Match: *\r\n".to_owned(),
+            Condition::NewestIs(ids) => {
+                // A weak tag never matches.
+                let tags = ids.iter().map(|id| format!(", \"{id}\"")).collect::<String>();
+                format!("If-Match: W/\"1\"{tags}\r\n")
+            }
+        };
+        let key = self.key.map_or(String::new(), |key| format!("Idempotency-Key: key-{key}\r\n"));
+        condition + &key
+    }
+
     fn id(&self) -> Option<u64> {
         match self.state {
             State::Accepted(id) => Some(id),
@@ -285,8 +303,19 @@ impl Insert {
                 let json: Value = serde_json::from_str(&text).expect("JSON");
                 let id: u64 = json["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
                 assert_eq!(json["key"], format!("{}_v_{id}", self.name), "{number}");
-                State::Accepted(id)
+                assert_eq!(field(&response.head, "ETag"), Some(&*format!("\"{id}\"")), "{number}");
+                match json["duplicate"].as_bool() {
+                    Some(true) => State::Declined(InsertOutcome::Repeated(id)),
+                    _ => State::Accepted(id),
+                }
             }
+            412 => {
+                let json: Value = serde_json::from_str(&text).expect("JSON");
+                assert_eq!(json["event"], self.name, "{number}");
+                let newest = json["id"].as_str().map(|id| id.parse().expect("an id"));
+                State::Declined(InsertOutcome::Conflict(newest))
+            }
+            422 => State::Declined(InsertOutcome::KeyReused),
             503 => {
                 assert!(field(&response.head, "Retry-After").is_some(), "{text}");
                 State::Refused

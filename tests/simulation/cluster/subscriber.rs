@@ -125,6 +125,7 @@ impl Subscriber {
                 self.received.push(Received::Prime(id));
             }
             StreamItem::Expired => panic!("there are no tokens"),
+            StreamItem::Erased { .. } => panic!("nobody erases records"),
             StreamItem::End => {}
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use esker::Config;
 use esker::internals::engine::settings::Retention;
 use esker::internals::engine::sim::SimLog;
+use esker::internals::records::VersionRetention;
 use fastrand::Rng;
 
 use super::super::log_check;
@@ -110,6 +111,7 @@ impl World {
             age: if is_trimming && rng.bool() { short } else { long },
             bytes: if is_trimming && rng.bool() { rng.u64(200..3_000) } else { 1 << 30 },
             record_bytes: if rng.u8(0..6) == 0 { rng.u64(300..8_000) } else { 1 << 30 },
+            versions: VersionRetention::ALL,
         };
         let scenario = Scenario {
             retention,

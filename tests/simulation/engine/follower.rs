@@ -1,6 +1,6 @@
 //! Notes what the tail hands over, in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use esker::internals::engine::{Follow, LogEvent};
@@ -15,6 +15,9 @@ pub enum Told {
     LoseThrough(u64),
     Record(SeenRecord),
     Reset(Vec<SeenRecord>),
+    /// The newest record of the erased name, and the erasure's id.
+    Erased(u64, u64),
+    Doubt(u64),
 }
 
 /// An event that a follower got.
@@ -40,6 +43,8 @@ pub struct Notes {
     pub told: Vec<Told>,
     /// The number of events and records that it takes now.
     pub room: usize,
+    /// The newest record of each name.
+    pub newest: BTreeMap<Arc<str>, SeenRecord>,
 }
 
 impl Notes {
@@ -52,7 +57,7 @@ impl Notes {
 impl Told {
     pub fn newest(&self) -> Option<u64> {
         match self {
-            Self::Begin(_) | Self::Record(_) | Self::Reset(_) => None,
+            Self::Begin(_) | Self::Record(_) | Self::Reset(_) | Self::Erased(..) | Self::Doubt(_) => None,
             Self::Event(seen) => Some(seen.id),
             Self::Pass(id) | Self::LoseThrough(id) => Some(*id),
         }
@@ -96,11 +101,30 @@ impl Follow for Follower {
         let mut notes = self.lock();
         let count = notes.room.min(records.len());
         notes.room -= count;
-        notes.told.extend(records.drain(..count).map(|record| Told::Record(read_record(&record))));
+        for record in records.drain(..count).map(|record| read_record(&record)) {
+            notes.newest.insert(Arc::clone(&record.name), record.clone());
+            notes.told.push(Told::Record(record));
+        }
     }
 
     fn reset_records(&mut self, newest: Vec<Record>) {
-        self.lock().told.push(Told::Reset(newest.iter().map(read_record).collect()));
+        let newest: Vec<_> = newest.iter().map(read_record).collect();
+        let mut notes = self.lock();
+        notes.newest = newest.iter().map(|record| (Arc::clone(&record.name), record.clone())).collect();
+        notes.told.push(Told::Reset(newest));
+    }
+
+    fn erase(&mut self, record: u64, id: u64) -> bool {
+        let mut notes = self.lock();
+        let name = notes.newest.values().find(|newest| newest.id == record).map(|newest| Arc::clone(&newest.name));
+        let Some(name) = name else { return false };
+        notes.newest.remove(&name);
+        notes.told.push(Told::Erased(record, id));
+        true
+    }
+
+    fn doubt_before(&mut self, id: u64) {
+        self.lock().told.push(Told::Doubt(id));
     }
 
     fn subscribers(&self) -> u64 {

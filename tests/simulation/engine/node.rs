@@ -8,17 +8,20 @@ use esker::internals::engine::blob::Part;
 use esker::internals::engine::sim::{SimConnect, SimLog};
 use esker::internals::engine::{Appender, Engine, EngineError, Health, Reader, Sequenced, Tail};
 use esker::internals::records::NewRecord;
+use esker::internals::records::insert::{IdempotencyKey, InsertOutcome, InsertRequest};
 use esker::internals::sim::{Clock, ManualClock, appender_link, reader_link, tail_link};
 
 use super::follower::{self, Follower, lines};
+use super::records::Insert;
 
 /// What a request was told.
 #[derive(Clone, Debug)]
 pub enum Told {
     Publish(usize, Result<Sequenced, EngineError>),
     Barrier(usize, bool),
-    Insert(usize, Result<u64, EngineError>),
+    Insert(usize, Result<InsertOutcome, EngineError>),
     Lookup(usize, Result<bool, EngineError>),
+    Erasure(usize, Result<u64, EngineError>),
 }
 
 /// The result of a request, and when it came.
@@ -90,10 +93,25 @@ impl Node {
     }
 
     /// Inserts a record, whose data is the number.
-    pub fn insert(&self, number: usize, name: &str) {
+    pub fn insert(&self, number: usize, insert: &Insert) {
+        let record = NewRecord { name: insert.name.into(), data: number.to_string().into() };
+        let key = insert.key.and_then(|key| IdempotencyKey::new(&key.to_string()));
+        let request = InsertRequest { record, condition: insert.condition.clone(), key };
+        let note = self.note();
+        self.engine.insert(request, move |result| note(Told::Insert(number, result)));
+    }
+
+    /// Inserts a record without a condition and a key, whose data is the number.
+    pub fn insert_plain(&self, number: usize, name: &str) {
         let record = NewRecord { name: name.into(), data: number.to_string().into() };
         let note = self.note();
-        self.engine.insert(record, move |result| note(Told::Insert(number, result)));
+        self.engine.insert(record.into(), move |result| note(Told::Insert(number, result)));
+    }
+
+    /// Erases versions of a name.
+    pub fn erase(&self, number: usize, name: &str, before: Option<u64>) {
+        let note = self.note();
+        self.engine.erase(&name.into(), before, move |result| note(Told::Erasure(number, result)));
     }
 
     /// Asks whether there is a record.

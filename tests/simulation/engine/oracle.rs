@@ -150,6 +150,7 @@ impl Oracle {
             node::Told::Insert(number, result) => {
                 self.records.take_insert(number, &result, answer.newest, answer.millis, log);
             }
+            node::Told::Erasure(number, result) => self.records.take_erasure(number, &result),
             node::Told::Lookup(number, result) => self.records.take_lookup(number, &result, answer.newest, log),
             node::Told::Barrier(number, has_passed) => {
                 let barrier = &mut self.barriers[number];
@@ -182,7 +183,7 @@ impl Oracle {
         let mut newest = 0;
         for told in told {
             let is_larger = match told {
-                Told::Begin(_) | Told::Record(_) | Told::Reset(_) => true,
+                Told::Begin(_) | Told::Record(_) | Told::Reset(_) | Told::Erased(..) | Told::Doubt(_) => true,
                 Told::Event(Seen { id, .. }) | Told::Pass(id) => *id > newest,
                 Told::LoseThrough(id) => {
                     assert!(

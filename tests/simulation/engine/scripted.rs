@@ -6,7 +6,8 @@ use std::time::Duration;
 use esker::internals::engine::Health;
 use esker::internals::engine::log::{Append, Connect as _, Hello, Log as _};
 use esker::internals::engine::settings::Retention;
-use esker::internals::engine::sim::{OldServer, SimLog};
+use esker::internals::engine::sim::{Fault, Kind, OldServer, SimLog};
+use esker::internals::records::VersionRetention;
 use esker::internals::sim::{ManualClock, appender_link, tail_link};
 
 use super::follower::Told;
@@ -23,7 +24,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let retention = Retention { age: Duration::from_secs(600), bytes: 1 << 30, record_bytes: 1 << 30 };
+        let retention = Retention {
+            age: Duration::from_secs(600),
+            bytes: 1 << 30,
+            record_bytes: 1 << 30,
+            versions: VersionRetention::ALL,
+        };
         let log = SimLog::new(1, 1_770_000_000_000_000, retention);
         let (clock, answers) = (Arc::new(ManualClock::default()), Answers::default());
         let nodes = (1..3).map(|serial| Node::start(serial, &log, &clock, &answers)).collect();
@@ -119,4 +125,26 @@ fn an_append_to_a_server_that_was_replaced_is_noticed_after_the_loss_was_told() 
     assert!(bench.nodes.iter().all(Node::is_ready), "{:?}", bench.nodes[0].engine.status());
     let applied: Vec<_> = bench.nodes.iter().map(|node| node.engine.status().applied).collect();
     assert_eq!(applied, [bench.log.last(); 2]);
+}
+
+/// A tail that can't tell which name was erased loads all records, a few at a time, after it has read others from the log.
+#[test]
+fn a_reload_has_what_was_read_since_the_tail_attached() {
+    let mut bench = Bench::new();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for (number, name) in names.into_iter().enumerate() {
+        bench.nodes[0].insert_plain(number, name);
+        bench.nodes[0].step_appender();
+    }
+    bench.nodes[0].insert_plain(6, "x");
+    bench.nodes[0].step_appender();
+    bench.nodes[0].erase(0, "x", None);
+    bench.nodes[0].step_appender();
+    (0..40).for_each(|_| bench.log.plan(tail_link(bench.nodes[1].serial), Kind::Records, Fault::Short(2)));
+    bench.run(20);
+    for node in &bench.nodes {
+        let notes = node.follower.lock();
+        let known: Vec<_> = notes.newest.keys().map(|name| &**name).collect();
+        assert_eq!(known, names, "{:?}", notes.told);
+    }
 }

@@ -1,5 +1,6 @@
 //! One simulated log, the nodes that share it, and everything that happens to them.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use esker::internals::engine::RECORDS_FORMAT;
 use esker::internals::engine::log::{Attach, Connect as _, Log as _};
 use esker::internals::engine::settings::Retention;
 use esker::internals::engine::sim::SimLog;
+use esker::internals::records::VersionRetention;
+use esker::internals::records::insert::InsertOutcome;
 use esker::internals::sim::ManualClock;
 use fastrand::Rng;
 
@@ -58,25 +61,44 @@ pub struct Totals {
     pub fenced: usize,
     pub records: usize,
     pub inserts_refused: usize,
+    pub inserts_repeated: usize,
+    pub conflicts: usize,
+    pub keys_reused: usize,
     pub resets: usize,
+    pub erased: usize,
+    pub removed: usize,
 }
 
 impl Totals {
     pub fn plus(self, other: Self) -> Self {
-        let sum = self.all().into_iter().zip(other.all()).map(|(one, two)| one + two);
-        let sum: Vec<_> = sum.collect();
-        let [events, repetitions, refused, unknown, lost, trimmed, found, fenced, records, inserts_refused, resets] =
-            sum[..]
-        else {
-            unreachable!("as many as there are")
-        };
-        Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced, records, inserts_refused, resets }
+        let mut sum = self;
+        sum.counts().into_iter().zip(other.all()).for_each(|(count, more)| *count += more);
+        sum
     }
 
-    pub fn all(&self) -> [usize; 11] {
-        let Self { events, repetitions, refused, unknown, lost, trimmed, found, fenced, .. } = *self;
-        let Self { records, inserts_refused, resets, .. } = *self;
-        [events, repetitions, refused, unknown, lost, trimmed, found, fenced, records, inserts_refused, resets]
+    pub fn all(mut self) -> [usize; 16] {
+        self.counts().map(|count| *count)
+    }
+
+    fn counts(&mut self) -> [&mut usize; 16] {
+        [
+            &mut self.events,
+            &mut self.repetitions,
+            &mut self.refused,
+            &mut self.unknown,
+            &mut self.lost,
+            &mut self.trimmed,
+            &mut self.found,
+            &mut self.fenced,
+            &mut self.records,
+            &mut self.inserts_refused,
+            &mut self.inserts_repeated,
+            &mut self.conflicts,
+            &mut self.keys_reused,
+            &mut self.resets,
+            &mut self.erased,
+            &mut self.removed,
+        ]
     }
 }
 
@@ -105,6 +127,10 @@ impl World {
             age: if rng.u8(0..4) == 0 { short } else { long },
             bytes: if rng.u8(0..4) == 0 { rng.u64(100..2_000) } else { 1 << 30 },
             record_bytes: if rng.u8(0..4) == 0 { rng.u64(200..8_000) } else { 1 << 30 },
+            versions: VersionRetention {
+                versions: NonZeroU64::new(if rng.u8(0..3) == 0 { rng.u64(1..4) } else { 0 }),
+                age: (rng.u8(0..6) == 0).then_some(short),
+            },
         };
         let scenario = Scenario {
             has_losses: rng.u8(0..3) == 0,
@@ -161,7 +187,8 @@ impl World {
         match self.rng.u8(0..100) {
             0..14 => self.publish(place),
             14..20 => self.insert(place),
-            20..22 => self.barrier(place),
+            20 => self.barrier(place),
+            21 => self.erase(place),
             22 => self.look_up(place),
             23 => self.with(place, Node::step_reader),
             24..44 => self.with(place, Node::step_appender),
@@ -345,15 +372,23 @@ impl World {
             self.oracle.assert_losses_told(node.serial, told, &truth);
             self.oracle.records.assert_told(node.serial, told, &record_truth, true);
             self.oracle.records.assert_losses_told(node.serial, told, &record_truth, truth.oldest);
+            self.oracle.records.assert_erasures_told(node.serial, told, self.log.erased());
             let resets = told.iter().filter(|told| matches!(told, Told::Reset(_))).count();
-            assert!(resets == 1 || self.scenario.has_faults, "{} has reset its records: {told:?}", node.serial);
+            // A tail that is behind may not know the name that was erased, or whether a record that it knows was removed or lost.
+            let is_doubt = |told: &&Told| matches!(told, Told::Doubt(_) | Told::LoseThrough(_));
+            let doubts = told.iter().filter(is_doubt).count();
+            assert!(
+                resets <= 1 + doubts || self.scenario.has_faults,
+                "{} has reset its records: {told:?}",
+                node.serial
+            );
         }
         self.assert_answers();
     }
 
     fn assert_answers(&self) {
         self.oracle.assert_answers(&Truth::new(&self.log));
-        self.oracle.records.assert_answers(&RecordTruth::new(&self.log));
+        self.oracle.records.assert_answers(&RecordTruth::new(&self.log), self.scenario.has_losses);
     }
 
     /// Prints what the log has and what it has lost.
@@ -377,6 +412,7 @@ impl World {
         self.totals.fenced += status.fenced as usize;
         let told = &node.follower.lock().told;
         self.totals.records += told.iter().filter(|told| matches!(told, Told::Record(_))).count();
+        self.totals.erased += told.iter().filter(|told| matches!(told, Told::Erased(..))).count();
         self.totals.resets += told.iter().filter(|told| matches!(told, Told::Reset(_))).count().saturating_sub(1);
     }
 
@@ -385,7 +421,12 @@ impl World {
         self.totals.repetitions = count(|publish| matches!(publish.state, State::Accepted(_, 0)));
         self.totals.refused = count(|publish| publish.state == State::Refused);
         self.totals.unknown = count(|publish| publish.state == State::Unknown);
-        self.totals.inserts_refused = self.oracle.records.refused();
+        self.totals.removed = self.log.removed().len();
+        let records = &self.oracle.records;
+        self.totals.inserts_refused = records.refused();
+        self.totals.inserts_repeated = records.count(|outcome| matches!(outcome, InsertOutcome::Repeated(_)));
+        self.totals.conflicts = records.count(|outcome| matches!(outcome, InsertOutcome::Conflict(_)));
+        self.totals.keys_reused = records.count(|outcome| outcome == InsertOutcome::KeyReused);
         (self.totals.lost, self.totals.trimmed) = (self.log.lost().len(), self.log.trimmed());
     }
 }

@@ -55,6 +55,7 @@ impl Client {
                     self.take_event(history, &id, data.parse().expect("data is a number"));
                 }
                 StreamItem::Prime { .. } => panic!("nobody has asked for the newest id"),
+                StreamItem::Erased { .. } => panic!("nobody erases records"),
                 StreamItem::End => self.has_ended = true,
             }
         }

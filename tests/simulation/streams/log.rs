@@ -89,6 +89,7 @@ impl Client {
                 StreamItem::Gap { oldest } => self.take_gap(log, oldest),
                 StreamItem::Event { id, .. } => self.take_event(log, id.parse().expect("an id"), noticed),
                 StreamItem::Prime { .. } => panic!("nobody has asked for the newest id"),
+                StreamItem::Erased { .. } => panic!("nobody erases records"),
                 StreamItem::Expired | StreamItem::End => panic!("no stream ends"),
             }
         }

@@ -1,7 +1,5 @@
 //! Streams of records whose position the store is asked for.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::api::subscribe::LookupReply;
 
@@ -10,7 +8,7 @@ type Reply = fn(&mut Exchange, Context<'_>, &mut Vec<u8>) -> Step;
 #[test]
 fn a_stream_opens_whatever_the_store_replies_about_its_position() {
     service::with(false, 1, |service| {
-        service.hub.reset_records(vec![crate::sse::record_frame(&Arc::from("user"), "1", 9)]);
+        service.hub.reset_records(vec![crate::records::Record::shared("user", "1", 9)]);
         let tokens = RefCell::default();
         let context = context(service, &tokens);
         let request = |position: &str, method: &str| {

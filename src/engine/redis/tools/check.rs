@@ -1,6 +1,6 @@
 //! Checks the consistency of the log and its records: the index, the newest records and the bytes against the records
 //! themselves, recomputed naively, and the chain of the log's entries. Changes nothing. Brokers may be running; what they store
-//! meanwhile is left out.
+//! meanwhile is left out. If they remove records meanwhile, the check begins anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,13 +8,14 @@ use std::sync::Arc;
 use redis::Value;
 use serde::de::IgnoredAny;
 
-use super::{Extent, connect, extent};
+use super::{Extent, connect, count, extent};
 use crate::engine::EngineSettings;
 use crate::engine::log::{LogError, NAME_COST, cost_of};
 use crate::engine::redis::log::ServerLog;
 use crate::engine::redis::scripts::{CHECK_INDEX, CHECK_LOG, CHECK_RECORDS};
 use crate::engine::redis::value;
 use crate::records::check_name;
+use crate::records::progress::{Amount, Progress};
 use crate::records::report::Report;
 use crate::records::transfer::ToolError;
 
@@ -24,18 +25,41 @@ const PAGE: usize = 256;
 const PAGE_BYTES: usize = 1 << 20;
 /// The most entries of the log that are looked at at once. The server reads their events, too.
 const ENTRIES: usize = 16;
+/// How often a check begins if records are removed during it.
+const ATTEMPTS: usize = 5;
 /// A problem is reported if the bytes of records are wrong by more than one part of this many.
 const TOLERANCE: u64 = 100;
 
-/// Checks the log of an engine and its records. `progress` is told the number of records that were read.
-pub fn check(settings: &EngineSettings, progress: &mut dyn FnMut(u64)) -> Result<Report, ToolError> {
-    let mut log = connect(settings)?;
-    let extent = extent(&mut log)?;
+/// Checks the log of an engine and its records.
+pub fn check(settings: &EngineSettings, progress: &dyn Progress) -> Result<Report, ToolError> {
+    let mut attempts = 1;
+    loop {
+        let mut log = connect(settings)?;
+        let before = extent(&mut log)?;
+        let removed = before.removed;
+        let mut report = check_once(log, before, progress)?;
+        if report.is_good() || extent(&mut connect(settings)?)?.removed == removed {
+            return Ok(report);
+        }
+        if attempts == ATTEMPTS {
+            report.add("brokers removed records during the check, which may be the cause; stop them, and check again");
+            return Ok(report);
+        }
+        attempts += 1;
+    }
+}
+
+fn check_once(mut log: ServerLog, extent: Extent, progress: &dyn Progress) -> Result<Report, ToolError> {
+    let records = count(&mut log)?;
     let mut check = Check { log, extent, report: Report::default(), names: HashMap::new(), bytes: 0 };
+    progress.begin("checking records", Amount::Records(Some(records)));
     check.check_records(progress)?;
+    progress.begin("comparing the newest records", Amount::Unknown);
     check.check_newest()?;
+    progress.begin("comparing the index with the records", Amount::Unknown);
     check.check_index()?;
     check.check_bytes();
+    progress.begin("checking the log", Amount::Unknown);
     check.check_log()?;
     Ok(check.report)
 }
@@ -59,7 +83,7 @@ struct Indexed {
 }
 
 impl Check {
-    fn check_records(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), LogError> {
+    fn check_records(&mut self, progress: &dyn Progress) -> Result<(), LogError> {
         let mut next = 1;
         while next <= self.extent.newest_record {
             let page = self.read_records(next)?;
@@ -69,8 +93,8 @@ impl Check {
                 self.report.add(format!("records after {next} are not in order"));
             }
             next = last.id.max(next) + 1;
+            progress.advance(page.len() as u64);
             page.into_iter().for_each(|record| self.check_record(record));
-            progress(self.report.records);
         }
         self.report.names = self.names.len() as u64;
         self.report.newest = self.extent.newest_record;
@@ -128,7 +152,7 @@ impl Check {
             }
         }
         let mut missing: Vec<_> = self.names.drain().collect();
-        missing.sort_by_key(|(_, id)| *id);
+        missing.sort_unstable_by_key(|(_, id)| *id);
         for (name, id) in missing {
             self.report.add(format!("record {id} is not kept as the newest one of {name:?}"));
         }

@@ -13,6 +13,7 @@ use crate::engine::redis::scripts::LOAD;
 use crate::engine::redis::{BROKER_TTL, Keys, value};
 use crate::engine::{COMMAND_TIMEOUT, EngineSettings, RECORDS_FORMAT};
 use crate::records::Record;
+use crate::records::progress::{Amount, Progress};
 use crate::records::transfer::{IdBounds, LineReader, ToolError};
 
 /// A script stores this many records, because the server does nothing else meanwhile,
@@ -39,7 +40,7 @@ struct Loader {
 
 /// Adds records to an engine that no broker uses, and returns their number. Their ids must ascend and be larger than those of
 /// all records there. Creates the log if there is none. When a line is bad, the records before it are stored.
-pub fn load(settings: &EngineSettings, input: &mut dyn BufRead) -> Result<u64, ToolError> {
+pub fn load(settings: &EngineSettings, input: &mut dyn BufRead, progress: &dyn Progress) -> Result<u64, ToolError> {
     let mut log = connect(settings)?;
     let proofs = log.proofs.records.clone().map_err(|why| LogError::Refused(Refusal::Records, why))?;
     log.attach(&Attach::default())?;
@@ -49,7 +50,9 @@ pub fn load(settings: &EngineSettings, input: &mut dyn BufRead) -> Result<u64, T
     let (now, newest) = loader.run_script()?;
     let latest = now + MAX_LEAD.as_micros() as u64;
     let bounds = IdBounds { newest, latest, ahead_of: "a minute ahead of the engine's clock" };
-    let read = loader.read(LineReader::new(input, bounds));
+    progress.begin("importing records", Amount::Input);
+    let read = loader.read(LineReader::new(input, progress, bounds));
+    progress.begin("waiting for the engine's disk", Amount::Unknown);
     // What was stored before a refusal is to be as durable as it can be, too.
     let finished = if matches!(read, Err(ToolError::Keeper(_))) { loader.prove() } else { loader.finish() };
     let count = read?;

@@ -1,7 +1,8 @@
-//! The commands on an engine: export, import and check records, show the state, and raise the format of the log.
+//! The commands on an engine: export, import, check and erase records, show the state, and raise the format of the log.
 
 mod check;
 mod dump;
+mod erase;
 mod load;
 mod raise;
 mod sessions;
@@ -9,6 +10,7 @@ mod status;
 
 pub use check::check;
 pub use dump::dump;
+pub use erase::erase;
 pub use load::load;
 pub use raise::raise;
 pub use status::status;
@@ -51,6 +53,8 @@ struct Extent {
     newest_record: u64,
     /// The bytes of memory that records take.
     record_bytes: u64,
+    /// How many records were ever removed.
+    removed: u64,
 }
 
 /// Finds out how far the log and its records go. Fails if there is no log.
@@ -58,16 +62,24 @@ fn extent(log: &mut ServerLog) -> Result<Extent, ToolError> {
     let keys = &log.keys;
     let command = BEGIN.command(&[&keys.log, &keys.meta, &keys.records]);
     let answer = BEGIN.run(&mut log.wire, &command)?;
-    let numbers = value::texts::<5>(answer).and_then(|texts| {
+    let numbers = value::texts::<6>(answer).and_then(|texts| {
         let numbers: Option<Vec<u64>> = texts.iter().map(|text| text.parse().ok()).collect();
-        <[u64; 5]>::try_from(numbers?).ok()
+        <[u64; 6]>::try_from(numbers?).ok()
     });
     let numbers = numbers.ok_or_else(|| value::malformed("the extent of the log"))?;
-    let [last, entry, newest_entry, newest_record, record_bytes] = numbers;
+    let [last, entry, newest_entry, newest_record, record_bytes, removed] = numbers;
     if last == 0 && newest_entry == 0 && newest_record == 0 {
         return Err(no_log(log));
     }
-    Ok(Extent { last, entry, newest_entry, newest_record, record_bytes })
+    Ok(Extent { last, entry, newest_entry, newest_record, record_bytes, removed })
+}
+
+/// Returns how many records there are.
+fn count(log: &mut ServerLog) -> Result<u64, LogError> {
+    let answer = log.wire.call(redis::cmd("XLEN").arg(&log.keys.records))?;
+    value::integer(&answer)
+        .and_then(|count| count.try_into().ok())
+        .ok_or_else(|| value::malformed("the number of records"))
 }
 
 fn no_log(log: &ServerLog) -> ToolError {

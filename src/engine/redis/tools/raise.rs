@@ -24,7 +24,7 @@ pub fn raise(settings: &EngineSettings, is_forced: bool) -> Result<String, ToolE
         (false, true) => Ok(format!("raised the log's format from {before} to {FORMAT}\n")),
         (false, false) if is_forced => Ok(format!(
             "raised the log's format from {before} to {FORMAT}; these brokers can't read it, and stop following the log at \
-             the first record:\n{}",
+             the first entry or removal that needs it:\n{}",
             lines(&brokers)
         )),
         (false, false) => Err(refused(format!(

@@ -87,7 +87,7 @@ fn read(answer: Value) -> Option<([u64; NUMBERS], Vec<BrokerReport>)> {
     let numbers = texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<u64>>>()?;
     let numbers = <[u64; NUMBERS]>::try_from(numbers).ok()?;
     let mut brokers: Vec<_> = told.chunks_exact(2).filter_map(|told| broker(&told[0], &told[1], numbers[0])).collect();
-    brokers.sort_by(|one, other| one.id.cmp(&other.id));
+    brokers.sort_unstable_by(|one, other| one.id.cmp(&other.id));
     Some((numbers, brokers))
 }
 

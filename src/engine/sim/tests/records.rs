@@ -1,8 +1,9 @@
 //! Records in the log.
 
 use super::*;
-use crate::engine::log::{Insert, NAME_COST, Peer, ReadRecords, Version, cost_of};
+use crate::engine::log::{Insert, KeyLimits, LastBatch, NAME_COST, Peer, ReadRecords, Version, cost_of, stored};
 use crate::engine::{FORMAT, RECORDS_FORMAT};
+use crate::records::insert::{IdempotencyKey, InsertOutcome, InsertRequest};
 use crate::records::{NewRecord, Record};
 
 impl Bench {
@@ -19,9 +20,10 @@ impl Bench {
     ) -> Inserted {
         self.batches += 1;
         let record = |(name, data): &(&str, &str)| NewRecord { name: (*name).into(), data: (*data).into() };
-        let records: Vec<_> = records.iter().map(record).collect();
-        let insert = Insert { hello, batch: self.batches, floor, records: &records };
-        Inserted { batch: self.batches, token: insert.token(), result: connection.insert(&insert) }
+        let requests: Vec<_> = records.iter().map(|pair| record(pair).into()).collect();
+        let insert = Insert { hello, batch: self.batches, floor, requests: &requests, keys: KeyLimits::default() };
+        let result = connection.insert(&insert).map(|inserted| stored(&inserted.outcomes).unwrap().0);
+        Inserted { batch: self.batches, token: insert.token(), result }
     }
 }
 
@@ -83,8 +85,8 @@ fn a_session_inserts_until_another_begins_and_leaves_its_last_batch() {
     let inserted = bench.insert(&mut old, HELLO, &[("a", "1")]);
     let newer = Hello { session: 12, ..HELLO };
     let greeting = bench.connect(1).hello(newer).unwrap();
-    let appended = Appended { first: inserted.result.unwrap(), repetitions: Vec::new() };
-    assert_eq!(greeting.last_batch, Some((inserted.batch, appended)));
+    let outcomes = vec![InsertOutcome::Stored(inserted.result.unwrap())];
+    assert_eq!(greeting.last_batch, Some((inserted.batch, LastBatch::Inserts(outcomes))));
     assert_eq!(bench.insert(&mut old, HELLO, &[("a", "2")]).result, Err(LogError::Fenced));
     assert_eq!((bench.log.records().len(), bench.entries().len()), (1, 1));
 }
@@ -216,4 +218,32 @@ fn brokers_are_known_for_a_while() {
     assert_eq!(two.register(OTHER, 6).unwrap(), [peer(1, 3), peer(2, 6)]);
     bench.log.advance(7_000_000);
     assert_eq!(two.register(OTHER, 6).unwrap(), [peer(2, 6)]);
+}
+
+#[test]
+fn idempotency_keys_are_forgotten_after_a_day() {
+    const DAY: u64 = 24 * 3600 * 1_000_000;
+    let mut bench = Bench::new();
+    let mut connection = bench.begin(HELLO);
+    let mut insert = |bench: &mut Bench| {
+        bench.batches += 1;
+        let record = NewRecord { name: "a".into(), data: "1".into() };
+        let requests = [InsertRequest { key: IdempotencyKey::new("k"), ..record.into() }];
+        let (batch, keys) = (bench.batches, KeyLimits::default());
+        let inserted = connection.insert(&Insert { hello: HELLO, batch, floor: 0, requests: &requests, keys }).unwrap();
+        assert_eq!(inserted.forgotten, 0, "none is forgotten early");
+        inserted.outcomes[0]
+    };
+    assert_eq!(insert(&mut bench), InsertOutcome::Stored(BEGIN));
+    // A session does not last that long without a pulse.
+    let pass = |bench: &mut Bench, micros| {
+        bench.log.advance(micros);
+        bench.begin(HELLO);
+    };
+    pass(&mut bench, DAY - 1);
+    assert_eq!(insert(&mut bench), InsertOutcome::Repeated(BEGIN));
+    pass(&mut bench, 1);
+    assert_eq!(insert(&mut bench), InsertOutcome::Stored(BEGIN + DAY));
+    pass(&mut bench, DAY - 1);
+    assert_eq!(insert(&mut bench), InsertOutcome::Repeated(BEGIN + DAY));
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, ManualClock};
 use crate::engine::log::{
-    Append, Appended, Attach, Attached, Connect, Entry, Greeting, Hello, Insert, Log, LogError, Peer, Pulse,
-    ReadRecords, Refusal, Revocations, Revoke, Revoked, Version,
+    Append, Appended, Attach, Attached, Connect, Entry, Erase, Erased, Greeting, Hello, Insert, Inserted, Log,
+    LogError, Peer, Pulse, ReadRecords, Refusal, RemoveRecords, Revocations, Revoke, Revoked, Swept, Version,
 };
 use crate::engine::waiting::MAX_WAIT_MILLIS;
 use crate::engine::{Engine, EngineError, Reader};
@@ -113,6 +113,16 @@ impl ReadRecords for Scripted {
     }
 }
 
+impl RemoveRecords for Scripted {
+    fn erase(&mut self, _: &Erase<'_>) -> Result<Erased, LogError> {
+        unreachable!()
+    }
+
+    fn sweep(&mut self, _: Hello) -> Result<Swept, LogError> {
+        unreachable!()
+    }
+}
+
 impl Revocations for Scripted {
     fn revoke(&mut self, _: &Revoke<'_>) -> Result<u64, LogError> {
         unreachable!()
@@ -132,7 +142,7 @@ impl Log for Scripted {
         unreachable!()
     }
 
-    fn insert(&mut self, _: &Insert<'_>) -> Result<u64, LogError> {
+    fn insert(&mut self, _: &Insert<'_>) -> Result<Inserted, LogError> {
         unreachable!()
     }
 

@@ -8,7 +8,7 @@ use super::Rig;
 use crate::engine::EngineError;
 use crate::ids::Order;
 use crate::quota::{Client, PageBudget};
-use crate::records::{Page, PageQuery, Record};
+use crate::records::{NewRecord, Page, PageQuery, Record};
 use crate::store::{Location, Store, StoreError};
 
 /// Assigns ids with gaps, and keeps what is published.
@@ -30,6 +30,12 @@ impl Order<Record> for Arc<Ids> {
     fn publish(&self, records: Vec<Record>) {
         self.published.lock().unwrap().extend(records);
     }
+
+    fn publish_erasure(&self, _: &str, _: u64) {}
+
+    fn newest_version(&self, _: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// Returns a store with records of several names, and the records.
@@ -43,7 +49,8 @@ fn filled_store() -> (Store, Vec<Record>) {
     let large = [3 << 20, 3 << 20, 3 << 20, 9 << 20, 1].map(|bytes| ("large", text(bytes)));
     for (name, data) in small.chain(medium).chain(large) {
         let sender = sender.clone();
-        store.insert(name.into(), data.into(), move |result| sender.send(result).unwrap());
+        let record = NewRecord { name: name.into(), data: data.into() };
+        store.insert(record.into(), move |result| sender.send(result).unwrap());
     }
     drop(sender);
     assert!(stored.iter().all(|result| result.is_ok()));
