@@ -50,6 +50,20 @@ withBroker("records, their stream and their history page by page", {}, async (br
   assert.deepEqual(faults, []);
 });
 
+withBroker("an erased record disappears from the list", {}, async (broker) => {
+  const { page, faults } = await open(`${broker.url}/`);
+  const secret = { name: "user", data: '"secret"' };
+  const events = [secret, { name: "other", data: '"kept"' }, secret, { name: "erased", data: '{"event":"user"}' }];
+  const text = ({ name, data }, at) => `event: ${name}\ndata: ${data}\nid: ${at + 1}\n\n`;
+  const body = `:\nretry: 60000\n${events.map(text).join("")}`;
+  await page.route("**/events", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+  await page.getByText("Records", { exact: true }).click();
+  await press(page, "Subscribe");
+  await says(page, "#rows .erased .data", "All versions of user were erased.");
+  assert.deepEqual(await page.locator("#rows details .data").allTextContents(), ['"kept"']);
+  assert.deepEqual(faults, []);
+});
+
 withBroker("late responses are not mixed with others", {}, async (broker) => {
   const { page, faults } = await open(`${broker.url}/`);
   for (let number = 1; number <= 12; number += 1) await insert(broker, "slow", number);

@@ -1,5 +1,6 @@
-// The demo in two windows of two people: each sees what the other types, a reload shows the newest values, the history has
-// every version, and the page reconnects to a restarted broker. Its pictures are for visual review.
+// The demo in two windows of two people: each sees what the other types, who changes a field second decides what remains, a
+// reload shows the newest values, the history has every version, and the page reconnects to a restarted broker. Its pictures
+// are for visual review.
 
 import assert from "node:assert/strict";
 import path from "node:path";
@@ -119,7 +120,7 @@ test("each tab explains how it is connected", LIMIT, async () => {
   await closeWindows(one);
 });
 
-test("incoming values don't disturb typing, and the newest value wins", LIMIT, async () => {
+test("incoming values don't disturb typing", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
   // Each letter is typed while the previous one is being stored, so that every echo carries an older value.
@@ -136,6 +137,7 @@ test("incoming values don't disturb typing, and the newest value wins", LIMIT, a
   await typing;
   const mine = await input(one, "Name").inputValue();
   assert.match(mine, /^Grace Hopper and so on and on$/);
+  await one.getByRole("button", { name: "Keep mine" }).click();
   await shows(other, "Name", mine);
   await input(one, "Name").focus();
   await insert("form.name", "the last word");
@@ -144,9 +146,156 @@ test("incoming values don't disturb typing, and the newest value wins", LIMIT, a
   await closeWindows(one, other);
 });
 
+/** Holds the page's next insert back until `release` is called. `isSent` is fulfilled when the page has sent it. */
+async function holdInsert(page) {
+  const held = {};
+  held.isSent = new Promise((resolve) => (held.send = resolve));
+  const released = new Promise((resolve) => (held.release = resolve));
+  await page.route("**/insert", async (route) => {
+    if (route.request().method() === "POST") held.send();
+    await released;
+    await route.continue();
+  });
+  return held;
+}
+
+/** Lets two people change one field, whose newest version both have seen; the second one's insert is on hold. */
+async function changeInBoth({ was, first, second }) {
+  await insert("form.name", was);
+  const pages = [await openWindow(), await openWindow()];
+  for (const page of pages) await shows(page, "Name", was);
+  const held = await holdInsert(pages[1]);
+  await write(pages[1], "Name", second);
+  await held.isSent;
+  await write(pages[0], "Name", first);
+  await fate(pages[0], "form.name", "stored");
+  return [...pages, held];
+}
+
+const conflict = (page) => page.getByRole("group", { name: "Two versions of Name" });
+const choice = (page, name) => conflict(page).getByRole("button", { name });
+const focused = (page) => page.evaluate(() => document.activeElement.textContent || document.activeElement.id);
+
+/** Returns the values of all versions of a field. */
+const audit = async (event) => Object.values(await (await fetch(`${broker.url}/audit/${event}?limit=10000`)).json());
+
+test("the second window to change a field is told who was first, and may take their value", LIMIT, async () => {
+  const texts = { was: "Ada", first: "Ada Lovelace, London", second: "Ada King of Lovelace, London" };
+  const [one, other, held] = await changeInBoth(texts);
+  const field = input(other, "Name");
+  await field.focus();
+  const place = await field.boundingBox();
+  held.release();
+  await conflict(other).getByRole("alert").waitFor();
+  assert.match(await conflict(other).getByRole("alert").textContent(), /^Another window saved this field first, at \d\d:\d\d:\d\d\. /);
+  assert.deepEqual(await field.boundingBox(), place, "what the user types in does not move");
+  assert.equal(await field.inputValue(), texts.second);
+  assert.equal(await focused(other), "form.name");
+  await fate(other, "form.name", "not stored");
+
+  await other.keyboard.press("Tab");
+  assert.equal(await focused(other), "Show the difference");
+  await other.keyboard.press("Enter");
+  assert.deepEqual(await conflict(other).locator("dd").allTextContents(), [texts.second, texts.first]);
+  assert.deepEqual(await conflict(other).locator("mark").allTextContents(), ["King of "]);
+  await shoot(other, "demo-conflict");
+  await other.keyboard.press("Tab");
+  await other.keyboard.press("Tab");
+  assert.equal(await focused(other), "Take theirs");
+  await other.keyboard.press("Enter");
+  await shows(other, "Name", texts.first);
+  assert.equal(await focused(other), "form.name");
+  await fate(other, "form.name", "changed elsewhere");
+  assert.equal(await conflict(other).count(), 0);
+  assert.deepEqual((await audit("form.name")).slice(-2), [texts.was, texts.first]);
+  await closeWindows(one, other);
+});
+
+test("the second window may keep its own value, which is the next version", LIMIT, async () => {
+  const texts = { was: "Grace", first: "Grace Hopper", second: "Rear Admiral Grace" };
+  const [one, other, held] = await changeInBoth(texts);
+  held.release();
+  await conflict(other).waitFor();
+  await write(other, "Name", "Rear Admiral Grace Hopper");
+  await insert("form.name", "a third one");
+  await eventually("a third one", async () => {
+    if ((await conflict(other).locator("dd").count()) === 0) await choice(other, "Show the difference").click();
+    return conflict(other).locator("dd").last().textContent();
+  });
+  await choice(other, "Keep mine").click();
+  await shows(one, "Name", "Rear Admiral Grace Hopper");
+  await fate(other, "form.name", "stored");
+  assert.equal(await conflict(other).count(), 0);
+  const versions = [texts.was, texts.first, "a third one", "Rear Admiral Grace Hopper"];
+  assert.deepEqual((await audit("form.name")).slice(-4), versions);
+  await closeWindows(one, other);
+});
+
+test("of two windows that save at once, exactly one is first", LIMIT, async () => {
+  await insert("form.name", "nobody");
+  const pages = [await openWindow(), await openWindow()];
+  const held = [];
+  for (const [at, page] of pages.entries()) {
+    await shows(page, "Name", "nobody");
+    held.push(await holdInsert(page));
+    await write(page, "Name", `window ${at}`);
+  }
+  await Promise.all(held.map(({ isSent }) => isSent));
+  for (const { release } of held) release();
+  const losers = async () => (await Promise.all(pages.map((page) => conflict(page).count()))).flatMap((count, at) => (count ? [at] : []));
+  await eventually(1, async () => (await losers()).length);
+  const [second] = await losers();
+  const first = 1 - second;
+  await fate(pages[first], "form.name", "stored");
+  assert.deepEqual((await audit("form.name")).slice(-2), ["nobody", `window ${first}`]);
+  await choice(pages[second], "Take theirs").click();
+  for (const page of pages) await shows(page, "Name", `window ${first}`);
+  await closeWindows(...pages);
+});
+
+test("an insert whose answer is lost is repeated with its key, and stored once", LIMIT, async () => {
+  await insert("form.name", "before");
+  const page = await openWindow();
+  await shows(page, "Name", "before");
+  const keys = [];
+  await page.route("**/insert", async (route) => {
+    const request = route.request();
+    if (request.method() !== "POST") return route.continue();
+    keys.push(request.headers()["idempotency-key"]);
+    if (keys.length > 1) return route.continue();
+    const names = ["content-type", "if-match", "idempotency-key"];
+    const headers = Object.fromEntries(names.map((name) => [name, request.headers()[name]]));
+    const body = JSON.stringify({ event: "form.name", data: "once" });
+    assert.equal((await fetch(request.url(), { method: "POST", headers, body })).status, 200);
+    await route.abort();
+  });
+  await write(page, "Name", "once");
+  await page.getByText("not stored yet").waitFor();
+  await write(page, "Name", "once and again");
+  await fate(page, "form.name", "stored");
+  assert.deepEqual((await audit("form.name")).slice(-3), ["before", "once", "once and again"]);
+  assert.equal(keys.length, 3);
+  assert.ok(keys[0] === keys[1] && keys[1] !== keys[2], String(keys));
+  await closeWindows(page);
+});
+
+test("a difference has all of both texts", async () => {
+  const { difference } = await import(path.join(demo, "src/difference.js"));
+  const words = ["a", "b", " ", "c,", "\n", "ä😀"];
+  const text = (seed) => Array.from({ length: seed % 9 }, (_, at) => words[(seed * (at + 7)) % 6]).join("");
+  for (let seed = 0; seed < 500; seed += 1) {
+    const [one, other] = [text(seed), text(seed * 31 + 5)];
+    const parts = difference(one, other);
+    assert.deepEqual(parts.map((side) => side.map((part) => part.text).join("")), [one, other]);
+    const shared = parts.map((side) => side.flatMap((part) => (part.isShared ? part.text : [])).join(""));
+    assert.equal(shared[0], shared[1]);
+  }
+});
+
 test("the last input is stored even if the window closes immediately", LIMIT, async () => {
   const one = await openWindow();
   const other = await openWindow();
+  await fate(one, "form.name", "stored");
   await write(one, "Name", "gone at once");
   await one.goto("about:blank");
   await shows(other, "Name", "gone at once");

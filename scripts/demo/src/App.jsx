@@ -37,7 +37,7 @@ export function App() {
       <header>
         <div>
           <h1>One form, many windows</h1>
-          <p>Open this page in two windows. What you type in one appears in the other, and it is still there after a reload.</p>
+          <p>Open this page in two windows. What you type in one appears in the other, and it is still there after a reload. If both change the same field at once, the second one chooses which text to keep.</p>
         </div>
         <p className="connection" data-state={connection} role="status">
           <strong>{CONNECTION[connection]}</strong>

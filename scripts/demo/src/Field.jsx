@@ -1,5 +1,6 @@
 // One field of the form: its value, whether that is stored, and a button for its history.
 
+import { Conflict } from "./Conflict.jsx";
 import { isNewer, timeOf } from "./broker.js";
 import { shown, write } from "./form.js";
 import { clock } from "./time.js";
@@ -23,12 +24,14 @@ export function Field({ field, state, isChosen, onChoose }) {
         {state.isForeign && <span className="arrival" key={state.id} />}
         <Control field={field} value={shown(state)} onWrite={(value) => write(field.name, value)} />
       </div>
+      {state.conflict !== undefined && <Conflict field={field} state={state} />}
     </div>
   );
 }
 
 /** Shows whether the value is stored. */
-function Status({ id, draft, problem, isForeign }) {
+function Status({ id, draft, problem, conflict, isForeign }) {
+  if (conflict !== undefined) return <small className="save-state bad">not stored</small>;
   if (problem) return <small className="save-state bad" role="alert">not stored yet: {problem}</small>;
   if (draft !== undefined) return <small className="save-state">storing …</small>;
   if (!isNewer(id, "0")) return <small className="save-state">not set</small>;

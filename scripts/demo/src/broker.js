@@ -11,13 +11,34 @@ const MOST_KEPT_ALIVE = 16_384;
 /** Streams the newest record of each of these names, then every new one. */
 export const listen = (names, callbacks) => connect(BROKER, { records: names, ...callbacks });
 
-/** Stores a value and returns its id. With `keepalive`, it is sent even if the page closes. */
-export async function insert(event, data) {
+/** Smaller than every id: there is no version. */
+export const NEVER = "0";
+
+/** The broker's answer to an insert whose condition is false: `newest` is the id of the newest version. */
+export class Conflict extends Error {
+  constructor(newest) {
+    super("another window was first");
+    this.newest = newest;
+  }
+}
+
+/** An answer that says that the request will never succeed, in contrast to no answer at all. */
+export class Refused extends Error {}
+
+/**
+ * Stores a value if `seen` is still the newest version, and returns its id. A repetition with the same key stores nothing
+ * again. With `keepalive`, it is sent even if the page closes.
+ */
+export async function insert(event, data, { seen, key }) {
   const body = JSON.stringify({ event, data });
-  const headers = { "Content-Type": "application/json" };
+  const condition = seen === NEVER ? { "If-None-Match": "*" } : { "If-Match": `"${seen}"` };
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key, ...condition };
   const request = { method: "POST", headers, body, keepalive: body.length < MOST_KEPT_ALIVE };
   return (await ask(new URL("insert", BROKER), request)).body.id;
 }
+
+/** Returns a new key for an insert and its repetitions. */
+export const newKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16).padStart(8, "0")).join("");
 
 /** Reads the versions of a record after an id, oldest first, page by page. */
 export async function* versions(event, after, signal) {
@@ -35,7 +56,9 @@ async function ask(url, request) {
     throw new Error("the broker can't be reached");
   });
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.detail ?? `status ${response.status}`);
+  if (response.status === 412) throw new Conflict(body.id ?? NEVER);
+  const isFinal = response.status >= 400 && response.status < 500 && ![408, 429].includes(response.status);
+  if (!response.ok) throw new (isFinal ? Refused : Error)(body.detail ?? `status ${response.status}`);
   return { body, response };
 }
 
