@@ -20,10 +20,12 @@ use scenes::{Setting, compare};
 use servers::{Failure, Scratch};
 
 const USAGE: &str =
-    "usage: scripts/bench fanout|burst|idle|publish|insert|storm|churn|stalled|start|restart|engine|compare [--servers NAME,…]
+    "usage: scripts/bench SCENE [OPTIONS], where SCENE is one of
+    fanout|burst|idle|publish|insert|storm|churn|reconnect|stalled|start|restart|names|pruning|workers|engine|compare
+    [--servers NAME,…]
     [--subscribers N] [--stalled N] [--topics N] [--size BYTES] [--burst EVENTS] [--window BURSTS] [--rate EVENTS/S]
-    [--connections N,…] [--seconds S] [--records N] [--rounds N] [--server-cores LIST] [--client-cores LIST]
-    engine: [--parts append,latency,follow,start,memory,fanout] [--events N] [--engine-cores LIST]";
+    [--connections N,…] [--seconds S] [--records N] [--versions N] [--rounds N] [--server-cores LIST] [--client-cores LIST]
+    engine: [--parts append,latency,follow,start,memory,fanout,rivals] [--events N] [--engine-cores LIST]";
 
 /// Events in a burst, unless the command line asks for more.
 const BURST: u32 = 64;
@@ -53,12 +55,16 @@ fn run() -> Result<(), Failure> {
         "burst" => print::burst(&Setting { burst: setting.burst.max(BURST), ..setting.with(&["esker"]) }),
         "start" => print::start(&setting),
         "restart" => print::restart(&setting),
+        "names" => print::names(&setting),
+        "pruning" => print::pruning(&setting),
         "idle" => print::idle(&Setting { duration: setting.duration.max(HEARTBEAT), ..setting.with(&["esker"]) }),
         "publish" => print::publish(&setting.with(&["echo", "esker"]).with_connections(&[1, 64])),
         "insert" => print::insert(&setting.with_connections(&[1, 64])),
         "storm" => print::storm(&setting.with(&["esker"])),
         "churn" => print::churn(&setting.with(&["esker"])),
+        "reconnect" => print::reconnect(&setting.with(&["esker"])),
         "stalled" => print::stalled(&setting.with(&["esker"])),
+        "workers" => print::workers(&setting.with(&["esker"]).with_connections(&[64])),
         "engine" => print::engine(&setting.with_connections(&[1, 16, 64, 256])),
         "compare" => compare_all(&setting.with(&["floor", "esker", "nchan", "axum", "durable", "pushpin"])),
         _ => Err(USAGE.into()),
@@ -85,15 +91,15 @@ fn selects_tests(words: &[String]) -> bool {
 
 /// Parses the scene and its settings.
 fn arguments() -> Result<(String, Setting), Failure> {
-    let mut setting = Setting::default();
-    let mut scene = None;
     let mut parser = lexopt::Parser::from_env();
+    let Some(Value(scene)) = parser.next()? else { return Err(USAGE.into()) };
+    let scene = scene.string()?;
+    let mut setting = Setting::of(&scene);
     while let Some(argument) = parser.next()? {
         match argument {
-            Value(value) if scene.is_none() => scene = Some(value.string()?),
             Long("servers") => setting.servers = parser.value()?.string()?.split(',').map(str::to_owned).collect(),
             Long("subscribers") => setting.subscribers = parser.value()?.parse()?,
-            Long("topics") => setting.topics = parser.value()?.parse()?,
+            Long("topics") => setting.topics = Some(parser.value()?.parse()?),
             Long("size") => setting.size = parser.value()?.parse()?,
             Long("burst") => setting.burst = parser.value()?.parse()?,
             Long("window") => setting.window = parser.value()?.parse()?,
@@ -101,6 +107,7 @@ fn arguments() -> Result<(String, Setting), Failure> {
             Long("events") => setting.events = parser.value()?.parse()?,
             Long("parts") => setting.parts = parser.value()?.string()?.split(',').map(str::to_owned).collect(),
             Long("records") => setting.records = parser.value()?.parse()?,
+            Long("versions") => setting.versions = Some(parser.value()?.parse()?),
             Long("stalled") => setting.stalled = parser.value()?.parse()?,
             Long("connections") => setting.connections = parser.value()?.parse_with(numbers)?,
             Long("seconds") => setting.duration = Duration::from_secs_f64(parser.value()?.parse()?),
@@ -112,10 +119,15 @@ fn arguments() -> Result<(String, Setting), Failure> {
             other => return Err(format!("{}\n{USAGE}", other.unexpected()).into()),
         }
     }
-    if setting.topics == 0 || setting.window == 0 || setting.burst == 0 || setting.rounds == 0 {
-        return Err("topics, window, burst and rounds are at least 1".into());
+    if setting.topics == Some(0)
+        || setting.connections.contains(&0)
+        || setting.window == 0
+        || setting.burst == 0
+        || setting.rounds == 0
+    {
+        return Err("topics, connections, window, burst and rounds are at least 1".into());
     }
-    Ok((scene.ok_or(USAGE)?, setting))
+    Ok((scene, setting))
 }
 
 /// Runs every scene once with a small load, as a test of the load generator: every event must arrive once and in order.
@@ -123,7 +135,7 @@ fn smoke() -> Result<(), Failure> {
     let scratch = Scratch::new()?;
     let small = Setting {
         subscribers: 40,
-        topics: 1,
+        topics: None,
         connections: vec![2],
         stalled: 10,
         records: 1000,
@@ -132,18 +144,23 @@ fn smoke() -> Result<(), Failure> {
         rounds: 1,
         ..Setting::default()
     };
-    let several = Setting { topics: 4, burst: 5, rate: Some(200.0), ..small.clone() }.with(&["esker"]);
+    let several = Setting { topics: Some(4), burst: 5, rate: Some(200.0), ..small.clone() }.with(&["esker"]);
     print::fanout(&small.with(&["floor", "esker"]))?;
     print::fanout(&several)?;
     print::burst(&small.with(&["esker"]))?;
     print::idle(&several)?;
     print::publish(&small.with(&["echo", "esker"]))?;
+    print::publish(&Setting { topics: Some(3), ..small.with(&["esker"]) })?;
     print::insert(&small)?;
     print::storm(&several)?;
     print::churn(&several)?;
+    print::reconnect(&several)?;
     print::start(&small)?;
     print::restart(&small)?;
+    print::names(&small)?;
+    print::pruning(&small)?;
     print::stalled(&small.with(&["esker"]))?;
+    print::workers(&small.with(&["esker"]))?;
     print::engine(&Setting { rate: Some(200.0), ..small.clone() })?;
     report::write(&compare::run(&small.with(&["floor", "esker"]))?, scratch.path())?;
     Ok(())

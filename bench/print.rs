@@ -1,11 +1,16 @@
 //! Prints the results of scenes as tables: each round, and the medians. Independent of how they are measured.
 
 mod engine;
+mod rivals;
+mod workers;
 
-use crate::scenes::{Setting, arrivals, fanout, idle, median, requests, restart, start};
+use std::fmt::Write;
+
+use crate::scenes::{Setting, arrivals, fanout, idle, median, names, pruning, reconnect, requests, restart, start};
 use crate::servers::Failure;
 
 pub use engine::print as engine;
+pub use workers::print as workers;
 
 /// Prints fan-out, with the ratio to the first server.
 pub fn fanout(setting: &Setting) -> Result<(), Failure> {
@@ -63,6 +68,53 @@ pub fn restart(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints what very many names cost: the start, memory, and the latency of publishes while readers get all records.
+pub fn names(setting: &Setting) -> Result<(), Failure> {
+    println!("{} names", names::count(setting));
+    println!("healthz s  audit s  readers  records/s  p50 ms  p99 ms  max ms  allowed  private bytes a name");
+    let mut excess = Vec::new();
+    for _ in 0..setting.rounds {
+        let names::Names { healthy, audited, snapshots } = names::measure(setting)?;
+        let allowed = 2.0 * snapshots.first().map_or(f64::NAN, |quiet| quiet.millis(0.99)) + 5.0;
+        print!("{:9.3} {:8.3}", healthy.as_secs_f64(), audited.as_secs_f64());
+        for (index, snapshot) in snapshots.iter().enumerate() {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| snapshot.millis(share));
+            println!(
+                "{:>width$} {:10.0} {p50:7.2} {p99:7.2} {max:7.2} {allowed:8.2} {:21.1}",
+                snapshot.readers,
+                snapshot.records_per_second,
+                snapshot.bytes_each,
+                width = if index == 0 { 8 } else { 26 },
+            );
+            excess.push(max / allowed);
+        }
+    }
+    println!("longest publish: {:.3} × allowed", excess.into_iter().fold(0.0, f64::max));
+    Ok(())
+}
+
+/// Prints the latency of inserts while versions are removed, and before.
+pub fn pruning(setting: &Setting) -> Result<(), Failure> {
+    println!("removing  inserts/s  p50 ms   p99 ms  p99.9 ms  removed  removed/s  file MB  p99 × without");
+    let mut ratios = Vec::new();
+    for _ in 0..setting.rounds {
+        let [without, with] = pruning::measure(setting)?;
+        ratios.push(with.latency.quantile(0.99) as f64 / without.latency.quantile(0.99) as f64);
+        for (removing, round) in [("no", &without), ("yes", &with)] {
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| round.latency.quantile(share) as f64 / 1e6);
+            let (rate, megabytes) = (round.removed / round.elapsed.as_secs_f64(), round.file_bytes as f64 / 1e6);
+            let inserts = round.inserts / round.elapsed.as_secs_f64();
+            println!(
+                "{removing:8} {inserts:10.0} {p50:7.2} {p99:8.2} {p999:9.2} {:8.0} {rate:10.0} {megabytes:8.1}",
+                round.removed
+            );
+        }
+        println!("{:>74.3}", ratios.last().copied().unwrap_or(f64::NAN));
+    }
+    println!("median ratio: {:.3}", median(ratios));
+    Ok(())
+}
+
 /// Prints memory and CPU time of idle subscribers.
 pub fn idle(setting: &Setting) -> Result<(), Failure> {
     println!("from {} to {} subscribers", idle::first(setting), setting.subscribers);
@@ -73,12 +125,13 @@ pub fn idle(setting: &Setting) -> Result<(), Failure> {
     })
 }
 
-/// Prints publishes without subscribers.
+/// Prints publishes without subscribers, to one topic per connection or to a given number of topics.
 pub fn publish(setting: &Setting) -> Result<(), Failure> {
     for &connections in &setting.connections {
-        println!("{connections} connections\nserver            requests/s  µs each  × first");
+        let topics = setting.topics.map_or(String::new(), |topics| format!(", {topics} topics"));
+        println!("{connections} connections{topics}\nserver            requests/s  µs each  × first");
         compare(setting, |name| {
-            let round = requests::publish(name, setting, connections)?;
+            let round = requests::publish(name, setting, connections, setting.topics.unwrap_or(connections))?;
             Ok((format!("{:11.0} {:8.3}", round.rate(), round.micros_each()), round.micros_each()))
         })?;
     }
@@ -121,6 +174,26 @@ fn arrivals(
         let (seconds, each) = (round.spent.elapsed.as_secs_f64(), round.micros_each());
         let megabytes = round.private_bytes as f64 / 1e6;
         Ok((format!("{:8} {:11} {seconds:7.3} {each:13.2} {megabytes:11.1}", round.opened, round.delivered), each))
+    })
+}
+
+/// Prints subscribers that come back with their positions after a restart.
+pub fn reconnect(setting: &Setting) -> Result<(), Failure> {
+    let Setting { subscribers, burst, .. } = setting;
+    println!("{subscribers} subscribers, {} topics with {burst} events", setting.topics());
+    println!("                                                head ms       event ms        publish ms");
+    println!(
+        "server           streams       s  µs a stream    p50    p99    p50    p99    p50    p99    max  private MB  × first"
+    );
+    compare(setting, |name| {
+        let round = reconnect::round(name, setting)?;
+        let mut text = format!("{:7} {:7.3} {:12.2}", round.opened, round.elapsed.as_secs_f64(), round.micros_each());
+        let (opening, event, publishing) = (&round.opening, &round.first_event, &round.publishing);
+        let columns = [(opening, 0.5), (opening, 0.99), (event, 0.5), (event, 0.99)];
+        for (histogram, share) in columns.into_iter().chain([0.5, 0.99, 1.0].map(|share| (publishing, share))) {
+            write!(text, " {:6.1}", histogram.quantile(share) as f64 / 1e6)?;
+        }
+        Ok((format!("{text} {:11.1}", round.private_bytes as f64 / 1e6), round.micros_each()))
     })
 }
 

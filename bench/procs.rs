@@ -1,7 +1,8 @@
 //! CPU time and memory of a process and all its descendants, from /proc.
 
 use std::fs;
-use std::ops::Sub;
+use std::iter;
+use std::ops::{Add, Sub};
 use std::time::{Duration, Instant};
 
 /// A tick of /proc/PID/stat: USER_HZ is 100 on every Linux.
@@ -18,6 +19,14 @@ pub struct Cpu {
     pub system: Duration,
 }
 
+impl Add for Cpu {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { total: self.total + other.total, user: self.user + other.user, system: self.system + other.system }
+    }
+}
+
 impl Sub for Cpu {
     type Output = Self;
 
@@ -30,22 +39,30 @@ impl Sub for Cpu {
     }
 }
 
-/// Measures wall time and a server's CPU time.
+/// Measures wall time, the CPU time of one or several servers, and that of the load.
 pub struct Stopwatch {
-    root: u32,
+    roots: Vec<u32>,
     begin: Instant,
     before: Cpu,
+    load_before: Duration,
 }
 
 impl Stopwatch {
     /// Starts measuring.
     pub fn start(root: u32) -> Self {
-        Self { root, begin: Instant::now(), before: cpu(root) }
+        Self::start_all(iter::once(root))
+    }
+
+    /// Starts measuring several servers together.
+    pub fn start_all(roots: impl IntoIterator<Item = u32>) -> Self {
+        let roots: Vec<u32> = roots.into_iter().collect();
+        Self { begin: Instant::now(), before: cpu_of_all(&roots), load_before: of_load(), roots }
     }
 
     /// Returns the time spent so far.
     pub fn spent(&self) -> Spent {
-        Spent { elapsed: self.begin.elapsed(), cpu: cpu(self.root) - self.before }
+        let load = of_load().saturating_sub(self.load_before);
+        Spent { elapsed: self.begin.elapsed(), cpu: cpu_of_all(&self.roots) - self.before, load }
     }
 }
 
@@ -53,8 +70,10 @@ impl Stopwatch {
 pub struct Spent {
     /// Wall time.
     pub elapsed: Duration,
-    /// The server's CPU time.
+    /// The servers' CPU time.
     pub cpu: Cpu,
+    /// The CPU time of this process, which is the load.
+    pub load: Duration,
 }
 
 impl Spent {
@@ -67,6 +86,10 @@ impl Spent {
     pub fn micros_each(&self, count: u64) -> f64 {
         self.cpu.total.as_secs_f64() * 1e6 / count as f64
     }
+}
+
+fn cpu_of_all(roots: &[u32]) -> Cpu {
+    roots.iter().map(|root| cpu(*root)).fold(Cpu::default(), Cpu::add)
 }
 
 /// Returns the CPU time that a process and its descendants have used so far.
@@ -96,6 +119,11 @@ pub fn private_bytes(root: u32) -> u64 {
 pub fn names(root: u32) -> Vec<String> {
     let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     descendants(root).into_iter().map(name).collect()
+}
+
+/// Returns the CPU time that this process has used so far, without its descendants.
+fn of_load() -> Duration {
+    scheduled(std::process::id())
 }
 
 fn scheduled(pid: u32) -> Duration {

@@ -1,12 +1,14 @@
 //! The load generator: one thread, one poll, subscribers of 32 bytes each that check every event, and keep-alive connections
 //! that publish. Independent of servers except for their dialect.
 
+mod browser;
 mod histogram;
 mod marker;
 mod requester;
 mod requesters;
 mod socket;
 mod subscriber;
+mod topic;
 
 use std::error::Error;
 use std::fmt;
@@ -18,28 +20,22 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+pub use browser::{Browser, Received};
 pub use histogram::Histogram;
 pub use requester::{Requester, is_whole};
 pub use requesters::Requesters;
 use socket::connect_from_afar;
 use socket::connect_to;
 use subscriber::Subscriber;
-pub use subscriber::{Counters, send_request, send_requests};
+pub use subscriber::{Counters, open_stream, send_request, send_requests};
+use topic::Topic;
+pub use topic::{make_topic, topic_name};
 
 use crate::servers::{Failure, Running};
 
-/// Returns an event's data with a marker.
-pub fn data(size: usize) -> String {
-    marker::data(0, 0, size)
-}
-
-/// Returns the name of a topic by its number, after creating it if the server requires that.
-pub fn make_topic(server: &Running, index: usize) -> Result<String, Failure> {
-    let name = format!("benchmark{index}");
-    if let Some(prepare) = server.dialect.prepare {
-        send_request(server.publish_at, &prepare(&name))?;
-    }
-    Ok(name)
+/// Returns an event's data with a marker that has this number and no time.
+pub fn data(sequence: u32, size: usize) -> String {
+    marker::data(sequence, 0, size)
 }
 
 /// The limit for everything that should happen by itself.
@@ -72,17 +68,6 @@ pub struct Load<'a> {
     subscribers: Vec<Subscriber>,
     stalled: Vec<TcpStream>,
     pub counters: Counters,
-}
-
-struct Topic {
-    name: String,
-    /// One for each server, because two connections could overtake each other. Created for the first event.
-    publishers: Vec<Option<Requester>>,
-    /// The server for the next events.
-    next_server: usize,
-    /// The number of the next event, counted from 1.
-    published: u32,
-    subscribers: u64,
 }
 
 impl<'a> Load<'a> {
@@ -128,26 +113,37 @@ impl<'a> Load<'a> {
     pub fn resume(&mut self, count: usize) -> Result<(), Failure> {
         let resume = self.servers[0].dialect.resume.ok_or("this server resumes nothing")?;
         for _ in 0..count {
-            let number = self.subscribers.len();
-            let socket = self.open(number, resume)?;
-            self.subscribers.push(Subscriber::new(socket, NonZeroU32::new(1)));
+            let request = resume(&self.topics[self.subscribers.len() % self.topics.len()].name);
+            self.join(&request, NonZeroU32::MIN)?;
             // Responses are read in the meantime, or the listen backlog would overflow.
             self.run(Duration::ZERO)?;
         }
         Ok(())
     }
 
+    /// Adds a subscriber that sends this request for its topic, and whose first event must be `next`. Waits for nothing.
+    pub fn join(&mut self, request: &str, next: NonZeroU32) -> Result<(), Failure> {
+        let subscriber = self.open(self.subscribers.len(), request, Some(next))?;
+        self.subscribers.push(subscriber);
+        Ok(())
+    }
+
     /// Disconnects a subscriber and connects another one in its place.
     pub fn replace(&mut self, index: usize) -> Result<(), Failure> {
-        let socket = self.open(index, self.servers[0].dialect.subscribe)?;
-        self.subscribers[index] = Subscriber::new(socket, None);
+        self.subscribers[index] = self.open(index, &self.subscription(index), None)?;
         Ok(())
+    }
+
+    /// Disconnects all subscribers.
+    pub fn disconnect(&mut self) {
+        self.subscribers.clear();
+        self.topics.iter_mut().for_each(|topic| topic.subscribers = 0);
     }
 
     /// Adds subscribers that never read.
     pub fn stall(&mut self, count: usize) -> Result<(), Failure> {
         for number in 0..count {
-            let request = (self.servers[0].dialect.subscribe)(&self.topics[number % self.topics.len()].name);
+            let request = self.subscription(number);
             self.stalled.push(subscriber::open(connect_from_afar(self.servers[0].subscribe_at)?, &request)?);
         }
         Ok(())
@@ -155,24 +151,43 @@ impl<'a> Load<'a> {
 
     fn connect(&mut self) -> Result<(), Failure> {
         let index = self.subscribers.len();
-        let socket = self.open(index, self.servers[0].dialect.subscribe)?;
         let topics = self.topics.len();
         let topic = &mut self.topics[index % topics];
         topic.subscribers += 1;
-        self.subscribers.push(Subscriber::new(socket, NonZeroU32::new(topic.published)));
+        let next = NonZeroU32::new(topic.published);
+        let subscriber = self.open(index, &self.subscription(index), next)?;
+        self.subscribers.push(subscriber);
         Ok(())
     }
 
-    fn open(&mut self, index: usize, request: fn(&str) -> String) -> Result<TcpStream, Failure> {
-        let request = request(&self.topics[index % self.topics.len()].name);
+    /// Returns the request of a subscriber without a position.
+    fn subscription(&self, index: usize) -> String {
+        (self.servers[0].dialect.subscribe)(&self.topics[index % self.topics.len()].name)
+    }
+
+    fn open(&self, index: usize, request: &str, next: Option<NonZeroU32>) -> Result<Subscriber, Failure> {
         let server = &self.servers[index / self.topics.len() % self.servers.len()];
-        let mut socket = subscriber::open(connect_to(server.subscribe_at)?, &request)?;
+        let begin = self.epoch.elapsed();
+        let mut socket = subscriber::open(connect_to(server.subscribe_at)?, request)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
-        Ok(socket)
+        Ok(Subscriber::new(socket, begin, next))
     }
 
     /// Publishes events that are due now, all at once. Returns how many deliveries are expected.
     pub fn publish(&mut self, topic: usize, count: u32, due: Instant) -> Result<u64, Failure> {
+        let request = self.request(topic, count, due)?;
+        self.publisher(topic)?.send(request)?;
+        Ok(self.topics[topic].subscribers * u64::from(count))
+    }
+
+    /// Publishes events on a connection of its own, all at once, and returns the response.
+    pub fn publish_and_wait(&mut self, topic: usize, count: u32) -> Result<String, Failure> {
+        let request = self.request(topic, count, Instant::now())?;
+        send_request(self.servers[0].publish_at, &request)
+    }
+
+    /// Returns the request that publishes a topic's next events.
+    fn request(&mut self, topic: usize, count: u32, due: Instant) -> Result<String, Failure> {
         let nanos = u64::try_from(due.saturating_duration_since(self.epoch).as_nanos())?;
         let events: Vec<String> =
             (0..count).map(|nth| marker::data(self.topics[topic].published + nth, nanos, self.size)).collect();
@@ -180,9 +195,8 @@ impl<'a> Load<'a> {
             Some(publish_many) if count > 1 => publish_many(&self.topics[topic].name, &events),
             _ => events.iter().map(|data| (self.servers[0].dialect.publish)(&self.topics[topic].name, data)).collect(),
         };
-        self.publisher(topic)?.send(request)?;
         self.topics[topic].published += count;
-        Ok(self.topics[topic].subscribers * u64::from(count))
+        Ok(request)
     }
 
     fn publisher(&mut self, index: usize) -> Result<&mut Requester, Failure> {
@@ -205,6 +219,16 @@ impl<'a> Load<'a> {
     /// Returns the number of topics.
     pub fn topics(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Returns the number of subscribers.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Limits the events that [`Self::run`] handles, so that the caller can do something else in between.
+    pub fn handle_at_most(&mut self, events: usize) {
+        self.events = Events::with_capacity(events);
     }
 
     /// Handles events of the poll within this time.
@@ -248,16 +272,5 @@ impl<'a> Load<'a> {
             self.run(rest)?;
         }
         Ok(())
-    }
-}
-
-impl Topic {
-    fn new(servers: &[Running], index: usize) -> Result<Self, Failure> {
-        let mut name = String::new();
-        for server in servers {
-            name = make_topic(server, index)?;
-        }
-        let publishers = servers.iter().map(|_| None).collect();
-        Ok(Self { name, publishers, next_server: 0, published: 1, subscribers: 0 })
     }
 }

@@ -1,11 +1,12 @@
-//! Keep-alive connections that all send requests, each as soon as the previous one has its response.
+//! Keep-alive connections that all send requests: each as soon as the previous one has its response, or at a fixed rate.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use super::{Requester, TIMEOUT};
+use super::{Histogram, Requester, TIMEOUT};
 use crate::servers::Failure;
 
 /// The connections.
@@ -53,6 +54,58 @@ impl<F: FnMut(u64) -> String> Requesters<F> {
             }
         }
         Ok(responses)
+    }
+
+    /// Sends requests at this rate for this long: see [`Self::run_while`].
+    pub fn run_at(&mut self, rate: f64, duration: Duration, latency: &mut Histogram) -> Result<(), Failure> {
+        let begin = Instant::now();
+        self.run_while(rate, latency, || Ok(begin.elapsed() < duration))
+    }
+
+    /// Sends requests at this rate, each on a connection that is free, as long as `goes_on` says so, and then waits for the
+    /// remaining responses. Adds their latencies, which count from when a request was due: one that finds no free connection is
+    /// late. `goes_on` is called all the time, and what it does must be short.
+    pub fn run_while(
+        &mut self,
+        rate: f64,
+        latency: &mut Histogram,
+        mut goes_on: impl FnMut() -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let (begin, mut end) = (Instant::now(), None);
+        let due = |number: u64| begin + Duration::from_secs_f64(number as f64 / rate);
+        // The one that is free for longest is used next: the broker closes connections that send nothing.
+        let mut free: VecDeque<usize> = (0..self.connections.len()).collect();
+        let (mut due_of, mut sent) = (vec![begin; self.connections.len()], 0);
+        loop {
+            if end.is_none() && !goes_on()? {
+                end = Some(Instant::now());
+            }
+            while due(sent) <= end.unwrap_or_else(Instant::now)
+                && let Some(index) = free.pop_front()
+            {
+                due_of[index] = due(sent);
+                self.send(index)?;
+                sent += 1;
+            }
+            if let Some(end) = end {
+                if free.len() == self.connections.len() {
+                    return Ok(());
+                }
+                if end.elapsed() > TIMEOUT {
+                    return Err(format!("{} requests have no response", self.connections.len() - free.len()).into());
+                }
+            }
+            // epoll waits for whole milliseconds, which is too long for the next request.
+            let wait = if end.is_none() { Duration::ZERO } else { Duration::from_millis(100) };
+            self.poll.poll(&mut self.events, Some(wait))?;
+            for index in self.events.iter().map(|event| event.token().0) {
+                self.connections[index].handle_readable()?;
+                if self.connections[index].outstanding() == 0 {
+                    latency.add(due_of[index].elapsed().as_nanos() as u64);
+                    free.push_back(index);
+                }
+            }
+        }
     }
 
     fn send(&mut self, index: usize) -> Result<(), Failure> {

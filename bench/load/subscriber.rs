@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, SocketAddr};
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
@@ -27,6 +27,9 @@ pub struct Counters {
     pub ended: u64,
     /// Latency from when an event was due until it was read.
     pub latency: Histogram,
+    /// Time from connect(2) until a stream began, and until its first event.
+    pub opening: Histogram,
+    pub first_event: Histogram,
 }
 
 impl fmt::Display for Counters {
@@ -49,7 +52,17 @@ pub struct Subscriber {
     /// The number of the next event, once it is known.
     next: Option<NonZeroU32>,
     reader: Reader,
-    is_open: bool,
+    /// When it began to connect: the time from the load's epoch, in microseconds.
+    connected: u32,
+    stage: Stage,
+}
+
+/// What a subscriber waits for.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Response,
+    FirstEvent,
+    MoreEvents,
 }
 
 /// Sends a request for a stream.
@@ -57,6 +70,11 @@ pub fn open(mut socket: net::TcpStream, request: &str) -> Result<TcpStream, Fail
     socket.write_all(request.as_bytes())?;
     socket.set_nonblocking(true)?;
     Ok(TcpStream::from_std(socket))
+}
+
+/// Sends a request for a stream on a new connection.
+pub fn open_stream(server: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
+    open(connect_to(server)?, request)
 }
 
 /// Sends a request on a new connection, and waits for the complete response.
@@ -92,9 +110,11 @@ fn respond(socket: &mut net::TcpStream, request: &str) -> Result<String, Failure
 }
 
 impl Subscriber {
-    /// Creates the subscriber for a stream requested on this socket. The first event must be `next`, if given.
-    pub fn new(socket: TcpStream, next: Option<NonZeroU32>) -> Self {
-        Self { socket, next, reader: Reader::default(), is_open: false }
+    /// Creates the subscriber for a stream requested on this socket, which began to connect this long after the load's epoch.
+    /// The first event must be `next`, if given.
+    pub fn new(socket: TcpStream, begin: Duration, next: Option<NonZeroU32>) -> Self {
+        let connected = begin.as_micros() as u32;
+        Self { socket, next, reader: Reader::default(), connected, stage: Stage::Response }
     }
 
     /// Reads everything that has arrived.
@@ -128,16 +148,22 @@ impl Subscriber {
     }
 
     fn take(&mut self, bytes: &[u8], epoch: Instant, counters: &mut Counters) -> Result<(), Failure> {
-        if !self.is_open {
+        let now = epoch.elapsed().as_nanos() as u64;
+        let waited = now.saturating_sub(u64::from(self.connected) * 1000);
+        if self.stage == Stage::Response {
             if !bytes.starts_with(b"HTTP/1.1 200") {
                 return Err(io::Error::other(String::from_utf8_lossy(bytes).into_owned()).into());
             }
-            self.is_open = true;
+            self.stage = Stage::FirstEvent;
             counters.opened += 1;
+            counters.opening.add(waited);
         }
-        let now = epoch.elapsed().as_nanos() as u64;
-        let next = &mut self.next;
+        let (next, stage) = (&mut self.next, &mut self.stage);
         self.reader.read(bytes, |sequence, due| {
+            if *stage == Stage::FirstEvent {
+                *stage = Stage::MoreEvents;
+                counters.first_event.add(waited);
+            }
             counters.latency.add(now.saturating_sub(due));
             match sequence.checked_sub(next.map_or(sequence, NonZeroU32::get)) {
                 Some(left_out) => {

@@ -1,7 +1,8 @@
 //! Prints brokers on one engine, part by part.
 
+use super::rivals;
 use crate::scenes::engine::append::{self, Publishing};
-use crate::scenes::engine::{PARTS, PER_ENTRY, SEVERAL, fanout, follow, latency, memory, start};
+use crate::scenes::engine::{PARTS, PER_ENTRY, RIVALS, SEVERAL, fanout, follow, latency, memory, start};
 use crate::scenes::{Setting, median};
 use crate::servers::Failure;
 
@@ -16,7 +17,8 @@ pub fn print(setting: &Setting) -> Result<(), Failure> {
             "start" => start(setting),
             "memory" => memory(setting),
             "fanout" => fanout(setting),
-            other => Err(format!("there is no part {other:?}; there are {}", PARTS.join(", ")).into()),
+            RIVALS => rivals::print(setting),
+            other => Err(format!("there is no part {other:?}; there are {}, {RIVALS}", PARTS.join(", ")).into()),
         }
     })
 }

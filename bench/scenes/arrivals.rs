@@ -38,7 +38,7 @@ impl Arrivals {
 /// All subscribers connect at once and request everything that is retained: `burst` events.
 pub fn storm(name: &str, setting: &Setting) -> Result<Arrivals, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
-    let mut load = Load::new(&server, setting.topics, setting.size)?;
+    let mut load = Load::new(&server, setting.topics(), setting.size)?;
     for topic in 0..load.topics() {
         for _ in 0..setting.burst {
             load.publish(topic, 1, Instant::now())?;
@@ -55,7 +55,7 @@ pub fn storm(name: &str, setting: &Setting) -> Result<Arrivals, Failure> {
 /// Subscribers are replaced by others as fast as possible, while events are published.
 pub fn churn(name: &str, setting: &Setting) -> Result<Arrivals, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
-    let mut load = Load::new(&server, setting.topics, setting.size)?;
+    let mut load = Load::new(&server, setting.topics(), setting.size)?;
     load.subscribe(setting.subscribers)?;
     load.counters = Default::default();
     let (begin, stopwatch) = (Instant::now(), Stopwatch::start(server.root.id()));
@@ -86,7 +86,7 @@ fn finish(load: &Load<'_>, spent: Spent, server: &Running) -> Result<Arrivals, F
 /// Measures the latency of subscribers that read, next to `stalled` others that never do.
 pub fn beside_stalled(name: &str, setting: &Setting, stalled: usize) -> Result<fanout::Fanout, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
-    let mut mute = Load::new(&server, setting.topics, FILLING_SIZE)?;
+    let mut mute = Load::new(&server, setting.topics(), FILLING_SIZE)?;
     mute.stall(stalled)?;
     for _ in 0..FILLING_EVENTS {
         mute.publish(0, 1, Instant::now())?;

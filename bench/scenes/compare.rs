@@ -60,7 +60,7 @@ pub fn run(setting: &Setting) -> Result<Comparison, Failure> {
     let large = rounds.each("large fan-out", |name| Ok([fanout::round(name, &crowd)?.micros_each()]))?;
     let publish = rounds.each("publishes", |name| {
         let name = if name == "floor" { "echo" } else { name };
-        Ok([requests::publish(name, setting, CONNECTIONS)?.micros_each()])
+        Ok([requests::publish(name, setting, CONNECTIONS, CONNECTIONS)?.micros_each()])
     })?;
     let bytes = rounds.each("idle subscribers", |name| Ok([idle::round(name, &resting)?.bytes_each]))?;
     let latency = rounds.each("latency", |name| match fanout::round(name, &calm) {

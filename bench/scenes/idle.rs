@@ -30,7 +30,7 @@ pub fn first(setting: &Setting) -> usize {
 pub fn round(name: &str, setting: &Setting) -> Result<Idle, Failure> {
     let server = servers::start(name, &setting.server_cores)?;
     let root = server.root.id();
-    let mut load = Load::new(&server, setting.topics, setting.size)?;
+    let mut load = Load::new(&server, setting.topics(), setting.size)?;
     load.subscribe(first(setting))?;
     load.run_for(SETTLING)?;
     let before = procs::private_bytes(root);

@@ -5,9 +5,13 @@ pub mod compare;
 pub mod engine;
 pub mod fanout;
 pub mod idle;
+pub mod names;
+pub mod pruning;
+pub mod reconnect;
 pub mod requests;
 pub mod restart;
 pub mod start;
+pub mod workers;
 
 use std::time::Duration;
 
@@ -17,7 +21,8 @@ pub struct Setting {
     /// The servers by name; empty means those that suit the scene.
     pub servers: Vec<String>,
     pub subscribers: usize,
-    pub topics: usize,
+    /// `None` means one, or where there are no subscribers one for each connection.
+    pub topics: Option<usize>,
     /// The size of an event's data, in bytes.
     pub size: usize,
     /// Events published at once.
@@ -34,6 +39,8 @@ pub struct Setting {
     pub records: usize,
     /// Events in the engine's log when a broker starts, and when its memory is measured.
     pub events: usize,
+    /// Versions that the broker keeps of each name; `None` means all.
+    pub versions: Option<u64>,
     /// The parts of the scene `engine`.
     pub parts: Vec<String>,
     pub duration: Duration,
@@ -50,7 +57,7 @@ impl Default for Setting {
         Self {
             servers: Vec::new(),
             subscribers: 1000,
-            topics: 1,
+            topics: None,
             size: 64,
             burst: 1,
             window: 1,
@@ -59,6 +66,7 @@ impl Default for Setting {
             stalled: 1000,
             records: 10_000_000,
             events: 200_000,
+            versions: None,
             parts: engine::PARTS.map(str::to_owned).to_vec(),
             duration: Duration::from_secs(3),
             rounds: 3,
@@ -70,6 +78,23 @@ impl Default for Setting {
 }
 
 impl Setting {
+    /// Returns the settings of a scene, which the command line may change.
+    pub fn of(scene: &str) -> Self {
+        match scene {
+            "reconnect" => Self { subscribers: 19_000, burst: 64, ..Self::default() },
+            "workers" => {
+                let cores = || "0,1".to_owned();
+                Self { window: 16, server_cores: cores(), client_cores: cores(), ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+
+    /// Returns the number of topics with subscribers.
+    pub fn topics(&self) -> usize {
+        self.topics.unwrap_or(1)
+    }
+
     /// Returns the settings with these servers, unless others were given.
     pub fn with(&self, servers: &[&str]) -> Self {
         let mut setting = self.clone();

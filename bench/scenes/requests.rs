@@ -33,13 +33,18 @@ impl Requests {
     }
 }
 
-/// Publishes to one topic per connection, with a new server.
-pub fn publish(name: &str, setting: &Setting, connections: usize) -> Result<Requests, Failure> {
-    let server = servers::start(name, &setting.server_cores)?;
-    let topics = (0..connections).map(|index| load::make_topic(&server, index)).collect::<Result<Vec<_>, _>>()?;
+/// Publishes to this many topics in turn, with a new server.
+pub fn publish(name: &str, setting: &Setting, connections: usize, topics: usize) -> Result<Requests, Failure> {
+    measure(&servers::start(name, &setting.server_cores)?, setting, connections, topics)
+}
+
+/// Publishes to this many topics in turn.
+pub fn measure(server: &Running, setting: &Setting, connections: usize, topics: usize) -> Result<Requests, Failure> {
+    let names = (0..topics).map(|index| load::make_topic(server, index)).collect::<Result<Vec<_>, _>>()?;
     let publish = server.dialect.publish;
-    let data = load::data(setting.size);
-    drive(&server, connections, setting.duration, |number| publish(&topics[number as usize % connections], &data))
+    let data = load::data(0, setting.size);
+    let request = |number| publish(&names[number as usize % topics], &data);
+    drive(server, connections, setting.duration, topics as u64, request)
 }
 
 /// The results of a round of inserts, and of the disk alone.
@@ -51,13 +56,15 @@ pub struct Inserts {
 
 /// Inserts with a new broker, and then appends on the same disk.
 pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure> {
-    let server = servers::start("esker", &setting.server_cores)?;
+    let versions = setting.versions.map(|versions| versions.to_string());
+    let options: Vec<&str> = versions.iter().flat_map(|versions| ["--versions", versions.as_str()]).collect();
+    let server = servers::esker::start_with(&options, &setting.server_cores)?;
     let data = "x".repeat(setting.size);
     let request = |number| {
         let name = number * 7919 % NAMES;
         servers::esker::post("/insert", &format!(r#"{{"event":"name{name}","data":"{data}"}}"#))
     };
-    let requests = drive(&server, connections, setting.duration, request)?;
+    let requests = drive(&server, connections, setting.duration, 0, request)?;
     let stats = servers::esker::stats(&server)?;
     let per_commit = stats("records") / stats("store_commits");
     let batch = (per_commit * (setting.size + 30) as f64) as usize;
@@ -66,14 +73,19 @@ pub fn insert(setting: &Setting, connections: usize) -> Result<Inserts, Failure>
     Ok(Inserts { rate: requests.rate(), per_commit, floor: floor.rate() * per_commit })
 }
 
+/// Sends requests for this long, once the server has seen each of the `distinct` ones.
 fn drive(
     server: &Running,
     connections: usize,
     duration: Duration,
+    distinct: u64,
     request: impl FnMut(u64) -> String,
 ) -> Result<Requests, Failure> {
     let mut requesters = Requesters::connect(&[server.publish_at], connections, request)?;
-    requesters.run(WARMING)?;
+    let mut warmed = requesters.run(WARMING)?;
+    while warmed < distinct {
+        warmed += requesters.run(WARMING)?;
+    }
     let stopwatch = Stopwatch::start(server.root.id());
     let responses = requesters.run(duration)?;
     let spent = stopwatch.spent();

@@ -26,7 +26,7 @@ pub struct Start {
 pub fn measure(setting: &Setting) -> Result<Vec<(&'static str, Start)>, Failure> {
     let scratch = Scratch::new()?;
     let data = scratch.path().join("data");
-    load(&data, setting.records, setting.size)?;
+    load(&data, setting.records, NAMES, setting.size)?;
     let mut starts = Vec::new();
     for _ in 0..setting.rounds {
         starts.push(("clean", start(&data, setting, false)?));
@@ -37,14 +37,19 @@ pub fn measure(setting: &Setting) -> Result<Vec<(&'static str, Start)>, Failure>
     Ok(starts)
 }
 
-fn load(data: &Path, records: usize, size: usize) -> Result<(), Failure> {
+/// Loads records of this many names, with so many bytes of data, into a new store.
+pub fn load(data: &Path, records: usize, names: usize, size: usize) -> Result<(), Failure> {
+    let text = "x".repeat(size);
+    load_lines(data, records, |number| format!(r#""event":"name{}","data":"{text}""#, number * 7919 % names))
+}
+
+/// Loads records into a new store. `members` returns a record's name and data as members of a JSON object.
+pub fn load_lines(data: &Path, records: usize, members: impl Fn(usize) -> String) -> Result<(), Failure> {
     let mut command = esker::program();
     let mut loading = command.arg("load").arg(data).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     let mut lines = BufWriter::new(loading.stdin.take().ok_or("no standard input")?);
-    let text = "x".repeat(size);
     for number in 0..records {
-        let (id, name) = (FIRST_ID + number as u64, number * 7919 % NAMES);
-        writeln!(lines, r#"{{"id":"{id}","event":"name{name}","data":"{text}"}}"#)?;
+        writeln!(lines, r#"{{"id":"{}",{}}}"#, FIRST_ID + number as u64, members(number))?;
     }
     drop(lines.into_inner()?);
     let status = loading.wait()?;

@@ -23,10 +23,24 @@ pub fn start(program: &str, cores: &str) -> Result<Running, Failure> {
     start_in(scratch, program, &["--data".as_ref(), data.as_os_str()], cores)
 }
 
+/// Starts the broker of this tree with an empty store and these options.
+pub fn start_with(options: &[&str], cores: &str) -> Result<Running, Failure> {
+    let scratch = Scratch::new()?;
+    let data = scratch.path().join("data");
+    let options: Vec<&OsStr> =
+        ["--data".as_ref(), data.as_os_str()].into_iter().chain(options.iter().map(OsStr::new)).collect();
+    start_in(scratch, PROGRAM, &options, cores)
+}
+
 /// Starts the broker of this tree with the store in this directory, and these options.
 pub fn start_on(data: &Path, options: &[&str], cores: &str) -> Result<Running, Failure> {
+    start_build_on(PROGRAM, data, options, cores)
+}
+
+/// Starts this binary with the store in this directory, and these options.
+pub fn start_build_on(program: &str, data: &Path, options: &[&str], cores: &str) -> Result<Running, Failure> {
     let options = ["--data".as_ref(), data.as_os_str()].into_iter().chain(options.iter().map(OsStr::new));
-    start_in(Scratch::new()?, PROGRAM, &options.collect::<Vec<_>>(), cores)
+    start_in(Scratch::new()?, program, &options.collect::<Vec<_>>(), cores)
 }
 
 /// Starts the broker of this tree on an engine, without records, with these options.
@@ -50,7 +64,7 @@ pub fn dialect() -> Dialect {
     Dialect {
         prepare: None,
         subscribe: |topic| format!("GET /subscribe/{topic} HTTP/1.1\r\nHost: bench\r\n\r\n"),
-        resume: Some(|topic| format!("GET /subscribe/{topic} HTTP/1.1\r\nHost: bench\r\nLast-Event-ID: 0\r\n\r\n")),
+        resume: Some(|topic| subscribe_after(topic, "0")),
         publish: |topic, data| post(&format!("/publish/{topic}"), &format!("data: {data}")),
         publish_many: Some(|topic, events| {
             let body: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
@@ -58,6 +72,11 @@ pub fn dialect() -> Dialect {
         }),
         connecting: super::CONNECTING,
     }
+}
+
+/// Returns the request that opens a stream with the events after this id.
+pub fn subscribe_after(topic: &str, id: &str) -> String {
+    format!("GET /subscribe/{topic} HTTP/1.1\r\nHost: bench\r\nLast-Event-ID: {id}\r\n\r\n")
 }
 
 /// Returns the members of `/stats` by name.

@@ -6,7 +6,7 @@ pub mod echo;
 pub mod esker;
 pub mod floor;
 mod launch;
-mod nchan;
+pub mod nchan;
 mod pushpin;
 pub mod redis;
 mod scratch;
@@ -87,10 +87,19 @@ pub fn start(name: &str, cores: &str) -> Result<Running, Failure> {
     }
 }
 
+/// Returns the path of the broker's build with this name.
+pub fn build(name: &str) -> Result<&str, Failure> {
+    match name.strip_prefix(ANOTHER_BUILD) {
+        Some(path) => Ok(path),
+        None if name == "esker" => Ok(esker::PROGRAM),
+        None => Err(format!("this scene measures only builds of the broker, not {name:?}").into()),
+    }
+}
+
 /// Starts this program again as one of the floors.
 fn start_self(cores: &str, name: &str, what: &str) -> Result<Running, Failure> {
     let mut command = pinned(cores, std::env::current_exe()?);
-    command.args([IS_BENCH, name]);
+    command.args([name, IS_BENCH]);
     let (root, address) = spawn_and_read_address(command)?;
     Ok(Running {
         version: what.to_owned(),

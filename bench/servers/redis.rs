@@ -3,12 +3,12 @@
 //! such as a valkey-server.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 
@@ -41,6 +41,7 @@ pub struct Redis {
     /// The directory of its data.
     pub scratch: Scratch,
     address: SocketAddr,
+    cores: String,
 }
 
 /// An entry of the log.
@@ -62,22 +63,31 @@ impl Redis {
     pub fn start(cores: &str) -> Result<Self, Failure> {
         let scratch = Scratch::new()?;
         let [address] = launch::free_addresses()?;
-        let program = env::var("ESKER_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned());
-        let log = File::create(scratch.path().join("log"))?;
-        let mut command = pinned(cores, &program);
-        command.args(["--port", &address.port().to_string()]).args(OPTIONS).arg("--dir").arg(scratch.path());
-        let root = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut redis = Self { root, scratch, address };
-        redis.wait(&program)?;
+        let root = spawn(cores, &scratch, address)?;
+        let mut redis = Self { root, scratch, address, cores: cores.to_owned() };
+        redis.wait()?;
         Ok(redis)
     }
 
-    fn wait(&mut self, program: &str) -> Result<(), Failure> {
+    /// Kills the server.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.root.kill()?;
+        self.root.wait()?;
+        Ok(())
+    }
+
+    /// Starts the server again, with the same address and data.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        self.root = spawn(&self.cores, &self.scratch, self.address)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), Failure> {
         let begin = Instant::now();
         while let Err(error) = self.query::<String>(&["PING"]) {
             if self.root.try_wait()?.is_some() || begin.elapsed() > TIMEOUT {
                 let log = fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default();
-                return Err(format!("{program} does not start ({error}): {log}").into());
+                return Err(format!("{} does not start ({error}): {log}", program()).into());
             }
             sleep(PAUSE);
         }
@@ -92,6 +102,11 @@ impl Redis {
     /// Returns its address as the option `--engine` takes it.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// Opens a connection.
+    pub fn connect(&self) -> RedisResult<Connection> {
+        Client::open(self.url())?.get_connection()
     }
 
     /// Returns a number in the response to INFO.
@@ -128,9 +143,19 @@ impl Redis {
 
     /// Sends a command on a connection of its own.
     fn query<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
-        let mut connection: Connection = Client::open(self.url())?.get_connection()?;
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connect()?)
     }
+}
+
+fn program() -> String {
+    env::var("ESKER_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+fn spawn(cores: &str, scratch: &Scratch, address: SocketAddr) -> io::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(scratch.path().join("log"))?;
+    let mut command = pinned(cores, program());
+    command.args(["--port", &address.port().to_string()]).args(OPTIONS).arg("--dir").arg(scratch.path());
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 /// The id of an entry, and its fields.

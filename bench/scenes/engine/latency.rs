@@ -11,7 +11,7 @@ use crate::scenes::fanout;
 use crate::servers::{self, Failure, Scratch};
 
 /// Events per second, unless the command line says otherwise.
-const RATE: f64 = 100.0;
+pub const RATE: f64 = 100.0;
 
 /// Nanoseconds: median and 99th percentile.
 pub type Latency = [u64; 2];
@@ -39,8 +39,14 @@ pub fn local(setting: &Setting) -> Result<Latency, Failure> {
 pub fn shared(setting: &Setting, is_other: bool) -> Result<Latency, Failure> {
     let mut cluster = Cluster::start(2, setting)?;
     if is_other {
-        cluster.brokers[0].publish_at = cluster.brokers[1].publish_at;
+        return elsewhere(&mut cluster, setting);
     }
+    measured(&fanout::measure(&cluster.brokers[0], &calm(setting))?)
+}
+
+/// Measures at the first node of a cluster, with events that are published at the second one.
+pub fn elsewhere(cluster: &mut Cluster, setting: &Setting) -> Result<Latency, Failure> {
+    cluster.brokers[0].publish_at = cluster.brokers[1].publish_at;
     measured(&fanout::measure(&cluster.brokers[0], &calm(setting))?)
 }
 
@@ -53,5 +59,5 @@ fn measured(round: &fanout::Fanout) -> Result<Latency, Failure> {
 
 /// One subscriber, and events so rare that none waits for another.
 fn calm(setting: &Setting) -> Setting {
-    Setting { subscribers: 1, topics: 1, burst: 1, rate: setting.rate.or(Some(RATE)), ..setting.clone() }
+    Setting { subscribers: 1, topics: Some(1), burst: 1, rate: setting.rate.or(Some(RATE)), ..setting.clone() }
 }

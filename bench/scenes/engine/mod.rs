@@ -1,11 +1,13 @@
 //! Brokers on one engine: what they append, follow and deliver, compared with one broker without an engine and with the bare
-//! disk. Each part starts an engine and brokers of its own.
+//! disk, and with another server's nodes. Each part starts an engine and brokers of its own.
 
 pub mod append;
 pub mod fanout;
 pub mod follow;
+pub mod kill;
 pub mod latency;
 pub mod memory;
+pub mod rivals;
 pub mod start;
 
 use std::net::SocketAddr;
@@ -18,9 +20,11 @@ use crate::procs::Stopwatch;
 use crate::servers::redis::Redis;
 use crate::servers::{Failure, Running, esker};
 
-/// The parts of the scene, in this order.
+/// The parts of the scene, in this order. The part [`RIVALS`] runs only if the command line asks for it.
 pub const PARTS: [&str; 6] = ["append", "latency", "follow", "start", "memory", "fanout"];
 
+/// The part that needs a server that has to be installed first.
+pub const RIVALS: &str = "rivals";
 /// Brokers in the parts that compare several with one.
 pub const SEVERAL: usize = 3;
 /// Events in an entry of the log, where a part does not vary it.
@@ -42,9 +46,17 @@ pub struct Cluster {
 impl Cluster {
     /// Starts the engine and this many brokers.
     pub fn start(brokers: usize, setting: &Setting) -> Result<Self, Failure> {
+        Self::start_with(brokers, setting, |engine| esker::start_on_engine(engine, &[], &setting.server_cores))
+    }
+
+    /// Starts the engine and this many nodes of any server.
+    pub fn start_with(
+        nodes: usize,
+        setting: &Setting,
+        start: impl Fn(&Redis) -> Result<Running, Failure>,
+    ) -> Result<Self, Failure> {
         let engine = Redis::start(&setting.engine_cores)?;
-        let start = |_| esker::start_on_engine(&engine, &[], &setting.server_cores);
-        let brokers = (0..brokers).map(start).collect::<Result<_, _>>()?;
+        let brokers = (0..nodes).map(|_| start(&engine)).collect::<Result<_, _>>()?;
         Ok(Self { brokers, engine })
     }
 
@@ -82,7 +94,7 @@ fn followed(broker: &Running) -> Result<u64, Failure> {
 
 /// Returns a request that publishes events, with these numbers as the publisher's ids or without ids.
 fn body(topic: &str, events: std::ops::Range<usize>, size: usize, has_ids: bool) -> String {
-    let data = load::data(size);
+    let data = load::data(0, size);
     let event = |number| match has_ids {
         true => format!("data: {data}\nid: {number:016x}\n\n"),
         false => format!("data: {data}\n\n"),
