@@ -203,6 +203,7 @@ fn streams_are_served_while_redis_hangs() {
     wait_until("all brokers are ready", || {
         cluster.brokers().iter().all(|broker| get(broker.address, "/healthz").status == 200)
     });
+    wait_until("the load balancer knows", || get(cluster.balancer, "/healthz").status == 200);
     let second = cluster.publish("two");
     assert_eq!(stream.event().id.as_deref(), Some(second.as_str()));
     assert_eq!(cluster.stop(), Some(0), "{}", cluster.home.log());
