@@ -109,12 +109,18 @@ impl Clock {
 
     /// Returns the present moment.
     pub fn now(&self) -> Now {
+        self.now_and_micros().0
+    }
+
+    /// Returns the present moment, and the same moment as [`Clock::elapsed_micros`] shows it.
+    pub fn now_and_micros(&self) -> (Now, u64) {
         let (wall, elapsed) = (self.wall(), self.elapsed());
-        Now {
+        let now = Now {
             id_micros: self.id_time.read(micros(wall), micros(elapsed)),
             unix_millis: millis(wall),
             millis: millis(elapsed),
-        }
+        };
+        (now, micros(elapsed))
     }
 
     /// Returns the time of ids alone. Cheaper than [`Clock::now`], because it does not read the system clock.
@@ -133,7 +139,8 @@ impl Clock {
     }
 }
 
-/// Returns the reading of the system's monotonic clock, for messages to a service manager, which reads the same clock.
+/// Returns the reading of the system's monotonic clock: for messages to a service manager, which reads the same clock, and for
+/// measuring durations where there is no [`Clock`].
 pub fn monotonic() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }

@@ -19,6 +19,8 @@ pub(crate) struct IterationContext {
     pub(crate) clock: Clock,
     /// The moment at which the iteration began to work.
     pub(crate) now: Now,
+    /// The same moment in microseconds since the clock was created.
+    began_micros: u64,
     tokens: RefCell<TokenCache>,
     date: String,
     date_seconds: u64,
@@ -27,17 +29,24 @@ pub(crate) struct IterationContext {
 impl IterationContext {
     /// Creates a worker's context.
     pub(crate) fn new(worker: WorkerId, service: Arc<Service>, clock: Clock) -> Self {
-        let now = clock.now();
-        Self { worker, service, clock, now, tokens: RefCell::default(), date: String::new(), date_seconds: u64::MAX }
+        let (now, began_micros) = clock.now_and_micros();
+        let (tokens, date, date_seconds) = (RefCell::default(), String::new(), u64::MAX);
+        Self { worker, service, clock, now, began_micros, tokens, date, date_seconds }
     }
 
     /// Reads the clock for the next iteration.
     pub(crate) fn advance(&mut self) {
-        self.now = self.clock.now().not_before(self.now);
+        let (now, began_micros) = self.clock.now_and_micros();
+        (self.now, self.began_micros) = (now.not_before(self.now), began_micros);
         if self.date_seconds != self.now.unix_seconds() {
             self.date_seconds = self.now.unix_seconds();
             self.date = imf_fixdate(self.date_seconds);
         }
+    }
+
+    /// Returns for how long the iteration has worked so far, in microseconds. Reads the clock.
+    pub(crate) fn elapsed_micros(&self) -> u64 {
+        self.clock.elapsed_micros().saturating_sub(self.began_micros)
     }
 
     /// Returns the context of a request from this listener and address.

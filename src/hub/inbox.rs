@@ -2,7 +2,7 @@
 //! makes sure that a sleeping worker is woken at most once per loop iteration. Independent of how a worker sleeps.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 
@@ -33,6 +33,8 @@ pub type WakeFn = Box<dyn Fn() + Send + Sync>;
 struct Shared {
     /// Whether the worker was woken since it last called [`Inbox::clear_wake`].
     is_woken: AtomicBool,
+    /// How often the worker was woken.
+    wakes: AtomicU64,
     in_flight_events: AtomicUsize,
     in_flight_bytes: AtomicUsize,
     /// Whether the worker has ended and has no subscriber any more.
@@ -98,8 +100,14 @@ impl Outbox {
     /// Wakes the worker, unless it was woken since it last called [`Inbox::clear_wake`].
     pub fn wake(&self) {
         if !self.shared.is_woken.swap(true, Ordering::AcqRel) {
+            self.shared.wakes.fetch_add(1, Ordering::Relaxed);
             (self.wake)();
         }
+    }
+
+    /// Returns how often the worker was woken.
+    pub(super) fn wakes(&self) -> u64 {
+        self.shared.wakes.load(Ordering::Relaxed)
     }
 }
 

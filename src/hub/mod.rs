@@ -1,6 +1,6 @@
 //! The hub: accepts events, assigns each its id in the broker's order, and delivers it to every worker with a listener.
 //! One lock protects everything, because a subscriber to several topics must see all their events in one order. The lock is
-//! held only briefly, and no syscall is made inside it. Independent of sockets and clocks: time is passed in.
+//! held only briefly, and no syscall is made inside it. Independent of sockets and of the current time, which is passed in.
 //!
 //! ```text
 //! publish ──► lock: admit, assign ids, deliver to inboxes, retain ──► unlock ──► wake the workers
@@ -28,6 +28,7 @@
 //! topic_index  finds topics by name
 //! window       the retained frames of one topic
 //! feeds        the windows of all topics, with what they cost
+//! lock         the lock, which counts how often threads wait for it
 //! inbox        the channel from the hub to one worker
 //! local        subscribers inside this process
 //! worker_set   a set of workers
@@ -42,6 +43,7 @@ mod feeds;
 mod inbox;
 mod join;
 mod local;
+mod lock;
 mod order;
 mod position;
 mod publish;
@@ -58,14 +60,15 @@ mod topic_index;
 mod window;
 mod worker_set;
 
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use apply::LoggedFrame;
 pub use feeds::{Feed, Feeds, Slot};
 pub use inbox::{Delivery, Inbox, MAX_IN_FLIGHT_BYTES, Outbox, WakeFn, inbox};
 pub use join::{AtCapacity, Gap, Joined, JoinedFeeds, JoinedTopic};
 pub use local::{JoinLocalError, LocalSubscriber, LocalSubscription, Taken, TopicFrame};
+pub use lock::LockWaits;
 pub use position::Position;
 pub use publish::{Published, Refused, Room};
 pub use records::{RecordChange, RecordReset, RecordSlice, RecordStart};
@@ -78,6 +81,7 @@ pub use worker_set::WorkerId;
 use crate::ids::{AppliedIds, LocalSequencer};
 use evicted::{EvictedIds, EvictedNumbers};
 use local::LocalSubscribers;
+use lock::Lock;
 use order::TopicOrder;
 use publisher_ids::PublisherIds;
 use records::Records;
@@ -180,7 +184,7 @@ struct Counters {
 pub struct Hub {
     limits: HubLimits,
     outboxes: Vec<Outbox>,
-    state: Mutex<State>,
+    state: Lock<State>,
     /// The number of events evicted because of the bytes of all topics.
     evicted_for_bytes: AtomicU64,
     /// The largest id evicted because of age or of the bytes of all topics.
@@ -219,7 +223,7 @@ impl Hub {
         Self {
             limits,
             outboxes,
-            state: Mutex::new(state),
+            state: Lock::new(state),
             evicted_for_bytes: AtomicU64::new(0),
             evicted_through: AtomicU64::new(0),
             lost_through: AtomicU64::new(0),
@@ -262,6 +266,16 @@ impl Hub {
         self.outboxes.iter().map(Outbox::in_flight)
     }
 
+    /// Returns how often each worker was woken.
+    pub fn wakes(&self) -> impl Iterator<Item = u64> {
+        self.outboxes.iter().map(Outbox::wakes)
+    }
+
+    /// Returns how often threads had to wait for the lock, and for how long.
+    pub fn lock_waits(&self) -> LockWaits {
+        self.state.waits()
+    }
+
     /// Returns the present counters and gauges.
     pub fn counts(&self) -> HubCounts {
         let state = self.lock();
@@ -280,7 +294,7 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.take()
     }
 
     /// Returns the topic's slot, and opens the topic if necessary. `None` if there are too many topics.

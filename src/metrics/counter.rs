@@ -23,6 +23,13 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// Raises the number to `value` if it is smaller. Only the owning thread may call this.
+    pub fn raise_to(&self, value: u64) {
+        if value > self.get() {
+            self.set(value);
+        }
+    }
+
     /// Returns the number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -58,5 +65,20 @@ impl<const N: usize> CountersBy<N> {
 impl<const N: usize> Default for CountersBy<N> {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counter;
+
+    #[test]
+    fn a_maximum_only_grows() {
+        let counter = Counter::default();
+        let maxima = [3, 2, 3, 5, 0].map(|value| {
+            counter.raise_to(value);
+            counter.get()
+        });
+        assert_eq!(maxima, [3, 3, 3, 5, 5]);
     }
 }

@@ -243,6 +243,8 @@ pub struct WorkerMetrics {
     pub stalled: Counter,
     /// When the current loop iteration began, in milliseconds of the clock, plus 1. 0 while the worker waits for events.
     pub iteration_began: Counter,
+    /// The duration of the longest loop iteration that has ended, without waiting for events, in microseconds.
+    pub longest_iteration_micros: Counter,
     /// Durations from assigning an event's id to writing the event to the socket of a subscriber that was up to date.
     pub latency: Histogram,
 }
@@ -310,6 +312,11 @@ impl Metrics {
         began.map(|began| (now_millis + 1).saturating_sub(began)).max().unwrap_or(0)
     }
 
+    /// Returns the duration of the longest loop iteration that has ended, of all workers, in microseconds.
+    pub fn longest_ended_iteration(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.longest_iteration_micros.get()).max().unwrap_or(0)
+    }
+
     /// Returns the latencies of all workers.
     pub fn latency(&self) -> Buckets {
         let mut all = Buckets::default();
@@ -355,5 +362,15 @@ mod tests {
         metrics.worker(1).iteration_began.set(0);
         assert_eq!(metrics.longest_iteration(5), 3);
         assert_eq!(metrics.longest_iteration(0), 0);
+    }
+
+    #[test]
+    fn the_longest_iteration_is_that_of_any_worker() {
+        let metrics = Metrics::new(3, 0);
+        assert_eq!(metrics.longest_ended_iteration(), 0);
+        [(0, 20), (1, 700), (2, 80), (1, 30)]
+            .into_iter()
+            .for_each(|(worker, micros)| metrics.worker(worker).longest_iteration_micros.raise_to(micros));
+        assert_eq!(metrics.longest_ended_iteration(), 700);
     }
 }

@@ -121,7 +121,14 @@ impl<K: Reactor> Worker<K> {
         // Before sockets are closed, so that an observer of a closed socket never sees a stale count.
         self.update_metrics();
         self.close_left();
-        self.cx.metrics().iteration_began.set(0);
+        self.note_end();
+    }
+
+    /// Records how long the iteration took, and that it has ended.
+    fn note_end(&self) {
+        let metrics = self.cx.metrics();
+        metrics.longest_iteration_micros.raise_to(self.cx.elapsed_micros());
+        metrics.iteration_began.set(0);
     }
 
     fn wait(&mut self) {

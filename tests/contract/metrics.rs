@@ -80,6 +80,24 @@ fn stats_and_metrics_are_views_of_one_table() {
     assert_eq!(stats["streams_closed"]["peer"], 0);
 }
 
+#[test]
+fn the_longest_iteration_and_wakeups_are_reported() {
+    let broker = Broker::start(&["--threads", "2"]);
+    let mut streams: Vec<_> = (0..2).map(|_| broker.subscribe("/subscribe/topicone1", "")).collect();
+    broker.publish("topicone1", "data: 1");
+    streams.iter_mut().for_each(|stream| drop(stream.event()));
+    let metrics = broker.metrics();
+    let (longest, woken) = (metrics.value("esker_worker_longest_iteration_seconds"), "esker_worker_wakeups_total");
+    assert!(longest > 0.0 && longest < TIMEOUT.as_secs_f64(), "{longest}");
+    assert!(metrics.labeled(woken, "worker", "1") >= 1.0, "connections come from the first worker");
+    let later = broker.metrics();
+    assert!(later.value("esker_worker_longest_iteration_seconds") >= longest);
+    assert!(later.sum(woken) >= metrics.sum(woken));
+    for waited in ["esker_hub_lock_waits_total", "esker_hub_lock_wait_seconds_total"] {
+        assert!(later.value(waited) >= metrics.value(waited), "{waited} never shrinks");
+    }
+}
+
 /// Sends requests without reading until the broker closes the connection.
 fn send_until_closed(mut connection: Connection) {
     let (begin, part) = (Instant::now(), vec![b'x'; 4 << 20]);

@@ -11,7 +11,7 @@ use crate::metrics::{
 use crate::quota::RateLimiter;
 use crate::store::{Health, Status, StoreError};
 
-use super::revocations;
+use super::{revocations, workers};
 use crate::api::{Context, Service};
 
 /// Returns all metrics with their current values.
@@ -20,6 +20,7 @@ pub(in crate::api) fn table(context: Context<'_>) -> Vec<Family> {
     let (counts, status) = (service.hub.counts(), service.store_status());
     let mut table = Vec::new();
     table.extend(broker(context));
+    table.extend(workers::families(service));
     table.extend(connections(service));
     table.extend(buffers(service));
     table.extend(requests(&service.metrics));

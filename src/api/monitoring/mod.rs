@@ -8,3 +8,4 @@ pub(in crate::api) mod metrics;
 mod revocations;
 pub(in crate::api) mod stats;
 pub(in crate::api) mod topics;
+mod workers;

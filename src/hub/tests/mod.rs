@@ -191,7 +191,7 @@ fn a_worker_is_woken_once_until_the_wake_is_cleared() {
     assert_eq!(wakes.load(Ordering::Relaxed), 1);
     inbox.clear_wake();
     publish(&hub, "topicone1", 1, 100).unwrap();
-    assert_eq!(wakes.load(Ordering::Relaxed), 2);
+    assert_eq!((wakes.load(Ordering::Relaxed), hub.wakes().collect()), (2, vec![2]));
 }
 
 #[test]
