@@ -71,7 +71,10 @@ pub fn restart(setting: &Setting) -> Result<(), Failure> {
 /// Prints what very many names cost: the start, memory, and the latency of publishes while readers get all records.
 pub fn names(setting: &Setting) -> Result<(), Failure> {
     println!("{} names", names::count(setting));
-    println!("healthz s  audit s  readers  records/s  p50 ms  p99 ms  max ms  allowed  private bytes a name");
+    println!(
+        "healthz s  audit s  readers  records/s  p50 ms  p99 ms  max ms  allowed  private bytes a name  \
+         longest iteration since start, ms"
+    );
     let mut excess = Vec::new();
     for _ in 0..setting.rounds {
         let names::Names { healthy, audited, snapshots } = names::measure(setting)?;
@@ -80,10 +83,11 @@ pub fn names(setting: &Setting) -> Result<(), Failure> {
         for (index, snapshot) in snapshots.iter().enumerate() {
             let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| snapshot.millis(share));
             println!(
-                "{:>width$} {:10.0} {p50:7.2} {p99:7.2} {max:7.2} {allowed:8.2} {:21.1}",
+                "{:>width$} {:10.0} {p50:7.2} {p99:7.2} {max:7.2} {allowed:8.2} {:21.1} {:34.2}",
                 snapshot.readers,
                 snapshot.records_per_second,
                 snapshot.bytes_each,
+                snapshot.longest_iteration,
                 width = if index == 0 { 8 } else { 26 },
             );
             excess.push(max / allowed);

@@ -7,7 +7,8 @@ use crate::servers::Failure;
 /// Prints all parts, each in alternating rounds with one worker and with two.
 pub fn print(setting: &Setting) -> Result<(), Failure> {
     println!("CPU time of the broker and of the load, which is one thread, is in seconds per second");
-    println!("server           part          workers       ops/s  broker CPU  µs each  load CPU");
+    println!("                                                                            for 1 000 requests:");
+    println!("server           part          workers       ops/s  broker CPU  µs each  load CPU  lock waits  wakeups");
     Part::all(setting)
         .into_iter()
         .try_for_each(|part| setting.servers.iter().try_for_each(|name| compare(part, name, setting)))
@@ -32,10 +33,12 @@ fn measure(part: Part, name: &str, workers: usize, setting: &Setting) -> Result<
     let [broker, load] =
         [round.spent.cpu.total, round.spent.load].map(|time| time.as_secs_f64() / round.spent.elapsed.as_secs_f64());
     println!(
-        "{name:16} {:12} {workers:8} {:11.0} {broker:11.2} {:8.3} {load:9.2}",
+        "{name:16} {:12} {workers:8} {:11.0} {broker:11.2} {:8.3} {load:9.2} {:11.2} {:8.1}",
         part.name(),
         round.rate(),
-        round.micros_each()
+        round.micros_each(),
+        round.lock_waits,
+        round.wakeups
     );
     Ok(round)
 }

@@ -48,6 +48,8 @@ pub struct Snapshot {
     latency: Histogram,
     /// The private memory afterwards, beyond that of an empty broker, for each name, without the name and its data.
     pub bytes_each: f64,
+    /// The milliseconds of a worker's longest loop iteration since the start.
+    pub longest_iteration: f64,
 }
 
 impl Snapshot {
@@ -96,7 +98,8 @@ pub fn measure(setting: &Setting) -> Result<Names, Failure> {
         drop(readers);
         let bytes = settled_bytes(&server, setting) - base;
         let bytes_each = bytes / names as f64 - (NAME_BYTES + DATA.len()) as f64;
-        snapshots.push(Snapshot { readers: count, records_per_second, latency, bytes_each });
+        let longest_iteration = esker::stats(&server)?("worker_longest_iteration_seconds") * 1e3;
+        snapshots.push(Snapshot { readers: count, records_per_second, latency, bytes_each, longest_iteration });
     }
     Ok(Names { healthy, audited, snapshots })
 }

@@ -3,7 +3,7 @@
 
 use super::{Setting, fanout, requests};
 use crate::procs::Spent;
-use crate::servers::{self, Failure, Scratch, esker};
+use crate::servers::{self, Failure, Running, Scratch, esker};
 
 /// Subscribers of each topic, if events are published to several.
 const PER_TOPIC: usize = 10;
@@ -44,6 +44,10 @@ impl Part {
 pub struct Round {
     pub operations: u64,
     pub spent: Spent,
+    /// How often threads waited for the hub's lock, for 1 000 requests since the start.
+    pub lock_waits: f64,
+    /// How often workers were woken, for 1 000 requests since the start.
+    pub wakeups: f64,
 }
 
 impl Round {
@@ -63,22 +67,29 @@ pub fn round(part: Part, name: &str, workers: usize, setting: &Setting) -> Resul
     let (program, scratch) = (servers::build(name)?, Scratch::new()?);
     let options = ["--threads", &workers.to_string()];
     let server = esker::start_build_on(program, &scratch.path().join("data"), &options, &setting.server_cores)?;
+    let (operations, spent) = measure(part, &server, setting)?;
+    let stats = esker::stats(&server)?;
+    let [lock_waits, wakeups] = ["hub_lock_waits", "worker_wakeups"].map(|name| stats(name) * 1e3 / stats("requests"));
+    Ok(Round { operations, spent, lock_waits, wakeups })
+}
+
+fn measure(part: Part, server: &Running, setting: &Setting) -> Result<(u64, Spent), Failure> {
     match part {
         Part::Fanout => {
-            let fanout::Fanout { delivered, spent, .. } = fanout::measure_lossless(&server, setting)?;
-            Ok(Round { operations: delivered, spent })
+            let fanout::Fanout { delivered, spent, .. } = fanout::measure_lossless(server, setting)?;
+            Ok((delivered, spent))
         }
         Part::Publish(connections) => {
             let requests::Requests { responses, spent } =
-                requests::measure(&server, setting, connections, setting.topics.unwrap_or(connections))?;
-            Ok(Round { operations: responses, spent })
+                requests::measure(server, setting, connections, setting.topics.unwrap_or(connections))?;
+            Ok((responses, spent))
         }
         Part::Mixed(connections) => {
             let topics = setting.subscribers.div_ceil(PER_TOPIC);
             let subscribers = topics * PER_TOPIC;
             let mixed = Setting { topics: Some(topics), subscribers, window: connections as u64, ..setting.clone() };
-            let fanout::Fanout { delivered, spent, .. } = fanout::measure_lossless(&server, &mixed)?;
-            Ok(Round { operations: delivered / PER_TOPIC as u64, spent })
+            let fanout::Fanout { delivered, spent, .. } = fanout::measure_lossless(server, &mixed)?;
+            Ok((delivered / PER_TOPIC as u64, spent))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use esker::internals::hub::{Hub, HubLimits, inbox};
+use esker::internals::hub::{Hub, HubLimits, WakeFn, inbox};
 use esker::internals::stream::Streams;
 
 pub static WRITES: AtomicUsize = AtomicUsize::new(0);
@@ -52,6 +52,11 @@ fn add(counter: &AtomicUsize, more: usize) {
 
 /// Returns a hub with one worker, and that worker's streams.
 pub fn one_worker() -> (Arc<Hub>, Streams<Socket>) {
+    one_worker_woken_by(Box::new(|| {}))
+}
+
+/// Returns a hub with one worker that this wakes, and that worker's streams.
+pub fn one_worker_woken_by(wake: WakeFn) -> (Arc<Hub>, Streams<Socket>) {
     let limits = HubLimits {
         events_per_topic: 256,
         age_micros: 600_000_000,
@@ -60,7 +65,7 @@ pub fn one_worker() -> (Arc<Hub>, Streams<Socket>) {
         subscribers: 10_000_000,
         latest_bytes: usize::MAX,
     };
-    let (outbox, inbox) = inbox(Box::new(|| {}));
+    let (outbox, inbox) = inbox(wake);
     let hub = Arc::new(Hub::new(limits, vec![outbox], 1));
     let streams = Streams::new(Arc::clone(&hub), 0, inbox);
     (hub, streams)
