@@ -76,7 +76,10 @@ impl PinnedFrames {
 
     /// Notes that the history has evicted a frame.
     pub fn on_evicted(&mut self, id: u64) {
-        if let Some(pin) = self.retained.remove(&id) {
+        // Usually nothing is pinned, and a hash would take longer than the rest of an eviction.
+        if !self.retained.is_empty()
+            && let Some(pin) = self.retained.remove(&id)
+        {
             self.evicted_bytes += pin.cost;
             self.evicted.insert(pin.key, pin);
         }
