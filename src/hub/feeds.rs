@@ -1,11 +1,11 @@
 //! All feeds of one owner, which is the hub or a worker's replica. Counts the retained events and bytes, and finds the feed
-//! with the oldest frame without a search. `M` is the owner's metadata on each feed.
+//! with the oldest frame without looking at each. `M` is the owner's metadata on each feed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::window::Window;
 use crate::sse::Frame;
+use crate::util::min_tree::MinTree;
 use crate::util::paged_slab::PagedSlab;
 
 /// The index of a feed in its [`Feeds`].
@@ -24,8 +24,8 @@ pub struct Feed<M> {
 #[derive(Debug)]
 pub struct Feeds<M> {
     feeds: PagedSlab<Feed<M>>,
-    /// Each feed that is not empty, by the id of its oldest frame.
-    by_oldest: BTreeMap<u64, Slot>,
+    /// The id of the oldest frame of each feed that is not empty.
+    oldest: MinTree,
     events: usize,
     bytes: usize,
     /// Frames per feed beyond which a feed is over its limit. The owner decides when to evict them.
@@ -38,7 +38,7 @@ impl<M> Feeds<M> {
     pub fn new(limit: usize) -> Self {
         Self {
             feeds: PagedSlab::default(),
-            by_oldest: BTreeMap::new(),
+            oldest: MinTree::default(),
             events: 0,
             bytes: 0,
             limit,
@@ -48,15 +48,16 @@ impl<M> Feeds<M> {
 
     /// Opens an empty feed.
     pub fn open(&mut self, evicted_through: u64, meta: M) -> Slot {
-        self.feeds.insert(Feed { window: Window::new(evicted_through), meta }) as Slot
+        let slot = self.feeds.insert(Feed { window: Window::new(evicted_through), meta });
+        self.oldest.resize(self.feeds.bound());
+        slot as Slot
     }
 
     /// Closes a feed, drops its frames and returns its metadata.
     pub fn close(&mut self, slot: Slot) -> M {
         let feed = self.feeds.remove(slot as usize);
-        if let Some(oldest) = feed.window.oldest() {
-            self.by_oldest.remove(&oldest);
-        }
+        self.oldest.set(slot as usize, None);
+        self.oldest.resize(self.feeds.bound());
         self.events -= feed.window.len();
         self.bytes -= feed.window.frames().map(|frame| frame.cost()).sum::<usize>();
         self.over_limit_bytes -= feed.window.over_limit(self.limit).map(|frame| frame.cost()).sum::<usize>();
@@ -66,7 +67,7 @@ impl<M> Feeds<M> {
 
     /// Returns whether all counts are zero.
     fn is_zero(&self) -> bool {
-        (self.events, self.bytes, self.over_limit_bytes, self.by_oldest.len()) == (0, 0, 0, 0)
+        (self.events, self.bytes, self.over_limit_bytes, self.oldest.min()) == (0, 0, 0, None)
     }
 
     /// Returns an open feed. Panics if the slot is closed.
@@ -94,7 +95,7 @@ impl<M> Feeds<M> {
     pub fn push(&mut self, slot: Slot, frame: Arc<Frame>) {
         let window = &mut self.feeds[slot as usize].window;
         if window.is_empty() {
-            self.by_oldest.insert(frame.id(), slot);
+            self.oldest.set(slot as usize, Some(frame.id()));
         }
         self.events += 1;
         self.bytes += frame.cost();
@@ -107,10 +108,7 @@ impl<M> Feeds<M> {
         let window = &mut self.feeds[slot as usize].window;
         let is_over_limit = window.len() > self.limit;
         let frame = window.pop()?;
-        self.by_oldest.remove(&frame.id());
-        if let Some(oldest) = window.oldest() {
-            self.by_oldest.insert(oldest, slot);
-        }
+        self.oldest.set(slot as usize, window.oldest());
         self.events -= 1;
         self.bytes -= frame.cost();
         self.over_limit_bytes -= if is_over_limit { frame.cost() } else { 0 };
@@ -129,7 +127,7 @@ impl<M> Feeds<M> {
 
     /// Returns the id of the oldest frame in all feeds, and its feed.
     pub fn oldest(&self) -> Option<(u64, Slot)> {
-        self.by_oldest.first_key_value().map(|(&id, &slot)| (id, slot))
+        self.oldest.min().map(|(id, slot)| (id, slot as Slot))
     }
 
     /// Returns the number of retained frames in all feeds.

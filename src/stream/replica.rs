@@ -192,7 +192,10 @@ impl Replica {
     /// Evicts the oldest event of all if the hub has evicted it, that is, if its id is at most `evicted_through`, and if all
     /// events take more than `max_bytes`.
     pub fn evict_oldest(&mut self, max_bytes: usize, evicted_through: u64) -> Option<Arc<Frame>> {
-        let (id, slot) = self.feeds.oldest().filter(|_| self.feeds.bytes() > max_bytes)?;
+        if self.feeds.bytes() <= max_bytes {
+            return None;
+        }
+        let (id, slot) = self.feeds.oldest()?;
         if id <= evicted_through { self.feeds.pop(slot) } else { None }
     }
 }
