@@ -18,6 +18,7 @@
 //! ```
 
 pub(crate) mod builder;
+mod descriptors;
 pub(crate) mod engine;
 mod error;
 #[cfg(feature = "cli")]
@@ -133,7 +134,9 @@ impl Broker {
         lock_wait: Option<Duration>,
         is_stopped: &mut dyn FnMut() -> bool,
     ) -> Result<Self, StartError> {
-        let settings = config.settle(raise_descriptor_limit().saturating_sub(listen::descriptors(&inherited)))?;
+        let limit = descriptors::raise_limit();
+        let settings = config.settle(limit.saturating_sub(listen::descriptors(&inherited)))?;
+        descriptors::reserve(settings.max_connections);
         let auth = open_auth(&settings)?;
         let (mut listening, inherited) = match settings.engine {
             None => (Listening::open(&settings, inherited)?, Vec::new()),
@@ -272,16 +275,4 @@ pub(crate) fn open_auth(settings: &Settings) -> Result<Auth, KeyFileError> {
             Ok(Auth::tokens(publisher, subscriber, settings.claims.clone()))
         }
     }
-}
-
-/// Raises the soft limit of descriptors to the hard limit, and returns the limit that now holds.
-fn raise_descriptor_limit() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    current.and_then(|current| usize::try_from(current).ok()).unwrap_or(1 << 30)
 }

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::support::{Broker, Connection, Stream, TempDir, command, run};
 
 #[test]
@@ -164,6 +166,20 @@ fn the_log_is_written_to_standard_error_and_has_levels() {
     assert_eq!(quiet.wait().expect("it ends").code(), Some(0));
     let output = quiet.wait_with_output().expect("it has ended");
     assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
+}
+
+/// The kernel enlarges the table of descriptors when a connection finds it full, and the thread that accepts waits for that.
+#[test]
+fn there_is_room_for_many_descriptors_from_the_start() {
+    let size = |broker: &Broker| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).expect("it runs");
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("a size").trim().to_owned();
+        size.parse::<usize>().expect("a number")
+    };
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    // A few descriptors are not for connections.
+    assert!(size(&Broker::start(&[])) >= usize::try_from(limit.min(64 << 10)).expect("it is small") - 64);
+    assert!(size(&Broker::start(&["--max-connections", "3000"])) < 5000);
 }
 
 fn open_streams(broker: &Broker, count: usize) -> Vec<Stream> {
