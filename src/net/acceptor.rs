@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 
+use crate::clock::Clock;
 use crate::hub::WorkerId;
 use crate::metrics::WorkerMetrics;
 use crate::net::connection_limiter::ConnectionLimiter;
@@ -65,6 +66,9 @@ pub struct AcceptContext<'a> {
     pub limits: &'a LimitLog,
     /// The time, in the worker's milliseconds.
     pub now_millis: u64,
+    /// The clock, and the time at which the rest has to wait for the next iteration, in microseconds.
+    pub clock: &'a Clock,
+    pub until_micros: u64,
 }
 
 /// The worker that gets the next connection.
@@ -147,6 +151,10 @@ impl RoundRobin {
 }
 
 impl AcceptContext<'_> {
+    fn is_late(&self) -> bool {
+        self.clock.elapsed_micros() >= self.until_micros
+    }
+
     /// Counts a connection that is closed because its address has too many.
     fn count_refused(&self, address: Option<IpAddr>) {
         self.metrics.refused_address.add(1);
@@ -201,6 +209,10 @@ impl<L: Listen> ListenerState<L> {
                 limiter.pause();
                 // If closing one did not help, something else used its descriptor, and closing another would not help either.
                 return !std::mem::replace(&mut self.has_asked, true);
+            }
+            // After one at least, so that no listener keeps the others waiting.
+            if cx.is_late() {
+                return false;
             }
         }
         false

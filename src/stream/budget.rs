@@ -1,7 +1,13 @@
 //! What one loop iteration may spend on streams, so that accepts, requests and other topics are served as well.
 
+use std::fmt;
+
 /// The cost of all writes in one iteration. A write costs 1, and 1 more for every 16 KiB.
 pub const BUDGET_PER_ITERATION: usize = 512;
+/// The time of all writes in one iteration, in microseconds. Large writes may take longer than their cost says.
+const SERVE_MICROS: u64 = 2_000;
+/// The cost after which the clock is read.
+const COST_PER_READING: usize = 16;
 /// The cost of writes to one group before the next group is served.
 pub const BUDGET_PER_SLICE: usize = 128;
 /// How many subscribers one iteration of a sweep or a drain looks at.
@@ -13,4 +19,95 @@ const BYTES_PER_UNIT: usize = 16 << 10;
 /// Returns the cost of a write of `bytes` bytes.
 pub fn cost(bytes: usize) -> usize {
     1 + bytes / BYTES_PER_UNIT
+}
+
+/// What is left of an iteration's budget, in cost and in time.
+pub struct Allowance<'a> {
+    left: usize,
+    /// A clock in microseconds.
+    micros: &'a dyn Fn() -> u64,
+    began: u64,
+    /// The time until the last reading of the clock, and its limit.
+    elapsed: u64,
+    limit: u64,
+    /// The cost since the last reading.
+    unmeasured: usize,
+}
+
+impl<'a> Allowance<'a> {
+    /// Creates the first half of a budget of this cost.
+    pub fn first_half(cost: usize, micros: &'a dyn Fn() -> u64) -> Self {
+        let (left, limit) = (cost.div_ceil(2), SERVE_MICROS / 2);
+        Self { left, micros, began: micros(), elapsed: 0, limit, unmeasured: 0 }
+    }
+
+    /// Adds the second half of the budget of this cost to what is left.
+    pub fn add_second_half(&mut self, cost: usize) {
+        self.left += cost - cost.div_ceil(2);
+        self.limit = SERVE_MICROS;
+    }
+
+    /// Returns the cost that is left.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Spends some cost, and the time that has passed.
+    pub fn spend(&mut self, cost: usize) {
+        self.left = self.left.saturating_sub(cost);
+        self.unmeasured += cost;
+        if self.unmeasured >= COST_PER_READING {
+            self.unmeasured = 0;
+            self.elapsed = (self.micros)().saturating_sub(self.began);
+        }
+    }
+
+    /// Returns whether the rest has to wait for the next iteration.
+    pub fn is_spent(&self) -> bool {
+        self.left == 0 || self.elapsed >= self.limit
+    }
+}
+
+impl fmt::Debug for Allowance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Allowance").field("left", &self.left).field("elapsed", &self.elapsed).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn half_of_the_cost_and_the_time_is_left_for_the_second_half() {
+        let now = Cell::new(7);
+        let micros = || now.get();
+        let mut allowance = Allowance::first_half(101, &micros);
+        allowance.spend(50);
+        assert_eq!((allowance.left(), allowance.is_spent()), (1, false));
+        allowance.spend(3);
+        assert_eq!((allowance.left(), allowance.is_spent()), (0, true));
+        allowance.add_second_half(101);
+        assert_eq!((allowance.left(), allowance.is_spent()), (50, false));
+        now.set(7 + SERVE_MICROS / 2);
+        allowance.spend(COST_PER_READING);
+        assert!(!allowance.is_spent());
+        now.set(7 + SERVE_MICROS);
+        allowance.spend(COST_PER_READING);
+        assert!(allowance.is_spent() && allowance.left() > 0);
+    }
+
+    #[test]
+    fn the_clock_is_read_rarely_and_may_stand_still() {
+        let readings = Cell::new(0);
+        let micros = || {
+            readings.set(readings.get() + 1);
+            5
+        };
+        let mut allowance = Allowance::first_half(1000, &micros);
+        (0..160).for_each(|_| allowance.spend(1));
+        assert_eq!((allowance.is_spent(), readings.get()), (false, 1 + 160 / COST_PER_READING));
+    }
 }

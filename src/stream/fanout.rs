@@ -6,7 +6,7 @@ mod tests;
 
 use crate::hub::MAX_IN_FLIGHT_BYTES;
 use crate::net::Socket;
-use crate::stream::budget::{BUDGET_PER_SLICE, cost};
+use crate::stream::budget::{Allowance, BUDGET_PER_SLICE, cost};
 use crate::stream::keys::{GroupKey, SubscriberKey};
 use crate::stream::latency::{Stopwatch, UntimedWrites};
 use crate::stream::replica::Source;
@@ -48,12 +48,13 @@ impl<S: Socket> Streams<S> {
     pub fn serve(&mut self, budget: usize, now: u32, micros: &dyn Fn() -> u64) {
         let mut watch = Stopwatch::new(micros);
         // Subscribers that catch up get half of it, so that a long history does not delay live events.
-        let for_catch_up = budget.div_ceil(2);
-        let mut left = budget - for_catch_up + self.serve_catch_up_queue(for_catch_up, now);
-        while left > 0
+        let mut allowance = Allowance::first_half(budget, micros);
+        self.serve_catch_up_queue(&mut allowance, now);
+        allowance.add_second_half(budget);
+        while !allowance.is_spent()
             && let Some(key) = self.groups.pop_ready()
         {
-            left = self.serve_slice(key, left, now, &mut watch);
+            self.serve_slice(key, &mut allowance, now, &mut watch);
         }
         if !self.groups.has_ready() {
             // Every group has what was published, so the hub may send more. Subscribers that catch up with the past
@@ -64,17 +65,15 @@ impl<S: Socket> Streams<S> {
         self.close_over_limit();
     }
 
-    /// Writes once to each queued subscriber. Returns the rest of the budget.
-    fn serve_catch_up_queue(&mut self, budget: usize, now: u32) -> usize {
-        let mut left = budget;
+    /// Writes once to each queued subscriber.
+    fn serve_catch_up_queue(&mut self, allowance: &mut Allowance<'_>, now: u32) {
         for _ in 0..self.subscribers.queued() {
-            if left == 0 {
+            if allowance.is_spent() {
                 break;
             }
             let Some(key) = self.subscribers.pop_queued() else { break };
-            left = left.saturating_sub(self.catch_up(key, now));
+            allowance.spend(self.catch_up(key, now));
         }
-        left
     }
 
     /// Evicts some of what the log has lost, and what the hub has evicted, except for a bounded amount while subscribers are behind: otherwise a burst longer
@@ -114,9 +113,9 @@ impl<S: Socket> Streams<S> {
         }
     }
 
-    /// Continues the pass of a group. Returns the rest of the budget.
-    fn serve_slice(&mut self, key: GroupKey, budget: usize, now: u32, watch: &mut Stopwatch<'_>) -> usize {
-        let slice = budget.min(BUDGET_PER_SLICE);
+    /// Continues the pass of a group.
+    fn serve_slice(&mut self, key: GroupKey, allowance: &mut Allowance<'_>, now: u32, watch: &mut Stopwatch<'_>) {
+        let slice = allowance.left().min(BUDGET_PER_SLICE);
         let mut left = slice;
         let end = match self.groups[key].poll().is_some() {
             true => self.find_due_poll(key, &mut left),
@@ -131,7 +130,7 @@ impl<S: Socket> Streams<S> {
                 self.subscribers.check_state(subscriber);
             }
         }
-        budget - (slice - left)
+        allowance.spend(slice - left);
     }
 
     fn pass(&mut self, key: GroupKey, left: &mut usize, now: u32, watch: &mut Stopwatch<'_>) -> PassEnd {

@@ -182,9 +182,21 @@ impl<S: Socket> Streams<S> {
         std::mem::take(&mut self.counters)
     }
 
-    /// Returns the sockets of subscribers that have left since the last call.
-    pub fn take_closed(&mut self) -> std::vec::IntoIter<S> {
-        std::mem::take(&mut self.closed).into_iter()
+    /// Returns the sockets of subscribers that have left. Those that are not taken are returned by the next call.
+    pub fn take_closed(&mut self) -> impl Iterator<Item = S> {
+        std::iter::from_fn(|| {
+            let socket = self.closed.pop();
+            if socket.is_none() {
+                // Many may have left at once. Their list takes no memory afterwards.
+                self.closed = Vec::new();
+            }
+            socket
+        })
+    }
+
+    /// Returns whether the sockets of subscribers that have left are still to be taken.
+    pub fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
     }
 
     /// Returns the socket of a subscriber.

@@ -9,6 +9,8 @@ use crate::net::{ListenerRole, Reactor, ReadOutcome, Readiness, SocketKey, read}
 
 /// Microseconds of a loop iteration for taking new connections and other threads' replies.
 const MESSAGE_MICROS: u64 = 500;
+/// Microseconds of a loop iteration for accepting connections.
+const ACCEPT_MICROS: u64 = 500;
 /// How many idle connections may turn out to be busy before the search for one to close ends for this iteration.
 const IDLE_TRIES: usize = 4;
 
@@ -66,13 +68,24 @@ impl<K: Reactor> Worker<K> {
 
     /// Accepts connections, if this worker has the listeners, and sends each to the worker it is for.
     pub(super) fn accept(&mut self) {
+        self.accept_until(self.cx.clock.elapsed_micros() + ACCEPT_MICROS);
+    }
+
+    /// Accepts connections until this microsecond at the latest.
+    pub(super) fn accept_until(&mut self, until_micros: u64) {
         let Self { acceptor: Some(acceptor), cx, mailbox, limiter, .. } = self else { return };
         if !acceptor.has_more() {
             return;
         }
         let mut own = Vec::new();
-        let accepting =
-            AcceptContext { limiter, metrics: cx.metrics(), limits: &cx.service.limits, now_millis: cx.now.millis };
+        let accepting = AcceptContext {
+            limiter,
+            metrics: cx.metrics(),
+            limits: &cx.service.limits,
+            now_millis: cx.now.millis,
+            clock: &cx.clock,
+            until_micros,
+        };
         let is_slot_needed = acceptor.accept(&accepting, |worker, accepted| {
             if worker == cx.worker {
                 own.push(accepted);

@@ -5,6 +5,7 @@ use super::drain::Schedule;
 use super::{BUDGET_PER_ITERATION, Worker};
 use crate::clock::millis;
 use crate::config::Settings;
+use crate::conn::Budget;
 use crate::net::acceptor::Acceptor;
 use crate::net::{ListenerRole, Reactor};
 use crate::stream::Silence;
@@ -13,6 +14,8 @@ use crate::util::shrink::Shrink;
 /// Microseconds of a loop iteration for connections that are late.
 const TIME_OUT_MICROS: u64 = 500;
 
+/// Microseconds of a loop iteration for closing the sockets of subscribers that have left.
+const CLOSE_MICROS: u64 = 500;
 /// How often a drain accepts before it closes the listeners. More connections than these accept may wait there only in a flood.
 const LAST_ACCEPTS: usize = 32;
 
@@ -166,7 +169,7 @@ impl<K: Reactor> Worker<K> {
     fn stop_accepting(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.look_again();
-        (0..LAST_ACCEPTS).for_each(|_| self.accept());
+        (0..LAST_ACCEPTS).for_each(|_| self.accept_until(u64::MAX));
         self.acceptor = self.acceptor.take().and_then(Acceptor::for_administration);
         self.limiter.note_last();
     }
@@ -189,16 +192,24 @@ impl<K: Reactor> Worker<K> {
         let LifePhase::Draining { schedule, .. } = self.phase else { return false };
         // In this order: what was passed to this worker is in its mailbox when the acceptor has ended.
         let has_all = self.limiter.has_last() && self.mailbox.is_empty();
-        let has_ended = has_all && self.streams.is_empty() && self.connections.has_only_administration();
+        let has_ended = has_all
+            && self.streams.is_empty()
+            && !self.streams.has_closed()
+            && self.connections.has_only_administration();
         // The worker that serves the administration does so until all others have ended.
         let is_last = self.acceptor.is_none() || self.limiter.is_empty();
         (has_ended && is_last) || self.cx.now.millis >= schedule.until()
     }
 
-    /// Closes the sockets of subscribers that have left, and resumes accepting if there is a slot.
+    /// Closes sockets of subscribers that have left, as many as one iteration may, and resumes accepting if there is a slot.
     pub(super) fn close_left(&mut self) {
         // The administration has no subscribers.
-        self.streams.take_closed().for_each(|socket| self.close(socket, ListenerRole::Public));
+        let mut budget = Budget::new(CLOSE_MICROS, self.cx.clock.elapsed_micros());
+        while !budget.is_spent() {
+            let Some(socket) = self.streams.take_closed().next() else { break };
+            self.close(socket, ListenerRole::Public);
+            budget.measure(self.cx.clock.elapsed_micros());
+        }
         if let Some(acceptor) = &mut self.acceptor
             && !self.limiter.is_paused()
         {

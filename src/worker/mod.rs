@@ -145,7 +145,8 @@ impl<K: Reactor> Worker<K> {
     /// Returns the milliseconds until the worker has something to do even without an event.
     pub(crate) fn timeout(&self) -> Option<u64> {
         let can_accept = self.acceptor.as_ref().is_some_and(Acceptor::has_more);
-        let has_queued = self.connections.has_work() || !self.mailbox.is_empty() || self.streams.has_work();
+        let has_streams = self.streams.has_work() || self.streams.has_closed();
+        let has_queued = self.connections.has_work() || !self.mailbox.is_empty() || has_streams;
         if has_queued || self.maintenance.has_more() || self.phase.is_ending() || can_accept {
             return Some(0);
         }

@@ -268,7 +268,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "serving-budget-ignored",
         &[Invariant(5)],
         "stream/fanout.rs",
-        &[("        budget - (slice - left)\n", "        let _ = left;\n        budget\n")],
+        &[("        allowance.spend(slice - left);\n", "        let _ = left;\n")],
     ),
     change(
         "unbounded-accepts",
