@@ -7,7 +7,7 @@ pub const BUDGET_PER_ITERATION: usize = 512;
 /// The time of all writes in one iteration, in microseconds. Large writes may take longer than their cost says.
 const SERVE_MICROS: u64 = 2_000;
 /// The cost after which the clock is read.
-const COST_PER_READING: usize = 16;
+const COST_PER_READING: usize = 32;
 /// The cost of writes to one group before the next group is served.
 pub const BUDGET_PER_SLICE: usize = 128;
 /// How many subscribers one iteration of a sweep or a drain looks at.
@@ -84,13 +84,13 @@ mod tests {
     fn half_of_the_cost_and_the_time_is_left_for_the_second_half() {
         let now = Cell::new(7);
         let micros = || now.get();
-        let mut allowance = Allowance::first_half(101, &micros);
-        allowance.spend(50);
+        let mut allowance = Allowance::first_half(201, &micros);
+        allowance.spend(100);
         assert_eq!((allowance.left(), allowance.is_spent()), (1, false));
         allowance.spend(3);
         assert_eq!((allowance.left(), allowance.is_spent()), (0, true));
-        allowance.add_second_half(101);
-        assert_eq!((allowance.left(), allowance.is_spent()), (50, false));
+        allowance.add_second_half(201);
+        assert_eq!((allowance.left(), allowance.is_spent()), (100, false));
         now.set(7 + SERVE_MICROS / 2);
         allowance.spend(COST_PER_READING);
         assert!(!allowance.is_spent());
