@@ -112,7 +112,7 @@ impl Clock {
         self.now_and_micros().0
     }
 
-    /// Returns the present moment, and the same moment as [`Clock::elapsed_micros`] shows it.
+    /// Returns the present moment, and the reading of [`Clock::elapsed_micros`] at that moment.
     pub fn now_and_micros(&self) -> (Now, u64) {
         let (wall, elapsed) = (self.wall(), self.elapsed());
         let now = Now {

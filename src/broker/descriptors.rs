@@ -1,4 +1,4 @@
-//! The process's descriptors: how many there may be, and room for them in the kernel's table.
+//! The process's file descriptors: how many there may be, and room for them in the kernel's table.
 
 use std::io;
 
@@ -20,11 +20,11 @@ pub(super) fn raise_limit() -> usize {
 }
 
 /// Makes room for this many descriptors, up to a limit. Otherwise the kernel doubles its table when a connection finds it full,
-/// and the thread that accepts waits until no other uses the old table any more, which takes 10 to 20 ms.
+/// and the thread that accepts waits until no other thread uses the old table, which takes 10 to 20 ms.
 pub(super) fn reserve(count: usize) {
     let highest = count.min(MAX_RESERVED).saturating_sub(1);
-    // Opening one descriptor with this number, and closing it, leaves the table as large as it has to be. Without room, or
-    // without standard error, the broker works as well.
+    // The table does not shrink when this descriptor is closed again. If this fails, the broker still works; the table then
+    // grows when needed.
     if let Ok(highest) = i32::try_from(highest) {
         let _ = fcntl_dupfd_cloexec(io::stderr(), highest);
     }

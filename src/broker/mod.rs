@@ -136,7 +136,7 @@ impl Broker {
     ) -> Result<Self, StartError> {
         let limit = descriptors::raise_limit();
         let settings = config.settle(limit.saturating_sub(listen::descriptors(&inherited)))?;
-        descriptors::reserve(settings.max_connections);
+        descriptors::reserve(settings.descriptors);
         let auth = open_auth(&settings)?;
         let (mut listening, inherited) = match settings.engine {
             None => (Listening::open(&settings, inherited)?, Vec::new()),

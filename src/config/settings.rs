@@ -81,6 +81,8 @@ pub struct Settings {
     pub max_subscribers_per_sub: Option<usize>,
     /// The largest number of connections.
     pub max_connections: usize,
+    /// The largest number of descriptors: those of the connections, and what the broker needs otherwise.
+    pub descriptors: usize,
     /// The largest number of connections from one address.
     pub max_connections_per_ip: Option<usize>,
     /// The peers whose `X-Forwarded-For` has the client's address.

@@ -82,6 +82,7 @@ impl Config {
             max_subscribers: self.max_subscribers.unwrap_or(max_connections - for_requests),
             max_subscribers_per_sub: self.max_subscribers_per_sub,
             max_connections,
+            descriptors: reserved + max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
             trusted_proxies: TrustedProxies::parse(&self.trusted_proxies)
                 .map_err(|text| ConfigError::TrustedProxy(text.to_owned()))?,

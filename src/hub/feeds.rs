@@ -1,5 +1,5 @@
 //! All feeds of one owner, which is the hub or a worker's replica. Counts the retained events and bytes, and finds the feed
-//! with the oldest frame without looking at each. `M` is the owner's metadata on each feed.
+//! with the oldest frame without looking at all feeds. `M` is the owner's metadata on each feed.
 
 use std::sync::Arc;
 

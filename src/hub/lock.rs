@@ -1,5 +1,5 @@
-//! The hub's lock: a mutex that counts how often threads had to wait for it, and for how long. Only those that wait pay for
-//! this.
+//! The hub's lock: a mutex that counts how often threads had to wait for it, and for how long. Counting costs
+//! nothing if the lock is free.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -16,7 +16,7 @@ pub struct LockWaits {
     pub time: Duration,
 }
 
-/// Counts waits, on its own cache lines: threads that begin to wait should not slow down the one that has the lock.
+/// Counts waits, on its own cache lines: threads that begin to wait should not slow down the one that holds the lock.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Counters {

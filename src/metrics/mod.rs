@@ -313,7 +313,7 @@ impl Metrics {
     }
 
     /// Returns the duration of the longest loop iteration that has ended, of all workers, in microseconds.
-    pub fn longest_ended_iteration(&self) -> u64 {
+    pub fn longest_completed_iteration(&self) -> u64 {
         self.workers.iter().map(|worker| worker.longest_iteration_micros.get()).max().unwrap_or(0)
     }
 
@@ -367,10 +367,10 @@ mod tests {
     #[test]
     fn the_longest_iteration_is_that_of_any_worker() {
         let metrics = Metrics::new(3, 0);
-        assert_eq!(metrics.longest_ended_iteration(), 0);
+        assert_eq!(metrics.longest_completed_iteration(), 0);
         [(0, 20), (1, 700), (2, 80), (1, 30)]
             .into_iter()
             .for_each(|(worker, micros)| metrics.worker(worker).longest_iteration_micros.raise_to(micros));
-        assert_eq!(metrics.longest_ended_iteration(), 700);
+        assert_eq!(metrics.longest_completed_iteration(), 700);
     }
 }

@@ -15,6 +15,8 @@ use crate::quota::{Limit, LimitLog};
 
 /// The maximum number of connections that are accepted from one listener in one loop iteration.
 const ACCEPTS_PER_ITERATION: usize = 128;
+/// The number of connections that are accepted from one listener even if there is no time left.
+const MIN_ACCEPTS: usize = 16;
 
 /// Whether a listener may have connections to accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +68,9 @@ pub struct AcceptContext<'a> {
     pub limits: &'a LimitLog,
     /// The time, in the worker's milliseconds.
     pub now_millis: u64,
-    /// The clock, and the time at which the rest has to wait for the next iteration, in microseconds.
+    /// The broker's clock.
     pub clock: &'a Clock,
+    /// When to stop accepting in this iteration, in microseconds of the clock.
     pub until_micros: u64,
 }
 
@@ -180,6 +183,7 @@ impl<L: Listen> ListenerState<L> {
     /// Returns whether a client waits that could be accepted if an idle connection were closed.
     fn accept(&mut self, cx: &AcceptContext<'_>, assign: &mut impl FnMut(Accepted<L::Stream>)) -> bool {
         let (role, limiter) = (self.bound.role, cx.limiter);
+        let mut accepted = 0;
         for _ in 0..ACCEPTS_PER_ITERATION {
             if self.state != AcceptState::HasMore {
                 return false;
@@ -210,8 +214,9 @@ impl<L: Listen> ListenerState<L> {
                 // If closing one did not help, something else used its descriptor, and closing another would not help either.
                 return !std::mem::replace(&mut self.has_asked, true);
             }
-            // After one at least, so that no listener keeps the others waiting.
-            if cx.is_late() {
+            // Not at once: a listener must not wait while those before it use up the time.
+            accepted += 1;
+            if accepted >= MIN_ACCEPTS && cx.is_late() {
                 return false;
             }
         }

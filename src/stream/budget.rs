@@ -4,9 +4,9 @@ use std::fmt;
 
 /// The cost of all writes in one iteration. A write costs 1, and 1 more for every 16 KiB.
 pub const BUDGET_PER_ITERATION: usize = 512;
-/// The time of all writes in one iteration, in microseconds. Large writes may take longer than their cost says.
+/// The time of all writes in one iteration, in microseconds. Writes may take longer than their cost suggests.
 const SERVE_MICROS: u64 = 2_000;
-/// The cost after which the clock is read.
+/// The clock is read once at least this much was spent since the last reading.
 const COST_PER_READING: usize = 32;
 /// The cost of writes to one group before the next group is served.
 pub const BUDGET_PER_SLICE: usize = 128;
@@ -27,7 +27,7 @@ pub struct Allowance<'a> {
     /// A clock in microseconds.
     micros: &'a dyn Fn() -> u64,
     began: u64,
-    /// The time until the last reading of the clock, and its limit.
+    /// The time from `began` to the last reading of the clock, and how long it may become.
     elapsed: u64,
     limit: u64,
     /// The cost since the last reading.
@@ -35,16 +35,17 @@ pub struct Allowance<'a> {
 }
 
 impl<'a> Allowance<'a> {
-    /// Creates the first half of a budget of this cost.
+    /// Begins an iteration with the first half of this cost, and of the time.
     pub fn first_half(cost: usize, micros: &'a dyn Fn() -> u64) -> Self {
         let (left, limit) = (cost.div_ceil(2), SERVE_MICROS / 2);
         Self { left, micros, began: micros(), elapsed: 0, limit, unmeasured: 0 }
     }
 
-    /// Adds the second half of the budget of this cost to what is left.
-    pub fn add_second_half(&mut self, cost: usize) {
+    /// Adds the second half of this cost to what is left, and begins the second half of the time: it is the same, however long
+    /// the first half took.
+    pub fn begin_second_half(&mut self, cost: usize) {
         self.left += cost - cost.div_ceil(2);
-        self.limit = SERVE_MICROS;
+        (self.began, self.elapsed, self.unmeasured) = ((self.micros)(), 0, 0);
     }
 
     /// Returns the cost that is left.
@@ -52,7 +53,7 @@ impl<'a> Allowance<'a> {
         self.left
     }
 
-    /// Spends some cost, and the time that has passed.
+    /// Charges this cost, and from time to time the time that has passed.
     pub fn spend(&mut self, cost: usize) {
         self.left = self.left.saturating_sub(cost);
         self.unmeasured += cost;
@@ -89,14 +90,28 @@ mod tests {
         assert_eq!((allowance.left(), allowance.is_spent()), (1, false));
         allowance.spend(3);
         assert_eq!((allowance.left(), allowance.is_spent()), (0, true));
-        allowance.add_second_half(201);
+        allowance.begin_second_half(201);
         assert_eq!((allowance.left(), allowance.is_spent()), (100, false));
-        now.set(7 + SERVE_MICROS / 2);
+        now.set(6 + SERVE_MICROS / 2);
         allowance.spend(COST_PER_READING);
         assert!(!allowance.is_spent());
-        now.set(7 + SERVE_MICROS);
+        now.set(7 + SERVE_MICROS / 2);
         allowance.spend(COST_PER_READING);
         assert!(allowance.is_spent() && allowance.left() > 0);
+    }
+
+    #[test]
+    fn a_first_half_that_took_too_long_leaves_the_second_half() {
+        let now = Cell::new(0);
+        let micros = || now.get();
+        let mut allowance = Allowance::first_half(512, &micros);
+        now.set(10 * SERVE_MICROS);
+        allowance.spend(COST_PER_READING);
+        assert!(allowance.is_spent());
+        allowance.begin_second_half(512);
+        assert!(!allowance.is_spent());
+        allowance.spend(COST_PER_READING);
+        assert!(!allowance.is_spent());
     }
 
     #[test]

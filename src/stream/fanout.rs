@@ -44,17 +44,11 @@ pub(super) enum UnreadyReason {
 
 impl<S: Socket> Streams<S> {
     /// Writes what is due until the budget is used up. Call it after [`Streams::take_inbox`] in a loop iteration: only then
-    /// is the replica complete up to its newest id. `micros` returns the time that ids are made of; it is called rarely.
+    /// is the replica complete up to its newest id. `micros` returns the time that ids are made of; it is called rarely. If
+    /// it stands still, only the budget ends the iteration.
     pub fn serve(&mut self, budget: usize, now: u32, micros: &dyn Fn() -> u64) {
-        let mut watch = Stopwatch::new(micros);
-        // Subscribers that catch up get half of it, so that a long history does not delay live events.
-        let mut allowance = Allowance::first_half(budget, micros);
-        self.serve_catch_up_queue(&mut allowance, now);
-        allowance.add_second_half(budget);
-        while !allowance.is_spent()
-            && let Some(key) = self.groups.pop_ready()
-        {
-            self.serve_slice(key, &mut allowance, now, &mut watch);
+        if self.groups.has_ready() || self.subscribers.queued() > 0 {
+            self.serve_due(budget, now, micros);
         }
         if !self.groups.has_ready() {
             // Every group has what was published, so the hub may send more. Subscribers that catch up with the past
@@ -63,6 +57,19 @@ impl<S: Socket> Streams<S> {
             self.evict();
         }
         self.close_over_limit();
+    }
+
+    fn serve_due(&mut self, budget: usize, now: u32, micros: &dyn Fn() -> u64) {
+        let mut watch = Stopwatch::new(micros);
+        // Subscribers that catch up get half of it, so that a long history does not delay live events.
+        let mut allowance = Allowance::first_half(budget, micros);
+        self.serve_catch_up_queue(&mut allowance, now);
+        allowance.begin_second_half(budget);
+        while !allowance.is_spent()
+            && let Some(key) = self.groups.pop_ready()
+        {
+            self.serve_slice(key, &mut allowance, now, &mut watch);
+        }
     }
 
     /// Writes once to each queued subscriber.

@@ -36,6 +36,7 @@ pub mod subscriber;
 mod tests;
 mod write_batch;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::auth::TokenIdentity;
@@ -106,7 +107,7 @@ pub struct Streams<S> {
     groups: Groups,
     subscribers: Subscribers<S>,
     /// The sockets of subscribers that have left.
-    closed: Vec<S>,
+    closed: VecDeque<S>,
     counters: StreamCounters,
     sweep: Sweep,
     drain: Drain,
@@ -126,7 +127,7 @@ impl<S: Socket> Streams<S> {
             replica,
             groups: Groups::default(),
             subscribers: Subscribers::default(),
-            closed: Vec::new(),
+            closed: VecDeque::new(),
             counters: StreamCounters::default(),
             sweep: Sweep::default(),
             drain: Drain::default(),
@@ -185,10 +186,10 @@ impl<S: Socket> Streams<S> {
     /// Returns the sockets of subscribers that have left. Those that are not taken are returned by the next call.
     pub fn take_closed(&mut self) -> impl Iterator<Item = S> {
         std::iter::from_fn(|| {
-            let socket = self.closed.pop();
+            let socket = self.closed.pop_front();
             if socket.is_none() {
-                // Many may have left at once. Their list takes no memory afterwards.
-                self.closed = Vec::new();
+                // Frees the list: it may have been long.
+                self.closed = VecDeque::new();
             }
             socket
         })
@@ -311,7 +312,7 @@ impl<S: Socket> Streams<S> {
         let Some(subscriber) = self.subscribers.remove(key) else { return };
         self.counters.add_closed(why);
         let group = subscriber.group();
-        self.closed.push(subscriber.into_socket());
+        self.closed.push_back(subscriber.into_socket());
         self.leave(group);
     }
 

@@ -1,5 +1,5 @@
-//! The smallest of many numbers that change often, each of which has a small index. Numbers are in blocks of the size of a
-//! cache line; the smallest of each block is in a block of the next level, up to a single block. A change compares the numbers
+//! The smallest of many numbers that change often, each of which has a small index. The numbers are in blocks of one
+//! cache line. The smallest number of each block is copied to the next level, and so on up to a level of a single block. A change compares the numbers
 //! of one block per level, and moves nothing. Independent of what the numbers mean.
 //!
 //! ```text
@@ -25,7 +25,7 @@ impl Block {
         self.0.iter().copied().fold(NONE, u64::min)
     }
 
-    /// Returns the block of the next level for at most [`WIDTH`] blocks.
+    /// Returns the block above these blocks, of which there are at most [`WIDTH`].
     fn above(below: &[Self]) -> Self {
         Self(std::array::from_fn(|index| below.get(index).map_or(NONE, Self::min)))
     }
@@ -63,7 +63,7 @@ impl MinTree {
         }
     }
 
-    /// Makes room for the indexes below `bound`, and drops that for all others, which must have no number.
+    /// Makes room for the indexes below `bound`, and gives up the room for all others, which must not have a number.
     pub fn resize(&mut self, bound: usize) {
         if self.levels.is_empty() {
             self.levels.push(Vec::new());

@@ -71,7 +71,7 @@ impl<K: Reactor> Worker<K> {
         self.accept_until(self.cx.clock.elapsed_micros() + ACCEPT_MICROS);
     }
 
-    /// Accepts connections until this microsecond at the latest.
+    /// Stops accepting at this microsecond, but accepts at least some connections of each listener.
     pub(super) fn accept_until(&mut self, until_micros: u64) {
         let Self { acceptor: Some(acceptor), cx, mailbox, limiter, .. } = self else { return };
         if !acceptor.has_more() {
@@ -94,7 +94,8 @@ impl<K: Reactor> Worker<K> {
             }
         });
         own.into_iter().for_each(|accepted| self.add_connection(accepted));
-        if is_slot_needed {
+        // If subscribers have left, their slots will be free in a moment.
+        if is_slot_needed && !self.streams.has_closed() {
             self.request_slot();
         }
     }

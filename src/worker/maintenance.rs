@@ -167,6 +167,9 @@ impl<K: Reactor> Worker<K> {
     /// Closes the listeners, if this worker has them, except the administration's. Connections that wait there would be reset,
     /// and a proxy could not know whether their requests were served: they are accepted first.
     fn stop_accepting(&mut self) {
+        // Those that wait may need their slots.
+        let left: Vec<_> = self.streams.take_closed().collect();
+        left.into_iter().for_each(|socket| self.close(socket, ListenerRole::Public));
         let Some(acceptor) = &mut self.acceptor else { return };
         acceptor.look_again();
         (0..LAST_ACCEPTS).for_each(|_| self.accept_until(u64::MAX));
@@ -201,7 +204,9 @@ impl<K: Reactor> Worker<K> {
         (has_ended && is_last) || self.cx.now.millis >= schedule.until()
     }
 
-    /// Closes sockets of subscribers that have left, as many as one iteration may, and resumes accepting if there is a slot.
+    /// Closes sockets of subscribers that have left, for a limited time; the rest follow in the next iteration. Until then, what
+    /// the poller reports for them goes to the new subscribers with their keys, which find nothing to do. Resumes accepting if
+    /// there is a slot.
     pub(super) fn close_left(&mut self) {
         // The administration has no subscribers.
         let mut budget = Budget::new(CLOSE_MICROS, self.cx.clock.elapsed_micros());

@@ -9,8 +9,8 @@ pub(super) fn families(service: &Service) -> [Family; 4] {
     [
         Family::gauge(
             "esker_worker_longest_iteration_seconds",
-            "Duration of the longest loop iteration of any worker since the start, without waiting for events.",
-            service.metrics.longest_ended_iteration() as f64 / 1e6,
+            "Longest loop iteration of any worker since the start, excluding the wait for events.",
+            service.metrics.longest_completed_iteration() as f64 / 1e6,
         )
         .shown_as("worker_longest_iteration_seconds"),
         Family::counter(
