@@ -1,8 +1,8 @@
 //! A server and a replica that takes over from it. Brokers reach whichever is the primary at one address.
 
-use super::DURABLE;
 use super::balancer::{Balancer, Targets};
 use super::redis_server::RedisServer;
+use super::{DURABLE, wait_until};
 
 pub struct Failover {
     primary: RedisServer,
@@ -25,8 +25,10 @@ impl Failover {
         format!("redis://{}", self.engine.address)
     }
 
-    /// Has the replica receive nothing from now on.
+    /// Has the replica receive nothing from now on. It has everything that was acknowledged before.
     pub fn stop_replication(&self) {
+        let now = offset(&self.primary, "master_repl_offset:");
+        wait_until("the replica has caught up", || offset(&self.replica, "slave_repl_offset:") >= now);
         self.replication.switch_to(&[]);
     }
 
@@ -37,4 +39,11 @@ impl Failover {
         self.replica.promote();
         self.engine.switch_to(&[self.replica.address()]);
     }
+}
+
+/// Returns an offset in the stream of replication.
+fn offset(server: &RedisServer, field: &str) -> u64 {
+    let info = server.command::<String>(&["INFO", "replication"]);
+    let offset = info.lines().find_map(|line| line.strip_prefix(field)).expect("an offset");
+    offset.trim().parse().expect("a number")
 }
