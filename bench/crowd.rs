@@ -7,9 +7,10 @@
 
 #[path = "../tests/budget/descriptor.rs"]
 mod descriptor;
+mod rounds;
 
 use std::alloc::System;
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ use esker::internals::hub::{Hub, Position, TopicName};
 use esker::internals::sse::{Framing, frames_from_text};
 use esker::internals::stream::{BUDGET_PER_ITERATION, Close, Silence, Streams};
 use fastrand::Rng;
+use rounds::{EVENT, best_and_median, floor};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -37,8 +39,6 @@ const CHURNS: usize = 4;
 const DELIVERIES: usize = 10_000_000;
 /// The minimum number of rounds in a measurement of time.
 const ROUNDS: usize = 20;
-/// A typical event, for measurements of the socket alone.
-const EVENT: &[u8] = b"2a\r\ndata: hello, world\nid: 1763000000000000\n\n\r\n";
 
 /// One worker's subscribers, and the hub that they have joined.
 struct Crowd {
@@ -176,9 +176,8 @@ impl Column {
     /// Adds a row: nanoseconds per subscriber, of the best round and the median one.
     fn rounds(&mut self, name: &'static str, mut round: impl FnMut() -> Duration) {
         let rounds = ROUNDS.max(DELIVERIES / self.count);
-        let mut each: Vec<_> = (0..rounds).map(|_| round().as_nanos() as f64 / self.count as f64).collect();
-        each.sort_by(f64::total_cmp);
-        self.put(name, format!("{:.1} ({:.1})", each[0], each[rounds / 2]));
+        let (best, median) = best_and_median((0..rounds).map(|_| round().as_nanos() as f64 / self.count as f64));
+        self.put(name, format!("{best:.1} ({median:.1})"));
     }
 }
 
@@ -219,18 +218,6 @@ fn grow_beyond(column: &mut Column) {
     let before = heap();
     crowd.join(count);
     column.put("heap bytes right after doubling", format!("{:.1}", (heap() - before) as f64 / count as f64));
-}
-
-/// Returns a measurement of the socket alone: writes the same slices to `count` sockets in a row.
-fn floor(count: usize, slices: &[IoSlice<'_>]) -> impl FnMut() -> Duration {
-    let mut sockets: Vec<_> = (0..count).map(|_| Socket::new()).collect();
-    move || {
-        let start = Instant::now();
-        for socket in &mut sockets {
-            assert!(socket.write_vectored(slices).is_ok());
-        }
-        start.elapsed()
-    }
 }
 
 fn churn(crowd: &mut Crowd, column: &mut Column) {

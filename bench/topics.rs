@@ -11,8 +11,9 @@
 
 #[path = "../tests/budget/descriptor.rs"]
 mod descriptor;
+mod rounds;
 
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use descriptor::{Socket, one_worker, one_worker_woken_by};
 use esker::internals::hub::{Hub, Position, Refused, TopicName};
 use esker::internals::sse::{Framing, UnsequencedFrame, frames_from_text};
 use esker::internals::stream::{BUDGET_PER_ITERATION, Streams};
+use rounds::{EVENT, best_and_median, floor};
 
 /// Topics, subscribers of each topic that has any, and N: every Nth topic has subscribers.
 const SHAPES: [(usize, usize, usize); 4] = [(1_000, 10, 1), (10_000, 1, 1), (100_000, 1, 100), (1, 1, 1)];
@@ -118,23 +120,12 @@ fn each(took: Duration, count: usize) -> f64 {
     took.as_nanos() as f64 / count as f64
 }
 
-/// Returns the smallest figure and the median.
-fn best_and_median(figures: impl Iterator<Item = f64>) -> (f64, f64) {
-    let mut figures: Vec<_> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    (figures[0], figures[figures.len() / 2])
-}
-
 /// Measures the socket alone: nanoseconds per write of one event, of the best round and the median one.
 fn socket_alone() -> (f64, f64) {
-    let slices = [IoSlice::new(b"2a\r\ndata: hello, world\nid: 1763000000000000\n\n\r\n")];
-    let mut sockets: Vec<_> = (0..10_000).map(|_| Socket::new()).collect();
-    let rounds = (0..100).map(|_| {
-        let start = Instant::now();
-        sockets.iter_mut().for_each(|socket| assert!(socket.write_vectored(&slices).is_ok()));
-        each(start.elapsed(), sockets.len())
-    });
-    best_and_median(rounds)
+    const SOCKETS: usize = 10_000;
+    let slices = [IoSlice::new(EVENT)];
+    let mut round = floor(SOCKETS, &slices);
+    best_and_median((0..100).map(|_| each(round(), SOCKETS)))
 }
 
 fn measure(shape: (usize, usize, usize)) {

@@ -83,8 +83,8 @@ impl<S: Socket> Streams<S> {
         }
     }
 
-    /// Evicts some of what the log has lost, and what the hub has evicted, except for a bounded amount while subscribers are behind: otherwise a burst longer
-    /// than the history would cause a gap even for subscribers that read at once.
+    /// Evicts some of what the log has lost, and what the hub has evicted, except for a bounded amount while subscribers are
+    /// behind: otherwise a burst longer than the history would cause a gap even for subscribers that read at once.
     fn evict(&mut self) {
         let Self { hub, replica, subscribers, .. } = self;
         replica.records_mut().clear();
